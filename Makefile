@@ -1,0 +1,79 @@
+# Each target does the set-up it needs. `make` alone lists the targets.
+#   make bench OUT=elsewhere ARGS='--seeds 1'     PYTHON=python3.12 make test
+
+TASKS ?= digits
+OUT ?= results
+ARGS ?=
+
+SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3; do \
+	$$p -c '$(SUPPORTED)' >/dev/null 2>&1 && echo $$p && break; done)
+
+# Threads that spin while they wait steal the cores from the other library's threads.
+OMP_WAIT_POLICY ?= passive
+export OMP_WAIT_POLICY
+
+.PHONY: help bench test test-dgl1 lint types doctest format clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo 'make bench      build .venv if needed, run the default benchmark (TASKS="$(TASKS)" OUT="$(OUT)" ARGS="$(ARGS)")'
+	@echo 'make test       build .venv if needed, then lint, types, doctests and all tests'
+	@echo 'make test-dgl1  the same tests on DGL 1.1.3, in .venv-dgl1 (Python 3.10 or 3.11)'
+	@echo 'make lint | types | doctest | format     one step of it; format rewrites the files'
+	@echo 'make clean      remove the environments, caches and build products; results/ stays'
+
+bench: .venv/installed
+	@.venv/bin/python -m benchmarks run $(TASKS) --out "$(OUT)" $(ARGS)
+	@report=$$(ls -t "$(OUT)"/*/report.html 2>/dev/null | head -n 1); \
+	if [ -n "$$report" ]; then echo "Report: $$report"; fi
+
+# One recipe, so that the steps keep their order under -j and pytest has the last word.
+test: .venv/installed
+	@echo '== lint';  .venv/bin/python -m ruff check --quiet . && .venv/bin/python -m ruff format --check --quiet .
+	@echo '== types'; .venv/bin/python -m mypy
+	@echo '== doctests and tests'; .venv/bin/python -m pytest $(ARGS)
+
+test-dgl1: .venv-dgl1/installed
+	@.venv-dgl1/bin/python -m pytest $(ARGS)
+
+lint: .venv/installed
+	@.venv/bin/python -m ruff check .
+	@.venv/bin/python -m ruff format --check .
+
+format: .venv/installed
+	@.venv/bin/python -m ruff check --fix .
+	@.venv/bin/python -m ruff format .
+
+types: .venv/installed
+	@.venv/bin/python -m mypy
+
+doctest: .venv/installed
+	@.venv/bin/python -m pytest gnnlib $(wildcard README.md docs)
+
+# The stamp is newer than what it was installed from, so a second run calls no pip.
+.venv/installed: setup.cfg pyproject.toml constraints.txt
+	$(call install,$(@D))
+
+.venv-dgl1/installed: setup.cfg pyproject.toml constraints.txt
+	$(call install,$(@D),-e 's/^dgl==.*/dgl==1.1.3/')
+
+# $(1) the environment, $(2) what sed does to the constraints.
+define install
+	@if [ -z '$(PYTHON)' ]; then \
+		echo 'gnnlib needs Python 3.10, 3.11 or 3.12 (DGL has no wheels for others), and none is on the PATH.' >&2; \
+		echo 'Name one: make PYTHON=/path/to/python3.11' >&2; exit 1; fi
+	@'$(PYTHON)' -c '$(SUPPORTED)' || { \
+		echo "gnnlib needs Python 3.10, 3.11 or 3.12 (DGL has no wheels for others), found $$('$(PYTHON)' --version 2>&1)." >&2; \
+		echo 'Name another: make PYTHON=/path/to/python3.11' >&2; exit 1; }
+	@echo "Setting up $(1) with $$('$(PYTHON)' --version): PyTorch, DGL and the tools, once; this takes a few minutes."
+	@'$(PYTHON)' -m venv $(1)
+	@sed -e '/^#/d' $(2) constraints.txt > $(1)/constraints.txt
+	@$(1)/bin/python -m pip install --disable-pip-version-check \
+		-c $(1)/constraints.txt -e '.[bench,dev,images,peers]'
+	@touch $@
+endef
+
+clean:
+	rm -rf .venv .venv-dgl1 build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find gnnlib tests benchmarks datasets -name __pycache__ -prune -exec rm -rf {} +
