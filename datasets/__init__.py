@@ -1,0 +1,32 @@
+"""Loaders of the data sets that the benchmarks and tests read, one a file; no model code.
+
+Every loader that needs files takes ``data``, a directory (else ``GNNLIB_DATA``), looks there first, and only then
+downloads from the public address into the user's cache (``GNNLIB_CACHE``, else ``~/.cache/gnnlib``). A checksum is
+checked on what is downloaded; of a file that the user points to only the structure is checked.
+
+>>> import datasets
+>>> images, labels = datasets.digits(train=False)
+>>> images.shape, labels.shape
+(torch.Size([450, 8, 8]), torch.Size([450]))
+"""
+
+from .digits import digits
+from .files import DownloadError, FormatError
+from .mnist import mnist
+from .molhiv import molhiv
+from .planetoid import planetoid, row_normalise
+from .superpixels import mnist_superpixels
+from .tu import ten_folds, tu
+
+__all__ = [
+    "DownloadError",
+    "FormatError",
+    "digits",
+    "mnist",
+    "mnist_superpixels",
+    "molhiv",
+    "planetoid",
+    "row_normalise",
+    "ten_folds",
+    "tu",
+]

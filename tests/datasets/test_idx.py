@@ -1,0 +1,88 @@
+"""The idx format, byte by byte."""
+
+import gzip
+
+import numpy as np
+import pytest
+
+from datasets.files import FormatError
+from datasets.idx import read_idx
+
+# two images of 2 rows and 3 columns: magic number, sizes, values
+IMAGES = bytes.fromhex("00000803 00000002 00000002 00000003  010203 040506  0708ff 0a0b00")
+VALUES = [[[1, 2, 3], [4, 5, 6]], [[7, 8, 255], [10, 11, 0]]]
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(content):
+        path = tmp_path / "images"
+        path.write_bytes(content)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_literal_bytes(write, pack):
+    array = read_idx(write(pack(IMAGES)), magic=0x803)
+    assert array.tolist() == VALUES
+    assert array.dtype == np.uint8
+    assert array.flags.writeable
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("00000901 00000002 ff 80", [-1, -128]),
+        ("00000b01 00000002 0102 fffe", [258, -2]),
+        ("00000c01 00000001 01020304", [16909060]),
+        ("00000d01 00000001 3fc00000", [1.5]),
+        ("00000e01 00000001 c004000000000000", [-2.5]),
+        ("00000802 00000000 00000005", []),
+    ],
+)
+def test_the_other_types(write, content, expected):
+    array = read_idx(write(bytes.fromhex(content)))
+    assert array.tolist() == expected
+    assert array.dtype.isnative
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", r"expected a magic number of 4 bytes, received 0 bytes"),
+        (b"\0\0\x08", r"expected a magic number of 4 bytes, received 3 bytes"),
+        (b"\0\0\x08\x01\0\0\0\0", r"expected the magic number 0x00000803, received 0x00000801"),
+        (IMAGES[:10], r"expected a header of 16 bytes, received 10 bytes"),
+        (IMAGES[:-1], r"is truncated: expected 28 bytes for shape \(2, 2, 3\), received 27"),
+        (IMAGES + b"\0", r"is too long: expected 28 bytes for shape \(2, 2, 3\), received 29"),
+        (IMAGES[:4] + b"\xff" * 12, r"is truncated: expected 79228162458924105385300197391 bytes"),
+        (gzip.compress(IMAGES[:-1]), r"is truncated: expected 28 bytes for shape \(2, 2, 3\), received 27"),
+        (gzip.compress(IMAGES)[:-1], r"is damaged: expected 28 .* received 28 \(the gzip stream ends early\)"),
+        (gzip.compress(IMAGES) + b"more", r"is damaged: .* received 28 \(and 4 bytes after the gzip stream\)"),
+        (gzip.compress(IMAGES)[:-8] + bytes(8), r"damaged gzip stream of \d+ bytes \(.*incorrect data check"),
+        (gzip.compress(b""), r"expected a magic number of 4 bytes, received 0 bytes"),
+    ],
+)
+def test_broken_files_are_named_with_expected_and_received(write, content, message):
+    path = write(content)
+    with pytest.raises(FormatError, match=message) as error:
+        read_idx(path, magic=0x803)
+    assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize("magic", ["00010803", "00000a03", "01000803"])
+def test_not_idx_at_all(write, magic):
+    with pytest.raises(FormatError, match=rf"expected a magic number of idx \(0x000008DD.*\), received 0x{magic}"):
+        read_idx(write(bytes.fromhex(magic)))
+
+
+def test_a_gzip_cut_anywhere_is_an_error(write):
+    whole = gzip.compress(
+        np.random.default_rng(0).bytes(2000).join([IMAGES[:4] + b"\0\0\0\x02\0\0\0\x0a\0\0\0\x64", b""])
+    )
+    assert read_idx(write(whole)).shape == (2, 10, 100)
+    for cut in range(0, len(whole), 97):
+        with pytest.raises(FormatError):
+            read_idx(write(whole[:cut]))

@@ -1,0 +1,118 @@
+"""MUTAG and PROTEINS as published, and three small graphs in the same format."""
+
+import zipfile
+
+import pytest
+import torch
+
+from datasets import FormatError, ten_folds, tu
+
+# a path 1-2-3 whose nodes are listed out of order, an edge listed twice, a graph of one node, a directed pair
+TABLES = {
+    "A": "1, 4\n4, 1\n4, 6\n6, 4\n4, 6\n2, 3\n",
+    "graph_indicator": "1\n3\n3\n1\n2\n1\n",
+    "node_labels": "5\n9\n5\n-2\n9\n5\n",
+    "graph_labels": "1\n-1\n1\n",
+}
+
+
+def write(folder, **changed):
+    folder.mkdir(exist_ok=True)
+    with zipfile.ZipFile(folder / "MUTAG.zip", "w") as archive:
+        for table, text in {**TABLES, **changed}.items():
+            if text is not None:
+                archive.writestr(f"MUTAG//MUTAG_{table}.txt", text)
+    return folder / "MUTAG.zip"
+
+
+@pytest.mark.parametrize("place", ["tu", "."])
+def test_small_graphs(tmp_path, place):
+    write(tmp_path / place)
+    graphs, labels = tu("MUTAG", tmp_path)
+    assert [g.num_nodes() for g in graphs] == [3, 1, 2]
+    assert [sorted(zip(*(ends.tolist() for ends in g.edges()))) for g in graphs] == [
+        [(0, 1), (1, 0), (1, 2), (2, 1)],
+        [],
+        [(0, 1)],
+    ]
+    # kinds in ascending order: -2, 5, 9
+    assert graphs[0].ndata["feat"].tolist() == [[0, 1, 0], [1, 0, 0], [0, 1, 0]]
+    assert graphs[1].ndata["feat"].tolist() == [[0, 0, 1]]
+    assert graphs[2].ndata["feat"].tolist() == [[0, 0, 1], [0, 1, 0]]
+    assert labels.tolist() == [1, 0, 1]
+    assert labels.dtype == torch.int64
+    assert graphs[0].ndata["feat"].untyped_storage().nbytes() == 9 * 4  # no view of the whole set
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"A": None}, r"expected MUTAG_A\.txt with something in it, received MUTAG_graph_indicator"),
+        ({"node_labels": " \n"}, r"expected MUTAG_node_labels\.txt with something in it"),
+        ({"A": "1, 2\n3\n"}, r"MUTAG_A\.txt: expected rows of 2 integers"),
+        ({"A": "1, x\n"}, r"MUTAG_A\.txt: expected rows of 2 integers .*x"),
+        ({"A": "1, 2, 3\n"}, r"MUTAG_A\.txt: expected rows of 2, received rows of 3"),
+        ({"node_labels": "5\n"}, r"expected as many node labels as nodes, 6, received 1"),
+        ({"graph_labels": "1\n1\n"}, r"expected nodes of graphs 1 to 2, .* received 1 to 3"),
+        ({"graph_indicator": "0\n3\n3\n1\n2\n1\n"}, r"expected nodes of graphs 1 to 3, .* received 0 to 3"),
+        ({"A": "1, 7\n"}, r"expected edges between nodes 1 to 6, received 1 to 7"),
+        ({"A": "0, 1\n"}, r"expected edges between nodes 1 to 6, received 0 to 1"),
+        ({"A": "1, 2\n4, 6\n"}, r"expected edges within one graph, received 1 between two graphs"),
+    ],
+)
+def test_tables_that_do_not_belong_together(tmp_path, changed, message):
+    path = write(tmp_path, **changed)
+    with pytest.raises(FormatError, match=message) as error:
+        tu("MUTAG", tmp_path)
+    assert str(path) in str(error.value)
+
+
+def test_a_zip_cut_anywhere_is_an_error(tmp_path):
+    path = write(tmp_path)
+    whole = path.read_bytes()
+    for cut in range(0, len(whole), 50):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(FormatError, match=r"MUTAG\.zip: truncated or damaged zip"):
+            tu("MUTAG", tmp_path)
+    path.write_bytes(whole.replace(b"5\n9\n5\n", b"5\n9\n9\n"))  # one label changed: the zip's checksum tells
+    with pytest.raises(FormatError, match=r"MUTAG\.zip: truncated or damaged zip .*CRC"):
+        tu("MUTAG", tmp_path)
+
+
+def test_bad_names(tmp_path):
+    with pytest.raises(ValueError, match="expected MUTAG or PROTEINS, received 'mutag'"):
+        tu("mutag", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "nodes", "edges", "kinds", "classes"),
+    [("MUTAG", 3371, 7442, 7, [63, 125]), ("PROTEINS", 43471, 162088, 3, [663, 450])],
+)
+def test_published_counts(data_dir, name, nodes, edges, kinds, classes):
+    if not (data_dir / "tu" / f"{name}.zip").is_file():
+        pytest.skip(f"no real data: {data_dir}/tu has no {name}.zip")
+    graphs, labels = tu(name, data_dir)
+    assert labels.bincount().tolist() == classes
+    assert len(graphs) == sum(classes)
+    assert sum(g.num_nodes() for g in graphs) == nodes
+    assert sum(g.num_edges() for g in graphs) == edges
+    feat = torch.cat([g.ndata["feat"] for g in graphs])
+    assert feat.shape == (nodes, kinds)
+    assert torch.equal(feat.sum(1), torch.ones(nodes))
+    assert feat.sum(0).min() > 0
+    for graph in graphs[:50]:
+        found = set(zip(*(ends.tolist() for ends in graph.edges())))
+        assert len(found) == graph.num_edges()
+        assert found == {(v, u) for u, v in found}
+
+
+def test_ten_folds():
+    labels = torch.tensor([0] * 63 + [1] * 125)
+    folds = ten_folds(labels)
+    assert sorted(torch.cat([test for _, test in folds]).tolist()) == list(range(188))
+    for train, test in folds:
+        assert sorted(torch.cat([train, test]).tolist()) == list(range(188))
+        assert int((labels[test] == 0).sum()) in (6, 7)
+        assert int((labels[test] == 1).sum()) in (12, 13)
+    assert all(torch.equal(a[1], b[1]) for a, b in zip(folds, ten_folds(labels, seed=0)))
+    assert not all(torch.equal(a[1], b[1]) for a, b in zip(folds, ten_folds(labels, seed=1)))
