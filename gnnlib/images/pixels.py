@@ -1,0 +1,147 @@
+"""Pixel grids as graphs: a convolution's window, written as edges that carry the index of their tap."""
+
+import operator
+from collections.abc import Sequence
+from functools import lru_cache
+from math import prod
+
+import numpy as np
+import torch
+
+from gnnlib._dgl import dgl
+
+__all__ = ["pixel_batch", "pixel_graph"]
+
+
+def pixel_graph(
+    shape: int | Sequence[int],
+    kernel_size: int | Sequence[int] = 3,
+    connectivity: int | None = None,
+    self_loops: bool = True,
+    idtype: torch.dtype = torch.int64,
+) -> dgl.DGLGraph:
+    r"""The graph on which a convolution is message passing: LeCun et al., 1989, "Backpropagation Applied to
+    Handwritten Zip Code Recognition", in the notation of Gilmer et al., 2017, arXiv:1704.01212.
+
+    Nodes are the cells of an image in row-major order. Into each cell v runs an edge from every cell u that the
+    window centred at v covers, typed by the tap it passes through, so that with zero padding of kernel_size // 2
+
+    .. math:: \mathrm{conv}(x, w)_v = \sum_{u \to v} w_{\mathrm{tap}(u \to v)} \, x_u
+
+    is ``torch.nn.functional.conv2d`` (a cross-correlation: the window is not flipped).
+
+    - ``edata["tap"]``: (E,) int64, row-major index in the window, the order of the convolution's weight. Tap 0 of a
+      3 x 3 window looks at offset (-1, -1), tap 4 at the cell itself. Left-out taps leave their numbers unused.
+    - ``ndata["pos"]``: (N, d) float32, coordinates in pixels in the order of the image's axes: row, column in 2-d.
+
+    Edges are sorted by destination, then by tap. The structure is built once per arguments and shared by all callers
+    (the last 16 are kept), and so are the taps: do not write into them. What is stored in the graph's frames stays
+    with its caller, and the positions are a copy.
+
+    Args:
+        shape: length of each axis of the image, say (rows, columns); any number of axes.
+        kernel_size: cells the window covers along each axis, odd.
+        connectivity: as in scikit-image, keep the taps that differ from the centre along at most this many axes
+            (1 in 2-d: the 4-neighbour grid, 2: the 8-neighbour one); None: the whole window.
+        self_loops: whether a cell sees itself.
+        idtype: torch.int32 or torch.int64.
+
+    Shapes: N = prod(shape) nodes; with K = prod(kernel_size) taps, at most N K edges, fewer at the border.
+
+    Raises:
+        ValueError: for lengths that are not positive, windows that are not odd, a wrong number of either, or a
+            connectivity outside 1 to d.
+        TypeError: where an integer was expected.
+
+    >>> g = pixel_graph((2, 2))
+    >>> [(int(u), int(v), int(t)) for u, v, t in zip(*g.edges(), g.edata["tap"])][:4]
+    [(0, 0, 4), (1, 0, 5), (2, 0, 7), (3, 0, 8)]
+    >>> pixel_graph((28, 28), connectivity=1, self_loops=False).in_degrees().bincount().tolist()
+    [0, 0, 4, 104, 676]
+    """
+    return pixel_batch(shape, 1, kernel_size, connectivity, self_loops, idtype)
+
+
+def pixel_batch(
+    shape: int | Sequence[int],
+    batch_size: int,
+    kernel_size: int | Sequence[int] = 3,
+    connectivity: int | None = None,
+    self_loops: bool = True,
+    idtype: torch.dtype = torch.int64,
+) -> dgl.DGLGraph:
+    """``batch_size`` copies of one :func:`pixel_graph` as a batched graph, equal to ``dgl.batch`` of them.
+
+    Args:
+        batch_size: number of images, at least 1.
+        shape, kernel_size, connectivity, self_loops, idtype: as in :func:`pixel_graph`.
+
+    Shapes: B N nodes and B E edges, image after image: features of images (B, rows, columns, F) are
+    ``x.flatten(0, 2)``. ``ndata["pos"]`` is (B N, d), in pixels of the node's own image.
+
+    Raises:
+        ValueError, TypeError: as :func:`pixel_graph`, and for a batch size below 1.
+
+    >>> g = pixel_batch((28, 28), 64)
+    >>> g.batch_size, g.num_nodes(), g.num_edges()
+    (64, 50176, 430336)
+    >>> g._graph is pixel_batch((28, 28), 64)._graph
+    True
+    """
+    lengths = _integers("shape", shape)
+    axes = len(lengths)
+    if axes == 0 or min(lengths) < 1:
+        raise ValueError(f"shape: expected one positive length per axis, got {lengths}")
+    window = _integers("kernel_size", kernel_size)
+    if isinstance(kernel_size, Sequence) and len(window) != axes:
+        raise ValueError(f"kernel_size: expected {axes} sizes for shape {lengths}, got {window}")
+    if min(window) < 1 or not all(size % 2 for size in window):
+        raise ValueError(f"kernel_size: expected positive odd sizes, got {kernel_size}")
+    (reach,) = _integers("connectivity", (axes if connectivity is None else connectivity,))
+    if not 1 <= reach <= axes:
+        raise ValueError(f"connectivity: expected None or 1 to {axes} for shape {lengths}, got {connectivity}")
+    (copies,) = _integers("batch_size", (batch_size,))
+    if copies < 1:
+        raise ValueError(f"batch_size: expected at least 1, got {copies}")
+    window = window if len(window) == axes else window * axes
+    graph = _batch(lengths, copies, window, reach, bool(self_loops), idtype).local_var()
+    graph.ndata["pos"] = graph.ndata["pos"].clone()  # people scale positions in place
+    return graph
+
+
+@lru_cache(maxsize=16)
+def _batch(
+    shape: tuple[int, ...], copies: int, window: tuple[int, ...], connectivity: int, loops: bool, idtype: torch.dtype
+) -> dgl.DGLGraph:
+    src, dst, tap = _edges(shape, window, connectivity, loops)
+    first = prod(shape) * np.arange(copies)[:, None]
+    pos = np.indices(shape, dtype=np.float32).reshape(len(shape), -1).T
+    with torch.inference_mode(False):  # later callers may want gradients through what is kept here
+        ends = [torch.from_numpy((first + end).ravel()) for end in (src, dst)]
+        graph = dgl.graph(tuple(ends), num_nodes=copies * prod(shape), idtype=idtype)
+        graph.ndata["pos"] = torch.from_numpy(np.tile(pos, (copies, 1)))
+        graph.edata["tap"] = torch.from_numpy(np.tile(tap, copies))
+        graph.set_batch_num_nodes(torch.from_numpy(np.full(copies, prod(shape))).to(idtype))
+        graph.set_batch_num_edges(torch.from_numpy(np.full(copies, len(tap))).to(idtype))
+    return graph
+
+
+def _edges(
+    shape: tuple[int, ...], window: tuple[int, ...], connectivity: int, loops: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Source, destination and tap of every edge, by sliding the window over the image of cell numbers."""
+    cells = np.arange(prod(shape)).reshape(shape)
+    padded = np.pad(cells, [(size // 2, size // 2) for size in window], constant_values=-1)
+    seen = np.lib.stride_tricks.sliding_window_view(padded, window).reshape(prod(shape), prod(window))
+    offset = np.indices(window).reshape(len(window), -1).T - np.array(window) // 2
+    moved = (offset != 0).sum(1)  # along how many axes the tap differs from the centre
+    taps = np.flatnonzero((moved <= connectivity) & (loops | (moved > 0)))
+    dst, column = np.nonzero(seen[:, taps] >= 0)
+    return seen[dst, taps[column]], dst, taps[column]
+
+
+def _integers(name: str, value: int | Sequence[int]) -> tuple[int, ...]:
+    try:
+        return tuple(map(operator.index, value if isinstance(value, Sequence) else (value,)))
+    except TypeError:
+        raise TypeError(f"{name}: expected an integer or a sequence of integers, got {value!r}") from None
