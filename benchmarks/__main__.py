@@ -1,0 +1,118 @@
+"""The command line: ``python -m benchmarks list | run TASK... | report``."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+# Read once by the OpenMP runtime, so before torch is imported: threads that spin while they wait stall the others.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+EXAMPLES = """examples:
+  python -m benchmarks list                              what there is to run
+  python -m benchmarks run digits                        8 layers on handwritten digits, two minutes, no download
+  python -m benchmarks run cora --data DIR --seeds 10    the public split with GCN, GAT and SGC
+  python -m benchmarks run cora --layers gin,mlp         other layers, and the control without a graph
+  python -m benchmarks run mnist-superpixels --limit 5000
+  python -m benchmarks report                            the last run's leaderboard again, and its report.html
+
+A run that was killed goes on where it stopped: say the same command again. Data is looked for in --data DIR, then
+GNNLIB_DATA, then the user's cache, and only then downloaded.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Train gnnlib's layers on real data and compare them, with the published figures beside.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = top.add_subparsers(dest="command", metavar="{list,run,report}")
+    commands.required = True
+    commands.add_parser("list", help="the tasks and the layers")
+    run = commands.add_parser("run", help="train and test; write results/<run>/<layer>/result.json and report.html")
+    run.add_argument("tasks", nargs="+", metavar="TASK", help="names from 'list'")
+    run.add_argument("--layers", metavar="A,B", help="instead of the task's own, names from 'list'")
+    run.add_argument("--seeds", type=int, metavar="N", help="run seeds 0 to N-1 (folds, where the task has folds)")
+    run.add_argument("--epochs", type=int, metavar="N", help="instead of the task's own number")
+    run.add_argument("--limit", type=int, metavar="N", help="use the first N graphs or images only")
+    run.add_argument("--data", type=Path, metavar="DIR", help="where files lie (else GNNLIB_DATA, cache, download)")
+    run.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="default: results")
+    run.add_argument("--device", default="cpu", metavar="D", help="cpu (default), cuda, cuda:1, ...")
+    run.add_argument("--fresh", action="store_true", help="start anew; an earlier result is kept beside")
+    report = commands.add_parser("report", help="print the leaderboard and write report.html again")
+    report.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="a run, or a folder of runs")
+    return top
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parser().parse_args(arguments)
+    # Only now: torch and DGL take seconds, --help should not.
+    from benchmarks.layers import UsageError
+
+    try:
+        return {"list": _list, "run": _run, "report": _report}[options.command](options)
+    except KeyboardInterrupt:
+        print("\nstopped; what is finished is kept, the same command goes on from there", file=sys.stderr)
+        return 130
+    except (UsageError, OSError, ValueError, ImportError) as error:
+        if os.environ.get("GNNLIB_DEBUG"):
+            raise
+        print(f"benchmarks: error: {error}", file=sys.stderr)
+        return 2
+
+
+def _list(options: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    from benchmarks.layers import LAYERS
+    from benchmarks.runner import describe_tasks
+
+    tasks = Table("task", "what it is", "layers", "seeds", title="Tasks")
+    for row in describe_tasks():
+        tasks.add_row(*row)
+    layers = Table("layer", "title", "needs", title="Layers")
+    needs = {None: "", "edge_feats": "edge features", "pos_feats": "positions"}
+    for layer in LAYERS.values():
+        layers.add_row(layer.name, layer.title, needs[layer.needs])
+    Console().print(tasks, layers)
+    return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    from benchmarks.runner import Request, run
+    from benchmarks.tasks import Options
+
+    run(
+        Request(
+            tasks=options.tasks,
+            layers=options.layers.split(",") if options.layers else None,
+            seeds=options.seeds,
+            out=options.out,
+            fresh=options.fresh,
+            options=Options(options.data, options.epochs, options.limit, options.device),
+        )
+    )
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from benchmarks.report import leaderboard_table, load_results, write_report
+    from benchmarks.runner import runs
+
+    for folder in runs(options.out):
+        results, problems = load_results(folder)
+        for problem in problems:
+            print(problem, file=sys.stderr)
+        path = write_report(folder)
+        Console().print(leaderboard_table(results))
+        print(f"Report: {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

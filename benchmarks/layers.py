@@ -1,0 +1,94 @@
+"""The names of layers on the command line, and what each becomes: ``make(in_feats, out_feats) -> conv``."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+
+from torch import Tensor, nn
+
+from gnnlib import ECConv, GATConv, GATv2Conv, GCNConv, GINConv, PredEdgeConv, SGConv
+from gnnlib._dgl import dgl
+
+
+class UsageError(ValueError):
+    """The user asked for something that cannot be; the message says what would do."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What a data set's graphs offer beside node features; 0 where there is nothing."""
+
+    edge_feats: int = 0
+    pos_feats: int = 0
+    pos_scale: float = 1.0  # pixels; about the size of an image
+
+
+@dataclass(frozen=True)
+class Layer:
+    name: str
+    title: str
+    make: Callable[[Geometry], Callable[[int, int], nn.Module]]
+    needs: str | None = None  # an attribute of Geometry that must not be 0
+
+    def fits(self, geometry: Geometry) -> bool:
+        return self.needs is None or getattr(geometry, self.needs) > 0
+
+
+def _heads(kind: Callable[..., nn.Module], in_feats: int, out_feats: int, heads: int = 4) -> nn.Module:
+    """Attention heads that join to the width asked for; a single one where they would not."""
+    heads = heads if out_feats % heads == 0 else 1
+    return kind(in_feats, out_feats // heads, heads)
+
+
+def _gin(in_feats: int, out_feats: int) -> nn.Module:
+    mlp = nn.Sequential(nn.Linear(in_feats, out_feats), nn.ReLU(), nn.Linear(out_feats, out_feats))
+    return GINConv(in_feats, out_feats, mlp, learn_eps=True)
+
+
+def _ecc(geometry: Geometry) -> Callable[[int, int], nn.Module]:
+    return partial(ECConv, edge_feats=geometry.edge_feats, hidden=16)
+
+
+def _pred_edge(geometry: Geometry) -> Callable[[int, int], nn.Module]:
+    return partial(
+        PredEdgeConv,
+        pos_feats=geometry.pos_feats,
+        hidden=32,
+        relations=4,
+        edge_activation=nn.Tanh(),
+        pos_scale=geometry.pos_scale,
+    )
+
+
+class Pointwise(nn.Linear):
+    """Each node by itself, without messages: the control that shows what the graph adds."""
+
+    def forward(self, graph: dgl.DGLGraph, x: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(x)
+
+
+LAYERS = {
+    layer.name: layer
+    for layer in (
+        Layer("mlp", "no graph (control)", lambda _: Pointwise),
+        Layer("gcn", "GCN", lambda _: GCNConv),
+        Layer("gin", "GIN", lambda _: _gin),
+        Layer("gat", "GAT", lambda _: partial(_heads, GATConv)),
+        Layer("gatv2", "GATv2", lambda _: partial(_heads, GATv2Conv)),
+        Layer("sgc", "SGC", lambda _: partial(SGConv, k=2)),
+        Layer("ecc", "ECC", _ecc, needs="edge_feats"),
+        Layer("pred-edge", "Predicted edges", _pred_edge, needs="pos_feats"),
+    )
+}
+
+
+def choose(names: Iterable[str], geometry: Geometry, task: str) -> list[Layer]:
+    """The layers of these names that the task's graphs can serve; the others are an error."""
+    fitting = [name for name, layer in LAYERS.items() if layer.fits(geometry)]
+    for name in names:
+        if name not in fitting:
+            raise UsageError(
+                f"the graphs of {task} have no {LAYERS[name].needs} for layer {name!r}; expected one of: "
+                f"{', '.join(fitting)}"
+            )
+    return [LAYERS[name] for name in names]

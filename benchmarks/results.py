@@ -1,0 +1,140 @@
+"""Results on disk: one ``result.json`` for each layer of a run, written whole or not at all."""
+
+import json
+import math
+import os
+import platform
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from datasets.files import atomic_write
+
+
+@dataclass
+class Outcome:
+    """What one seed gave."""
+
+    score: float
+    parameters: int
+    validation: float | None = None
+    curve: dict[str, list[float]] = field(default_factory=dict)
+    confusion: list[list[int]] | None = None
+    seconds: float = 0.0
+
+
+@dataclass
+class Store:
+    """The results of one layer in one run: read what is there, add a seed, write it back.
+
+    A seed counts as done when it was run with the same arguments, code and versions. A result of other
+    origin is kept beside the new one under the name of its commit.
+    """
+
+    folder: Path
+    header: dict[str, Any]  # task, layer, arguments, versions, commit, metric, published, ...
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
+
+    ORIGIN = ("task", "layer", "arguments", "versions", "commit")
+
+    @property
+    def path(self) -> Path:
+        return self.folder / "result.json"
+
+    def open(self, fresh: bool = False) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not self.path.exists():
+            return
+        try:
+            old = json.loads(self.path.read_text())
+            same = all(old[key] == self.header[key] for key in self.ORIGIN)
+            done = {int(seed): Outcome(**o) for seed, o in old["outcomes"].items()}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            aside = self._set_aside("damaged")
+            print(f"{self.path} is damaged ({error}); kept as {aside.name}, starting anew")
+            return
+        if same and not fresh:
+            self.outcomes = done
+        else:
+            self._set_aside(str(old.get("commit")))
+
+    def _set_aside(self, why: str) -> Path:
+        stem = f"result-{''.join(c for c in why if c.isalnum() or c in '-_')}"
+        names = (self.folder / f"{stem}{f'-{n}' if n else ''}.json" for n in range(10**6))
+        free = next(path for path in names if not path.exists())
+        os.replace(self.path, free)
+        return free
+
+    def add(self, seed: int, outcome: Outcome, values: list[float] | None = None) -> None:
+        self.outcomes[seed] = outcome
+        with atomic_write(self.path) as partial:
+            partial.write_text(json.dumps(self.document(values), indent=1) + "\n")
+
+    def document(self, values: list[float] | None = None) -> dict[str, Any]:
+        """``values`` replaces the seeds' own scores where the protocol chooses an epoch for all of them together."""
+        seeds = sorted(self.outcomes)
+        outcomes = [self.outcomes[s] for s in seeds]
+        values = values if values is not None else [o.score for o in outcomes]
+        validation = [o.validation for o in outcomes]
+        matrices = [o.confusion for o in outcomes if o.confusion is not None]
+        mean, std = mean_std(values)
+        return {
+            **self.header,
+            "seeds": seeds,
+            "metric": {**self.header["metric"], "values": values, "mean": mean, "std": std},
+            "validation": None if None in validation else {"values": validation},
+            "parameters": outcomes[0].parameters,
+            "seconds": sum(o.seconds for o in outcomes),
+            "curves": [o.curve for o in outcomes],
+            "confusion": [[sum(c) for c in zip(*rows, strict=True)] for rows in zip(*matrices, strict=True)] or None,
+            "outcomes": {str(s): vars(self.outcomes[s]) for s in seeds},
+        }
+
+
+def mean_std(values: list[float]) -> tuple[float, float | None]:
+    """Mean and unbiased standard deviation (None for a single value).
+
+    >>> mean_std([1.0, 3.0])
+    (2.0, 1.4142135623730951)
+    """
+    mean = sum(values) / len(values)
+    if len(values) == 1:
+        return mean, None
+    return mean, math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1))
+
+
+def versions() -> dict[str, str]:
+    import numba
+    import torch
+
+    import gnnlib
+    from gnnlib._dgl import dgl
+
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "dgl": dgl.__version__,
+        "numba": numba.__version__,
+        "gnnlib": gnnlib.__version__,
+    }
+
+
+def commit() -> str | None:
+    """The checkout's commit, with "-dirty" where files differ from it; None outside git."""
+
+    def git(*words: str) -> str:
+        here = Path(__file__).parent
+        return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short=12", "HEAD") + ("-dirty" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def machine() -> str:
+    import torch
+
+    name = platform.processor() or platform.machine()
+    return f"{os.cpu_count()} cores ({name}), {torch.get_num_threads()} threads, {platform.system()}"

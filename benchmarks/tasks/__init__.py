@@ -1,0 +1,13 @@
+"""The tasks by name."""
+
+from benchmarks.tasks.base import Options, Task
+from benchmarks.tasks.molecules import MUTAG, PROTEINS, MolHIV
+from benchmarks.tasks.nodes import CiteSeer, Cora, PubMed
+from benchmarks.tasks.pixels import MNIST, Digits
+from benchmarks.tasks.superpixels import MNISTSuperpixels
+
+TASKS: dict[str, type[Task]] = {
+    task.name: task for task in (Digits, MNIST, MNISTSuperpixels, Cora, CiteSeer, PubMed, MUTAG, PROTEINS, MolHIV)
+}
+
+__all__ = ["TASKS", "Options", "Task"]

@@ -1,0 +1,144 @@
+"""Images as pixel graphs: one lattice serves a whole batch, x is (pixels, images, channels)."""
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import datasets
+from benchmarks.layers import Geometry, Layer
+from benchmarks.results import Outcome
+from benchmarks.tasks.base import OnEpoch, Options, Task, accuracy, confusion, count, curve, shuffled
+from gnnlib import BatchNorm, Residual, Stack, readout_flat
+from gnnlib._dgl import dgl
+from gnnlib.images import pixel_graph
+from gnnlib.training import Batch, fit, predict
+
+
+def one_image_each(graph: dgl.DGLGraph, x: Tensor) -> Tensor:
+    """`readout_flat` of signals on one lattice: (pixels, images, F) -> (images, pixels F)."""
+    return readout_flat(graph, x)[0]
+
+
+class PixelTask(Task):
+    """Three layers on the pixel grid, then a linear layer over all pixels, which keeps positions."""
+
+    layers = ("mlp", "gcn", "gin", "gat", "gatv2", "sgc", "ecc", "pred-edge")
+    readout = "flat: a linear layer over all pixels"
+    width: ClassVar[int] = 32
+    batch_size: ClassVar[int] = 64
+    held_out: ClassVar[float] = 0.1  # of the training images, to choose the epoch
+    limited = True
+
+    def images(self, options: Options, train: bool) -> tuple[Tensor, Tensor]:
+        """float (n, rows, columns) in 0..1 and labels (n,)."""
+        raise NotImplementedError
+
+    def load(self, options: Options) -> None:
+        self.train, self.test = self.images(options, True), self.images(options, False)
+        shape = self.train[0].shape[1:]
+        self.graph = pixel_graph(shape).to(options.device)
+        self.edge = nn.functional.one_hot(self.graph.edata["tap"], 9).float()
+        self.geometry = Geometry(edge_feats=9, pos_feats=2, pos_scale=float(max(shape)))
+        self.classes = [str(c) for c in range(10)]
+        self.device = options.device
+
+    def batches(self, images: Tensor, labels: Tensor, rows: Iterator[Tensor]) -> Iterator[Batch]:
+        for i in rows:
+            x = images[i].flatten(1).T.unsqueeze(-1).contiguous().to(self.device)
+            yield Batch(self.graph, x, labels[i].to(self.device), self.edge)
+
+    def run(self, layer: Layer, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
+        torch.manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed)
+        model = Stack.build(
+            layer.make(self.geometry),
+            1,
+            self.width,
+            10,
+            num_layers=3,
+            norm=BatchNorm,
+            skip=Residual,
+            dropout=0.1,
+            readout=one_image_each,
+        )
+        pixels = self.train[0].shape[1:].numel()
+        model.head = nn.Sequential(nn.Dropout(0.5), nn.Linear(pixels * self.width, 10))
+        model.to(options.device)
+        images, labels = self.train
+        order = torch.randperm(len(images), generator=generator)
+        num_held = max(1, int(self.held_out * len(images)))
+        held, kept = order[:num_held], order[num_held:]
+
+        def everything(images: Tensor, labels: Tensor) -> Iterator[Batch]:
+            return self.batches(images, labels, iter(torch.arange(len(images)).split(500)))
+
+        def measure() -> dict[str, float]:
+            outputs, target = predict(model, everything(images[held], labels[held]))
+            return {
+                "validation": accuracy(outputs, target),
+                "validation loss": nn.functional.cross_entropy(outputs, target).item(),
+            }
+
+        epochs = self.num_epochs(options)
+        optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-2)
+        scheduler = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-2, total_steps=epochs + 1)
+        records = fit(
+            model,
+            lambda: self.batches(images[kept], labels[kept], shuffled(len(kept), self.batch_size, generator)),
+            nn.functional.cross_entropy,
+            optimiser,
+            epochs,
+            scheduler=scheduler,
+            measure=measure,
+            score=lambda record: (record["validation"], -record["validation loss"]),
+            on_epoch=on_epoch,
+        )
+        outputs, target = predict(model, everything(*self.test))
+        return Outcome(
+            score=accuracy(outputs, target),
+            parameters=count(model),
+            validation=max(record["validation"] for record in records),
+            curve=curve(records),
+            confusion=confusion(outputs, target, 10),
+        )
+
+    def samples(self) -> dict[str, np.ndarray]:
+        images, labels = self.test
+        src, dst = (end.cpu().numpy() for end in self.graph.edges())
+        found: dict[str, np.ndarray] = {}
+        for i in range(min(6, len(images))):
+            found |= {
+                f"image_{i}": images[i].numpy(),
+                f"pos_{i}": self.graph.ndata["pos"].cpu().numpy(),
+                f"src_{i}": src,
+                f"dst_{i}": dst,
+                f"label_{i}": labels[i].numpy(),
+                f"title_{i}": np.array(f"a {int(labels[i])}: {len(images[i].flatten())} pixels, {len(src)} edges"),
+            }
+        return found
+
+
+class Digits(PixelTask):
+    name = "digits"
+    summary = "scikit-learn's 1797 handwritten digits, 8 x 8 pixels as a grid graph (no download)"
+    epochs = 25
+    seeds = 1
+
+    def images(self, options: Options, train: bool) -> tuple[Tensor, Tensor]:
+        images, labels = datasets.digits(train)
+        return images[: options.limit], labels[: options.limit]
+
+
+class MNIST(PixelTask):
+    name = "mnist"
+    summary = "MNIST, 70000 handwritten digits, 28 x 28 pixels as a grid graph (--limit N images)"
+    epochs = 5
+    width = 16
+    batch_size = 128
+
+    def images(self, options: Options, train: bool) -> tuple[Tensor, Tensor]:
+        images, labels = datasets.mnist(options.data, train)
+        return images[: options.limit].float() / 255, labels[: options.limit]

@@ -1,0 +1,125 @@
+"""MNIST as superpixel graphs: each image is segmented, each segment is a node."""
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import datasets
+from benchmarks.layers import Geometry, Layer
+from benchmarks.results import Outcome
+from benchmarks.tasks.base import OnEpoch, Options, Task, accuracy, confusion, count, curve, shuffled
+from benchmarks.tasks.molecules import collate
+from gnnlib import BatchNorm, Residual, Stack, readout_mean
+from gnnlib._dgl import dgl
+from gnnlib.training import Batch, fit, predict
+
+SIZE = 28.0  # pixels
+
+
+class MNISTSuperpixels(Task):
+    """First cut: intensity and centroid as features, four layers, mean read-out."""
+
+    name = "mnist-superpixels"
+    summary = "MNIST as graphs of about 75 superpixels (--limit N images; converted once, then cached)"
+    layers = ("gcn", "gin", "gat", "ecc")
+    epochs = 15
+    readout = "mean over nodes"
+    limited = True
+    width: ClassVar[int] = 64
+    batch_size: ClassVar[int] = 64
+    held_out: ClassVar[int] = 5000  # of 60000, in proportion
+
+    def load(self, options: Options) -> None:
+        self.train = self._prepare(datasets.mnist_superpixels(options.data, True, options.limit))
+        self.test = self._prepare(datasets.mnist_superpixels(options.data, False, self._test_limit(options)))
+        self.pictures, _ = datasets.mnist(options.data, False)
+        self.geometry = Geometry(edge_feats=3, pos_feats=2, pos_scale=SIZE)
+        self.classes = [str(c) for c in range(10)]
+        self.device = options.device
+
+    @staticmethod
+    def _test_limit(options: Options) -> int | None:
+        return None if options.limit is None else min(options.limit, 10000)
+
+    @staticmethod
+    def _prepare(found: tuple[list[dgl.DGLGraph], Tensor]) -> tuple[list[dgl.DGLGraph], Tensor]:
+        """Features: intensity and centroid; along edges: relative position and Gaussian weight, all near 1."""
+        graphs, labels = found
+        for graph in graphs:
+            graph.ndata["feat"] = torch.cat([graph.ndata["feat"], graph.ndata["pos"] / SIZE], 1)
+            offset = graph.edata.pop("offset") / 4
+            graph.edata["feat"] = torch.cat([offset, graph.edata.pop("weight").unsqueeze(1)], 1)
+        return graphs, labels
+
+    def batch(self, part: tuple[list[dgl.DGLGraph], Tensor], rows: Tensor) -> Batch:
+        batch = collate(*part, rows, "feat")
+        edge = batch.edge.to(self.device) if batch.edge is not None else None
+        return Batch(batch.graph, batch.x.to(self.device), batch.target.to(self.device), edge)
+
+    def run(self, layer: Layer, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
+        torch.manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed)
+        model = Stack.build(
+            layer.make(self.geometry),
+            self.train[0][0].ndata["feat"].shape[1],
+            self.width,
+            10,
+            num_layers=4,
+            norm=BatchNorm,
+            skip=Residual,
+            encoder=True,
+            readout=readout_mean,
+        ).to(options.device)
+        num_images = len(self.train[1])
+        num_held = max(1, num_images * self.held_out // 60000)
+        held, kept = torch.arange(num_images).split([num_held, num_images - num_held])
+
+        def everything(part: tuple[list[dgl.DGLGraph], Tensor], rows: Tensor) -> Iterator[Batch]:
+            return (self.batch(part, some) for some in rows.split(256))
+
+        def measure() -> dict[str, float]:
+            outputs, target = predict(model, everything(self.train, held))
+            return {
+                "validation": accuracy(outputs, target),
+                "validation loss": nn.functional.cross_entropy(outputs, target).item(),
+            }
+
+        epochs = self.num_epochs(options)
+        optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-4)
+        records = fit(
+            model,
+            lambda: (self.batch(self.train, kept[i]) for i in shuffled(len(kept), self.batch_size, generator)),
+            nn.functional.cross_entropy,
+            optimiser,
+            epochs,
+            scheduler=torch.optim.lr_scheduler.OneCycleLR(optimiser, 5e-3, total_steps=epochs + 1),
+            measure=measure,
+            score=lambda record: (record["validation"], -record["validation loss"]),
+            on_epoch=on_epoch,
+        )
+        outputs, target = predict(model, everything(self.test, torch.arange(len(self.test[1]))))
+        return Outcome(
+            score=accuracy(outputs, target),
+            parameters=count(model),
+            validation=max(record["validation"] for record in records),
+            curve=curve(records),
+            confusion=confusion(outputs, target, 10),
+        )
+
+    def samples(self) -> dict[str, np.ndarray]:
+        found: dict[str, np.ndarray] = {}
+        for i, graph in enumerate(self.test[0][:6]):
+            src, dst = (end.numpy() for end in graph.edges())
+            label = int(self.test[1][i])
+            found |= {
+                f"image_{i}": self.pictures[i].numpy(),
+                f"pos_{i}": graph.ndata["pos"].numpy(),
+                f"src_{i}": src,
+                f"dst_{i}": dst,
+                f"label_{i}": np.array(label),
+                f"title_{i}": np.array(f"a {label}: {graph.num_nodes()} superpixels, {len(src)} edges"),
+            }
+        return found

@@ -1,0 +1,103 @@
+"""Predicted-edge convolution: edge weights that a small network reads off the positions of both ends."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from gnnlib._dgl import dgl
+from gnnlib.convs.base import Conv, Features, add_bias, glorot, zeros
+from gnnlib.ops import aggregate, edge_score
+
+
+class PredEdgeConv(Conv):
+    r"""Convolution over predicted edges (Knyazev et al. 2019, arXiv 1907.09000, section 3.2), K relations.
+
+    .. math:: y_v = \sum_k \sum_{u \to v} b_k(p_u, p_v)\, x_u W_k + c, \qquad
+        b(p_u, p_v) = \phi\big(V\, \mathrm{ReLU}(U_1 p_u + U_2 p_v + t) + s\big)
+
+    The first layer of the network is split into a part per end, so nothing of shape (E, hidden) is kept: all
+    pairs of the pixels of an image are practical. Any graph will do; edges it lacks are not predicted.
+
+    Args:
+        in_feats, out_feats: widths
+        pos_feats: number of coordinates
+        hidden: width of the network that predicts edges
+        relations: K
+        edge_activation: phi, a module; default the identity
+        normalise: ``f(graph, b) -> b`` over (E, K): `gnnlib.edge_softmax`, or `gnnlib.ops.neighbour_share`
+            (divide by the number of in-edges); default none
+        pos_scale: positions are divided by this (pixels per unit), so that the network sees numbers near 1
+        bias: whether to add c
+
+    Shapes: x (N, \*, in_feats), or a pair whose second part is not used; positions ``graph.srcdata["pos"]``
+    (N_src, pos_feats) and ``graph.dstdata["pos"]``, in pixels, row then column; edge must be None; returns
+    (N_dst, \*, out_feats). Memory: (E, K) and (N_dst, K, \*, in_feats).
+
+    Raises: ValueError or TypeError, naming expected and received, for x of a wrong shape or dtype, positions that
+    are missing, of another width, or not finite, or any edge argument.
+
+    Differs from the paper: relations are summed through their own W_k, which is the paper's concatenation
+    followed by a linear layer. A node without in-edges gets c.
+
+    >>> g = dgl.graph(([0, 1, 2], [2, 2, 0]))
+    >>> g.ndata["pos"] = torch.rand(3, 2)
+    >>> PredEdgeConv(3, 2, pos_feats=2, relations=4)(g, torch.ones(3, 3)).shape
+    torch.Size([3, 2])
+    """
+
+    def __init__(
+        self,
+        in_feats: int,
+        out_feats: int,
+        pos_feats: int,
+        hidden: int = 64,
+        relations: int = 1,
+        edge_activation: nn.Module | None = None,
+        normalise: Callable[[dgl.DGLGraph, Tensor], Tensor] | None = None,
+        pos_scale: float = 1.0,
+        bias: bool = True,
+    ):
+        super().__init__(in_feats, out_feats)
+        if min(pos_feats, hidden, relations) < 1 or not pos_scale > 0:
+            raise ValueError(
+                f"PredEdgeConv: expected positive pos_feats, hidden, relations and pos_scale, "
+                f"got {pos_feats}, {hidden}, {relations} and {pos_scale}"
+            )
+        self.pos_feats, self.pos_scale = pos_feats, pos_scale
+        first, second = nn.Linear(2 * pos_feats, hidden), nn.Linear(hidden, relations)
+        self.first, self.second = first, second  # of the network on [p_u, p_v]
+        self.edge_activation = edge_activation or nn.Identity()
+        self.normalise = normalise
+        self.weight = nn.Parameter(torch.stack([glorot(in_feats, out_feats).data for _ in range(relations)]))
+        self.bias = zeros(out_feats) if bias else None
+
+    def edges(self, graph: dgl.DGLGraph, like: Tensor) -> Tensor:
+        """The predicted edge weights: (E, K)."""
+        p_src, p_dst = (self._positions(data, like) for data in (graph.srcdata, graph.dstdata))
+        u_src, u_dst = self.first.weight.split(self.pos_feats, dim=1)
+        a, b = p_src @ u_src.T, p_dst @ u_dst.T + self.first.bias
+        score = edge_score(graph, a.unsqueeze(1), b.unsqueeze(1), self.second.weight) + self.second.bias
+        score = self.edge_activation(score)
+        return score if self.normalise is None else self.normalise(graph, score)
+
+    def _positions(self, data, like: Tensor) -> Tensor:
+        if "pos" not in data:
+            raise ValueError(f"PredEdgeConv: expected positions in graph.ndata['pos'], found {sorted(map(str, data))}")
+        pos = data["pos"].to(like)
+        if pos.dim() != 2 or pos.shape[1] != self.pos_feats:
+            raise ValueError(f"PredEdgeConv: expected positions of shape (N, {self.pos_feats}), got {tuple(pos.shape)}")
+        if not bool(torch.isfinite(pos).all()):
+            raise ValueError(
+                f"PredEdgeConv: expected finite positions, got {int((~torch.isfinite(pos)).sum())} NaN or inf"
+            )
+        return pos / self.pos_scale
+
+    def forward(self, graph: dgl.DGLGraph, x: Features, edge: Tensor | None = None) -> Tensor:
+        x, _ = self.ends(graph, x)
+        self.check_edge(graph, edge)
+        b = self.edges(graph, x)
+        b = b.view(*b.shape, *[1] * (x.dim() - 2))
+        z = aggregate(graph, x.unsqueeze(1), b)  # (N_dst, K, *, in)
+        y = z.movedim(1, -2).flatten(-2) @ self.weight.flatten(0, 1)
+        return add_bias(y, self.bias)

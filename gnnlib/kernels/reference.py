@@ -1,0 +1,143 @@
+"""The kernels in plain torch: any device, any floating dtype. Slow and clear, they are the definition.
+
+Sums run over sorted segments, never through atomic additions, so a GPU gives the same bits twice.
+
+Shapes: N_src and N_dst nodes, E edges, H heads, F features. ``adj`` is a group of edges
+(`gnnlib.neighbors.Compressed`): by destination it gathers from sources, by source the other way round;
+its rows are called v and the other ends u. A head axis of length 1 stands for "the same for all heads".
+"""
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "edge_dot",
+    "edge_score",
+    "edge_score_att_grad",
+    "edge_score_grad",
+    "edge_softmax",
+    "edge_softmax_grad",
+    "group",
+    "max_grad",
+    "neighbour_max",
+    "neighbour_sum",
+]
+
+
+def group(key: Tensor, num_groups: int) -> tuple[Tensor, Tensor]:
+    """Stable sort of (E,) keys: (num_groups + 1,) starts of each group and the (E,) order, int32."""
+    order = torch.argsort(key, stable=True)
+    sizes = torch.bincount(key, minlength=num_groups)
+    starts = torch.zeros(num_groups + 1, dtype=torch.int32, device=key.device)
+    starts[1:] = sizes.cumsum(0)
+    return starts, order.int()
+
+
+def _rows(adj) -> Tensor:
+    """(E,) the row v of each slot."""
+    indptr = adj.indptr.long()
+    return torch.repeat_interleave(torch.arange(len(indptr) - 1, device=indptr.device), indptr.diff())
+
+
+def _reduce(adj, data: Tensor, how: str = "sum", initial: float = 0.0) -> Tensor:
+    """(E, ...) slots to (rows, ...), one sorted segment a row."""
+    if len(data) == 0 or data[0].numel() == 0:
+        return data.new_full((len(adj.indptr) - 1, *data.shape[1:]), initial)
+    return torch.segment_reduce(data, how, offsets=adj.indptr.long(), initial=initial, axis=0)
+
+
+def _slots_to_edges(adj, data: Tensor) -> Tensor:
+    return torch.empty_like(data).index_copy_(0, adj.eid.long(), data)
+
+
+def neighbour_sum(adj, x: Tensor, coeff: Tensor | None, heads: int) -> Tensor:
+    """y_v[h] = sum over edges e from u of coeff_e[h] x_u[h]; summed over h too where ``heads`` is 1.
+
+    x (N_u, H or 1, F), coeff (E, H) -> (N_v, heads = H or 1, F).  Without coeff: x (N_u, heads, F).
+    """
+    message = x[adj.indices]
+    if coeff is not None:
+        message = coeff[adj.eid].unsqueeze(-1) * message
+    if heads == 1 and message.shape[1] > 1:
+        message = message.sum(1, keepdim=True)
+    return _reduce(adj, message)
+
+
+def neighbour_max(adj, x: Tensor, coeff: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The largest message coeff_e[h] x_u[h] for each row, head and feature, and the id of the first edge that
+    sent it (-1, and a maximum of 0, for a row without edges). NaN is larger than any number, as in torch.
+
+    x (N_u, H, F), coeff (E, H) or None -> (N_v, H, F), int32 (N_v, H, F)
+    """
+    message = x[adj.indices]
+    if coeff is not None:
+        message = coeff[adj.eid].unsqueeze(-1) * message
+    row, num_rows, num_slots = _rows(adj), len(adj.indptr) - 1, len(adj.eid)
+    y = _reduce(adj, message, "max", float("-inf"))
+    wins = (message == y[row]) | message.isnan()
+    slot = torch.arange(num_slots, device=x.device).view(-1, 1, 1).expand(wins.shape)
+    first = torch.full((num_rows, *x.shape[1:]), num_slots, device=x.device)
+    first.scatter_reduce_(0, row.view(-1, 1, 1).expand(wins.shape), slot.where(wins, num_slots), "amin")
+    found = first < num_slots
+    arg = torch.full_like(first, -1, dtype=torch.int32)
+    arg[found] = adj.eid[first[found]]
+    return y.where(found, 0), arg
+
+
+def max_grad(adj, grad: Tensor, arg: Tensor, coeff: Tensor | None) -> Tensor:
+    """x's gradient under `neighbour_max`: each source collects where its edge was the maximum.
+
+    ``adj`` groups by source here. grad, arg (N_dst, H, F) -> (N_src, H, F)
+    """
+    taken = grad[adj.indices].where(arg[adj.indices] == adj.eid.view(-1, 1, 1), 0)
+    if coeff is not None:
+        taken = taken * coeff[adj.eid].unsqueeze(-1)
+    return _reduce(adj, taken)
+
+
+def edge_dot(adj, x: Tensor, y: Tensor) -> Tensor:
+    """s_e[h] = <x_u[h], y_v[h]> for each edge.  x (N_u, H or 1, F), y (N_v, H or 1, F) -> (E, H)"""
+    return _slots_to_edges(adj, (x[adj.indices] * y[_rows(adj)]).sum(-1))
+
+
+def edge_softmax(adj, score: Tensor) -> Tensor:
+    """Softmax of (E, H) scores over the edges of each row."""
+    score, row = score[adj.eid], _rows(adj)
+    top = _reduce(adj, score, "max", float("-inf"))
+    exp = (score - top[row]).exp()
+    return _slots_to_edges(adj, exp / _reduce(adj, exp)[row])
+
+
+def edge_softmax_grad(adj, prob: Tensor, grad: Tensor) -> Tensor:
+    """prob (grad - sum over the row of prob grad), all (E, H)."""
+    prob, grad = prob[adj.eid], grad[adj.eid]
+    return _slots_to_edges(adj, prob * (grad - _reduce(adj, prob * grad)[_rows(adj)]))
+
+
+def _leaky(z: Tensor, slope: float) -> Tensor:
+    return torch.where(z > 0, z, z * slope)
+
+
+def edge_score(adj, a: Tensor, b: Tensor, att: Tensor, slope: float) -> Tensor:
+    """s_e[h] = sum over j of att[h, j] leaky(a_u[h, j] + b_v[h, j]).
+
+    a (N_u, H or 1, J), b (N_v, H or 1, J), att (H, J) -> (E, H)
+    """
+    z = a[adj.indices] + b[_rows(adj)]
+    return _slots_to_edges(adj, (_leaky(z, slope) * att).sum(-1))
+
+
+def edge_score_grad(adj, own: Tensor, other: Tensor, att: Tensor, slope: float, grad: Tensor) -> Tensor:
+    """Gradient of `edge_score` for the end that ``adj`` groups by: ``own`` (rows, H or 1, J)."""
+    z = own[_rows(adj)] + other[adj.indices]
+    dz = grad[adj.eid].unsqueeze(-1) * att
+    dz = torch.where(z > 0, dz, dz * slope)
+    if own.shape[1] == 1:
+        dz = dz.sum(1, keepdim=True)
+    return _reduce(adj, dz)
+
+
+def edge_score_att_grad(adj, a: Tensor, b: Tensor, slope: float, grad: Tensor) -> Tensor:
+    """Gradient of `edge_score` for att: (H, J)."""
+    z = _leaky(a[adj.indices] + b[_rows(adj)], slope)
+    return (grad[adj.eid].unsqueeze(-1) * z).sum(0)

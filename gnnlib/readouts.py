@@ -1,0 +1,66 @@
+"""From nodes to graphs: one vector for each graph of a batch.
+
+A readout is ``f(graph, x)`` with x (N, \\*, F), returning (B, \\*, F) for B graphs. A block counts as one graph.
+"""
+
+import torch
+from torch import Tensor
+
+from gnnlib._dgl import dgl
+from gnnlib.neighbors import Compressed, Neighbors
+from gnnlib.ops import aggregate
+
+__all__ = ["graph_sizes", "members", "readout_flat", "readout_max", "readout_mean", "readout_sum"]
+
+
+def graph_sizes(graph: dgl.DGLGraph) -> Tensor:
+    """(B,) number of destination nodes of each graph in a batch."""
+    if graph.is_block:  # DGL raises on a block's batch sizes
+        return torch.tensor([graph.num_dst_nodes()], device=graph.device)
+    return graph.batch_num_nodes(graph.dsttypes[0])
+
+
+def members(graph: dgl.DGLGraph, device: torch.device) -> Neighbors:
+    """Every node with one edge to the graph it belongs to: what readouts aggregate over."""
+    sizes = graph_sizes(graph).to(device)
+    num_nodes, num_graphs = int(sizes.sum()), len(sizes)
+    node = torch.arange(num_nodes, dtype=torch.int32, device=device)
+    owner = torch.repeat_interleave(torch.arange(num_graphs, dtype=torch.int32, device=device), sizes)
+    starts = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)]).int()
+    each = torch.arange(num_nodes + 1, dtype=torch.int32, device=device)
+    return Neighbors(num_nodes, num_graphs, node, owner, Compressed(starts, node, node), Compressed(each, owner, node))
+
+
+def readout_sum(graph: dgl.DGLGraph, x: Tensor) -> Tensor:
+    """The sum over the nodes of each graph; 0 for a graph without nodes.
+
+    >>> g = dgl.batch([dgl.graph(([0], [1])), dgl.graph(([], []), num_nodes=3)])
+    >>> readout_sum(g, torch.ones(5, 2)).tolist()
+    [[2.0, 2.0], [3.0, 3.0]]
+    """
+    return aggregate(members(graph, x.device), x)
+
+
+def readout_mean(graph: dgl.DGLGraph, x: Tensor) -> Tensor:
+    """The mean over the nodes of each graph; 0 for a graph without nodes."""
+    return aggregate(members(graph, x.device), x, reduce="mean")
+
+
+def readout_max(graph: dgl.DGLGraph, x: Tensor) -> Tensor:
+    """The largest value over the nodes of each graph, feature by feature; 0 for a graph without nodes."""
+    return aggregate(members(graph, x.device), x, reduce="max")
+
+
+def readout_flat(graph: dgl.DGLGraph, x: Tensor) -> Tensor:
+    """All nodes of each graph side by side, so that a linear layer on top sees positions: (B, \\*, n F).
+
+    Raises: ValueError unless all graphs have the same number n of nodes.
+
+    >>> g = dgl.batch([dgl.graph(([0], [1])), dgl.graph(([0], [1]))])
+    >>> readout_flat(g, torch.arange(4.0).view(4, 1)).tolist()
+    [[0.0, 1.0], [2.0, 3.0]]
+    """
+    sizes = graph_sizes(graph)
+    if bool((sizes != sizes[0]).any()):
+        raise ValueError(f"expected graphs of equal size, got {int(sizes.min())} to {int(sizes.max())} nodes")
+    return x.unflatten(0, (len(sizes), int(sizes[0]))).movedim(1, -2).flatten(-2)

@@ -1,0 +1,115 @@
+"""Training: one loop for whole graphs, batches of graphs and images on a lattice."""
+
+import copy
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from gnnlib._dgl import dgl
+
+__all__ = ["Batch", "fit", "predict"]
+
+
+class Batch(NamedTuple):
+    """One step's input. ``rows`` picks the outputs that count (the training nodes of a graph); None takes all."""
+
+    graph: dgl.DGLGraph
+    x: Tensor
+    target: Tensor
+    edge: Tensor | None = None
+    rows: Tensor | None = None
+
+
+def _output(model: nn.Module, batch: Batch) -> Tensor:
+    y = model(batch.graph, batch.x, batch.edge)
+    return y if batch.rows is None else y[batch.rows]
+
+
+def fit(
+    model: nn.Module,
+    batches: Callable[[], Iterable[Batch]],
+    loss: Callable[[Tensor, Tensor], Tensor],
+    optimiser: torch.optim.Optimizer,
+    epochs: int,
+    *,
+    scheduler: Any = None,
+    measure: Callable[[], dict[str, float]] | None = None,
+    score: Callable[[dict[str, float]], Any] | None = None,
+    patience: int | None = None,
+    on_epoch: Callable[[dict[str, float]], None] | None = None,
+) -> list[dict[str, float]]:
+    """Train ``model`` in place and return one record for each epoch: ``{"epoch": 1, "loss": ..., ...}``.
+
+    Args:
+        batches: called once an epoch
+        loss: called on outputs and targets
+        scheduler: stepped after each epoch
+        measure: called after each epoch on the model as it is then; its figures join the record
+        score: of a record, higher is better (tuples break ties); the weights of the best epoch are put back at the
+            end. None keeps the last ones
+        patience: stop after so many epochs without a better score
+        on_epoch: called on each record, for progress
+
+    Raises: FloatingPointError where the loss is no longer finite, naming the epoch.
+
+    >>> g = dgl.add_self_loop(dgl.graph(([0, 1], [1, 0])))
+    >>> from gnnlib import GCNConv
+    >>> _ = torch.manual_seed(0)
+    >>> model = GCNConv(2, 2)
+    >>> batch = Batch(g, torch.eye(2), torch.tensor([0, 0]))
+    >>> optimiser = torch.optim.SGD(model.parameters(), lr=1.0)
+    >>> records = fit(model, lambda: [batch], nn.functional.cross_entropy, optimiser, epochs=5)
+    >>> records[-1]["loss"] < records[0]["loss"]
+    True
+    """
+    records: list[dict[str, float]] = []
+    best: tuple[Any, dict] | None = None
+    stale = 0
+    for epoch in range(1, epochs + 1):
+        record = {"epoch": epoch, "loss": _train_epoch(model, batches(), loss, optimiser)}
+        if record["loss"] - record["loss"] != 0:  # inf or NaN
+            raise FloatingPointError(f"the loss is {record['loss']} in epoch {epoch}: try a lower learning rate")
+        if scheduler is not None:
+            scheduler.step()
+        if measure is not None:
+            record |= measure()
+        records.append(record)
+        if on_epoch is not None:
+            on_epoch(record)
+        if score is None:
+            continue
+        stale += 1
+        if best is None or score(record) > best[0]:
+            best, stale = (score(record), copy.deepcopy(model.state_dict())), 0
+        if patience is not None and stale >= patience:
+            break
+    if best is not None:
+        model.load_state_dict(best[1])
+    return records
+
+
+def _train_epoch(model: nn.Module, batches: Iterable[Batch], loss: Callable, optimiser: torch.optim.Optimizer) -> float:
+    """One pass over the batches: the mean loss of a target."""
+    model.train()
+    total, count = 0.0, 0
+    for batch in batches:
+        optimiser.zero_grad()
+        value = loss(_output(model, batch), batch.target)
+        value.backward()
+        optimiser.step()
+        total += value.item() * len(batch.target)
+        count += len(batch.target)
+    return total / max(count, 1)
+
+
+def predict(model: nn.Module, batches: Iterable[Batch]) -> tuple[Tensor, Tensor]:
+    """Outputs and targets of all batches, in evaluation mode and without gradients."""
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        found = [(_output(model, batch), batch.target) for batch in batches]
+    model.train(was_training)
+    outputs, targets = zip(*found, strict=True)
+    return torch.cat(outputs), torch.cat(targets)

@@ -1,0 +1,75 @@
+"""Graph in, graph out, with batch sizes and frames kept: DGL's own edits drop a batch's sizes silently."""
+
+import torch
+from torch import Tensor
+
+from gnnlib._dgl import dgl
+
+__all__ = ["add_self_loop", "keep_edges"]
+
+
+def keep_edges(graph: dgl.DGLGraph, keep: Tensor) -> dgl.DGLGraph:
+    """The graph with the same nodes and only the edges where ``keep`` (E,), bool, is true, in their order.
+
+    Node and edge frames, batch sizes, blocks and graphs with two node types are kept as they are.
+
+    Raises: ValueError for a mask of another shape.
+
+    >>> g = dgl.batch([dgl.graph(([0, 1], [1, 0])), dgl.graph(([0], [0]))])
+    >>> smaller = keep_edges(g, torch.tensor([True, False, True]))
+    >>> smaller.num_edges(), smaller.batch_num_edges().tolist(), smaller.batch_num_nodes().tolist()
+    (2, [1, 1], [2, 1])
+    """
+    if keep.dtype != torch.bool or tuple(keep.shape) != (graph.num_edges(),):
+        raise ValueError(f"expected a bool mask of shape ({graph.num_edges()},), got {keep.dtype} {tuple(keep.shape)}")
+    keep = keep.to(graph.device)
+    src, dst = (end[keep] for end in graph.edges(order="eid"))
+    smaller = _same_nodes(graph, src, dst)
+    for name, value in graph.edata.items():
+        smaller.edata[name] = value[keep.to(value.device)]
+    if not graph.is_block:
+        owner = torch.repeat_interleave(
+            torch.arange(graph.batch_size, device=graph.device), graph.batch_num_edges().to(graph.device)
+        )
+        _keep_batch(graph, smaller, torch.bincount(owner[keep], minlength=graph.batch_size))
+    return smaller
+
+
+def add_self_loop(graph: dgl.DGLGraph) -> dgl.DGLGraph:
+    """The graph with one more edge from each node to itself, in addition to any it has; batch sizes are kept.
+
+    Edge features of the new edges are 0, as in DGL; they follow the old edges, so a batch keeps its sizes
+    but no longer holds the edges of one graph together.
+
+    Raises: ValueError for blocks and graphs with two node sets.
+
+    >>> g = add_self_loop(dgl.batch([dgl.graph(([0], [1])), dgl.graph(([0], [1]))]))
+    >>> g.num_edges(), g.batch_num_nodes().tolist()
+    (6, [2, 2])
+    """
+    if not graph.is_homogeneous:
+        raise ValueError("expected a graph with one node set: self-loops need sources that are destinations")
+    larger = dgl.add_self_loop(graph)
+    _keep_batch(graph, larger, graph.batch_num_edges() + graph.batch_num_nodes())
+    return larger
+
+
+def _same_nodes(graph: dgl.DGLGraph, src: Tensor, dst: Tensor) -> dgl.DGLGraph:
+    """A graph of the same kind on the same nodes with the given edges and no edge frame."""
+    if graph.is_block:
+        new = dgl.create_block((src, dst), graph.num_src_nodes(), graph.num_dst_nodes(), device=graph.device)
+    elif graph.is_homogeneous:
+        new = dgl.graph((src, dst), num_nodes=graph.num_nodes(), device=graph.device)
+    else:
+        sizes = {kind: graph.num_nodes(kind) for kind in graph.ntypes}
+        new = dgl.heterograph({graph.canonical_etypes[0]: (src, dst)}, sizes, device=graph.device)
+    for old, data in ((graph.srcdata, new.srcdata), (graph.dstdata, new.dstdata)):
+        for name, value in old.items():
+            data[name] = value
+    return new
+
+
+def _keep_batch(graph: dgl.DGLGraph, new: dgl.DGLGraph, num_edges: Tensor) -> None:
+    if graph.batch_size > 1:
+        new.set_batch_num_nodes({kind: graph.batch_num_nodes(kind) for kind in graph.ntypes})
+        new.set_batch_num_edges({new.canonical_etypes[0]: num_edges})
