@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib._dgl import dgl
+from gnnlib.neighbors import edge_ends
 from gnnlib.transforms import keep_edges
 
 __all__ = ["DropEdge"]
@@ -37,7 +38,7 @@ class DropEdge(nn.Module):
             return graph, edge
         keep = torch.rand(graph.num_edges(), device=graph.device) >= self.p
         if self.keep_self_loops and graph.is_homogeneous:
-            src, dst = graph.edges(order="eid")
+            src, dst = edge_ends(graph)
             keep |= src == dst
         return keep_edges(graph, keep), edge if edge is None else edge[keep.to(edge.device)]
 

@@ -122,7 +122,7 @@ def _group(by: Tensor, other: Tensor, num_nodes: int) -> Compressed:
     return Compressed(indptr, other[eid], eid)
 
 
-def _edges(graph: dgl.DGLGraph) -> tuple[Tensor, Tensor]:
+def edge_ends(graph: dgl.DGLGraph) -> tuple[Tensor, Tensor]:
     """Both ends of every edge by edge id, from whichever sparse format the graph holds."""
     created = graph.formats()["created"]
     if "coo" in created:
@@ -166,7 +166,7 @@ def neighbors(graph: "dgl.DGLGraph | Neighbors", device: torch.device | str | No
     device = torch.device(device) if device is not None else graph.device
     with _ordinary():
         if graph.device not in found:
-            (source, _, destination), (src, dst) = graph.canonical_etypes[0], _edges(graph)
+            (source, _, destination), (src, dst) = graph.canonical_etypes[0], edge_ends(graph)
             num_src, num_dst = graph.num_src_nodes(source), graph.num_dst_nodes(destination)
             found[graph.device] = Neighbors.from_edges(src, dst, num_src, num_dst)
         if device not in found:

@@ -371,7 +371,7 @@ def degree_norm(
 
     ``degrees`` says which degree: "unweighted" counts the out-edges of the source and the in-edges of the
     destination; "weighted" sums their weights; "in" counts in-edges at both ends (whole graphs only).
-    A degree of 0 gives the factor 0. In a block, out-edges are those inside the block.
+    A count of 0 is taken as 1, as in DGL; a weighted degree of 0 gives the factor 0. In a block, out-edges are those inside the block.
 
     Shapes: weight (E, \\*) or None; returns (E, \\*), or (E,) with the dtype and device of ``like``.
 
@@ -398,8 +398,9 @@ def degree_norm(
             return _weighted_norm(nb, weight, powers)
 
     def make() -> Tensor:
-        out = nb.in_degrees if degrees == "in" else nb.out_degrees
-        return (_power(out, powers[0])[nb.src] * _power(nb.in_degrees, powers[1])[nb.dst]).to(like.dtype)
+        counts = (nb.in_degrees if degrees == "in" else nb.out_degrees, nb.in_degrees)
+        src, dst = (count.clamp(min=1).double() ** power for count, power in zip(counts, powers, strict=True))
+        return (src[nb.src] * dst[nb.dst]).to(like.dtype)
 
     factor = nb.remember((powers, degrees == "in", like.dtype), make)
     return factor if weight is None else weight * factor.view(-1, *[1] * (weight.dim() - 1))
@@ -411,8 +412,7 @@ def neighbour_share(graph: Graph, weight: Tensor) -> Tensor:
 
 
 def _power(degree: Tensor, power: float) -> Tensor:
-    """degree ** power in float64, 0 where the degree is 0."""
-    degree = degree.double() if not degree.is_floating_point() else degree
+    """degree ** power, 0 where the degree is 0."""
     return torch.where(degree == 0, 0.0, degree.where(degree != 0, 1.0) ** power)
 
 

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from gnnlib._dgl import dgl
+from gnnlib.neighbors import edge_ends
 
 __all__ = ["add_self_loop", "keep_edges"]
 
@@ -23,35 +24,43 @@ def keep_edges(graph: dgl.DGLGraph, keep: Tensor) -> dgl.DGLGraph:
     if keep.dtype != torch.bool or tuple(keep.shape) != (graph.num_edges(),):
         raise ValueError(f"expected a bool mask of shape ({graph.num_edges()},), got {keep.dtype} {tuple(keep.shape)}")
     keep = keep.to(graph.device)
-    src, dst = (end[keep] for end in graph.edges(order="eid"))
+    src, dst = (end[keep] for end in edge_ends(graph))
     smaller = _same_nodes(graph, src, dst)
     for name, value in graph.edata.items():
         smaller.edata[name] = value[keep.to(value.device)]
     if not graph.is_block:
-        owner = torch.repeat_interleave(
-            torch.arange(graph.batch_size, device=graph.device), graph.batch_num_edges().to(graph.device)
-        )
+        owner = _owners(graph, graph.batch_num_edges())
         _keep_batch(graph, smaller, torch.bincount(owner[keep], minlength=graph.batch_size))
     return smaller
 
 
 def add_self_loop(graph: dgl.DGLGraph) -> dgl.DGLGraph:
-    """The graph with one more edge from each node to itself, in addition to any it has; batch sizes are kept.
+    """The graph with one more edge from each node to itself, in addition to any it has.
 
-    Edge features of the new edges are 0, as in DGL; they follow the old edges, so a batch keeps its sizes
-    but no longer holds the edges of one graph together.
+    Edge features of the new edges are 1, as in DGL. In a batch they follow the old edges of their graph, and batch
+    sizes are kept, so that it can be taken apart again.
 
     Raises: ValueError for blocks and graphs with two node sets.
 
     >>> g = add_self_loop(dgl.batch([dgl.graph(([0], [1])), dgl.graph(([0], [1]))]))
-    >>> g.num_edges(), g.batch_num_nodes().tolist()
-    (6, [2, 2])
+    >>> [one.edges()[0].tolist() for one in dgl.unbatch(g)]
+    [[0, 0, 1], [0, 0, 1]]
     """
     if not graph.is_homogeneous:
         raise ValueError("expected a graph with one node set: self-loops need sources that are destinations")
-    larger = dgl.add_self_loop(graph)
+    each = graph.nodes()
+    owner = torch.cat([_owners(graph, graph.batch_num_edges()), _owners(graph, graph.batch_num_nodes())])
+    order = torch.argsort(owner, stable=True)
+    larger = _same_nodes(graph, *(torch.cat([end, each])[order] for end in edge_ends(graph)))
+    for name, value in graph.edata.items():
+        larger.edata[name] = torch.cat([value, value.new_ones(len(each), *value.shape[1:])])[order.to(value.device)]
     _keep_batch(graph, larger, graph.batch_num_edges() + graph.batch_num_nodes())
     return larger
+
+
+def _owners(graph: dgl.DGLGraph, sizes: Tensor) -> Tensor:
+    """Which graph of the batch each edge or node belongs to, from the sizes of each."""
+    return torch.repeat_interleave(torch.arange(graph.batch_size, device=graph.device), sizes.to(graph.device))
 
 
 def _same_nodes(graph: dgl.DGLGraph, src: Tensor, dst: Tensor) -> dgl.DGLGraph:

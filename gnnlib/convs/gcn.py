@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 from torch import Tensor
+from torch.nn.functional import linear
 
 from gnnlib._dgl import dgl
 from gnnlib.convs.base import Conv, Features, add_bias, glorot, zeros
@@ -63,9 +64,7 @@ class GCNConv(Conv):
         plain = edge is None and self.norm == "none"
         b = None if plain else degree_norm(graph, edge, self.norm, self.degrees, like=x)
         if self.weight is None:
-            y = aggregate(graph, x, b)
-        elif x.shape[-1] > self.out_feats:
-            y = aggregate(graph, x @ self.weight, b)
-        else:
-            y = aggregate(graph, x, b) @ self.weight
-        return add_bias(y, self.bias)
+            return add_bias(aggregate(graph, x, b), self.bias)
+        if x.shape[-1] > self.out_feats:
+            return add_bias(aggregate(graph, x @ self.weight, b), self.bias)
+        return linear(aggregate(graph, x, b), self.weight.T, self.bias)

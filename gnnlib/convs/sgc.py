@@ -69,9 +69,9 @@ class SGConv(Conv):
         edges = edge if isinstance(edge, (list, tuple)) else [edge] * len(hops)
         if len(edges) != len(hops):
             raise ValueError(f"SGConv: expected {len(hops)} edge weights, one for each hop, got {len(edges)}")
-        if isinstance(graph, dgl.DGLGraph):  # before the first hop, which for k = 0 never comes
+        if not hops and isinstance(graph, dgl.DGLGraph):  # otherwise each hop checks its own
             self.ends(graph, x)
-            self.check_edge(graph, edge)
+            self.check_edge(graph, edge)  # type: ignore[arg-type]
         for hop, weight in zip(hops, edges, strict=True):
             x, _ = self.ends(hop, x)
             self.check_edge(hop, weight)

@@ -1,0 +1,140 @@
+"""A labelled zoo of awkward small graphs, each with one edge type: what every operation and layer must cope with.
+
+    @pytest.mark.parametrize("name", GRAPHS)
+    def test_something(name):
+        graph = GRAPHS[name]()      # a fresh one: tests may write on it
+
+`WHOLE` are the names of those with one node set, `TWO_SETS` of blocks and bipartite graphs.
+`drawn` is the same for hypothesis: graphs that shrink.
+"""
+
+from collections.abc import Callable
+
+import torch
+from hypothesis import strategies as st
+
+from gnnlib._dgl import dgl
+
+
+def random_graph(
+    num_nodes: int = 11, num_edges: int = 23, seed: int = 0, idtype: torch.dtype = torch.int64
+) -> dgl.DGLGraph:
+    """Edges at random between all nodes but the last two; among them a self-loop and an edge that is there thrice.
+
+    The last two nodes are isolated; node 3 only sends. ``num_edges`` counts them all, at least 5.
+    """
+    some = torch.Generator().manual_seed(seed)
+    src, dst = torch.randint(num_nodes - 2, (2, num_edges - 5), generator=some)
+    src = torch.cat([src, torch.tensor([2, 0, 0, 0, 3])])
+    dst = torch.cat([dst.where(dst != 3, 0), torch.tensor([2, 1, 1, 1, 0])])
+    mixed = torch.randperm(num_edges, generator=some)
+    return dgl.graph((src[mixed], dst[mixed]), num_nodes=num_nodes, idtype=idtype)
+
+
+def symmetric_graph(num_nodes: int = 11, seed: int = 0) -> dgl.DGLGraph:
+    """Each edge both ways, some of them twice; every node has a self-loop."""
+    some = torch.Generator().manual_seed(seed)
+    src, dst = torch.randint(num_nodes, (2, 2 * num_nodes), generator=some)
+    return dgl.add_self_loop(dgl.graph((torch.cat([src, dst]), torch.cat([dst, src])), num_nodes=num_nodes))
+
+
+def bare(num_nodes: int = 4) -> dgl.DGLGraph:
+    return dgl.graph(([], []), num_nodes=num_nodes)
+
+
+def tree() -> dgl.DGLGraph:
+    """Binary, seven nodes, from the leaves to the root."""
+    return dgl.graph(([1, 2, 3, 4, 5, 6], [0, 0, 1, 1, 2, 2]))
+
+
+def clique(num_nodes: int = 5) -> dgl.DGLGraph:
+    src, dst = (1 - torch.eye(num_nodes)).nonzero(as_tuple=True)
+    return dgl.graph((src, dst), num_nodes=num_nodes)
+
+
+def all_pairs(num_nodes: int = 5) -> dgl.DGLGraph:
+    src, dst = torch.ones(num_nodes, num_nodes).nonzero(as_tuple=True)
+    return dgl.graph((src, dst), num_nodes=num_nodes)
+
+
+def star(num_leaves: int = 9) -> dgl.DGLGraph:
+    """Node 0 hears all others; they hear no one."""
+    return dgl.graph((torch.arange(1, num_leaves + 1), torch.zeros(num_leaves, dtype=torch.int64)))
+
+
+def path(num_nodes: int = 6) -> dgl.DGLGraph:
+    return dgl.graph((torch.arange(num_nodes - 1), torch.arange(1, num_nodes)))
+
+
+def batch() -> dgl.DGLGraph:
+    return dgl.batch([random_graph(6, 9), bare(0), bare(3), path(4)])
+
+
+def block() -> dgl.DGLGraph:
+    """A message-flow block: destinations are the first sources, some of them without in-edges."""
+    src, dst = random_graph().edges()
+    seeds = torch.tensor([0, 1, 2, 9])
+    asked = torch.isin(dst, seeds)
+    return dgl.to_block(dgl.graph((src[asked], dst[asked]), num_nodes=11), seeds)
+
+
+def sampled_blocks(num_layers: int, num_nodes: int = 40, num_edges: int = 150, seed: int = 0) -> list[dgl.DGLGraph]:
+    """What a sampler yields for a few seed nodes, the outermost block first."""
+    dgl.seed(seed)
+    sampler = dgl.dataloading.MultiLayerNeighborSampler([3] * num_layers)
+    seeds = torch.tensor([0, 1, 2, 3, num_nodes - 1])
+    return sampler.sample_blocks(random_graph(num_nodes, num_edges, seed), seeds)[2]
+
+
+def bare_block() -> dgl.DGLGraph:
+    """A block of which no one knows whether its destinations are among its sources."""
+    return dgl.create_block(([0, 1, 2, 2, 4, 4], [0, 0, 2, 1, 1, 1]), num_src_nodes=5, num_dst_nodes=4)
+
+
+def bipartite(num_src: int = 6, num_dst: int = 4, idtype: torch.dtype = torch.int64) -> dgl.DGLGraph:
+    """Two node types; one source and one destination are isolated, one edge is there twice."""
+    src, dst = torch.tensor([0, 1, 2, 3, 3, 4, 4, 0]), torch.tensor([0, 0, 1, 2, 0, 2, 2, 2])
+    return dgl.heterograph({("in", "to", "out"): (src, dst)}, {"in": num_src, "out": num_dst}, idtype=idtype)
+
+
+GRAPHS: dict[str, Callable[[], dgl.DGLGraph]] = {
+    "random": random_graph,
+    "random_int32": lambda: random_graph(idtype=torch.int32),
+    "random_csc": lambda: random_graph().formats("csc"),
+    "random_csr": lambda: random_graph().formats("csr"),
+    "no_nodes": lambda: bare(0),
+    "bare": bare,
+    "one_node": lambda: bare(1),
+    "one_node_loop": lambda: dgl.graph(([0], [0])),
+    "multi_edge": lambda: dgl.graph(([0, 0, 0, 1], [1, 1, 1, 0])),
+    "self_loops": lambda: dgl.graph(([0, 0, 1, 2], [0, 0, 1, 1])),
+    "tree": tree,
+    "clique": clique,
+    "star": star,
+    "path": path,
+    "batch": batch,
+    "block": block,
+    "block_int32": lambda: dgl.to_block(random_graph(idtype=torch.int32)),
+    "bare_block": bare_block,
+    "bipartite": bipartite,
+    "bipartite_int32": lambda: bipartite(idtype=torch.int32),
+    "bipartite_csc": lambda: bipartite().formats("csc"),
+}
+WHOLE = [name for name, make in GRAPHS.items() if make().is_homogeneous]
+TWO_SETS = [name for name in GRAPHS if name not in WHOLE]
+
+
+def ends(graph: dgl.DGLGraph) -> tuple[torch.Tensor, torch.Tensor]:
+    """Source and destination of every edge by edge id, int64, from any sparse format."""
+    src, dst = graph.formats(["coo", "csr", "csc"]).edges(order="eid")
+    return src.long(), dst.long()
+
+
+@st.composite
+def drawn(draw, max_nodes: int = 8, max_edges: int = 16) -> dgl.DGLGraph:
+    """Any small graph, multi-edges and self-loops included; it may have no edges or no nodes."""
+    num_nodes = draw(st.integers(0, max_nodes))
+    node = st.integers(0, max(0, num_nodes - 1))
+    edges = draw(st.lists(st.tuples(node, node), max_size=max_edges if num_nodes else 0))
+    src, dst = torch.tensor(edges, dtype=torch.int64).reshape(-1, 2).unbind(1)
+    return dgl.graph((src, dst), num_nodes=num_nodes)

@@ -1,0 +1,124 @@
+"""Skips: their equations, and those of dgl.nn with copied weights."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from gnnlib import Block, GCNConv, InitialResidual, JumpingKnowledge, Residual
+from gnnlib._dgl import dgl
+from tests.graphs import GRAPHS, symmetric_graph
+
+TOLERANCES = pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
+
+
+def test_residual_adds_the_input():
+    y, x = torch.randn(5, 2, 3), torch.randn(5, 2, 3)
+    skip = Residual(3, 3)
+    assert torch.equal(skip(y, x, None), x + y)
+    assert not list(skip.parameters())
+
+
+def test_residual_projects_where_widths_differ():
+    y, x, skip = torch.randn(5, 3), torch.randn(5, 4), Residual(4, 3)
+    (weight,) = skip.parameters()
+    torch.testing.assert_close(skip(y, x, None), y + torch.einsum("oi,ni->no", weight, x))
+
+
+def test_residuals_of_a_block_take_the_first_rows():
+    y, x = torch.zeros(2, 3), torch.randn(5, 3)
+    assert torch.equal(Residual(3, 3)(y, x, None), x[:2])
+    mixed = InitialResidual(3, 3, alpha=0.5, lam=None)(y, x, 2 * x)
+    torch.testing.assert_close(mixed, x[:2])
+
+
+@pytest.mark.parametrize("layer", [1, 4, 64])
+def test_initial_residual_is_equation_5(layer):
+    y, x0 = torch.randn(5, 3, dtype=torch.float64), torch.randn(5, 3, dtype=torch.float64)
+    skip = InitialResidual(3, 3, layer, alpha=0.2, lam=1.5).double()
+    beta = math.log(1.5 / layer + 1)
+    z = 0.8 * y + 0.2 * x0
+    expected = z @ ((1 - beta) * torch.eye(3, dtype=torch.float64) + beta * skip.weight)
+    torch.testing.assert_close(skip(y, torch.randn(5, 3), x0), expected, rtol=0, atol=1e-13)
+
+
+@TOLERANCES
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("layer", [1, 2, 7])
+def test_a_block_is_dgls_gcnii_layer(layer, weighted, dtype, tolerance):
+    """Forward and gradients, with its weights, on a graph whose degrees are the same in and out."""
+    graph = symmetric_graph()
+    twin = dgl.nn.GCN2Conv(4, layer, alpha=0.3, lambda_=0.7, bias=False).to(dtype)
+    nn.init.uniform_(twin.weight1, -0.5, 0.5)
+    conv = GCNConv(4, 4, degrees="weighted" if weighted else "unweighted", weight=False, bias=False)
+    block = Block(conv, skip=InitialResidual(4, 4, layer, alpha=0.3, lam=0.7)).to(dtype)
+    block.skip.load_state_dict({"weight": twin.weight1})
+    x, x0 = (torch.randn(11, 4, dtype=dtype, requires_grad=True) for _ in range(2))
+    edge = torch.rand(graph.num_edges(), dtype=dtype) + 0.1 if weighted else None
+    found, expected = block(graph, x, edge, x0), twin(graph, x, x0, edge)
+    torch.testing.assert_close(found, expected, rtol=0, atol=tolerance)
+    loss = torch.randn(11, 4, dtype=dtype)
+    ours = torch.autograd.grad(found, [x, x0, block.skip.weight], loss)
+    theirs = torch.autograd.grad(expected, [x, x0, twin.weight1], loss)
+    for a, b in zip(ours, theirs):
+        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
+
+
+def test_initial_residual_refuses_other_widths():
+    with pytest.raises(ValueError, match="equal widths, got 3 -> 4"):
+        InitialResidual(3, 4)
+    y = torch.ones(5, 3)
+    with pytest.raises(ValueError, match=r"width 3, got None"):
+        InitialResidual(3, 3)(y, y, None)
+    with pytest.raises(ValueError, match=r"width 3, got \(5, 4\)"):
+        InitialResidual(3, 3)(y, y, torch.ones(5, 4))
+
+
+@TOLERANCES
+@pytest.mark.parametrize("mode", ["cat", "max", "lstm"])
+def test_jumping_knowledge_is_dgls(mode, dtype, tolerance):
+    outputs = [torch.randn(6, 4, dtype=dtype, requires_grad=True) for _ in range(3)]
+    twin = dgl.nn.JumpingKnowledge(mode, 4, 3).to(dtype)
+    jump = getattr(JumpingKnowledge, mode)(4, num_layers=3).to(dtype)
+    jump.merge.load_state_dict(twin.state_dict())
+    found, expected = jump(outputs), twin(outputs)
+    assert found.shape == (6, jump.out_feats)
+    torch.testing.assert_close(found, expected, rtol=0, atol=tolerance)
+    loss = torch.randn_like(found)
+    ours, theirs = (
+        torch.autograd.grad(y, [*outputs, *module.parameters()], loss)
+        for y, module in ((found, jump), (expected, twin))
+    )
+    for a, b in zip(ours, theirs):
+        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("mode", ["cat", "max", "lstm"])
+def test_jumping_knowledge_of_several_signals_and_shrinking_blocks(mode):
+    jump = getattr(JumpingKnowledge, mode)(4, num_layers=3)
+    outputs = [torch.randn(n, 2, 4) for n in (7, 5, 3)]
+    y = jump(outputs)
+    assert y.shape == (3, 2, jump.out_feats)
+    for signal in range(2):
+        torch.testing.assert_close(y[:, signal], jump([out[:3, signal] for out in outputs]))
+
+
+def test_jumping_knowledge_weighs_layers_by_shares_that_sum_to_one():
+    x = torch.randn(6, 4)
+    torch.testing.assert_close(JumpingKnowledge.lstm(4, 3)([x, x, x]), x)
+
+
+@pytest.mark.parametrize("mode", ["cat", "max", "lstm"])
+def test_jumping_knowledge_without_nodes(mode):
+    jump = getattr(JumpingKnowledge, mode)(4, num_layers=2)
+    assert jump([torch.ones(0, 4)] * 2).shape == (0, jump.out_feats)
+
+
+def test_skips_on_a_message_flow_block():
+    graph = GRAPHS["block"]()
+    x = torch.randn(graph.num_src_nodes(), 5)
+    for skip in (Residual(5, 3), Residual(5, 5), InitialResidual(5, 5)):
+        width = 3 if isinstance(skip, Residual) and isinstance(skip.project, nn.Linear) else 5
+        y = Block(GCNConv(5, width), skip=skip)(graph, x, None, x)
+        assert y.shape == (graph.num_dst_nodes(), width)
