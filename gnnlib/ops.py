@@ -281,8 +281,17 @@ def edge_dot(graph: Graph, x: Tensor, y: Tensor) -> Tensor:
     nb = neighbors(graph, x.device if isinstance(x, Tensor) else None)
     _check("x", x, nb.num_src, "source node")
     _check("y", y, nb.num_dst, "destination node")
-    if x.dim() < 2 or x.dim() != y.dim() or x.shape[-1] != y.shape[-1]:
-        raise ValueError(f"expected x and y of shape (N, ..., F), got {tuple(x.shape)} and {tuple(y.shape)}")
+    ends = list(zip(x.shape[1:], y.shape[1:]))
+    if (
+        x.dim() < 2
+        or x.dim() != y.dim()
+        or x.shape[-1] != y.shape[-1]
+        or any(a != b and 1 not in (a, b) for a, b in ends)
+    ):
+        raise ValueError(
+            "expected x and y of shape (N, ..., F) with the axes in between equal or 1, "
+            f"got {tuple(x.shape)} and {tuple(y.shape)}"
+        )
     axes = torch.broadcast_shapes(x.shape[1:-1], y.shape[1:-1])
 
     def to_heads(t: Tensor) -> Tensor:
@@ -371,7 +380,8 @@ def degree_norm(
 
     ``degrees`` says which degree: "unweighted" counts the out-edges of the source and the in-edges of the
     destination; "weighted" sums their weights; "in" counts in-edges at both ends (whole graphs only).
-    A count of 0 is taken as 1, as in DGL; a weighted degree of 0 gives the factor 0. In a block, out-edges are those inside the block.
+    A count of 0 is taken as 1, as in DGL; a weighted degree of 0 gives the factor 0. In a block, out-edges are those
+    inside the block.
 
     Shapes: weight (E, \\*) or None; returns (E, \\*), or (E,) with the dtype and device of ``like``.
 

@@ -1,6 +1,7 @@
 """Training: one loop for whole graphs, batches of graphs and images on a lattice."""
 
 import copy
+import math
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -69,7 +70,7 @@ def fit(
     stale = 0
     for epoch in range(1, epochs + 1):
         record = {"epoch": epoch, "loss": _train_epoch(model, batches(), loss, optimiser)}
-        if record["loss"] - record["loss"] != 0:  # inf or NaN
+        if not math.isfinite(record["loss"]):
             raise FloatingPointError(f"the loss is {record['loss']} in epoch {epoch}: try a lower learning rate")
         if scheduler is not None:
             scheduler.step()
@@ -81,8 +82,9 @@ def fit(
         if score is None:
             continue
         stale += 1
-        if best is None or score(record) > best[0]:
-            best, stale = (score(record), copy.deepcopy(model.state_dict())), 0
+        value = score(record)
+        if best is None or value > best[0]:
+            best, stale = (value, copy.deepcopy(model.state_dict())), 0
         if patience is not None and stale >= patience:
             break
     if best is not None:

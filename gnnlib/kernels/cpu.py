@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from types import FunctionType
+from typing import Any
 
 import numba
 import numpy as np
@@ -72,7 +73,7 @@ class _DiskCache(FunctionCache):
 
 def _jit(func: Callable, fastmath: set[str] = FASTMATH, **options):
     """numba.njit, cached on disk where a directory can be written, else in memory."""
-    compiled = numba.njit(func, nogil=True, fastmath=fastmath, **options)
+    compiled: Any = numba.njit(func, nogil=True, fastmath=fastmath, **options)
     try:
         compiled._cache = _DiskCache(func)  # as cache=True does, which takes numba's own and raises at import
     except (RuntimeError, OSError):  # "no locator available": no writable cache directory
@@ -80,7 +81,7 @@ def _jit(func: Callable, fastmath: set[str] = FASTMATH, **options):
     return compiled
 
 
-def _named(func: FunctionType, name: str) -> FunctionType:
+def _named(func: Callable, name: str) -> FunctionType:
     """A copy under another name: numba's cache tells functions apart by name and code, not by their options."""
     copy = FunctionType(func.__code__, func.__globals__, name)
     copy.__qualname__ = name
@@ -93,14 +94,14 @@ class _Kernel:
     _lock = threading.Lock()  # workqueue, numba's layer where there is no OpenMP, runs one launch at a time
     _layer_is_safe = False  # known after the first parallel launch
 
-    def __init__(self, func: FunctionType, fastmath: set[str] = FASTMATH):
+    def __init__(self, func: Callable, fastmath: set[str] = FASTMATH):
         self.parallel = _jit(_named(func, func.__name__ + "_parallel"), fastmath, parallel=True)
         self.serial = _jit(_named(func, func.__name__ + "_serial"), fastmath)
 
     def __call__(self, work: int, *tensors: Tensor | float | int) -> None:
         """``work``: multiply-adds to do, about. Tensors must be contiguous."""
         arrays = [t.detach().numpy() if isinstance(t, Tensor) else t for t in tensors]
-        threads = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)
+        threads = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
         if _in_fork or threads == 1 or work < TINY:
             self.serial(*arrays)
             return
@@ -264,7 +265,7 @@ def _edge_dot(indptr, indices, eid, x, y, out):
 
 
 def edge_dot(adj, x: Tensor, y: Tensor) -> Tensor:
-    out = x.new_empty(len(adj.eid), max(x.shape[1], y.shape[1]))
+    out = x.new_empty(len(adj.eid), x.shape[1] if y.shape[1] == 1 else y.shape[1])
     _edge_dot(out.numel() * x.shape[2], adj.indptr, adj.indices, adj.eid, x, y, out)
     return out
 

@@ -1,0 +1,481 @@
+"""The kernels: the reference against numpy and scipy, numba against the reference, both twins bit by bit."""
+
+import re
+from collections.abc import Callable, Iterator
+from types import ModuleType
+
+import numba
+import numpy as np
+import pytest
+import scipy.sparse
+import scipy.special
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gnnlib import aggregate, kernels, neighbors
+from gnnlib._dgl import dgl
+from gnnlib.kernels import cpu, reference
+from gnnlib.neighbors import Neighbors
+from tests.graphs import GRAPHS, drawn
+
+CLOSE = {torch.float64: 1e-12, torch.float32: 2e-5}
+
+
+# ---------------------------------------------------------------- every function, with arguments that fit it
+
+
+class Inputs:
+    """Random arrays for one graph: H heads where ``many``, else one; F features."""
+
+    def __init__(self, nb: Neighbors, heads: int, width: int, dtype: torch.dtype, seed: int = 0):
+        self.nb, self.heads, self.width, self.dtype = nb, heads, width, dtype
+        self.random = torch.Generator().manual_seed(seed)
+
+    def draw(self, *shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=self.random, dtype=torch.float64).to(self.dtype)
+
+    def src(self, many: bool = True) -> torch.Tensor:
+        return self.draw(self.nb.num_src, self.heads if many else 1, self.width)
+
+    def dst(self, many: bool = True) -> torch.Tensor:
+        return self.draw(self.nb.num_dst, self.heads if many else 1, self.width)
+
+    def edge(self) -> torch.Tensor:
+        return self.draw(self.nb.num_edges, self.heads)
+
+    def att(self) -> torch.Tensor:
+        return self.draw(self.heads, self.width)
+
+
+CALLS: dict[str, Callable[[ModuleType, Inputs], object]] = {
+    "sum": lambda k, i: k.neighbour_sum(i.nb.csc, i.src(), None, i.heads),
+    "sum, weighted": lambda k, i: k.neighbour_sum(i.nb.csc, i.src(), i.edge(), i.heads),
+    "sum, one x": lambda k, i: k.neighbour_sum(i.nb.csc, i.src(False), i.edge(), i.heads),
+    "sum, over heads": lambda k, i: k.neighbour_sum(i.nb.csc, i.src(), i.edge(), 1),
+    "sum, one x, over heads": lambda k, i: k.neighbour_sum(i.nb.csc, i.src(False), i.edge(), 1),
+    "sum, by source": lambda k, i: k.neighbour_sum(i.nb.csr, i.dst(), i.edge(), i.heads),
+    "max": lambda k, i: k.neighbour_max(i.nb.csc, i.src(), None),
+    "max, weighted": lambda k, i: k.neighbour_max(i.nb.csc, i.src(), i.edge()),
+    "max, tied": lambda k, i: k.neighbour_max(i.nb.csc, i.src().round(), i.edge().sign()),
+    "max_grad": lambda k, i: k.max_grad(i.nb.csr, i.dst(), reference.neighbour_max(i.nb.csc, i.src(), None)[1], None),
+    "max_grad, weighted": lambda k, i: k.max_grad(
+        i.nb.csr, i.dst(), reference.neighbour_max(i.nb.csc, i.src(), i.edge())[1], i.edge()
+    ),
+    "edge_dot": lambda k, i: k.edge_dot(i.nb.csc, i.src(), i.dst()),
+    "edge_dot, one x": lambda k, i: k.edge_dot(i.nb.csc, i.src(False), i.dst()),
+    "edge_dot, one y": lambda k, i: k.edge_dot(i.nb.csc, i.src(), i.dst(False)),
+    "edge_softmax": lambda k, i: k.edge_softmax(i.nb.csc, 3 * i.edge()),
+    "edge_softmax_grad": lambda k, i: k.edge_softmax_grad(i.nb.csc, i.edge(), i.edge()),
+    "edge_score": lambda k, i: k.edge_score(i.nb.csc, i.src(), i.dst(), i.att(), 0.2),
+    "edge_score, one a": lambda k, i: k.edge_score(i.nb.csc, i.src(False), i.dst(), i.att(), 0.0),
+    "edge_score, one of each": lambda k, i: k.edge_score(i.nb.csc, i.src(False), i.dst(False), i.att(), 0.2),
+    "edge_score_grad of b": lambda k, i: k.edge_score_grad(i.nb.csc, i.dst(), i.src(), i.att(), 0.2, i.edge()),
+    "edge_score_grad of one b": lambda k, i: k.edge_score_grad(i.nb.csc, i.dst(False), i.src(), i.att(), 0.2, i.edge()),
+    "edge_score_grad of a": lambda k, i: k.edge_score_grad(i.nb.csr, i.src(), i.dst(False), i.att(), 0.0, i.edge()),
+    "edge_score_att_grad": lambda k, i: k.edge_score_att_grad(i.nb.csc, i.src(), i.dst(), 0.2, i.edge()),
+    "edge_score_att_grad, one of each": lambda k, i: k.edge_score_att_grad(
+        i.nb.csc, i.src(False), i.dst(False), 0.2, i.edge()
+    ),
+}
+
+
+def call(name: str, module: ModuleType, *inputs) -> tuple[torch.Tensor, ...]:
+    got = CALLS[name](module, Inputs(*inputs))
+    return got if isinstance(got, tuple) else (got,)  # type: ignore[return-value]
+
+
+def assert_close(got: tuple[torch.Tensor, ...], want: tuple[torch.Tensor, ...], dtype: torch.dtype) -> None:
+    for a, b in zip(got, want, strict=True):
+        largest = float(b.abs().max()) if b.numel() else 0.0  # terms that cancel leave their own rounding
+        atol = CLOSE[dtype] * max(1.0, largest)
+        torch.testing.assert_close(a, b, rtol=CLOSE[dtype], atol=atol, equal_nan=True)
+
+
+def bits(t: torch.Tensor) -> torch.Tensor:
+    return t if not t.is_floating_point() else t.view(torch.int32 if t.dtype == torch.float32 else torch.int64)
+
+
+def hub(num_nodes: int = 500, num_edges: int = 4000) -> dgl.DGLGraph:
+    """Node 0 receives a third of all edges and sends another third; the upper half of the nodes has no edges."""
+    random = torch.Generator().manual_seed(1)
+    src, dst = torch.randint(num_nodes // 2, (2, num_edges), generator=random)
+    dst[::3] = 0
+    src[1::3] = 0
+    return dgl.graph((src, dst), num_nodes=num_nodes)
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    """Gives torch its threads back."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def two_threads(threads, monkeypatch) -> None:
+    """Everything is launched in parallel, however small."""
+    torch.set_num_threads(2)
+    monkeypatch.setattr(cpu, "TINY", 0)
+
+
+# ---------------------------------------------------------------- numba against the reference
+
+
+@pytest.mark.parametrize("name", CALLS)
+@settings(max_examples=25, deadline=None)
+@given(
+    graph=drawn(),
+    heads=st.sampled_from([1, 3]),
+    width=st.sampled_from([1, 7, 33]),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+    seed=st.integers(0, 9),
+)
+def test_the_reference_on_any_graph(name, graph, heads, width, dtype, seed):
+    inputs = neighbors(graph), heads, width, dtype, seed
+    assert_close(call(name, cpu, *inputs), call(name, reference, *inputs), dtype)
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_reference_in_parallel(name, dtype, two_threads):
+    for graph in (hub(), GRAPHS["bare"](), GRAPHS["no_nodes"](), GRAPHS["bipartite"]()):
+        for heads, width in ((1, 7), (3, 33), (3, 0)):
+            inputs = neighbors(graph), heads, width, dtype
+            assert_close(call(name, cpu, *inputs), call(name, reference, *inputs), dtype)
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_both_twins_and_any_number_of_threads_give_the_same_bits(name, dtype, two_threads):
+    for heads, width in ((1, 1), (3, 1), (3, 7), (3, 33)):
+        inputs = neighbors(hub()), heads, width, dtype
+        torch.set_num_threads(2)
+        parallel = [call(name, cpu, *inputs) for _ in range(3)]
+        torch.set_num_threads(1)
+        serial = call(name, cpu, *inputs)
+        for run in parallel:
+            for a, b in zip(run, serial, strict=True):
+                assert torch.equal(bits(a), bits(b))
+
+
+def test_the_threads_are_torchs(two_threads, monkeypatch):
+    kernel, seen = cpu._sum_plain, []
+    monkeypatch.setattr(kernel, "parallel", lambda *arrays: seen.append(numba.get_num_threads()))
+    monkeypatch.setattr(kernel, "serial", lambda *arrays: seen.append("serial"))
+    nb, x = neighbors(hub()), torch.ones(500, 1, 4)
+    for count in (2, 1, 64, 2):
+        torch.set_num_threads(count)
+        cpu.neighbour_sum(nb.csc, x, None, 1)
+    assert seen == [2, "serial", numba.config.NUMBA_NUM_THREADS, 2]
+    monkeypatch.setattr(cpu, "TINY", 1 << 15)
+    cpu.neighbour_sum(nb.csc, x[:, :, :1], None, 1)
+    assert seen[-1] == "serial"
+
+
+def test_the_order_of_reduction_is_the_same_in_memory_of_any_alignment(two_threads):
+    """A row of 33 numbers starts anywhere within a vector register."""
+    nb, x = neighbors(hub()), torch.randn(500 * 33 + 8)
+    base = cpu.edge_dot(nb.csc, x[:-8].view(500, 1, 33), x[:-8].view(500, 1, 33))
+    for shift in (1, 3, 8):
+        moved = torch.empty_like(x)[shift : shift + 500 * 33].copy_(x[:-8]).view(500, 1, 33)
+        assert torch.equal(cpu.edge_dot(nb.csc, moved, moved), base)
+
+
+@pytest.mark.parametrize("num_groups", [1, 5, 40])
+def test_group(num_groups):
+    key = torch.randint(num_groups, (30,), generator=torch.Generator().manual_seed(0), dtype=torch.int32)
+    starts, order = cpu.group(key, num_groups)
+    assert order.tolist() == np.argsort(key.numpy(), kind="stable").tolist()
+    assert starts.diff().tolist() == np.bincount(key.numpy(), minlength=num_groups).tolist()
+    for a, b in zip((starts, order), reference.group(key, num_groups)):
+        assert a.dtype == b.dtype == torch.int32
+        assert torch.equal(a, b)
+    assert torch.equal(cpu.group(key.repeat_interleave(2)[::2], num_groups)[1], order)  # strided
+
+
+def test_group_of_nothing():
+    for module in (cpu, reference):
+        starts, order = module.group(torch.empty(0, dtype=torch.int32), 3)
+        assert (starts.tolist(), order.tolist()) == ([0, 0, 0, 0], [])
+        assert module.group(torch.empty(0, dtype=torch.int32), 0)[0].tolist() == [0]
+
+
+def test_the_same_functions():
+    for name in reference.__all__:
+        wanted, got = getattr(reference, name), getattr(cpu, name)
+        assert (
+            wanted.__code__.co_varnames[: wanted.__code__.co_argcount]
+            == (got.__code__.co_varnames[: got.__code__.co_argcount])
+        )
+
+
+def test_choose():
+    assert kernels.choose(torch.zeros(1)) is cpu
+    assert kernels.choose(torch.zeros(1, dtype=torch.float64)) is cpu
+    assert kernels.choose(torch.zeros(1, dtype=torch.bfloat16)) is reference
+    assert kernels.choose(torch.zeros(1, dtype=torch.float16)) is reference
+    assert kernels.choose(torch.zeros(1, device="meta")) is reference
+    with kernels.force(reference):
+        assert kernels.choose(torch.zeros(1)) is reference
+        with pytest.raises(KeyError), kernels.force(cpu):
+            raise KeyError
+        assert kernels.choose(torch.zeros(1)) is reference
+    assert kernels.choose(torch.zeros(1)) is cpu
+
+
+@pytest.mark.parametrize("name", [name for name, kernel in vars(cpu).items() if isinstance(kernel, cpu._Kernel)])
+def test_float32_is_not_computed_in_float64(name):
+    """A float64 constant or scalar in a loop would drag it along, at half the speed."""
+    twin, nb = getattr(cpu, name).serial, neighbors(GRAPHS["random"]())
+    for case in CALLS:
+        call(case, cpu, nb, 3, 7, torch.float32)
+    arguments = [s for s in twin.signatures if any(getattr(t, "dtype", t) == numba.float32 for t in s)]
+    assert arguments
+    fresh = numba.njit(twin.py_func)  # numba does not show code that comes from its cache
+    for signature in arguments:
+        assert not any(getattr(t, "dtype", t) == numba.float64 for t in signature)
+        fresh.compile(signature)
+    for code in fresh.inspect_llvm().values():
+        assert not re.search(r"fpext|f(add|sub|mul|div) [^\n]*double|llvm\.\w+\.f64", code)
+
+
+# ---------------------------------------------------------------- NaN and infinity
+
+
+NAN, INF = float("nan"), float("inf")
+AWKWARD = {
+    "nan first": [NAN, 1.0, 2.0],
+    "nan in between": [1.0, NAN, 2.0],
+    "nan last": [1.0, 2.0, NAN],
+    "only nan": [NAN, NAN, NAN],
+    "inf": [1.0, INF, 2.0],
+    "two inf": [INF, INF, 2.0],
+    "-inf": [-INF, 1.0, 2.0],
+    "only -inf": [-INF, -INF, -INF],
+    "inf and -inf": [-INF, INF, 0.0],
+    "nan and inf": [INF, NAN, 0.0],
+    "huge": [3e38, 3e38, -3e38],
+    "far apart": [0.0, 200.0, -1e30],
+    "zeros": [-0.0, 0.0, -0.0],
+}
+BOTH = pytest.mark.parametrize("module", [cpu, reference], ids=["cpu", "reference"])
+
+
+@BOTH
+@pytest.mark.parametrize("name", AWKWARD)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_awkward_values_as_torch(module, name, dtype):
+    nb = neighbors(dgl.graph(([0, 1, 2], [1, 1, 1])))
+    values = torch.tensor(AWKWARD[name], dtype=dtype)
+    y, arg = module.neighbour_max(nb.csc, values.view(3, 1, 1), None)
+    torch.testing.assert_close(y.flatten(), torch.tensor([0.0, values.max(), 0.0], dtype=dtype), equal_nan=True)
+    wins = values.isnan() if values.isnan().any() else values == values.max()
+    assert arg.flatten().tolist() == [-1, wins.nonzero()[0].item(), -1]
+    prob = module.edge_softmax(nb.csc, values.view(3, 1))
+    torch.testing.assert_close(prob.flatten(), values.softmax(0), equal_nan=True)
+    total = module.neighbour_sum(nb.csc, values.view(3, 1, 1), None, 1)
+    torch.testing.assert_close(total[1, 0, 0], values.sum(), equal_nan=True)
+
+
+@BOTH
+def test_nan_and_inf_stay_where_they_are(module):
+    """What is wrong at one node or head spoils its receivers only."""
+    nb = neighbors(dgl.graph(([0, 1, 2], [1, 2, 0])))
+    x = torch.tensor([[[NAN, 1.0], [2.0, INF]], [[3.0, 4.0], [5.0, 6.0]], [[7.0, 8.0], [9.0, 10.0]]])
+    want = torch.stack([x[2], x[0], x[1]])
+    torch.testing.assert_close(module.neighbour_sum(nb.csc, x, None, 2), want, equal_nan=True)
+    torch.testing.assert_close(module.neighbour_max(nb.csc, x, None)[0], want, equal_nan=True)
+    score = torch.tensor([[NAN, 1.0], [1.0, INF], [2.0, 3.0]])
+    assert module.edge_softmax(nb.csc, score).isnan().tolist() == [[True, False], [False, True], [False, False]]
+
+
+# ---------------------------------------------------------------- the reference against numpy and scipy
+
+
+@pytest.fixture(params=["random", "multi_edge", "bipartite", "block", "hub"])
+def arrays(request):
+    """Neighbors, both ends of the edges as numpy arrays, and a generator."""
+    graph = hub(60, 200) if request.param == "hub" else GRAPHS[request.param]()
+    nb = neighbors(graph)
+    return nb, nb.src.numpy().astype(int), nb.dst.numpy().astype(int), np.random.default_rng(0)
+
+
+def test_sum_is_scipys_product(arrays):
+    nb, src, dst, random = arrays
+    x, coeff = random.normal(size=(nb.num_src, 3, 5)), random.normal(size=(nb.num_edges, 3))
+
+    def product(weight, h):
+        return scipy.sparse.csr_matrix((weight, (dst, src)), (nb.num_dst, nb.num_src)) @ x[:, h]
+
+    def kernel(x, coeff, heads):
+        coeff = torch.from_numpy(coeff) if coeff is not None else None
+        return reference.neighbour_sum(nb.csc, torch.from_numpy(x), coeff, heads).numpy()
+
+    plain = np.stack([product(np.ones(nb.num_edges), h) for h in range(3)], 1)
+    weighted = np.stack([product(coeff[:, h], h) for h in range(3)], 1)
+    np.testing.assert_allclose(kernel(x, None, 3), plain, atol=1e-13)
+    np.testing.assert_allclose(kernel(x, coeff, 3), weighted, atol=1e-13)
+    np.testing.assert_allclose(kernel(x, coeff, 1), weighted.sum(1, keepdims=True), atol=1e-13)
+    shared = np.stack([product(coeff[:, h], 0) for h in range(3)], 1)
+    np.testing.assert_allclose(kernel(x[:, :1].copy(), coeff, 3), shared, atol=1e-13)
+
+
+def test_max_is_numpys(arrays):
+    nb, src, dst, random = arrays
+    x, coeff = random.normal(size=(nb.num_src, 2, 4)), random.normal(size=(nb.num_edges, 2))
+    y, arg = reference.neighbour_max(nb.csc, torch.from_numpy(x), torch.from_numpy(coeff))
+    message = coeff[:, :, None] * x[src]
+    order = np.argsort(dst, kind="stable")
+    rows, starts = np.unique(dst[order], return_index=True)
+    want = np.zeros((nb.num_dst, 2, 4))
+    want[rows] = np.maximum.reduceat(message[order], starts)
+    np.testing.assert_array_equal(y.numpy(), want)
+    for v in range(nb.num_dst):
+        edges = np.flatnonzero(dst == v)
+        expected = edges[message[edges].argmax(0)] if len(edges) else np.full((2, 4), -1)
+        np.testing.assert_array_equal(arg[v].numpy(), expected)
+    grad = random.normal(size=want.shape)
+    dx = np.zeros_like(x)
+    for v, h, f in np.argwhere(arg.numpy() >= 0):
+        e = arg[v, h, f]
+        dx[src[e], h, f] += coeff[e, h] * grad[v, h, f]
+    got = reference.max_grad(nb.csr, torch.from_numpy(grad), arg, torch.from_numpy(coeff))
+    np.testing.assert_allclose(got.numpy(), dx, atol=1e-13)
+
+
+def test_dot_is_einsum(arrays):
+    nb, src, dst, random = arrays
+    x, y = random.normal(size=(nb.num_src, 3, 5)), random.normal(size=(nb.num_dst, 3, 5))
+    got = reference.edge_dot(nb.csc, torch.from_numpy(x), torch.from_numpy(y))
+    np.testing.assert_allclose(got.numpy(), np.einsum("ehf,ehf->eh", x[src], y[dst]), atol=1e-13)
+    got = reference.edge_dot(nb.csc, torch.from_numpy(x[:, :1]), torch.from_numpy(y))
+    np.testing.assert_allclose(got.numpy(), np.einsum("ef,ehf->eh", x[src, 0], y[dst]), atol=1e-13)
+
+
+def test_softmax_is_scipys(arrays):
+    nb, _, dst, random = arrays
+    score, grad = random.normal(size=(nb.num_edges, 2)) * 5, random.normal(size=(nb.num_edges, 2))
+    prob = reference.edge_softmax(nb.csc, torch.from_numpy(score))
+    dscore = reference.edge_softmax_grad(nb.csc, prob, torch.from_numpy(grad))
+    for v in range(nb.num_dst):
+        edges = np.flatnonzero(dst == v)
+        for h in range(2 if len(edges) else 0):
+            p = scipy.special.softmax(score[edges, h])
+            np.testing.assert_allclose(prob[edges, h].numpy(), p, atol=1e-14)
+            jacobian = np.diag(p) - np.outer(p, p)
+            np.testing.assert_allclose(dscore[edges, h].numpy(), jacobian @ grad[edges, h], atol=1e-13)
+
+
+def test_score_is_its_formula(arrays):
+    """And its gradients are autograd's of the formula written on edges."""
+    nb, src, dst, random = arrays
+    a, b = random.normal(size=(nb.num_src, 3, 4)), random.normal(size=(nb.num_dst, 1, 4))
+    att, grad = random.normal(size=(3, 4)), random.normal(size=(nb.num_edges, 3))
+    z = a[src] + b[dst]
+    want = (np.where(z > 0, z, 0.2 * z) * att).sum(-1)
+    a, b, att, grad = (torch.from_numpy(t).requires_grad_() for t in (a, b, att, grad))
+    np.testing.assert_allclose(reference.edge_score(nb.csc, a, b, att, 0.2).detach().numpy(), want, atol=1e-13)
+    score = (torch.nn.functional.leaky_relu(a[src] + b[dst], 0.2) * att).sum(-1)
+    da, db, datt = torch.autograd.grad(score, (a, b, att), grad)
+    torch.testing.assert_close(reference.edge_score_grad(nb.csr, a, b, att, 0.2, grad), da)
+    torch.testing.assert_close(reference.edge_score_grad(nb.csc, b, a, att, 0.2, grad), db)
+    torch.testing.assert_close(reference.edge_score_att_grad(nb.csc, a, b, 0.2, grad), datt)
+
+
+# ---------------------------------------------------------------- a table
+
+# Five nodes: 0 hears 1, 2 and 2 again; 1 hears itself; 2 hears 0 and 4; 3 hears no one; 4 hears 3.
+SRC, DST = [1, 4, 2, 1, 0, 3, 2], [0, 2, 0, 1, 2, 4, 0]
+X = [[1, -2], [3, 4], [-5, 6], [7, -8], [-9, 10]]
+ONE = [2, 1, -1, 3, 4, 0, 1]
+TWO = [[2, 1], [1, 0], [-1, 1], [3, 2], [4, -1], [0, 5], [1, 2]]
+
+TABLE = [
+    ("sum", X, None, [[-7, 16], [3, 4], [-8, 8], [0, 0], [7, -8]]),
+    ("mean", X, None, [[-7 / 3, 16 / 3], [3, 4], [-4, 4], [0, 0], [7, -8]]),
+    ("max", X, None, [[3, 6], [3, 4], [1, 10], [0, 0], [7, -8]]),
+    ("sum", X, ONE, [[6, 8], [9, 12], [-5, 2], [0, 0], [0, 0]]),
+    ("mean", X, ONE, [[2, 8 / 3], [9, 12], [-2.5, 1], [0, 0], [0, 0]]),
+    ("max", X, ONE, [[6, 8], [9, 12], [4, 10], [0, 0], [0, 0]]),
+    # two heads, each with both features
+    (
+        "sum",
+        [[x, x] for x in X],
+        TWO,
+        [[[6, 8], [-12, 22]], [[9, 12], [6, 8]], [[-5, 2], [-1, 2]], [[0, 0], [0, 0]], [[0, 0], [35, -40]]],
+    ),
+    (
+        "max",
+        [[x, x] for x in X],
+        TWO,
+        [[[6, 8], [3, 12]], [[9, 12], [6, 8]], [[4, 10], [0, 2]], [[0, 0], [0, 0]], [[0, 0], [35, -40]]],
+    ),
+]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(("reduce", "x", "coeff", "want"), TABLE)
+def test_table(reduce, x, coeff, want, dtype):
+    x, want = torch.tensor(x, dtype=dtype), torch.tensor(want, dtype=dtype)
+    coeff = torch.tensor(coeff, dtype=dtype) if coeff is not None else None
+    for order in ([0, 1, 2, 3, 4, 5, 6], [6, 5, 4, 3, 2, 1, 0], [2, 0, 6, 1, 5, 3, 4]):  # the order does not count
+        graph = dgl.graph((torch.tensor(SRC)[order], torch.tensor(DST)[order]), num_nodes=5)
+        got = aggregate(graph, x, coeff[order] if coeff is not None else None, reduce)
+        assert got.dtype == dtype
+        torch.testing.assert_close(got, want, rtol=0.02 if dtype.itemsize == 2 else CLOSE[dtype], atol=0)
+        with kernels.force(reference):
+            other = aggregate(graph, x, coeff[order] if coeff is not None else None, reduce)
+        torch.testing.assert_close(other, got, rtol=CLOSE.get(dtype, 0.0), atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", CALLS)
+def test_half_precision(name, dtype):
+    """Through the reference: the same function up to the coarser rounding."""
+    nb = neighbors(GRAPHS["random"]())
+    rounded = call(name, reference, nb, 3, 7, dtype)
+    if name == "max, tied" or name.startswith("max_grad"):  # which edge wins hangs on the rounding
+        assert all(t.isfinite().all() for t in rounded)
+        return
+    exact = call(name, reference, nb, 3, 7, torch.float64)
+    assert rounded[0].dtype == dtype
+    torch.testing.assert_close(rounded[0].double(), exact[0], rtol=0.1, atol=0.25 if dtype == torch.bfloat16 else 0.05)
+
+
+# ---------------------------------------------------------------- the launcher
+
+
+def test_errors_inside_a_kernel_are_raised_once_and_release_the_lock(two_threads, monkeypatch):
+    tries = []
+
+    def broken(*arrays):
+        tries.append(1)
+        raise ZeroDivisionError("genuine")
+
+    monkeypatch.setattr(cpu._Kernel, "_layer_is_safe", False)
+    monkeypatch.setattr(cpu._sum_plain, "parallel", broken)
+    nb = neighbors(hub())
+    with pytest.raises(ZeroDivisionError, match="genuine"):
+        cpu.neighbour_sum(nb.csc, torch.ones(500, 1, 4), None, 1)
+    assert tries == [1]
+    assert cpu._Kernel._lock.acquire(blocking=False)
+    cpu._Kernel._lock.release()
+
+
+def test_a_type_numba_refuses_is_an_error_each_time():
+    kernel = cpu._sum_plain.serial
+    for _ in range(2):
+        with pytest.raises(numba.TypingError):
+            kernel(1, 2, 3, 4)
+    nb, x = neighbors(GRAPHS["random"]()), torch.ones(11, 1, 2)
+    assert torch.equal(cpu.neighbour_sum(nb.csc, x, None, 1)[:, 0, 0], nb.in_degrees.float())
+
+
+def test_the_twins_do_not_share_a_cache_entry():
+    """Both have the same code; the parallel one in the serial one's place would kill a forked child."""
+    for kernel in vars(cpu).values():
+        if isinstance(kernel, cpu._Kernel):
+            names = {twin._cache._cache_file._index_name for twin in (kernel.parallel, kernel.serial)}
+            assert len(names) == 2

@@ -1,0 +1,415 @@
+"""Living with others: forked and spawned workers, several threads, damaged and missing caches, no OpenMP.
+
+What may kill a process runs in one of its own. They share one cache of compiled kernels, which starts empty.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numba
+import numpy as np
+import pytest
+
+from gnnlib.kernels import cpu
+
+ROOT = Path(__file__).parents[1]
+
+# A graph large enough for parallel launches, and all that a layer with attention does on it.
+PRELUDE = """
+import faulthandler
+import os
+import signal
+import sys
+import threading
+
+faulthandler.dump_traceback_later(100, exit=True)  # a deadlock says where
+sys.path[:0] = [{root!r}]
+
+import torch
+
+import gnnlib
+from gnnlib import kernels, ops
+from gnnlib._dgl import dgl
+from gnnlib.kernels import reference
+
+
+def make(seed=0, num_nodes=400, num_edges=4000):
+    random = torch.Generator().manual_seed(seed)
+    return dgl.graph(tuple(torch.randint(num_nodes, (2, num_edges), generator=random)), num_nodes=num_nodes)
+
+
+def work(graph, dtype=torch.float32):
+    x = torch.randn(graph.num_nodes(), 16, generator=torch.Generator().manual_seed(1)).to(dtype).requires_grad_()
+    y = ops.aggregate(graph, x, ops.edge_softmax(graph, ops.edge_dot(graph, x, x)))
+    y = y + ops.aggregate(graph, x, reduce="max")
+    y.square().sum().backward()
+    return y.detach(), x.grad
+
+
+def right(got, graph, dtype=torch.float32):
+    with kernels.force(reference):
+        want = work(graph, dtype)
+    return all(torch.allclose(a, b, rtol=1e-4, atol=1e-4) for a, b in zip(got, want, strict=True))
+
+
+torch.set_num_threads(2)
+"""
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("numba")
+
+
+@pytest.fixture
+def run(cache, tmp_path):
+    """Runs a script in a process of its own; returns what it printed."""
+
+    def start(script: str, root: Path = ROOT, **env: str) -> str:
+        path = tmp_path / "script.py"
+        path.write_text(PRELUDE.format(root=str(root)) + script)
+        env = os.environ | {"NUMBA_CACHE_DIR": str(cache), "OMP_WAIT_POLICY": "passive"} | env
+        done = subprocess.run(
+            [sys.executable, path], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return start
+
+
+# ---------------------------------------------------------------- threads
+
+THREADS = """
+if os.environ.get("WITHOUT_OPENMP"):
+    sys.modules["numba.np.ufunc.omppool"] = None  # as where the system has no libgomp
+graph, results = make(), []
+
+def many():
+    for _ in range(10):
+        results.append(work(graph))
+
+threads = [threading.Thread(target=many) for _ in range(3)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+assert len(results) == 30
+assert right(results[0], graph)
+assert all(torch.equal(a, b) for result in results for a, b in zip(result, results[0]))
+for count in (1, 2, 64):
+    torch.set_num_threads(count)
+    assert all(torch.equal(a, b) for a, b in zip(work(graph), results[0]))
+import numba
+print(numba.threading_layer(), numba.get_num_threads() == min(64, numba.config.NUMBA_NUM_THREADS))
+"""
+
+
+@pytest.mark.parametrize(
+    ("layer", "env"),
+    [
+        ("omp", {"NUMBA_THREADING_LAYER": "omp"}),
+        ("workqueue", {"NUMBA_THREADING_LAYER": "workqueue"}),
+        ("workqueue", {"WITHOUT_OPENMP": "1", "NUMBA_THREADING_LAYER": "default"}),
+    ],
+    ids=["omp", "workqueue", "no libgomp"],
+)
+def test_three_threads_at_once(run, layer, env):
+    """The first of these finds an empty cache: the threads compile at once as well."""
+    assert run(THREADS, NUMBA_NUM_THREADS="2", **env).split() == [layer, "True"]
+
+
+def test_the_same_bits_in_two_processes_and_with_any_number_of_threads(run):
+    script = """
+import hashlib
+graph = make()
+for threads in (1, 2):
+    torch.set_num_threads(threads)
+    print(hashlib.sha256(b"".join(t.numpy().tobytes() for t in work(graph))).hexdigest())
+"""
+    assert len(set((run(script) + run(script, OMP_NUM_THREADS="1")).split())) == 1
+
+
+def test_importing_gnnlib_does_not_import_numba(run):
+    run("""
+assert "numba" not in sys.modules
+gnnlib.GCNConv(2, 2)
+assert "numba" not in sys.modules
+make(num_nodes=3, num_edges=2)
+gnnlib.aggregate(make(num_nodes=3, num_edges=2), torch.ones(3, 1))
+assert "numba" in sys.modules
+""")
+
+
+# ---------------------------------------------------------------- processes
+
+
+def test_forked_children(run):
+    """After a parallel launch in the parent, which GNU OpenMP does not forgive a child that launches too."""
+    run("""
+graph = make()
+want = work(graph)
+assert right(want, graph)
+
+def child():
+    assert torch.get_num_threads() == 2
+    assert all(torch.equal(a, b) for a, b in zip(work(graph), want))
+    torch.set_num_threads(1)  # torch's own operations hang in a forked child without; its DataLoader does so too
+    assert all(torch.equal(a, b) for a, b in zip(work(make()), want))
+    torch.set_num_threads(2)
+
+for _ in range(2):
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(30)
+        try:
+            child()
+            again = os.fork()
+            if again == 0:
+                child()
+                os._exit(0)
+            os._exit(os.waitstatus_to_exitcode(os.waitpid(again, 0)[1]))
+        except BaseException:
+            import traceback
+            traceback.print_exc()
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert all(torch.equal(a, b) for a, b in zip(work(graph), want))
+""")
+
+
+def test_forked_while_another_thread_compiles(run, tmp_path):
+    """The child needs the compiler too, whose lock the other thread held."""
+    run(
+        """
+from numba.core.compiler_lock import global_compiler_lock
+from gnnlib.kernels import cpu
+
+graph = make(num_nodes=5, num_edges=9)
+csc, score = gnnlib.neighbors(graph).csc, torch.rand(9, 1)
+arrays = [t.numpy() for t in (csc.indptr, csc.eid, score, score.clone())]
+other = threading.Thread(target=cpu._edge_softmax.parallel, args=arrays)
+other.start()
+while global_compiler_lock._lock.acquire(blocking=False):
+    global_compiler_lock._lock.release()
+pid = os.fork()
+if pid == 0:
+    signal.alarm(30)
+    cpu.edge_softmax(csc, score.double())
+    os._exit(0)
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+other.join()
+""",
+        NUMBA_CACHE_DIR=str(tmp_path / "empty"),
+    )
+
+
+def test_forked_loader_workers(run):
+    """Workers make their own graphs and return flat tensors."""
+    run("""
+class Graphs(torch.utils.data.Dataset):
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, i):
+        return torch.stack(work(make(seed=i)))
+
+assert right(work(make()), make())
+loader = torch.utils.data.DataLoader(Graphs(), batch_size=1, num_workers=2, multiprocessing_context="fork")
+for _ in range(2):
+    found = [batch[0] for batch in loader]
+    assert len(found) == 6
+    for i, pair in enumerate(found):
+        assert all(torch.equal(a, b) for a, b in zip(pair, work(make(seed=i))))
+""")
+
+
+def test_spawned_workers(run):
+    """They unpickle a graph that the parent has used: the script they import has imported gnnlib."""
+    run("""
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+
+def child(graph):
+    assert getattr(graph._graph, "_gnnlib_neighbors", None) is None
+    return [t.numpy() for t in work(graph)]
+
+if __name__ == "__main__":
+    graph = make()
+    want = work(graph)
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        got = pool.submit(child, graph).result()
+    assert all(torch.equal(torch.from_numpy(a), b) for a, b in zip(got, want, strict=True))
+""")
+
+
+# ---------------------------------------------------------------- the cache on disk
+
+LOGGED = """
+import logging
+logging.basicConfig(stream=sys.stdout, format="%(message)s")
+graph = make()
+for dtype in (torch.float32, torch.float64):
+    x = torch.rand(graph.num_nodes(), 16, dtype=dtype)
+    y = ops.aggregate(graph, x)
+    with kernels.force(reference):
+        assert torch.allclose(ops.aggregate(graph, x), y)
+"""
+
+
+def test_nowhere_to_cache(run, tmp_path):
+    """A package that cannot be written, a home that is none: compiled in memory, and nothing is said of it."""
+    package = tmp_path / "package"
+    shutil.copytree(ROOT / "gnnlib", package / "gnnlib", ignore=shutil.ignore_patterns("__pycache__"))
+    for folder in (package / "gnnlib").rglob("*/"):
+        (folder / "__pycache__").write_text("a file: no directory can be made here, not even by root")
+    where = str(package / "gnnlib" / "kernels" / "__pycache__" / "nowhere")
+    env = {"HOME": where, "XDG_CACHE_HOME": where, "NUMBA_CACHE_DIR": where, "PYTHONPATH": str(package)}
+    script = f"""
+{LOGGED}
+from gnnlib.kernels import cpu
+assert cpu.__file__.startswith({str(package)!r})
+assert cpu._sum_plain.parallel.stats.cache_path is None
+"""
+    assert run(script, root=package, **env) == ""
+
+
+def test_every_file_of_the_cache_damaged(run, cache, tmp_path):
+    assert run(LOGGED) == ""
+    own = tmp_path / "own"
+    shutil.copytree(cache, own)
+    files = sorted(own.rglob("*.nb[ic]"))
+    assert len(files) > 3
+    for i, file in enumerate(files):
+        data = file.read_bytes()
+        file.write_bytes([data[: len(data) // 2], b"", b"garbage" + data][i % 3])
+    said = run(LOGGED, NUMBA_CACHE_DIR=str(own))
+    assert "compiling" in said
+    assert "its cache is damaged" in said
+
+
+def plus(x, y):  # any small loop will do below
+    for i in range(len(x)):
+        y[i] = x[i] + 1
+
+
+class TestCache:
+    """Each way in which a file of the cache can fail, in this process."""
+
+    @pytest.fixture(autouse=True)
+    def folder(self, monkeypatch, tmp_path) -> Path:
+        monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "cache"))
+        return tmp_path / "cache"
+
+    def call(self, dtype=numba.float32, compiled=None):
+        compiled = compiled or cpu._jit(plus)
+        x = np.arange(3, dtype=str(dtype))
+        y = np.zeros_like(x)
+        compiled(x, y)
+        assert y.tolist() == [1, 2, 3]
+        return compiled
+
+    def hits(self, compiled) -> int:
+        return sum(compiled.stats.cache_hits.values())
+
+    def test_is_used(self, folder):
+        assert self.hits(self.call()) == 0
+        assert self.hits(self.call()) == 1
+        assert len(list(folder.rglob("*.nbc"))) == 1
+
+    @pytest.mark.parametrize("damage", [lambda b: b[:-9], lambda b: b[:20], lambda b: b"", lambda b: b"\0" * len(b)])
+    @pytest.mark.parametrize("kind", ["nbi", "nbc"])
+    def test_a_damaged_file_is_rebuilt(self, folder, kind, damage, caplog):
+        self.call()
+        (file,) = folder.rglob(f"*.{kind}")
+        file.write_bytes(damage(file.read_bytes()))
+        assert self.hits(self.call()) == 0
+        assert "compiling <function plus" in caplog.text
+        assert self.hits(self.call()) == 1
+
+    def test_a_damaged_second_signature_is_rebuilt(self, folder):
+        self.call(numba.float64, self.call(numba.float32))
+        _, second = sorted(folder.rglob("*.nbc"))
+        second.write_bytes(second.read_bytes()[:100])
+        compiled = self.call(numba.float32)
+        assert self.hits(compiled) == 1
+        self.call(numba.float64, compiled)
+        assert self.hits(compiled) == 1
+        assert self.hits(self.call(numba.float64)) == 1
+
+    def test_a_missing_file_is_rebuilt(self, folder):
+        self.call()
+        (file,) = folder.rglob("*.nbc")
+        file.unlink()
+        assert self.hits(self.call()) == 0
+        assert self.hits(self.call()) == 1
+
+    def test_files_exchanged_between_signatures(self, folder):
+        """As by two processes that filled the cache at once."""
+        self.call(numba.float64, self.call(numba.float32))
+        first, second = sorted(folder.rglob("*.nbc"))
+        second.write_bytes(first.read_bytes())
+        compiled = self.call(numba.float64)
+        assert self.hits(self.call(numba.float64)) == 1
+        assert self.hits(compiled) == 0
+
+    def test_the_disk_is_full(self, monkeypatch, folder, caplog):
+        def full(*args):
+            raise OSError(28, "No space left on device")
+
+        compiled = cpu._jit(plus)
+        monkeypatch.setattr(compiled._cache._cache_file, "_save_data", full)
+        self.call(numba.float32, compiled)
+        assert "No space left on device" in caplog.text
+        assert self.hits(self.call()) == 0  # the index names a file that is not there
+        assert self.hits(self.call()) == 1
+
+    def test_the_directory_is_gone(self, folder, caplog):
+        compiled = cpu._jit(plus)
+        shutil.rmtree(folder)
+        folder.write_text("a file")
+        self.call(numba.float32, compiled)
+        self.call(numba.float64, compiled)
+        assert "cannot be cached" in caplog.text
+
+    def test_damaged_and_not_writable(self, folder, monkeypatch, caplog):
+        self.call()
+        (file,) = folder.rglob("*.nbi")
+        file.write_bytes(b"")
+        compiled = cpu._jit(plus)
+
+        def refused(*args):
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(compiled._cache._cache_file, "_open_for_write", refused)
+        self.call(numba.float32, compiled)
+        assert "its cache is damaged" in caplog.text
+        assert "cannot be cached" in caplog.text
+
+    def test_edited_source_is_compiled_anew(self, folder, monkeypatch):
+        self.call()
+        compiled = cpu._jit(plus)
+        monkeypatch.setattr(compiled._cache._cache_file, "_source_stamp", b"another text")
+        assert self.hits(self.call(numba.float32, compiled)) == 0
+
+    def test_several_threads_compile_at_once(self):
+        compiled, failed = cpu._jit(plus), []
+
+        def one(dtype):
+            try:
+                self.call(dtype, compiled)
+            except BaseException as error:
+                failed.append(error)
+
+        kinds = [numba.float32, numba.float64, numba.int32, numba.int64]
+        threads = [threading.Thread(target=one, args=(kind,)) for kind in kinds * 2]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not failed
+        assert len(compiled.signatures) == 4
