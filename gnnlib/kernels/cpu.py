@@ -149,6 +149,7 @@ def group(key: Tensor, num_groups: int) -> tuple[Tensor, Tensor]:
 
 
 # ---------------------------------------------------------------- sums
+# Four neighbours at a time: a quarter of the traffic on y, and four rows of x on their way from memory at once.
 
 
 @_Kernel
@@ -158,10 +159,16 @@ def _sum_plain(indptr, indices, x, y):
         for v in range(_first_row(indptr, chunk), _first_row(indptr, chunk + 1)):
             for f in range(width):
                 y[v, f] = 0
-            for s in range(indptr[v], indptr[v + 1]):
-                u = indices[s]
+            start, stop = np.int64(indptr[v]), np.int64(indptr[v + 1])
+            fours = start + (stop - start) // 4 * 4
+            for s in range(start, fours, 4):
+                u0, u1, u2, u3 = indices[s], indices[s + 1], indices[s + 2], indices[s + 3]
                 for f in range(width):
-                    y[v, f] += x[u, f]
+                    y[v, f] = y[v, f] + x[u0, f] + x[u1, f] + x[u2, f] + x[u3, f]
+            for s in range(fours, stop):
+                u0 = indices[s]
+                for f in range(width):
+                    y[v, f] += x[u0, f]
 
 
 @_Kernel
@@ -173,12 +180,24 @@ def _sum_weighted(indptr, indices, eid, x, coeff, y):
             for h in range(y.shape[1]):
                 for f in range(width):
                     y[v, h, f] = 0
-            for s in range(indptr[v], indptr[v + 1]):
-                u, e = indices[s], eid[s]
+            start, stop = np.int64(indptr[v]), np.int64(indptr[v + 1])
+            fours = start + (stop - start) // 4 * 4
+            for s in range(start, fours, 4):
+                u0, u1, u2, u3 = indices[s], indices[s + 1], indices[s + 2], indices[s + 3]
+                e0, e1, e2, e3 = eid[s], eid[s + 1], eid[s + 2], eid[s + 3]
                 for h in range(heads):
-                    c = coeff[e, h]
+                    c0, c1, c2, c3 = coeff[e0, h], coeff[e1, h], coeff[e2, h], coeff[e3, h]
+                    g, k = h * x_step, h * y_step
                     for f in range(width):
-                        y[v, h * y_step, f] += c * x[u, h * x_step, f]
+                        y[v, k, f] = (
+                            y[v, k, f] + c0 * x[u0, g, f] + c1 * x[u1, g, f] + c2 * x[u2, g, f] + c3 * x[u3, g, f]
+                        )
+            for s in range(fours, stop):
+                u0, e0 = indices[s], eid[s]
+                for h in range(heads):
+                    c0, g, k = coeff[e0, h], h * x_step, h * y_step
+                    for f in range(width):
+                        y[v, k, f] += c0 * x[u0, g, f]
 
 
 def neighbour_sum(adj, x: Tensor, coeff: Tensor | None, heads: int) -> Tensor:
