@@ -1,4 +1,4 @@
-"""The command line: ``python -m benchmarks list | run TASK... | report``."""
+"""The command line: ``python -m benchmarks list | run TASK... | report | speed``."""
 
 import argparse
 import os
@@ -14,10 +14,11 @@ EXAMPLES = """examples:
   python -m benchmarks run cora --data DIR --seeds 10    the public split with GCN, GAT and SGC
   python -m benchmarks run cora --layers gin,mlp         other layers, and the control without a graph
   python -m benchmarks run mnist-superpixels --limit 5000
-  python -m benchmarks report                            the last run's leaderboard again, and its report.html
+  python -m benchmarks report                            every run's leaderboard again, and its report.html
+  python -m benchmarks speed --quick                     a training step beside the same step in dgl.nn
 
 A run that was killed goes on where it stopped: say the same command again. Data is looked for in --data DIR, then
-GNNLIB_DATA, then the user's cache, and only then downloaded.
+GNNLIB_DATA, then the user's cache, and only then downloaded. GNNLIB_DEBUG=1 shows where an error came from.
 """
 
 
@@ -28,22 +29,42 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = top.add_subparsers(dest="command", metavar="{list,run,report}")
+    commands = top.add_subparsers(dest="command", metavar="{list,run,report,speed}")
     commands.required = True
     commands.add_parser("list", help="the tasks and the layers")
-    run = commands.add_parser("run", help="train and test; write results/<run>/<layer>/result.json and report.html")
+    run = commands.add_parser(
+        "run",
+        help="train and test; write results/<run>/<layer>/result.json and report.html",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     run.add_argument("tasks", nargs="+", metavar="TASK", help="names from 'list'")
-    run.add_argument("--layers", metavar="A,B", help="instead of the task's own, names from 'list'")
+    run.add_argument("--layers", type=_names, metavar="A,B", help="instead of the task's own, names from 'list'")
     run.add_argument("--seeds", type=int, metavar="N", help="run seeds 0 to N-1 (folds, where the task has folds)")
     run.add_argument("--epochs", type=int, metavar="N", help="instead of the task's own number")
-    run.add_argument("--limit", type=int, metavar="N", help="use the first N graphs or images only")
+    run.add_argument("--limit", type=int, metavar="N", help="the first N graphs or images of each part only")
     run.add_argument("--data", type=Path, metavar="DIR", help="where files lie (else GNNLIB_DATA, cache, download)")
     run.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="default: results")
     run.add_argument("--device", default="cpu", metavar="D", help="cpu (default), cuda, cuda:1, ...")
     run.add_argument("--fresh", action="store_true", help="start anew; an earlier result is kept beside")
     report = commands.add_parser("report", help="print the leaderboard and write report.html again")
     report.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="a run, or a folder of runs")
+    speed = commands.add_parser("speed", help="time a training step beside the same step in dgl.nn")
+    speed.add_argument("--repeats", type=_positive, default=5, metavar="N", help="of each step; the medians count")
+    speed.add_argument("--quick", action="store_true", help="a graph an eighth as large")
+    speed.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="default: results")
     return top
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, got {value}")
+    return value
+
+
+def _names(text: str) -> list[str]:
+    return list(dict.fromkeys(name.strip() for name in text.split(",")))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -52,11 +73,11 @@ def main(arguments: list[str] | None = None) -> int:
     from benchmarks.layers import UsageError
 
     try:
-        return {"list": _list, "run": _run, "report": _report}[options.command](options)
+        return {"list": _list, "run": _run, "report": _report, "speed": _speed}[options.command](options)
     except KeyboardInterrupt:
         print("\nstopped; what is finished is kept, the same command goes on from there", file=sys.stderr)
         return 130
-    except (UsageError, OSError, ValueError, ImportError) as error:
+    except (UsageError, OSError, ValueError, ImportError, FloatingPointError) as error:
         if os.environ.get("GNNLIB_DEBUG"):
             raise
         print(f"benchmarks: error: {error}", file=sys.stderr)
@@ -82,19 +103,31 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from benchmarks.runner import Request, run
+    from benchmarks.request import Request
+    from benchmarks.runner import run
     from benchmarks.tasks import Options
 
     run(
         Request(
-            tasks=options.tasks,
-            layers=options.layers.split(",") if options.layers else None,
+            tasks=list(dict.fromkeys(options.tasks)),
+            layers=options.layers,
             seeds=options.seeds,
             out=options.out,
             fresh=options.fresh,
             options=Options(options.data, options.epochs, options.limit, options.device),
         )
     )
+    return 0
+
+
+def _speed(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from benchmarks import speed
+
+    rows = speed.measure(options.repeats, speed.QUICK if options.quick else 1)
+    Console().print(speed.table(rows))
+    print(f"Figures: {speed.write(rows, options.out)}")
     return 0
 
 

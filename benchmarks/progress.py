@@ -22,14 +22,17 @@ class Progress:
             TextColumn("left"),
             TimeRemainingColumn(),
             console=self.console,
+            speed_estimate_period=600,  # seconds: a training that is slower than the one before counts, too
         )
+        self.done = done
         self.all = self.bars.add_task(title, total=total, completed=done)
         self.one = self.bars.add_task("", total=None, visible=False)
         self.table: RenderableType = ""
+        self.note = ""
         self.live = Live(get_renderable=self._show, console=self.console, refresh_per_second=4, transient=True)
 
     def _show(self) -> RenderableType:
-        return Group(self.table, self.bars)
+        return Group(self.table, self.bars, self.note)
 
     def __enter__(self) -> "Progress":
         if self.console.is_terminal:
@@ -40,16 +43,18 @@ class Progress:
         self.live.stop()
 
     def start(self, layer: str, seed: int, epochs: int) -> None:
-        self.label = f"{layer}, seed {seed}"
-        self.bars.reset(self.one, total=epochs, description=self.label, visible=True)
+        self.epochs, self.note = epochs, ""
+        self.bars.reset(self.one, total=epochs, description=f"{layer}, seed {seed}", visible=True)
 
     def epoch(self, record: dict[str, float]) -> None:
-        shown = next((f"  {key} {record[key]:.1f} %" for key in ("validation", "test") if key in record), "")
-        description = f"{self.label}  loss {record['loss']:.3f}{shown}"
-        self.bars.update(self.one, completed=record["epoch"], description=description)
+        shown = next((f", {key} {record[key]:.1f} %" for key in ("validation", "test") if key in record), "")
+        self.note = f"loss {record['loss']:.3f}{shown}"
+        self.bars.update(self.one, completed=record["epoch"])
+        self.bars.update(self.all, completed=self.done + record["epoch"] / self.epochs)  # so that time left is known
 
     def finish(self, line: str, table: Table) -> None:
-        self.bars.advance(self.all)
+        self.done += 1
+        self.bars.update(self.all, completed=self.done)
         self.table = table
         if not self.console.is_terminal:
             self.console.print(line)

@@ -1,11 +1,14 @@
 """Results on disk: one ``result.json`` for each layer of a run, written whole or not at all."""
 
+import hashlib
 import json
 import math
 import os
 import platform
 import subprocess
+import sys
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +36,7 @@ class Store:
     """
 
     folder: Path
-    header: dict[str, Any]  # task, layer, arguments, versions, commit, metric, published, ...
+    header: dict[str, Any]  # task, layer, arguments, versions, commit, metric, published, command, ...
     outcomes: dict[int, Outcome] = field(default_factory=dict)
 
     ORIGIN = ("task", "layer", "arguments", "versions", "commit")
@@ -43,21 +46,22 @@ class Store:
         return self.folder / "result.json"
 
     def open(self, fresh: bool = False) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
         if not self.path.exists():
             return
         try:
             old = json.loads(self.path.read_text())
-            same = all(old[key] == self.header[key] for key in self.ORIGIN)
+            other = [key for key in self.ORIGIN if old[key] != self.header[key]]
             done = {int(seed): Outcome(**o) for seed, o in old["outcomes"].items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             aside = self._set_aside("damaged")
-            print(f"{self.path} is damaged ({error}); kept as {aside.name}, starting anew")
+            print(f"{self.path} is damaged ({error}); kept as {aside.name}, starting anew", file=sys.stderr)
             return
-        if same and not fresh:
+        if not other and not fresh:
             self.outcomes = done
-        else:
-            self._set_aside(str(old.get("commit")))
+            return
+        aside = self._set_aside(str(old["commit"]))
+        why = f"other {', '.join(other)}" if other else "--fresh"
+        print(f"{self.path} ({why}) is kept as {aside.name}, starting anew", file=sys.stderr)
 
     def _set_aside(self, why: str) -> Path:
         stem = f"result-{''.join(c for c in why if c.isalnum() or c in '-_')}"
@@ -86,6 +90,7 @@ class Store:
             "validation": None if None in validation else {"values": validation},
             "parameters": outcomes[0].parameters,
             "seconds": sum(o.seconds for o in outcomes),
+            "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "curves": [o.curve for o in outcomes],
             "confusion": [[sum(c) for c in zip(*rows, strict=True)] for rows in zip(*matrices, strict=True)] or None,
             "outcomes": {str(s): vars(self.outcomes[s]) for s in seeds},
@@ -120,17 +125,24 @@ def versions() -> dict[str, str]:
     }
 
 
-def commit() -> str | None:
-    """The checkout's commit, with "-dirty" where files differ from it; None outside git."""
+def commit(top: Path = Path(__file__).parents[1]) -> str | None:
+    """The checkout's commit; where files differ from it, with "-dirty-" and a digest of the code. None outside git."""
 
     def git(*words: str) -> str:
-        here = Path(__file__).parent
-        return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(["git", *words], cwd=top, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        return git("rev-parse", "--short=12", "HEAD") + ("-dirty" if git("status", "--porcelain", "-uno") else "")
+        head, changed = git("rev-parse", "--short=12", "HEAD"), git("status", "--porcelain", "-uno")
     except (OSError, subprocess.CalledProcessError):
         return None
+    return f"{head}-dirty-{_code(top)}" if changed else head
+
+
+def _code(top: Path) -> str:
+    """A short digest of all code that a figure may depend on."""
+    files = sorted(file for name in ("benchmarks", "datasets", "gnnlib") for file in (top / name).rglob("*.py"))
+    parts = [f"{file.relative_to(top)}\0".encode() + file.read_bytes() for file in files]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:8]
 
 
 def machine() -> str:

@@ -4,7 +4,7 @@ import hashlib
 import importlib.metadata
 import multiprocessing
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +23,7 @@ from .mnist import mnist
 __all__ = ["mnist_superpixels"]
 
 CHUNK = 250  # images a worker takes at a time
+ARRAYS = ("src", "dst", "feat", "pos", "weight")
 Arrays = dict[str, Any]  # of numpy arrays
 
 
@@ -109,17 +110,11 @@ def _concatenate(parts: list[Arrays]) -> Arrays:
 
 
 def _graphs(arrays: Mapping[str, Any]) -> list[dgl.DGLGraph]:
-    def pieces(name: str, sizes: str) -> Iterator[torch.Tensor]:
-        for piece in torch.from_numpy(arrays[name]).split(arrays[sizes].tolist()):
-            yield piece.clone()  # its own memory: pickling a view would pickle the whole set
-
-    nodes = (pieces(name, "num_nodes") for name in ("feat", "pos"))
-    edges = (pieces(name, "num_edges") for name in ("src", "dst", "weight"))
+    """One graph after the other out of the flat arrays, each with memory of its own: a view pickles the whole set."""
+    sizes = {name: "num_edges" if name in ("src", "dst", "weight") else "num_nodes" for name in ARRAYS}
+    pieces = [np.split(arrays[name], arrays[sizes[name]].cumsum()[:-1]) for name in ARRAYS]
     graphs = []
-    for feat, pos, src, dst, weight in zip(*nodes, *edges, strict=True):
-        src, dst = src.long(), dst.long()
-        graph = dgl.graph((src, dst), num_nodes=len(feat))
-        graph.ndata["feat"], graph.ndata["pos"] = feat, pos
-        graph.edata["weight"], graph.edata["offset"] = weight, pos[src] - pos[dst]
-        graphs.append(graph)
+    for parts in track(zip(*pieces, strict=True), "superpixel graphs", len(pieces[0])):
+        parts = [np.array(p, np.int64 if p.dtype == np.int32 else p.dtype) for p in parts]
+        graphs.append(converter.graph_from_arrays(dict(zip(ARRAYS, parts, strict=True))))
     return graphs

@@ -49,7 +49,7 @@ class Task(ABC):
     def run(self, layer: Layer, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
         """Train and test one model; the same seed gives the same figures."""
 
-    def num_epochs(self, options: Options) -> int:
+    def num_epochs(self, layer: Layer, options: Options) -> int:
         return options.epochs or self.epochs
 
     def values(self, outcomes: Mapping[int, Outcome]) -> list[float] | None:

@@ -15,10 +15,10 @@ from gnnlib._dgl import dgl
 from gnnlib.training import Batch, fit, predict
 
 
-def collate(graphs: Sequence[dgl.DGLGraph], labels: Tensor, rows: Tensor, edge: str | None = None) -> Batch:
-    """The graphs of these row numbers as one batch, with ``ndata["feat"]`` and perhaps an edge feature."""
+def collate(graphs: Sequence[dgl.DGLGraph], labels: Tensor, rows: Tensor) -> Batch:
+    """The graphs of these row numbers as one batch, with their ``ndata["feat"]``."""
     graph = dgl.batch([graphs[i] for i in rows.tolist()])
-    return Batch(graph, graph.ndata["feat"], labels[rows], graph.edata[edge] if edge else None)
+    return Batch(graph, graph.ndata["feat"], labels[rows])
 
 
 class TU(Task):
@@ -74,7 +74,6 @@ class TU(Task):
         def measure() -> dict[str, float]:
             return {"test": accuracy(*predict(model, fold))}
 
-        epochs = self.num_epochs(options)
         optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
         scheduler = torch.optim.lr_scheduler.StepLR(optimiser, 50, 0.5)
         records = fit(
@@ -82,7 +81,7 @@ class TU(Task):
             batches,
             nn.functional.cross_entropy,
             optimiser,
-            epochs,
+            self.num_epochs(layer, options),
             scheduler=scheduler,
             measure=measure,
             on_epoch=on_epoch,
@@ -140,26 +139,24 @@ class MolHIV(Task):
         dataset, split, self.evaluator = datasets.molhiv(options.data)
         from ogb.utils.features import get_atom_feature_dims, get_bond_feature_dims
 
-        self.dims = get_atom_feature_dims()
-        bonds = get_bond_feature_dims()
+        self.atoms, self.bonds = get_atom_feature_dims(), get_bond_feature_dims()
         self.split = {part: rows[: options.limit] for part, rows in split.items()}
-        used = torch.cat(list(self.split.values()))
-        self.labels = torch.zeros(len(dataset), 1)
-        self.graphs: dict[int, dgl.DGLGraph] = {}
-        for i in used.tolist():
-            graph, label = dataset[i]
-            codes = graph.edata["feat"]
-            graph.edata["bond"] = torch.cat(
-                [nn.functional.one_hot(codes[:, j], n) for j, n in enumerate(bonds)], 1
-            ).float()
-            self.graphs[i], self.labels[i] = graph, label
-        self.geometry = Geometry(edge_feats=sum(bonds))
+        self.graphs, self.labels = dataset.graphs, dataset.labels.float()
+        for part in ("valid", "test"):
+            active, num = int(self.labels[self.split[part]].sum()), len(self.split[part])
+            if not 0 < active < num:
+                raise ValueError(
+                    f"{part}: expected molecules of both classes, as ROC-AUC needs, got {active} active ones among "
+                    f"{num}; a larger --limit would hold both"
+                )
+        self.geometry = Geometry(edge_feats=sum(self.bonds))
         self.device = options.device
 
     def batch(self, rows: Tensor) -> Batch:
-        batch = collate(self.graphs, self.labels, rows, "bond")  # type: ignore[arg-type]
-        edge = batch.edge.to(self.device) if batch.edge is not None else None
-        return Batch(batch.graph, batch.x.to(self.device), batch.target.to(self.device), edge)
+        batch = collate(self.graphs, self.labels, rows)
+        codes = batch.graph.edata["feat"].unbind(1)
+        edge = torch.cat([nn.functional.one_hot(c, n) for c, n in zip(codes, self.bonds, strict=True)], 1).float()
+        return Batch(batch.graph, *(t.to(self.device) for t in (batch.x, batch.target, edge)))
 
     def run(self, layer: Layer, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
         torch.manual_seed(seed)
@@ -174,15 +171,12 @@ class MolHIV(Task):
             dropout=0.2,
             readout=readout_mean,
         )
-        model.encoder = SumOfEmbeddings(self.dims, self.width)
+        model.encoder = SumOfEmbeddings(self.atoms, self.width)
         model.to(options.device)
 
         def rocauc(part: str) -> float:
             outputs, target = predict(model, (self.batch(rows) for rows in self.split[part].split(1024)))
-            try:
-                return 100 * self.evaluator.eval({"y_true": target.cpu(), "y_pred": outputs.cpu()})["rocauc"]
-            except RuntimeError as error:
-                raise ValueError(f"{part}: {error}; a larger --limit would hold both classes") from error
+            return 100 * self.evaluator.eval({"y_true": target.cpu(), "y_pred": outputs.cpu()})["rocauc"]
 
         train = self.split["train"]
         records = fit(
@@ -190,7 +184,7 @@ class MolHIV(Task):
             lambda: (self.batch(train[rows]) for rows in shuffled(len(train), self.batch_size, generator)),
             nn.functional.binary_cross_entropy_with_logits,
             torch.optim.Adam(model.parameters(), lr=1e-3),
-            self.num_epochs(options),
+            self.num_epochs(layer, options),
             measure=lambda: {"validation": rocauc("valid")},
             score=lambda record: record["validation"],
             on_epoch=on_epoch,

@@ -63,7 +63,7 @@ class Planetoid(Task):
     def load(self, options: Options) -> None:
         graph = datasets.planetoid(self.name, options.data)
         feat = datasets.row_normalise(graph.ndata["feat"])
-        self.graph = add_self_loop(graph.to(options.device))
+        self.graph = add_self_loop(graph)  # stays on the CPU: the index arrays follow the features
         self.feat, self.label = feat.to(options.device), graph.ndata["label"].to(options.device)
         self.masks = {part: graph.ndata[f"{part}_mask"].to(options.device) for part in ("train", "val", "test")}
         self.num_classes = int(self.label.max()) + 1
@@ -100,7 +100,7 @@ class Planetoid(Task):
             lambda: [self.batch("train")],
             nn.functional.cross_entropy,
             optimiser,
-            options.epochs or recipe.epochs,
+            self.num_epochs(layer, options),
             measure=measure,
             score=None if recipe.keep_last else lambda record: (record["validation"], -record["validation loss"]),
             patience=recipe.patience,
@@ -114,8 +114,8 @@ class Planetoid(Task):
             curve=curve(records),
         )
 
-    def num_epochs(self, options: Options) -> int:
-        return options.epochs or max(self.epochs, self.gat.epochs)
+    def num_epochs(self, layer: Layer, options: Options) -> int:
+        return options.epochs or self.recipe(layer).epochs
 
 
 class Cora(Planetoid):

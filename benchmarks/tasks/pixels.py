@@ -39,8 +39,8 @@ class PixelTask(Task):
     def load(self, options: Options) -> None:
         self.train, self.test = self.images(options, True), self.images(options, False)
         shape = self.train[0].shape[1:]
-        self.graph = pixel_graph(shape).to(options.device)
-        self.edge = nn.functional.one_hot(self.graph.edata["tap"], 9).float()
+        self.graph = pixel_graph(shape)  # stays on the CPU: the index arrays follow the features
+        self.edge = nn.functional.one_hot(self.graph.edata["tap"], 9).float().to(options.device)
         self.geometry = Geometry(edge_feats=9, pos_feats=2, pos_scale=float(max(shape)))
         self.classes = [str(c) for c in range(10)]
         self.device = options.device
@@ -82,7 +82,7 @@ class PixelTask(Task):
                 "validation loss": nn.functional.cross_entropy(outputs, target).item(),
             }
 
-        epochs = self.num_epochs(options)
+        epochs = self.num_epochs(layer, options)
         optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-2)
         scheduler = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-2, total_steps=epochs + 1)
         records = fit(
@@ -107,12 +107,12 @@ class PixelTask(Task):
 
     def samples(self) -> dict[str, np.ndarray]:
         images, labels = self.test
-        src, dst = (end.cpu().numpy() for end in self.graph.edges())
+        src, dst = (end.numpy() for end in self.graph.edges())
         found: dict[str, np.ndarray] = {}
         for i in range(min(6, len(images))):
             found |= {
                 f"image_{i}": images[i].numpy(),
-                f"pos_{i}": self.graph.ndata["pos"].cpu().numpy(),
+                f"pos_{i}": self.graph.ndata["pos"].numpy(),
                 f"src_{i}": src,
                 f"dst_{i}": dst,
                 f"label_{i}": labels[i].numpy(),

@@ -17,6 +17,7 @@ from gnnlib._dgl import dgl
 from gnnlib.training import Batch, fit, predict
 
 SIZE = 28.0  # pixels
+FEATS = 3  # intensity, row, column
 
 
 class MNISTSuperpixels(Task):
@@ -33,38 +34,27 @@ class MNISTSuperpixels(Task):
     held_out: ClassVar[int] = 5000  # of 60000, in proportion
 
     def load(self, options: Options) -> None:
-        self.train = self._prepare(datasets.mnist_superpixels(options.data, True, options.limit))
-        self.test = self._prepare(datasets.mnist_superpixels(options.data, False, self._test_limit(options)))
         self.pictures, _ = datasets.mnist(options.data, False)
+        num_test = None if options.limit is None else min(options.limit, len(self.pictures))
+        self.train = datasets.mnist_superpixels(options.data, True, options.limit)
+        self.test = datasets.mnist_superpixels(options.data, False, num_test)
         self.geometry = Geometry(edge_feats=3, pos_feats=2, pos_scale=SIZE)
         self.classes = [str(c) for c in range(10)]
         self.device = options.device
 
-    @staticmethod
-    def _test_limit(options: Options) -> int | None:
-        return None if options.limit is None else min(options.limit, 10000)
-
-    @staticmethod
-    def _prepare(found: tuple[list[dgl.DGLGraph], Tensor]) -> tuple[list[dgl.DGLGraph], Tensor]:
-        """Features: intensity and centroid; along edges: relative position and Gaussian weight, all near 1."""
-        graphs, labels = found
-        for graph in graphs:
-            graph.ndata["feat"] = torch.cat([graph.ndata["feat"], graph.ndata["pos"] / SIZE], 1)
-            offset = graph.edata.pop("offset") / 4
-            graph.edata["feat"] = torch.cat([offset, graph.edata.pop("weight").unsqueeze(1)], 1)
-        return graphs, labels
-
     def batch(self, part: tuple[list[dgl.DGLGraph], Tensor], rows: Tensor) -> Batch:
-        batch = collate(*part, rows, "feat")
-        edge = batch.edge.to(self.device) if batch.edge is not None else None
-        return Batch(batch.graph, batch.x.to(self.device), batch.target.to(self.device), edge)
+        """Features: intensity and centroid; along edges: relative position and Gaussian weight, all near 1."""
+        graph, intensity, target, *_ = collate(*part, rows)
+        x = torch.cat([intensity, graph.ndata["pos"] / SIZE], 1)
+        edge = torch.cat([graph.edata["offset"] / 4, graph.edata["weight"].unsqueeze(1)], 1)
+        return Batch(graph, *(t.to(self.device) for t in (x, target, edge)))
 
     def run(self, layer: Layer, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
         torch.manual_seed(seed)
         generator = torch.Generator().manual_seed(seed)
         model = Stack.build(
             layer.make(self.geometry),
-            self.train[0][0].ndata["feat"].shape[1],
+            FEATS,
             self.width,
             10,
             num_layers=4,
@@ -87,7 +77,7 @@ class MNISTSuperpixels(Task):
                 "validation loss": nn.functional.cross_entropy(outputs, target).item(),
             }
 
-        epochs = self.num_epochs(options)
+        epochs = self.num_epochs(layer, options)
         optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-4)
         records = fit(
             model,

@@ -1,0 +1,16 @@
+"""What a run looks like, as matplotlib figures.
+
+Figures are made directly, without pyplot and in a style of their own: nobody's backend, settings or open figures
+change, and the same results give the same bytes whatever those settings are. A layer has one colour and one marker in
+all plots of a run.
+"""
+
+from benchmarks.report.plots.curves import CURVES, curve_panel, learning_curves, mean_curve, recorded
+from benchmarks.report.plots.look import PALETTE, png, save, styles, svg
+from benchmarks.report.plots.pictures import confusion, graph_over_image, sample
+from benchmarks.report.plots.scatter import COSTS, leaderboard_scatter, scatter_panel
+
+__all__ = [
+    "COSTS", "CURVES", "PALETTE", "confusion", "curve_panel", "graph_over_image", "leaderboard_scatter",
+    "learning_curves", "mean_curve", "png", "recorded", "sample", "save", "scatter_panel", "styles", "svg",
+]  # fmt: skip

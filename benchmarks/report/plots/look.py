@@ -1,0 +1,144 @@
+"""What all plots share: matplotlib's settings, each layer's colour, dashes and marker, and how a figure is written.
+
+The colours began as those of Okabe and Ito (2008) and Tol (2021) and were then moved by a search until any two stay
+apart for colour-blind eyes too: at least 20 units of CIELAB for each of the three kinds.
+"""
+
+import base64
+import io
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from benchmarks.report.reading import Result
+from datasets.files import atomic_write
+
+LIGHT = "#3263c6 #b25004 #359954 #c29fbe #dda000 #14b5ff #700069 #2e00a1 #463400 #626767"
+DARK = "#0467a8 #dd2506 #2fad4e #a88ab4 #f6ae00 #90e8ff #954e57 #794ee1 #ebdb9f #92b59c"
+PALETTE = list(zip(LIGHT.split(), DARK.split()))  # each colour on a light and on a dark page
+MARKERS = "osD^vPXp<>d"
+DASHES: list[Any] = ["-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5))]
+SETTINGS = matplotlib.rc_params_from_file(Path(__file__).with_name("look.mplstyle"), use_default_template=False)
+INK, RULE = SETTINGS["text.color"], SETTINGS["grid.color"]  # text and axes; grid lines
+
+
+class Style(NamedTuple):
+    """How one layer looks: its number among the layers, and what is drawn with it."""
+
+    number: int
+    colour: str
+    dash: Any
+    marker: str
+
+    @property
+    def variable(self) -> str:
+        """The colour as the page calls it."""
+        return f"var(--c{self.number % len(PALETTE)})"
+
+    @property
+    def tag(self) -> str:
+        """The mark on all that is drawn for this layer, of which `svg` makes a class."""
+        return f"series{self.number}"
+
+
+def styles(results: Sequence[Result]) -> dict[str, Style]:
+    """The look of each layer, by its name: layers are numbered in alphabetical order, so the ranking has no say in it.
+
+    >>> styles([{"layer": "sgc"}, {"layer": "gat"}])["sgc"].number
+    1
+    """
+    look = {}
+    for i, layer in enumerate(sorted(result["layer"] for result in results)):
+        turn, place = divmod(i, len(PALETTE))
+        look[layer] = Style(i, PALETTE[place][0], DASHES[turn % len(DASHES)], MARKERS[i % len(MARKERS)])
+    return look
+
+
+@contextmanager
+def in_our_style() -> Iterator[None]:
+    """matplotlib's defaults and our settings for a while; the user's own come back afterwards."""
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a title may hold any character
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(SETTINGS)
+        yield
+
+
+def metric_label(results: Sequence[Result], prefix: str = "") -> str:
+    """The metric with its unit, say "validation accuracy, %"; a prefix takes the place of the word "test"."""
+    metric = results[0]["metric"]
+    name = f"{prefix} {metric['name'].removeprefix('test ')}" if prefix else metric["name"]
+    return clip(f"{name}, {metric['unit']}" if metric.get("unit") else name, 40)
+
+
+def clip(text: str, width: int = 24) -> str:
+    """The text, cut where it would push the plot aside."""
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def label_powers(axis: Axis, ratio: float) -> None:
+    """Labels on a logarithmic axis whose ends have this ratio: 1, 2 and 5, where it is large only the powers of ten."""
+    axis.set_major_locator(LogLocator(subs=(1.0,) if ratio > 300 else (1.0, 2.0, 5.0)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+
+
+def _short(value: float) -> str:
+    return f"{value / 1e6:g}M" if value >= 1e6 else f"{value / 1e3:g}k" if value >= 1e3 else f"{value:g}"
+
+
+@in_our_style()
+def png(figure: Figure, background: str = "white") -> bytes:
+    """The figure as a PNG file, without a date or a version inside."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=144, facecolor=background, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def save(figure: Figure, path: Path, background: str = "white") -> str:
+    """Writes the figure as a PNG file; returns the same picture as an address, for which a page needs no file."""
+    content = png(figure, background)
+    with atomic_write(path) as part:
+        part.write_bytes(content)
+    return f"data:image/png;base64,{base64.b64encode(content).decode()}"
+
+
+@in_our_style()
+def svg(figure: Figure, name: str, label: str) -> str:
+    """The figure as an <svg> element to put into a page, which owns its colours and its font.
+
+    Text and axes are ``var(--ink)``, grid lines ``var(--rule)``, the layers ``var(--c0)`` to ``var(--c9)``; what
+    belongs to the layer of number i has the class ``s<i>``.
+
+    Args:
+        figure: what to draw.
+        name: letters and digits, different for each figure of the page: keeps their inner references apart.
+        label: what a reader who cannot see the figure is told, already escaped.
+    """
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", facecolor="none", metadata={"Date": None, "Creator": None})
+    opening, inside = buffer.getvalue().split("<svg", 1)[1].split(">", 1)
+    box = opening.split('viewBox="')[1].split('"')[0]
+    inside = re.sub(r"<metadata>.*?</metadata>", "", inside, flags=re.DOTALL).replace("xlink:href", "href")
+    used = set(re.findall(r'(?:url\(|href=")#([^")]+)', inside))
+
+    def rename(match: re.Match[str]) -> str:
+        if match[1].startswith("series"):
+            return f' class="s{match[1].removeprefix("series")}"'
+        return f' id="{name}-{match[1]}"' if match[1] in used else ""
+
+    inside = re.sub(r' id="([^"]*)"', rename, inside)
+    inside = re.sub(r'(url\(|href=")#', rf"\1#{name}-", inside)
+    inside = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", inside)
+    variables = {INK: "--ink", RULE: "--rule"} | {light: f"--c{i}" for i, (light, _) in enumerate(PALETTE)}
+    for colour, variable in variables.items():
+        inside = inside.replace(colour, f"var({variable})")
+    return f'<svg role="img" aria-label="{label}" viewBox="{box}">{inside}'

@@ -1,0 +1,127 @@
+"""The leaderboard: its order and its cells as text, the same for the terminal and for the page."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.report.reading import Result
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the leaderboard: the result and its place."""
+
+    rank: int
+    result: Result
+
+    @property
+    def best(self) -> bool:
+        return self.rank == 1
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the leaderboard: its heading, whether it holds numbers, and one text per row."""
+
+    name: str
+    heading: str
+    number: bool
+    cells: list[str]
+
+
+def leaderboard(results: Sequence[Result]) -> list[Row]:
+    """The results from best to worst by their mean; equals share a rank and stand in alphabetical order.
+
+    >>> metric = dict(name="loss", higher_is_better=False)
+    >>> means = {"a": 2.0, "c": 1.0, "b": 1.0}
+    >>> rows = leaderboard([dict(layer=layer, metric=metric | {"mean": mean}) for layer, mean in means.items()])
+    >>> [(row.rank, row.best, row.result["layer"]) for row in rows]
+    [(1, True, 'b'), (1, True, 'c'), (3, False, 'a')]
+    """
+    sign = -1 if results and results[0]["metric"]["higher_is_better"] else 1
+    scores = sorted((sign * result["metric"]["mean"], result["layer"], i) for i, result in enumerate(results))
+    means = [score for score, _, _ in scores]
+    return [Row(1 + means.index(score), results[i]) for score, _, i in scores]
+
+
+def columns(rows: Sequence[Row]) -> list[Column]:
+    """What the leaderboard shows, as text; columns that no row has anything for are left out."""
+    if not rows:
+        return []
+    metric = rows[0].result["metric"]
+    digits = decimals(rows)
+    heading = f"{metric['name']} ({metric['unit']})" if metric.get("unit") else metric["name"]
+    table = [
+        Column("rank", "rank", True, [str(row.rank) for row in rows]),
+        Column("layer", "layer", False, [row.result["title"] for row in rows]),
+        Column("metric", heading, True, [_plus_minus(row.result["metric"], "mean", digits) for row in rows]),
+        Column("seeds", "seeds", True, [_seeds(row.result) for row in rows]),
+        Column("parameters", "parameters", True, [f"{row.result['parameters']:,}" for row in rows]),
+        Column("seconds", "seconds", True, [f"{row.result['seconds']:,.1f}" for row in rows]),
+        Column("readout", "read-out", False, [(row.result["readout"] or "").split(":")[0] for row in rows]),
+        Column("published", "published", True, [_plus_minus(row.result["published"], "value", digits) for row in rows]),
+        Column("difference", "difference", True, [_difference(row.result, digits) for row in rows]),
+    ]
+    return [column for column in table if any(column.cells)]
+
+
+def decimals(rows: Sequence[Row]) -> int:
+    """How many to write for the metric: percents need fewer than shares."""
+    return 2 if max(abs(row.result["metric"]["mean"]) for row in rows) >= 10 else 4
+
+
+def sources(rows: Sequence[Row]) -> list[str]:
+    """Where the published figures come from, a line for each: layer, source, setting."""
+    figures = [(row.result["title"], row.result["published"]) for row in rows if row.result["published"]]
+    settings = [f" ({figure['setting']})" if figure.get("setting") else "" for _, figure in figures]
+    return [f"{title}: {figure['source']}{setting}" for (title, figure), setting in zip(figures, settings)]
+
+
+def leaderboard_table(results: Sequence[Result]) -> "Table":
+    """The leaderboard for the terminal, the best in bold; what a cell says is never read as markup.
+
+    To fit into 80 characters, seeds and read-out go below the table where they are the same for all layers.
+    """
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = leaderboard(results)
+    shown = columns(rows)
+    same = [c for c in shown if c.name in ("seeds", "readout") and len(rows) > 1 and len(set(c.cells)) == 1]
+    notes = [f"{column.heading}: {column.cells[0]}" for column in same]
+    notes += ["published:", *sources(rows)] if sources(rows) else []
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, caption_justify="left")
+    table.title = Text(results[0]["task"]) if results else None
+    table.caption = Text("\n".join(notes)) if notes else None
+    shown = [column for column in shown if column not in same]
+    for column in shown:
+        whole = max(map(len, [*column.heading.split(), *(column.cells if column.number else [])]))  # never broken
+        side: Any = "right" if column.number else "left"
+        table.add_column(Text(column.heading), justify=side, min_width=whole, overflow="fold")
+    for i, row in enumerate(rows):
+        table.add_row(*(Text(column.cells[i]) for column in shown), style="bold green" if row.best else None)
+    return table
+
+
+def _plus_minus(figure: dict[str, Any] | None, key: str, digits: int) -> str:
+    if figure is None:
+        return ""
+    spread = "" if figure.get("std") is None else f" ± {figure['std']:.{digits}f}"
+    return f"{figure[key]:.{digits}f}{spread}"
+
+
+def _difference(result: Result, digits: int) -> str:
+    """Our mean minus the published figure."""
+    if result["published"] is None:
+        return ""
+    return f"{result['metric']['mean'] - result['published']['value']:+.{digits}f}".replace("-", "−")
+
+
+def _seeds(result: Result) -> str:
+    """How many seeds are done, and of how many if the run was stopped."""
+    done, wanted = len(result["seeds"]), result["arguments"].get("seeds")
+    return f"{done} of {wanted}" if isinstance(wanted, int) and wanted > done else str(done)

@@ -1,0 +1,87 @@
+"""What ``python -m benchmarks run`` was asked for, and whether that can be."""
+
+import shlex
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from benchmarks.layers import LAYERS, UsageError
+from benchmarks.tasks import Options, Task
+
+
+@dataclass(frozen=True)
+class Request:
+    """The tasks and how to run them; None takes the task's own value."""
+
+    tasks: Sequence[str]
+    layers: Sequence[str] | None = None
+    seeds: int | None = None
+    out: Path = Path("results")
+    fresh: bool = False
+    options: Options = field(default_factory=Options)
+
+    def command(self, task: str) -> str:
+        """What to type for one of the tasks; the folders of this machine are left out.
+
+        >>> Request(["cora"], ["gcn", "gat"], options=Options(data=Path("/mine"), epochs=5)).command("cora")
+        'python -m benchmarks run cora --layers gcn,gat --epochs 5 --data DIR'
+        """
+        words = ["python", "-m", "benchmarks", "run", task]
+        for flag, value in (
+            ("--layers", ",".join(self.layers) if self.layers is not None else None),
+            ("--seeds", self.seeds),
+            ("--epochs", self.options.epochs),
+            ("--limit", self.options.limit),
+            ("--data", "DIR" if self.options.data is not None else None),
+            ("--device", self.options.device if self.options.device != "cpu" else None),
+        ):
+            words += [flag, str(value)] if value is not None else []
+        return shlex.join(words)
+
+
+def check(request: Request, tasks: Sequence[Task]) -> None:
+    """Raises UsageError for what can be known to fail before any data are read."""
+    options = request.options
+    for name in request.layers or ():
+        if name not in LAYERS:
+            raise UsageError(f"unknown layer {name!r}; expected one of: {', '.join(LAYERS)}")
+    for flag, value, least in (
+        ("--seeds", request.seeds, 1),
+        ("--epochs", options.epochs, 1),
+        ("--limit", options.limit, 2),  # one to train on, one held out to choose the epoch
+    ):
+        if value is not None and value < least:
+            raise UsageError(f"{flag}: expected {least} or more, got {value}")
+    for task in tasks:
+        if task.max_seeds is not None and (request.seeds or 0) > task.max_seeds:
+            raise UsageError(f"--seeds: {task.name} has {task.max_seeds} folds, got {request.seeds}")
+        if options.limit is not None and not task.limited:
+            raise UsageError(f"--limit: {task.name} is always run whole, got {options.limit}")
+    if options.data is not None and not options.data.is_dir():
+        raise UsageError(f"--data: expected a directory, {options.data} is none")
+    _check_device(options.device)
+    _check_writable(request.out)
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, ImportError) as error:
+        there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        reason = str(error).splitlines()[0].split(". ")[0][:80]
+        raise UsageError(f"--device: expected one of {', '.join(there)}, got {device!r} ({reason})") from error
+
+
+def _check_writable(out: Path) -> None:
+    """Tries the nearest folder that is there, so that bad input leaves no new one behind."""
+    nearest = next(path for path in (out, *out.absolute().parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"--out: expected a folder that can be written, got {out} ({nearest}: {error.strerror})"
+        ) from error

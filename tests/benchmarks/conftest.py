@@ -1,0 +1,136 @@
+"""What the tests of the benchmarks share: a place of their own for caches, and small twins of the data sets."""
+
+import gzip
+import os
+import pickle
+import struct
+import zipfile
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.sparse
+
+# read once, before the fixture below hides the variable
+DATA = Path(os.environ.get("GNNLIB_DATA") or Path(__file__).parents[2] / ".." / "shared" / "data").resolve()
+
+
+@pytest.fixture
+def data_dir():
+    """The directory with the real data sets; skips where it is absent."""
+    if not DATA.is_dir():
+        pytest.skip(f"no real data: {DATA} is not a directory; name one with GNNLIB_DATA")
+    return DATA
+
+
+@pytest.fixture(autouse=True)
+def _own_place(tmp_path, monkeypatch):
+    """An empty cache, no data directory but the one a test names, and no commit, which an edit would change."""
+    monkeypatch.setenv("GNNLIB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("GNNLIB_DATA", raising=False)
+    monkeypatch.delenv("GNNLIB_DEBUG", raising=False)
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "no-git"))
+
+
+@pytest.fixture
+def twins(tmp_path):
+    """Writers of small data sets in the published formats below one folder, which ``--data`` can name."""
+    return Twins(tmp_path / "data")
+
+
+class Twins:
+    def __init__(self, folder):
+        self.folder = folder
+        folder.mkdir()
+
+    def mnist(self, num_train=24, num_test=12):
+        """Bright squares whose place is the class."""
+        rng = np.random.default_rng(0)
+        for part, num in (("train", num_train), ("t10k", num_test)):
+            labels = np.arange(num) % 10
+            images = rng.integers(0, 60, (num, 28, 28))
+            for image, label in zip(images, labels):
+                row, column = 3 + 12 * (label // 5), 2 + 5 * (label % 5)
+                image[row : row + 9, column : column + 5] += 180
+            self._idx(f"{part}-images-idx3-ubyte.gz", 0x803, images)
+            self._idx(f"{part}-labels-idx1-ubyte.gz", 0x801, labels)
+        return self.folder
+
+    def _idx(self, name, magic, array):
+        header = struct.pack(f">{1 + array.ndim}I", magic, *array.shape)
+        path = self.folder / "mnist" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(gzip.compress(header + array.astype(np.uint8).tobytes()))
+
+    def planetoid(self, name="cora", num_feats=1433, num_classes=7):
+        """As wide as the published network and with as many classes, with fewer nodes."""
+        rng = np.random.default_rng(0)
+        per_class, num_rest, num_test = 2, 520, 21
+        label = np.concatenate([np.arange(n) % num_classes for n in (num_rest, num_test)])
+        feat = rng.random((len(label), num_feats)) < 0.02
+        feat[np.arange(len(label)), label] = True
+        link = rng.integers(0, len(label), (2, 1500))
+        link = link[:, label[link[0]] == label[link[1]]]
+        graph = defaultdict(list)
+        for u, v in link.T.tolist():
+            graph[u].append(v)
+            graph[v].append(u)
+        one_hot, sparse = np.eye(num_classes, dtype=np.int32)[label], scipy.sparse.csr_matrix(feat.astype(np.float32))
+        parts = {
+            "y": one_hot[: per_class * num_classes],
+            "allx": sparse[:num_rest],
+            "ally": one_hot[:num_rest],
+            "tx": sparse[num_rest:],
+            "ty": one_hot[num_rest:],
+            "graph": graph,
+        }
+        folder = self.folder / "planetoid"
+        folder.mkdir(exist_ok=True)
+        for part, value in parts.items():
+            (folder / f"ind.{name}.{part}").write_bytes(pickle.dumps(value, protocol=3))
+        (folder / f"ind.{name}.test.index").write_text("".join(f"{num_rest + i}\n" for i in range(num_test)))
+        return self.folder
+
+    def mutag(self, num_graphs=40):
+        """Rings of class 1 and stars of class -1, on seven kinds of atom."""
+        edges, owner, labels = [], [], []
+        for g in range(num_graphs):
+            first, size = len(owner) + 1, 4 + g % 3
+            owner += [g + 1] * size
+            ring = g % 2 == 0
+            labels.append(1 if ring else -1)
+            pairs = [(i, (i + 1) % size) for i in range(size)] if ring else [(0, i) for i in range(1, size)]
+            edges += [(first + u, first + v) for pair in pairs for u, v in (pair, pair[::-1])]
+        tables = {
+            "A": [f"{u}, {v}" for u, v in edges],
+            "graph_indicator": owner,
+            "node_labels": [i % 7 for i in range(len(owner))],
+            "graph_labels": labels,
+        }
+        with zipfile.ZipFile(self.folder / "MUTAG.zip", "w") as archive:
+            for table, rows in tables.items():
+                archive.writestr(f"MUTAG/MUTAG_{table}.txt", "".join(f"{row}\n" for row in rows))
+        return self.folder
+
+    def molhiv(self, num_graphs=24):
+        """Rings of atoms whose first code tells the class; both classes are in every part of the split."""
+        sizes = [3 + i % 4 for i in range(num_graphs)]
+        labels = [i % 2 for i in range(num_graphs)]
+        tables = {
+            "raw/num-node-list": sizes,
+            "raw/num-edge-list": sizes,
+            "raw/node-feat": [[label] * 9 if j == 0 else [1] * 9 for n, label in zip(sizes, labels) for j in range(n)],
+            "raw/edge": [(i, (i + 1) % n) for n in sizes for i in range(n)],
+            "raw/edge-feat": [[i % 2, 0, 1] for n in sizes for i in range(n)],
+            "raw/graph-label": labels,
+            "split/scaffold/train": range(num_graphs // 2),
+            "split/scaffold/valid": range(num_graphs // 2, 3 * num_graphs // 4),
+            "split/scaffold/test": range(3 * num_graphs // 4, num_graphs),
+        }
+        for name, rows in tables.items():
+            path = self.folder / "ogbg_molhiv" / f"{name}.csv.gz"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            text = "".join(f"{','.join(map(str, np.ravel(row)))}\n" for row in rows)
+            path.write_bytes(gzip.compress(text.encode()))
+        return self.folder

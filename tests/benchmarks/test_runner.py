@@ -1,0 +1,254 @@
+"""Runs from end to end: on a task that trains in a moment, and on a few real digits."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from benchmarks import runner
+from benchmarks.__main__ import main
+from benchmarks.layers import Geometry, UsageError
+from benchmarks.progress import Progress
+from benchmarks.request import Request
+from benchmarks.tasks import TASKS
+from tests.benchmarks.fake_task import Fake
+
+ROOT = Path(__file__).parents[2]
+ALL = [("gcn", 0), ("gcn", 1), ("mlp", 0), ("mlp", 1)]
+
+
+@pytest.fixture(autouse=True)
+def ran(monkeypatch):
+    """The trainings of the fake task so far."""
+    monkeypatch.setitem(TASKS, "fake", Fake)
+    monkeypatch.setattr(Fake, "ran", [])
+    return Fake.ran
+
+
+@pytest.fixture
+def no_report(monkeypatch):
+    """Spares the seconds of drawing where the report is not the point."""
+    monkeypatch.setattr(runner, "write_report", lambda folder: folder / "report.html")
+
+
+def start(module, *arguments, **environment):
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-m", module, "run", *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def figures(out):
+    """All that must come out the same, by run and layer."""
+    keys = ("seeds", "metric", "validation", "parameters", "curves", "confusion", "command")
+    found = {path: json.loads(path.read_text()) for path in sorted(out.glob("*/*/result.json"))}
+    assert found
+    return {str(path.relative_to(out)): {key: result[key] for key in keys} for path, result in found.items()}
+
+
+def test_every_layer_and_seed(tmp_path, capsys, ran):
+    assert main(["run", "fake", "--out", str(tmp_path), "--epochs", "3"]) == 0
+    assert ran == ALL
+    folder = tmp_path / "fake-epochs3"
+    result = json.loads((folder / "gcn" / "result.json").read_text())
+    assert result["task"] == "fake"
+    assert result["arguments"] == {"epochs": 3, "limit": None, "device": "cpu"}
+    assert result["seeds"] == [0, 1]
+    assert result["metric"]["name"] == "test accuracy"
+    assert len(result["metric"]["values"]) == 2
+    assert result["metric"]["mean"] == pytest.approx(sum(result["metric"]["values"]) / 2)
+    assert result["parameters"] > 0
+    assert result["seconds"] == pytest.approx(sum(o["seconds"] for o in result["outcomes"].values()))
+    assert all(o["seconds"] > 0 for o in result["outcomes"].values())
+    assert result["curves"][0]["epoch"] == [1, 2, 3]
+    assert result["versions"]["torch"]
+    assert result["commit"] is None
+    assert result["command"] == "python -m benchmarks run fake --epochs 3"
+    assert (folder / "report.html").is_file()
+    output = capsys.readouterr()
+    lines = output.out.splitlines()
+    assert lines[0] == "Loading fake"
+    scores = [f"{result['metric']['values'][seed]:.2f}" for seed in (0, 1)]
+    assert lines[1:3] == [f"GCN, seed {seed}: {scores[seed]} %" for seed in (0, 1)]
+    assert [line[: line.index(":")] for line in lines[3:5]] == [
+        "no graph (control), seed 0",
+        "no graph (control), seed 1",
+    ]
+    assert lines[-1] == f"Report: {folder}/report.html"
+    assert output.err == ""
+
+
+def test_the_command_leaves_out_the_folders_of_this_machine(tmp_path, no_report):
+    (tmp_path / "data").mkdir()
+    words = ["--layers", "mlp,gin", "--seeds", "1", "--epochs", "2", "--limit", "6"]
+    assert main(["run", "fake", *words, "--data", str(tmp_path / "data"), "--out", str(tmp_path), "--fresh"]) == 0
+    for path in tmp_path.glob("*/*/result.json"):
+        command = "python -m benchmarks run fake --layers mlp,gin --seeds 1 --epochs 2 --limit 6 --data DIR"
+        assert json.loads(path.read_text())["command"] == command
+        assert str(tmp_path) not in path.read_text()
+
+
+def test_what_is_done_is_not_done_again(tmp_path, no_report, capsys, ran):
+    arguments = ["run", "fake", "--out", str(tmp_path)]
+    assert main(arguments) == 0
+    before = {path: path.read_bytes() for path in tmp_path.rglob("result.json")}
+    assert main(arguments) == 0
+    assert ran == ALL
+    assert {path: path.read_bytes() for path in tmp_path.rglob("result*.json")} == before
+    assert "done before: 4 of 4; --fresh runs them again" in capsys.readouterr().out
+    assert main([*arguments, "--seeds", "3"]) == 0
+    assert ran == [*ALL, ("gcn", 2), ("mlp", 2)]
+    assert main([*arguments, "--layers", "gin,gcn", "--seeds", "1"]) == 0
+    assert ran[6:] == [("gin", 0)]
+    assert main([*arguments, "--fresh", "--layers", "gcn", "--seeds", "1"]) == 0
+    assert ran[7:] == [("gcn", 0)]
+    assert len(list(tmp_path.glob("fake/gcn/result*.json"))) == 2
+    assert len(list(tmp_path.glob("fake/mlp/result*.json"))) == 1
+
+
+def test_code_or_versions_that_changed_start_anew(tmp_path, no_report, monkeypatch, ran):
+    arguments = ["run", "fake", "--layers", "gcn", "--seeds", "1", "--out", str(tmp_path)]
+    assert main(arguments) == 0
+    monkeypatch.setattr(runner, "commit", lambda: "decaf")
+    assert main(arguments) == 0
+    monkeypatch.setattr(runner, "versions", lambda: {"torch": "99"})
+    assert main(arguments) == 0
+    assert ran == [("gcn", 0)] * 3
+    names = sorted(path.name for path in (tmp_path / "fake" / "gcn").iterdir())
+    assert names == ["result-None.json", "result-decaf.json", "result.json"]
+
+
+def test_the_protocol_may_choose_the_figures_of_all_seeds_together(tmp_path, monkeypatch, no_report):
+    """As in ten-fold cross-validation: one epoch for all folds."""
+    monkeypatch.setattr(Fake, "values", lambda self, outcomes: [10.0 * seed + len(outcomes) for seed in outcomes])
+    assert main(["run", "fake", "--seeds", "3", "--layers", "gcn", "--out", str(tmp_path)]) == 0
+    result = json.loads((tmp_path / "fake" / "gcn" / "result.json").read_text())
+    assert result["metric"]["values"] == [3.0, 13.0, 23.0]
+    assert (result["metric"]["mean"], result["metric"]["std"]) == (13.0, 10.0)
+    assert [result["outcomes"][seed]["score"] for seed in "012"] != [3.0, 13.0, 23.0]
+
+
+@pytest.fixture
+def uninterrupted(tmp_path, ran, no_report):
+    assert main(["run", "fake", "--out", str(tmp_path / "whole")]) == 0
+    ran.clear()
+    return figures(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("place", ["train", "write"])
+def test_a_killed_run_goes_on_where_it_stopped(tmp_path, uninterrupted, ran, place):
+    """Killed within the training of a seed, and within writing its result."""
+    out = tmp_path / "killed"
+    process = start("tests.benchmarks.fake_task", "fake", "--out", out, FAKE_STOP=f"{place}:mlp:1")
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGKILL, errors
+    assert [line.split(":")[0] for line in output.splitlines()[1:]] == [
+        "GCN, seed 0",
+        "GCN, seed 1",
+        "no graph (control), seed 0",
+    ]
+    assert errors == ""
+    left = figures(out)
+    assert left["fake/gcn/result.json"] == uninterrupted["fake/gcn/result.json"]
+    assert left["fake/mlp/result.json"]["seeds"] == [0]
+    assert main(["run", "fake", "--out", str(out)]) == 0
+    assert ran == [("mlp", 1)]
+    assert figures(out) == uninterrupted
+
+
+def test_ctrl_c_keeps_what_is_done(tmp_path, uninterrupted, ran, monkeypatch, capsys):
+    arguments = ["run", "fake", "--out", str(tmp_path / "stopped")]
+    with monkeypatch.context() as patch:
+        patch.setenv("FAKE_STOP", "interrupt:gcn:1")
+        assert main(arguments) == 130
+    assert "the same command goes on from there" in capsys.readouterr().err
+    assert figures(tmp_path / "stopped")["fake/gcn/result.json"]["seeds"] == [0]
+    ran.clear()
+    assert main(arguments) == 0
+    assert ran == [("gcn", 1), ("mlp", 0), ("mlp", 1)]
+    assert figures(tmp_path / "stopped") == uninterrupted
+
+
+@pytest.mark.parametrize("damage", ["truncated", "other task"])
+def test_a_damaged_result_is_made_again(tmp_path, uninterrupted, ran, capsys, damage):
+    path = tmp_path / "whole" / "fake" / "gcn" / "result.json"
+    text = path.read_text()
+    path.write_text(text[:-20] if damage == "truncated" else text.replace('"task": "fake"', '"task": "other"'))
+    assert main(["run", "fake", "--out", str(tmp_path / "whole")]) == 0
+    assert ran == [("gcn", 0), ("gcn", 1)]
+    assert f"{path} " in capsys.readouterr().err
+    assert figures(tmp_path / "whole") == uninterrupted
+    assert len(list(path.parent.iterdir())) == 2
+
+
+def test_a_layer_that_one_of_several_tasks_cannot_serve_stops_all_before_training(tmp_path, monkeypatch, ran):
+    class Other(Fake):
+        name = "other"
+
+        def load(self, options):
+            super().load(options)
+            self.geometry = Geometry(pos_feats=2)
+
+    monkeypatch.setitem(TASKS, "other", Other)
+    request = Request(["other", "fake"], ["mlp", "pred-edge"], out=tmp_path / "out")
+    with pytest.raises(UsageError, match="the graphs of fake have no pos_feats for layer 'pred-edge'"):
+        runner.run(request)
+    assert ran == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_terminal_shows_bars_and_time_left(tmp_path, no_report, monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["run", "fake", "--out", str(tmp_path), "--layers", "mlp"]) == 0
+    output = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().out)
+    assert re.search(r"fake +━+ +2/2 0:00:\d\d left 0:00:00", output), output
+    assert re.search(r"no graph \(control\), seed 1 +━+ +4/4 0:00:\d\d left 0:00:00\s+loss \d\.\d{3}", output), output
+    assert "control), seed 1: " not in output, "the line for each seed is for logs"
+    assert "…" not in output, "all of it fits"
+
+
+def test_time_left_is_known_within_the_first_training(monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    clock = iter(range(1000))
+    progress = Progress("fake", total=4, done=0)
+    progress.bars.get_time = lambda: float(next(clock))
+    progress.start("GCN", 0, 10)
+    for epoch in (1, 2, 3):
+        progress.epoch({"epoch": epoch, "loss": 1.0, "validation": 50.0})
+    overall, present = progress.bars.tasks
+    assert (overall.completed, present.completed) == (0.3, 3)
+    assert overall.time_remaining > present.time_remaining > 0
+    assert progress.note == "loss 1.000, validation 50.0 %"
+
+
+def test_digits_killed_at_any_moment_give_the_same_figures(tmp_path, no_report, capsys):
+    """One process does it all; another is killed from outside, and its run is finished later: the same bits."""
+    words = ["digits", "--limit", "64", "--epochs", "8", "--seeds", "3", "--layers", "gat,pred-edge"]
+    killed = start("benchmarks", *words, "--out", tmp_path / "killed")
+    end = time.monotonic() + 120
+    while killed.poll() is None and time.monotonic() < end and not any((tmp_path / "killed").glob("*/*/result.json")):
+        time.sleep(0.01)
+    killed.kill()
+    assert (killed.communicate(timeout=60)[1], killed.returncode) == ("", -signal.SIGKILL)
+    partly = figures(tmp_path / "killed")
+    assert len(partly) < 2 or any(result["seeds"] != [0, 1, 2] for result in partly.values()), "killed in the middle"
+    assert main(["run", *words, "--out", str(tmp_path / "whole")]) == 0
+    expected = figures(tmp_path / "whole")
+    assert len(expected) == 2
+    for name, result in partly.items():
+        assert result["curves"] == expected[name]["curves"][: len(result["curves"])]
+    assert main(["run", *words, "--out", str(tmp_path / "killed")]) == 0
+    assert re.search(r"done before: [1-5] of 6;", capsys.readouterr().out)
+    assert figures(tmp_path / "killed") == expected

@@ -1,0 +1,417 @@
+"""The tasks: each protocol as its paper has it, on twins of the data sets, and one training on real data."""
+
+import math
+import re
+
+import pytest
+import torch
+from torch import nn
+
+from benchmarks import layers, published
+from benchmarks.layers import LAYERS, Geometry, UsageError, choose
+from benchmarks.published import PUBLISHED
+from benchmarks.results import Outcome
+from benchmarks.tasks import TASKS, Options, Task
+from benchmarks.tasks.base import accuracy, confusion, shuffled
+from gnnlib.training import predict
+
+NO_FIGURES = {"digits", "mnist"}  # nobody published these layers on them
+
+
+def run(task, layer, options, seed=0):
+    records = []
+    outcome = task.run(LAYERS[layer], seed, options, records.append)
+    assert [record["epoch"] for record in records] == list(range(1, len(records) + 1))
+    assert all(math.isfinite(value) for record in records for value in record.values())
+    assert outcome.curve == {key: [record[key] for record in records] for key in records[0]}
+    assert 0 <= outcome.score <= 100
+    return outcome
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Small products gain nothing from a second thread, and on a busy machine they wait for it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+# what the tasks declare
+
+
+def test_published_figures_belong_to_tasks_and_layers():
+    assert set(TASKS) - NO_FIGURES == {task for task, _ in PUBLISHED}
+    assert {layer for _, layer in PUBLISHED} <= set(LAYERS)
+    for (task, layer), figure in PUBLISHED.items():
+        assert layer in TASKS[task].layers, f"{layer} is not run on {task} unless asked for"
+        assert re.search(r"^\w.* et al\. \d{4}, arXiv \d{4}\.\d{5}, table|^Kipf and Welling 2017, arXiv", figure.source)
+        assert figure.setting
+        assert 50 < figure.value < 100, "percent"
+        assert figure.std is None or 0 <= figure.std < 6
+
+
+def test_published_figures_that_the_issue_quotes():
+    quoted = {("cora", "gcn"): 81.5, ("cora", "gat"): 83.0, ("cora", "sgc"): 81.0, ("pubmed", "gcn"): 79.0}
+    quoted |= {("mutag", "gin"): 89.4, ("proteins", "gin"): 76.2}
+    assert {key: PUBLISHED[key].value for key in quoted} == quoted
+    assert published.PUBLISHED["cora", "gcn"].source == published.KIPF
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_task_says_what_it_is(name):
+    task = TASKS[name]()
+    assert isinstance(task, Task)
+    assert task.name == name
+    assert task.summary
+    assert task.metric
+    assert set(task.layers) <= set(LAYERS)
+    assert task.seeds <= (task.max_seeds or task.seeds)
+    assert ("--limit" in task.summary) <= task.limited
+
+
+def test_layers_that_need_what_the_graphs_lack():
+    assert [layer.name for layer in choose(["gin", "mlp"], Geometry(), "cora")] == ["gin", "mlp"]
+    with pytest.raises(
+        UsageError, match=r"graphs of cora have no edge_feats for layer 'ecc'; expected one of: mlp, gc"
+    ):
+        choose(["gcn", "ecc"], Geometry(pos_feats=2), "cora")
+    with pytest.raises(UsageError, match=r"no pos_feats for layer 'pred-edge'; expected one of: .*ecc$"):
+        choose(["pred-edge"], Geometry(edge_feats=3), "ogbg-molhiv")
+
+
+@pytest.mark.parametrize(("width", "heads"), [(32, 4), (8, 4), (7, 1), (10, 1)])
+def test_attention_heads_join_to_the_width_asked_for(width, heads):
+    for name in ("gat", "gatv2"):
+        conv = LAYERS[name].make(Geometry())(5, width)
+        assert conv.num_heads == heads
+        assert conv.num_heads * conv.out_feats == width
+
+
+def test_figures():
+    outputs = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [2.0, 3.0]])
+    target = torch.tensor([0, 1, 1, 1])
+    assert accuracy(outputs, target) == 75.0
+    assert confusion(outputs, target, 2) == [[1, 0], [1, 2]]
+    assert confusion(outputs, target, 3) == [[1, 0, 0], [1, 2, 0], [0, 0, 0]]
+    parts = list(shuffled(10, 4, torch.Generator().manual_seed(0)))
+    assert [len(part) for part in parts] == [4, 4, 2]
+    assert torch.cat(parts).sort().values.tolist() == list(range(10))
+    assert torch.cat(parts).tolist() != list(range(10))
+
+
+# images
+
+
+@pytest.fixture(scope="module")
+def digits():
+    options = Options(epochs=1, limit=64)
+    task = TASKS["digits"]()
+    task.load(options)
+    return task, options
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_every_layer_trains_on_digits(digits, layer):
+    task, options = digits
+    outcome = run(task, layer, options)
+    assert sum(map(sum, outcome.confusion)) == 64
+    assert len(outcome.curve["epoch"]) == 1
+    assert outcome.validation == outcome.curve["validation"][0]
+    assert run(task, layer, options) == outcome, "the same seed, the same figures"
+    assert run(task, layer, options, seed=1).curve["loss"] != outcome.curve["loss"]
+
+
+def test_all_digits_are_split_once():
+    options = Options()
+    task = TASKS["digits"]()
+    task.load(options)
+    assert [len(part[1]) for part in (task.train, task.test)] == [1347, 450]
+    assert task.graph.num_nodes() == 64
+    assert task.geometry == Geometry(edge_feats=9, pos_feats=2, pos_scale=8.0)
+    assert task.edge.sum(1).eq(1).all(), "each edge has one tap"
+
+
+def test_the_best_of_the_held_out_epochs_counts(digits):
+    task, _ = digits
+    outcome = run(task, "gin", Options(epochs=6, limit=64))
+    best = max(zip(outcome.curve["validation"], [-loss for loss in outcome.curve["validation loss"]]))
+    assert outcome.validation == best[0]
+
+
+def test_samples_are_drawable(digits):
+    task, _ = digits
+    samples = task.samples()
+    assert len(samples) == 6 * 6
+    for i in range(6):
+        assert samples[f"image_{i}"].shape == (8, 8)
+        assert samples[f"pos_{i}"].shape == (64, 2)
+        assert samples[f"src_{i}"].shape == samples[f"dst_{i}"].shape == (task.graph.num_edges(),)
+        assert int(samples[f"label_{i}"]) == int(task.test[1][i])
+
+
+def test_mnist_runs_on_a_twin(twins):
+    options = Options(data=twins.mnist(), epochs=1, limit=16)
+    task = TASKS["mnist"]()
+    task.load(options)
+    assert task.train[0].shape == (16, 28, 28)
+    assert task.test[0].shape == (12, 28, 28)
+    assert 0.9 < float(task.train[0].max()) <= 1
+    assert sum(map(sum, run(task, "gcn", options).confusion)) == 12
+
+
+@pytest.fixture
+def superpixels(twins):
+    def load(limit):
+        options = Options(data=twins.mnist(), epochs=1, limit=limit)
+        task = TASKS["mnist-superpixels"]()
+        task.load(options)
+        return task, options
+
+    return load
+
+
+@pytest.mark.parametrize(("limit", "train", "test"), [(None, 24, 12), (16, 16, 12), (6, 6, 6)])
+def test_superpixels_limit_each_part(superpixels, limit, train, test):
+    task, _ = superpixels(limit)
+    assert [len(part[0]) for part in (task.train, task.test)] == [train, test]
+
+
+@pytest.mark.parametrize("layer", [*TASKS["mnist-superpixels"].layers, "pred-edge"])
+def test_superpixels_run_on_a_twin(superpixels, layer):
+    task, options = superpixels(16)
+    outcome = run(task, layer, options)
+    assert sum(map(sum, outcome.confusion)) == 12
+    assert run(task, layer, options) == outcome
+
+
+def test_superpixel_features(superpixels):
+    task, _ = superpixels(16)
+    batch = task.batch(task.train, torch.tensor([3, 1]))
+    graphs, labels = task.train
+    assert batch.target.tolist() == labels[[3, 1]].tolist()
+    assert batch.graph.batch_num_nodes().tolist() == [graphs[3].num_nodes(), graphs[1].num_nodes()]
+    assert batch.x.shape == (batch.graph.num_nodes(), 3)
+    assert batch.edge.shape == (batch.graph.num_edges(), 3)
+    src, dst = batch.graph.edges()
+    pixels = 28 * batch.x[:, 1:]
+    torch.testing.assert_close(4 * batch.edge[:, :2], pixels[src] - pixels[dst], atol=1e-4, rtol=0)
+    assert batch.x[:, 1:].min() > 0
+    assert batch.x.max() < 1
+    assert "image_5" in task.samples()
+
+
+# citation graphs
+
+
+@pytest.fixture
+def citations(twins):
+    def load(name, feats, classes, epochs=1):
+        options = Options(data=twins.planetoid(name, feats, classes), epochs=epochs)
+        task = TASKS[name]()
+        task.load(options)
+        return task, options
+
+    return load
+
+
+@pytest.mark.parametrize(
+    ("layer", "parameters"),
+    [
+        ("gcn", 16 * 1433 + 16 + 16 * 7 + 7),  # 23063
+        ("gat", 92373),  # 8 heads of 8 and a single one of 7, each with two attention vectors, and biases
+        ("sgc", 1433 * 7 + 7),  # 10038
+        ("mlp", 16 * 1433 + 16 + 16 * 7 + 7),
+    ],
+)
+def test_coras_models_are_those_of_the_papers(citations, layer, parameters):
+    task, options = citations("cora", 1433, 7)
+    assert run(task, layer, options).parameters == parameters
+
+
+def test_pubmeds_gat_has_eight_heads_at_the_end(citations):
+    task, options = citations("pubmed", 500, 3)
+    first, last = 500 * 64 + 2 * 64 + 64, 64 * 24 + 2 * 24 + 24
+    assert run(task, "gat", options).parameters == first + last
+    assert run(task, "gcn", options).parameters == 16 * 500 + 16 + 16 * 3 + 3
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "lr", "decay"),
+    [
+        ("cora", "gcn", 0.01, [5e-4, 0.0]),  # Kipf and Welling: the first layer's alone
+        ("cora", "gin", 0.01, [5e-4, 0.0]),
+        ("cora", "gat", 0.005, [5e-4, 5e-4]),
+        ("pubmed", "gat", 0.01, [1e-3, 1e-3]),
+        ("cora", "sgc", 0.2, [1.3e-5]),
+        ("pubmed", "sgc", 0.2, [1e-4]),
+    ],
+)
+def test_recipes(citations, monkeypatch, name, layer, lr, decay):
+    task, options = citations(name, 20, 3)
+    made = []
+
+    class Adam(torch.optim.Adam):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            made.append(self)
+
+    monkeypatch.setattr(torch.optim, "Adam", Adam)
+    outcome = run(task, layer, options)
+    (optimiser,) = made
+    assert [group["weight_decay"] for group in optimiser.param_groups] == decay
+    assert {group["lr"] for group in optimiser.param_groups} == {lr}
+    assert sum(p.numel() for group in optimiser.param_groups for p in group["params"]) == outcome.parameters
+
+
+def test_epochs_and_patience_of_the_papers(citations):
+    task, _ = citations("cora", 20, 3)
+    epochs = {layer: task.num_epochs(LAYERS[layer], Options()) for layer in ("gcn", "gat", "sgc", "mlp")}
+    assert epochs == {"gcn": 200, "gat": 1000, "sgc": 100, "mlp": 200}
+    assert task.num_epochs(LAYERS["gat"], Options(epochs=3)) == 3
+    assert {name: task.recipe(LAYERS[name]).patience for name in epochs} == {
+        "gcn": None,
+        "gat": 100,
+        "sgc": None,
+        "mlp": None,
+    }
+
+
+def test_citations_are_scored_on_the_test_nodes_of_the_best_epoch(citations, monkeypatch):
+    task, options = citations("cora", 60, 3, epochs=30)
+    models = []
+    monkeypatch.setattr("benchmarks.tasks.nodes.count", lambda model: models.append(model) or 1)
+    outcome = run(task, "gcn", options)
+    assert outcome.validation == max(outcome.curve["validation"])
+    outputs, target = predict(models[0], [task.batch("test")])
+    assert len(target) == 21
+    assert accuracy(outputs, target) == outcome.score
+    assert outcome.score > 60, "features tell the class: far above one in three"
+    keep = run(task, "sgc", options)
+    assert keep.validation == keep.curve["validation"][-1]
+
+
+def test_a_graph_with_self_loops_once_and_rows_that_sum_to_one(citations):
+    task, _ = citations("cora", 60, 3)
+    src, dst = task.graph.edges()
+    assert int((src == dst).sum()) == task.graph.num_nodes()
+    torch.testing.assert_close(task.feat.sum(1), torch.ones(len(task.feat)))
+
+
+def test_gcn_on_the_real_cora(data_dir):
+    if not (data_dir / "planetoid" / "ind.cora.graph").is_file():
+        pytest.skip(f"no real data: {data_dir}/planetoid has no cora")
+    options = Options(data=data_dir)
+    task = TASKS["cora"]()
+    task.load(options)
+    outcome = run(task, "gcn", options)
+    assert outcome.parameters == 23063
+    assert outcome.score >= 79
+
+
+# molecules
+
+
+def test_the_protocol_of_xu_takes_one_epoch_for_all_folds():
+    task = TASKS["mutag"]()
+    outcomes = {
+        1: Outcome(90.0, 1, curve={"test": [60.0, 60.0, 90.0]}),
+        0: Outcome(70.0, 1, curve={"test": [50.0, 80.0, 70.0]}),
+    }
+    assert task.values(outcomes) == [70.0, 90.0], "means 55, 70, 80; the folds' own best would be 80, 90"
+    outcomes[2] = Outcome(0.0, 1, curve={"test": [100.0, 100.0, 20.0]})
+    assert task.values(outcomes) == [80.0, 60.0, 100.0], "means 70, 80, 60"
+    outcomes[2] = Outcome(0.0, 1, curve={"test": [100.0, 80.0, 60.0]})
+    assert task.values(outcomes) == [80.0, 60.0, 80.0], "means 70, 73.3, 73.3: the earlier one"
+    assert task.values({0: outcomes[0]}) == [80.0]
+    assert TASKS["digits"]().values(outcomes) is None
+
+
+@pytest.mark.parametrize("layer", ["gin", "gcn"])
+def test_mutag_runs_on_a_twin(twins, monkeypatch, layer):
+    options = Options(data=twins.mutag(), epochs=3)
+    task = TASKS["mutag"]()
+    monkeypatch.setattr(type(task), "steps", 4)
+    task.load(options)
+    assert sorted(len(test) for _, test in task.folds) == [4] * 10
+    for fold in (0, 9):
+        outcome = run(task, layer, options, fold)
+        assert len(outcome.curve["test"]) == 3
+        assert outcome.score == outcome.curve["test"][-1], "the last epoch's; `values` chooses"
+        assert sum(map(sum, outcome.confusion)) == 4
+        assert run(task, layer, options, fold) == outcome
+
+
+def test_xus_steps_and_rates(twins, monkeypatch):
+    task = TASKS["mutag"]()
+    assert (task.steps, task.batch_size, task.epochs, task.seeds) == (50, 32, 350, 10)
+    monkeypatch.setattr(type(task), "steps", 1)
+    options = Options(data=twins.mutag(), epochs=101)
+    task.load(options)
+    rates = []
+    step = torch.optim.Adam.step
+    monkeypatch.setattr(
+        torch.optim.Adam, "step", lambda self, *a: (rates.append(self.param_groups[0]["lr"]), step(self, *a))[1]
+    )
+    run(task, "gin", options)
+    assert [rates[i] for i in (0, 49, 50, 99, 100)] == [0.01, 0.01, 0.005, 0.005, 0.0025]
+
+
+@pytest.fixture
+def molecules(twins):
+    pytest.importorskip("ogb", reason="ogb is not installed")
+
+    def load(limit=None):
+        options = Options(data=twins.molhiv(), epochs=1, limit=limit)
+        task = TASKS["ogbg-molhiv"]()
+        task.load(options)
+        return task, options
+
+    return load
+
+
+@pytest.mark.parametrize("layer", [*TASKS["ogbg-molhiv"].layers, "ecc"])
+def test_molecules_run_on_a_twin(molecules, layer):
+    task, options = molecules()
+    outcome = run(task, layer, options)
+    assert outcome.validation == outcome.curve["validation"][0]
+    assert run(task, layer, options) == outcome
+
+
+def test_molecules_are_learnt_and_scored_by_the_evaluator(molecules):
+    task, _ = molecules()
+    outcome = run(task, "gin", Options(epochs=25))
+    assert outcome.score == 100.0, "the first atom tells the class"
+
+
+def test_bonds_are_one_hot_and_belong_to_their_edges(molecules):
+    task, _ = molecules()
+    batch = task.batch(torch.tensor([2, 0]))
+    codes = batch.graph.edata["feat"]
+    assert batch.edge.shape == (len(codes), sum(task.bonds))
+    assert batch.edge.sum(1).eq(3).all()
+    starts = torch.tensor([0, *task.bonds[:-1]]).cumsum(0)
+    assert batch.edge.gather(1, codes + starts).eq(1).all()
+    assert batch.target.tolist() == [[0.0], [0.0]]
+    assert batch.graph.batch_num_nodes().tolist() == [5, 3]
+
+
+def test_a_limit_with_one_class_alone_is_told_before_training(molecules):
+    with pytest.raises(ValueError, match=r"valid: expected molecules of both classes.*0 active ones among 1; a larger"):
+        molecules(limit=1)
+
+
+def test_atoms_are_embedded_column_by_column():
+    from benchmarks.tasks.molecules import SumOfEmbeddings
+
+    encoder = SumOfEmbeddings([3, 5], 4)
+    first, second = (embedding.weight for embedding in encoder.embeddings)
+    y = encoder(torch.tensor([[2, 4], [0, 1]]))
+    assert torch.equal(y, torch.stack([first[2] + second[4], first[0] + second[1]]))
+
+
+def test_pointwise_is_a_linear_layer_without_messages():
+    layer = layers.Pointwise(3, 2)
+    assert isinstance(layer, nn.Linear)
+    x = torch.randn(4, 3)
+    assert torch.equal(layer(None, x), nn.functional.linear(x, layer.weight, layer.bias))

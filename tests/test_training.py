@@ -1,0 +1,216 @@
+"""The training loop: which weights are kept, when it stops, what a step sees."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from gnnlib import GCNConv
+from gnnlib._dgl import dgl
+from gnnlib.training import Batch, fit, predict
+
+
+class Line(nn.Module):
+    """y = w x: one weight, so that every step can be followed by hand."""
+
+    def __init__(self, weight=0.0):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(weight))
+        self.modes = []
+
+    def forward(self, graph, x, edge=None):
+        self.modes.append((self.training, torch.is_grad_enabled()))
+        y = self.weight * x[:, 0]
+        return y if edge is None else y + edge.sum()
+
+
+class Counter:
+    """A scheduler that only counts."""
+
+    steps = 0
+
+    def step(self):
+        self.steps += 1
+
+
+GRAPH = dgl.graph(([0, 1], [1, 2]), num_nodes=3)
+
+
+def batch(*targets, **others):
+    return Batch(GRAPH, torch.ones(len(targets), 1), torch.tensor(targets), **others)
+
+
+def minus(outputs, targets):
+    """Its gradient is -1 whatever the weight is: each step of rate 1 adds 1."""
+    return -outputs.mean() + 0 * targets.sum()
+
+
+def train(model, epochs, scores=None, **others):
+    """Fits with the given score for each epoch; the weight after epoch n is n."""
+    if scores is not None:
+        left = iter(scores)
+        others |= {"measure": lambda: {"validation": next(left)}, "score": lambda record: record["validation"]}
+    others = {"scheduler": None} | others
+    optimiser = torch.optim.SGD(model.parameters(), lr=1.0)
+    return fit(model, lambda: [batch(0.0)], minus, optimiser, epochs, **others)
+
+
+def test_without_a_score_the_last_weights_stay():
+    model, seen = Line(), []
+    records = train(model, 3, on_epoch=seen.append)
+    assert records == [{"epoch": 1, "loss": 0.0}, {"epoch": 2, "loss": -1.0}, {"epoch": 3, "loss": -2.0}]
+    assert seen == records
+    assert model.weight.item() == 3
+
+
+@pytest.mark.parametrize(
+    ("scores", "best"),
+    [([1, 5, 3, 2], 2), ([1, 2, 3, 4], 4), ([4, 3, 2, 1], 1), ([2, 7, 7, 7], 2), ([-9, -7, -8, -8], 2)],
+)
+def test_the_weights_of_the_best_epoch_come_back(scores, best):
+    model = Line()
+    records = train(model, 4, scores)
+    assert model.weight.item() == best
+    assert [record["validation"] for record in records] == scores
+
+
+@pytest.mark.parametrize(
+    ("scores", "best"),
+    [([(5, -2), (5, -1), (5, -3)], 2), ([(4, 0), (5, -9), (5, -9)], 2), ([(5, -1), (4, 0), (5, 0)], 3)],
+)
+def test_tuples_break_ties(scores, best):
+    model = Line()
+    train(model, 3, scores)
+    assert model.weight.item() == best
+
+
+@pytest.mark.parametrize(
+    ("patience", "epochs"),
+    [(1, 3), (2, 4), (3, 8), (None, 8)],
+)
+def test_patience(patience, epochs):
+    """Better in epochs 1, 2, and 5."""
+    model = Line()
+    records = train(model, 8, [1, 2, 0, 2, 3, 1, 1, 1], patience=patience)
+    assert len(records) == epochs
+    assert model.weight.item() == (5 if epochs == 8 else 2)
+
+
+def test_buffers_belong_to_the_best_weights():
+    model = nn.Sequential()
+    model.append(Line())
+    model[0].register_buffer("steps", torch.tensor(0))
+    model.forward = lambda graph, x, edge=None: (model[0].steps.add_(1), model[0](graph, x))[1]
+    train(model, 3, [1, 2, 0])
+    assert model[0].steps.item() == 2
+
+
+def test_the_scheduler_steps_once_an_epoch():
+    scheduler = Counter()
+    model = Line()
+    optimiser = torch.optim.SGD(model.parameters(), lr=1.0)
+    fit(model, lambda: [batch(0.0)] * 5, minus, optimiser, 3, scheduler=scheduler)
+    assert scheduler.steps == 3
+    model = Line()
+    optimiser = torch.optim.SGD(model.parameters(), lr=1.0)
+    halving = torch.optim.lr_scheduler.StepLR(optimiser, 1, 0.5)
+    fit(model, lambda: [batch(0.0)] * 2, minus, optimiser, 3, scheduler=halving)
+    assert model.weight.item() == 2 * (1 + 0.5 + 0.25)
+
+
+def test_the_loss_of_an_epoch_is_the_mean_over_targets():
+    model = Line(weight=1.0)
+    batches = [batch(3.0), batch(1.0, 2.0, 4.0)]  # squares of differences: 4; 0, 1, 9
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.0)
+    (record,) = fit(model, lambda: batches, nn.functional.mse_loss, optimiser, 1)
+    assert record["loss"] == pytest.approx((4 + 0 + 1 + 9) / 4)
+
+
+def test_batches_are_asked_for_anew_each_epoch():
+    asked = []
+
+    def batches():
+        asked.append(len(asked))
+        yield batch(0.0)
+
+    model = Line()
+    fit(model, batches, minus, torch.optim.SGD(model.parameters(), lr=1.0), 3)
+    assert asked == [0, 1, 2]
+    assert model.weight.item() == 3
+
+
+def test_gradients_do_not_pile_up():
+    model = Line()
+    fit(model, lambda: [batch(0.0)] * 4, minus, torch.optim.SGD(model.parameters(), lr=1.0), 1)
+    assert model.weight.item() == 4, "1 + 2 + 3 + 4 if they did"
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_loss_that_is_not_finite_names_the_epoch(bad):
+    losses = iter([1.0, 0.5, bad])
+    model, seen = Line(), []
+
+    def loss(outputs, targets):
+        return outputs.sum() * 0 + next(losses)
+
+    optimiser = torch.optim.SGD(model.parameters(), lr=1.0)
+    with pytest.raises(FloatingPointError, match=rf"the loss is {bad} in epoch 3: try a lower learning rate"):
+        fit(model, lambda: [batch(0.0)], loss, optimiser, 5, on_epoch=seen.append)
+    assert [record["epoch"] for record in seen] == [1, 2]
+
+
+@pytest.mark.parametrize("rows", [torch.tensor([2, 0]), torch.tensor([True, False, True])])
+def test_rows_pick_the_outputs_that_count(rows):
+    """Outputs are 1, 2, 3; of two of them the loss is known, and the third gets no gradient."""
+    order = rows.nonzero()[:, 0] if rows.dtype == torch.bool else rows
+    x = torch.tensor([[1.0], [2.0], [3.0]], requires_grad=True)
+    target = torch.zeros(2)
+    model = Line(weight=1.0)
+    some = Batch(GRAPH, x, target, rows=rows)
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.0)
+    (record,) = fit(model, lambda: [some], nn.functional.mse_loss, optimiser, 1)
+    assert record["loss"] == pytest.approx((1 + 9) / 2)
+    assert x.grad[1] == 0
+    assert (x.grad[[0, 2]] != 0).all()
+    outputs, _ = predict(model, [some])
+    assert outputs.tolist() == (order + 1.0).tolist()
+
+
+def test_edge_values_reach_the_model():
+    outputs, _ = predict(Line(weight=1.0), [batch(0.0, edge=torch.tensor([2.0, 3.0]))])
+    assert outputs.tolist() == [6.0]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_predict_evaluates_and_restores_the_mode(training):
+    model = Line(weight=2.0).train(training)
+    outputs, targets = predict(model, (batch(*t) for t in ([1.0], [2.0, 3.0])))
+    assert outputs.tolist() == [2.0, 2.0, 2.0]
+    assert targets.tolist() == [1.0, 2.0, 3.0]
+    assert not outputs.requires_grad
+    assert model.modes == [(False, False)] * 2
+    assert model.training is training
+
+
+def test_fit_trains_in_training_mode_though_measures_do_not():
+    model = Line().eval()
+    train(model, 2, measure=lambda: {"validation": predict(model, [batch(0.0)])[0].item()})
+    assert model.modes == [(True, True), (False, False)] * 2
+
+
+def test_the_same_seed_gives_the_same_records():
+    g = dgl.add_self_loop(dgl.graph(([0, 1, 2], [1, 2, 0])))
+
+    def records(seed):
+        torch.manual_seed(seed)
+        conv, drop = GCNConv(4, 2), nn.Dropout(0.5)
+        model = nn.Module()
+        model.conv = conv
+        model.forward = lambda graph, x, edge: conv(graph, drop(x))
+        some = Batch(g, torch.randn(3, 4), torch.tensor([0, 1, 0]))
+        optimiser = torch.optim.Adam(model.parameters(), lr=0.1)
+        return fit(model, lambda: [some], nn.functional.cross_entropy, optimiser, 5)
+
+    assert records(0) == records(0)
+    assert records(0) != records(1)
