@@ -8,7 +8,7 @@ from gnnlib.convs import ECConv, GATConv, GATv2Conv, GCNConv, GINConv, PredEdgeC
 from gnnlib.drops import DropEdge
 from gnnlib.neighbors import Neighbors, neighbors
 from gnnlib.norms import BatchNorm, LayerNorm, PairNorm
-from gnnlib.ops import aggregate, degree_norm, edge_dot, edge_softmax
+from gnnlib.ops import aggregate, degree_norm, edge_dot, edge_softmax, propagate
 from gnnlib.readouts import readout_flat, readout_max, readout_mean, readout_sum
 from gnnlib.skips import InitialResidual, JumpingKnowledge, Residual
 from gnnlib.stack import Block, Stack, concat_heads, mean_heads
@@ -38,6 +38,7 @@ __all__ = [
     "edge_softmax",
     "mean_heads",
     "neighbors",
+    "propagate",
     "readout_flat",
     "readout_max",
     "readout_mean",

@@ -31,6 +31,7 @@ __all__ = [
     "gather_dst",
     "gather_src",
     "neighbour_share",
+    "propagate",
 ]
 
 Graph: TypeAlias = dgl.DGLGraph | Neighbors
@@ -55,6 +56,21 @@ class _Sum(Function):
         dx = _Sum.apply(grad, coeff, ctx.nb.reverse(), ctx.x_heads) if ctx.needs_input_grad[0] else None
         dcoeff = _Dot.apply(x, grad, ctx.nb) if ctx.needs_input_grad[1] else None
         return dx, dcoeff, None, None
+
+
+class _Scaled(Function):
+    """x (N_src, F) -> (N_dst, F): the sum normalised by factors of both ends, (N_src,) and (N_dst,) constants."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, scale_src: Tensor, scale_dst: Tensor, nb: Neighbors) -> Tensor:
+        ctx.nb = nb
+        ctx.save_for_backward(scale_src, scale_dst)
+        return kernels.choose(x).scaled_sum(nb.csc, x, scale_src, scale_dst)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        scale_src, scale_dst = ctx.saved_tensors
+        return _Scaled.apply(grad.contiguous(), scale_dst, scale_src, ctx.nb.reverse()), None, None, None
 
 
 class _Dot(Function):
@@ -231,8 +247,9 @@ def aggregate(graph: Graph, x: Tensor, coeff: Tensor | None = None, reduce: str 
         _check("coeff", coeff, nb.num_edges, "edge")
         coeff = coeff.to(x)
     if reduce == "mean":
-        share = degree_norm(graph, norm="right", like=x)
-        coeff = share if coeff is None else coeff * share.view(-1, *[1] * (coeff.dim() - 1))
+        if coeff is None:
+            return propagate(graph, x, norm="right")
+        coeff = neighbour_share(graph, coeff)
     x3, w, restore = _to_heads(x, coeff, keep_heads=reduce == "max")
     if reduce == "max":
         return restore(_Max.apply(x3, w, nb))
@@ -393,27 +410,64 @@ def degree_norm(
     >>> degree_norm(g, torch.tensor([1.0, 2.0, 5.0, 7.0]), "right", "weighted").tolist()
     [0.125, 0.25, 0.625, 1.0]
     """
+    like = weight if weight is not None else like if like is not None else torch.empty(0, device=graph.device)
+    nb = neighbors(graph, like.device)
+    _check_norm(nb, norm, degrees)
+    if weight is not None:
+        _check("weight", weight, nb.num_edges, "edge")
+        if degrees == "weighted":
+            return _weighted_norm(nb, weight, NORMS[norm])
+
+    def make() -> Tensor:
+        src, dst = _scales(nb, norm, degrees, torch.float64)
+        return (src[nb.src] * dst[nb.dst]).to(like.dtype)
+
+    factor = nb.remember((norm, degrees == "in", like.dtype), make)
+    return factor if weight is None else weight * factor.view(-1, *[1] * (weight.dim() - 1))
+
+
+def propagate(
+    graph: Graph, x: Tensor, weight: Tensor | None = None, norm: str = "both", degrees: str = "unweighted"
+) -> Tensor:
+    """The sum over in-neighbours normalised by degree: ``aggregate(graph, x, degree_norm(graph, weight, ...))``.
+
+    Without weights the coefficients are products of a factor of each end, and none is made per edge.
+
+    Shapes: x (N_src, \\*, F); weight (E,) or None; returns (N_dst, \\*, F).
+
+    >>> g = dgl.graph(([0, 1, 2], [2, 2, 0]))
+    >>> propagate(g, torch.tensor([[1.0], [5.0], [100.0]]), norm="right").flatten().tolist()
+    [100.0, 0.0, 3.0]
+    """
+    nb = neighbors(graph, x.device)
+    _check_norm(nb, norm, degrees)
+    if weight is not None:
+        return aggregate(nb, x, degree_norm(nb, weight, norm, degrees))
+    if norm == "none":
+        return aggregate(nb, x)
+    _check("x", x, nb.num_src, "source node")
+    flat = x.reshape(len(x), x.shape[1:].numel()).contiguous()
+    return _Scaled.apply(flat, *_scales(nb, norm, degrees, x.dtype), nb).reshape(-1, *x.shape[1:])
+
+
+def _check_norm(nb: Neighbors, norm: str, degrees: str) -> None:
     if norm not in NORMS:
         raise ValueError(f"norm: expected one of {sorted(NORMS)}, got {norm!r}")
     if degrees not in ("unweighted", "weighted", "in"):
         raise ValueError(f"degrees: expected 'unweighted', 'weighted' or 'in', got {degrees!r}")
-    like = weight if weight is not None else like if like is not None else torch.empty(0, device=graph.device)
-    nb = neighbors(graph, like.device)
     if degrees == "in" and nb.num_src != nb.num_dst:
         raise ValueError(f"degrees='in' needs a whole graph, got {nb.num_src} sources, {nb.num_dst} destinations")
+
+
+def _scales(nb: Neighbors, norm: str, degrees: str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """The factor of each source and of each destination, from counts of edges."""
+
+    def factor(end: str, count: Tensor, power: float) -> Tensor:
+        return nb.remember((end, norm, degrees, dtype), lambda: (count.clamp(min=1).double() ** power).to(dtype))
+
     powers = NORMS[norm]
-    if weight is not None:
-        _check("weight", weight, nb.num_edges, "edge")
-        if degrees == "weighted":
-            return _weighted_norm(nb, weight, powers)
-
-    def make() -> Tensor:
-        counts = (nb.in_degrees if degrees == "in" else nb.out_degrees, nb.in_degrees)
-        src, dst = (count.clamp(min=1).double() ** power for count, power in zip(counts, powers, strict=True))
-        return (src[nb.src] * dst[nb.dst]).to(like.dtype)
-
-    factor = nb.remember((powers, degrees == "in", like.dtype), make)
-    return factor if weight is None else weight * factor.view(-1, *[1] * (weight.dim() - 1))
+    src = factor("src", nb.in_degrees if degrees == "in" else nb.out_degrees, powers[0])
+    return src, factor("dst", nb.in_degrees, powers[1])
 
 
 def neighbour_share(graph: Graph, weight: Tensor) -> Tensor:

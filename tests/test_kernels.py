@@ -55,6 +55,10 @@ CALLS: dict[str, Callable[[ModuleType, Inputs], object]] = {
     "sum, over heads": lambda k, i: k.neighbour_sum(i.nb.csc, i.src(), i.edge(), 1),
     "sum, one x, over heads": lambda k, i: k.neighbour_sum(i.nb.csc, i.src(False), i.edge(), 1),
     "sum, by source": lambda k, i: k.neighbour_sum(i.nb.csr, i.dst(), i.edge(), i.heads),
+    "sum, scaled": lambda k, i: k.scaled_sum(i.nb.csc, i.src().flatten(1), i.draw(i.nb.num_src), i.draw(i.nb.num_dst)),
+    "sum, scaled, by source": lambda k, i: k.scaled_sum(
+        i.nb.csr, i.dst().flatten(1), i.draw(i.nb.num_dst), i.draw(i.nb.num_src)
+    ),
     "max": lambda k, i: k.neighbour_max(i.nb.csc, i.src(), None),
     "max, weighted": lambda k, i: k.neighbour_max(i.nb.csc, i.src(), i.edge()),
     "max, tied": lambda k, i: k.neighbour_max(i.nb.csc, i.src().round(), i.edge().sign()),

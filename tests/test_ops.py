@@ -497,13 +497,33 @@ def saved_shapes(function) -> list[tuple[int, ...]]:
     return shapes
 
 
+@pytest.mark.parametrize("norm", sorted(ops.NORMS))
+@pytest.mark.parametrize("degrees", ["unweighted", "in"])
+def test_propagate_is_the_normalised_matrix_to_any_order(norm, degrees):
+    graph = random_graph()
+    src, dst = ends(graph)
+    adjacency = torch.zeros(11, 11, dtype=torch.float64)
+    adjacency.index_put_((dst, src), torch.ones(23, dtype=torch.float64), accumulate=True)
+    received, sent = (adjacency.sum(axis).clamp(min=1) for axis in (1, 0))
+    p, q = {"both": (-0.5, -0.5), "left": (-1, 0), "right": (0, -1), "none": (0, 0)}[norm]
+    dense = (received**q).diag() @ adjacency @ ((received if degrees == "in" else sent) ** p).diag()
+    x = rand(11, 2, 3).requires_grad_()
+    found = ops.propagate(graph, x, norm=norm, degrees=degrees)
+    torch.testing.assert_close(found, torch.einsum("vu,uaf->vaf", dense, x), atol=1e-13, rtol=1e-13)
+    torch.testing.assert_close(
+        found, aggregate(graph, x, ops.degree_norm(graph, norm=norm, degrees=degrees, like=x)), atol=1e-13, rtol=1e-13
+    )
+    assert gradcheck(lambda x: ops.propagate(graph, x, norm=norm, degrees=degrees), (x,))
+    assert gradgradcheck(lambda x: ops.propagate(graph, x, norm=norm, degrees=degrees), (x,))
+
+
 def test_nothing_is_kept_that_backward_does_not_need():
     graph = random_graph()
     x, coeff = rand(11, 2, 3), rand(23, 2)
     grad_x, grad_coeff = x.clone().requires_grad_(), coeff.clone().requires_grad_()
     assert saved_shapes(lambda: aggregate(graph, grad_x)) == []
     assert saved_shapes(lambda: aggregate(graph, grad_x, coeff)) == [(23, 2)]
-    assert saved_shapes(lambda: aggregate(graph, grad_x, reduce="mean")) == [(23, 1)]
+    assert saved_shapes(lambda: aggregate(graph, grad_x, reduce="mean")) == [(11,), (11,)]  # a factor for each end
     assert sorted(saved_shapes(lambda: aggregate(graph, grad_x, grad_coeff))) == [(11, 2, 3), (23, 2)]
     assert saved_shapes(lambda: edge_softmax(graph, grad_coeff)) == [(23, 2)]
     both = saved_shapes(lambda: edge_score(graph, grad_x, x, x[0]))

@@ -7,7 +7,7 @@ from torch.nn.functional import linear
 
 from gnnlib._dgl import dgl
 from gnnlib.convs.base import Conv, Features, add_bias, glorot, zeros
-from gnnlib.ops import NORMS, aggregate, degree_norm
+from gnnlib.ops import NORMS, propagate
 
 
 class GCNConv(Conv):
@@ -61,10 +61,12 @@ class GCNConv(Conv):
     def forward(self, graph: dgl.DGLGraph, x: Features, edge: Tensor | None = None) -> Tensor:
         x, _ = self.ends(graph, x)
         self.check_edge(graph, edge)
-        plain = edge is None and self.norm == "none"
-        b = None if plain else degree_norm(graph, edge, self.norm, self.degrees, like=x)
+
+        def spread(h: Tensor) -> Tensor:
+            return propagate(graph, h, edge, self.norm, self.degrees)
+
         if self.weight is None:
-            return add_bias(aggregate(graph, x, b), self.bias)
+            return add_bias(spread(x), self.bias)
         if x.shape[-1] > self.out_feats:
-            return add_bias(aggregate(graph, x @ self.weight, b), self.bias)
-        return linear(aggregate(graph, x, b), self.weight.T, self.bias)
+            return add_bias(spread(x @ self.weight), self.bias)
+        return linear(spread(x), self.weight.T, self.bias)

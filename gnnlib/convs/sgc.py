@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from gnnlib._dgl import dgl
 from gnnlib.convs.base import Conv, Features
-from gnnlib.ops import aggregate, degree_norm
+from gnnlib.ops import propagate
 
 
 class SGConv(Conv):
@@ -75,7 +75,7 @@ class SGConv(Conv):
         for hop, weight in zip(hops, edges, strict=True):
             x, _ = self.ends(hop, x)
             self.check_edge(hop, weight)
-            x = aggregate(hop, x, degree_norm(hop, weight, self.norm, self._which(hop, weight), like=x))
+            x = propagate(hop, x, weight, self.norm, self._which(hop, weight))
         return self.fc(x[0] if isinstance(x, tuple) else x)
 
     def _hops(self, graph: dgl.DGLGraph | Sequence[dgl.DGLGraph]) -> list[dgl.DGLGraph]:

@@ -211,6 +211,34 @@ def neighbour_sum(adj, x: Tensor, coeff: Tensor | None, heads: int) -> Tensor:
     return y
 
 
+@_Kernel
+def _sum_scaled(indptr, indices, scale_u, scale_v, x, y):
+    width = x.shape[1]
+    for chunk in prange(CHUNKS):
+        for v in range(_first_row(indptr, chunk), _first_row(indptr, chunk + 1)):
+            for f in range(width):
+                y[v, f] = 0
+            start, stop = np.int64(indptr[v]), np.int64(indptr[v + 1])
+            fours = start + (stop - start) // 4 * 4
+            t = scale_v[v]
+            for s in range(start, fours, 4):
+                u0, u1, u2, u3 = indices[s], indices[s + 1], indices[s + 2], indices[s + 3]
+                c0, c1, c2, c3 = t * scale_u[u0], t * scale_u[u1], t * scale_u[u2], t * scale_u[u3]
+                for f in range(width):
+                    y[v, f] = y[v, f] + c0 * x[u0, f] + c1 * x[u1, f] + c2 * x[u2, f] + c3 * x[u3, f]
+            for s in range(fours, stop):
+                u0 = indices[s]
+                c0 = t * scale_u[u0]
+                for f in range(width):
+                    y[v, f] += c0 * x[u0, f]
+
+
+def scaled_sum(adj, x: Tensor, scale_u: Tensor, scale_v: Tensor) -> Tensor:
+    y = x.new_empty(len(adj.indptr) - 1, x.shape[1])
+    _sum_scaled(len(adj.eid) * x[:1].numel(), adj.indptr, adj.indices, scale_u, scale_v, x, y)
+    return y
+
+
 # ---------------------------------------------------------------- maxima
 
 

@@ -21,6 +21,7 @@ __all__ = [
     "max_grad",
     "neighbour_max",
     "neighbour_sum",
+    "scaled_sum",
 ]
 
 
@@ -61,6 +62,15 @@ def neighbour_sum(adj, x: Tensor, coeff: Tensor | None, heads: int) -> Tensor:
     if heads == 1 and message.shape[1] > 1:
         message = message.sum(1, keepdim=True)
     return _reduce(adj, message)
+
+
+def scaled_sum(adj, x: Tensor, scale_u: Tensor, scale_v: Tensor) -> Tensor:
+    """y_v = sum over edges from u of scale_v scale_u x_u: a sum normalised at both ends.
+
+    x (N_u, F), scale_u (N_u,), scale_v (N_v,) -> (N_v, F)
+    """
+    coeff = scale_v[_rows(adj)] * scale_u[adj.indices]
+    return _reduce(adj, coeff.unsqueeze(-1) * x[adj.indices])
 
 
 def neighbour_max(adj, x: Tensor, coeff: Tensor | None) -> tuple[Tensor, Tensor]:
