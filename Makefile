@@ -25,8 +25,6 @@ help:
 
 bench: .venv/installed
 	@.venv/bin/python -m benchmarks run $(TASKS) --out "$(OUT)" $(ARGS)
-	@report=$$(ls -t "$(OUT)"/*/report.html 2>/dev/null | head -n 1); \
-	if [ -n "$$report" ]; then echo "Report: $$report"; fi
 
 # One recipe, so that the steps keep their order under -j and pytest has the last word.
 test: .venv/installed

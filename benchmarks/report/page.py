@@ -93,7 +93,7 @@ def _facts(run: Path, results: Sequence[Result]) -> str:
     facts = {
         "data": ", ".join(recorded("summary")),
         "command": "<br>".join(f"<code>{text}</code>" for text in recorded("command") or [escape(_command(results))]),
-        "when": ", ".join(recorded("when")),
+        "when": max(recorded("when"), default=""),
         "commit": ", ".join(f"<code>{text}</code>" for text in recorded("commit")),
         "versions": " · ".join(
             f"{escape(name)} {' and '.join(distinct(one.get(name) for one in versions))}" for name in names

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -17,6 +17,22 @@ from gnnlib.training import Batch, fit, predict
 from gnnlib.transforms import add_self_loop
 
 Build = Callable[[int, int], Stack]  # from the number of features and of classes
+Record = dict[str, float]  # of an epoch
+
+
+def lowest_loss(record: Record) -> float:
+    """Kipf and Welling stop on the validation loss."""
+    return -record["validation loss"]
+
+
+def best_accuracy(record: Record) -> tuple[float, float]:
+    """Velickovic et al. stop on the validation accuracy and loss."""
+    return record["validation"], -record["validation loss"]
+
+
+def last(record: Record) -> float:
+    """Wu et al. train a fixed number of epochs."""
+    return record["epoch"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +45,7 @@ class Recipe:
     first_only: bool = False
     epochs: int = 200
     patience: int | None = None
-    keep_last: bool = False  # else the epoch with the best validation accuracy
+    score: Callable[[Record], Any] = lowest_loss
 
 
 def _two_layers(make: Callable[[int, int], nn.Module], hidden: int, in_feats: int, out_feats: int) -> Stack:
@@ -57,8 +73,8 @@ class Planetoid(Task):
     layers = ("gcn", "gat", "sgc")
     seeds = 10
     epochs = 200
-    gat: ClassVar[Recipe] = Recipe(partial(_gat, 1), lr=0.005, epochs=1000, patience=100)
-    sgc: ClassVar[Recipe] = Recipe(_sgc, lr=0.2, weight_decay=1.3e-5, epochs=100, keep_last=True)
+    gat: ClassVar[Recipe] = Recipe(partial(_gat, 1), 0.005, epochs=1000, patience=100, score=best_accuracy)
+    sgc: ClassVar[Recipe] = Recipe(_sgc, lr=0.2, weight_decay=1.3e-5, epochs=100, score=last)
 
     def load(self, options: Options) -> None:
         graph = datasets.planetoid(self.name, options.data)
@@ -102,7 +118,7 @@ class Planetoid(Task):
             optimiser,
             self.num_epochs(layer, options),
             measure=measure,
-            score=None if recipe.keep_last else lambda record: (record["validation"], -record["validation loss"]),
+            score=recipe.score,
             patience=recipe.patience,
             on_epoch=on_epoch,
         )
@@ -110,7 +126,7 @@ class Planetoid(Task):
         return Outcome(
             score=accuracy(outputs, target),
             parameters=count(model),
-            validation=records[-1]["validation"] if recipe.keep_last else max(r["validation"] for r in records),
+            validation=max(records, key=recipe.score)["validation"],
             curve=curve(records),
         )
 
@@ -131,5 +147,5 @@ class CiteSeer(Planetoid):
 class PubMed(Planetoid):
     name = "pubmed"
     summary = "PubMed, 19717 papers, 3 classes: node classification on the public split"
-    gat = Recipe(partial(_gat, 8), lr=0.01, weight_decay=1e-3, epochs=1000, patience=100)
-    sgc = Recipe(_sgc, lr=0.2, weight_decay=1e-4, epochs=100, keep_last=True)
+    gat = Recipe(partial(_gat, 8), 0.01, 1e-3, epochs=1000, patience=100, score=best_accuracy)
+    sgc = Recipe(_sgc, lr=0.2, weight_decay=1e-4, epochs=100, score=last)
