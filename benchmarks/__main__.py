@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    run.add_argument("tasks", nargs="+", metavar="TASK", help="names from 'list'")
+    run.add_argument("tasks", nargs="*", default=["digits"], metavar="TASK", help="names from 'list' (default: digits)")
     run.add_argument("--layers", type=_names, metavar="A,B", help="instead of the task's own, names from 'list'")
     run.add_argument("--seeds", type=int, metavar="N", help="run seeds 0 to N-1 (folds, where the task has folds)")
     run.add_argument("--epochs", type=int, metavar="N", help="instead of the task's own number")

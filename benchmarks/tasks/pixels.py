@@ -29,6 +29,7 @@ class PixelTask(Task):
     readout = "flat: a linear layer over all pixels"
     width: ClassVar[int] = 32
     batch_size: ClassVar[int] = 64
+    lr: ClassVar[float] = 5e-3  # at its highest
     held_out: ClassVar[float] = 0.1  # of the training images, to show how training goes; the last epoch counts
     limited = True
 
@@ -84,7 +85,7 @@ class PixelTask(Task):
 
         epochs = self.num_epochs(layer, options)
         optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-2)
-        scheduler = torch.optim.lr_scheduler.OneCycleLR(optimiser, 5e-3, total_steps=epochs + 1)
+        scheduler = torch.optim.lr_scheduler.OneCycleLR(optimiser, self.lr, total_steps=epochs + 1)
         records = fit(
             model,
             lambda: self.batches(images[kept], labels[kept], shuffled(len(kept), self.batch_size, generator)),
@@ -137,6 +138,7 @@ class MNIST(PixelTask):
     epochs = 5
     width = 16
     batch_size = 128
+    lr = 1e-3  # the last layer sees 12544 numbers
 
     def images(self, options: Options, train: bool) -> tuple[Tensor, Tensor]:
         images, labels = datasets.mnist(options.data, train)

@@ -108,11 +108,17 @@ def test_list_names_every_task_and_layer(capsys):
     assert "positions" in text
 
 
-@pytest.mark.parametrize("words", [[], ["nothing"], ["run"], ["run", "digits", "--seeds", "two"], ["list", "digits"]])
+@pytest.mark.parametrize(
+    "words", [[], ["nothing"], ["speed", "--repeats", "0"], ["run", "digits", "--seeds", "two"], ["list", "digits"]]
+)
 def test_wrong_words_show_the_usage(capsys, words):
     with pytest.raises(SystemExit, match="2"):
         main(words)
     assert "usage: python -m benchmarks" in capsys.readouterr().err
+
+
+def test_run_without_a_task_means_digits():
+    assert parser().parse_args(["run"]).tasks == ["digits"]
 
 
 # bad input
