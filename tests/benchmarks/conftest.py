@@ -1,27 +1,14 @@
 """What the tests of the benchmarks share: a place of their own for caches, and small twins of the data sets."""
 
 import gzip
-import os
 import pickle
 import struct
 import zipfile
 from collections import defaultdict
-from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.sparse
-
-# read once, before the fixture below hides the variable
-DATA = Path(os.environ.get("GNNLIB_DATA") or Path(__file__).parents[2] / ".." / "shared" / "data").resolve()
-
-
-@pytest.fixture
-def data_dir():
-    """The directory with the real data sets; skips where it is absent."""
-    if not DATA.is_dir():
-        pytest.skip(f"no real data: {DATA} is not a directory; name one with GNNLIB_DATA")
-    return DATA
 
 
 @pytest.fixture(autouse=True)

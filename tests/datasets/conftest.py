@@ -1,23 +1,10 @@
 """What the tests of the loaders share: the real data where there are some, and a cache of their own."""
 
 import gzip
-import os
 import struct
-from pathlib import Path
 
 import numpy as np
 import pytest
-
-# read once, before the fixture below hides the variable
-DATA = Path(os.environ.get("GNNLIB_DATA") or Path(__file__).parents[2] / ".." / "shared" / "data").resolve()
-
-
-@pytest.fixture
-def data_dir():
-    """The directory with the real data sets; skips where it is absent."""
-    if not DATA.is_dir():
-        pytest.skip(f"no real data: {DATA} is not a directory; name one with GNNLIB_DATA")
-    return DATA
 
 
 @pytest.fixture(autouse=True)
