@@ -51,7 +51,7 @@ def check(request: Request, tasks: Sequence[Task]) -> None:
     for flag, value, least in (
         ("--seeds", request.seeds, 1),
         ("--epochs", options.epochs, 1),
-        ("--limit", options.limit, 2),  # one to train on, one held out to choose the epoch
+        ("--limit", options.limit, 2),  # one to train on, one held out
     ):
         if value is not None and value < least:
             raise UsageError(f"{flag}: expected {least} or more, got {value}")

@@ -1,5 +1,6 @@
 """Images as pixel graphs: one lattice serves a whole batch, x is (pixels, images, channels)."""
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -33,9 +34,9 @@ class PixelTask(Task):
     held_out: ClassVar[float] = 0.1  # of the training images, to show how training goes; the last epoch counts
     limited = True
 
+    @abstractmethod
     def images(self, options: Options, train: bool) -> tuple[Tensor, Tensor]:
         """float (n, rows, columns) in 0..1 and labels (n,)."""
-        raise NotImplementedError
 
     def load(self, options: Options) -> None:
         self.train, self.test = self.images(options, True), self.images(options, False)

@@ -11,7 +11,7 @@ from gnnlib.ops import aggregate, edge_score
 
 
 class PredEdgeConv(Conv):
-    r"""Convolution over predicted edges (Knyazev et al. 2019, arXiv 1907.09000, section 3.2), K relations.
+    r"""Convolution over predicted edges (Knyazev et al. 2019, arXiv 1907.09000), K relations.
 
     .. math:: y_v = \sum_k \sum_{u \to v} b_k(p_u, p_v)\, x_u W_k + c, \qquad
         b(p_u, p_v) = \phi\big(V\, \mathrm{ReLU}(U_1 p_u + U_2 p_v + t) + s\big)
