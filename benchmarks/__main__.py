@@ -15,7 +15,9 @@ EXAMPLES = """examples:
   python -m benchmarks run cora --layers gin,mlp         other layers, and the control without a graph
   python -m benchmarks run mnist-superpixels --limit 5000
   python -m benchmarks report                            every run's leaderboard again, and its report.html
-  python -m benchmarks speed --quick                     a training step beside the same step in dgl.nn
+  python -m benchmarks speed --quick                     times beside dgl.nn's and PyG's, under two minutes
+  python -m benchmarks speed --only gcn,growth           some workloads or groups of them; a wrong name lists all
+  python -m benchmarks speed --allocators keep --threads 1,2
 
 A run that was killed goes on where it stopped: say the same command again. Data is looked for in --data DIR, then
 GNNLIB_DATA, then the user's cache, and only then downloaded. GNNLIB_DEBUG=1 shows where an error came from.
@@ -49,9 +51,23 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--fresh", action="store_true", help="start anew; an earlier result is kept beside")
     report = commands.add_parser("report", help="print the leaderboard and write report.html again")
     report.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="a run, or a folder of runs")
-    speed = commands.add_parser("speed", help="time a training step beside the same step in dgl.nn")
-    speed.add_argument("--repeats", type=_positive, default=5, metavar="N", help="of each step; the medians count")
-    speed.add_argument("--quick", action="store_true", help="a graph an eighth as large")
+    speed = commands.add_parser(
+        "speed",
+        help="time layers beside dgl.nn's and PyG's; write speed.json and speed.png",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    speed.add_argument("--only", type=_names, metavar="A,B", help="workloads or groups of them (default: all)")
+    speed.add_argument("--quick", action="store_true", help="graphs an eighth as large, the default allocator only")
+    speed.add_argument("--repeats", type=_positive, metavar="N", help="of each step; medians count (5; quick: 3)")
+    speed.add_argument("--shrink", type=_positive, metavar="N", help="graphs N times smaller (1; quick: 8)")
+    speed.add_argument("--threads", type=_numbers, metavar="N,M", help="one run for each (default: torch's own number)")
+    speed.add_argument(
+        "--allocators",
+        type=_names,
+        metavar="A,B",
+        help="default, keep (glibc's, holding on to its heap) or a run for each (both of them; quick: default)",
+    )
     speed.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="default: results")
     return top
 
@@ -61,6 +77,10 @@ def _positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"expected 1 or more, got {value}")
     return value
+
+
+def _numbers(text: str) -> list[int]:
+    return [_positive(part) for part in text.split(",")]
 
 
 def _names(text: str) -> list[str]:
@@ -121,13 +141,23 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _speed(options: argparse.Namespace) -> int:
-    from rich.console import Console
+    from benchmarks.speed.command import Request, run
 
-    from benchmarks import speed
-
-    rows = speed.measure(options.repeats, speed.QUICK if options.quick else 1)
-    Console().print(speed.table(rows))
-    print(f"Figures: {speed.write(rows, options.out)}")
+    request = Request(
+        only=options.only,
+        quick=options.quick,
+        repeats=options.repeats,
+        shrink=options.shrink,
+        allocators=options.allocators,
+        threads=options.threads,
+        out=options.out,
+    )
+    try:
+        path = run(request)
+    except KeyboardInterrupt:
+        print(f"\nstopped; the rows that were finished are in {request.path}", file=sys.stderr)
+        return 130
+    print(f"Figures: {path}")
     return 0
 
 

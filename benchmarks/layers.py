@@ -6,7 +6,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from gnnlib import ECConv, GATConv, GATv2Conv, GCNConv, GINConv, PredEdgeConv, SGConv
+from gnnlib import ECConv, GATConv, GATv2Conv, GCNConv, GINConv, PredEdgeConv, SAGEConv, SGConv
 from gnnlib._dgl import dgl
 
 
@@ -73,6 +73,7 @@ LAYERS = {
         Layer("mlp", "no graph (control)", lambda _: Pointwise),
         Layer("gcn", "GCN", lambda _: GCNConv),
         Layer("gin", "GIN", lambda _: _gin),
+        Layer("sage", "GraphSAGE", lambda _: SAGEConv),
         Layer("gat", "GAT", lambda _: partial(_heads, GATConv)),
         Layer("gatv2", "GATv2", lambda _: partial(_heads, GATv2Conv)),
         Layer("sgc", "SGC", lambda _: partial(SGConv, k=2)),

@@ -4,8 +4,9 @@ Import gnnlib before dgl: it makes DGL run on any PyTorch.
 """
 
 from gnnlib import _dgl  # noqa: F401  first: DGL may not import without it
-from gnnlib.convs import ECConv, GATConv, GATv2Conv, GCNConv, GINConv, PredEdgeConv, SGConv
+from gnnlib.convs import ECConv, GATConv, GATv2Conv, GCNConv, GINConv, PredEdgeConv, SAGEConv, SGConv
 from gnnlib.drops import DropEdge
+from gnnlib.images.store import GraphStore
 from gnnlib.neighbors import Neighbors, neighbors
 from gnnlib.norms import BatchNorm, LayerNorm, PairNorm
 from gnnlib.ops import aggregate, degree_norm, edge_dot, edge_softmax, propagate
@@ -22,6 +23,7 @@ __all__ = [
     "GATv2Conv",
     "GCNConv",
     "GINConv",
+    "GraphStore",
     "InitialResidual",
     "JumpingKnowledge",
     "LayerNorm",
@@ -29,6 +31,7 @@ __all__ = [
     "PairNorm",
     "PredEdgeConv",
     "Residual",
+    "SAGEConv",
     "SGConv",
     "Stack",
     "aggregate",

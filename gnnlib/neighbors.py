@@ -136,6 +136,16 @@ def edge_ends(graph: dgl.DGLGraph) -> tuple[Tensor, Tensor]:
     return (other, grouped) if created[0] == "csc" else (grouped, other)
 
 
+def _find(graph: dgl.DGLGraph) -> Neighbors:
+    (source, _, destination), (src, dst) = graph.canonical_etypes[0], edge_ends(graph)
+    return Neighbors.from_edges(src, dst, graph.num_src_nodes(source), graph.num_dst_nodes(destination))
+
+
+def tell(graph: dgl.DGLGraph, find: Callable[[], Neighbors]) -> None:
+    """Teach a graph a shorter way to its neighbours; called once, if at all. It must not hold the graph."""
+    graph._graph._gnnlib_find = find
+
+
 def neighbors(graph: "dgl.DGLGraph | Neighbors", device: torch.device | str | None = None) -> Neighbors:
     """The `Neighbors` of a DGLGraph or message-flow block on ``device`` (default: the graph's own).
 
@@ -166,9 +176,7 @@ def neighbors(graph: "dgl.DGLGraph | Neighbors", device: torch.device | str | No
     device = torch.device(device) if device is not None else graph.device
     with _ordinary():
         if graph.device not in found:
-            (source, _, destination), (src, dst) = graph.canonical_etypes[0], edge_ends(graph)
-            num_src, num_dst = graph.num_src_nodes(source), graph.num_dst_nodes(destination)
-            found[graph.device] = Neighbors.from_edges(src, dst, num_src, num_dst)
+            found[graph.device] = getattr(structure, "_gnnlib_find", lambda: _find(graph))()
         if device not in found:
             found[device] = found[graph.device].to(device)
     return found[device]

@@ -3,9 +3,7 @@
     y_v = sum over edges u->v of  b(u->v) x_u                  `aggregate`
     s(u->v) = <x_u, y_v>                                       `edge_dot`
 
-The two differentiate into each other, so composing them gives derivatives of any order:
-dy/dx is an `aggregate` over the reversed edges, dy/db an `edge_dot`. The other operations have a fused
-first derivative and, where a second one is asked for, are recomposed from these two.
+All are differentiable to any order; `gnnlib.functions` says how.
 
 Axes: x is (N, *, F). Axes in between are heads, or several signals on one graph.
 Shapes: N_src, N_dst nodes, E edges in edge-id order. A node with no in-edges gets 0.
@@ -16,14 +14,27 @@ from typing import TypeAlias
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
-from gnnlib import kernels
 from gnnlib._dgl import dgl
+from gnnlib.functions import (
+    Attend,
+    Convolve,
+    Dot,
+    Max,
+    Scaled,
+    Score,
+    Softmax,
+    Sum,
+    copy_dst,
+    copy_src,
+    sum_edges,
+)
 from gnnlib.neighbors import Neighbors, neighbors
 
 __all__ = [
     "aggregate",
+    "attend",
+    "convolve",
     "degree_norm",
     "edge_dot",
     "edge_score",
@@ -31,177 +42,11 @@ __all__ = [
     "gather_dst",
     "gather_src",
     "neighbour_share",
+    "over_in_degree",
     "propagate",
 ]
 
 Graph: TypeAlias = dgl.DGLGraph | Neighbors
-
-
-# ---------------------------------------------------------------- differentiable kernels on (N, H, F)
-
-
-class _Sum(Function):
-    """coeff (E, H) or None, x (N_src, H or 1, F) -> (N_dst, heads = H or 1, F)."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor, coeff: Tensor | None, nb: Neighbors, heads: int) -> Tensor:
-        ctx.nb, ctx.x_heads = nb, x.shape[1]
-        ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, coeff)
-        return kernels.choose(x).neighbour_sum(nb.csc, x, coeff, heads)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor):
-        x, coeff = ctx.saved_tensors
-        grad = grad.contiguous()
-        dx = _Sum.apply(grad, coeff, ctx.nb.reverse(), ctx.x_heads) if ctx.needs_input_grad[0] else None
-        dcoeff = _Dot.apply(x, grad, ctx.nb) if ctx.needs_input_grad[1] else None
-        return dx, dcoeff, None, None
-
-
-class _Scaled(Function):
-    """x (N_src, F) -> (N_dst, F): the sum normalised by factors of both ends, (N_src,) and (N_dst,) constants."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor, scale_src: Tensor, scale_dst: Tensor, nb: Neighbors) -> Tensor:
-        ctx.nb = nb
-        ctx.save_for_backward(scale_src, scale_dst)
-        return kernels.choose(x).scaled_sum(nb.csc, x, scale_src, scale_dst)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor):
-        scale_src, scale_dst = ctx.saved_tensors
-        return _Scaled.apply(grad.contiguous(), scale_dst, scale_src, ctx.nb.reverse()), None, None, None
-
-
-class _Dot(Function):
-    """x (N_src, H or 1, F), y (N_dst, H or 1, F) -> (E, H)."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor, y: Tensor, nb: Neighbors) -> Tensor:
-        ctx.nb, ctx.heads = nb, (x.shape[1], y.shape[1])
-        ctx.save_for_backward(x, y)
-        return kernels.choose(x).edge_dot(nb.csc, x, y)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor):
-        (x, y), grad = ctx.saved_tensors, grad.contiguous()
-        dx = _Sum.apply(y, grad, ctx.nb.reverse(), ctx.heads[0]) if ctx.needs_input_grad[0] else None
-        dy = _Sum.apply(x, grad, ctx.nb, ctx.heads[1]) if ctx.needs_input_grad[1] else None
-        return dx, dy, None
-
-
-def _ones(num_nodes: int, like: Tensor) -> Tensor:
-    return like.new_ones(num_nodes, 1, 1)
-
-
-def _copy_src(nb: Neighbors, x: Tensor) -> Tensor:
-    """(N_src, H) -> (E, H)"""
-    return _Dot.apply(x.unsqueeze(-1).contiguous(), _ones(nb.num_dst, x), nb)
-
-
-def _copy_dst(nb: Neighbors, y: Tensor) -> Tensor:
-    return _copy_src(nb.reverse(), y)
-
-
-def _sum_edges(nb: Neighbors, value: Tensor) -> Tensor:
-    """(E, H) -> (N_dst, H): the sum over each destination's in-edges."""
-    return _Sum.apply(_ones(nb.num_src, value), value.contiguous(), nb, value.shape[1]).squeeze(-1)
-
-
-class _Max(Function):
-    """x (N_src, H, F), coeff (E, H) or None -> (N_dst, H, F)."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor, coeff: Tensor | None, nb: Neighbors) -> Tensor:
-        y, arg = kernels.choose(x).neighbour_max(nb.csc, x, coeff)
-        ctx.nb = nb
-        ctx.save_for_backward(x, coeff, arg)
-        return y
-
-    @staticmethod
-    def backward(ctx, grad: Tensor):
-        x, coeff, arg = ctx.saved_tensors
-        if torch.is_grad_enabled() or ctx.needs_input_grad[1]:
-            return *_recompose(lambda x, coeff: _taken(ctx.nb, x, coeff, arg), (x, coeff), grad, ctx), None
-        return kernels.choose(grad).max_grad(ctx.nb.csr, grad.contiguous(), arg, coeff), None, None
-
-
-def _taken(nb: Neighbors, x: Tensor, coeff: Tensor | None, arg: Tensor) -> Tensor:
-    """The messages that a maximum took, given the edge of each."""
-    if nb.num_edges == 0:
-        return x.sum() * 0 + x.new_zeros(arg.shape)
-    edge = arg.clamp(min=0).long()
-    message = torch.gather(x, 0, nb.src[edge].long())
-    if coeff is not None:
-        message = message * torch.gather(coeff.unsqueeze(-1).expand(*coeff.shape, x.shape[2]), 0, edge)
-    return message.where(arg >= 0, 0)
-
-
-class _Softmax(Function):
-    """(E, H) -> (E, H)"""
-
-    @staticmethod
-    def forward(ctx, score: Tensor, nb: Neighbors) -> Tensor:
-        prob = kernels.choose(score).edge_softmax(nb.csc, score)
-        ctx.nb = nb
-        ctx.save_for_backward(prob)
-        return prob
-
-    @staticmethod
-    def backward(ctx, grad: Tensor):
-        (prob,), nb = ctx.saved_tensors, ctx.nb
-        if torch.is_grad_enabled():
-            return prob * (grad - _copy_dst(nb, _sum_edges(nb, prob * grad))), None
-        return kernels.choose(grad).edge_softmax_grad(nb.csc, prob, grad.contiguous()), None
-
-
-class _Score(Function):
-    """a (N_src, H or 1, J), b (N_dst, H or 1, J), att (H, J) -> (E, H)"""
-
-    @staticmethod
-    def forward(ctx, a: Tensor, b: Tensor, att: Tensor, nb: Neighbors, slope: float) -> Tensor:
-        ctx.nb, ctx.slope = nb, slope
-        ctx.save_for_backward(a, b, att)
-        return kernels.choose(a).edge_score(nb.csc, a, b, att, slope)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor):
-        a, b, att = ctx.saved_tensors
-        nb, slope, needs = ctx.nb, ctx.slope, ctx.needs_input_grad
-        if torch.is_grad_enabled():
-            grads = _recompose(lambda a, b, att: _composed_score(nb, a, b, att, slope), (a, b, att), grad, ctx)
-            return *grads, None, None
-        k, grad = kernels.choose(grad), grad.contiguous()
-        da = k.edge_score_grad(nb.csr, a, b, att, slope, grad) if needs[0] else None
-        db = k.edge_score_grad(nb.csc, b, a, att, slope, grad) if needs[1] else None
-        datt = k.edge_score_att_grad(nb.csc, a, b, slope, grad) if needs[2] else None
-        return da, db, datt, None, None
-
-
-def _composed_score(nb: Neighbors, a: Tensor, b: Tensor, att: Tensor, slope: float) -> Tensor:
-    def on_edges(copy: Callable, x: Tensor) -> Tensor:
-        return copy(nb, x.flatten(1)).unflatten(1, x.shape[1:])
-
-    z = on_edges(_copy_src, a) + on_edges(_copy_dst, b)
-    return (torch.nn.functional.leaky_relu(z, slope) * att).sum(-1)
-
-
-def _recompose(function: Callable[..., Tensor], inputs: tuple, grad: Tensor, ctx) -> tuple:
-    """Gradients through differentiable pieces, for the backward pass that is itself differentiated."""
-    create_graph = torch.is_grad_enabled()
-    wanted = [i for i in range(len(inputs)) if ctx.needs_input_grad[i]]
-    with torch.enable_grad():
-        # fresh leaves where the outer graph is not wanted; the inputs themselves where it is
-        used = [t if create_graph or t is None else t.detach().requires_grad_(t.requires_grad) for t in inputs]
-        y = function(*used)
-    found = torch.autograd.grad(y, [used[i] for i in wanted], grad, create_graph=create_graph, allow_unused=True)
-    grads: list = [None] * len(inputs)
-    for i, g in zip(wanted, found, strict=True):
-        grads[i] = g
-    return tuple(grads)
-
-
-# ---------------------------------------------------------------- what users call
 
 
 def _check(name: str, value: Tensor, rows: int, kind: str) -> None:
@@ -213,7 +58,7 @@ def _check(name: str, value: Tensor, rows: int, kind: str) -> None:
         raise ValueError(f"{name}: expected {rows} rows, one for each {kind}, got shape {tuple(value.shape)}")
 
 
-def aggregate(graph: Graph, x: Tensor, coeff: Tensor | None = None, reduce: str = "sum") -> Tensor:
+def aggregate(graph: Graph, x: Tensor, coeff: Tensor | None = None, reduce: str = "sum", own: float = 0.0) -> Tensor:
     """Each node collects from its in-neighbours: y_v = reduce over edges u->v of coeff(u->v) x_u.
 
     The one operation of message passing (Gilmer et al. 2017, arXiv 1704.01212, equation 1, with the message
@@ -223,6 +68,7 @@ def aggregate(graph: Graph, x: Tensor, coeff: Tensor | None = None, reduce: str 
         graph: a DGLGraph with one edge type, or a block
         x: features of the source nodes
         coeff: a number per edge, or one per edge and head
+        own: adds own x_v to each destination, where these are the first sources (whole graphs, blocks)
 
     Shapes: x (N_src, \\*, F); coeff (E,) or (E, \\*) where \\* are x's axes, each of the same length or 1
     in either; returns (N_dst, \\*, F). A node without in-edges gets 0.
@@ -240,6 +86,8 @@ def aggregate(graph: Graph, x: Tensor, coeff: Tensor | None = None, reduce: str 
     if reduce not in ("sum", "mean", "max"):
         raise ValueError(f"reduce: expected 'sum', 'mean' or 'max', got {reduce!r}")
     nb = neighbors(graph, x.device if isinstance(x, Tensor) else None)
+    if own and nb.num_dst > nb.num_src:
+        raise ValueError(f"own: expected destinations that are sources too, got {nb.num_dst} and {nb.num_src} of them")
     _check("x", x, nb.num_src, "source node")
     if x.dim() < 2:
         raise ValueError(f"x: expected shape (N, ..., F), got {tuple(x.shape)}")
@@ -247,13 +95,16 @@ def aggregate(graph: Graph, x: Tensor, coeff: Tensor | None = None, reduce: str 
         _check("coeff", coeff, nb.num_edges, "edge")
         coeff = coeff.to(x)
     if reduce == "mean":
-        if coeff is None:
+        if coeff is None and not own:
             return propagate(graph, x, norm="right")
-        coeff = neighbour_share(graph, coeff)
+        coeff = neighbour_share(graph, x.new_ones(nb.num_edges) if coeff is None else coeff)
+    fused = own if coeff is None and reduce == "sum" else 0.0
     x3, w, restore = _to_heads(x, coeff, keep_heads=reduce == "max")
     if reduce == "max":
-        return restore(_Max.apply(x3, w, nb))
-    return restore(_Sum.apply(x3, w, nb, 1 if w is None else w.shape[1]))
+        y = restore(Max.apply(x3, w, nb))
+    else:
+        y = restore(Sum.apply(x3, w, nb, 1 if w is None else w.shape[1], fused))
+    return y if own == fused else y + own * x[: nb.num_dst]
 
 
 def _to_heads(x: Tensor, coeff: Tensor | None, keep_heads: bool) -> tuple[Tensor, Tensor | None, Callable]:
@@ -316,7 +167,7 @@ def edge_dot(graph: Graph, x: Tensor, y: Tensor) -> Tensor:
         t = t if single else t.expand(len(t), *axes, t.shape[-1])
         return t.reshape(len(t), 1 if single else axes.numel(), t.shape[-1]).contiguous()
 
-    return _Dot.apply(to_heads(x), to_heads(y.to(x)), nb).reshape(nb.num_edges, *axes)
+    return Dot.apply(to_heads(x), to_heads(y.to(x)), nb).reshape(nb.num_edges, *axes)
 
 
 def _on_edges(graph: Graph, values: Tensor) -> tuple[Neighbors, Tensor]:
@@ -335,7 +186,7 @@ def edge_softmax(graph: Graph, score: Tensor) -> Tensor:
     [0.5, 0.5, 1.0]
     """
     nb, flat = _on_edges(graph, score)
-    return _Softmax.apply(flat, nb).reshape(score.shape)
+    return Softmax.apply(flat, nb).reshape(score.shape)
 
 
 def edge_score(graph: Graph, a: Tensor, b: Tensor, att: Tensor, slope: float = 0.0) -> Tensor:
@@ -360,21 +211,91 @@ def edge_score(graph: Graph, a: Tensor, b: Tensor, att: Tensor, slope: float = 0
             f"expected a and b of shape (N, H or 1, J) and att (H, J), "
             f"got {tuple(a.shape)}, {tuple(b.shape)} and {tuple(att.shape)}"
         )
-    return _Score.apply(a.contiguous(), b.contiguous(), att.contiguous(), nb, slope)
+    return Score.apply(a.contiguous(), b.contiguous(), att.contiguous(), nb, slope)
+
+
+def attend(
+    graph: Graph, feat: Tensor, left: Tensor, right: Tensor, slope: float = 0.2, coeff: Tensor | None = None
+) -> Tensor:
+    """The attended average: y_v = sum over u->v of softmax_u(leaky(left_u + right_v)) feat_u, each head on its own.
+
+    Velickovic et al. 2018, arXiv 1710.10903, equations 3 and 4: scores, softmax and sum in one pass over the edges,
+    with nothing kept for each edge; the backward pass takes one more over the features, and one over the scores.
+    ``coeff`` multiplies the softmax: edge weights, or a dropout's mask.
+
+    Shapes: feat (N_src, \\*, H, F), left (N_src, \\*, H), right (N_dst, \\*, H), coeff (E,), (E, \\*, H) or None;
+    returns (N_dst, \\*, H, F). A node without in-edges gets 0.
+
+    >>> g = dgl.graph(([0, 1, 2], [2, 2, 2]))
+    >>> feat = torch.tensor([[[1.0]], [[5.0]], [[9.0]]])
+    >>> attend(g, feat, torch.zeros(3, 1), torch.zeros(3, 1)).flatten().tolist()
+    [0.0, 0.0, 5.0]
+    """
+    nb = neighbors(graph, feat.device if isinstance(feat, Tensor) else None)
+    _check("feat", feat, nb.num_src, "source node")
+    _check("left", left, nb.num_src, "source node")
+    _check("right", right, nb.num_dst, "destination node")
+    heads = feat.shape[1:-1]
+    if feat.dim() < 3 or left.shape[1:] != heads or right.shape[1:] != heads:
+        raise ValueError(
+            "expected feat of shape (N, *, H, F), left and right of shape (N, *, H), "
+            f"got {tuple(feat.shape)}, {tuple(left.shape)} and {tuple(right.shape)}"
+        )
+    if coeff is not None:
+        _check("coeff", coeff, nb.num_edges, "edge")
+        if coeff.shape[1:] not in (heads, torch.Size()):
+            raise ValueError(f"coeff: expected ({nb.num_edges},) or (E, *, H) of feat, got {tuple(coeff.shape)}")
+        coeff = coeff.reshape(nb.num_edges, coeff.shape[1:].numel()).contiguous()
+    number = heads.numel()
+    y = Attend.apply(
+        feat.reshape(len(feat), number, feat.shape[-1]).contiguous(),
+        left.reshape(len(left), number).contiguous(),
+        right.reshape(len(right), number).contiguous(),
+        coeff,
+        nb,
+        slope,
+    )
+    return y.view(nb.num_dst, *feat.shape[1:])
+
+
+def convolve(graph: Graph, x: Tensor, basis: Tensor, weight: Tensor) -> Tensor:
+    """The one equation of the library: y_v = sum over u->v and over k of basis_k(u->v) x_u weight_k.
+
+    Nothing of shape (E, F), (E, O) or (N, K, F) is kept: the sums over neighbours are made for a few destinations at a
+    time and multiplied by the weights at once.
+
+    Shapes: x (N_src, \\*, F), basis (E, K), weight (K, F, O); returns (N_dst, \\*, O).
+
+    >>> g = dgl.graph(([0, 1], [2, 2]))
+    >>> x, basis = torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([[1.0, 0.0], [0.5, 2.0]])
+    >>> convolve(g, x, basis, torch.tensor([[[10.0]], [[100.0]]])).flatten().tolist()
+    [0.0, 0.0, 420.0]
+    """
+    nb = neighbors(graph, x.device if isinstance(x, Tensor) else None)
+    _check("x", x, nb.num_src, "source node")
+    _check("basis", basis, nb.num_edges, "edge")
+    if x.dim() < 2 or basis.dim() != 2 or weight.dim() != 3 or weight.shape[:2] != (basis.shape[1], x.shape[-1]):
+        raise ValueError(
+            "expected x (N, *, F), basis (E, K) and weight (K, F, O), "
+            f"got {tuple(x.shape)}, {tuple(basis.shape)} and {tuple(weight.shape)}"
+        )
+    flat = x.reshape(len(x), x.shape[1:-1].numel(), x.shape[-1]).contiguous()
+    y = Convolve.apply(flat, basis.to(x).contiguous(), weight.contiguous(), nb)
+    return y.view(nb.num_dst, *x.shape[1:-1], weight.shape[2])
 
 
 def gather_src(graph: Graph, x: Tensor) -> Tensor:
     """Each edge's copy of its source's value: (N_src, \\*) -> (E, \\*)."""
     nb = neighbors(graph, x.device if isinstance(x, Tensor) else None)
     _check("x", x, nb.num_src, "source node")
-    return _copy_src(nb, x.reshape(len(x), x.shape[1:].numel())).reshape(nb.num_edges, *x.shape[1:])
+    return copy_src(nb, x.reshape(len(x), x.shape[1:].numel())).reshape(nb.num_edges, *x.shape[1:])
 
 
 def gather_dst(graph: Graph, x: Tensor) -> Tensor:
     """Each edge's copy of its destination's value: (N_dst, \\*) -> (E, \\*)."""
     nb = neighbors(graph, x.device if isinstance(x, Tensor) else None)
     _check("x", x, nb.num_dst, "destination node")
-    return _copy_dst(nb, x.reshape(len(x), x.shape[1:].numel())).reshape(nb.num_edges, *x.shape[1:])
+    return copy_dst(nb, x.reshape(len(x), x.shape[1:].numel())).reshape(nb.num_edges, *x.shape[1:])
 
 
 # ---------------------------------------------------------------- degrees
@@ -447,7 +368,8 @@ def propagate(
         return aggregate(nb, x)
     _check("x", x, nb.num_src, "source node")
     flat = x.reshape(len(x), x.shape[1:].numel()).contiguous()
-    return _Scaled.apply(flat, *_scales(nb, norm, degrees, x.dtype), nb).reshape(-1, *x.shape[1:])
+    y = Scaled.apply(flat, *_scales(nb, norm, degrees, x.dtype), nb)
+    return y if x.dim() == 2 else y.reshape(-1, *x.shape[1:])
 
 
 def _check_norm(nb: Neighbors, norm: str, degrees: str) -> None:
@@ -475,6 +397,13 @@ def neighbour_share(graph: Graph, weight: Tensor) -> Tensor:
     return degree_norm(graph, weight, norm="right")
 
 
+def over_in_degree(graph: Graph, y: Tensor) -> Tensor:
+    """Values of the destinations (N_dst, *) divided by their numbers of in-edges: a sum becomes a mean."""
+    nb = neighbors(graph, y.device)
+    share = _scales(nb, "right", "unweighted", y.dtype)[1]
+    return y * share.view(-1, *[1] * (y.dim() - 1))
+
+
 def _power(degree: Tensor, power: float) -> Tensor:
     """degree ** power, 0 where the degree is 0."""
     return torch.where(degree == 0, 0.0, degree.where(degree != 0, 1.0) ** power)
@@ -483,9 +412,9 @@ def _power(degree: Tensor, power: float) -> Tensor:
 def _weighted_norm(nb: Neighbors, weight: Tensor, powers: tuple[float, float]) -> Tensor:
     flat = weight.reshape(nb.num_edges, weight.shape[1:].numel())
     factor = flat
-    for power, view, copy in ((powers[0], nb.reverse(), _copy_src), (powers[1], nb, _copy_dst)):
+    for power, view, copy in ((powers[0], nb.reverse(), copy_src), (powers[1], nb, copy_dst)):
         if power:
-            degree = _sum_edges(view, flat)
+            degree = sum_edges(view, flat)
             if power == -0.5 and bool((degree < 0).any()):
                 raise ValueError(f"expected weighted degrees of at least 0 under a square root, got {degree.min():.3g}")
             factor = factor * copy(nb, _power(degree, power))

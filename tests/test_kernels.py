@@ -1,5 +1,7 @@
-"""The kernels: the reference against numpy and scipy, numba against the reference, both twins bit by bit."""
+"""The kernels: the reference against numpy and scipy, numba against the reference, any number of threads bit by bit."""
 
+import contextlib
+import itertools
 import re
 from collections.abc import Callable, Iterator
 from types import ModuleType
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 
 from gnnlib import aggregate, kernels, neighbors
 from gnnlib._dgl import dgl
-from gnnlib.kernels import cpu, reference
+from gnnlib.kernels import cpu, reference, team
 from gnnlib.neighbors import Neighbors
 from tests.graphs import GRAPHS, drawn
 
@@ -47,6 +49,9 @@ class Inputs:
     def att(self) -> torch.Tensor:
         return self.draw(self.heads, self.width)
 
+    def attention(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        return self.src(), self.draw(self.nb.num_src, self.heads), self.draw(self.nb.num_dst, self.heads)
+
 
 CALLS: dict[str, Callable[[ModuleType, Inputs], object]] = {
     "sum": lambda k, i: k.neighbour_sum(i.nb.csc, i.src(), None, i.heads),
@@ -69,6 +74,8 @@ CALLS: dict[str, Callable[[ModuleType, Inputs], object]] = {
     "edge_dot": lambda k, i: k.edge_dot(i.nb.csc, i.src(), i.dst()),
     "edge_dot, one x": lambda k, i: k.edge_dot(i.nb.csc, i.src(False), i.dst()),
     "edge_dot, one y": lambda k, i: k.edge_dot(i.nb.csc, i.src(), i.dst(False)),
+    "edge_sum": lambda k, i: k.edge_sum(i.nb.csc, i.edge()),
+    "edge_sum, by source": lambda k, i: k.edge_sum(i.nb.csr, i.edge()),
     "edge_softmax": lambda k, i: k.edge_softmax(i.nb.csc, 3 * i.edge()),
     "edge_softmax_grad": lambda k, i: k.edge_softmax_grad(i.nb.csc, i.edge(), i.edge()),
     "edge_score": lambda k, i: k.edge_score(i.nb.csc, i.src(), i.dst(), i.att(), 0.2),
@@ -81,7 +88,18 @@ CALLS: dict[str, Callable[[ModuleType, Inputs], object]] = {
     "edge_score_att_grad, one of each": lambda k, i: k.edge_score_att_grad(
         i.nb.csc, i.src(False), i.dst(False), 0.2, i.edge()
     ),
+    "attend": lambda k, i: k.attend(i.nb.csc, *i.attention(), 0.2, None),
+    "attend, weighted": lambda k, i: k.attend(i.nb.csc, *i.attention(), 0.2, i.edge()),
+    "attend, one weight": lambda k, i: k.attend(i.nb.csc, *i.attention(), 0.0, i.edge()[:, :1].contiguous()),
+    "attend_grad": lambda k, i: attend_grad(k, i, None),
+    "attend_grad, weighted": lambda k, i: attend_grad(k, i, i.edge()),
+    "attend_grad, one weight": lambda k, i: attend_grad(k, i, i.edge()[:, :1].contiguous()),
 }
+
+
+def attend_grad(k: ModuleType, i: Inputs, coeff: torch.Tensor | None):
+    inputs = *i.attention(), 0.2, coeff
+    return k.attend_grad(i.nb.csc, i.nb.csr, i.dst(), *inputs, *reference.attend(i.nb.csc, *inputs))
 
 
 def call(name: str, module: ModuleType, *inputs) -> tuple[torch.Tensor, ...]:
@@ -119,9 +137,10 @@ def threads() -> Iterator[None]:
 
 @pytest.fixture
 def two_threads(threads, monkeypatch) -> None:
-    """Everything is launched in parallel, however small."""
+    """Everything is launched in parallel and fetched ahead, however small."""
     torch.set_num_threads(2)
-    monkeypatch.setattr(cpu, "TINY", 0)
+    monkeypatch.setattr(team, "TINY", 0)
+    monkeypatch.setattr(cpu, "CACHED", 0)
 
 
 # ---------------------------------------------------------------- numba against the reference
@@ -152,7 +171,7 @@ def test_the_reference_in_parallel(name, dtype, two_threads):
 
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_both_twins_and_any_number_of_threads_give_the_same_bits(name, dtype, two_threads):
+def test_any_number_of_threads_gives_the_same_bits(name, dtype, two_threads):
     for heads, width in ((1, 1), (3, 1), (3, 7), (3, 33)):
         inputs = neighbors(hub()), heads, width, dtype
         torch.set_num_threads(2)
@@ -164,18 +183,62 @@ def test_both_twins_and_any_number_of_threads_give_the_same_bits(name, dtype, tw
                 assert torch.equal(bits(a), bits(b))
 
 
+@pytest.mark.parametrize("name", CALLS)
+def test_a_hub_shared_out_among_threads(name, two_threads):
+    """Three nodes receive, and three send, more edges than one thread is left with."""
+    random = torch.Generator().manual_seed(2)
+    many = torch.arange(50_000) % 3
+    others = torch.randint(300, (len(many),), generator=random)
+    graph = dgl.graph((torch.cat([many, others]), torch.cat([others, 2 - many])), num_nodes=300)
+    assert len(team.plan(neighbors(graph).csc.indptr)) == team.CHUNKS + 1 + 3
+    for heads, width in ((1, 40), (3, 7)):
+        inputs = neighbors(graph), heads, width, torch.float64
+        torch.set_num_threads(2)
+        shared = call(name, cpu, *inputs)
+        torch.set_num_threads(1)
+        assert_close(shared, call(name, reference, *inputs), torch.float64)
+        for a, b in zip(shared, call(name, cpu, *inputs), strict=True):
+            assert torch.equal(bits(a), bits(b))
+
+
+@given(degrees=st.lists(st.sampled_from([0, 1, 2, 5, 200, team.HUB, team.HUB + 1, 3 * team.HUB]), max_size=200))
+def test_the_plan_shares_the_rows_out(degrees):
+    """Every row in one chunk and in order; no chunk but of one row with much more than its share; all hubs listed."""
+    indptr = torch.tensor([0, *degrees]).cumsum(0).int()
+    plan = team.plan(indptr)
+    bounds, hubs = plan[: team.CHUNKS + 1], plan[team.CHUNKS + 1 :]
+    assert bounds[0] == 0
+    assert bounds[-1] == len(degrees)
+    assert (np.diff(bounds) >= 0).all()
+    assert hubs.tolist() == [v for v, degree in enumerate(degrees) if degree > team.HUB]
+    work = np.array([1 if degree > team.HUB else 1 + degree for degree in degrees], dtype=int)
+    for low, high in itertools.pairwise(bounds):
+        assert work[low:high].sum() <= work.sum() / team.CHUNKS + (work.max() if len(work) else 0)
+
+
 def test_the_threads_are_torchs(two_threads, monkeypatch):
-    kernel, seen = cpu._sum_plain, []
-    monkeypatch.setattr(kernel, "parallel", lambda *arrays: seen.append(numba.get_num_threads()))
-    monkeypatch.setattr(kernel, "serial", lambda *arrays: seen.append("serial"))
+    seen = []
+    monkeypatch.setattr(cpu._sum_plain, "compiled", lambda runtime, threads, *arrays: seen.append(threads))
     nb, x = neighbors(hub()), torch.ones(500, 1, 4)
     for count in (2, 1, 64, 2):
         torch.set_num_threads(count)
         cpu.neighbour_sum(nb.csc, x, None, 1)
-    assert seen == [2, "serial", numba.config.NUMBA_NUM_THREADS, 2]
-    monkeypatch.setattr(cpu, "TINY", 1 << 15)
+    assert seen == [2, 1, 64, 2]
+    monkeypatch.setattr(team, "TINY", 1 << 15)
     cpu.neighbour_sum(nb.csc, x[:, :, :1], None, 1)
-    assert seen[-1] == "serial"
+    monkeypatch.setattr(team, "TINY", 0)
+    monkeypatch.setattr(team, "_RUNTIME", 0)  # a PyTorch without OpenMP
+    cpu.neighbour_sum(nb.csc, x, None, 1)
+    assert seen[4:] == [1, 1]
+
+
+def test_every_thread_of_the_team_works(two_threads):
+    """More threads than cores, so that some find nothing left to do."""
+    nb, x = neighbors(hub()), torch.randn(500, 1, 40)
+    want = reference.neighbour_sum(nb.csc, x, None, 1)
+    for count in (1, 2, 3, 8, 100):
+        torch.set_num_threads(count)
+        torch.testing.assert_close(cpu.neighbour_sum(nb.csc, x, None, 1), want, rtol=1e-5, atol=1e-4)
 
 
 def test_the_order_of_reduction_is_the_same_in_memory_of_any_alignment(two_threads):
@@ -229,19 +292,24 @@ def test_choose():
     assert kernels.choose(torch.zeros(1)) is cpu
 
 
-@pytest.mark.parametrize("name", [name for name, kernel in vars(cpu).items() if isinstance(kernel, cpu._Kernel)])
-def test_float32_is_not_computed_in_float64(name):
+KERNELS = {name: kernel for name, kernel in vars(cpu).items() if isinstance(kernel, team.Kernel)}
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_float32_is_not_computed_in_float64(name, monkeypatch):
     """A float64 constant or scalar in a loop would drag it along, at half the speed."""
-    twin, nb = getattr(cpu, name).serial, neighbors(GRAPHS["random"]())
+    kernel, nb, seen = KERNELS[name], neighbors(GRAPHS["random"]()), []
+    monkeypatch.setattr(kernel, "compiled", lambda *arguments: seen.append(arguments))
     for case in CALLS:
-        call(case, cpu, nb, 3, 7, torch.float32)
-    arguments = [s for s in twin.signatures if any(getattr(t, "dtype", t) == numba.float32 for t in s)]
-    assert arguments
-    fresh = numba.njit(twin.py_func)  # numba does not show code that comes from its cache
-    for signature in arguments:
-        assert not any(getattr(t, "dtype", t) == numba.float64 for t in signature)
-        fresh.compile(signature)
-    for code in fresh.inspect_llvm().values():
+        with contextlib.suppress(AssertionError, IndexError):  # of a result that was not computed
+            call(case, cpu, nb, 3, 7, torch.float32)
+    assert seen
+    monkeypatch.undo()
+    fresh = team.Kernel(kernel.row, cache=False)  # numba does not show code that comes from its cache
+    kinds = [numba.typeof(argument) for argument in seen[0]]
+    assert not any(getattr(kind, "dtype", kind) == numba.float64 for kind in kinds)
+    fresh.compiled(*seen[0])
+    for code in fresh.compiled.inspect_llvm().values():
         assert not re.search(r"fpext|f(add|sub|mul|div) [^\n]*double|llvm\.\w+\.f64", code)
 
 
@@ -451,35 +519,16 @@ def test_half_precision(name, dtype):
 # ---------------------------------------------------------------- the launcher
 
 
-def test_errors_inside_a_kernel_are_raised_once_and_release_the_lock(two_threads, monkeypatch):
-    tries = []
-
-    def broken(*arrays):
-        tries.append(1)
-        raise ZeroDivisionError("genuine")
-
-    monkeypatch.setattr(cpu._Kernel, "_layer_is_safe", False)
-    monkeypatch.setattr(cpu._sum_plain, "parallel", broken)
-    nb = neighbors(hub())
-    with pytest.raises(ZeroDivisionError, match="genuine"):
-        cpu.neighbour_sum(nb.csc, torch.ones(500, 1, 4), None, 1)
-    assert tries == [1]
-    assert cpu._Kernel._lock.acquire(blocking=False)
-    cpu._Kernel._lock.release()
-
-
 def test_a_type_numba_refuses_is_an_error_each_time():
-    kernel = cpu._sum_plain.serial
+    kernel = cpu._sum_plain.compiled
     for _ in range(2):
         with pytest.raises(numba.TypingError):
-            kernel(1, 2, 3, 4)
+            kernel(1, 2, 3, 4, 5, 6)
     nb, x = neighbors(GRAPHS["random"]()), torch.ones(11, 1, 2)
     assert torch.equal(cpu.neighbour_sum(nb.csc, x, None, 1)[:, 0, 0], nb.in_degrees.float())
 
 
-def test_the_twins_do_not_share_a_cache_entry():
-    """Both have the same code; the parallel one in the serial one's place would kill a forked child."""
-    for kernel in vars(cpu).values():
-        if isinstance(kernel, cpu._Kernel):
-            names = {twin._cache._cache_file._index_name for twin in (kernel.parallel, kernel.serial)}
-            assert len(names) == 2
+def test_no_two_kernels_share_a_cache_entry():
+    """All launchers have the same code, and numba tells functions apart by their names and code."""
+    names = [kernel.compiled._cache._cache_file._index_name for kernel in KERNELS.values()]
+    assert len(set(names)) == len(names)

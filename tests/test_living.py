@@ -14,7 +14,7 @@ import numba
 import numpy as np
 import pytest
 
-from gnnlib.kernels import cpu
+from gnnlib.kernels.compile import jit
 
 ROOT = Path(__file__).parents[1]
 
@@ -85,8 +85,9 @@ def run(cache, tmp_path):
 # ---------------------------------------------------------------- threads
 
 THREADS = """
+from gnnlib.kernels import team
 if os.environ.get("WITHOUT_OPENMP"):
-    sys.modules["numba.np.ufunc.omppool"] = None  # as where the system has no libgomp
+    team._RUNTIME = 0  # a PyTorch that is linked to no OpenMP runtime
 graph, results = make(), []
 
 def many():
@@ -104,23 +105,30 @@ assert all(torch.equal(a, b) for result in results for a, b in zip(result, resul
 for count in (1, 2, 64):
     torch.set_num_threads(count)
     assert all(torch.equal(a, b) for a, b in zip(work(graph), results[0]))
-import numba
-print(numba.threading_layer(), numba.get_num_threads() == min(64, numba.config.NUMBA_NUM_THREADS))
+print(bool(team._RUNTIME))
 """
 
 
-@pytest.mark.parametrize(
-    ("layer", "env"),
-    [
-        ("omp", {"NUMBA_THREADING_LAYER": "omp"}),
-        ("workqueue", {"NUMBA_THREADING_LAYER": "workqueue"}),
-        ("workqueue", {"WITHOUT_OPENMP": "1", "NUMBA_THREADING_LAYER": "default"}),
-    ],
-    ids=["omp", "workqueue", "no libgomp"],
-)
-def test_three_threads_at_once(run, layer, env):
+@pytest.mark.parametrize("env", [{}, {"WITHOUT_OPENMP": "1"}], ids=["openmp", "no openmp"])
+def test_three_threads_at_once(run, env):
     """The first of these finds an empty cache: the threads compile at once as well."""
-    assert run(THREADS, NUMBA_NUM_THREADS="2", **env).split() == [layer, "True"]
+    assert run(THREADS, **env).split() == [str(not env)]
+
+
+def test_the_threads_are_those_of_torch(run):
+    """No second pool: kernels on both of torch's threads leave the process with as many threads as torch alone."""
+    assert run("""
+def count():
+    return len(os.listdir("/proc/self/task"))
+
+a = torch.rand(300, 300)
+torch.mm(a, a), torch.rand(10**6).exp()
+before = count()
+graph = make(num_nodes=4000, num_edges=100_000)
+work(graph)
+loaded = [line.split()[-1] for line in open("/proc/self/maps") if "numba/np/ufunc" in line and "pool" in line]
+print(count() - before, loaded)
+""").split() == ["0", "[]"]
 
 
 def test_the_same_bits_in_two_processes_and_with_any_number_of_threads(run):
@@ -191,8 +199,7 @@ from gnnlib.kernels import cpu
 
 graph = make(num_nodes=5, num_edges=9)
 csc, score = gnnlib.neighbors(graph).csc, torch.rand(9, 1)
-arrays = [t.numpy() for t in (csc.indptr, csc.eid, score, score.clone())]
-other = threading.Thread(target=cpu._edge_softmax.parallel, args=arrays)
+other = threading.Thread(target=cpu.edge_softmax, args=(csc, score))
 other.start()
 while global_compiler_lock._lock.acquire(blocking=False):
     global_compiler_lock._lock.release()
@@ -273,13 +280,20 @@ def test_nowhere_to_cache(run, tmp_path):
 {LOGGED}
 from gnnlib.kernels import cpu
 assert cpu.__file__.startswith({str(package)!r})
-assert cpu._sum_plain.parallel.stats.cache_path is None
+assert cpu._sum_plain.compiled.stats.cache_path is None
 """
     assert run(script, root=package, **env) == ""
 
 
+def test_compiling_is_announced_once(run, tmp_path):
+    said = run(LOGGED, NUMBA_CACHE_DIR=str(tmp_path / "empty"))
+    assert said.count("compiling kernels for this machine") == 1
+    assert str(tmp_path / "empty") in said
+    assert run(LOGGED, NUMBA_CACHE_DIR=str(tmp_path / "empty")) == ""
+
+
 def test_every_file_of_the_cache_damaged(run, cache, tmp_path):
-    assert run(LOGGED) == ""
+    run(LOGGED)
     own = tmp_path / "own"
     shutil.copytree(cache, own)
     files = sorted(own.rglob("*.nb[ic]"))
@@ -306,7 +320,7 @@ class TestCache:
         return tmp_path / "cache"
 
     def call(self, dtype=numba.float32, compiled=None):
-        compiled = compiled or cpu._jit(plus)
+        compiled = compiled or jit(plus)
         x = np.arange(3, dtype=str(dtype))
         y = np.zeros_like(x)
         compiled(x, y)
@@ -361,7 +375,7 @@ class TestCache:
         def full(*args):
             raise OSError(28, "No space left on device")
 
-        compiled = cpu._jit(plus)
+        compiled = jit(plus)
         monkeypatch.setattr(compiled._cache._cache_file, "_save_data", full)
         self.call(numba.float32, compiled)
         assert "No space left on device" in caplog.text
@@ -369,7 +383,7 @@ class TestCache:
         assert self.hits(self.call()) == 1
 
     def test_the_directory_is_gone(self, folder, caplog):
-        compiled = cpu._jit(plus)
+        compiled = jit(plus)
         shutil.rmtree(folder)
         folder.write_text("a file")
         self.call(numba.float32, compiled)
@@ -380,7 +394,7 @@ class TestCache:
         self.call()
         (file,) = folder.rglob("*.nbi")
         file.write_bytes(b"")
-        compiled = cpu._jit(plus)
+        compiled = jit(plus)
 
         def refused(*args):
             raise PermissionError(13, "Permission denied")
@@ -392,12 +406,12 @@ class TestCache:
 
     def test_edited_source_is_compiled_anew(self, folder, monkeypatch):
         self.call()
-        compiled = cpu._jit(plus)
+        compiled = jit(plus)
         monkeypatch.setattr(compiled._cache._cache_file, "_source_stamp", b"another text")
         assert self.hits(self.call(numba.float32, compiled)) == 0
 
     def test_several_threads_compile_at_once(self):
-        compiled, failed = cpu._jit(plus), []
+        compiled, failed = jit(plus), []
 
         def one(dtype):
             try:

@@ -22,6 +22,7 @@ from gnnlib import (
     PairNorm,
     PredEdgeConv,
     Residual,
+    SAGEConv,
     SGConv,
     Stack,
     concat_heads,
@@ -36,6 +37,7 @@ from tests.graphs import bare, ends, path, random_graph, sampled_blocks, symmetr
 CONVS = {
     "gcn": GCNConv,
     "gin": GINConv,
+    "sage": SAGEConv,
     "gat": lambda i, o: GATConv(i, o // 2, 2),
     "gatv2": lambda i, o: GATv2Conv(i, o // 2, 2),
     "sgc": SGConv,
@@ -247,6 +249,7 @@ def test_edges_reach_only_layers_that_take_them(takes, edge, passed):
         ("gin", "weight"),
         ("gat", "weight"),
         ("gatv2", "weight"),
+        ("sage", "weight"),
         ("sgc", "weight"),
         ("ecc", "feature"),
         ("pred_edge", None),

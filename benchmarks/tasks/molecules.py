@@ -10,14 +10,13 @@ import datasets
 from benchmarks.layers import Geometry, Layer
 from benchmarks.results import Outcome
 from benchmarks.tasks.base import OnEpoch, Options, Task, accuracy, confusion, count, curve, shuffled
-from gnnlib import BatchNorm, GINConv, JumpingKnowledge, Stack, readout_mean, readout_sum
-from gnnlib._dgl import dgl
+from gnnlib import BatchNorm, GINConv, GraphStore, JumpingKnowledge, Stack, readout_mean, readout_sum
 from gnnlib.training import Batch, fit, predict
 
 
-def collate(graphs: Sequence[dgl.DGLGraph], labels: Tensor, rows: Tensor) -> Batch:
+def collate(graphs: GraphStore, labels: Tensor, rows: Tensor) -> Batch:
     """The graphs of these row numbers as one batch, with their ``ndata["feat"]``."""
-    graph = dgl.batch([graphs[i] for i in rows.tolist()])
+    graph = graphs.batch(rows)
     return Batch(graph, graph.ndata["feat"], labels[rows])
 
 
@@ -39,7 +38,8 @@ class TU(Task):
     steps: ClassVar[int] = 50  # an epoch
 
     def load(self, options: Options) -> None:
-        self.graphs, self.labels = datasets.tu(self.name.upper(), options.data)
+        graphs, self.labels = datasets.tu(self.name.upper(), options.data)
+        self.graphs = GraphStore(graphs)
         self.folds = datasets.ten_folds(self.labels)
         self.classes = [str(c) for c in range(int(self.labels.max()) + 1)]
         self.device = options.device
@@ -141,7 +141,7 @@ class MolHIV(Task):
 
         self.atoms, self.bonds = get_atom_feature_dims(), get_bond_feature_dims()
         self.split = {part: rows[: options.limit] for part, rows in split.items()}
-        self.graphs, self.labels = dataset.graphs, dataset.labels.float()
+        self.graphs, self.labels = GraphStore(dataset.graphs), dataset.labels.float()
         for part in ("valid", "test"):
             active, num = int(self.labels[self.split[part]].sum()), len(self.split[part])
             if not 0 < active < num:

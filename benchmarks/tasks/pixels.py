@@ -26,7 +26,7 @@ def one_image_each(graph: dgl.DGLGraph, x: Tensor) -> Tensor:
 class PixelTask(Task):
     """Three layers on the pixel grid, then a linear layer over all pixels, which keeps positions."""
 
-    layers = ("mlp", "gcn", "gin", "gat", "gatv2", "sgc", "ecc", "pred-edge")
+    layers = ("mlp", "gcn", "gin", "sage", "gat", "gatv2", "sgc", "ecc", "pred-edge")
     readout = "flat: a linear layer over all pixels"
     width: ClassVar[int] = 32
     batch_size: ClassVar[int] = 64

@@ -1,6 +1,7 @@
 """MNIST as superpixel graphs: each image is segmented, each segment is a node."""
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import ClassVar
 
 import numpy as np
@@ -12,12 +13,17 @@ from benchmarks.layers import Geometry, Layer
 from benchmarks.results import Outcome
 from benchmarks.tasks.base import OnEpoch, Options, Task, accuracy, confusion, count, curve, shuffled
 from benchmarks.tasks.molecules import collate
-from gnnlib import BatchNorm, Residual, Stack, readout_mean
+from gnnlib import BatchNorm, GraphStore, Residual, Stack, readout_mean
 from gnnlib._dgl import dgl
 from gnnlib.training import Batch, fit, predict
 
 SIZE = 28.0  # pixels
 FEATS = 3  # intensity, row, column
+Part = tuple[GraphStore, Tensor]
+
+
+def stored(graphs: list[dgl.DGLGraph], labels: Tensor) -> Part:
+    return GraphStore(graphs), labels
 
 
 class MNISTSuperpixels(Task):
@@ -36,13 +42,13 @@ class MNISTSuperpixels(Task):
     def load(self, options: Options) -> None:
         self.pictures, _ = datasets.mnist(options.data, False)
         num_test = None if options.limit is None else min(options.limit, len(self.pictures))
-        self.train = datasets.mnist_superpixels(options.data, True, options.limit)
-        self.test = datasets.mnist_superpixels(options.data, False, num_test)
+        self.train = stored(*datasets.mnist_superpixels(options.data, True, options.limit))
+        self.test = stored(*datasets.mnist_superpixels(options.data, False, num_test))
         self.geometry = Geometry(edge_feats=3, pos_feats=2, pos_scale=SIZE)
         self.classes = [str(c) for c in range(10)]
         self.device = options.device
 
-    def batch(self, part: tuple[list[dgl.DGLGraph], Tensor], rows: Tensor) -> Batch:
+    def batch(self, part: Part, rows: Tensor) -> Batch:
         """Features: intensity and centroid; along edges: relative position and Gaussian weight, all near 1."""
         graph, intensity, target, *_ = collate(*part, rows)
         x = torch.cat([intensity, graph.ndata["pos"] / SIZE], 1)
@@ -67,7 +73,7 @@ class MNISTSuperpixels(Task):
         num_held = max(1, num_images * self.held_out // 60000)
         held, kept = torch.arange(num_images).split([num_held, num_images - num_held])
 
-        def everything(part: tuple[list[dgl.DGLGraph], Tensor], rows: Tensor) -> Iterator[Batch]:
+        def everything(part: Part, rows: Tensor) -> Iterator[Batch]:
             return (self.batch(part, some) for some in rows.split(256))
 
         def measure() -> dict[str, float]:
@@ -101,7 +107,7 @@ class MNISTSuperpixels(Task):
 
     def samples(self) -> dict[str, np.ndarray]:
         found: dict[str, np.ndarray] = {}
-        for i, graph in enumerate(self.test[0][:6]):
+        for i, graph in enumerate(islice(self.test[0], 6)):
             src, dst = (end.numpy() for end in graph.edges())
             label = int(self.test[1][i])
             found |= {

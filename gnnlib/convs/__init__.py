@@ -6,6 +6,7 @@ from gnnlib.convs.gat import GATConv, GATv2Conv
 from gnnlib.convs.gcn import GCNConv
 from gnnlib.convs.gin import GINConv
 from gnnlib.convs.pred_edge import PredEdgeConv
+from gnnlib.convs.sage import SAGEConv
 from gnnlib.convs.sgc import SGConv
 
-__all__ = ["Conv", "ECConv", "GATConv", "GATv2Conv", "GCNConv", "GINConv", "PredEdgeConv", "SGConv"]
+__all__ = ["Conv", "ECConv", "GATConv", "GATv2Conv", "GCNConv", "GINConv", "PredEdgeConv", "SAGEConv", "SGConv"]

@@ -42,7 +42,7 @@ class Conv(nn.Module):
         else:
             x_src, x_dst = x, x if graph.is_homogeneous else None
         self._check("x" if x_dst is x_src else "x of the sources", x_src, graph.num_src_nodes(), width_src)
-        if x_dst is not None and x_dst is not x_src:
+        if x_dst is not None and (x_dst is not x_src or width_dst != width_src):
             self._check("x of the destinations", x_dst, graph.num_dst_nodes(), width_dst)
         return x_src, x_dst
 
@@ -95,6 +95,11 @@ def _pair(in_feats: int | tuple[int, int]) -> tuple[int, int]:
 
 def add_bias(y: Tensor, bias: Tensor | None) -> Tensor:
     return y if bias is None else y + bias
+
+
+def onto(y: Tensor, more: Tensor) -> Tensor:
+    """y + more, in the memory of y: for a y that the layer has just made and that no derivative needs."""
+    return y + more if y._base is not None else y.add_(more)
 
 
 def glorot(*shape: int) -> nn.Parameter:

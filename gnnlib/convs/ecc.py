@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from gnnlib._dgl import dgl
 from gnnlib.convs.base import Conv, Features, add_bias, zeros
-from gnnlib.ops import aggregate
+from gnnlib.ops import aggregate, convolve, over_in_degree
 
 
 def _network(edge_feats: int, hidden: int, in_feats: int, out_feats: int) -> nn.Module:
@@ -40,7 +40,7 @@ class ECConv(Conv):
         bias: whether to add c
 
     Shapes: x (N, \*, in_feats), or a pair whose second part is not used; edge (E, edge_feats); returns
-    (N_dst, \*, out_feats). Memory: (N_dst, K + 1, \*, in_feats).
+    (N_dst, \*, out_feats). Memory: (E, K); see `gnnlib.ops.convolve`.
 
     Raises: ValueError or TypeError, naming expected and received, for x or edge of a wrong shape or dtype, or an
     edge_func of another form.
@@ -88,11 +88,8 @@ class ECConv(Conv):
         x, _ = self.ends(graph, x)
         self.check_edge(graph, edge, self.edge_feats)
         before, last = self._split()
-        h, weight = before(edge), last.weight.T  # (E, K), (K, in * out)
+        weight = last.weight.T.view(-1, self.in_feats, self.out_feats)  # (K, in, out)
+        y = convolve(graph, x, before(edge), weight)
         if last.bias is not None:
-            h = torch.cat([h, h.new_ones(len(h), 1)], 1)
-            weight = torch.cat([weight, last.bias.unsqueeze(0)])
-        b = h.view(*h.shape, *[1] * (x.dim() - 2))
-        z = aggregate(graph, x.unsqueeze(1), b, self.reduce)  # (N_dst, K, *, in)
-        y = z.movedim(1, -2).flatten(-2) @ weight.reshape(-1, self.out_feats)
-        return add_bias(y, self.bias)
+            y = y + aggregate(graph, x) @ last.bias.view(self.in_feats, self.out_feats)
+        return add_bias(y if self.reduce == "sum" else over_in_degree(graph, y), self.bias)

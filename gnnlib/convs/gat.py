@@ -2,12 +2,12 @@
 
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
+from torch.nn.functional import leaky_relu
 
 from gnnlib._dgl import dgl
-from gnnlib.convs.base import Conv, Features, _pair, glorot, zeros
-from gnnlib.ops import aggregate, edge_score, edge_softmax
+from gnnlib.convs.base import Conv, Features, _pair, add_bias, glorot, zeros
+from gnnlib.ops import aggregate, attend, edge_score, edge_softmax, gather_dst, gather_src
 
 
 class _Attention(Conv):
@@ -26,17 +26,13 @@ class _Attention(Conv):
         """(N, *, H * out) -> (N, *, H, out)"""
         return y.unflatten(-1, (self.num_heads, self.out_feats))
 
-    def scores(self, graph: dgl.DGLGraph, a: Tensor, b: Tensor, att: Tensor) -> Tensor:
-        """a (N_src, *, H, J), b (N_dst, *, H, J), att (H, J) -> (E, *, H)"""
-        signals = a.shape[1:-1]
-        att = att.expand(*signals, att.shape[-1]).reshape(-1, att.shape[-1])
-        a, b = (t.reshape(len(t), len(att), t.shape[-1]) for t in (a, b))
-        return edge_score(graph, a, b, att, self.negative_slope).unflatten(1, signals)
+    def drop(self, prob: Tensor, edge: Tensor | None) -> Tensor:
+        """What multiplies each message: prob (E, *, H) after dropout, times the edge weights."""
+        prob = self.attn_drop(prob)
+        return prob if edge is None else prob * edge.to(prob).view(-1, *[1] * (prob.dim() - 1))
 
-    def attend(self, graph: dgl.DGLGraph, feat: Tensor, score: Tensor, edge: Tensor | None) -> tuple[Tensor, Tensor]:
-        prob = self.attn_drop(edge_softmax(graph, score))
-        if edge is not None:
-            prob = prob * edge.to(prob).view(-1, *[1] * (prob.dim() - 1))
+    def average(self, graph: dgl.DGLGraph, feat: Tensor, score: Tensor, edge: Tensor | None) -> tuple[Tensor, Tensor]:
+        prob = self.drop(edge_softmax(graph, score), edge)
         return aggregate(graph, feat, prob), prob
 
     def extra_repr(self) -> str:
@@ -102,16 +98,19 @@ class GATConv(_Attention):
         fc_src, fc_dst = (self.fc_src, self.fc_dst) if isinstance(self.in_feats, tuple) else (self.fc, self.fc)
         feat = self.heads(fc_src(x_src))
         left, right = self._part(x_src, fc_src, self.attn_l), self._part(x_dst, fc_dst, self.attn_r)
-        score = self.scores(graph, left, right, torch.ones_like(self.attn_l[0, :, :1]))
-        y, alpha = self.attend(graph, feat, score, edge)
-        if self.bias is not None:
-            y = y + self.heads(self.bias)
-        return (y, alpha) if get_attention else y
+        bias = None if self.bias is None else self.heads(self.bias)
+        if get_attention:
+            score = leaky_relu(gather_src(graph, left) + gather_dst(graph, right), self.negative_slope)
+            y, alpha = self.average(graph, feat, score, edge)
+            return add_bias(y, bias), alpha
+        factor = None if edge is None else edge.to(feat)
+        if self.training and self.attn_drop.p:
+            factor = self.drop(feat.new_ones(graph.num_edges(), *left.shape[1:]), edge)
+        return add_bias(attend(graph, feat, left, right, self.negative_slope, factor), bias)
 
     def _part(self, x: Tensor, fc: nn.Linear, attn: Tensor) -> Tensor:
-        """One end's part of the score, a . xW, as x (W a): (N, *, H, 1)."""
-        folded = (self.heads(fc.weight.T) * attn).sum(-1)  # (in, H)
-        return (x @ folded).unsqueeze(-1)
+        """One end's part of the score, a . xW, as x (W a): (N, *, H)."""
+        return x @ (self.heads(fc.weight.T) * attn).sum(-1)
 
 
 class GATv2Conv(_Attention):
@@ -167,5 +166,12 @@ class GATv2Conv(_Attention):
             right = left[: len(x_dst)]  # in a block the destinations are the first sources
         else:
             right = self.heads(self.fc_dst(x_dst))
-        y, alpha = self.attend(graph, left, self.scores(graph, left, right, self.attn[0]), edge)
+        y, alpha = self.average(graph, left, self._scores(graph, left, right), edge)
         return (y, alpha) if get_attention else y
+
+    def _scores(self, graph: dgl.DGLGraph, a: Tensor, b: Tensor) -> Tensor:
+        """a (N_src, *, H, out), b (N_dst, *, H, out) -> (E, *, H)"""
+        signals = a.shape[1:-1]
+        att = self.attn[0].expand(*signals, self.out_feats).reshape(-1, self.out_feats)
+        a, b = (t.reshape(len(t), len(att), self.out_feats) for t in (a, b))
+        return edge_score(graph, a, b, att, self.negative_slope).unflatten(1, signals)

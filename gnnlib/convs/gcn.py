@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from gnnlib._dgl import dgl
-from gnnlib.convs.base import Conv, Features, add_bias, glorot, zeros
+from gnnlib.convs.base import Conv, Features, add_bias, glorot, onto, zeros
 from gnnlib.ops import NORMS, propagate
 
 
@@ -68,5 +68,6 @@ class GCNConv(Conv):
         if self.weight is None:
             return add_bias(spread(x), self.bias)
         if x.shape[-1] > self.out_feats:
-            return add_bias(spread(x @ self.weight), self.bias)
+            y = spread(x @ self.weight)
+            return y if self.bias is None else onto(y, self.bias)
         return linear(spread(x), self.weight.T, self.bias)

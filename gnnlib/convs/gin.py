@@ -61,4 +61,6 @@ class GINConv(Conv):
     def forward(self, graph: dgl.DGLGraph, x: Features, edge: Tensor | None = None) -> Tensor:
         x_src, x_dst = self.both_ends(graph, x)
         self.check_edge(graph, edge)
-        return self.apply_func((1 + self.eps) * x_dst + aggregate(graph, x_src, edge, self.reduce))
+        if isinstance(x, tuple) or isinstance(self.eps, nn.Parameter):
+            return self.apply_func((1 + self.eps) * x_dst + aggregate(graph, x_src, edge, self.reduce))
+        return self.apply_func(aggregate(graph, x_src, edge, self.reduce, own=1 + self.eps.item()))

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from gnnlib._dgl import dgl
 from gnnlib.convs.base import Conv, Features, add_bias, glorot, zeros
-from gnnlib.ops import aggregate, edge_score
+from gnnlib.ops import convolve, edge_score
 
 
 class PredEdgeConv(Conv):
@@ -32,7 +32,7 @@ class PredEdgeConv(Conv):
 
     Shapes: x (N, \*, in_feats), or a pair whose second part is not used; positions ``graph.srcdata["pos"]``
     (N_src, pos_feats) and ``graph.dstdata["pos"]``, in pixels, row then column; edge must be None; returns
-    (N_dst, \*, out_feats). Memory: (E, K) and (N_dst, K, \*, in_feats).
+    (N_dst, \*, out_feats). Memory: (E, K).
 
     Raises: ValueError or TypeError, naming expected and received, for x of a wrong shape or dtype, positions that
     are missing, of another width, or not finite, or any edge argument.
@@ -96,8 +96,4 @@ class PredEdgeConv(Conv):
     def forward(self, graph: dgl.DGLGraph, x: Features, edge: Tensor | None = None) -> Tensor:
         x, _ = self.ends(graph, x)
         self.check_edge(graph, edge)
-        b = self.edges(graph, x)
-        b = b.view(*b.shape, *[1] * (x.dim() - 2))
-        z = aggregate(graph, x.unsqueeze(1), b)  # (N_dst, K, *, in)
-        y = z.movedim(1, -2).flatten(-2) @ self.weight.flatten(0, 1)
-        return add_bias(y, self.bias)
+        return add_bias(convolve(graph, x, self.edges(graph, x), self.weight), self.bias)

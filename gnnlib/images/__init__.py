@@ -3,6 +3,7 @@
 
 from gnnlib.images.gaussian import GAUSSIAN, HEAT, KNYAZEV, Decay, gaussian_graph
 from gnnlib.images.pixels import pixel_batch, pixel_graph
+from gnnlib.images.store import GraphStore
 from gnnlib.images.superpixels import (
     graph_from_arrays,
     graph_from_labels,
@@ -17,6 +18,7 @@ __all__ = [
     "HEAT",
     "KNYAZEV",
     "Decay",
+    "GraphStore",
     "gaussian_graph",
     "graph_from_arrays",
     "graph_from_labels",

@@ -1,135 +1,35 @@
 """The kernels for the CPU: numba, float32 and float64. `gnnlib.kernels.reference` says what each computes.
 
-Every loop below is compiled twice, parallel and serial. The serial twin serves forked children (an OpenMP
-pool does not survive a fork), tiny inputs and a torch limited to one thread. Each row is summed by one thread in
-the order of edge ids, so both twins, and any number of threads, give the same bits.
+Each is what to do for one row of the graph; `gnnlib.kernels.team` runs it over all rows, on PyTorch's threads. A row is
+summed by one thread in the order of edge ids, so any number of threads gives the same bits.
 
-Jitted helpers live in this file with their callers: numba's disk cache only notices edits of the caller's file.
+Feature arrays are flat here, and a row of them is named by where it starts: u_i * stride. While four
+neighbours are added, the rows of those AHEAD are on their way from memory.
 """
 
-import logging
-import os
-import threading
-from collections.abc import Callable
-from contextlib import nullcontext
 from functools import partial
-from types import FunctionType
-from typing import Any
 
-import numba
 import numpy as np
 import torch
-from numba import prange
-from numba.core.caching import FunctionCache
-from numba.core.compiler_lock import global_compiler_lock
 from torch import Tensor
 
-log = logging.getLogger("gnnlib")
+from gnnlib.kernels.compile import jit
+from gnnlib.kernels.team import CHUNKS, FASTMATH, Kernel
+from gnnlib.kernels.vectors import lanes, load, load_first, prefetch, scaled, store, store_first, total, zero
 
-# How LLVM may change a sum. Not "nnan": isnan must stay true of NaN. "reassoc", without which a dot product is not
-# vectorised, only there: elsewhere it may regroup the sum over a row's edges, and in one twin only.
-FASTMATH = {"contract"}
-FASTMATH_DOT = {"contract", "reassoc"}
-CHUNKS = 64  # pieces of equal work; a fixed number, so that partial sums do not depend on the threads
-TINY = 1 << 15  # below this many multiply-adds a parallel launch costs more than it saves
+# A plain loop over a dot product is vectorised only if LLVM may regroup it.
+FASTMATH_DOT = FASTMATH | {"reassoc"}
+AHEAD = 32  # slots
+CACHED = 1 << 20  # bytes: rows of a smaller array are in the cache anyway
+EDGE_PARTS = 16  # that the edges of a hub are cut into, where each edge is on its own
 
-_in_fork = False
-
-
-def _after_fork() -> None:
-    global _in_fork
-    _in_fork = True
-    global_compiler_lock.release()
-
-
-# A child forked while another thread compiles would wait for the compiler's lock for ever.
-os.register_at_fork(
-    before=global_compiler_lock.acquire, after_in_parent=global_compiler_lock.release, after_in_child=_after_fork
-)
-
-
-class _DiskCache(FunctionCache):
-    """numba's cache on disk that fails no call: what cannot be read is compiled, what cannot be written is not kept."""
-
-    def load_overload(self, sig, target_context):
-        try:
-            found = super().load_overload(sig, target_context)
-        except Exception as error:  # damaged bytes may raise anything
-            log.warning("gnnlib: compiling %s again, its cache is damaged: %r", self._name, error)
-            try:
-                self.flush()
-            except OSError:
-                log.debug("gnnlib: the cache cannot be written", exc_info=True)
-            return None
-        # processes that fill an empty cache at the same time may take each other's file for their own
-        return found if found is None or tuple(found.signature.args) == tuple(sig) else None
-
-    def save_overload(self, sig, data) -> None:
-        try:
-            super().save_overload(sig, data)
-        except Exception as error:  # disk full, directory gone
-            log.warning("gnnlib: %s cannot be cached and will be compiled in each process: %r", self._name, error)
-
-
-def _jit(func: Callable, fastmath: set[str] = FASTMATH, **options):
-    """numba.njit, cached on disk where a directory can be written, else in memory."""
-    compiled: Any = numba.njit(func, nogil=True, fastmath=fastmath, **options)
-    try:
-        compiled._cache = _DiskCache(func)  # as cache=True does, which takes numba's own and raises at import
-    except (RuntimeError, OSError):  # "no locator available": no writable cache directory
-        log.debug("gnnlib: no cache directory", exc_info=True)
-    return compiled
-
-
-def _named(func: Callable, name: str) -> FunctionType:
-    """A copy under another name: numba's cache tells functions apart by name and code, not by their options."""
-    copy = FunctionType(func.__code__, func.__globals__, name)
-    copy.__qualname__ = name
-    return copy
-
-
-class _Kernel:
-    """A loop compiled on demand, launched on as many threads as torch uses."""
-
-    _lock = threading.Lock()  # workqueue, numba's layer where there is no OpenMP, runs one launch at a time
-    _layer_is_safe = False  # known after the first parallel launch
-
-    def __init__(self, func: Callable, fastmath: set[str] = FASTMATH):
-        self.parallel = _jit(_named(func, func.__name__ + "_parallel"), fastmath, parallel=True)
-        self.serial = _jit(_named(func, func.__name__ + "_serial"), fastmath)
-
-    def __call__(self, work: int, *tensors: Tensor | float | int) -> None:
-        """``work``: multiply-adds to do, about. Tensors must be contiguous."""
-        arrays = [t.detach().numpy() if isinstance(t, Tensor) else t for t in tensors]
-        threads = min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
-        if _in_fork or threads == 1 or work < TINY:
-            self.serial(*arrays)
-            return
-        with nullcontext() if _Kernel._layer_is_safe else _Kernel._lock:
-            numba.set_num_threads(threads)
-            self.parallel(*arrays)
-            _Kernel._layer_is_safe = numba.threading_layer() != "workqueue"
-
-
-@numba.njit(inline="always")
-def _first_row(indptr, chunk):
-    """First row of a chunk: chunks hold about equally many rows and edges together."""
-    rows = len(indptr) - 1
-    target = chunk * (np.int64(indptr[rows]) + rows) // CHUNKS
-    low, high = 0, rows
-    while low < high:
-        middle = (low + high) // 2
-        if indptr[middle] + middle < target:
-            low = middle + 1
-        else:
-            high = middle
-    return low
+inline = partial(jit, cache=False, fastmath=FASTMATH, _nrt=False)
 
 
 # ---------------------------------------------------------------- grouping
 
 
-@_jit
+@jit
 def _group(key, indptr, order):
     for e in range(len(key)):
         indptr[key[e] + 1] += 1
@@ -148,272 +48,13 @@ def group(key: Tensor, num_groups: int) -> tuple[Tensor, Tensor]:
     return indptr, order
 
 
-# ---------------------------------------------------------------- sums
-# Four neighbours at a time: a quarter of the traffic on y, and four rows of x on their way from memory at once.
+def _lines(like: Tensor, width: int) -> int:
+    """Cache lines in a row of this width: the columns that a hub may be cut into."""
+    return -(-width * like.element_size() // 64)
 
 
-@_Kernel
-def _sum_plain(indptr, indices, x, y):
-    width = x.shape[1]
-    for chunk in prange(CHUNKS):
-        for v in range(_first_row(indptr, chunk), _first_row(indptr, chunk + 1)):
-            for f in range(width):
-                y[v, f] = 0
-            start, stop = np.int64(indptr[v]), np.int64(indptr[v + 1])
-            fours = start + (stop - start) // 4 * 4
-            for s in range(start, fours, 4):
-                u0, u1, u2, u3 = indices[s], indices[s + 1], indices[s + 2], indices[s + 3]
-                for f in range(width):
-                    y[v, f] = y[v, f] + x[u0, f] + x[u1, f] + x[u2, f] + x[u3, f]
-            for s in range(fours, stop):
-                u0 = indices[s]
-                for f in range(width):
-                    y[v, f] += x[u0, f]
-
-
-@_Kernel
-def _sum_weighted(indptr, indices, eid, x, coeff, y):
-    heads, width = coeff.shape[1], x.shape[2]
-    x_step, y_step = min(x.shape[1] - 1, 1), min(y.shape[1] - 1, 1)
-    for chunk in prange(CHUNKS):
-        for v in range(_first_row(indptr, chunk), _first_row(indptr, chunk + 1)):
-            for h in range(y.shape[1]):
-                for f in range(width):
-                    y[v, h, f] = 0
-            start, stop = np.int64(indptr[v]), np.int64(indptr[v + 1])
-            fours = start + (stop - start) // 4 * 4
-            for s in range(start, fours, 4):
-                u0, u1, u2, u3 = indices[s], indices[s + 1], indices[s + 2], indices[s + 3]
-                e0, e1, e2, e3 = eid[s], eid[s + 1], eid[s + 2], eid[s + 3]
-                for h in range(heads):
-                    c0, c1, c2, c3 = coeff[e0, h], coeff[e1, h], coeff[e2, h], coeff[e3, h]
-                    g, k = h * x_step, h * y_step
-                    for f in range(width):
-                        y[v, k, f] = (
-                            y[v, k, f] + c0 * x[u0, g, f] + c1 * x[u1, g, f] + c2 * x[u2, g, f] + c3 * x[u3, g, f]
-                        )
-            for s in range(fours, stop):
-                u0, e0 = indices[s], eid[s]
-                for h in range(heads):
-                    c0, g, k = coeff[e0, h], h * x_step, h * y_step
-                    for f in range(width):
-                        y[v, k, f] += c0 * x[u0, g, f]
-
-
-def neighbour_sum(adj, x: Tensor, coeff: Tensor | None, heads: int) -> Tensor:
-    y = x.new_empty(len(adj.indptr) - 1, heads, x.shape[2])
-    if coeff is None:
-        assert heads == x.shape[1]
-        work = len(adj.eid) * x[:1].numel()
-        _sum_plain(work, adj.indptr, adj.indices, x.flatten(1), y.flatten(1))
-    else:
-        _sum_weighted(coeff.numel() * x.shape[2], adj.indptr, adj.indices, adj.eid, x, coeff, y)
-    return y
-
-
-@_Kernel
-def _sum_scaled(indptr, indices, scale_u, scale_v, x, y):
-    width = x.shape[1]
-    for chunk in prange(CHUNKS):
-        for v in range(_first_row(indptr, chunk), _first_row(indptr, chunk + 1)):
-            for f in range(width):
-                y[v, f] = 0
-            start, stop = np.int64(indptr[v]), np.int64(indptr[v + 1])
-            fours = start + (stop - start) // 4 * 4
-            t = scale_v[v]
-            for s in range(start, fours, 4):
-                u0, u1, u2, u3 = indices[s], indices[s + 1], indices[s + 2], indices[s + 3]
-                c0, c1, c2, c3 = t * scale_u[u0], t * scale_u[u1], t * scale_u[u2], t * scale_u[u3]
-                for f in range(width):
-                    y[v, f] = y[v, f] + c0 * x[u0, f] + c1 * x[u1, f] + c2 * x[u2, f] + c3 * x[u3, f]
-            for s in range(fours, stop):
-                u0 = indices[s]
-                c0 = t * scale_u[u0]
-                for f in range(width):
-                    y[v, f] += c0 * x[u0, f]
-
-
-def scaled_sum(adj, x: Tensor, scale_u: Tensor, scale_v: Tensor) -> Tensor:
-    y = x.new_empty(len(adj.indptr) - 1, x.shape[1])
-    _sum_scaled(len(adj.eid) * x[:1].numel(), adj.indptr, adj.indices, scale_u, scale_v, x, y)
-    return y
-
-
-# ---------------------------------------------------------------- maxima
-
-
-@_Kernel
-def _max(indptr, indices, eid, x, coeff, y, arg):
-    heads, width, weighted = x.shape[1], x.shape[2], coeff.shape[1] > 0
-    for chunk in prange(CHUNKS):
-        for v in range(_first_row(indptr, chunk), _first_row(indptr, chunk + 1)):
-            for h in range(heads):
-                for f in range(width):
-                    y[v, h, f] = 0
-                    arg[v, h, f] = -1
-                start = indptr[v]
-                for s in range(start, indptr[v + 1]):
-                    u, e = indices[s], eid[s]
-                    c = coeff[e, h] if weighted else x.dtype.type(1)
-                    for f in range(width):
-                        m = c * x[u, h, f]
-                        best = y[v, h, f]
-                        if s == start or m > best or (m != m and best == best):
-                            y[v, h, f] = m
-                            arg[v, h, f] = e
-
-
-@_Kernel
-def _max_grad(indptr, indices, eid, grad, arg, coeff, dx):
-    heads, width, weighted = dx.shape[1], dx.shape[2], coeff.shape[1] > 0
-    for chunk in prange(CHUNKS):
-        for u in range(_first_row(indptr, chunk), _first_row(indptr, chunk + 1)):
-            for h in range(heads):
-                for f in range(width):
-                    dx[u, h, f] = 0
-                for s in range(indptr[u], indptr[u + 1]):
-                    v, e = indices[s], eid[s]
-                    c = coeff[e, h] if weighted else dx.dtype.type(1)
-                    for f in range(width):
-                        dx[u, h, f] += c * grad[v, h, f] if arg[v, h, f] == e else dx.dtype.type(0)
-
-
-def neighbour_max(adj, x: Tensor, coeff: Tensor | None) -> tuple[Tensor, Tensor]:
-    y = x.new_empty(len(adj.indptr) - 1, *x.shape[1:])
-    arg = torch.empty(y.shape, dtype=torch.int32)
-    weight = coeff if coeff is not None else x.new_empty(0, 0)
-    _max(len(adj.eid) * x[:1].numel(), adj.indptr, adj.indices, adj.eid, x, weight, y, arg)
-    return y, arg
-
-
-def max_grad(adj, grad: Tensor, arg: Tensor, coeff: Tensor | None) -> Tensor:
-    dx = grad.new_empty(len(adj.indptr) - 1, *grad.shape[1:])
-    weight = coeff if coeff is not None else grad.new_empty(0, 0)
-    _max_grad(len(adj.eid) * grad[:1].numel(), adj.indptr, adj.indices, adj.eid, grad, arg, weight, dx)
-    return dx
-
-
-# ---------------------------------------------------------------- along edges
-
-
-@partial(_Kernel, fastmath=FASTMATH_DOT)
-def _edge_dot(indptr, indices, eid, x, y, out):
-    heads, width = out.shape[1], x.shape[2]
-    x_step, y_step = min(x.shape[1] - 1, 1), min(y.shape[1] - 1, 1)
-    for chunk in prange(CHUNKS):
-        for v in range(_first_row(indptr, chunk), _first_row(indptr, chunk + 1)):
-            for s in range(indptr[v], indptr[v + 1]):
-                u, e = indices[s], eid[s]
-                for h in range(heads):
-                    total = x.dtype.type(0)
-                    for f in range(width):
-                        total += x[u, h * x_step, f] * y[v, h * y_step, f]
-                    out[e, h] = total
-
-
-def edge_dot(adj, x: Tensor, y: Tensor) -> Tensor:
-    out = x.new_empty(len(adj.eid), x.shape[1] if y.shape[1] == 1 else y.shape[1])
-    _edge_dot(out.numel() * x.shape[2], adj.indptr, adj.indices, adj.eid, x, y, out)
-    return out
-
-
-@_Kernel
-def _edge_softmax(indptr, eid, score, prob):
-    heads = score.shape[1]
-    for chunk in prange(CHUNKS):
-        top, total = np.empty(heads, score.dtype), np.empty(heads, score.dtype)
-        for v in range(_first_row(indptr, chunk), _first_row(indptr, chunk + 1)):
-            top[:] = -np.inf
-            total[:] = 0
-            for s in range(indptr[v], indptr[v + 1]):
-                for h in range(heads):
-                    top[h] = max(top[h], score[eid[s], h])
-            for s in range(indptr[v], indptr[v + 1]):
-                e = eid[s]
-                for h in range(heads):
-                    prob[e, h] = np.exp(score[e, h] - top[h])
-                    total[h] += prob[e, h]
-            for s in range(indptr[v], indptr[v + 1]):
-                for h in range(heads):
-                    prob[eid[s], h] /= total[h]
-
-
-@_Kernel
-def _edge_softmax_grad(indptr, eid, prob, grad, out):
-    heads = prob.shape[1]
-    for chunk in prange(CHUNKS):
-        mean = np.empty(heads, prob.dtype)
-        for v in range(_first_row(indptr, chunk), _first_row(indptr, chunk + 1)):
-            mean[:] = 0
-            for s in range(indptr[v], indptr[v + 1]):
-                for h in range(heads):
-                    mean[h] += prob[eid[s], h] * grad[eid[s], h]
-            for s in range(indptr[v], indptr[v + 1]):
-                e = eid[s]
-                for h in range(heads):
-                    out[e, h] = prob[e, h] * (grad[e, h] - mean[h])
-
-
-def edge_softmax(adj, score: Tensor) -> Tensor:
-    prob = torch.empty_like(score)
-    _edge_softmax(8 * score.numel(), adj.indptr, adj.eid, score, prob)
-    return prob
-
-
-def edge_softmax_grad(adj, prob: Tensor, grad: Tensor) -> Tensor:
-    out = torch.empty_like(prob)
-    _edge_softmax_grad(4 * prob.numel(), adj.indptr, adj.eid, prob, grad, out)
-    return out
-
-
-@partial(_Kernel, fastmath=FASTMATH_DOT)
-def _edge_score(indptr, indices, eid, a, b, att, slope, out):
-    heads, width = att.shape
-    a_step, b_step = min(a.shape[1] - 1, 1), min(b.shape[1] - 1, 1)
-    for chunk in prange(CHUNKS):
-        for v in range(_first_row(indptr, chunk), _first_row(indptr, chunk + 1)):
-            for s in range(indptr[v], indptr[v + 1]):
-                u, e = indices[s], eid[s]
-                for h in range(heads):
-                    total = a.dtype.type(0)
-                    for j in range(width):
-                        z = a[u, h * a_step, j] + b[v, h * b_step, j]
-                        total += att[h, j] * (z if z > 0 else z * slope)
-                    out[e, h] = total
-
-
-@_Kernel
-def _edge_score_grad(indptr, indices, eid, own, other, att, slope, grad, out):
-    heads, width = att.shape
-    own_step, other_step = min(own.shape[1] - 1, 1), min(other.shape[1] - 1, 1)
-    for chunk in prange(CHUNKS):
-        for v in range(_first_row(indptr, chunk), _first_row(indptr, chunk + 1)):
-            for h in range(out.shape[1]):
-                for j in range(width):
-                    out[v, h, j] = 0
-            for s in range(indptr[v], indptr[v + 1]):
-                u, e = indices[s], eid[s]
-                for h in range(heads):
-                    g = grad[e, h]
-                    for j in range(width):
-                        z = own[v, h * own_step, j] + other[u, h * other_step, j]
-                        d = g * att[h, j]
-                        out[v, h * own_step, j] += d if z > 0 else d * slope
-
-
-@_Kernel
-def _edge_score_att_grad(indptr, indices, eid, a, b, slope, grad, out):
-    heads, width = out.shape[1:]
-    a_step, b_step = min(a.shape[1] - 1, 1), min(b.shape[1] - 1, 1)
-    for chunk in prange(CHUNKS):
-        for v in range(_first_row(indptr, chunk), _first_row(indptr, chunk + 1)):
-            for s in range(indptr[v], indptr[v + 1]):
-                u, e = indices[s], eid[s]
-                for h in range(heads):
-                    g = grad[e, h]
-                    for j in range(width):
-                        z = a[u, h * a_step, j] + b[v, h * b_step, j]
-                        out[chunk, h, j] += g * (z if z > 0 else z * slope)
+def _ahead(x: Tensor) -> int:
+    return AHEAD if x.nbytes > CACHED else 0
 
 
 def _scalar(value: float, like: Tensor):
@@ -421,22 +62,563 @@ def _scalar(value: float, like: Tensor):
     return like.detach().numpy().dtype.type(value)
 
 
+# ---------------------------------------------------------------- pieces of rows
+
+
+@inline
+def _clear(y, o, n):
+    """y[o : o + n] = 0"""
+    step = lanes(y)
+    for f in range(0, n - step + 1, step):
+        store(y, o + f, zero(y))
+    rest = n % step
+    if rest:
+        store_first(y, o + n - rest, zero(y), rest)
+
+
+@inline
+def _begin(y, o, x, i, own, n):
+    """y[o : o + n] = own x[i : i + n], where x has such a row and own is not 0"""
+    if own == 0 or i >= len(x):
+        _clear(y, o, n)
+        return
+    step = lanes(y)
+    for f in range(0, n - step + 1, step):
+        store(y, o + f, scaled(own, load(x, i + f), zero(y)))
+    rest = n % step
+    if rest:
+        f = n - rest
+        store_first(y, o + f, scaled(own, load_first(x, i + f, rest), zero(y)), rest)
+
+
+@inline
+def _add(y, o, x, i, c, n):
+    """y[o : o + n] += c x[i : i + n]"""
+    step = lanes(y)
+    for f in range(0, n - step + 1, step):
+        store(y, o + f, scaled(c, load(x, i + f), load(y, o + f)))
+    rest = n % step
+    if rest:
+        f = n - rest
+        store_first(y, o + f, scaled(c, load_first(x, i + f, rest), load_first(y, o + f, rest)), rest)
+
+
+@inline
+def _add_four(y, o, x, i0, i1, i2, i3, c0, c1, c2, c3, n):
+    """The same for four rows of x at once: a quarter of the traffic on y."""
+    step = lanes(y)
+    for f in range(0, n - step + 1, step):
+        t = scaled(c0, load(x, i0 + f), load(y, o + f))
+        t = scaled(c1, load(x, i1 + f), t)
+        t = scaled(c2, load(x, i2 + f), t)
+        store(y, o + f, scaled(c3, load(x, i3 + f), t))
+    rest = n % step
+    if rest:
+        f = n - rest
+        t = scaled(c0, load_first(x, i0 + f, rest), load_first(y, o + f, rest))
+        t = scaled(c1, load_first(x, i1 + f, rest), t)
+        t = scaled(c2, load_first(x, i2 + f, rest), t)
+        store_first(y, o + f, scaled(c3, load_first(x, i3 + f, rest), t), rest)
+
+
+@inline
+def _dot(x, i, y, o, n):
+    step, sum_ = lanes(y), zero(y)
+    for f in range(0, n - step + 1, step):
+        sum_ = scaled(load(x, i + f), load(y, o + f), sum_)
+    rest = n % step
+    if rest:
+        f = n - rest
+        sum_ = scaled(load_first(x, i + f, rest), load_first(y, o + f, rest), sum_)
+    return total(sum_)
+
+
+@inline
+def _dot_and_add(x, i, a, o, y, c, n):
+    """<x[i : i + n], a[o : o + n]>; and y[o : o + n] += c x[i : i + n]"""
+    step, sum_ = lanes(y), zero(y)
+    for f in range(0, n - step + 1, step):
+        t = load(x, i + f)
+        sum_ = scaled(t, load(a, o + f), sum_)
+        store(y, o + f, scaled(c, t, load(y, o + f)))
+    rest = n % step
+    if rest:
+        f = n - rest
+        t = load_first(x, i + f, rest)
+        sum_ = scaled(t, load_first(a, o + f, rest), sum_)
+        store_first(y, o + f, scaled(c, t, load_first(y, o + f, rest)), rest)
+    return total(sum_)
+
+
+@inline
+def _multiply(y, o, c, n):
+    """y[o : o + n] *= c"""
+    step = lanes(y)
+    for f in range(0, n - step + 1, step):
+        store(y, o + f, scaled(c, load(y, o + f), zero(y)))
+    rest = n % step
+    if rest:
+        f = n - rest
+        store_first(y, o + f, scaled(c, load_first(y, o + f, rest), zero(y)), rest)
+
+
+@inline
+def _fetch(x, i, n):
+    """Asks for x[i : i + n], its first lines; what follows streams in by itself."""
+    for f in range(0, min(n, 8 * lanes(x)), lanes(x)):
+        prefetch(x, i + f)
+
+
+# ---------------------------------------------------------------- sums
+
+
+@Kernel
+def _sum_plain(chunk, v, start, stop, low, high, indices, x, y, own, width, ahead):
+    f, one, last = low * lanes(x), y.dtype.type(1), len(indices) - 1
+    o, n = v * width + f, min(high * lanes(x), width) - f
+    _begin(y, o, x, o, own, n)
+    fours = start + (stop - start) // 4 * 4
+    for s in range(start, fours, 4):
+        if ahead:
+            for k in range(4):
+                _fetch(x, indices[min(s + ahead + k, last)] * width + f, n)
+        i0, i1, i2, i3 = indices[s], indices[s + 1], indices[s + 2], indices[s + 3]
+        _add_four(y, o, x, i0 * width + f, i1 * width + f, i2 * width + f, i3 * width + f, one, one, one, one, n)
+    for s in range(fours, stop):
+        if ahead:
+            _fetch(x, indices[min(s + ahead, last)] * width + f, n)
+        _add(y, o, x, indices[s] * width + f, one, n)
+
+
+@Kernel
+def _sum_scaled(chunk, v, start, stop, low, high, indices, scale_u, scale_v, x, y, width, ahead):
+    f, t, last = low * lanes(x), scale_v[v], len(indices) - 1
+    o, n = v * width + f, min(high * lanes(x), width) - f
+    _clear(y, o, n)
+    fours = start + (stop - start) // 4 * 4
+    for s in range(start, fours, 4):
+        if ahead:
+            for k in range(4):
+                _fetch(x, indices[min(s + ahead + k, last)] * width + f, n)
+        i0, i1, i2, i3 = indices[s], indices[s + 1], indices[s + 2], indices[s + 3]
+        c0, c1, c2, c3 = t * scale_u[i0], t * scale_u[i1], t * scale_u[i2], t * scale_u[i3]
+        _add_four(y, o, x, i0 * width + f, i1 * width + f, i2 * width + f, i3 * width + f, c0, c1, c2, c3, n)
+    for s in range(fours, stop):
+        if ahead:
+            _fetch(x, indices[min(s + ahead, last)] * width + f, n)
+        _add(y, o, x, indices[s] * width + f, t * scale_u[indices[s]], n)
+
+
+@Kernel
+def _sum_weighted(chunk, v, start, stop, low, high, indices, eid, x, coeff, y, heads, x_heads, y_heads, width, ahead):
+    f, h0, h1, n, last = 0, low, high, width, len(indices) - 1  # a hub is cut by heads,
+    if y_heads == 1:  # or, where there is one, by lines
+        f, h0, h1 = low * lanes(x), 0, heads
+        n = min(high * lanes(x), width) - f
+        _clear(y, v * width + f, n)
+    else:
+        _clear(y, (v * y_heads + low) * width, (high - low) * width)
+    row, o = x_heads * width, v * y_heads * width + f
+    x_step, y_step = width * (x_heads > 1), width * (y_heads > 1)
+    fours = start + (stop - start) // 4 * 4
+    for s in range(start, fours, 4):
+        if ahead:
+            for k in range(4):
+                _fetch(x, indices[min(s + ahead + k, last)] * row + h0 * x_step + f, row)
+                prefetch(coeff, np.int64(eid[min(s + ahead + k, last)]) * heads)
+        i0, i1, i2, i3 = indices[s] * row, indices[s + 1] * row, indices[s + 2] * row, indices[s + 3] * row
+        e0, e1, e2, e3 = eid[s] * heads, eid[s + 1] * heads, eid[s + 2] * heads, eid[s + 3] * heads
+        for h in range(h0, h1):
+            g = f + h * x_step
+            c0, c1, c2, c3 = coeff[e0 + h], coeff[e1 + h], coeff[e2 + h], coeff[e3 + h]
+            _add_four(y, o + h * y_step, x, i0 + g, i1 + g, i2 + g, i3 + g, c0, c1, c2, c3, n)
+    for s in range(fours, stop):
+        if ahead:
+            _fetch(x, indices[min(s + ahead, last)] * row + h0 * x_step + f, row)
+            prefetch(coeff, np.int64(eid[min(s + ahead, last)]) * heads)
+        for h in range(h0, h1):
+            _add(y, o + h * y_step, x, indices[s] * row + f + h * x_step, coeff[eid[s] * heads + h], n)
+
+
+def neighbour_sum(adj, x: Tensor, coeff: Tensor | None, heads: int, own: float = 0.0) -> Tensor:
+    x_heads, width = x.shape[1:]
+    y = x.new_empty(len(adj.indptr) - 1, heads, width)
+    if coeff is None:
+        assert heads == x_heads
+        width *= heads
+        arrays = adj.indices, x.view(-1), y.view(-1), _scalar(own, x)
+        _sum_plain(len(adj.indices) * width, adj.indptr, _lines(x, width), *arrays, width, _ahead(x))
+    else:
+        assert own == 0
+        columns, flat = _lines(x, width) if heads == 1 else heads, (x.view(-1), coeff.view(-1), y.view(-1))
+        shape = coeff.shape[1], x_heads, heads, width
+        _sum_weighted(coeff.numel() * width, adj.indptr, columns, adj.indices, adj.eid, *flat, *shape, _ahead(x))
+    return y
+
+
+def scaled_sum(adj, x: Tensor, scale_u: Tensor, scale_v: Tensor) -> Tensor:
+    y, width = x.new_empty(len(adj.indptr) - 1, x.shape[1]), x.shape[1]
+    arrays = adj.indices, scale_u, scale_v, x.view(-1), y.view(-1)
+    _sum_scaled(len(adj.indices) * width, adj.indptr, _lines(x, width), *arrays, width, _ahead(x))
+    return y
+
+
+@Kernel
+def _edge_sum(chunk, v, start, stop, low, high, eid, value, y, heads, ahead):
+    last = len(eid) - 1
+    for h in range(low, high):
+        y[v * heads + h] = 0
+    for s in range(start, stop):
+        if ahead:
+            prefetch(value, np.int64(eid[min(s + ahead, last)]) * heads)
+        for h in range(low, high):
+            y[v * heads + h] += value[eid[s] * heads + h]
+
+
+def edge_sum(adj, value: Tensor) -> Tensor:
+    heads = value.shape[1]
+    y = value.new_empty(len(adj.indptr) - 1, heads)
+    _edge_sum(value.numel(), adj.indptr, heads, adj.eid, value.view(-1), y.view(-1), heads, _ahead(value))
+    return y
+
+
+# ---------------------------------------------------------------- maxima
+
+
+@Kernel
+def _max(chunk, v, start, stop, low, high, indices, eid, x, coeff, y, arg):
+    heads, width, weighted = x.shape[1], x.shape[2], coeff.shape[1] > 0
+    first, beyond = np.uint64(low * lanes(y)), np.uint64(min(high * lanes(y), width))
+    for h in range(heads):
+        for f in range(first, beyond):
+            y[v, h, f] = 0
+            arg[v, h, f] = -1
+        for s in range(start, stop):
+            u, e = indices[s], eid[s]
+            c = coeff[e, h] if weighted else x.dtype.type(1)
+            for f in range(first, beyond):
+                m = c * x[u, h, f]
+                best = y[v, h, f]
+                if s == start or m > best or (m != m and best == best):
+                    y[v, h, f] = m
+                    arg[v, h, f] = e
+
+
+@Kernel
+def _max_grad(chunk, u, start, stop, low, high, indices, eid, grad, arg, coeff, dx):
+    heads, width, weighted = dx.shape[1], dx.shape[2], coeff.shape[1] > 0
+    first, beyond = np.uint64(low * lanes(dx)), np.uint64(min(high * lanes(dx), width))
+    for h in range(heads):
+        for f in range(first, beyond):
+            dx[u, h, f] = 0
+        for s in range(start, stop):
+            v, e = indices[s], eid[s]
+            c = coeff[e, h] if weighted else dx.dtype.type(1)
+            for f in range(first, beyond):
+                dx[u, h, f] += c * grad[v, h, f] if arg[v, h, f] == e else dx.dtype.type(0)
+
+
+def neighbour_max(adj, x: Tensor, coeff: Tensor | None) -> tuple[Tensor, Tensor]:
+    y = x.new_empty(len(adj.indptr) - 1, *x.shape[1:])
+    arg = torch.empty(y.shape, dtype=torch.int32)
+    weight = coeff if coeff is not None else x.new_empty(0, 0)
+    work = len(adj.eid) * x[:1].numel()
+    _max(work, adj.indptr, _lines(x, x.shape[2]), adj.indices, adj.eid, x, weight, y, arg)
+    return y, arg
+
+
+def max_grad(adj, grad: Tensor, arg: Tensor, coeff: Tensor | None) -> Tensor:
+    dx = grad.new_empty(len(adj.indptr) - 1, *grad.shape[1:])
+    weight = coeff if coeff is not None else grad.new_empty(0, 0)
+    work = len(adj.eid) * grad[:1].numel()
+    _max_grad(work, adj.indptr, _lines(dx, dx.shape[2]), adj.indices, adj.eid, grad, arg, weight, dx)
+    return dx
+
+
+# ---------------------------------------------------------------- along edges
+
+
+@Kernel
+def _edge_dot(chunk, v, start, stop, low, high, indices, eid, x, y, out, heads, x_heads, y_heads, width, ahead):
+    row, last = x_heads * width, len(indices) - 1
+    x_step, y_step = width * (x_heads > 1), width * (y_heads > 1)
+    first, beyond = start + (stop - start) * low // EDGE_PARTS, start + (stop - start) * high // EDGE_PARTS
+    for s in range(first, beyond):
+        if ahead:
+            _fetch(x, indices[min(s + ahead, last)] * row, row)
+        i, o, e = indices[s] * row, v * y_heads * width, np.int64(eid[s]) * heads
+        for h in range(heads):
+            out[e + h] = _dot(x, i + h * x_step, y, o + h * y_step, width)
+
+
+def edge_dot(adj, x: Tensor, y: Tensor, out: Tensor | None = None) -> Tensor:
+    x_heads, y_heads, width = x.shape[1], y.shape[1], x.shape[2]
+    heads = x_heads if y_heads == 1 else y_heads
+    out = x.new_empty(len(adj.eid), heads) if out is None else out
+    arrays, work = (adj.indices, adj.eid, x.view(-1), y.view(-1), out.view(-1)), len(adj.eid) * heads * width
+    _edge_dot(work, adj.indptr, EDGE_PARTS, *arrays, heads, x_heads, y_heads, width, _ahead(x))
+    return out
+
+
+@Kernel
+def _edge_softmax(chunk, v, start, stop, low, high, eid, score, prob):
+    for h in range(low, high):
+        top, sum_ = score.dtype.type(-np.inf), score.dtype.type(0)
+        for s in range(start, stop):
+            top = max(top, score[eid[s], h])
+        for s in range(start, stop):
+            p = np.exp(score[eid[s], h] - top)
+            prob[eid[s], h] = p
+            sum_ += p
+        for s in range(start, stop):
+            prob[eid[s], h] /= sum_
+
+
+@Kernel
+def _edge_softmax_grad(chunk, v, start, stop, low, high, eid, prob, grad, out):
+    for h in range(low, high):
+        mean = prob.dtype.type(0)
+        for s in range(start, stop):
+            mean += prob[eid[s], h] * grad[eid[s], h]
+        for s in range(start, stop):
+            out[eid[s], h] = prob[eid[s], h] * (grad[eid[s], h] - mean)
+
+
+def edge_softmax(adj, score: Tensor) -> Tensor:
+    prob = score.new_empty(*score.shape)
+    _edge_softmax(8 * score.numel(), adj.indptr, score.shape[1], adj.eid, score, prob)
+    return prob
+
+
+def edge_softmax_grad(adj, prob: Tensor, grad: Tensor) -> Tensor:
+    out = prob.new_empty(*prob.shape)
+    _edge_softmax_grad(4 * prob.numel(), adj.indptr, prob.shape[1], adj.eid, prob, grad, out)
+    return out
+
+
+@partial(Kernel, fastmath=FASTMATH_DOT)
+def _edge_score(chunk, v, start, stop, low, high, indices, eid, a, b, att, slope, out):
+    heads, width = att.shape
+    a_step, b_step = min(a.shape[1] - 1, 1), min(b.shape[1] - 1, 1)
+    first, beyond = start + (stop - start) * low // EDGE_PARTS, start + (stop - start) * high // EDGE_PARTS
+    for s in range(first, beyond):
+        u, e = indices[s], eid[s]
+        for h in range(heads):
+            sum_ = a.dtype.type(0)
+            for j in range(width):
+                z = a[u, h * a_step, j] + b[v, h * b_step, j]
+                sum_ += att[h, j] * (z if z > 0 else z * slope)
+            out[e, h] = sum_
+
+
+@Kernel
+def _edge_score_grad(chunk, v, start, stop, low, high, indices, eid, own, other, att, slope, grad, out):
+    heads, width = att.shape
+    own_step, other_step = min(own.shape[1] - 1, 1), min(other.shape[1] - 1, 1)
+    first, beyond = np.uint64(low * lanes(out)), np.uint64(min(high * lanes(out), width))
+    for h in range(out.shape[1]):
+        for j in range(first, beyond):
+            out[v, h, j] = 0
+    for s in range(start, stop):
+        u, e = indices[s], eid[s]
+        for h in range(heads):
+            g = grad[e, h]
+            for j in range(first, beyond):
+                z = own[v, h * own_step, j] + other[u, h * other_step, j]
+                d = g * att[h, j]
+                out[v, h * own_step, j] += d if z > 0 else d * slope
+
+
+@Kernel
+def _edge_score_att_grad(chunk, v, start, stop, low, high, indices, eid, a, b, slope, grad, out):
+    heads, width = out.shape[1:]
+    a_step, b_step = min(a.shape[1] - 1, 1), min(b.shape[1] - 1, 1)
+    for s in range(start, stop):
+        u, e = indices[s], eid[s]
+        for h in range(heads):
+            g = grad[e, h]
+            for j in range(width):
+                z = a[u, h * a_step, j] + b[v, h * b_step, j]
+                out[chunk, h, j] += g * (z if z > 0 else z * slope)
+
+
 def edge_score(adj, a: Tensor, b: Tensor, att: Tensor, slope: float) -> Tensor:
     out = a.new_empty(len(adj.eid), len(att))
-    work = len(adj.eid) * att.numel()
-    _edge_score(work, adj.indptr, adj.indices, adj.eid, a, b, att, _scalar(slope, a), out)
+    arrays = adj.indices, adj.eid, a, b, att, _scalar(slope, a)
+    _edge_score(len(adj.eid) * att.numel(), adj.indptr, EDGE_PARTS, *arrays, out)
     return out
 
 
 def edge_score_grad(adj, own: Tensor, other: Tensor, att: Tensor, slope: float, grad: Tensor) -> Tensor:
-    out = torch.empty_like(own)
-    work = len(adj.eid) * att.numel()
-    _edge_score_grad(work, adj.indptr, adj.indices, adj.eid, own, other, att, _scalar(slope, own), grad, out)
+    out = own.new_empty(*own.shape)
+    arrays = adj.indices, adj.eid, own, other, att, _scalar(slope, own), grad
+    _edge_score_grad(len(adj.eid) * att.numel(), adj.indptr, _lines(own, own.shape[2]), *arrays, out)
     return out
 
 
 def edge_score_att_grad(adj, a: Tensor, b: Tensor, slope: float, grad: Tensor) -> Tensor:
-    partial = a.new_zeros(CHUNKS, grad.shape[1], a.shape[2])
-    work = len(adj.eid) * partial[0].numel()
-    _edge_score_att_grad(work, adj.indptr, adj.indices, adj.eid, a, b, _scalar(slope, a), grad, partial)
-    return partial.sum(0)
+    partial_sums = a.new_zeros(CHUNKS, grad.shape[1], a.shape[2])
+    arrays = adj.indices, adj.eid, a, b, _scalar(slope, a), grad
+    _edge_score_att_grad(len(adj.eid) * partial_sums[0].numel(), adj.indptr, 1, *arrays, partial_sums)
+    return partial_sums.sum(0)
+
+
+# ---------------------------------------------------------------- attention
+
+
+@inline
+def _leaky(z, slope):
+    return z if z > 0 else z * slope
+
+
+@Kernel
+def _attend(
+    chunk,
+    v,
+    start,
+    stop,
+    low,
+    high,
+    indices,
+    eid,
+    feat,
+    left,
+    right,
+    coeff,
+    slope,
+    y,
+    top,
+    log,
+    heads,
+    width,
+    per,
+    ahead,
+):
+    row, own, last = heads * width, v * heads, len(indices) - 1
+    _clear(y, v * row + low * width, (high - low) * width)
+    for h in range(low, high):
+        best = y.dtype.type(-np.inf)
+        for s in range(start, stop):
+            best = max(best, _leaky(left[indices[s] * heads + h] + right[own + h], slope))
+        top[own + h], log[own + h] = best, 0
+    fours = start + (stop - start) // 4 * 4
+    for s in range(start, fours, 4):
+        if ahead:
+            for k in range(4):
+                _fetch(feat, indices[min(s + ahead + k, last)] * row + low * width, (high - low) * width)
+        u0, u1, u2, u3 = indices[s] * heads, indices[s + 1] * heads, indices[s + 2] * heads, indices[s + 3] * heads
+        for h in range(low, high):
+            r, t, g = right[own + h], top[own + h], h * width
+            c0, c1 = np.exp(_leaky(left[u0 + h] + r, slope) - t), np.exp(_leaky(left[u1 + h] + r, slope) - t)
+            c2, c3 = np.exp(_leaky(left[u2 + h] + r, slope) - t), np.exp(_leaky(left[u3 + h] + r, slope) - t)
+            log[own + h] += (c0 + c1) + (c2 + c3)
+            if per:
+                w = h * (per > 1)
+                c0, c1 = c0 * coeff[eid[s] * per + w], c1 * coeff[eid[s + 1] * per + w]
+                c2, c3 = c2 * coeff[eid[s + 2] * per + w], c3 * coeff[eid[s + 3] * per + w]
+            i0, i1, i2, i3 = u0 * width + g, u1 * width + g, u2 * width + g, u3 * width + g
+            _add_four(y, v * row + g, feat, i0, i1, i2, i3, c0, c1, c2, c3, width)
+    for s in range(fours, stop):
+        if ahead:
+            _fetch(feat, indices[min(s + ahead, last)] * row + low * width, (high - low) * width)
+        u = indices[s] * heads
+        for h in range(low, high):
+            c = np.exp(_leaky(left[u + h] + right[own + h], slope) - top[own + h])
+            log[own + h] += c
+            if per:
+                c *= coeff[eid[s] * per + h * (per > 1)]
+            _add(y, v * row + h * width, feat, u * width + h * width, c, width)
+    for h in range(low, high):
+        if start < stop:
+            _multiply(y, v * row + h * width, y.dtype.type(1) / log[own + h], width)
+        log[own + h] = top[own + h] + np.log(log[own + h])
+
+
+@Kernel
+def _attend_ends(chunk, v, start, stop, low, high, y, grad, right, log, table, heads, width):
+    """For each destination and head what `_attend_grad` needs of it, side by side: right, log and <grad, y>."""
+    for h in range(low, high):
+        o = v * heads + h
+        t = v * heads * 3 + h
+        table[t], table[t + heads], table[t + 2 * heads] = right[o], log[o], _dot(grad, o * width, y, o * width, width)
+
+
+@Kernel
+def _attend_grad(
+    chunk,
+    u,
+    start,
+    stop,
+    low,
+    high,
+    indices,
+    eid,
+    grad,
+    feat,
+    left,
+    table,
+    coeff,
+    slope,
+    d_feat,
+    d_left,
+    d_score,
+    heads,
+    width,
+    per,
+    ahead,
+):
+    row, last = heads * width, len(indices) - 1
+    _clear(d_feat, u * row + low * width, (high - low) * width)
+    for h in range(low, high):
+        d_left[u * heads + h] = 0
+    for s in range(start, stop):
+        v, e = indices[s], np.int64(eid[s])
+        if ahead:
+            coming = np.int64(indices[min(s + ahead, last)])
+            _fetch(grad, coming * row + low * width, (high - low) * width)
+            prefetch(table, coming * heads * 3)
+            prefetch(d_score, np.int64(eid[min(s + ahead, last)]) * heads)
+        for h in range(low, high):
+            o, t = u * row + h * width, v * heads * 3 + h
+            z = left[u * heads + h] + table[t]
+            p = np.exp(_leaky(z, slope) - table[t + heads])
+            c = coeff[e * per + h * (per > 1)] if per else table.dtype.type(1)
+            d = p * (c * _dot_and_add(grad, v * row + h * width, feat, o, d_feat, p * c, width) - table[t + 2 * heads])
+            d = d if z > 0 else d * slope
+            d_left[u * heads + h] += d
+            d_score[e * heads + h] = d
+
+
+def attend(adj, feat: Tensor, left: Tensor, right: Tensor, slope: float, coeff: Tensor | None) -> tuple[Tensor, Tensor]:
+    rows, (heads, width) = len(adj.indptr) - 1, feat.shape[1:]
+    y, top, log = feat.new_empty(rows, heads, width), feat.new_empty(rows, heads), feat.new_empty(rows, heads)
+    weight = coeff.view(-1) if coeff is not None else feat.new_empty(0)
+    arrays = adj.indices, adj.eid, *(t.view(-1) for t in (feat, left, right)), weight, _scalar(slope, feat)
+    shape = heads, width, coeff.shape[1] if coeff is not None else 0, _ahead(feat)
+    work = len(adj.eid) * heads * (width + 8)
+    _attend(work, adj.indptr, heads, *arrays, *(t.view(-1) for t in (y, top, log)), *shape)
+    return y, log
+
+
+def attend_grad(
+    csc,
+    csr,
+    grad: Tensor,
+    feat: Tensor,
+    left: Tensor,
+    right: Tensor,
+    slope: float,
+    coeff: Tensor | None,
+    y: Tensor,
+    log: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    heads, width = feat.shape[1:]
+    table, d_score = feat.new_empty(len(right), 3 * heads), feat.new_empty(len(csc.eid), heads)
+    _attend_ends(y.numel(), csc.indptr, heads, *(t.view(-1) for t in (y, grad, right, log, table)), heads, width)
+    d_feat, d_left = feat.new_empty(*feat.shape), left.new_empty(*left.shape)
+    weight = coeff.view(-1) if coeff is not None else feat.new_empty(0)
+    arrays = csr.indices, csr.eid, *(t.view(-1) for t in (grad, feat, left, table)), weight, _scalar(slope, feat)
+    shape = heads, width, coeff.shape[1] if coeff is not None else 0, _ahead(grad)
+    work = len(csr.eid) * heads * (2 * width + 8)
+    _attend_grad(work, csr.indptr, heads, *arrays, *(t.view(-1) for t in (d_feat, d_left, d_score)), *shape)
+    return d_feat, d_left, edge_sum(csc, d_score)

@@ -11,12 +11,15 @@ import torch
 from torch import Tensor
 
 __all__ = [
+    "attend",
+    "attend_grad",
     "edge_dot",
     "edge_score",
     "edge_score_att_grad",
     "edge_score_grad",
     "edge_softmax",
     "edge_softmax_grad",
+    "edge_sum",
     "group",
     "max_grad",
     "neighbour_max",
@@ -47,21 +50,25 @@ def _reduce(adj, data: Tensor, how: str = "sum", initial: float = 0.0) -> Tensor
     return torch.segment_reduce(data, how, offsets=adj.indptr.long(), initial=initial, axis=0)
 
 
-def _slots_to_edges(adj, data: Tensor) -> Tensor:
-    return torch.empty_like(data).index_copy_(0, adj.eid.long(), data)
+def _slots_to_edges(adj, data: Tensor, out: Tensor | None = None) -> Tensor:
+    return (torch.empty_like(data) if out is None else out).index_copy_(0, adj.eid.long(), data)
 
 
-def neighbour_sum(adj, x: Tensor, coeff: Tensor | None, heads: int) -> Tensor:
+def neighbour_sum(adj, x: Tensor, coeff: Tensor | None, heads: int, own: float = 0.0) -> Tensor:
     """y_v[h] = sum over edges e from u of coeff_e[h] x_u[h]; summed over h too where ``heads`` is 1.
 
-    x (N_u, H or 1, F), coeff (E, H) -> (N_v, heads = H or 1, F).  Without coeff: x (N_u, heads, F).
+    x (N_u, H or 1, F), coeff (E, H) -> (N_v, heads = H or 1, F).  Without coeff: x (N_u, heads, F), and
+    own x_v is added in each row v that x has too.
     """
     message = x[adj.indices]
     if coeff is not None:
         message = coeff[adj.eid].unsqueeze(-1) * message
     if heads == 1 and message.shape[1] > 1:
         message = message.sum(1, keepdim=True)
-    return _reduce(adj, message)
+    y = _reduce(adj, message)
+    if own:
+        y[: len(x)] += own * x[: len(y)]
+    return y
 
 
 def scaled_sum(adj, x: Tensor, scale_u: Tensor, scale_v: Tensor) -> Tensor:
@@ -71,6 +78,11 @@ def scaled_sum(adj, x: Tensor, scale_u: Tensor, scale_v: Tensor) -> Tensor:
     """
     coeff = scale_v[_rows(adj)] * scale_u[adj.indices]
     return _reduce(adj, coeff.unsqueeze(-1) * x[adj.indices])
+
+
+def edge_sum(adj, value: Tensor) -> Tensor:
+    """The sum of (E, H) values over the edges of each row: (N_v, H)."""
+    return _reduce(adj, value[adj.eid])
 
 
 def neighbour_max(adj, x: Tensor, coeff: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -105,9 +117,12 @@ def max_grad(adj, grad: Tensor, arg: Tensor, coeff: Tensor | None) -> Tensor:
     return _reduce(adj, taken)
 
 
-def edge_dot(adj, x: Tensor, y: Tensor) -> Tensor:
-    """s_e[h] = <x_u[h], y_v[h]> for each edge.  x (N_u, H or 1, F), y (N_v, H or 1, F) -> (E, H)"""
-    return _slots_to_edges(adj, (x[adj.indices] * y[_rows(adj)]).sum(-1))
+def edge_dot(adj, x: Tensor, y: Tensor, out: Tensor | None = None) -> Tensor:
+    """s_e[h] = <x_u[h], y_v[h]> for each edge.  x (N_u, H or 1, F), y (N_v, H or 1, F) -> (E, H)
+
+    ``out``: where to write, if ``adj`` holds some rows of a graph only and edge ids are those of the whole.
+    """
+    return _slots_to_edges(adj, (x[adj.indices] * y[_rows(adj)]).sum(-1), out)
 
 
 def edge_softmax(adj, score: Tensor) -> Tensor:
@@ -151,3 +166,54 @@ def edge_score_att_grad(adj, a: Tensor, b: Tensor, slope: float, grad: Tensor) -
     """Gradient of `edge_score` for att: (H, J)."""
     z = _leaky(a[adj.indices] + b[_rows(adj)], slope)
     return (grad[adj.eid].unsqueeze(-1) * z).sum(0)
+
+
+def _attention(
+    adj, left: Tensor, right: Tensor, slope: float, log: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """By slot and head: the score before the LeakyReLU, and the softmax; by row: the logarithm of its denominator."""
+    row, z = _rows(adj), left[adj.indices] + right[_rows(adj)]
+    score = _leaky(z, slope)
+    if log is None:
+        top = _reduce(adj, score, "max", float("-inf"))
+        log = top + _reduce(adj, (score - top[row]).exp()).log()
+    return z, (score - log[row]).exp(), log
+
+
+def attend(adj, feat: Tensor, left: Tensor, right: Tensor, slope: float, coeff: Tensor | None) -> tuple[Tensor, Tensor]:
+    """y_v[h] = sum over edges e from u of  coeff_e[h] softmax_e(leaky(left_u[h] + right_v[h])) feat_u[h], and
+    the logarithm of the softmax's denominator (-inf without edges).
+
+    feat (N_u, H, F), left (N_u, H), right (N_v, H), coeff (E, H or 1) or None -> (N_v, H, F), (N_v, H)
+    """
+    _, prob, log = _attention(adj, left, right, slope)
+    if coeff is not None:
+        prob = prob * coeff[adj.eid]
+    return _reduce(adj, prob.unsqueeze(-1) * feat[adj.indices]), log
+
+
+def attend_grad(
+    csc,
+    csr,
+    grad: Tensor,
+    feat: Tensor,
+    left: Tensor,
+    right: Tensor,
+    slope: float,
+    coeff: Tensor | None,
+    y: Tensor,
+    log: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of `attend`, whose results are y and log, for feat, left and right.
+
+    With p the softmax, d_e = coeff_e <grad_v, feat_u> and m_v = <grad_v, y_v>, which is the sum of p_e d_e over the
+    edges of v, the score's gradient is p_e (d_e - m_v).
+    """
+    z, prob, _ = _attention(csc, left, right, slope, log)
+    row, scale = _rows(csc), coeff[csc.eid] if coeff is not None else 1.0
+    dot = (grad[row] * feat[csc.indices]).sum(-1) * scale
+    d_score = prob * (dot - (grad * y).sum(-1)[row])
+    d_score = torch.where(z > 0, d_score, d_score * slope)
+    d_feat = neighbour_sum(csr, grad, _slots_to_edges(csc, prob * scale), feat.shape[1])
+    by_edge = _slots_to_edges(csc, d_score)
+    return d_feat, edge_sum(csr, by_edge), edge_sum(csc, by_edge)

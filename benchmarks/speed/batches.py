@@ -1,0 +1,146 @@
+"""Workloads on many small graphs: batching, and training from the loader to the optimiser's step."""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+import gnnlib
+from benchmarks.speed.graphs import Small
+from benchmarks.speed.layers import Kind, both_norm, pyg
+from benchmarks.speed.measure import Case
+from benchmarks.speed.single import CLASSES, Call, forward
+from gnnlib._dgl import dgl
+from gnnlib.images import GraphStore
+
+WIDTH, DEPTH, BATCHES = 64, 4, 2  # batches in one step
+
+
+class Path(NamedTuple):
+    """One library's way: its loader, and what makes logits and labels of that loader's batch."""
+
+    loader: Iterable
+    logits: Callable[["Net", Any], tuple[Tensor, Tensor]]
+
+
+class Net(nn.Module):
+    """Layers, the mean over each graph's nodes, a linear head."""
+
+    def __init__(self, layers: nn.ModuleList, head: nn.Linear):
+        super().__init__()
+        self.layers, self.head = layers, nn.Linear(head.in_features, head.out_features)
+        self.head.load_state_dict(head.state_dict())
+
+    def forward(self, call: Call, x: Tensor, pool: Callable[[Tensor], Tensor]) -> Tensor:
+        return self.head(pool(torch.relu(forward(self.layers, call, x))))
+
+
+def _ours(kind: Kind, small: Small, size: int) -> Path:
+    def logits(net: Net, item: tuple[dgl.DGLGraph, Tensor]) -> tuple[Tensor, Tensor]:
+        graph, labels = item
+        edges = (graph.edata["feat"],) if kind.edge == "feat" else ()
+        pool = partial(gnnlib.readout_mean, graph)
+        return net(lambda layer, h: layer(graph, h, *edges), graph.ndata["feat"], pool), labels
+
+    return Path(GraphStore(small.graphs, small.labels).loader(batch_size=size), logits)
+
+
+def _dgl(kind: Kind, small: Small, size: int) -> Path:
+    mean = dgl.nn.AvgPooling()
+
+    def logits(net: Net, item: tuple[dgl.DGLGraph, Tensor]) -> tuple[Tensor, Tensor]:
+        graph, labels = item
+        edges = (graph.edata["feat"],) if kind.edge == "feat" else ()
+        return net(lambda layer, h: layer(graph, h, *edges), graph.ndata["feat"], partial(mean, graph)), labels
+
+    pairs = list(zip(small.graphs, small.labels, strict=True))
+    return Path(dgl.dataloading.GraphDataLoader(pairs, batch_size=size), logits)
+
+
+def pyg_data(small: Small, norm: bool = False) -> list:
+    """The graphs as PyG's Data; with GCN's coefficients on them where they are asked for."""
+    data = []
+    for graph, label in zip(small.graphs, small.labels, strict=True):
+        item = pyg("data").Data(graph.ndata["feat"], torch.stack(graph.edges()), y=label)
+        if "feat" in graph.edata:
+            item.edge_attr = graph.edata["feat"]
+        if norm:
+            item.edge_weight = both_norm(graph)
+        data.append(item)
+    return data
+
+
+def _pyg(kind: Kind, small: Small, size: int) -> Path:
+    names = {"norm": ("edge_weight",), "feat": ("edge_attr",), None: ()}[kind.edge]
+    mean = pyg().global_mean_pool
+
+    def logits(net: Net, item: Any) -> tuple[Tensor, Tensor]:
+        extra = [item[name] for name in names]
+        pool = partial(mean, batch=item.batch, size=item.num_graphs)
+        return net(lambda layer, h: layer(h, item.edge_index, *extra), item.x, pool), item.y
+
+    data = pyg_data(small, kind.edge == "norm")
+    return Path(pyg("loader").DataLoader(data, batch_size=size), logits)
+
+
+def _dense(kind: Kind, small: Small, size: int) -> Path:
+    """The features of each batch ready-made, and no graph."""
+    x, labels = torch.stack([graph.ndata["feat"] for graph in small.graphs]), small.labels
+
+    def logits(net: Net, item: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        h, labels = item
+        return net(lambda layer, h: layer(h), h.flatten(0, 1), lambda y: y.view(*h.shape[:2], -1).mean(1)), labels
+
+    return Path(list(zip(x.split(size), labels.split(size), strict=True)), logits)
+
+
+def epoch(net: Net, path: Path, optimiser: torch.optim.Optimizer) -> None:
+    for item in path.loader:
+        optimiser.zero_grad(set_to_none=True)
+        cross_entropy(*path.logits(net, item)).backward()
+        optimiser.step()
+
+
+def training_case(kind: Kind, make: Callable[[int, int], Small], size: int) -> Case:
+    """From the loader to the optimiser's step, over a few batches of ``make(count, classes)``."""
+    torch.manual_seed(0)
+    small = make(size * BATCHES, CLASSES)
+    layers = kind.layers([small.graphs[0].ndata["feat"].shape[1], *[WIDTH] * DEPTH])
+    head = nn.Linear(WIDTH, CLASSES)
+    ways = {"ours": _ours, "dgl": _dgl, "pyg": _pyg, "dense": _dense}
+    case = Case({}, batches=BATCHES)
+    for way, nets in layers.items():
+        name, net, path = "gnnlib" if way == "ours" else way, Net(nets, head), ways[way](kind, small, size)
+        # Adam, but without a rate: the outputs stay those that were compared, the work is the same
+        case.steps[name] = partial(epoch, net, path, torch.optim.Adam(net.parameters(), lr=0.0))
+        if way != "dense":
+            case.outputs[name] = partial(_first, net, path)
+    return case
+
+
+def _first(net: Net, path: Path) -> Tensor:
+    return path.logits(net, next(iter(path.loader)))[0]
+
+
+def batching_case(make: Callable[[int, int], Small], size: int) -> Case:
+    """Many graphs to one, by themselves; ours has the neighbours ready, which others find at the first layer."""
+    small = make(size, CLASSES)
+    store, data, indices = GraphStore(small.graphs), pyg_data(small) if pyg() else [], torch.arange(size)
+    case = Case({"gnnlib": lambda: store.batch(indices), "dgl": lambda: dgl.batch(small.graphs)})
+    if pyg():
+        case.steps["pyg"] = lambda: pyg("data").Batch.from_data_list(data)
+    case.outputs = {name: partial(_contents, step) for name, step in case.steps.items()}
+    return case
+
+
+def _contents(step: Callable[[], Any]) -> Tensor:
+    """All of a batched graph that must agree, in a row: both ends of the edges, and the features."""
+    batch = step()
+    if isinstance(batch, dgl.DGLGraph):
+        parts = [*batch.edges(), batch.ndata["feat"], batch.edata["feat"]]
+    else:
+        parts = [*batch.edge_index, batch.x, batch.edge_attr]
+    return torch.cat([part.flatten().float() for part in parts])

@@ -1,0 +1,152 @@
+"""The command: a worker for each regime, one after the other; ``speed.json`` is whole after each row."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from benchmarks.layers import UsageError
+from benchmarks.results import commit, machine, versions
+from benchmarks.speed import show
+from benchmarks.speed.measure import Row
+from benchmarks.speed.plot import plot
+from benchmarks.speed.worker import Task
+from benchmarks.speed.workloads import choose
+from datasets.files import atomic_write
+
+# What glibc reads when a process starts: large blocks come from the heap, and nothing goes back to the system. Fresh
+# pages, which the system must clear, are then rare.
+KEEP = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40), "MALLOC_TOP_PAD_": str(1 << 28)}
+ALLOCATORS: dict[str, dict[str, str]] = {"default": {}, "keep": KEEP}
+WIDTH = 110  # of the tables where there is no terminal
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for; None takes what `quick` says."""
+
+    only: Sequence[str] | None = None
+    quick: bool = False
+    repeats: int | None = None
+    shrink: int | None = None
+    allocators: Sequence[str] | None = None
+    threads: Sequence[int] | None = None
+    out: Path = Path("results")
+
+    @property
+    def path(self) -> Path:
+        return self.out / "speed.json"
+
+    def tasks(self) -> list[Task]:
+        """One for each regime.
+
+        Raises: UsageError for names that are not there.
+
+        >>> [(task.allocator, task.threads, task.shrink) for task in Request(quick=True, threads=[1, 2]).tasks()]
+        [('default', 1, 8), ('default', 2, 8)]
+        """
+        names = [workload.name for workload in choose(self.only)]
+        glibc = platform.libc_ver()[0] == "glibc"
+        allocators = self.allocators or (["default"] if self.quick or not glibc else list(ALLOCATORS))
+        for allocator in allocators:
+            if allocator not in ALLOCATORS:
+                raise UsageError(f"--allocators: expected some of {', '.join(ALLOCATORS)}, got {allocator!r}")
+        return [
+            Task(
+                names=names,
+                shrink=self.shrink or (8 if self.quick else 1),
+                repeats=self.repeats or (3 if self.quick else 5),
+                budget=2.0 if self.quick else 30.0,
+                allocator=allocator,
+                threads=threads,
+            )
+            for allocator in allocators
+            for threads in (self.threads or [None])  # type: ignore[list-item]
+        ]
+
+
+def run(request: Request) -> Path:
+    """Times all that was asked for, shows it, and writes ``speed.json`` and ``speed.png``.
+
+    Raises: ValueError where outputs disagree or a worker dies; what was finished by then is written and shown.
+    """
+    tasks, rows = request.tasks(), []
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    document: dict[str, Any] = {
+        "shrink": tasks[0].shrink,
+        "repeats": tasks[0].repeats,
+        "copy_bandwidth": [],
+        "versions": {**versions(), "torch_geometric": _version("torch-geometric")},
+        "commit": commit(),
+        "machine": machine(),
+    }
+    try:
+        for message in _progress(tasks, Console(stderr=True)):
+            if "row" in message:
+                rows.append(Row.from_document(message["row"]))
+            else:
+                document["copy_bandwidth"].append(message["copy_bandwidth"])
+            with atomic_write(request.path) as partial:
+                partial.write_text(json.dumps({**document, "rows": [row.document() for row in rows]}, indent=1) + "\n")
+    finally:
+        if rows:
+            console.print(*show.tables(rows))
+            console.print(*show.notes(document), sep="\n", highlight=False)
+            plot(rows, request.path.with_suffix(".png"))
+    return request.path
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _progress(tasks: Sequence[Task], console: Console) -> Iterator[dict[str, Any]]:
+    """The workers' messages, with a bar over the rows of all of them; a line for each where there is no terminal."""
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        bar = bars.add_task("", total=sum(len(task.names) for task in tasks))
+        for task in tasks:
+            coming = iter([workload.title for workload in choose(task.names)])
+            for message in _messages(task):
+                bars.update(bar, description=next(coming, ""), advance="row" in message)
+                if bars.disable and "row" in message:
+                    console.print(f"timed {message['row']['title']}", highlight=False)
+                yield message
+
+
+def _messages(task: Task) -> Iterator[dict[str, Any]]:
+    """What a worker says, as it says it."""
+    environment = {**os.environ, **ALLOCATORS[task.allocator]}
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    if task.threads:
+        environment["OMP_NUM_THREADS"] = str(task.threads)  # torch's number does not reach every library
+    command = [sys.executable, "-m", "benchmarks.speed.worker", task.to_json()]
+    done = 0
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            for line in process.stdout or ():
+                message = json.loads(line)
+                if "error" in message:
+                    raise ValueError(message["error"])
+                done += "row" in message
+                yield message
+        finally:
+            process.kill()
+    if done < len(task.names):
+        raise ValueError(
+            f"expected {len(task.names)} rows, received {done}: the worker ended with status {process.returncode} "
+            f"while timing {task.names[done]}"
+        )

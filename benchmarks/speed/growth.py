@@ -1,0 +1,34 @@
+"""How time grows with the edges and with the width."""
+
+from collections.abc import Callable
+
+from benchmarks.speed import graphs
+from benchmarks.speed.layers import GAT, GCN
+from benchmarks.speed.measure import Case
+from benchmarks.speed.single import WIDTH, aggregation_case, step_case
+from gnnlib._dgl import dgl
+
+GROWN: dict[str, Callable[[dgl.DGLGraph, int], Case]] = {
+    "aggregate": lambda graph, width: aggregation_case(graph, width=width),
+    "gcn": lambda graph, width: step_case(GCN, graph, [width] * 4),
+    "gat": lambda graph, width: step_case(GAT, graph, [width] * 4),
+    "dense": lambda graph, width: step_case(GCN, graph, [width] * 4),
+}
+
+
+def along_edges(what: str, num_nodes: int, num_links: int) -> Case:
+    """Once, 4 and 16 times as many edges between the same nodes."""
+    sizes = {f"x{n}": (graphs.power_law_graph(num_nodes, num_links * n), WIDTH) for n in (1, 4, 16)}
+    return _growth(what, sizes)
+
+
+def along_width(what: str, num_nodes: int, num_links: int) -> Case:
+    """A quarter, half and the whole of the usual width."""
+    graph = graphs.power_law_graph(num_nodes, num_links)
+    return _growth(what, {f"x{n}": (graph, n * WIDTH // 4) for n in (1, 2, 4)})
+
+
+def _growth(what: str, sizes: dict[str, tuple[dgl.DGLGraph, int]]) -> Case:
+    contender = "dense" if what == "dense" else "gnnlib"
+    steps = {name: GROWN[what](*size).steps[contender] for name, size in sizes.items()}
+    return Case(steps, factors={name: float(name[1:]) for name in steps})

@@ -1,0 +1,180 @@
+"""Each library's layer, all with the same weights, and what stays of a layer when nothing is aggregated."""
+
+import importlib
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import gnnlib
+from gnnlib._dgl import dgl
+
+State = dict[str, Tensor]
+HEADS = 4
+
+
+@cache
+def pyg(module: str = "nn") -> Any:
+    """A module of PyTorch Geometric, or None where that is not installed."""
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated")
+            return importlib.import_module(f"torch_geometric.{module}")
+    except ImportError:
+        return None
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A layer in every library: makers take the widths of input and output.
+
+    ``state`` gives our state dict PyG's names (dgl.nn's are ours). ``edge`` is what PyG's layer takes beside the edges:
+    "norm", ready-made coefficients; "feat", edge features; or nothing. ``csr``: whether it takes a sparse matrix too.
+    ``dense`` is the layer when aggregation is the identity.
+    """
+
+    title: str
+    ours: Callable[[int, int], nn.Module]
+    dgl: Callable[[int, int], nn.Module]
+    pyg: Callable[[int, int], nn.Module]
+    state: Callable[[State], State]
+    dense: Callable[[int, int], nn.Module] | None = None
+    edge: str | None = None
+    csr: bool = True
+
+    def layers(self, widths: Sequence[int]) -> dict[str, nn.ModuleList]:
+        """A row of layers from width to width for each library that is there."""
+        pairs = list(pairwise(widths))
+        found = {name: nn.ModuleList(getattr(self, name)(*pair) for pair in pairs) for name in ("ours", "dgl")}
+        for ours, theirs in zip(found["ours"], found["dgl"], strict=True):
+            for name, parameter in theirs.named_parameters():
+                if name.endswith("bias"):  # they start at 0, which would hide a bias in the wrong place
+                    nn.init.normal_(parameter, std=0.1)
+            ours.load_state_dict(theirs.state_dict())
+        if pyg():
+            found["pyg"] = nn.ModuleList(self.pyg(*pair) for pair in pairs)
+            for ours, theirs in zip(found["ours"], found["pyg"], strict=True):
+                theirs.load_state_dict(self.state(ours.state_dict()))
+        if self.dense:
+            found["dense"] = nn.ModuleList(self.dense(*pair) for pair in pairs)
+        return found
+
+
+def _mlp(in_feats: int, out_feats: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(in_feats, out_feats), nn.ReLU(), nn.Linear(out_feats, out_feats))
+
+
+class _Two(nn.Module):
+    """Two linear maps, added: GraphSAGE without neighbours."""
+
+    def __init__(self, in_feats: int, out_feats: int):
+        super().__init__()
+        self.one, self.two = nn.Linear(in_feats, out_feats), nn.Linear(in_feats, out_feats, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.one(x) + self.two(x)
+
+
+def _renamed(state: State, prefix: str, other: str) -> State:
+    return {name.replace(prefix, other, 1): value for name, value in state.items()}
+
+
+GCN = Kind(
+    "GCN",
+    ours=gnnlib.GCNConv,
+    dgl=lambda i, o: dgl.nn.GraphConv(i, o),
+    pyg=lambda i, o: pyg().GCNConv(i, o, normalize=False),
+    state=lambda s: {"lin.weight": s["weight"].T, "bias": s["bias"]},
+    dense=nn.Linear,
+    edge="norm",
+)
+GIN = Kind(
+    "GIN",
+    ours=lambda i, o: gnnlib.GINConv(i, o, _mlp(i, o)),
+    dgl=lambda i, o: dgl.nn.GINConv(_mlp(i, o), "sum"),
+    pyg=lambda i, o: pyg().GINConv(_mlp(i, o)),
+    state=partial(_renamed, prefix="apply_func", other="nn"),
+    dense=_mlp,
+)
+GAT = Kind(
+    f"GAT, {HEADS} heads",
+    ours=lambda i, o: gnnlib.GATConv(i, o // HEADS, HEADS),
+    dgl=lambda i, o: dgl.nn.GATConv(i, o // HEADS, HEADS),
+    pyg=lambda i, o: pyg().GATConv(i, o // HEADS, HEADS, add_self_loops=False),
+    state=lambda s: {
+        "lin.weight": s["fc.weight"],
+        "att_src": s["attn_l"],
+        "att_dst": s["attn_r"],
+        "bias": s["bias"],
+    },
+    dense=nn.Linear,
+    csr=False,  # PyG takes the matrix, but gathers as it does from an edge list
+)
+SAGE = Kind(
+    "GraphSAGE, mean",
+    ours=gnnlib.SAGEConv,
+    dgl=lambda i, o: dgl.nn.SAGEConv(i, o, "mean"),
+    pyg=lambda i, o: pyg().SAGEConv(i, o),
+    state=lambda s: {
+        "lin_l.weight": s["fc_neigh.weight"],
+        "lin_l.bias": s["fc_self.bias"],
+        "lin_r.weight": s["fc_self.weight"],
+    },
+    dense=_Two,
+)
+
+
+def ecc(edge_feats: int, hidden: int) -> Kind:
+    """The edge-conditioned layer, whose network has one hidden layer."""
+
+    def network(i: int, o: int) -> nn.Module:
+        return nn.Sequential(nn.Linear(edge_feats, hidden), nn.ReLU(), nn.Linear(hidden, i * o))
+
+    return Kind(
+        f"ECC, hidden {hidden}",
+        ours=lambda i, o: gnnlib.ECConv(i, o, edge_feats, network(i, o)),
+        dgl=lambda i, o: dgl.nn.NNConv(i, o, network(i, o), "mean"),
+        pyg=lambda i, o: pyg().NNConv(i, o, network(i, o), "mean", root_weight=False),
+        state=partial(_renamed, prefix="edge_func", other="nn"),
+        edge="feat",
+        csr=False,
+    )
+
+
+def both_norm(graph: dgl.DGLGraph) -> Tensor:
+    """GCN's coefficients ready-made, (E,): PyG would make them anew at each call, and counts degrees otherwise."""
+    src, dst = graph.edges()
+    return (graph.out_degrees().clamp(min=1)[src] * graph.in_degrees().clamp(min=1)[dst]).float() ** -0.5
+
+
+def csr(graph: dgl.DGLGraph, weight: Tensor | None = None) -> Tensor:
+    """The (N_dst, N_src) matrix whose product with x is the weighted sum over in-edges."""
+    nb = gnnlib.neighbors(graph).csc
+    value = torch.ones(len(nb.eid)) if weight is None else weight[nb.eid.long()]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        return torch.sparse_csr_tensor(
+            nb.indptr.long(), nb.indices.long(), value, (graph.num_nodes(),) * 2, check_invariants=False
+        )
+
+
+@cache
+def gather_scatter() -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """PyG's weighted sum over an edge list: x (N, *, F), edge_index (2, E), weight (E, *)."""
+
+    class Weighted(pyg().MessagePassing):  # type: ignore[misc]
+        def __init__(self):
+            super().__init__(aggr="add", node_dim=0)
+
+        def forward(self, x: Tensor, edge_index: Tensor, weight: Tensor) -> Tensor:
+            return self.propagate(edge_index, x=x, weight=weight.unsqueeze(-1))
+
+        def message(self, x_j: Tensor, weight: Tensor) -> Tensor:
+            return weight * x_j
+
+    return Weighted()

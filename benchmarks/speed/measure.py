@@ -1,0 +1,186 @@
+"""One row of figures: contenders that give the same output, in turn, again and again."""
+
+import ctypes
+import gc
+import math
+import re
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+TOLERANCE = 1e-4  # of outputs, relative to the largest value; they are float32
+SHORTEST = 0.02  # seconds of one repetition: what is faster is called several times in a row
+SLOW = 1.0  # seconds after which the first call counts as warm-up enough
+PEERS = ("dgl", "pyg", "csr")  # in the order of the table
+Step = Callable[[], object]
+
+
+@dataclass
+class Case:
+    """What is timed for one workload, once its graph is there.
+
+    Contenders are "gnnlib", those of `PEERS`, and beside them "dense", the same without aggregation, and "gather", what
+    memory allows one aggregation; or, in a study of growth, the same thing at several sizes.
+    """
+
+    steps: dict[str, Step]
+    outputs: dict[str, Callable[[], Tensor]] = field(default_factory=dict)
+    batches: int = 1  # in one step; figures are for one
+    sweeps: int = 0  # aggregations in one step, which take at least so many times "gather"
+    moved: int = 0  # bytes that "gather" reads and writes
+    factors: dict[str, float] = field(default_factory=dict)  # how large each contender is, in a study of growth
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much time goes into a row. A contender that is slow gets fewer repetitions, at least one."""
+
+    repeats: int = 5
+    budget: float = 30.0  # seconds for the repetitions of one contender
+    memory: bool = True  # whether to measure peak memory, which means little where the heap is kept
+
+
+@dataclass
+class Row:
+    """The figures of one workload in one regime. Times are in seconds, memory in bytes."""
+
+    workload: str
+    title: str
+    group: str
+    allocator: str
+    threads: int
+    seconds: dict[str, list[float]]
+    peak: dict[str, int | None]
+    differences: dict[str, float]
+    targets: dict[str, float] = field(default_factory=dict)
+    sweeps: int = 0
+    moved: int = 0
+    factors: dict[str, float] = field(default_factory=dict)
+
+    def median(self, name: str) -> float | None:
+        return statistics.median(self.seconds[name]) if name in self.seconds else None
+
+    def ratio(self, peer: str) -> float | None:
+        """How many times faster than a peer we are: the median of the ratios of neighbouring repetitions."""
+        if not {peer, "gnnlib"} <= self.seconds.keys():
+            return None
+        pairs = zip(self.seconds[peer], self.seconds["gnnlib"])  # the slower one may have fewer
+        return statistics.median(theirs / ours for theirs, ours in pairs)
+
+    @property
+    def bound(self) -> float | None:
+        """What memory allows, as a share of our time: no step takes less than its dense part and, for each aggregation,
+        the memory's own time. The median over neighbouring repetitions."""
+        if not {"gather", "gnnlib"} <= self.seconds.keys():
+            return None
+        dense = self.seconds.get("dense") or repeat(0.0)
+        turns = zip(self.seconds["gnnlib"], self.seconds["gather"], dense)
+        return statistics.median((rest + self.sweeps * gather) / ours for ours, gather, rest in turns)
+
+    @property
+    def exponent(self) -> float | None:
+        """p where time grows as size ** p; None where this is no study of growth."""
+        if len(self.factors) < 2:
+            return None
+        return slope([(f, statistics.median(self.seconds[name])) for name, f in self.factors.items()])
+
+    def document(self) -> dict[str, Any]:
+        """All of it and what follows from it, for JSON."""
+        gather = self.median("gather")
+        return {
+            **asdict(self),
+            "medians": {name: self.median(name) for name in self.seconds},
+            "ratios": {peer: ratio for peer in PEERS if (ratio := self.ratio(peer)) is not None},
+            "bound": self.bound,
+            "gather_bandwidth": self.moved / gather if gather else None,
+            "exponent": self.exponent,
+        }
+
+    @staticmethod
+    def from_document(document: dict[str, Any]) -> "Row":
+        return Row(**{name: document[name] for name in Row.__dataclass_fields__})
+
+
+def slope(points: list[tuple[float, float]]) -> float:
+    """The exponent p of the power law size ** p that fits (size, time) best.
+
+    >>> slope([(1, 3.0), (4, 6.0), (16, 12.0)])
+    0.5
+    """
+    xs, ys = ([math.log(value) for value in column] for column in zip(*points))
+    return round(statistics.linear_regression(xs, ys).slope, 9)
+
+
+def differences(title: str, outputs: dict[str, Callable[[], Tensor]]) -> dict[str, float]:
+    """How far each output is from the first, relative to its largest value.
+
+    Raises: ValueError where one is too far.
+    """
+    found: dict[str, float] = {}
+    expected = None
+    for name, output in outputs.items():
+        with torch.no_grad():
+            value = output()
+        if expected is None:
+            expected = value
+            continue
+        apart = ((value.reshape(expected.shape) - expected).abs().max() / expected.abs().max()).item()
+        if not apart <= TOLERANCE:
+            raise ValueError(
+                f"{title}: expected the output of {name} to agree with gnnlib's to {TOLERANCE:g} of its largest value, "
+                f"they differ by {apart:.3g}"
+            )
+        found[name] = apart
+    return found
+
+
+def times(case: Case, effort: Effort) -> tuple[dict[str, list[float]], dict[str, int | None]]:
+    """Seconds of each contender's repetitions, and the peak memory of a step."""
+    seconds: dict[str, list[float]] = {name: [] for name in case.steps}
+    peak, calls, repeats = {}, {}, {}
+    for name, step in case.steps.items():
+        taken, peak[name] = _watched(step, effort.memory)
+        if taken < SLOW:  # the first call may have compiled, and filled caches
+            taken, peak[name] = _watched(step, effort.memory)
+        calls[name] = max(1, math.ceil(SHORTEST / taken))
+        repeats[name] = max(1, min(effort.repeats, int(effort.budget / (taken * calls[name]))))
+    for turn in range(effort.repeats):
+        for name, step in case.steps.items():
+            if turn < repeats[name]:
+                start = time.perf_counter()
+                for _ in range(calls[name]):
+                    step()
+                seconds[name].append((time.perf_counter() - start) / (calls[name] * case.batches))
+    return seconds, peak
+
+
+def _watched(step: Step, memory: bool) -> tuple[float, int | None]:
+    """Seconds of one call, and by how much it raised the memory of this process at its highest."""
+    before = _high_water() if memory else None
+    start = time.perf_counter()
+    step()
+    taken = time.perf_counter() - start
+    return taken, None if before is None else _status("VmHWM") - before
+
+
+def _high_water() -> int | None:
+    """Sets the high-water mark back to the memory in use now, and returns that; None where the system cannot."""
+    gc.collect()
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")
+        return _status("VmRSS")
+    except (OSError, AttributeError):
+        return None
+
+
+def _status(key: str) -> int:
+    found = re.search(rf"^{key}:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.M)
+    return int(found[1]) * 1024 if found else 0

@@ -1,0 +1,114 @@
+"""What was measured, as a table for each regime."""
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from benchmarks.speed.measure import PEERS, Row
+
+GRAIN = 1e6  # bytes that make no difference between two peaks: a step's own are known to a few pages
+EXPLANATION = (
+    "GCN, GIN, GAT, GraphSAGE: a training step of three layers 128 wide on one large graph; superpixels, pixels: of "
+    "four layers 64 wide, a batch, from the loader to the optimiser. dgl.nn, PyG, CSR: how many times longer they take "
+    "(median of the ratios of neighbouring repetitions), and the target. CSR: PyG with the adjacency as a sparse "
+    "matrix. dense: the same without aggregation. bound: the least time that the dense part and the gathered rows' way "
+    "from memory need, as a share of ours. peak: memory of a step, ours and the best peer's (for ECC, hidden 16, a "
+    "tenth of it)."
+)
+
+
+def tables(rows: Sequence[Row]) -> Iterator[Table]:
+    """For the terminal, less than 120 columns wide."""
+    for _, several in groupby(rows, key=regime_name):
+        regime = list(several)
+        title = regime_name(regime[0])
+        if compared := [row for row in regime if not row.factors]:
+            yield _compared(compared, title)
+        if grown := [row for row in regime if row.factors]:
+            yield _grown(grown, title)
+
+
+def regime_name(row: Row) -> str:
+    return f"{row.allocator} allocator, {row.threads} thread{'s' if row.threads > 1 else ''}"
+
+
+def _compared(rows: Sequence[Row], title: str) -> Table:
+    shown = Table("workload", box=box.SIMPLE_HEAD, title=title, caption=EXPLANATION, caption_justify="left")
+    for heading in ("gnnlib\nms", "dgl.nn\ntimes", "PyG\ntimes", "CSR\ntimes", "dense\nms", "bound\nshare", "peak\nMB"):
+        shown.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        ours = row.median("gnnlib") or 0.0
+        times = [_ratio(row, peer) for peer in PEERS]
+        shown.add_row(row.title, _ms(ours), *times, _ms(row.median("dense")), _bound(row), _peak(row))
+    return shown
+
+
+def _grown(rows: Sequence[Row], title: str) -> Table:
+    shown = Table("growth", "ms", "exponent", box=box.SIMPLE_HEAD, title=title)
+    for row in rows:
+        steps = ", ".join(f"{name} {_ms(row.median(name))}" for name in row.factors)
+        exponent, most = row.exponent or 0.0, row.targets.get("exponent")
+        shown.add_row(
+            row.title, steps, f"{exponent:.2f}" if most is None else _against(exponent, most, exponent < most)
+        )
+    return shown
+
+
+def _ms(seconds: float | None) -> str:
+    """Three digits or more.
+
+    >>> _ms(0.01234), _ms(1.234), _ms(None)
+    ('12.3', '1,234', '')
+    """
+    if seconds is None:
+        return ""
+    value = 1e3 * seconds
+    return f"{value:,.{0 if value >= 100 else 1 if value >= 10 else 2}f}"
+
+
+def _ratio(row: Row, peer: str) -> str:
+    ratio, target = row.ratio(peer), row.targets.get(peer)
+    if ratio is None:
+        return ""
+    return f"{ratio:.2f}" if target is None else _against(ratio, target, ratio >= target)
+
+
+def _against(value: float, target: float, met: bool, form: str = ".2f") -> str:
+    return f"{value:{form}} {_signed('≥' if value >= target else '<', met)} {target:{'.0%' if form == '.0%' else 'g'}}"
+
+
+def _signed(sign: str, met: bool) -> str:
+    """What stands between what came and what was expected, in the colour of the verdict."""
+    return f"[{'green' if met else 'red'}]{sign}[/]"
+
+
+def _bound(row: Row) -> str:
+    share, target = row.bound, row.targets.get("bound")
+    if share is None:
+        return ""
+    return f"{share:.0%}" if target is None else _against(share, target, share >= target, ".0%")
+
+
+def _peak(row: Row) -> str:
+    """Ours, and what it should not exceed: the best peer's, or the share of it that is the target."""
+    ours = row.peak.get("gnnlib")
+    theirs = [peak for peer in PEERS if (peak := row.peak.get(peer)) is not None]
+    if ours is None:
+        return ""
+    if not theirs:
+        return f"{ours / 1e6:,.0f}"
+    most = min(theirs) * row.targets.get("peak", 1.0)
+    met = ours <= most + GRAIN
+    return f"{ours / 1e6:,.0f} {_signed('≤' if met else '>', met)} {most / 1e6:,.0f}"
+
+
+def notes(document: dict[str, Any]) -> Iterator[str]:
+    bandwidth = ", ".join(f"{found / 1e9:.1f}" for found in document["copy_bandwidth"])
+    yield f"Copying a large array moves {bandwidth} GB/s. {document['machine']}."
+    if document["shrink"] > 1:
+        yield f"Graphs are {document['shrink']} times smaller than in the full run: more of them fits into caches."
+    if document["versions"]["torch_geometric"] is None:
+        yield "PyTorch Geometric is not installed; to compare with it: pip install 'gnnlib[peers]'"

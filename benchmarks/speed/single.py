@@ -1,0 +1,165 @@
+"""Workloads on one graph: training steps, propagation and aggregation by themselves."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+import gnnlib
+from benchmarks.speed import bound, graphs
+from benchmarks.speed.layers import Kind, both_norm, csr, gather_scatter, pyg
+from benchmarks.speed.measure import Case
+from gnnlib._dgl import dgl
+
+Call = Callable[[nn.Module, Tensor], Tensor]
+CLASSES = 10
+WIDTH = 128
+
+
+def forward(layers: nn.ModuleList, call: Call, x: Tensor) -> Tensor:
+    for i, layer in enumerate(layers):
+        x = call(layer, x).flatten(1)
+        if i + 1 < len(layers):
+            x = torch.relu(x)
+    return x
+
+
+def training(layers: nn.Module, run: Callable[[], Tensor], target: Tensor) -> Callable[[], None]:
+    """A step without the optimiser: forward, loss, backward."""
+
+    def step() -> None:
+        layers.zero_grad(set_to_none=True)
+        cross_entropy(run(), target).backward()
+
+    return step
+
+
+def step_case(
+    kind: Kind, graph: dgl.DGLGraph, widths: Sequence[int], edge: Tensor | None = None, sweeps: int = 0
+) -> Case:
+    """A training step of layers from width to width. ``sweeps``: aggregations in it, forward and backward."""
+    torch.manual_seed(0)
+    graph.create_formats_()
+    x, target = torch.randn(graph.num_nodes(), widths[0]), torch.randint(0, CLASSES, (graph.num_nodes(),))
+    layers = kind.layers(widths)
+    edges = () if edge is None else (edge,)
+    calls: dict[str, Call] = {name: lambda layer, h: layer(graph, h, *edges) for name in ("gnnlib", "dgl")}
+    if pyg():
+        index, norm = torch.stack(graph.edges()), both_norm(graph)
+        extra = {"norm": (norm,), "feat": edges, None: ()}[kind.edge]
+        calls["pyg"] = lambda layer, h: layer(h, index, *extra)
+        if kind.csr:
+            matrix = csr(graph, norm if kind.edge == "norm" else None)
+            calls["csr"] = lambda layer, h: layer(h, matrix)
+    if "dense" in layers:
+        calls["dense"] = lambda layer, h: layer(h)
+    nets = {name: layers[{"gnnlib": "ours", "csr": "pyg"}.get(name, name)] for name in calls}
+    runs = {name: partial(forward, nets[name], call, x) for name, call in calls.items()}
+    case = Case(
+        steps={name: training(nets[name], run, target) for name, run in runs.items()},
+        outputs={name: run for name, run in runs.items() if name != "dense"},
+    )
+    return with_bound(case, graph, widths[0], sweeps) if sweeps else case
+
+
+def with_bound(case: Case, graph: dgl.DGLGraph, width: int, sweeps: int = 1, coeffs: int = 0) -> Case:
+    case.steps["gather"], case.moved = bound.gather(graph, width, coeffs)
+    case.sweeps = sweeps
+    return case
+
+
+def ecc_case(kind: Kind, hidden: int, num_nodes: int, width: int = 32, edge_feats: int = 8) -> Case:
+    """One layer on 8 in-edges a node. Dense part: the edge network's first layer, and the product that follows the sum
+    over edges, of a matrix (N, (hidden + 1) * width)."""
+    graph = graphs.regular_graph(num_nodes, 8)
+    edge = torch.randn(graph.num_edges(), edge_feats)
+    case = step_case(kind, graph, (width, width), edge)
+    first, last = nn.Linear(edge_feats, hidden), nn.Linear((hidden + 1) * width, width)
+    sums = nn.Parameter(torch.randn(num_nodes, last.in_features))
+    parts = nn.ParameterList([*first.parameters(), *last.parameters(), sums])
+    target = torch.randint(0, CLASSES, (num_nodes,))
+
+    def dense() -> Tensor:
+        return last(sums) + torch.relu(first(edge)).mean()  # the mean: so that it has a gradient, too
+
+    case.steps["dense"] = training(parts, dense, target)
+    return case
+
+
+def propagation_case(graph: dgl.DGLGraph, hops: int = 2, width: int = WIDTH) -> Case:
+    """What SGC does before any weight: no gradients."""
+    graph.create_formats_()
+    x = torch.randn(graph.num_nodes(), width)
+    ours, theirs = gnnlib.SGConv(width, width, hops), dgl.nn.SGConv(width, width, hops)
+    ours.fc = theirs.fc = nn.Identity()  # type: ignore[assignment]
+    outputs = {"gnnlib": lambda: ours(graph, x), "dgl": lambda: theirs(graph, x)}
+    if pyg():
+        index, norm = torch.stack(graph.edges()), both_norm(graph)
+        matrix = csr(graph, norm)
+        outputs["pyg"] = lambda: _repeat(lambda h: gather_scatter()(h, index, norm), x, hops)
+        outputs["csr"] = lambda: _repeat(lambda h: torch.sparse.mm(matrix, h), x, hops)
+    return with_bound(_without_gradients(outputs), graph, width, hops)
+
+
+def _repeat(function: Callable[[Tensor], Tensor], x: Tensor, times: int) -> Tensor:
+    for _ in range(times):
+        x = function(x)
+    return x
+
+
+def _without_gradients(outputs: dict[str, Callable[[], Tensor]]) -> Case:
+    return Case({name: torch.no_grad()(output) for name, output in outputs.items()}, outputs)
+
+
+def aggregation_case(graph: dgl.DGLGraph, coeffs: int = 1, width: int = WIDTH) -> Case:
+    """The sum over in-edges by itself, without gradients: unweighted, one weight an edge, or one for each head."""
+    graph.create_formats_()
+    heads = (coeffs,) if coeffs > 1 else ()
+    x, weight = torch.randn(graph.num_nodes(), *heads, width // max(coeffs, 1)), torch.rand(graph.num_edges(), *heads)
+    outputs = {
+        "gnnlib": lambda: gnnlib.aggregate(graph, x, weight if coeffs else None),
+        "dgl": lambda: dgl.ops.u_mul_e_sum(graph, x, weight.unsqueeze(-1)) if coeffs else dgl.ops.copy_u_sum(graph, x),
+    }
+    if pyg():
+        index, plain = torch.stack(graph.edges()), pyg().SimpleConv("sum")
+        outputs["pyg"] = lambda: gather_scatter()(x, index, weight) if coeffs else plain(x, index)
+    if not heads:
+        matrix = csr(graph, weight if coeffs else None)
+        outputs["csr"] = lambda: torch.sparse.mm(matrix, x)
+    return with_bound(_without_gradients(outputs), graph, width, coeffs=coeffs)
+
+
+def all_pairs_case(side: int, images: int, width: int = 32, hidden: int = 32) -> Case:
+    """A training step of predicted edges between all pixels, for many images on one graph.
+
+    dgl.nn has no such layer: its place takes the same network composed of DGL's operations, on the same weights. PyG
+    would copy every image's row to every edge, gigabytes of them. The dense part is the product with a (pixels, pixels)
+    matrix that is given, and its gradient.
+    """
+    graph = graphs.all_pairs(side)
+    graph.create_formats_()
+    num_nodes = graph.num_nodes()
+    layer = gnnlib.PredEdgeConv(width, width, 2, hidden, pos_scale=side, bias=False)
+    x, target = torch.randn(num_nodes, images, width), torch.randint(0, CLASSES, (num_nodes * images,))
+    position = graph.ndata["pos"] / side
+    matrix = nn.Parameter(torch.randn(num_nodes, num_nodes))
+    parameters = nn.ParameterList([*layer.parameters(), matrix])
+
+    def composed() -> Tensor:
+        parts = layer.first.weight.split(2, dim=1)
+        ends = position @ parts[0].T, position @ parts[1].T + layer.first.bias
+        weight = layer.second(torch.relu(dgl.ops.u_add_v(graph, *ends)))
+        return dgl.ops.u_mul_e_sum(graph, x, weight.unsqueeze(-1)) @ layer.weight[0]
+
+    def dense() -> Tensor:
+        return (matrix @ x.flatten(1)).view(x.shape) @ layer.weight[0]
+
+    runs = {"gnnlib": lambda: layer(graph, x), "dgl": composed, "dense": dense}
+    steps = {name: training(parameters, partial(_flat, run), target) for name, run in runs.items()}
+    return Case(steps, {name: runs[name] for name in ("gnnlib", "dgl")})  # type: ignore[arg-type]
+
+
+def _flat(run: Callable[[], Tensor]) -> Tensor:
+    return run().flatten(0, 1)

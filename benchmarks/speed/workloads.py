@@ -1,0 +1,147 @@
+"""What is timed, and how many times faster than each peer it is meant to be."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from math import isqrt
+
+from benchmarks.layers import UsageError
+from benchmarks.speed import batches, graphs, growth, single
+from benchmarks.speed.layers import GAT, GCN, GIN, SAGE, Kind, ecc
+from benchmarks.speed.measure import Case
+
+
+@dataclass(frozen=True)
+class Workload:
+    """``make(shrink)`` is what to time, on graphs so many times smaller. ``targets``: how many times faster than each
+    peer; "bound", how much of what memory allows; "peak", how much of the best peer's memory (else all of it)."""
+
+    name: str
+    title: str
+    group: str
+    make: Callable[[int], Case]
+    targets: dict[str, float] = field(default_factory=dict)
+
+
+def _large(shrink: int):
+    return graphs.power_law_graph(graphs.NUM_NODES // shrink, graphs.NUM_LINKS // shrink)
+
+
+def _layer(name: str, kind: Kind, sweeps: int, **targets: float) -> Workload:
+    """Three layers 128 wide. The first one's input needs no gradient."""
+
+    def make(shrink: int) -> Case:
+        return single.step_case(kind, _large(shrink), [single.WIDTH] * 4, sweeps=sweeps)
+
+    return Workload(name, kind.title, "layers", make, targets)
+
+
+def _sum(name: str, title: str, coeffs: int, **targets: float) -> Workload:
+    def make(shrink: int) -> Case:
+        return single.aggregation_case(_large(shrink), coeffs)
+
+    return Workload(name, title, "aggregation", make, {**targets, "bound": 2 / 3})
+
+
+def _ecc(hidden: int, **targets: float) -> Workload:
+    def make(shrink: int) -> Case:
+        return single.ecc_case(ecc(8, hidden), hidden, 25_000 // shrink)
+
+    return Workload(f"ecc-{hidden}", f"ECC, hidden {hidden}", "ecc", make, targets)
+
+
+def _batches(name: str, kind: Kind, size: Callable[[int], int], **targets: float) -> Workload:
+    def make(shrink: int) -> Case:
+        return batches.training_case(kind, graphs.superpixel_graphs, size(shrink))
+
+    return Workload(f"superpixels-{name}", f"superpixels, {kind.title}", "superpixels", make, targets)
+
+
+def _few(shrink: int) -> int:
+    """Graphs in a batch where that many are a lot."""
+    return max(2, 128 // shrink)
+
+
+def _many(shrink: int) -> int:
+    """Graphs in a batch that is small as it is, and smaller would be another question."""
+    return _few(max(1, shrink // 8))
+
+
+def _pixels(shrink: int) -> Case:
+    return batches.training_case(GCN, partial(graphs.pixel_graphs, side=28), _few(shrink))
+
+
+def _all_pairs(shrink: int) -> Case:
+    return single.all_pairs_case(max(2, isqrt(784 // shrink)), max(2, 64 // shrink))
+
+
+def _growth(what: str, title: str) -> list[Workload]:
+    """A sixteenth of the nodes, so that edges are what there is to do."""
+    num_nodes, num_links = graphs.NUM_NODES // 16, graphs.NUM_LINKS // 16
+    found = []
+    for along, case, links in (
+        ("edges", growth.along_edges, num_links),
+        ("width", growth.along_width, num_links * 4),
+    ):
+        if (what, along) == ("dense", "edges"):
+            continue
+
+        def make(shrink: int, case: Callable = case, links: int = links) -> Case:
+            return case(what, num_nodes // shrink, links // shrink)
+
+        # a dense product grows with the square of the width, whoever does it
+        targets = {} if what == "dense" else {"exponent": 1.1}
+        found.append(Workload(f"{along}-{what}", f"{title}, more {along}", "growth", make, targets))
+    return found
+
+
+WORKLOADS = [
+    _layer("gcn", GCN, 5, dgl=1.3, pyg=10),
+    _layer("gin", GIN, 5, dgl=1.2, pyg=8),
+    _layer("gat", GAT, 9, dgl=3, pyg=5),
+    _layer("sage", SAGE, 5),
+    Workload(
+        "sgc",
+        "SGC propagation, 2 hops",
+        "layers",
+        lambda n: single.propagation_case(_large(n)),
+        {"dgl": 1.4, "pyg": 8},
+    ),
+    _sum("sum", "sum", 0),
+    _sum("weighted", "sum, one weight", 1, dgl=5, pyg=8),
+    _sum("weighted-heads", "sum, four heads", 4, dgl=5, pyg=8),
+    _ecc(16, dgl=10, pyg=10, peak=0.1),
+    _ecc(64, dgl=4, pyg=4),
+    Workload(
+        "batching",
+        "superpixels, batching",
+        "superpixels",
+        lambda n: batches.batching_case(graphs.superpixel_graphs, _many(n)),
+        {"dgl": 5, "pyg": 10},
+    ),
+    _batches("gcn", GCN, _many, dgl=1.5, pyg=4),
+    _batches("gin", GIN, _many, dgl=1.2, pyg=3),
+    _batches("gat", GAT, _many, dgl=3, pyg=6),
+    _batches("ecc", ecc(2, 16), _few, dgl=6, pyg=6),
+    Workload("pixels-gcn", "pixels, GCN", "pixels", _pixels),
+    Workload("all-pairs", "predicted edges, all pairs", "pixels", _all_pairs),
+    *_growth("aggregate", "sum, one weight"),
+    *_growth("gcn", "GCN step"),
+    *_growth("gat", "GAT step"),
+    *_growth("dense", "GCN's dense part"),
+]
+
+
+def choose(names: Iterable[str] | None) -> list[Workload]:
+    """The workloads of these names, or of groups of these names; None: all.
+
+    Raises: UsageError for a name that is neither.
+    """
+    wanted = set(names) if names is not None else {workload.group for workload in WORKLOADS}
+    if unknown := wanted - {name for workload in WORKLOADS for name in (workload.name, workload.group)}:
+        groups = dict.fromkeys(workload.group for workload in WORKLOADS)
+        raise UsageError(
+            f"--only: unknown {', '.join(map(repr, sorted(unknown)))}; expected some of: "
+            f"{', '.join(workload.name for workload in WORKLOADS)}; or the groups {', '.join(groups)}"
+        )
+    return [workload for workload in WORKLOADS if wanted & {workload.name, workload.group}]

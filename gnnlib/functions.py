@@ -1,0 +1,292 @@
+"""The differentiable kernels, on arrays of one shape: features (N, H, F), edge values (E, H), `Neighbors`.
+
+    y_v = sum over edges u->v of  b(u->v) x_u                  `Sum`
+    s(u->v) = <x_u, y_v>                                       `Dot`
+
+The two differentiate into each other, so composing them gives derivatives of any order: dy/dx is a `Sum` over the
+reversed edges, dy/db a `Dot`. The others have a fused first derivative and, where a second one is
+asked for, are recomposed from these two. Public faces, with checks and free axes, are in `gnnlib.ops`.
+
+Shapes: N_src, N_dst nodes, E edges in edge-id order. A head axis of length 1 stands for "the same for all heads".
+"""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from gnnlib import kernels
+from gnnlib.neighbors import Compressed, Neighbors
+
+
+class Sum(Function):
+    """coeff (E, H) or None, x (N_src, H or 1, F) -> (N_dst, heads = H or 1, F).
+
+    Without coeff, own x_v is added for each node v that is a source and a destination under the same number.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, coeff: Tensor | None, nb: Neighbors, heads: int, own: float = 0.0) -> Tensor:
+        ctx.nb, ctx.x_heads, ctx.own = nb, x.shape[1], own
+        ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, coeff)
+        return kernels.choose(x).neighbour_sum(nb.csc, x, coeff, heads, own)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        x, coeff = ctx.saved_tensors
+        grad = grad.contiguous()
+        dx = Sum.apply(grad, coeff, ctx.nb.reverse(), ctx.x_heads, ctx.own) if ctx.needs_input_grad[0] else None
+        dcoeff = Dot.apply(x, grad, ctx.nb) if ctx.needs_input_grad[1] else None
+        return dx, dcoeff, None, None, None
+
+
+class Scaled(Function):
+    """x (N_src, F) -> (N_dst, F): the sum normalised by factors of both ends, (N_src,) and (N_dst,) constants."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, scale_src: Tensor, scale_dst: Tensor, nb: Neighbors) -> Tensor:
+        ctx.nb = nb
+        ctx.save_for_backward(scale_src, scale_dst)
+        return kernels.choose(x).scaled_sum(nb.csc, x, scale_src, scale_dst)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        scale_src, scale_dst = ctx.saved_tensors
+        return Scaled.apply(grad.contiguous(), scale_dst, scale_src, ctx.nb.reverse()), None, None, None
+
+
+class Dot(Function):
+    """x (N_src, H or 1, F), y (N_dst, H or 1, F) -> (E, H)."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, y: Tensor, nb: Neighbors) -> Tensor:
+        ctx.nb, ctx.heads = nb, (x.shape[1], y.shape[1])
+        ctx.save_for_backward(x, y)
+        return kernels.choose(x).edge_dot(nb.csc, x, y)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        (x, y), grad = ctx.saved_tensors, grad.contiguous()
+        dx = Sum.apply(y, grad, ctx.nb.reverse(), ctx.heads[0]) if ctx.needs_input_grad[0] else None
+        dy = Sum.apply(x, grad, ctx.nb, ctx.heads[1]) if ctx.needs_input_grad[1] else None
+        return dx, dy, None
+
+
+def _ones(num_nodes: int, like: Tensor) -> Tensor:
+    return like.new_ones(num_nodes, 1, 1)
+
+
+def copy_src(nb: Neighbors, x: Tensor) -> Tensor:
+    """(N_src, H) -> (E, H)"""
+    return Dot.apply(x.unsqueeze(-1).contiguous(), _ones(nb.num_dst, x), nb)
+
+
+def copy_dst(nb: Neighbors, y: Tensor) -> Tensor:
+    return copy_src(nb.reverse(), y)
+
+
+class EdgeSum(Function):
+    """value (E, H) -> (N_dst, H): the sum over each destination's in-edges."""
+
+    @staticmethod
+    def forward(ctx, value: Tensor, nb: Neighbors) -> Tensor:
+        ctx.nb = nb
+        return kernels.choose(value).edge_sum(nb.csc, value)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        return copy_dst(ctx.nb, grad), None
+
+
+def sum_edges(nb: Neighbors, value: Tensor) -> Tensor:
+    return EdgeSum.apply(value.contiguous(), nb)
+
+
+class Max(Function):
+    """x (N_src, H, F), coeff (E, H) or None -> (N_dst, H, F)."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, coeff: Tensor | None, nb: Neighbors) -> Tensor:
+        y, arg = kernels.choose(x).neighbour_max(nb.csc, x, coeff)
+        ctx.nb = nb
+        ctx.save_for_backward(x, coeff, arg)
+        return y
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        x, coeff, arg = ctx.saved_tensors
+        if torch.is_grad_enabled() or ctx.needs_input_grad[1]:
+            return *_recompose(lambda x, coeff: _taken(ctx.nb, x, coeff, arg), (x, coeff), grad, ctx), None
+        return kernels.choose(grad).max_grad(ctx.nb.csr, grad.contiguous(), arg, coeff), None, None
+
+
+def _taken(nb: Neighbors, x: Tensor, coeff: Tensor | None, arg: Tensor) -> Tensor:
+    """The messages that a maximum took, given the edge of each."""
+    if nb.num_edges == 0:
+        return x.sum() * 0 + x.new_zeros(arg.shape)
+    edge = arg.clamp(min=0).long()
+    message = torch.gather(x, 0, nb.src[edge].long())
+    if coeff is not None:
+        message = message * torch.gather(coeff.unsqueeze(-1).expand(*coeff.shape, x.shape[2]), 0, edge)
+    return message.where(arg >= 0, 0)
+
+
+class Softmax(Function):
+    """(E, H) -> (E, H)"""
+
+    @staticmethod
+    def forward(ctx, score: Tensor, nb: Neighbors) -> Tensor:
+        prob = kernels.choose(score).edge_softmax(nb.csc, score)
+        ctx.nb = nb
+        ctx.save_for_backward(prob)
+        return prob
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        (prob,), nb = ctx.saved_tensors, ctx.nb
+        if torch.is_grad_enabled():
+            return prob * (grad - copy_dst(nb, sum_edges(nb, prob * grad))), None
+        return kernels.choose(grad).edge_softmax_grad(nb.csc, prob, grad.contiguous()), None
+
+
+class Score(Function):
+    """a (N_src, H or 1, J), b (N_dst, H or 1, J), att (H, J) -> (E, H)"""
+
+    @staticmethod
+    def forward(ctx, a: Tensor, b: Tensor, att: Tensor, nb: Neighbors, slope: float) -> Tensor:
+        ctx.nb, ctx.slope = nb, slope
+        ctx.save_for_backward(a, b, att)
+        return kernels.choose(a).edge_score(nb.csc, a, b, att, slope)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        a, b, att = ctx.saved_tensors
+        nb, slope, needs = ctx.nb, ctx.slope, ctx.needs_input_grad
+        if torch.is_grad_enabled():
+            grads = _recompose(lambda a, b, att: _composed_score(nb, a, b, att, slope), (a, b, att), grad, ctx)
+            return *grads, None, None
+        k, grad = kernels.choose(grad), grad.contiguous()
+        da = k.edge_score_grad(nb.csr, a, b, att, slope, grad) if needs[0] else None
+        db = k.edge_score_grad(nb.csc, b, a, att, slope, grad) if needs[1] else None
+        datt = k.edge_score_att_grad(nb.csc, a, b, slope, grad) if needs[2] else None
+        return da, db, datt, None, None
+
+
+def _composed_score(nb: Neighbors, a: Tensor, b: Tensor, att: Tensor, slope: float) -> Tensor:
+    def on_edges(copy: Callable, x: Tensor) -> Tensor:
+        return copy(nb, x.flatten(1)).unflatten(1, x.shape[1:])
+
+    z = on_edges(copy_src, a) + on_edges(copy_dst, b)
+    return (torch.nn.functional.leaky_relu(z, slope) * att).sum(-1)
+
+
+class Attend(Function):
+    """feat (N_src, H, F), left (N_src, H), right (N_dst, H), coeff (E, H or 1) or None -> (N_dst, H, F)"""
+
+    @staticmethod
+    def forward(ctx, feat: Tensor, left: Tensor, right: Tensor, coeff: Tensor | None, nb: Neighbors, slope: float):
+        y, log = kernels.choose(feat).attend(nb.csc, feat, left, right, slope, coeff)
+        ctx.nb, ctx.slope = nb, slope
+        ctx.save_for_backward(feat, left, right, coeff, y, log)
+        return y
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        feat, left, right, coeff, y, log = ctx.saved_tensors
+        nb, slope = ctx.nb, ctx.slope
+        if torch.is_grad_enabled() or ctx.needs_input_grad[3]:
+
+            def composed(feat, left, right, coeff):
+                return _composed_attention(nb, feat, left, right, coeff, slope)
+
+            return *_recompose(composed, (feat, left, right, coeff), grad, ctx), None, None
+        k, grad = kernels.choose(grad), grad.contiguous()
+        return *k.attend_grad(nb.csc, nb.csr, grad, feat, left, right, slope, coeff, y, log), None, None, None
+
+
+def _composed_attention(
+    nb: Neighbors, feat: Tensor, left: Tensor, right: Tensor, coeff: Tensor | None, slope: float
+) -> Tensor:
+    z = torch.nn.functional.leaky_relu(copy_src(nb, left) + copy_dst(nb, right), slope)
+    prob = Softmax.apply(z, nb)
+    prob = prob if coeff is None else (prob * coeff).contiguous()
+    return Sum.apply(feat, prob, nb, feat.shape[1])
+
+
+class Convolve(Function):
+    """x (N_src, S, F), basis (E, K), weight (K, F, O) -> (N_dst, S, O): the sum over k of Sum(x, basis_k) weight_k.
+
+    The sums, (N_dst, K, S F), are made for a few destinations at a time and never kept: the backward pass makes them
+    again. The gradient for x is the same operation on the reversed edges with each weight transposed.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, basis: Tensor, weight: Tensor, nb: Neighbors) -> Tensor:
+        ctx.nb = nb
+        ctx.save_for_backward(x, basis, weight)
+        k, signals, flat = kernels.choose(x), x.shape[1], x.flatten(1).unsqueeze(1)
+        y = x.new_empty(nb.num_dst, signals, weight.shape[2])
+        for rows, part in _parts(nb.csc, len(weight) * flat.shape[2], x):
+            z = _by_signal(k.neighbour_sum(part, flat, basis, len(weight)), signals)
+            torch.mm(z, weight.flatten(0, 1), out=y[rows].flatten(0, 1))
+        return y
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        (x, basis, weight), nb, needs = ctx.saved_tensors, ctx.nb, ctx.needs_input_grad
+        signals, flat, joined = x.shape[1], x.flatten(1).unsqueeze(1), weight.flatten(0, 1)
+        if torch.is_grad_enabled():
+
+            def composed(x, basis, weight):
+                z = Sum.apply(x.flatten(1).unsqueeze(1), basis, nb, len(weight))
+                return (_by_signal(z, signals) @ weight.flatten(0, 1)).unflatten(0, (nb.num_dst, signals))
+
+            return *_recompose(composed, (x, basis, weight), grad, ctx), None
+        k, grad = kernels.choose(x), grad.contiguous()
+        dx = Convolve.apply(grad, basis, weight.transpose(1, 2).contiguous(), nb.reverse()) if needs[0] else None
+        d_basis = torch.empty_like(basis) if needs[1] else None
+        d_joined = torch.zeros_like(joined) if needs[2] else None
+        for rows, part in _parts(nb.csc, len(weight) * flat.shape[2], x) if needs[1] or needs[2] else ():
+            g = grad[rows].flatten(0, 1)
+            if d_joined is not None:
+                z = _by_signal(k.neighbour_sum(part, flat, basis, len(weight)), signals)
+                d_joined.addmm_(z.T, g)
+            if d_basis is not None:
+                dz = (g @ joined.T).view(len(part.indptr) - 1, signals, len(weight), x.shape[2])
+                k.edge_dot(part, flat, dz.transpose(1, 2).flatten(2).contiguous(), d_basis)
+        return dx, d_basis, d_joined.view_as(weight) if d_joined is not None else None, None
+
+
+def _by_signal(z: Tensor, signals: int) -> Tensor:
+    """(N, K, S F) -> (N S, K F)"""
+    n, k, width = z.shape
+    each = width // max(1, signals)
+    return z.view(n, k, signals, each).transpose(1, 2).reshape(n * signals, k * each)
+
+
+def _parts(adj: Compressed, width: int, like: Tensor) -> Iterator[tuple[slice, Compressed]]:
+    """A few rows of a group of edges after the other, such that an array of that width for each stays in the cache."""
+    step = max(1, (1 << 20 if like.device.type == "cpu" else 1 << 26) // max(1, width))
+    rows = len(adj.indptr) - 1
+    bounds = [*range(0, rows, step), rows]
+    slots = adj.indptr[bounds].tolist()
+    for i in range(len(bounds) - 1):
+        edges = slice(slots[i], slots[i + 1])
+        indptr = adj.indptr[bounds[i] : bounds[i + 1] + 1] - edges.start
+        yield slice(bounds[i], bounds[i + 1]), Compressed(indptr, adj.indices[edges], adj.eid[edges])
+
+
+def _recompose(function: Callable[..., Tensor], inputs: tuple, grad: Tensor, ctx) -> tuple:
+    """Gradients through differentiable pieces, for the backward pass that is itself differentiated."""
+    create_graph = torch.is_grad_enabled()
+    wanted = [i for i in range(len(inputs)) if ctx.needs_input_grad[i]]
+    with torch.enable_grad():
+        # fresh leaves where the outer graph is not wanted; the inputs themselves where it is
+        used = [t if create_graph or t is None else t.detach().requires_grad_(t.requires_grad) for t in inputs]
+        y = function(*used)
+    found = torch.autograd.grad(y, [used[i] for i in wanted], grad, create_graph=create_graph, allow_unused=True)
+    grads: list = [None] * len(inputs)
+    for i, g in zip(wanted, found, strict=True):
+        grads[i] = g
+    return tuple(grads)

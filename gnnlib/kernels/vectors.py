@@ -1,0 +1,177 @@
+"""Vectors in numba: 64 bytes of a row at a time, in registers.
+
+LLVM vectorises a plain loop only where it can prove or test that its arrays do not overlap, and then in a shape of
+its own choice. These few operations say what is meant instead: one AVX-512 register, two of AVX2 or four of
+NEON. Arrays are flat and contiguous; ``i`` is the position of the first number. Nothing is checked.
+"""
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, register_model
+
+LINE = 64  # bytes
+
+
+class _Vector(types.Type):
+    def __init__(self, dtype):
+        self.dtype = dtype
+        super().__init__(f"Vector({dtype})")
+
+
+@register_model(_Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, manager, kind):
+        number = manager.lookup(kind.dtype).get_value_type()
+        super().__init__(manager, kind, ir.VectorType(number, lanes_of(kind.dtype)))
+
+
+def lanes_of(dtype) -> int:
+    return LINE // (dtype.bitwidth // 8)
+
+
+def _address(context, builder, kind, array, i, type_):
+    """Of array[i], as a pointer to type_."""
+    data = context.make_array(kind)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [i]), type_.as_pointer())
+
+
+def _splat(builder, value, type_):
+    one = builder.insert_element(ir.Constant(type_, ir.Undefined), value, ir.IntType(32)(0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), type_.count), [0] * type_.count)
+    return builder.shuffle_vector(one, ir.Constant(type_, ir.Undefined), zeros)
+
+
+def _below(builder, n, count):
+    """The mask of the first n lanes."""
+    kind = ir.VectorType(ir.IntType(64), count)
+    return builder.icmp_signed("<", ir.Constant(kind, list(range(count))), _splat(builder, n, kind))
+
+
+def _call(builder, name, result, args):
+    function = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(result, [value.type for value in args]), name
+    )
+    return builder.call(function, args)
+
+
+def _suffix(type_) -> str:
+    return f"v{type_.count}{'f32' if isinstance(type_.element, ir.FloatType) else 'f64'}"
+
+
+@intrinsic
+def lanes(typingctx, array):
+    """How many numbers of the array's type a vector holds."""
+
+    def codegen(context, builder, signature, args):
+        return ir.IntType(64)(lanes_of(array.dtype))
+
+    return types.int64(array), codegen
+
+
+@intrinsic
+def load(typingctx, array, i):
+    kind = _Vector(array.dtype)
+
+    def codegen(context, builder, signature, args):
+        type_ = context.get_value_type(kind)
+        return builder.load(_address(context, builder, array, *args, type_), align=array.dtype.bitwidth // 8)
+
+    return kind(array, types.int64), codegen
+
+
+@intrinsic
+def load_first(typingctx, array, i, n):
+    """The first n numbers, then zeros."""
+    kind = _Vector(array.dtype)
+
+    def codegen(context, builder, signature, args):
+        type_ = context.get_value_type(kind)
+        address = _address(context, builder, array, args[0], args[1], type_)
+        mask, none = _below(builder, args[2], type_.count), ir.Constant(type_, None)
+        align = ir.IntType(32)(array.dtype.bitwidth // 8)
+        return _call(builder, f"llvm.masked.load.{_suffix(type_)}.p0", type_, [address, align, mask, none])
+
+    return kind(array, types.int64, types.int64), codegen
+
+
+@intrinsic
+def store(typingctx, array, i, vector):
+    def codegen(context, builder, signature, args):
+        address = _address(context, builder, array, args[0], args[1], args[2].type)
+        builder.store(args[2], address, align=array.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, vector), codegen
+
+
+@intrinsic
+def store_first(typingctx, array, i, vector, n):
+    def codegen(context, builder, signature, args):
+        address = _address(context, builder, array, args[0], args[1], args[2].type)
+        mask = _below(builder, args[3], args[2].type.count)
+        align = ir.IntType(32)(array.dtype.bitwidth // 8)
+        _call(builder, f"llvm.masked.store.{_suffix(args[2].type)}.p0", ir.VoidType(), [args[2], address, align, mask])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, vector, types.int64), codegen
+
+
+@intrinsic
+def zero(typingctx, array):
+    kind = _Vector(array.dtype)
+
+    def codegen(context, builder, signature, args):
+        return ir.Constant(context.get_value_type(kind), None)
+
+    return kind(array), codegen
+
+
+@intrinsic
+def scaled(typingctx, factor, vector, onto):
+    """factor * vector + onto, rounded once; factor is a number or a vector."""
+
+    def codegen(context, builder, signature, args):
+        type_ = args[1].type
+        by = args[0] if args[0].type == type_ else _splat(builder, args[0], type_)
+        return _call(builder, f"llvm.fma.{_suffix(type_)}", type_, [by, args[1], args[2]])
+
+    kind = factor if isinstance(factor, _Vector) else vector.dtype
+    return vector(kind, vector, vector), codegen
+
+
+@intrinsic
+def total(typingctx, vector):
+    """The sum of the lanes, in halves."""
+
+    def codegen(context, builder, signature, args):
+        value, count = args[0], args[0].type.count
+        while count > 1:
+            count //= 2
+            half = ir.VectorType(ir.IntType(32), count)
+            none = ir.Constant(value.type, ir.Undefined)
+            low = builder.shuffle_vector(value, none, ir.Constant(half, list(range(count))))
+            high = builder.shuffle_vector(value, none, ir.Constant(half, list(range(count, 2 * count))))
+            value = builder.fadd(low, high)
+        return builder.extract_element(value, ir.IntType(32)(0))
+
+    return vector.dtype(vector), codegen
+
+
+@intrinsic
+def prefetch(typingctx, array, i):
+    """Asks for the line of array[i], up to the second cache: the first has too few places for what is under way.
+
+    An address outside the array does no harm.
+    """
+
+    def codegen(context, builder, signature, args):
+        byte, int32 = ir.IntType(8), ir.IntType(32)
+        address = _address(context, builder, array, *args, byte)
+        function = builder.module.declare_intrinsic(
+            "llvm.prefetch", [byte.as_pointer()], ir.FunctionType(ir.VoidType(), [byte.as_pointer(), *[int32] * 3])
+        )
+        builder.call(function, [address, int32(0), int32(2), int32(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), codegen
