@@ -9,10 +9,6 @@ SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12)
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3; do \
 	$$p -c '$(SUPPORTED)' >/dev/null 2>&1 && echo $$p && break; done)
 
-# Threads that spin while they wait steal the cores from the other library's threads.
-OMP_WAIT_POLICY ?= passive
-export OMP_WAIT_POLICY
-
 .PHONY: help bench test test-dgl1 lint types doctest format clean
 .DELETE_ON_ERROR:
 

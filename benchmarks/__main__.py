@@ -5,9 +5,6 @@ import os
 import sys
 from pathlib import Path
 
-# Read once by the OpenMP runtime, so before torch is imported: threads that spin while they wait stall the others.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-
 EXAMPLES = """examples:
   python -m benchmarks list                              what there is to run
   python -m benchmarks run digits                        8 layers on handwritten digits, two minutes, no download

@@ -11,6 +11,7 @@ Shapes: N_src, N_dst nodes, E edges in edge-id order. A head axis of length 1 st
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -182,32 +183,52 @@ def _composed_score(nb: Neighbors, a: Tensor, b: Tensor, att: Tensor, slope: flo
 
 
 class Attend(Function):
-    """feat (N_src, H, F), left (N_src, H), right (N_dst, H), coeff (E, H or 1) or None -> (N_dst, H, F)"""
+    """feat (N_src, H, F), own (N_dst, H, F), att_src, att_dst (H, F), coeff (E, H or 1) or None -> (N_dst, H, F)
+
+    ``own`` None: the destinations are the first sources.
+    """
 
     @staticmethod
-    def forward(ctx, feat: Tensor, left: Tensor, right: Tensor, coeff: Tensor | None, nb: Neighbors, slope: float):
+    def forward(ctx, feat, own, att_src, att_dst, coeff, nb: Neighbors, slope: float) -> Tensor:
+        left, right = _per_head(feat, att_src), _per_head(feat[: nb.num_dst] if own is None else own, att_dst)
         y, log = kernels.choose(feat).attend(nb.csc, feat, left, right, slope, coeff)
         ctx.nb, ctx.slope = nb, slope
-        ctx.save_for_backward(feat, left, right, coeff, y, log)
+        ctx.save_for_backward(feat, own, att_src, att_dst, coeff, left, right, y, log)
         return y
 
     @staticmethod
     def backward(ctx, grad: Tensor):
-        feat, left, right, coeff, y, log = ctx.saved_tensors
-        nb, slope = ctx.nb, ctx.slope
-        if torch.is_grad_enabled() or ctx.needs_input_grad[3]:
-
-            def composed(feat, left, right, coeff):
-                return _composed_attention(nb, feat, left, right, coeff, slope)
-
-            return *_recompose(composed, (feat, left, right, coeff), grad, ctx), None, None
+        feat, own, att_src, att_dst, coeff, left, right, y, log = ctx.saved_tensors
+        nb, slope, inputs = ctx.nb, ctx.slope, (feat, own, att_src, att_dst, coeff)
+        if torch.is_grad_enabled() or ctx.needs_input_grad[4]:
+            return *_recompose(partial(_composed_attention, nb, slope), inputs, grad, ctx), None, None
         k, grad = kernels.choose(grad), grad.contiguous()
-        return *k.attend_grad(nb.csc, nb.csr, grad, feat, left, right, slope, coeff, y, log), None, None, None
+        d_feat, d_left, d_right = k.attend_grad(nb.csc, nb.csr, grad, feat, left, right, slope, coeff, y, log)
+        d_att_src = _add_per_head(d_feat, feat, att_src, d_left)
+        d_own = d_feat[: nb.num_dst] if own is None else torch.zeros_like(own)
+        d_att_dst = _add_per_head(d_own, feat[: nb.num_dst] if own is None else own, att_dst, d_right)
+        return d_feat, None if own is None else d_own, d_att_src, d_att_dst, None, None, None
 
 
-def _composed_attention(
-    nb: Neighbors, feat: Tensor, left: Tensor, right: Tensor, coeff: Tensor | None, slope: float
-) -> Tensor:
+def _blocks(att: Tensor) -> Tensor:
+    """(H, F) -> (H F, H), block by block: products with it are products per head, and matrix products are fast."""
+    return torch.block_diag(*att.unsqueeze(-1))
+
+
+def _per_head(feat: Tensor, att: Tensor) -> Tensor:
+    """<feat_v[h], att[h]>: (N, H)"""
+    return feat.flatten(1) @ _blocks(att)
+
+
+def _add_per_head(d_feat: Tensor, feat: Tensor, att: Tensor, grad: Tensor) -> Tensor:
+    """The backward pass of `_per_head`: adds its gradient to d_feat, and returns that of att."""
+    d_feat.flatten(1).addmm_(grad, _blocks(att).T)
+    heads, width = att.shape
+    return (feat.flatten(1).T @ grad).view(heads, width, heads).diagonal(dim1=0, dim2=2).T
+
+
+def _composed_attention(nb: Neighbors, slope: float, feat, own, att_src, att_dst, coeff) -> Tensor:
+    left, right = _per_head(feat, att_src), _per_head(feat[: nb.num_dst] if own is None else own, att_dst)
     z = torch.nn.functional.leaky_relu(copy_src(nb, left) + copy_dst(nb, right), slope)
     prob = Softmax.apply(z, nb)
     prob = prob if coeff is None else (prob * coeff).contiguous()

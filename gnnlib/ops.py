@@ -215,47 +215,67 @@ def edge_score(graph: Graph, a: Tensor, b: Tensor, att: Tensor, slope: float = 0
 
 
 def attend(
-    graph: Graph, feat: Tensor, left: Tensor, right: Tensor, slope: float = 0.2, coeff: Tensor | None = None
+    graph: Graph,
+    feat: Tensor,
+    att_src: Tensor,
+    att_dst: Tensor,
+    own: Tensor | None = None,
+    slope: float = 0.2,
+    coeff: Tensor | None = None,
 ) -> Tensor:
-    """The attended average: y_v = sum over u->v of softmax_u(leaky(left_u + right_v)) feat_u, each head on its own.
+    """The attended average: y_v = sum over u->v of softmax_u(leaky(att_src . feat_u + att_dst . own_v)) feat_u.
 
-    Velickovic et al. 2018, arXiv 1710.10903, equations 3 and 4: scores, softmax and sum in one pass over the edges,
-    with nothing kept for each edge; the backward pass takes one more over the features, and one over the scores.
-    ``coeff`` multiplies the softmax: edge weights, or a dropout's mask.
+    Velickovic et al. 2018, arXiv 1710.10903, equations 3 and 4, each head on its own. Scores, softmax and sum are one
+    pass over the edges, with nothing kept for each edge; the backward pass takes one more over the
+    features, and one over the scores.
 
-    Shapes: feat (N_src, \\*, H, F), left (N_src, \\*, H), right (N_dst, \\*, H), coeff (E,), (E, \\*, H) or None;
+    Args:
+        graph: a DGLGraph with one edge type, or a block
+        feat: features of the sources
+        att_src, att_dst: the vectors that score a source and a destination
+        own: features of the destinations; None: these are the first sources (whole graphs, blocks)
+        slope: of the LeakyReLU
+        coeff: multiplies the softmax: edge weights, or a dropout's mask
+
+    Shapes: feat (N_src, \\*, H, F), att_src and att_dst (H, F), own (N_dst, \\*, H, F), coeff (E,) or (E, \\*, H);
     returns (N_dst, \\*, H, F). A node without in-edges gets 0.
+
+    Raises: TypeError for integers; ValueError for shapes that do not fit.
 
     >>> g = dgl.graph(([0, 1, 2], [2, 2, 2]))
     >>> feat = torch.tensor([[[1.0]], [[5.0]], [[9.0]]])
-    >>> attend(g, feat, torch.zeros(3, 1), torch.zeros(3, 1)).flatten().tolist()
+    >>> attend(g, feat, torch.zeros(1, 1), torch.zeros(1, 1)).flatten().tolist()
     [0.0, 0.0, 5.0]
     """
     nb = neighbors(graph, feat.device if isinstance(feat, Tensor) else None)
     _check("feat", feat, nb.num_src, "source node")
-    _check("left", left, nb.num_src, "source node")
-    _check("right", right, nb.num_dst, "destination node")
-    heads = feat.shape[1:-1]
-    if feat.dim() < 3 or left.shape[1:] != heads or right.shape[1:] != heads:
+    if own is not None:
+        _check("own", own, nb.num_dst, "destination node")
+    elif nb.num_dst > nb.num_src:
+        raise ValueError(f"own: expected features of {nb.num_dst} destinations, of which {nb.num_src} are sources too")
+    shapes = [tuple(t.shape) for t in (att_src, att_dst)]
+    if (
+        feat.dim() < 3
+        or any(shape != feat.shape[-2:] for shape in shapes)
+        or (own is not None and own.shape[1:] != feat.shape[1:])
+    ):
         raise ValueError(
-            "expected feat of shape (N, *, H, F), left and right of shape (N, *, H), "
-            f"got {tuple(feat.shape)}, {tuple(left.shape)} and {tuple(right.shape)}"
+            "expected feat and own of shape (N, ..., H, F), att_src and att_dst of shape (H, F), "
+            f"got {tuple(feat.shape)}, {None if own is None else tuple(own.shape)}, {shapes[0]} and {shapes[1]}"
         )
+    heads = feat.shape[1:-1]
     if coeff is not None:
         _check("coeff", coeff, nb.num_edges, "edge")
         if coeff.shape[1:] not in (heads, torch.Size()):
             raise ValueError(f"coeff: expected ({nb.num_edges},) or (E, *, H) of feat, got {tuple(coeff.shape)}")
-        coeff = coeff.reshape(nb.num_edges, coeff.shape[1:].numel()).contiguous()
-    number = heads.numel()
-    y = Attend.apply(
-        feat.reshape(len(feat), number, feat.shape[-1]).contiguous(),
-        left.reshape(len(left), number).contiguous(),
-        right.reshape(len(right), number).contiguous(),
-        coeff,
-        nb,
-        slope,
-    )
-    return y.view(nb.num_dst, *feat.shape[1:])
+        coeff = coeff.to(feat).reshape(nb.num_edges, coeff.shape[1:].numel()).contiguous()
+
+    def flat(t: Tensor) -> Tensor:
+        return t.reshape(len(t), heads.numel(), t.shape[-1]).contiguous()
+
+    each = (t.expand(*heads, -1).reshape(heads.numel(), -1) for t in (att_src, att_dst))
+    y = Attend.apply(flat(feat), None if own is None else flat(own), *each, coeff, nb, slope)
+    return y if y.shape[1:] == feat.shape[1:] else y.view(nb.num_dst, *feat.shape[1:])
 
 
 def convolve(graph: Graph, x: Tensor, basis: Tensor, weight: Tensor) -> Tensor:

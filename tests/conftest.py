@@ -1,12 +1,10 @@
-"""What all tests share: the real data where there are some, and threads that do not spin."""
+"""What all tests share: the real data where there are some."""
 
 import os
 from pathlib import Path
 
 import pytest
 
-# Before anything imports torch: threads that spin while they wait stall the other library's threads.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 pytest.register_assert_rewrite("tests.checks")
 
 # read once, before a fixture hides the variable

@@ -72,7 +72,7 @@ def run(cache, tmp_path):
     def start(script: str, root: Path = ROOT, **env: str) -> str:
         path = tmp_path / "script.py"
         path.write_text(PRELUDE.format(root=str(root)) + script)
-        env = os.environ | {"NUMBA_CACHE_DIR": str(cache), "OMP_WAIT_POLICY": "passive"} | env
+        env = os.environ | {"NUMBA_CACHE_DIR": str(cache)} | env
         done = subprocess.run(
             [sys.executable, path], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120
         )

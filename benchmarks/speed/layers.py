@@ -95,7 +95,7 @@ GCN = Kind(
 )
 GIN = Kind(
     "GIN",
-    ours=lambda i, o: gnnlib.GINConv(i, o, _mlp(i, o)),
+    ours=gnnlib.GINConv,
     dgl=lambda i, o: dgl.nn.GINConv(_mlp(i, o), "sum"),
     pyg=lambda i, o: pyg().GINConv(_mlp(i, o)),
     state=partial(_renamed, prefix="apply_func", other="nn"),

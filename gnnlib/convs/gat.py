@@ -62,6 +62,7 @@ class GATConv(_Attention):
     the activation is the caller's; self-loops too. A node without in-edges gets c.
     State dicts of ``dgl.nn.GATConv`` load.
 
+    >>> import torch
     >>> g = dgl.graph(([0, 1, 2], [2, 2, 2]))
     >>> y, alpha = GATConv(3, 2, num_heads=4)(g, torch.ones(3, 3), get_attention=True)
     >>> y.shape, alpha[:, 0].sum().item()
@@ -96,21 +97,18 @@ class GATConv(_Attention):
         x_src, x_dst = self.both_ends(graph, x)
         self.check_edge(graph, edge)
         fc_src, fc_dst = (self.fc_src, self.fc_dst) if isinstance(self.in_feats, tuple) else (self.fc, self.fc)
-        feat = self.heads(fc_src(x_src))
-        left, right = self._part(x_src, fc_src, self.attn_l), self._part(x_dst, fc_dst, self.attn_r)
+        feat, att_src, att_dst = self.heads(fc_src(x_src)), self.attn_l[0], self.attn_r[0]
+        own = self.heads(fc_dst(x_dst)) if isinstance(x, tuple) else None
         bias = None if self.bias is None else self.heads(self.bias)
         if get_attention:
+            left = (feat * att_src).sum(-1)
+            right = ((feat[: len(x_dst)] if own is None else own) * att_dst).sum(-1)
             score = leaky_relu(gather_src(graph, left) + gather_dst(graph, right), self.negative_slope)
             y, alpha = self.average(graph, feat, score, edge)
             return add_bias(y, bias), alpha
-        factor = None if edge is None else edge.to(feat)
         if self.training and self.attn_drop.p:
-            factor = self.drop(feat.new_ones(graph.num_edges(), *left.shape[1:]), edge)
-        return add_bias(attend(graph, feat, left, right, self.negative_slope, factor), bias)
-
-    def _part(self, x: Tensor, fc: nn.Linear, attn: Tensor) -> Tensor:
-        """One end's part of the score, a . xW, as x (W a): (N, *, H)."""
-        return x @ (self.heads(fc.weight.T) * attn).sum(-1)
+            edge = self.drop(feat.new_ones(graph.num_edges(), *feat.shape[1:-1]), edge)
+        return add_bias(attend(graph, feat, att_src, att_dst, own, self.negative_slope, edge), bias)
 
 
 class GATv2Conv(_Attention):
@@ -127,6 +125,7 @@ class GATv2Conv(_Attention):
     Differs from the paper: as `GATConv`. A node without in-edges gets 0.
     State dicts of ``dgl.nn.GATv2Conv`` load.
 
+    >>> import torch
     >>> g = dgl.graph(([0, 1, 2], [2, 2, 2]))
     >>> GATv2Conv(3, 2, num_heads=4)(g, torch.ones(3, 3)).shape
     torch.Size([3, 4, 2])

@@ -49,7 +49,7 @@ class GINConv(Conv):
     ):
         super().__init__(in_feats, out_feats)
         self.apply_func = apply_func or nn.Sequential(
-            nn.Linear(in_feats, out_feats), nn.ReLU(), nn.Linear(out_feats, out_feats)
+            nn.Linear(in_feats, out_feats), nn.ReLU(inplace=True), nn.Linear(out_feats, out_feats)
         )
         self.reduce = reduce
         start = torch.tensor([float(eps)])
@@ -61,6 +61,6 @@ class GINConv(Conv):
     def forward(self, graph: dgl.DGLGraph, x: Features, edge: Tensor | None = None) -> Tensor:
         x_src, x_dst = self.both_ends(graph, x)
         self.check_edge(graph, edge)
-        if isinstance(x, tuple) or isinstance(self.eps, nn.Parameter):
+        if isinstance(x, tuple) or self.eps.requires_grad:
             return self.apply_func((1 + self.eps) * x_dst + aggregate(graph, x_src, edge, self.reduce))
         return self.apply_func(aggregate(graph, x_src, edge, self.reduce, own=1 + self.eps.item()))

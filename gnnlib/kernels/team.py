@@ -11,13 +11,14 @@ import ctypes
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from llvmlite import ir
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
+from numba.extending import intrinsic as _intrinsic
 from torch import Tensor
 
 from gnnlib.kernels.compile import jit, named
@@ -31,7 +32,11 @@ HUB = 1 << 14
 TINY = 1 << 15
 """Below this many multiply-adds a launch on several threads costs more than it saves."""
 
+intrinsic: Any = _intrinsic  # what it makes is called without its first argument, which mypy does not know
 _in_fork = False
+row: Any = None
+member: Any = None
+"""What `_member` and `_launch` call: `Kernel` gives each copy of them its own."""
 
 
 def _after_fork() -> None:
@@ -108,20 +113,20 @@ def _member(counter, indptr, plan, columns, args):
             last = plan[chunk + 1]
             for i in range(plan[chunk], last + hubs):
                 if i < last:
-                    v, low, high = i, 0, columns
+                    v, low, high = np.int64(i), 0, columns
                 else:  # this chunk's share of the columns of a hub
                     v, turn = np.int64(plan[CHUNKS + 1 + i - last]), (chunk + 29 * (i - last)) % CHUNKS
                     low, high = columns * turn // CHUNKS, columns * (turn + 1) // CHUNKS
                 start, stop = np.int64(indptr[v]), np.int64(indptr[v + 1])
                 if low < high and (i >= last or hubs == 0 or stop - start <= HUB):
-                    row(chunk, v, start, stop, low, high, *args)  # noqa: F821  given by Kernel
+                    row(chunk, v, start, stop, low, high, *args)
 
 
 def _launch(runtime, threads, counter, indptr, plan, columns, *args):
     if threads == 1:
-        member(counter, indptr, plan, columns, args)  # noqa: F821
+        member(counter, indptr, plan, columns, args)
     else:
-        _on_team(runtime, threads, member, (counter, indptr, plan, columns, args))  # noqa: F821
+        _on_team(runtime, threads, member, (counter, indptr, plan, columns, args))
 
 
 class Kernel:

@@ -5,12 +5,16 @@ its own choice. These few operations say what is meant instead: one AVX-512 regi
 NEON. Arrays are flat and contiguous; ``i`` is the position of the first number. Nothing is checked.
 """
 
-from llvmlite import ir
+from typing import Any
+
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic, models, register_model
+from numba.extending import intrinsic as _intrinsic
+from numba.extending import models, register_model
 
 LINE = 64  # bytes
+intrinsic: Any = _intrinsic  # what it makes is called without its first argument, which mypy does not know
 
 
 class _Vector(types.Type):
@@ -75,7 +79,7 @@ def load(typingctx, array, i):
 
     def codegen(context, builder, signature, args):
         type_ = context.get_value_type(kind)
-        return builder.load(_address(context, builder, array, *args, type_), align=array.dtype.bitwidth // 8)
+        return builder.load(_address(context, builder, array, args[0], args[1], type_), align=array.dtype.bitwidth // 8)
 
     return kind(array, types.int64), codegen
 
@@ -167,7 +171,7 @@ def prefetch(typingctx, array, i):
 
     def codegen(context, builder, signature, args):
         byte, int32 = ir.IntType(8), ir.IntType(32)
-        address = _address(context, builder, array, *args, byte)
+        address = _address(context, builder, array, args[0], args[1], byte)
         function = builder.module.declare_intrinsic(
             "llvm.prefetch", [byte.as_pointer()], ir.FunctionType(ir.VoidType(), [byte.as_pointer(), *[int32] * 3])
         )
