@@ -2,65 +2,55 @@
 
 import time
 from collections.abc import Callable
-from functools import cache
+from typing import Any
 
-import numba
 import numpy as np
 import torch
-from numba import prange
 from torch import Tensor
 
 import gnnlib
 from gnnlib._dgl import dgl
 
-LINE = 64  # bytes that memory hands out at a time
-CHUNKS = 64
+LINE = 16  # numbers in a line, which is what memory hands out at a time
+AHEAD = 32  # rows that are asked for before they are needed
 
 
-@cache
-def _touch() -> Callable[..., None]:
+def _touch() -> Any:
     """One number out of each cache line of the rows that each node sums, and their coefficients; then y whole.
 
-    Four rows at a time are on their way; integers, because sums of floats wait for each other.
+    Integers, because sums of floats wait for each other.
     """
+    from gnnlib.kernels.team import Kernel  # numba, which takes a while
+    from gnnlib.kernels.vectors import prefetch
 
-    def touch(starts, indptr, indices, eid, coeff, x, y, stride):
-        width = x.shape[1]
-        for chunk in prange(len(starts) - 1):
-            for v in range(starts[chunk], starts[chunk + 1]):
-                total = np.int32(0)
-                start, stop = indptr[v], indptr[v + 1]
-                fours = start + (stop - start) // 4 * 4
-                for s in range(start, fours, 4):
-                    u0, u1, u2, u3 = indices[s], indices[s + 1], indices[s + 2], indices[s + 3]
-                    for f in range(0, width, stride):
-                        total ^= x[u0, f] ^ x[u1, f] ^ x[u2, f] ^ x[u3, f]
-                for s in range(fours, stop):
-                    for f in range(0, width, stride):
-                        total ^= x[indices[s], f]
-                for s in range(start, stop):
-                    for h in range(0, coeff.shape[1], stride):
-                        total ^= coeff[eid[s], h]
-                for f in range(width):
-                    y[v, f] = total
+    def touch(chunk, v, start, stop, low, high, indices, eid, coeff, x, y, width, coeffs):
+        total, last = np.int32(0), len(indices) - 1
+        for s in range(start, stop):
+            coming = min(s + AHEAD, last)
+            for f in range(0, width, LINE):
+                prefetch(x, indices[coming] * width + f)
+            for h in range(0, coeffs, LINE):
+                prefetch(coeff, eid[coming] * coeffs + h)
+            for f in range(0, width, LINE):
+                total ^= x[indices[s] * width + f]
+            for h in range(0, coeffs, LINE):
+                total ^= coeff[eid[s] * coeffs + h]
+        for f in range(width):
+            y[v * width + f] = total
 
-    return numba.njit(touch, parallel=True)
+    return Kernel(touch, cache=False)
 
 
 def gather(graph: dgl.DGLGraph, width: int, coeffs: int = 0) -> tuple[Callable[[], None], int]:
     """A function that reads and writes what an aggregation of (N, width) floats must, on as many threads as torch
     uses, and the bytes it moves. ``coeffs``: numbers an edge."""
     nb = gnnlib.neighbors(graph).csc
-    arrays = [t.numpy() for t in nb]
-    x, coeff = np.ones((graph.num_nodes(), width), np.int32), np.ones((graph.num_edges(), coeffs), np.int32)
-    y = np.zeros_like(x)
-    cuts = np.searchsorted(arrays[0], np.linspace(0, graph.num_edges(), CHUNKS + 1))
-    cuts[0], cuts[-1] = 0, graph.num_nodes()
-    moved = graph.num_edges() * (width + 1 + coeffs + (coeffs > 0)) * 4 + y.nbytes + arrays[0].nbytes
+    x, coeff = (torch.ones(n, dtype=torch.int32) for n in (graph.num_nodes() * width, graph.num_edges() * coeffs))
+    y, touch = torch.zeros_like(x), _touch()
+    moved = graph.num_edges() * (width + 1 + coeffs + (coeffs > 0)) * 4 + y.nbytes + nb.indptr.nbytes
 
     def run() -> None:
-        numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
-        _touch()(cuts, *arrays, coeff, x, y, LINE // 4)
+        touch(graph.num_edges() * width, nb.indptr, 1, nb.indices, nb.eid, coeff, x, y, width, coeffs)
 
     return run, moved
 
