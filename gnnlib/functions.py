@@ -190,7 +190,7 @@ class Attend(Function):
 
     @staticmethod
     def forward(ctx, feat, own, att_src, att_dst, coeff, nb: Neighbors, slope: float) -> Tensor:
-        left, right = _per_head(feat, att_src), _per_head(feat[: nb.num_dst] if own is None else own, att_dst)
+        left, right = _scores(nb, feat, own, att_src, att_dst)
         y, log = kernels.choose(feat).attend(nb.csc, feat, left, right, slope, coeff)
         ctx.nb, ctx.slope = nb, slope
         ctx.save_for_backward(feat, own, att_src, att_dst, coeff, left, right, y, log)
@@ -204,31 +204,46 @@ class Attend(Function):
             return *_recompose(partial(_composed_attention, nb, slope), inputs, grad, ctx), None, None
         k, grad = kernels.choose(grad), grad.contiguous()
         d_feat, d_left, d_right = k.attend_grad(nb.csc, nb.csr, grad, feat, left, right, slope, coeff, y, log)
-        d_att_src = _add_per_head(d_feat, feat, att_src, d_left)
-        d_own = d_feat[: nb.num_dst] if own is None else torch.zeros_like(own)
-        d_att_dst = _add_per_head(d_own, feat[: nb.num_dst] if own is None else own, att_dst, d_right)
-        return d_feat, None if own is None else d_own, d_att_src, d_att_dst, None, None, None
+        if own is None:
+            padded = torch.nn.functional.pad(d_right, (0, 0, 0, len(feat) - len(d_right)))
+            d_att_src, d_att_dst = _add_per_head(d_feat, feat, (att_src, att_dst), (d_left, padded))
+            return d_feat, None, d_att_src, d_att_dst, None, None, None
+        d_own = torch.zeros_like(own)
+        (d_att_src,) = _add_per_head(d_feat, feat, (att_src,), (d_left,))
+        (d_att_dst,) = _add_per_head(d_own, own, (att_dst,), (d_right,))
+        return d_feat, d_own, d_att_src, d_att_dst, None, None, None
 
 
-def _blocks(att: Tensor) -> Tensor:
-    """(H, F) -> (H F, H), block by block: products with it are products per head, and matrix products are fast."""
-    return torch.block_diag(*att.unsqueeze(-1))
+def _scores(nb: Neighbors, feat: Tensor, own: Tensor | None, att_src: Tensor, att_dst: Tensor) -> tuple[Tensor, Tensor]:
+    """Both ends' parts of the scores: (N_src, H) and (N_dst, H)."""
+    if own is not None:
+        return *_per_head(feat, att_src), *_per_head(own, att_dst)
+    left, right = _per_head(feat, att_src, att_dst)
+    return left, right[: nb.num_dst]
 
 
-def _per_head(feat: Tensor, att: Tensor) -> Tensor:
-    """<feat_v[h], att[h]>: (N, H)"""
-    return feat.flatten(1) @ _blocks(att)
+def _blocks(*vectors: Tensor) -> Tensor:
+    """Each (H, F) as (H F, H), block by block, side by side: products per head become matrix products."""
+    one = torch.eye(len(vectors[0]), dtype=vectors[0].dtype, device=vectors[0].device).unsqueeze(1)
+    return torch.cat([(vector.unsqueeze(-1) * one).flatten(0, 1) for vector in vectors], 1)
 
 
-def _add_per_head(d_feat: Tensor, feat: Tensor, att: Tensor, grad: Tensor) -> Tensor:
-    """The backward pass of `_per_head`: adds its gradient to d_feat, and returns that of att."""
-    d_feat.flatten(1).addmm_(grad, _blocks(att).T)
-    heads, width = att.shape
-    return (feat.flatten(1).T @ grad).view(heads, width, heads).diagonal(dim1=0, dim2=2).T
+def _per_head(feat: Tensor, *vectors: Tensor) -> tuple[Tensor, ...]:
+    """<feat_v[h], vector[h]> for each vector: (N, H)"""
+    return (feat.flatten(1) @ _blocks(*vectors)).split(feat.shape[1], 1)
+
+
+def _add_per_head(d_feat: Tensor, feat: Tensor, vectors: tuple[Tensor, ...], grads: tuple[Tensor, ...]) -> list[Tensor]:
+    """The backward pass of `_per_head`: adds its gradient to d_feat, and returns those of the vectors."""
+    heads, width = feat.shape[1:]
+    grad = torch.cat(grads, 1)
+    d_feat.flatten(1).addmm_(grad, _blocks(*vectors).T)
+    every = (feat.flatten(1).T @ grad).view(heads, width, len(vectors), heads)
+    return list(every.diagonal(dim1=0, dim2=3).permute(1, 2, 0))
 
 
 def _composed_attention(nb: Neighbors, slope: float, feat, own, att_src, att_dst, coeff) -> Tensor:
-    left, right = _per_head(feat, att_src), _per_head(feat[: nb.num_dst] if own is None else own, att_dst)
+    left, right = _scores(nb, feat, own, att_src, att_dst)
     z = torch.nn.functional.leaky_relu(copy_src(nb, left) + copy_dst(nb, right), slope)
     prob = Softmax.apply(z, nb)
     prob = prob if coeff is None else (prob * coeff).contiguous()

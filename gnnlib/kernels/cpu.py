@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gnnlib.kernels.compile import jit
 from gnnlib.kernels.team import CHUNKS, FASTMATH, Kernel
-from gnnlib.kernels.vectors import lanes, load, load_first, prefetch, scaled, store, store_first, total, zero
+from gnnlib.kernels.vectors import at, lanes, load, load_first, prefetch, scaled, store, store_first, total, zero
 
 # A plain loop over a dot product is vectorised only if LLVM may regroup it.
 FASTMATH_DOT = FASTMATH | {"reassoc"}
@@ -466,9 +466,26 @@ def edge_score_att_grad(adj, a: Tensor, b: Tensor, slope: float, grad: Tensor) -
 # ---------------------------------------------------------------- attention
 
 
+# With c the largest left of any source and z = left_u + right_v: relative to leaky(c + right_v), which no score of v
+# exceeds, exp(leaky(z)) is exp(left_u - c) for z > 0, and exp(slope (left_u - c)) exp((slope - 1) max(0, c + right_v))
+# else. So there are exponentials for each node, none for each edge. Scores that lie too far apart for that are
+# taken one by one ("exact"), relative to the top of each row.
+SPREAD = 40.0
+
+
 @inline
 def _leaky(z, slope):
     return z if z > 0 else z * slope
+
+
+@inline
+def _weigh(exact, z, source, s, target, t, heads, slope):
+    """exp(leaky(z)) relative to what the tables of both ends say, of which s and t are the places for one head."""
+    if exact:
+        return np.exp(_leaky(z, slope) - at(target, t + heads))
+    above = at(source, s + heads) * at(target, t + heads)
+    below = at(source, s + 2 * heads) * at(target, t + 2 * heads)
+    return above if z > 0 else below  # both made, for the sign of z cannot be foreseen and a wrong guess costs more
 
 
 @Kernel
@@ -482,65 +499,75 @@ def _attend(
     indices,
     eid,
     feat,
-    left,
-    right,
+    source,
+    target,
     coeff,
     slope,
     y,
-    top,
-    log,
+    exact,
     heads,
     width,
     per,
     ahead,
 ):
-    row, own, last = heads * width, v * heads, len(indices) - 1
+    row, own, last = heads * width, v * heads * 4, len(indices) - 1
     _clear(y, v * row + low * width, (high - low) * width)
     for h in range(low, high):
-        best = y.dtype.type(-np.inf)
-        for s in range(start, stop):
-            best = max(best, _leaky(left[indices[s] * heads + h] + right[own + h], slope))
-        top[own + h], log[own + h] = best, 0
+        t = own + h
+        target[t + 3 * heads] = 0
+        if exact:
+            top = y.dtype.type(-np.inf)
+            for s in range(start, stop):
+                top = max(top, _leaky(at(source, at(indices, s) * heads * 3 + h) + at(target, t), slope))
+            target[t + heads] = top
     fours = start + (stop - start) // 4 * 4
     for s in range(start, fours, 4):
         if ahead:
             for k in range(4):
-                _fetch(feat, indices[min(s + ahead + k, last)] * row + low * width, (high - low) * width)
-        u0, u1, u2, u3 = indices[s] * heads, indices[s + 1] * heads, indices[s + 2] * heads, indices[s + 3] * heads
+                coming = np.int64(at(indices, min(s + ahead + k, last)))
+                _fetch(feat, coming * row + low * width, (high - low) * width)
+                prefetch(source, coming * heads * 3)
+        i0, i1, i2, i3 = (
+            at(indices, s) * heads,
+            at(indices, s + 1) * heads,
+            at(indices, s + 2) * heads,
+            at(indices, s + 3) * heads,
+        )
         for h in range(low, high):
-            r, t, g = right[own + h], top[own + h], h * width
-            c0, c1 = np.exp(_leaky(left[u0 + h] + r, slope) - t), np.exp(_leaky(left[u1 + h] + r, slope) - t)
-            c2, c3 = np.exp(_leaky(left[u2 + h] + r, slope) - t), np.exp(_leaky(left[u3 + h] + r, slope) - t)
-            log[own + h] += (c0 + c1) + (c2 + c3)
+            t, s0, s1, s2, s3, g = own + h, i0 * 3 + h, i1 * 3 + h, i2 * 3 + h, i3 * 3 + h, h * width
+            r = at(target, t)
+            c0 = _weigh(exact, at(source, s0) + r, source, s0, target, t, heads, slope)
+            c1 = _weigh(exact, at(source, s1) + r, source, s1, target, t, heads, slope)
+            c2 = _weigh(exact, at(source, s2) + r, source, s2, target, t, heads, slope)
+            c3 = _weigh(exact, at(source, s3) + r, source, s3, target, t, heads, slope)
+            target[t + 3 * heads] += (c0 + c1) + (c2 + c3)
             if per:
                 w = h * (per > 1)
-                c0, c1 = c0 * coeff[eid[s] * per + w], c1 * coeff[eid[s + 1] * per + w]
-                c2, c3 = c2 * coeff[eid[s + 2] * per + w], c3 * coeff[eid[s + 3] * per + w]
-            i0, i1, i2, i3 = u0 * width + g, u1 * width + g, u2 * width + g, u3 * width + g
-            _add_four(y, v * row + g, feat, i0, i1, i2, i3, c0, c1, c2, c3, width)
+                c0, c1 = c0 * at(coeff, at(eid, s) * per + w), c1 * at(coeff, at(eid, s + 1) * per + w)
+                c2, c3 = c2 * at(coeff, at(eid, s + 2) * per + w), c3 * at(coeff, at(eid, s + 3) * per + w)
+            f0, f1, f2, f3 = i0 * width + g, i1 * width + g, i2 * width + g, i3 * width + g
+            _add_four(y, v * row + g, feat, f0, f1, f2, f3, c0, c1, c2, c3, width)
     for s in range(fours, stop):
         if ahead:
-            _fetch(feat, indices[min(s + ahead, last)] * row + low * width, (high - low) * width)
-        u = indices[s] * heads
+            _fetch(feat, at(indices, min(s + ahead, last)) * row + low * width, (high - low) * width)
         for h in range(low, high):
-            c = np.exp(_leaky(left[u + h] + right[own + h], slope) - top[own + h])
-            log[own + h] += c
+            t, i = own + h, at(indices, s) * heads * 3 + h
+            c = _weigh(exact, at(source, i) + at(target, t), source, i, target, t, heads, slope)
+            target[t + 3 * heads] += c
             if per:
-                c *= coeff[eid[s] * per + h * (per > 1)]
-            _add(y, v * row + h * width, feat, u * width + h * width, c, width)
-    for h in range(low, high):
-        if start < stop:
-            _multiply(y, v * row + h * width, y.dtype.type(1) / log[own + h], width)
-        log[own + h] = top[own + h] + np.log(log[own + h])
+                c *= at(coeff, at(eid, s) * per + h * (per > 1))
+            _add(y, v * row + h * width, feat, at(indices, s) * row + h * width, c, width)
+    if start < stop:
+        for h in range(low, high):
+            _multiply(y, v * row + h * width, y.dtype.type(1) / at(target, own + h + 3 * heads), width)
 
 
 @Kernel
-def _attend_ends(chunk, v, start, stop, low, high, y, grad, right, log, table, heads, width):
-    """For each destination and head what `_attend_grad` needs of it, side by side: right, log and <grad, y>."""
+def _attend_mean(chunk, v, start, stop, low, high, y, grad, target, heads, width):
+    """<grad, y> of each destination and head, which is the mean of the gradients of the softmax there."""
     for h in range(low, high):
-        o = v * heads + h
-        t = v * heads * 3 + h
-        table[t], table[t + heads], table[t + 2 * heads] = right[o], log[o], _dot(grad, o * width, y, o * width, width)
+        o = (v * heads + h) * width
+        target[v * heads * 4 + 3 * heads + h] = _dot(grad, o, y, o, width)
 
 
 @Kernel
@@ -555,49 +582,72 @@ def _attend_grad(
     eid,
     grad,
     feat,
-    left,
-    table,
+    source,
+    target,
     coeff,
     slope,
     d_feat,
     d_left,
     d_score,
+    exact,
     heads,
     width,
     per,
     ahead,
 ):
-    row, last = heads * width, len(indices) - 1
+    row, own, last = heads * width, u * heads * 3, len(indices) - 1
     _clear(d_feat, u * row + low * width, (high - low) * width)
     for h in range(low, high):
         d_left[u * heads + h] = 0
     for s in range(start, stop):
-        v, e = indices[s], np.int64(eid[s])
+        v, e = at(indices, s), np.int64(at(eid, s))
         if ahead:
-            coming = np.int64(indices[min(s + ahead, last)])
+            coming = np.int64(at(indices, min(s + ahead, last)))
             _fetch(grad, coming * row + low * width, (high - low) * width)
-            prefetch(table, coming * heads * 3)
-            prefetch(d_score, np.int64(eid[min(s + ahead, last)]) * heads)
+            prefetch(target, coming * heads * 4)
+            prefetch(d_score, np.int64(at(eid, min(s + ahead, last))) * heads)
         for h in range(low, high):
-            o, t = u * row + h * width, v * heads * 3 + h
-            z = left[u * heads + h] + table[t]
-            p = np.exp(_leaky(z, slope) - table[t + heads])
-            c = coeff[e * per + h * (per > 1)] if per else table.dtype.type(1)
-            d = p * (c * _dot_and_add(grad, v * row + h * width, feat, o, d_feat, p * c, width) - table[t + 2 * heads])
+            o, t, z = u * row + h * width, v * heads * 4 + h, at(source, own + h) + at(target, v * heads * 4 + h)
+            p = _weigh(exact, z, source, own + h, target, t, heads, slope)
+            c = at(coeff, e * per + h * (per > 1)) if per else target.dtype.type(1)
+            dot = c * _dot_and_add(grad, v * row + h * width, feat, o, d_feat, p * c, width)
+            d = p * (dot - at(target, t + 3 * heads))
             d = d if z > 0 else d * slope
             d_left[u * heads + h] += d
             d_score[e * heads + h] = d
 
 
+def _tables(left: Tensor, right: Tensor, slope: float, log: Tensor | None) -> tuple[Tensor, Tensor, Tensor, bool]:
+    """For `_weigh`, by source: left and its exponentials; by destination: right, the factors for z > 0 and below, and
+    room for one more; relative to a bound on each row's scores, which comes third, or to ``log``. Last: whether exact.
+    """
+    heads, share = right.shape[1], torch.ones_like(right)
+    if left.numel() and right.numel() and 0 <= slope <= 1:
+        (low, high), ends = (t.item() for t in left.aminmax()), [t.item() for t in right.aminmax()]
+        if high - low <= SPREAD and np.isfinite(ends).all():
+            apart, bound = left - high, right + high
+            source = torch.cat([left, apart.exp(), apart.mul_(slope).exp_()], 1)
+            top, below = torch.nn.functional.leaky_relu(bound, slope), bound.clamp_(min=0).mul_(slope - 1).exp_()
+            share = share if log is None else (top - log).exp_()
+            return source, torch.cat([right, share, below.mul_(share), share], 1), top, False
+    target = torch.cat([right, share if log is None else log, share, share], 1)
+    return left.repeat(1, 3), target, target[:, heads : 2 * heads], True
+
+
 def attend(adj, feat: Tensor, left: Tensor, right: Tensor, slope: float, coeff: Tensor | None) -> tuple[Tensor, Tensor]:
-    rows, (heads, width) = len(adj.indptr) - 1, feat.shape[1:]
-    y, top, log = feat.new_empty(rows, heads, width), feat.new_empty(rows, heads), feat.new_empty(rows, heads)
-    weight = coeff.view(-1) if coeff is not None else feat.new_empty(0)
-    arrays = adj.indices, adj.eid, *(t.view(-1) for t in (feat, left, right)), weight, _scalar(slope, feat)
-    shape = heads, width, coeff.shape[1] if coeff is not None else 0, _ahead(feat)
-    work = len(adj.eid) * heads * (width + 8)
-    _attend(work, adj.indptr, heads, *arrays, *(t.view(-1) for t in (y, top, log)), *shape)
-    return y, log
+    heads, width = feat.shape[1:]
+    y, (source, target, top, exact) = feat.new_empty(len(right), heads, width), _tables(left, right, slope, None)
+    weight = coeff if coeff is not None else feat.new_empty(0)
+    arrays = (
+        adj.indices,
+        adj.eid,
+        *(t.view(-1) for t in (feat, source, target, weight)),
+        _scalar(slope, feat),
+        y.view(-1),
+    )
+    shape = exact, heads, width, coeff.shape[1] if coeff is not None else 0, _ahead(feat)
+    _attend(len(adj.eid) * heads * (width + 8), adj.indptr, heads, *arrays, *shape)
+    return y, target[:, 3 * heads :].contiguous().log_().add_(top)
 
 
 def attend_grad(
@@ -613,12 +663,16 @@ def attend_grad(
     log: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
     heads, width = feat.shape[1:]
-    table, d_score = feat.new_empty(len(right), 3 * heads), feat.new_empty(len(csc.eid), heads)
-    _attend_ends(y.numel(), csc.indptr, heads, *(t.view(-1) for t in (y, grad, right, log, table)), heads, width)
-    d_feat, d_left = feat.new_empty(*feat.shape), left.new_empty(*left.shape)
-    weight = coeff.view(-1) if coeff is not None else feat.new_empty(0)
-    arrays = csr.indices, csr.eid, *(t.view(-1) for t in (grad, feat, left, table)), weight, _scalar(slope, feat)
-    shape = heads, width, coeff.shape[1] if coeff is not None else 0, _ahead(grad)
-    work = len(csr.eid) * heads * (2 * width + 8)
-    _attend_grad(work, csr.indptr, heads, *arrays, *(t.view(-1) for t in (d_feat, d_left, d_score)), *shape)
+    source, target, _, exact = _tables(left, right, slope, log)
+    _attend_mean(y.numel(), csc.indptr, heads, *(t.view(-1) for t in (y, grad, target)), heads, width)
+    d_feat, d_left, d_score = (
+        feat.new_empty(*feat.shape),
+        left.new_empty(*left.shape),
+        left.new_empty(len(csr.eid), heads),
+    )
+    weight = coeff if coeff is not None else feat.new_empty(0)
+    arrays = csr.indices, csr.eid, *(t.view(-1) for t in (grad, feat, source, target, weight)), _scalar(slope, feat)
+    shape = exact, heads, width, coeff.shape[1] if coeff is not None else 0, _ahead(grad)
+    results = (t.view(-1) for t in (d_feat, d_left, d_score))
+    _attend_grad(len(csr.eid) * heads * (2 * width + 8), csr.indptr, heads, *arrays, *results, *shape)
     return d_feat, d_left, edge_sum(csc, d_score)

@@ -74,6 +74,17 @@ def lanes(typingctx, array):
 
 
 @intrinsic
+def at(typingctx, array, i):
+    """array[i]; numba's own indexing asks first whether i is negative."""
+
+    def codegen(context, builder, signature, args):
+        data = context.make_array(array)(context, builder, args[0]).data
+        return builder.load(builder.gep(data, [args[1]]))
+
+    return array.dtype(array, types.int64), codegen
+
+
+@intrinsic
 def load(typingctx, array, i):
     kind = _Vector(array.dtype)
 
