@@ -177,7 +177,7 @@ def test_results_in_a_folder_without_permission(capsys, tmp_path):
 
 def test_a_layer_that_the_task_cannot_serve(capsys, tmp_path, twins):
     error = fails(capsys, tmp_path, "run", "cora", "--layers", "gcn,ecc", "--data", twins.planetoid())
-    assert "the graphs of cora have no edge_feats for layer 'ecc'; expected one of: mlp, gcn, gin, gat" in error
+    assert "the graphs of cora have no edge_feats for layer 'ecc'; expected one of: mlp, gcn, gin, sage, gat" in error
 
 
 @pytest.mark.parametrize(
