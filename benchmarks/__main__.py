@@ -7,7 +7,7 @@ from pathlib import Path
 
 EXAMPLES = """examples:
   python -m benchmarks list                              what there is to run
-  python -m benchmarks run digits                        8 layers on handwritten digits, two minutes, no download
+  python -m benchmarks run digits                        9 layers on handwritten digits, two minutes, no download
   python -m benchmarks run cora --data DIR --seeds 10    the public split with GCN, GAT and SGC
   python -m benchmarks run cora --layers gin,mlp         other layers, and the control without a graph
   python -m benchmarks run mnist-superpixels --limit 5000

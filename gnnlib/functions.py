@@ -20,6 +20,8 @@ from torch.autograd import Function
 from gnnlib import kernels
 from gnnlib.neighbors import Compressed, Neighbors
 
+PART = {"cpu": 1 << 20}  # numbers of an intermediate result that are held at once; on other devices, more
+
 
 class Sum(Function):
     """coeff (E, H) or None, x (N_src, H or 1, F) -> (N_dst, heads = H or 1, F).
@@ -303,7 +305,7 @@ def _by_signal(z: Tensor, signals: int) -> Tensor:
 
 def _parts(adj: Compressed, width: int, like: Tensor) -> Iterator[tuple[slice, Compressed]]:
     """A few rows of a group of edges after the other, such that an array of that width for each stays in the cache."""
-    step = max(1, (1 << 20 if like.device.type == "cpu" else 1 << 26) // max(1, width))
+    step = max(1, PART.get(like.device.type, 1 << 26) // max(1, width))
     rows = len(adj.indptr) - 1
     bounds = [*range(0, rows, step), rows]
     slots = adj.indptr[bounds].tolist()

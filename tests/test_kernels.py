@@ -49,8 +49,9 @@ class Inputs:
     def att(self) -> torch.Tensor:
         return self.draw(self.heads, self.width)
 
-    def attention(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        return self.src(), self.draw(self.nb.num_src, self.heads), self.draw(self.nb.num_dst, self.heads)
+    def attention(self, scale: float = 1.0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        left, right = self.draw(self.nb.num_src, self.heads), self.draw(self.nb.num_dst, self.heads)
+        return self.src(), scale * left, scale * right
 
 
 CALLS: dict[str, Callable[[ModuleType, Inputs], object]] = {
@@ -91,14 +92,17 @@ CALLS: dict[str, Callable[[ModuleType, Inputs], object]] = {
     "attend": lambda k, i: k.attend(i.nb.csc, *i.attention(), 0.2, None),
     "attend, weighted": lambda k, i: k.attend(i.nb.csc, *i.attention(), 0.2, i.edge()),
     "attend, one weight": lambda k, i: k.attend(i.nb.csc, *i.attention(), 0.0, i.edge()[:, :1].contiguous()),
+    "attend, far apart": lambda k, i: k.attend(i.nb.csc, *i.attention(60), 0.2, i.edge()),
+    "attend, beyond a slope": lambda k, i: k.attend(i.nb.csc, *i.attention(), -0.5, None),
     "attend_grad": lambda k, i: attend_grad(k, i, None),
+    "attend_grad, far apart": lambda k, i: attend_grad(k, i, i.edge(), i.attention(60)),
     "attend_grad, weighted": lambda k, i: attend_grad(k, i, i.edge()),
     "attend_grad, one weight": lambda k, i: attend_grad(k, i, i.edge()[:, :1].contiguous()),
 }
 
 
-def attend_grad(k: ModuleType, i: Inputs, coeff: torch.Tensor | None):
-    inputs = *i.attention(), 0.2, coeff
+def attend_grad(k: ModuleType, i: Inputs, coeff: torch.Tensor | None, attention: tuple | None = None):
+    inputs = *(attention or i.attention()), 0.2, coeff
     return k.attend_grad(i.nb.csc, i.nb.csr, i.dst(), *inputs, *reference.attend(i.nb.csc, *inputs))
 
 
@@ -349,6 +353,39 @@ def test_awkward_values_as_torch(module, name, dtype):
     torch.testing.assert_close(prob.flatten(), values.softmax(0), equal_nan=True)
     total = module.neighbour_sum(nb.csc, values.view(3, 1, 1), None, 1)
     torch.testing.assert_close(total[1, 0, 0], values.sum(), equal_nan=True)
+
+
+@BOTH
+@pytest.mark.parametrize("name", AWKWARD)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_awkward_scores_as_torch(module, name, dtype):
+    """The attended average is that of torch's softmax: where a score spoils it, and where scores are far apart."""
+    nb, score = neighbors(dgl.graph(([0, 1, 2], [1, 1, 1]))), torch.tensor(AWKWARD[name], dtype=dtype)
+    feat = torch.tensor([1.0, 2.0, 4.0], dtype=dtype)
+    want = (torch.nn.functional.leaky_relu(score, 0.2).softmax(0) * feat).sum()
+    for left, right in ((score, torch.zeros_like(score)), (torch.zeros_like(score), score[:1].expand(3))):
+        y, _ = module.attend(nb.csc, feat.view(3, 1, 1), left.view(3, 1), right.reshape(3, 1), 0.2, None)
+        torch.testing.assert_close(y.flatten()[1], want if left is score else _uniform(right, feat), equal_nan=True)
+
+
+def _uniform(right: torch.Tensor, feat: torch.Tensor) -> torch.Tensor:
+    """All scores are right_v."""
+    return (torch.nn.functional.leaky_relu(right, 0.2).softmax(0) * feat).sum()
+
+
+@BOTH
+@pytest.mark.parametrize("apart", [1.0, 20.0, 39.0, 41.0, 80.0, 200.0])
+@pytest.mark.parametrize("slope", [0.0, 0.2, 1.0, 2.0, -1.0])
+def test_attention_of_scores_at_any_distance(module, apart, slope):
+    """float32 against the formula in float64, on either side of where the kernel changes its way."""
+    graph = hub(60, 600)
+    nb, random = neighbors(graph), torch.Generator().manual_seed(0)
+    left, right = (apart * torch.rand(60, 3, generator=random) - shift for shift in (apart / 2, apart / 3))
+    feat = torch.randn(60, 3, 5, generator=random)
+    y, log = module.attend(nb.csc, feat, left, right, slope, None)
+    want = reference.attend(nb.csc, feat.double(), left.double(), right.double(), slope, None)
+    torch.testing.assert_close(y.double(), want[0], rtol=1e-5, atol=3e-5)
+    torch.testing.assert_close(log.double(), want[1], rtol=1e-5, atol=1e-5)
 
 
 @BOTH

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.autograd import gradcheck, gradgradcheck
 from torch.autograd.graph import saved_tensors_hooks
 
-from gnnlib import kernels, ops
+from gnnlib import functions, kernels, ops
 from gnnlib._dgl import dgl
 from gnnlib.kernels import cpu, reference
 from gnnlib.ops import aggregate, degree_norm, edge_dot, edge_score, edge_softmax, gather_dst, gather_src
@@ -238,6 +238,130 @@ def case(name: str, graph: dgl.DGLGraph):
         "att": rand(2, 3, grad=True),
     }
     return lambda *inputs: function(graph, *inputs), [tensors[t] for t in wanted]
+
+
+# ---------------------------------------------------------------- fused operations
+
+
+def composed(graph, feat, att_src, att_dst, own, slope, coeff):
+    """`attend`, operation by operation."""
+    own = feat[: graph.num_dst_nodes()] if own is None else own
+    score = gather_src(graph, (feat * att_src).sum(-1)) + gather_dst(graph, (own * att_dst).sum(-1))
+    prob = edge_softmax(graph, torch.nn.functional.leaky_relu(score, slope))
+    if coeff is not None:
+        prob = prob * coeff.reshape(*coeff.shape, *[1] * (prob.dim() - coeff.dim()))
+    return aggregate(graph, feat, prob)
+
+
+@MODULES
+@EVERY
+@pytest.mark.parametrize("shape", [(2, 3), (4, 2, 3)], ids=["heads", "signals"])
+@pytest.mark.parametrize("weights", ["none", "one", "each"])
+def test_attend_is_its_composition(name, module, shape, weights):
+    """Values and gradients, with the destinations' own features and without."""
+    graph = GRAPHS[name]()
+    num_src, num_dst, num_edges = sizes(graph)
+    coeff = {"none": None, "one": rand(num_edges), "each": rand(num_edges, *shape[:-1])}[weights]
+    for own in (None, rand(num_dst, *shape, seed=1, grad=True)):
+        if own is None and num_dst > num_src:
+            continue
+        feat = rand(num_src, *shape, grad=True)
+        vectors = [rand(*shape[-2:], seed=seed, grad=True) for seed in (2, 3)]
+        inputs = [t for t in (feat, *vectors, own) if t is not None]
+        with kernels.force(module):
+            got = ops.attend(graph, feat, *vectors, own, 0.2, coeff)
+            want = composed(graph, feat, *vectors, own, 0.2, coeff)
+            torch.testing.assert_close(got, want)
+            grad = rand(*got.shape, seed=4)
+            for a, b in zip(
+                torch.autograd.grad(got, inputs, grad), torch.autograd.grad(want, inputs, grad), strict=True
+            ):
+                torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("name", ["random", "multi_edge", "block", "star"])
+def test_derivatives_of_attend(name):
+    graph = GRAPHS[name]()
+    num_src, _, num_edges = sizes(graph)
+    inputs = rand(num_src, 2, 3, grad=True), rand(2, 3, grad=True), rand(2, 3, seed=1, grad=True)
+    coeff = rand(num_edges, 2, grad=True)
+
+    def function(feat, att_src, att_dst, coeff):
+        return ops.attend(graph, feat, att_src, att_dst, None, 0.2, coeff)
+
+    assert gradcheck(function, (*inputs, coeff))
+    assert gradgradcheck(function, (*inputs, coeff))
+
+
+@MODULES
+@EVERY
+@pytest.mark.parametrize("inner", [(3,), (4, 3), (2, 4, 3)], ids=str)
+@pytest.mark.parametrize("part", [1, 60, 1 << 20])
+def test_convolve_is_its_sum(name, module, inner, part, monkeypatch):
+    """Values and gradients, however few destinations are taken at a time."""
+    monkeypatch.setitem(functions.PART, "cpu", part)
+    graph = GRAPHS[name]()
+    num_src, num_dst, num_edges = sizes(graph)
+    inputs = rand(num_src, *inner, grad=True), rand(num_edges, 5, grad=True), rand(5, 3, 2, grad=True)
+    x, basis, weight = inputs
+    with kernels.force(module):
+        got = ops.convolve(graph, *inputs)
+    want = x.new_zeros(num_dst, *inner[:-1], 2)
+    for k in range(5):
+        want = want + aggregate(graph, x, basis[:, k].contiguous()) @ weight[k]
+    torch.testing.assert_close(got, want)
+    grad = rand(*got.shape, seed=4)
+    with kernels.force(module):
+        grads = torch.autograd.grad(got, inputs, grad)
+    for a, b in zip(grads, torch.autograd.grad(want, inputs, grad), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("name", ["random", "multi_edge", "block", "star"])
+def test_derivatives_of_convolve(name):
+    graph = GRAPHS[name]()
+    num_src, _, num_edges = sizes(graph)
+    inputs = rand(num_src, 2, 3, grad=True), rand(num_edges, 4, grad=True), rand(4, 3, 2, grad=True)
+    assert gradcheck(lambda *inputs: ops.convolve(graph, *inputs), inputs)
+    assert gradgradcheck(lambda *inputs: ops.convolve(graph, *inputs), inputs)
+
+
+@MODULES
+@EVERY
+@pytest.mark.parametrize("reduce", ["sum", "mean", "max"])
+def test_own_features_join_the_neighbours(name, module, reduce):
+    graph = GRAPHS[name]()
+    num_src, num_dst, num_edges = sizes(graph)
+    x = rand(num_src, 3, 5, grad=True)
+    if num_dst > num_src:
+        with pytest.raises(ValueError, match="own: expected destinations that are sources too"):
+            aggregate(graph, x, None, reduce, own=2.0)
+        return
+    for coeff in (None, rand(num_edges)):
+        with kernels.force(module):
+            got = aggregate(graph, x, coeff, reduce, own=1.5)
+            want = aggregate(graph, x, coeff, reduce) + 1.5 * x[:num_dst]
+        torch.testing.assert_close(got, want)
+        grad = rand(*got.shape, seed=4)
+        for a, b in zip(torch.autograd.grad(got, x, grad), torch.autograd.grad(want, x, grad), strict=True):
+            torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda g: ops.attend(g, rand(5, 2, 3), rand(2, 3), rand(3, 2)), r"att_dst of shape \(H, F\), got"),
+        (lambda g: ops.attend(g, rand(5, 3), rand(2, 3), rand(2, 3)), r"got \(5, 3\)"),
+        (lambda g: ops.attend(g, rand(4, 2, 3), rand(2, 3), rand(2, 3)), "feat: expected 5 rows"),
+        (lambda g: ops.attend(g, rand(5, 2, 3), rand(2, 3), rand(2, 3), rand(4, 2, 3)), "own: expected 5 rows"),
+        (lambda g: ops.attend(g, rand(5, 2, 3), rand(2, 3), rand(2, 3), coeff=rand(4, 3)), r"of feat, got \(4, 3\)"),
+        (lambda g: ops.convolve(g, rand(5, 3), rand(4, 2), rand(3, 3, 2)), r"weight \(K, F, O\), got \(5, 3\)"),
+        (lambda g: ops.convolve(g, rand(5, 3), rand(3, 2), rand(2, 3, 2)), "basis: expected 4 rows"),
+    ],
+)
+def test_errors_of_the_fused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        wrong(path(5))
 
 
 @MODULES
