@@ -185,41 +185,43 @@ def _composed_score(nb: Neighbors, a: Tensor, b: Tensor, att: Tensor, slope: flo
 
 
 class Attend(Function):
-    """feat (N_src, H, F), own (N_dst, H, F), att_src, att_dst (H, F), coeff (E, H or 1) or None -> (N_dst, H, F)
+    """feat (N_src, H, F), own (N_dst, H, F), att_src, att_dst (H, F), coeff (E, H or 1) or None,
+    bias (H, F) or None -> (N_dst, H, F)
 
     ``own`` None: the destinations are the first sources.
     """
 
     @staticmethod
-    def forward(ctx, feat, own, att_src, att_dst, coeff, nb: Neighbors, slope: float) -> Tensor:
+    def forward(ctx, feat, own, att_src, att_dst, coeff, bias, nb: Neighbors, slope: float) -> Tensor:
         left, right = _scores(nb, feat, own, att_src, att_dst)
-        y, log = kernels.choose(feat).attend(nb.csc, feat, left, right, slope, coeff)
+        y, log = kernels.choose(feat).attend(nb.csc, feat, left, right, slope, coeff, bias)
         ctx.nb, ctx.slope = nb, slope
-        ctx.save_for_backward(feat, own, att_src, att_dst, coeff, left, right, y, log)
+        ctx.save_for_backward(feat, own, att_src, att_dst, coeff, bias, left, right, y, log)
         return y
 
     @staticmethod
     def backward(ctx, grad: Tensor):
-        feat, own, att_src, att_dst, coeff, left, right, y, log = ctx.saved_tensors
-        nb, slope, inputs = ctx.nb, ctx.slope, (feat, own, att_src, att_dst, coeff)
+        feat, own, att_src, att_dst, coeff, bias, left, right, y, log = ctx.saved_tensors
+        nb, slope, inputs = ctx.nb, ctx.slope, (feat, own, att_src, att_dst, coeff, bias)
         if torch.is_grad_enabled() or ctx.needs_input_grad[4]:
             return *_recompose(partial(_composed_attention, nb, slope), inputs, grad, ctx), None, None
         k, grad = kernels.choose(grad), grad.contiguous()
-        d_feat, d_left, d_right = k.attend_grad(nb.csc, nb.csr, grad, feat, left, right, slope, coeff, y, log)
+        d_feat, d_left, d_right = k.attend_grad(nb.csc, nb.csr, grad, feat, left, right, slope, coeff, bias, y, log)
+        d_bias = grad.sum(0) if ctx.needs_input_grad[5] else None
         if own is None:
             padded = torch.nn.functional.pad(d_right, (0, 0, 0, len(feat) - len(d_right)))
             d_att_src, d_att_dst = _add_per_head(d_feat, feat, (att_src, att_dst), (d_left, padded))
-            return d_feat, None, d_att_src, d_att_dst, None, None, None
+            return d_feat, None, d_att_src, d_att_dst, None, d_bias, None, None
         d_own = torch.zeros_like(own)
         (d_att_src,) = _add_per_head(d_feat, feat, (att_src,), (d_left,))
         (d_att_dst,) = _add_per_head(d_own, own, (att_dst,), (d_right,))
-        return d_feat, d_own, d_att_src, d_att_dst, None, None, None
+        return d_feat, d_own, d_att_src, d_att_dst, None, d_bias, None, None
 
 
 def _scores(nb: Neighbors, feat: Tensor, own: Tensor | None, att_src: Tensor, att_dst: Tensor) -> tuple[Tensor, Tensor]:
     """Both ends' parts of the scores: (N_src, H) and (N_dst, H)."""
     if own is not None:
-        return *_per_head(feat, att_src), *_per_head(own, att_dst)
+        return _per_head(feat, att_src)[0], _per_head(own, att_dst)[0]
     left, right = _per_head(feat, att_src, att_dst)
     return left, right[: nb.num_dst]
 
@@ -244,12 +246,13 @@ def _add_per_head(d_feat: Tensor, feat: Tensor, vectors: tuple[Tensor, ...], gra
     return list(every.diagonal(dim1=0, dim2=3).permute(1, 2, 0))
 
 
-def _composed_attention(nb: Neighbors, slope: float, feat, own, att_src, att_dst, coeff) -> Tensor:
+def _composed_attention(nb: Neighbors, slope: float, feat, own, att_src, att_dst, coeff, bias) -> Tensor:
     left, right = _scores(nb, feat, own, att_src, att_dst)
     z = torch.nn.functional.leaky_relu(copy_src(nb, left) + copy_dst(nb, right), slope)
     prob = Softmax.apply(z, nb)
     prob = prob if coeff is None else (prob * coeff).contiguous()
-    return Sum.apply(feat, prob, nb, feat.shape[1])
+    y = Sum.apply(feat, prob, nb, feat.shape[1])
+    return y if bias is None else y + bias
 
 
 class Convolve(Function):

@@ -222,6 +222,7 @@ def attend(
     own: Tensor | None = None,
     slope: float = 0.2,
     coeff: Tensor | None = None,
+    bias: Tensor | None = None,
 ) -> Tensor:
     """The attended average: y_v = sum over u->v of softmax_u(leaky(att_src . feat_u + att_dst . own_v)) feat_u.
 
@@ -236,9 +237,10 @@ def attend(
         own: features of the destinations; None: these are the first sources (whole graphs, blocks)
         slope: of the LeakyReLU
         coeff: multiplies the softmax: edge weights, or a dropout's mask
+        bias: added to y
 
-    Shapes: feat (N_src, \\*, H, F), att_src and att_dst (H, F), own (N_dst, \\*, H, F), coeff (E,) or (E, \\*, H);
-    returns (N_dst, \\*, H, F). A node without in-edges gets 0.
+    Shapes: feat (N_src, \\*, H, F), att_src, att_dst and bias (H, F), own (N_dst, \\*, H, F), coeff (E,) or
+    (E, \\*, H); returns (N_dst, \\*, H, F). A node without in-edges gets the bias, or 0.
 
     Raises: TypeError for integers; ValueError for shapes that do not fit.
 
@@ -253,15 +255,15 @@ def attend(
         _check("own", own, nb.num_dst, "destination node")
     elif nb.num_dst > nb.num_src:
         raise ValueError(f"own: expected features of {nb.num_dst} destinations, of which {nb.num_src} are sources too")
-    shapes = [tuple(t.shape) for t in (att_src, att_dst)]
+    shapes = [tuple(t.shape) for t in (att_src, att_dst, *([] if bias is None else [bias]))]
     if (
         feat.dim() < 3
         or any(shape != feat.shape[-2:] for shape in shapes)
         or (own is not None and own.shape[1:] != feat.shape[1:])
     ):
         raise ValueError(
-            "expected feat and own of shape (N, ..., H, F), att_src and att_dst of shape (H, F), "
-            f"got {tuple(feat.shape)}, {None if own is None else tuple(own.shape)}, {shapes[0]} and {shapes[1]}"
+            "expected feat and own of shape (N, ..., H, F), att_src, att_dst and bias of shape (H, F), "
+            f"got {tuple(feat.shape)}, {None if own is None else tuple(own.shape)}, {shapes}"
         )
     heads = feat.shape[1:-1]
     if coeff is not None:
@@ -273,8 +275,11 @@ def attend(
     def flat(t: Tensor) -> Tensor:
         return t.reshape(len(t), heads.numel(), t.shape[-1]).contiguous()
 
-    each = (t.expand(*heads, -1).reshape(heads.numel(), -1) for t in (att_src, att_dst))
-    y = Attend.apply(flat(feat), None if own is None else flat(own), *each, coeff, nb, slope)
+    def each(t: Tensor) -> Tensor:
+        return t.expand(*heads, -1).reshape(heads.numel(), -1)
+
+    vectors, shift = (each(att_src), each(att_dst)), None if bias is None else each(bias).contiguous()
+    y = Attend.apply(flat(feat), None if own is None else flat(own), *vectors, coeff, shift, nb, slope)
     return y if y.shape[1:] == feat.shape[1:] else y.view(nb.num_dst, *feat.shape[1:])
 
 

@@ -89,11 +89,11 @@ CALLS: dict[str, Callable[[ModuleType, Inputs], object]] = {
     "edge_score_att_grad, one of each": lambda k, i: k.edge_score_att_grad(
         i.nb.csc, i.src(False), i.dst(False), 0.2, i.edge()
     ),
-    "attend": lambda k, i: k.attend(i.nb.csc, *i.attention(), 0.2, None),
-    "attend, weighted": lambda k, i: k.attend(i.nb.csc, *i.attention(), 0.2, i.edge()),
-    "attend, one weight": lambda k, i: k.attend(i.nb.csc, *i.attention(), 0.0, i.edge()[:, :1].contiguous()),
-    "attend, far apart": lambda k, i: k.attend(i.nb.csc, *i.attention(60), 0.2, i.edge()),
-    "attend, beyond a slope": lambda k, i: k.attend(i.nb.csc, *i.attention(), -0.5, None),
+    "attend": lambda k, i: k.attend(i.nb.csc, *i.attention(), 0.2, None, None),
+    "attend, weighted": lambda k, i: k.attend(i.nb.csc, *i.attention(), 0.2, i.edge(), i.att()),
+    "attend, one weight": lambda k, i: k.attend(i.nb.csc, *i.attention(), 0.0, i.edge()[:, :1].contiguous(), None),
+    "attend, far apart": lambda k, i: k.attend(i.nb.csc, *i.attention(60), 0.2, i.edge(), i.att()),
+    "attend, beyond a slope": lambda k, i: k.attend(i.nb.csc, *i.attention(), -0.5, None, None),
     "attend_grad": lambda k, i: attend_grad(k, i, None),
     "attend_grad, far apart": lambda k, i: attend_grad(k, i, i.edge(), i.attention(60)),
     "attend_grad, weighted": lambda k, i: attend_grad(k, i, i.edge()),
@@ -102,7 +102,7 @@ CALLS: dict[str, Callable[[ModuleType, Inputs], object]] = {
 
 
 def attend_grad(k: ModuleType, i: Inputs, coeff: torch.Tensor | None, attention: tuple | None = None):
-    inputs = *(attention or i.attention()), 0.2, coeff
+    inputs = *(attention or i.attention()), 0.2, coeff, i.att()
     return k.attend_grad(i.nb.csc, i.nb.csr, i.dst(), *inputs, *reference.attend(i.nb.csc, *inputs))
 
 
@@ -364,7 +364,7 @@ def test_awkward_scores_as_torch(module, name, dtype):
     feat = torch.tensor([1.0, 2.0, 4.0], dtype=dtype)
     want = (torch.nn.functional.leaky_relu(score, 0.2).softmax(0) * feat).sum()
     for left, right in ((score, torch.zeros_like(score)), (torch.zeros_like(score), score[:1].expand(3))):
-        y, _ = module.attend(nb.csc, feat.view(3, 1, 1), left.view(3, 1), right.reshape(3, 1), 0.2, None)
+        y, _ = module.attend(nb.csc, feat.view(3, 1, 1), left.view(3, 1), right.reshape(3, 1), 0.2, None, None)
         torch.testing.assert_close(y.flatten()[1], want if left is score else _uniform(right, feat), equal_nan=True)
 
 
@@ -382,8 +382,8 @@ def test_attention_of_scores_at_any_distance(module, apart, slope):
     nb, random = neighbors(graph), torch.Generator().manual_seed(0)
     left, right = (apart * torch.rand(60, 3, generator=random) - shift for shift in (apart / 2, apart / 3))
     feat = torch.randn(60, 3, 5, generator=random)
-    y, log = module.attend(nb.csc, feat, left, right, slope, None)
-    want = reference.attend(nb.csc, feat.double(), left.double(), right.double(), slope, None)
+    y, log = module.attend(nb.csc, feat, left, right, slope, None, None)
+    want = reference.attend(nb.csc, feat.double(), left.double(), right.double(), slope, None, None)
     torch.testing.assert_close(y.double(), want[0], rtol=1e-5, atol=3e-5)
     torch.testing.assert_close(log.double(), want[1], rtol=1e-5, atol=1e-5)
 

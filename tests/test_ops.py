@@ -243,14 +243,14 @@ def case(name: str, graph: dgl.DGLGraph):
 # ---------------------------------------------------------------- fused operations
 
 
-def composed(graph, feat, att_src, att_dst, own, slope, coeff):
+def composed(graph, feat, att_src, att_dst, own, slope, coeff, bias):
     """`attend`, operation by operation."""
     own = feat[: graph.num_dst_nodes()] if own is None else own
     score = gather_src(graph, (feat * att_src).sum(-1)) + gather_dst(graph, (own * att_dst).sum(-1))
     prob = edge_softmax(graph, torch.nn.functional.leaky_relu(score, slope))
     if coeff is not None:
         prob = prob * coeff.reshape(*coeff.shape, *[1] * (prob.dim() - coeff.dim()))
-    return aggregate(graph, feat, prob)
+    return aggregate(graph, feat, prob) + bias
 
 
 @MODULES
@@ -266,11 +266,11 @@ def test_attend_is_its_composition(name, module, shape, weights):
         if own is None and num_dst > num_src:
             continue
         feat = rand(num_src, *shape, grad=True)
-        vectors = [rand(*shape[-2:], seed=seed, grad=True) for seed in (2, 3)]
-        inputs = [t for t in (feat, *vectors, own) if t is not None]
+        *vectors, bias = (rand(*shape[-2:], seed=seed, grad=True) for seed in (2, 3, 4))
+        inputs = [t for t in (feat, *vectors, bias, own) if t is not None]
         with kernels.force(module):
-            got = ops.attend(graph, feat, *vectors, own, 0.2, coeff)
-            want = composed(graph, feat, *vectors, own, 0.2, coeff)
+            got = ops.attend(graph, feat, *vectors, own, 0.2, coeff, bias)
+            want = composed(graph, feat, *vectors, own, 0.2, coeff, bias)
             torch.testing.assert_close(got, want)
             grad = rand(*got.shape, seed=4)
             for a, b in zip(
@@ -286,11 +286,13 @@ def test_derivatives_of_attend(name):
     inputs = rand(num_src, 2, 3, grad=True), rand(2, 3, grad=True), rand(2, 3, seed=1, grad=True)
     coeff = rand(num_edges, 2, grad=True)
 
-    def function(feat, att_src, att_dst, coeff):
-        return ops.attend(graph, feat, att_src, att_dst, None, 0.2, coeff)
+    bias = rand(2, 3, seed=2, grad=True)
 
-    assert gradcheck(function, (*inputs, coeff))
-    assert gradgradcheck(function, (*inputs, coeff))
+    def function(feat, att_src, att_dst, coeff, bias):
+        return ops.attend(graph, feat, att_src, att_dst, None, 0.2, coeff, bias)
+
+    assert gradcheck(function, (*inputs, coeff, bias))
+    assert gradgradcheck(function, (*inputs, coeff, bias))
 
 
 @MODULES
@@ -350,7 +352,7 @@ def test_own_features_join_the_neighbours(name, module, reduce):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (lambda g: ops.attend(g, rand(5, 2, 3), rand(2, 3), rand(3, 2)), r"att_dst of shape \(H, F\), got"),
+        (lambda g: ops.attend(g, rand(5, 2, 3), rand(2, 3), rand(3, 2)), r"bias of shape \(H, F\), got"),
         (lambda g: ops.attend(g, rand(5, 3), rand(2, 3), rand(2, 3)), r"got \(5, 3\)"),
         (lambda g: ops.attend(g, rand(4, 2, 3), rand(2, 3), rand(2, 3)), "feat: expected 5 rows"),
         (lambda g: ops.attend(g, rand(5, 2, 3), rand(2, 3), rand(2, 3), rand(4, 2, 3)), "own: expected 5 rows"),

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib._dgl import dgl
-from gnnlib.convs.base import Conv, Features, add_bias, zeros
+from gnnlib.convs.base import Conv, Features, add_bias, onto, zeros
 from gnnlib.ops import aggregate, convolve, over_in_degree
 
 
@@ -15,7 +15,7 @@ def _network(edge_feats: int, hidden: int, in_feats: int, out_feats: int) -> nn.
     with torch.no_grad():  # the matrices, not the network, should keep the variance of x
         last.weight.mul_(in_feats**-0.5)
         last.bias.mul_(in_feats**-0.5)
-    return nn.Sequential(nn.Linear(edge_feats, hidden), nn.ReLU(), last)
+    return nn.Sequential(nn.Linear(edge_feats, hidden), nn.ReLU(inplace=True), last)
 
 
 class ECConv(Conv):
@@ -91,5 +91,5 @@ class ECConv(Conv):
         weight = last.weight.T.view(-1, self.in_feats, self.out_feats)  # (K, in, out)
         y = convolve(graph, x, before(edge), weight)
         if last.bias is not None:
-            y = y + aggregate(graph, x) @ last.bias.view(self.in_feats, self.out_feats)
+            y = onto(y, aggregate(graph, x) @ last.bias.view(self.in_feats, self.out_feats))
         return add_bias(y if self.reduce == "sum" else over_in_degree(graph, y), self.bias)

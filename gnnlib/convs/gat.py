@@ -108,7 +108,7 @@ class GATConv(_Attention):
             return add_bias(y, bias), alpha
         if self.training and self.attn_drop.p:
             edge = self.drop(feat.new_ones(graph.num_edges(), *feat.shape[1:-1]), edge)
-        return add_bias(attend(graph, feat, att_src, att_dst, own, self.negative_slope, edge), bias)
+        return attend(graph, feat, att_src, att_dst, own, self.negative_slope, edge, bias)
 
 
 class GATv2Conv(_Attention):

@@ -67,7 +67,8 @@ class GCNConv(Conv):
 
         if self.weight is None:
             return add_bias(spread(x), self.bias)
-        if x.shape[-1] > self.out_feats:
+        first = x.shape[-1] > self.out_feats or (x.shape[-1] == self.out_feats and x.requires_grad)
+        if first:  # else the sum over neighbours is kept for the gradient of W, and here x, which is kept anyway
             y = spread(x @ self.weight)
             return y if self.bias is None else onto(y, self.bias)
         return linear(spread(x), self.weight.T, self.bias)

@@ -151,15 +151,15 @@ def _dot_and_add(x, i, a, o, y, c, n):
 
 
 @inline
-def _multiply(y, o, c, n):
-    """y[o : o + n] *= c"""
+def _scale_and_add(y, o, c, x, i, n):
+    """y[o : o + n] = c y[o : o + n] + x[i : i + n]"""
     step = lanes(y)
     for f in range(0, n - step + 1, step):
-        store(y, o + f, scaled(c, load(y, o + f), zero(y)))
+        store(y, o + f, scaled(c, load(y, o + f), load(x, i + f)))
     rest = n % step
     if rest:
         f = n - rest
-        store_first(y, o + f, scaled(c, load_first(y, o + f, rest), zero(y)), rest)
+        store_first(y, o + f, scaled(c, load_first(y, o + f, rest), load_first(x, i + f, rest)), rest)
 
 
 @inline
@@ -181,13 +181,13 @@ def _sum_plain(chunk, v, start, stop, low, high, indices, x, y, own, width, ahea
     for s in range(start, fours, 4):
         if ahead:
             for k in range(4):
-                _fetch(x, indices[min(s + ahead + k, last)] * width + f, n)
-        i0, i1, i2, i3 = indices[s], indices[s + 1], indices[s + 2], indices[s + 3]
+                _fetch(x, at(indices, min(s + ahead + k, last)) * width + f, n)
+        i0, i1, i2, i3 = at(indices, s), at(indices, s + 1), at(indices, s + 2), at(indices, s + 3)
         _add_four(y, o, x, i0 * width + f, i1 * width + f, i2 * width + f, i3 * width + f, one, one, one, one, n)
     for s in range(fours, stop):
         if ahead:
-            _fetch(x, indices[min(s + ahead, last)] * width + f, n)
-        _add(y, o, x, indices[s] * width + f, one, n)
+            _fetch(x, at(indices, min(s + ahead, last)) * width + f, n)
+        _add(y, o, x, at(indices, s) * width + f, one, n)
 
 
 @Kernel
@@ -199,14 +199,14 @@ def _sum_scaled(chunk, v, start, stop, low, high, indices, scale_u, scale_v, x, 
     for s in range(start, fours, 4):
         if ahead:
             for k in range(4):
-                _fetch(x, indices[min(s + ahead + k, last)] * width + f, n)
-        i0, i1, i2, i3 = indices[s], indices[s + 1], indices[s + 2], indices[s + 3]
-        c0, c1, c2, c3 = t * scale_u[i0], t * scale_u[i1], t * scale_u[i2], t * scale_u[i3]
+                _fetch(x, at(indices, min(s + ahead + k, last)) * width + f, n)
+        i0, i1, i2, i3 = at(indices, s), at(indices, s + 1), at(indices, s + 2), at(indices, s + 3)
+        c0, c1, c2, c3 = t * at(scale_u, i0), t * at(scale_u, i1), t * at(scale_u, i2), t * at(scale_u, i3)
         _add_four(y, o, x, i0 * width + f, i1 * width + f, i2 * width + f, i3 * width + f, c0, c1, c2, c3, n)
     for s in range(fours, stop):
         if ahead:
-            _fetch(x, indices[min(s + ahead, last)] * width + f, n)
-        _add(y, o, x, indices[s] * width + f, t * scale_u[indices[s]], n)
+            _fetch(x, at(indices, min(s + ahead, last)) * width + f, n)
+        _add(y, o, x, at(indices, s) * width + f, t * at(scale_u, at(indices, s)), n)
 
 
 @Kernel
@@ -224,20 +224,25 @@ def _sum_weighted(chunk, v, start, stop, low, high, indices, eid, x, coeff, y, h
     for s in range(start, fours, 4):
         if ahead:
             for k in range(4):
-                _fetch(x, indices[min(s + ahead + k, last)] * row + h0 * x_step + f, row)
-                prefetch(coeff, np.int64(eid[min(s + ahead + k, last)]) * heads)
-        i0, i1, i2, i3 = indices[s] * row, indices[s + 1] * row, indices[s + 2] * row, indices[s + 3] * row
-        e0, e1, e2, e3 = eid[s] * heads, eid[s + 1] * heads, eid[s + 2] * heads, eid[s + 3] * heads
+                _fetch(x, at(indices, min(s + ahead + k, last)) * row + h0 * x_step + f, row)
+                prefetch(coeff, np.int64(at(eid, min(s + ahead + k, last))) * heads)
+        i0, i1, i2, i3 = (
+            at(indices, s) * row,
+            at(indices, s + 1) * row,
+            at(indices, s + 2) * row,
+            at(indices, s + 3) * row,
+        )
+        e0, e1, e2, e3 = at(eid, s) * heads, at(eid, s + 1) * heads, at(eid, s + 2) * heads, at(eid, s + 3) * heads
         for h in range(h0, h1):
             g = f + h * x_step
-            c0, c1, c2, c3 = coeff[e0 + h], coeff[e1 + h], coeff[e2 + h], coeff[e3 + h]
+            c0, c1, c2, c3 = at(coeff, e0 + h), at(coeff, e1 + h), at(coeff, e2 + h), at(coeff, e3 + h)
             _add_four(y, o + h * y_step, x, i0 + g, i1 + g, i2 + g, i3 + g, c0, c1, c2, c3, n)
     for s in range(fours, stop):
         if ahead:
-            _fetch(x, indices[min(s + ahead, last)] * row + h0 * x_step + f, row)
-            prefetch(coeff, np.int64(eid[min(s + ahead, last)]) * heads)
+            _fetch(x, at(indices, min(s + ahead, last)) * row + h0 * x_step + f, row)
+            prefetch(coeff, np.int64(at(eid, min(s + ahead, last))) * heads)
         for h in range(h0, h1):
-            _add(y, o + h * y_step, x, indices[s] * row + f + h * x_step, coeff[eid[s] * heads + h], n)
+            _add(y, o + h * y_step, x, at(indices, s) * row + f + h * x_step, at(coeff, at(eid, s) * heads + h), n)
 
 
 def neighbour_sum(adj, x: Tensor, coeff: Tensor | None, heads: int, own: float = 0.0) -> Tensor:
@@ -270,9 +275,9 @@ def _edge_sum(chunk, v, start, stop, low, high, eid, value, y, heads, ahead):
         y[v * heads + h] = 0
     for s in range(start, stop):
         if ahead:
-            prefetch(value, np.int64(eid[min(s + ahead, last)]) * heads)
+            prefetch(value, np.int64(at(eid, min(s + ahead, last))) * heads)
         for h in range(low, high):
-            y[v * heads + h] += value[eid[s] * heads + h]
+            y[v * heads + h] += at(value, at(eid, s) * heads + h)
 
 
 def edge_sum(adj, value: Tensor) -> Tensor:
@@ -345,8 +350,8 @@ def _edge_dot(chunk, v, start, stop, low, high, indices, eid, x, y, out, heads, 
     first, beyond = start + (stop - start) * low // EDGE_PARTS, start + (stop - start) * high // EDGE_PARTS
     for s in range(first, beyond):
         if ahead:
-            _fetch(x, indices[min(s + ahead, last)] * row, row)
-        i, o, e = indices[s] * row, v * y_heads * width, np.int64(eid[s]) * heads
+            _fetch(x, at(indices, min(s + ahead, last)) * row, row)
+        i, o, e = at(indices, s) * row, v * y_heads * width, np.int64(at(eid, s)) * heads
         for h in range(heads):
             out[e + h] = _dot(x, i + h * x_step, y, o + h * y_step, width)
 
@@ -503,6 +508,7 @@ def _attend(
     target,
     coeff,
     slope,
+    bias,
     y,
     exact,
     heads,
@@ -557,17 +563,19 @@ def _attend(
             if per:
                 c *= at(coeff, at(eid, s) * per + h * (per > 1))
             _add(y, v * row + h * width, feat, at(indices, s) * row + h * width, c, width)
-    if start < stop:
-        for h in range(low, high):
-            _multiply(y, v * row + h * width, y.dtype.type(1) / at(target, own + h + 3 * heads), width)
+    one = y.dtype.type(1)
+    for h in range(low, high):
+        by = one / at(target, own + h + 3 * heads) if start < stop else one
+        _scale_and_add(y, v * row + h * width, by, bias, h * width, width)
 
 
 @Kernel
-def _attend_mean(chunk, v, start, stop, low, high, y, grad, target, heads, width):
-    """<grad, y> of each destination and head, which is the mean of the gradients of the softmax there."""
+def _attend_mean(chunk, v, start, stop, low, high, y, grad, bias, target, heads, width):
+    """<grad, y - bias> of each destination and head: the mean of the gradients of the softmax there."""
     for h in range(low, high):
         o = (v * heads + h) * width
-        target[v * heads * 4 + 3 * heads + h] = _dot(grad, o, y, o, width)
+        mean = _dot(grad, o, y, o, width) - _dot(grad, o, bias, h * width, width)
+        target[v * heads * 4 + 3 * heads + h] = mean
 
 
 @Kernel
@@ -634,19 +642,16 @@ def _tables(left: Tensor, right: Tensor, slope: float, log: Tensor | None) -> tu
     return left.repeat(1, 3), target, target[:, heads : 2 * heads], True
 
 
-def attend(adj, feat: Tensor, left: Tensor, right: Tensor, slope: float, coeff: Tensor | None) -> tuple[Tensor, Tensor]:
+def attend(
+    adj, feat: Tensor, left: Tensor, right: Tensor, slope: float, coeff: Tensor | None, bias: Tensor | None
+) -> tuple[Tensor, Tensor]:
     heads, width = feat.shape[1:]
     y, (source, target, top, exact) = feat.new_empty(len(right), heads, width), _tables(left, right, slope, None)
-    weight = coeff if coeff is not None else feat.new_empty(0)
-    arrays = (
-        adj.indices,
-        adj.eid,
-        *(t.view(-1) for t in (feat, source, target, weight)),
-        _scalar(slope, feat),
-        y.view(-1),
-    )
+    weight, shift = (t if t is not None else feat.new_zeros(n) for t, n in ((coeff, 0), (bias, heads * width)))
+    inputs = adj.indices, adj.eid, *(t.view(-1) for t in (feat, source, target, weight)), _scalar(slope, feat)
     shape = exact, heads, width, coeff.shape[1] if coeff is not None else 0, _ahead(feat)
-    _attend(len(adj.eid) * heads * (width + 8), adj.indptr, heads, *arrays, *shape)
+    work = len(adj.eid) * heads * (width + 8)
+    _attend(work, adj.indptr, heads, *inputs, shift.view(-1), y.view(-1), *shape)
     return y, target[:, 3 * heads :].contiguous().log_().add_(top)
 
 
@@ -659,20 +664,21 @@ def attend_grad(
     right: Tensor,
     slope: float,
     coeff: Tensor | None,
+    bias: Tensor | None,
     y: Tensor,
     log: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
     heads, width = feat.shape[1:]
     source, target, _, exact = _tables(left, right, slope, log)
-    _attend_mean(y.numel(), csc.indptr, heads, *(t.view(-1) for t in (y, grad, target)), heads, width)
+    weight, shift = (t if t is not None else feat.new_zeros(n) for t, n in ((coeff, 0), (bias, heads * width)))
+    _attend_mean(y.numel(), csc.indptr, heads, *(t.view(-1) for t in (y, grad, shift, target)), heads, width)
     d_feat, d_left, d_score = (
         feat.new_empty(*feat.shape),
         left.new_empty(*left.shape),
         left.new_empty(len(csr.eid), heads),
     )
-    weight = coeff if coeff is not None else feat.new_empty(0)
-    arrays = csr.indices, csr.eid, *(t.view(-1) for t in (grad, feat, source, target, weight)), _scalar(slope, feat)
+    inputs = csr.indices, csr.eid, *(t.view(-1) for t in (grad, feat, source, target, weight)), _scalar(slope, feat)
     shape = exact, heads, width, coeff.shape[1] if coeff is not None else 0, _ahead(grad)
     results = (t.view(-1) for t in (d_feat, d_left, d_score))
-    _attend_grad(len(csr.eid) * heads * (2 * width + 8), csr.indptr, heads, *arrays, *results, *shape)
+    _attend_grad(len(csr.eid) * heads * (2 * width + 8), csr.indptr, heads, *inputs, *results, *shape)
     return d_feat, d_left, edge_sum(csc, d_score)

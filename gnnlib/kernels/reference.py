@@ -174,22 +174,28 @@ def _attention(
     """By slot and head: the score before the LeakyReLU, and the softmax; by row: the logarithm of its denominator."""
     row, z = _rows(adj), left[adj.indices] + right[_rows(adj)]
     score = _leaky(z, slope)
-    if log is None:
-        top = _reduce(adj, score, "max", float("-inf"))
-        log = top + _reduce(adj, (score - top[row]).exp()).log()
-    return z, (score - log[row]).exp(), log
+    if log is not None:
+        return z, (score - log[row]).exp(), log
+    top = _reduce(adj, score, "max", float("-inf"))
+    exp = (score - top[row]).exp()
+    total = _reduce(adj, exp)
+    return z, exp / total[row], top + total.log()
 
 
-def attend(adj, feat: Tensor, left: Tensor, right: Tensor, slope: float, coeff: Tensor | None) -> tuple[Tensor, Tensor]:
-    """y_v[h] = sum over edges e from u of  coeff_e[h] softmax_e(leaky(left_u[h] + right_v[h])) feat_u[h], and
+def attend(
+    adj, feat: Tensor, left: Tensor, right: Tensor, slope: float, coeff: Tensor | None, bias: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """y_v[h] = sum over edges e from u of  coeff_e[h] softmax_e(leaky(left_u[h] + right_v[h])) feat_u[h] + bias[h], and
     the logarithm of the softmax's denominator (-inf without edges).
 
-    feat (N_u, H, F), left (N_u, H), right (N_v, H), coeff (E, H or 1) or None -> (N_v, H, F), (N_v, H)
+    feat (N_u, H, F), left (N_u, H), right (N_v, H), coeff (E, H or 1) or None, bias (H, F) or None
+    -> (N_v, H, F), (N_v, H)
     """
     _, prob, log = _attention(adj, left, right, slope)
     if coeff is not None:
         prob = prob * coeff[adj.eid]
-    return _reduce(adj, prob.unsqueeze(-1) * feat[adj.indices]), log
+    y = _reduce(adj, prob.unsqueeze(-1) * feat[adj.indices])
+    return y if bias is None else y + bias, log
 
 
 def attend_grad(
@@ -201,18 +207,20 @@ def attend_grad(
     right: Tensor,
     slope: float,
     coeff: Tensor | None,
+    bias: Tensor | None,
     y: Tensor,
     log: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of `attend`, whose results are y and log, for feat, left and right.
 
-    With p the softmax, d_e = coeff_e <grad_v, feat_u> and m_v = <grad_v, y_v>, which is the sum of p_e d_e over the
-    edges of v, the score's gradient is p_e (d_e - m_v).
+    With p the softmax, d_e = coeff_e <grad_v, feat_u> and m_v = <grad_v, y_v - bias>, which is the sum of p_e d_e over
+    the edges of v, the score's gradient is p_e (d_e - m_v).
     """
     z, prob, _ = _attention(csc, left, right, slope, log)
     row, scale = _rows(csc), coeff[csc.eid] if coeff is not None else 1.0
     dot = (grad[row] * feat[csc.indices]).sum(-1) * scale
-    d_score = prob * (dot - (grad * y).sum(-1)[row])
+    mean = (grad * (y if bias is None else y - bias)).sum(-1)
+    d_score = prob * (dot - mean[row])
     d_score = torch.where(z > 0, d_score, d_score * slope)
     d_feat = neighbour_sum(csr, grad, _slots_to_edges(csc, prob * scale), feat.shape[1])
     by_edge = _slots_to_edges(csc, d_score)
