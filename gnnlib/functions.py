@@ -20,7 +20,7 @@ from torch.autograd import Function
 from gnnlib import kernels
 from gnnlib.neighbors import Compressed, Neighbors
 
-PART = {"cpu": 1 << 20}  # numbers of an intermediate result that are held at once; on other devices, more
+PART = {"cpu": 1 << 19}  # numbers of an intermediate result that are held at once; on other devices, more
 
 
 class Sum(Function):

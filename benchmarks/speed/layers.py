@@ -137,7 +137,7 @@ def ecc(edge_feats: int, hidden: int) -> Kind:
 
     return Kind(
         f"ECC, hidden {hidden}",
-        ours=lambda i, o: gnnlib.ECConv(i, o, edge_feats, network(i, o)),
+        ours=lambda i, o: gnnlib.ECConv(i, o, edge_feats, hidden=hidden),
         dgl=lambda i, o: dgl.nn.NNConv(i, o, network(i, o), "mean"),
         pyg=lambda i, o: pyg().NNConv(i, o, network(i, o), "mean", root_weight=False),
         state=partial(_renamed, prefix="edge_func", other="nn"),
