@@ -10,7 +10,7 @@ asked for, are recomposed from these two. Public faces, with checks and free axe
 Shapes: N_src, N_dst nodes, E edges in edge-id order. A head axis of length 1 stands for "the same for all heads".
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -256,9 +256,10 @@ def _composed_attention(nb: Neighbors, slope: float, feat, own, att_src, att_dst
 
 
 class Convolve(Function):
-    """x (N_src, S, F), basis (E, K), weight (K, F, O) -> (N_dst, S, O): the sum over k of Sum(x, basis_k) weight_k.
+    """x (N_src, S, F), basis (E, K) or taps (E,), weight (G, K, F, O) -> (N_dst, S, O): the sum over k of
+    Sum(x, basis_k) weight_k, where signal s has the weights of group s % G.
 
-    The sums, (N_dst, K, S F), are made for a few destinations at a time and never kept: the backward pass makes them
+    The sums, (N_dst, S, K, F), are made for a few destinations at a time and never kept: the backward pass makes them
     again. The gradient for x is the same operation on the reversed edges with each weight transposed.
     """
 
@@ -266,56 +267,76 @@ class Convolve(Function):
     def forward(ctx, x: Tensor, basis: Tensor, weight: Tensor, nb: Neighbors) -> Tensor:
         ctx.nb = nb
         ctx.save_for_backward(x, basis, weight)
-        k, signals, flat = kernels.choose(x), x.shape[1], x.flatten(1).unsqueeze(1)
-        y = x.new_empty(nb.num_dst, signals, weight.shape[2])
-        for rows, part in _parts(nb.csc, len(weight) * flat.shape[2], x):
-            z = _by_signal(k.neighbour_sum(part, flat, basis, len(weight)), signals)
-            torch.mm(z, weight.flatten(0, 1), out=y[rows].flatten(0, 1))
+        y, joined = x.new_empty(nb.num_dst, x.shape[1], weight.shape[3]), weight.flatten(1, 2)
+        for rows, part in _parts(nb.csc, x.shape[1] * joined.shape[1], x):
+            torch.matmul(_by_group(_collected(part, x, basis, weight), weight), joined, out=_by_group(y[rows], weight))
         return y
 
     @staticmethod
     def backward(ctx, grad: Tensor):
         (x, basis, weight), nb, needs = ctx.saved_tensors, ctx.nb, ctx.needs_input_grad
-        signals, flat, joined = x.shape[1], x.flatten(1).unsqueeze(1), weight.flatten(0, 1)
         if torch.is_grad_enabled():
-
-            def composed(x, basis, weight):
-                z = Sum.apply(x.flatten(1).unsqueeze(1), basis, nb, len(weight))
-                return (_by_signal(z, signals) @ weight.flatten(0, 1)).unflatten(0, (nb.num_dst, signals))
-
-            return *_recompose(composed, (x, basis, weight), grad, ctx), None
-        k, grad = kernels.choose(x), grad.contiguous()
-        dx = Convolve.apply(grad, basis, weight.transpose(1, 2).contiguous(), nb.reverse()) if needs[0] else None
+            return *_recompose(partial(_composed_convolution, nb), (x, basis, weight), grad, ctx), None
+        grad, joined = grad.contiguous(), weight.flatten(1, 2)
+        dx = Convolve.apply(grad, basis, weight.transpose(2, 3).contiguous(), nb.reverse()) if needs[0] else None
         d_basis = torch.empty_like(basis) if needs[1] else None
         d_joined = torch.zeros_like(joined) if needs[2] else None
-        for rows, part in _parts(nb.csc, len(weight) * flat.shape[2], x) if needs[1] or needs[2] else ():
-            g = grad[rows].flatten(0, 1)
+        for rows, part in _parts(nb.csc, x.shape[1] * joined.shape[1], x) if needs[1] or needs[2] else ():
+            g = _by_group(grad[rows], weight)
             if d_joined is not None:
-                z = _by_signal(k.neighbour_sum(part, flat, basis, len(weight)), signals)
-                d_joined.addmm_(z.T, g)
+                d_joined.baddbmm_(_by_group(_collected(part, x, basis, weight), weight).transpose(1, 2), g)
             if d_basis is not None:
-                dz = (g @ joined.T).view(len(part.indptr) - 1, signals, len(weight), x.shape[2])
-                k.edge_dot(part, flat, dz.transpose(1, 2).flatten(2).contiguous(), d_basis)
+                dz = (g @ joined.transpose(1, 2)).transpose(0, 1)
+                dz = dz.reshape(len(part.indptr) - 1, x.shape[1], weight.shape[1], x.shape[2])
+                flat = x.flatten(1).unsqueeze(1), dz.transpose(1, 2).flatten(2).contiguous()
+                kernels.choose(x).edge_dot(part, *flat, d_basis)
         return dx, d_basis, d_joined.view_as(weight) if d_joined is not None else None, None
 
 
-def _by_signal(z: Tensor, signals: int) -> Tensor:
-    """(N, K, S F) -> (N S, K F)"""
-    n, k, width = z.shape
-    each = width // max(1, signals)
-    return z.view(n, k, signals, each).transpose(1, 2).reshape(n * signals, k * each)
+def _collected(adj: Compressed, x: Tensor, basis: Tensor, weight: Tensor) -> Tensor:
+    """The sums before the weights: (N_v, S, K F)"""
+    k, many = kernels.choose(x), weight.shape[1]
+    if basis.dim() == 1:
+        return k.tap_sum(adj, x, basis, many).flatten(2)
+    z = k.neighbour_sum(adj, x.flatten(1).unsqueeze(1), basis, many)
+    return z.view(len(z), many, *x.shape[1:]).transpose(1, 2).flatten(2)
 
 
-def _parts(adj: Compressed, width: int, like: Tensor) -> Iterator[tuple[slice, Compressed]]:
-    """A few rows of a group of edges after the other, such that an array of that width for each stays in the cache."""
-    step = max(1, PART.get(like.device.type, 1 << 26) // max(1, width))
-    rows = len(adj.indptr) - 1
-    bounds = [*range(0, rows, step), rows]
-    slots = adj.indptr[bounds].tolist()
-    for i in range(len(bounds) - 1):
-        edges = slice(slots[i], slots[i + 1])
-        indptr = adj.indptr[bounds[i] : bounds[i + 1] + 1] - edges.start
-        yield slice(bounds[i], bounds[i + 1]), Compressed(indptr, adj.indices[edges], adj.eid[edges])
+def _by_group(z: Tensor, weight: Tensor) -> Tensor:
+    """(N, S, width) -> (G, N S / G, width)"""
+    return z.view(z.shape[:2].numel() // len(weight), len(weight), z.shape[2]).transpose(0, 1)
+
+
+def _composed_convolution(nb: Neighbors, x: Tensor, basis: Tensor, weight: Tensor) -> Tensor:
+    many = weight.shape[1]
+    if basis.dim() == 1:
+        basis = torch.nn.functional.one_hot(basis.long(), many).to(x)
+    z = Sum.apply(x.flatten(1).unsqueeze(1), basis, nb, many).view(nb.num_dst, many, *x.shape[1:])
+    y = _by_group(z.transpose(1, 2).flatten(2), weight) @ weight.flatten(1, 2)
+    return y.transpose(0, 1).reshape(nb.num_dst, x.shape[1], weight.shape[3])
+
+
+def _parts(adj: Compressed, width: int, like: Tensor) -> list[tuple[slice, Compressed]]:
+    """A few rows of a group of edges after the other, such that an array of that width for each stays in the cache:
+    made once for each power of two of rows, and kept with ``adj.indptr``."""
+    room = PART.get(like.device.type, 1 << 26) // max(1, width)
+    step, rows = 1 << max(0, room.bit_length() - 1), len(adj.indptr) - 1
+    kept = adj.indptr.__dict__.setdefault("_gnnlib_parts", {})
+    if step not in kept:
+        bounds = [*range(0, rows, step), rows]
+        slots = adj.indptr[bounds].tolist()
+        kept[step] = [
+            (
+                slice(bounds[i], bounds[i + 1]),
+                Compressed(
+                    adj.indptr[bounds[i] : bounds[i + 1] + 1] - slots[i],
+                    adj.indices[slots[i] : slots[i + 1]],
+                    adj.eid[slots[i] : slots[i + 1]],
+                ),
+            )
+            for i in range(len(bounds) - 1)
+        ]
+    return kept[step]
 
 
 def _recompose(function: Callable[..., Tensor], inputs: tuple, grad: Tensor, ctx) -> tuple:

@@ -289,7 +289,14 @@ def convolve(graph: Graph, x: Tensor, basis: Tensor, weight: Tensor) -> Tensor:
     Nothing of shape (E, F), (E, O) or (N, K, F) is kept: the sums over neighbours are made for a few destinations at a
     time and multiplied by the weights at once.
 
-    Shapes: x (N_src, \\*, F), basis (E, K), weight (K, F, O); returns (N_dst, \\*, O).
+    Args:
+        graph: a DGLGraph with one edge type, or a block
+        x: features of the sources
+        basis: a number per edge and k; or integers, the one k that each edge has: the taps of a window
+        weight: a matrix per k; or one per group and k, where the last but one axis of x is that of the groups
+
+    Shapes: x (N_src, \\*, F), basis (E, K) or (E,), weight (K, F, O); returns (N_dst, \\*, O). With groups: x
+    (N_src, \\*, G, F), weight (G, K, F, O), returns (N_dst, \\*, G, O).
 
     >>> g = dgl.graph(([0, 1], [2, 2]))
     >>> x, basis = torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([[1.0, 0.0], [0.5, 2.0]])
@@ -298,15 +305,34 @@ def convolve(graph: Graph, x: Tensor, basis: Tensor, weight: Tensor) -> Tensor:
     """
     nb = neighbors(graph, x.device if isinstance(x, Tensor) else None)
     _check("x", x, nb.num_src, "source node")
-    _check("basis", basis, nb.num_edges, "edge")
-    if x.dim() < 2 or basis.dim() != 2 or weight.dim() != 3 or weight.shape[:2] != (basis.shape[1], x.shape[-1]):
+    taps = isinstance(basis, Tensor) and basis.dtype in (torch.int32, torch.int64)
+    if taps:
+        _check_taps(basis, nb.num_edges, weight)
+    else:
+        _check("basis", basis, nb.num_edges, "edge")
+    if (
+        x.dim() + 1 < weight.dim()
+        or weight.dim() not in (3, 4)
+        or weight.shape[-2] != x.shape[-1]
+        or (weight.dim() == 4 and len(weight) != x.shape[-2])
+        or not (taps or (basis.dim() == 2 and basis.shape[1] == weight.shape[-3]))
+    ):
         raise ValueError(
-            "expected x (N, *, F), basis (E, K) and weight (K, F, O), "
+            "expected x (N, *, F), basis (E, K) and weight (K, F, O), or x (N, *, G, F) and weight (G, K, F, O), "
             f"got {tuple(x.shape)}, {tuple(basis.shape)} and {tuple(weight.shape)}"
         )
     flat = x.reshape(len(x), x.shape[1:-1].numel(), x.shape[-1]).contiguous()
-    y = Convolve.apply(flat, basis.to(x).contiguous(), weight.contiguous(), nb)
-    return y.view(nb.num_dst, *x.shape[1:-1], weight.shape[2])
+    basis = basis.to(x.device if taps else x).contiguous()
+    y = Convolve.apply(flat, basis, weight.view(-1, *weight.shape[-3:]).contiguous(), nb)
+    return y.view(nb.num_dst, *x.shape[1:-1], weight.shape[-1])
+
+
+def _check_taps(taps: Tensor, num_edges: int, weight: Tensor) -> None:
+    if taps.shape != (num_edges,):
+        raise ValueError(f"taps: expected shape ({num_edges},), one for each edge, got {tuple(taps.shape)}")
+    low, high = (t.item() for t in taps.aminmax()) if num_edges else (0, -1)
+    if low < 0 or high >= weight.shape[-3]:
+        raise ValueError(f"taps: expected numbers from 0 to {weight.shape[-3] - 1}, got {low} to {high}")
 
 
 def gather_src(graph: Graph, x: Tensor) -> Tensor:

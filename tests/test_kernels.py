@@ -65,6 +65,8 @@ CALLS: dict[str, Callable[[ModuleType, Inputs], object]] = {
     "sum, scaled, by source": lambda k, i: k.scaled_sum(
         i.nb.csr, i.dst().flatten(1), i.draw(i.nb.num_dst), i.draw(i.nb.num_src)
     ),
+    "tap_sum": lambda k, i: k.tap_sum(i.nb.csc, i.src(), torch.arange(i.nb.num_edges, dtype=torch.int32) % 3, 4),
+    "tap_sum, by source": lambda k, i: k.tap_sum(i.nb.csr, i.dst(), torch.arange(i.nb.num_edges) % 3, 4),
     "max": lambda k, i: k.neighbour_max(i.nb.csc, i.src(), None),
     "max, weighted": lambda k, i: k.neighbour_max(i.nb.csc, i.src(), i.edge()),
     "max, tied": lambda k, i: k.neighbour_max(i.nb.csc, i.src().round(), i.edge().sign()),
@@ -222,7 +224,7 @@ def test_the_plan_shares_the_rows_out(degrees):
 
 def test_the_threads_are_torchs(two_threads, monkeypatch):
     seen = []
-    monkeypatch.setattr(cpu._sum_plain, "compiled", lambda runtime, threads, *arrays: seen.append(threads))
+    monkeypatch.setattr(cpu._sum, "compiled", lambda runtime, threads, *arrays: seen.append(threads))
     nb, x = neighbors(hub()), torch.ones(500, 1, 4)
     for count in (2, 1, 64, 2):
         torch.set_num_threads(count)
@@ -557,7 +559,7 @@ def test_half_precision(name, dtype):
 
 
 def test_a_type_numba_refuses_is_an_error_each_time():
-    kernel = cpu._sum_plain.compiled
+    kernel = cpu._sum.compiled
     for _ in range(2):
         with pytest.raises(numba.TypingError):
             kernel(1, 2, 3, 4, 5, 6)

@@ -280,7 +280,7 @@ def test_nowhere_to_cache(run, tmp_path):
 {LOGGED}
 from gnnlib.kernels import cpu
 assert cpu.__file__.startswith({str(package)!r})
-assert cpu._sum_plain.compiled.stats.cache_path is None
+assert cpu._sum.compiled.stats.cache_path is None
 """
     assert run(script, root=package, **env) == ""
 

@@ -319,6 +319,56 @@ def test_convolve_is_its_sum(name, module, inner, part, monkeypatch):
         torch.testing.assert_close(a, b)
 
 
+@MODULES
+@EVERY
+@pytest.mark.parametrize("part", [1, 60, 1 << 20])
+@pytest.mark.parametrize("integer", [torch.int32, torch.int64], ids=str)
+def test_taps_are_a_one_hot_basis(name, module, part, integer, monkeypatch):
+    monkeypatch.setitem(functions.PART, "cpu", part)
+    graph = GRAPHS[name]()
+    num_src, _, num_edges = sizes(graph)
+    taps = torch.randint(4, (num_edges,), generator=torch.Generator().manual_seed(0), dtype=integer)
+    inputs = rand(num_src, 2, 3, grad=True), rand(5, 3, 2, grad=True)
+    want = ops.convolve(graph, inputs[0], torch.nn.functional.one_hot(taps.long(), 5).double(), inputs[1])
+    with kernels.force(module):
+        got = ops.convolve(graph, inputs[0], taps, inputs[1])
+        torch.testing.assert_close(got, want)
+        grad = rand(*got.shape, seed=4)
+        for a, b in zip(torch.autograd.grad(got, inputs, grad), torch.autograd.grad(want, inputs, grad), strict=True):
+            torch.testing.assert_close(a, b)
+
+
+@MODULES
+@pytest.mark.parametrize("name", ["random", "multi_edge", "bipartite", "no_nodes", "bare"])
+@pytest.mark.parametrize("part", [60, 1 << 20])
+@pytest.mark.parametrize("taps", [True, False])
+@pytest.mark.parametrize("inner", [(), (4,)], ids=str)
+def test_groups_have_weights_of_their_own(name, module, part, taps, inner, monkeypatch):
+    """Values and gradients, against one group after the other."""
+    monkeypatch.setitem(functions.PART, "cpu", part)
+    graph = GRAPHS[name]()
+    num_src, _, num_edges = sizes(graph)
+    basis = torch.arange(num_edges) % 5 if taps else rand(num_edges, 5)
+    inputs = rand(num_src, *inner, 2, 3, grad=True), rand(2, 5, 3, 4, grad=True)
+    with kernels.force(module):
+        got = ops.convolve(graph, inputs[0], basis, inputs[1])
+        want = torch.stack([ops.convolve(graph, inputs[0][..., i, :], basis, inputs[1][i]) for i in range(2)], -2)
+        torch.testing.assert_close(got, want)
+        grad = rand(*got.shape, seed=4)
+        for a, b in zip(torch.autograd.grad(got, inputs, grad), torch.autograd.grad(want, inputs, grad), strict=True):
+            torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("name", ["random", "multi_edge", "block", "star"])
+@pytest.mark.parametrize("groups", [(), (2,)], ids=str)
+def test_derivatives_of_convolve_by_taps(name, groups):
+    graph = GRAPHS[name]()
+    num_src, _, num_edges = sizes(graph)
+    taps, inputs = torch.arange(num_edges) % 4, (rand(num_src, 2, 3, grad=True), rand(*groups, 4, 3, 2, grad=True))
+    assert gradcheck(lambda *inputs: ops.convolve(graph, inputs[0], taps, inputs[1]), inputs)
+    assert gradgradcheck(lambda *inputs: ops.convolve(graph, inputs[0], taps, inputs[1]), inputs)
+
+
 @pytest.mark.parametrize("name", ["random", "multi_edge", "block", "star"])
 def test_derivatives_of_convolve(name):
     graph = GRAPHS[name]()
@@ -357,7 +407,18 @@ def test_own_features_join_the_neighbours(name, module, reduce):
         (lambda g: ops.attend(g, rand(4, 2, 3), rand(2, 3), rand(2, 3)), "feat: expected 5 rows"),
         (lambda g: ops.attend(g, rand(5, 2, 3), rand(2, 3), rand(2, 3), rand(4, 2, 3)), "own: expected 5 rows"),
         (lambda g: ops.attend(g, rand(5, 2, 3), rand(2, 3), rand(2, 3), coeff=rand(4, 3)), r"of feat, got \(4, 3\)"),
-        (lambda g: ops.convolve(g, rand(5, 3), rand(4, 2), rand(3, 3, 2)), r"weight \(K, F, O\), got \(5, 3\)"),
+        (lambda g: ops.convolve(g, rand(5, 3), rand(4, 2), rand(3, 3, 2)), r"weight \(K, F, O\), .* got \(5, 3\)"),
+        (lambda g: ops.convolve(g, rand(5, 3), rand(4, 2), rand(2, 3, 3, 2)), r"weight \(G, K, F, O\), got \(5, 3\)"),
+        (lambda g: ops.convolve(g, rand(5, 3, 3), rand(4, 2), rand(2, 2, 3, 2)), r"\(G, K, F, O\), got \(5, 3, 3\)"),
+        (
+            lambda g: ops.convolve(g, rand(5, 3), torch.arange(4), rand(3, 3, 2)),
+            "expected numbers from 0 to 2, got 0 to 3",
+        ),
+        (lambda g: ops.convolve(g, rand(5, 3), torch.arange(4) - 1, rand(3, 3, 2)), "from 0 to 2, got -1 to 2"),
+        (
+            lambda g: ops.convolve(g, rand(5, 3), torch.arange(3), rand(3, 3, 2)),
+            r"expected shape \(4,\), .* got \(3,\)",
+        ),
         (lambda g: ops.convolve(g, rand(5, 3), rand(3, 2), rand(2, 3, 2)), "basis: expected 4 rows"),
     ],
 )

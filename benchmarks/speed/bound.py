@@ -12,7 +12,6 @@ import gnnlib
 from gnnlib._dgl import dgl
 
 LINE = 16  # numbers in a line, which is what memory hands out at a time
-AHEAD = 32  # rows that are asked for before they are needed
 
 
 def _touch() -> Any:
@@ -20,7 +19,8 @@ def _touch() -> Any:
 
     Integers, because sums of floats wait for each other.
     """
-    from gnnlib.kernels.team import Kernel  # numba, which takes a while
+    from gnnlib.kernels.cpu import AHEAD  # numba, which takes a while
+    from gnnlib.kernels.team import Kernel
     from gnnlib.kernels.vectors import prefetch
 
     def touch(chunk, v, start, stop, low, high, indices, eid, coeff, x, y, width, coeffs):

@@ -61,6 +61,7 @@ class Request:
         for allocator in allocators:
             if allocator not in ALLOCATORS:
                 raise UsageError(f"--allocators: expected some of {', '.join(ALLOCATORS)}, got {allocator!r}")
+        threads: Sequence[int | None] = self.threads or [None]
         return [
             Task(
                 names=names,
@@ -68,10 +69,10 @@ class Request:
                 repeats=self.repeats or (3 if self.quick else 5),
                 budget=2.0 if self.quick else 30.0,
                 allocator=allocator,
-                threads=threads,
+                threads=count,
             )
             for allocator in allocators
-            for threads in (self.threads or [None])  # type: ignore[list-item]
+            for count in threads
         ]
 
 

@@ -157,9 +157,15 @@ def all_pairs_case(side: int, images: int, width: int = 32, hidden: int = 32) ->
     def dense() -> Tensor:
         return (matrix @ x.flatten(1)).view(x.shape) @ layer.weight[0]
 
-    runs = {"gnnlib": lambda: layer(graph, x), "dgl": composed, "dense": dense}
-    steps = {name: training(parameters, partial(_flat, run), target) for name, run in runs.items()}
-    return Case(steps, {name: runs[name] for name in ("gnnlib", "dgl")})  # type: ignore[arg-type]
+    runs: dict[str, Callable[[], Tensor]] = {
+        "gnnlib": lambda: layer(graph, x),
+        "dgl": composed,
+        "dense": dense,
+    }
+    steps: dict[str, Callable[[], object]] = {
+        name: training(parameters, partial(_flat, run), target) for name, run in runs.items()
+    }
+    return Case(steps, {name: runs[name] for name in ("gnnlib", "dgl")})
 
 
 def _flat(run: Callable[[], Tensor]) -> Tensor:

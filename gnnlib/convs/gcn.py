@@ -30,7 +30,8 @@ class GCNConv(Conv):
     Raises: ValueError or TypeError, naming expected and received, for x or edge of a wrong shape or dtype.
 
     Differs from the paper: self-loops are the caller's (``dgl.add_self_loop``). A node without in-edges gets c.
-    The order of W and the sum is chosen by width. State dicts of ``dgl.nn.GraphConv`` load.
+    The order of W and the sum is chosen by width and, where both widths are equal, by whether x needs a gradient.
+    State dicts of ``dgl.nn.GraphConv`` load.
 
     >>> import torch
     >>> g = dgl.add_self_loop(dgl.graph(([0, 1], [1, 0])))

@@ -11,8 +11,10 @@ from typing import Any
 import numba
 from numba.core.caching import FunctionCache
 from numba.core.compiler_lock import global_compiler_lock
+from numba.extending import intrinsic as _intrinsic
 
 log = logging.getLogger("gnnlib")
+intrinsic: Any = _intrinsic  # what it makes is called without its first argument, which mypy does not know
 
 # A child forked while another thread compiles would wait for the compiler's lock for ever.
 os.register_at_fork(

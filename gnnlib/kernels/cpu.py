@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gnnlib.kernels.compile import jit
 from gnnlib.kernels.team import CHUNKS, FASTMATH, Kernel
-from gnnlib.kernels.vectors import at, lanes, load, load_first, prefetch, scaled, store, store_first, total, zero
+from gnnlib.kernels.vectors import LINE, at, lanes, load, load_first, prefetch, scaled, store, store_first, total, zero
 
 # A plain loop over a dot product is vectorised only if LLVM may regroup it.
 FASTMATH_DOT = FASTMATH | {"reassoc"}
@@ -50,7 +50,7 @@ def group(key: Tensor, num_groups: int) -> tuple[Tensor, Tensor]:
 
 def _lines(like: Tensor, width: int) -> int:
     """Cache lines in a row of this width: the columns that a hub may be cut into."""
-    return -(-width * like.element_size() // 64)
+    return -(-width * like.element_size() // LINE)
 
 
 def _ahead(x: Tensor) -> int:
@@ -63,66 +63,49 @@ def _scalar(value: float, like: Tensor):
 
 
 # ---------------------------------------------------------------- pieces of rows
+# A vector at a time, of which the last may be a part: of `left` numbers that remain.
+
+
+@inline
+def _get(x, i, left):
+    return load(x, i) if left >= lanes(x) else load_first(x, i, left)
+
+
+@inline
+def _put(y, o, vector, left):
+    if left >= lanes(y):
+        store(y, o, vector)
+    else:
+        store_first(y, o, vector, left)
 
 
 @inline
 def _clear(y, o, n):
     """y[o : o + n] = 0"""
-    step = lanes(y)
-    for f in range(0, n - step + 1, step):
-        store(y, o + f, zero(y))
-    rest = n % step
-    if rest:
-        store_first(y, o + n - rest, zero(y), rest)
-
-
-@inline
-def _begin(y, o, x, i, own, n):
-    """y[o : o + n] = own x[i : i + n], where x has such a row and own is not 0"""
-    if own == 0 or i >= len(x):
-        _clear(y, o, n)
-        return
-    step = lanes(y)
-    for f in range(0, n - step + 1, step):
-        store(y, o + f, scaled(own, load(x, i + f), zero(y)))
-    rest = n % step
-    if rest:
-        f = n - rest
-        store_first(y, o + f, scaled(own, load_first(x, i + f, rest), zero(y)), rest)
+    for f in range(0, n, lanes(y)):
+        _put(y, o + f, zero(y), n - f)
 
 
 @inline
 def _add(y, o, x, i, c, n):
     """y[o : o + n] += c x[i : i + n]"""
-    step = lanes(y)
-    for f in range(0, n - step + 1, step):
-        store(y, o + f, scaled(c, load(x, i + f), load(y, o + f)))
-    rest = n % step
-    if rest:
-        f = n - rest
-        store_first(y, o + f, scaled(c, load_first(x, i + f, rest), load_first(y, o + f, rest)), rest)
+    for f in range(0, n, lanes(y)):
+        _put(y, o + f, scaled(c, _get(x, i + f, n - f), _get(y, o + f, n - f)), n - f)
 
 
 @inline
 def _add_four(y, o, x, i0, i1, i2, i3, c0, c1, c2, c3, n):
     """The same for four rows of x at once: a quarter of the traffic on y."""
-    step = lanes(y)
-    for f in range(0, n - step + 1, step):
-        t = scaled(c0, load(x, i0 + f), load(y, o + f))
-        t = scaled(c1, load(x, i1 + f), t)
-        t = scaled(c2, load(x, i2 + f), t)
-        store(y, o + f, scaled(c3, load(x, i3 + f), t))
-    rest = n % step
-    if rest:
-        f = n - rest
-        t = scaled(c0, load_first(x, i0 + f, rest), load_first(y, o + f, rest))
-        t = scaled(c1, load_first(x, i1 + f, rest), t)
-        t = scaled(c2, load_first(x, i2 + f, rest), t)
-        store_first(y, o + f, scaled(c3, load_first(x, i3 + f, rest), t), rest)
+    for f in range(0, n, lanes(y)):
+        t = scaled(c0, _get(x, i0 + f, n - f), _get(y, o + f, n - f))
+        t = scaled(c1, _get(x, i1 + f, n - f), t)
+        t = scaled(c2, _get(x, i2 + f, n - f), t)
+        _put(y, o + f, scaled(c3, _get(x, i3 + f, n - f), t), n - f)
 
 
 @inline
 def _dot(x, i, y, o, n):
+    """<x[i : i + n], y[o : o + n]>; here a choice within the loop, as `_get` makes it, costs a fifth."""
     step, sum_ = lanes(y), zero(y)
     for f in range(0, n - step + 1, step):
         sum_ = scaled(load(x, i + f), load(y, o + f), sum_)
@@ -153,13 +136,8 @@ def _dot_and_add(x, i, a, o, y, c, n):
 @inline
 def _scale_and_add(y, o, c, x, i, n):
     """y[o : o + n] = c y[o : o + n] + x[i : i + n]"""
-    step = lanes(y)
-    for f in range(0, n - step + 1, step):
-        store(y, o + f, scaled(c, load(y, o + f), load(x, i + f)))
-    rest = n % step
-    if rest:
-        f = n - rest
-        store_first(y, o + f, scaled(c, load_first(y, o + f, rest), load_first(x, i + f, rest)), rest)
+    for f in range(0, n, lanes(y)):
+        _put(y, o + f, scaled(c, _get(y, o + f, n - f), _get(x, i + f, n - f)), n - f)
 
 
 @inline
@@ -173,40 +151,27 @@ def _fetch(x, i, n):
 
 
 @Kernel
-def _sum_plain(chunk, v, start, stop, low, high, indices, x, y, own, width, ahead):
-    f, one, last = low * lanes(x), y.dtype.type(1), len(indices) - 1
-    o, n = v * width + f, min(high * lanes(x), width) - f
-    _begin(y, o, x, o, own, n)
-    fours = start + (stop - start) // 4 * 4
-    for s in range(start, fours, 4):
-        if ahead:
-            for k in range(4):
-                _fetch(x, at(indices, min(s + ahead + k, last)) * width + f, n)
-        i0, i1, i2, i3 = at(indices, s), at(indices, s + 1), at(indices, s + 2), at(indices, s + 3)
-        _add_four(y, o, x, i0 * width + f, i1 * width + f, i2 * width + f, i3 * width + f, one, one, one, one, n)
-    for s in range(fours, stop):
-        if ahead:
-            _fetch(x, at(indices, min(s + ahead, last)) * width + f, n)
-        _add(y, o, x, at(indices, s) * width + f, one, n)
-
-
-@Kernel
-def _sum_scaled(chunk, v, start, stop, low, high, indices, scale_u, scale_v, x, y, width, ahead):
-    f, t, last = low * lanes(x), scale_v[v], len(indices) - 1
-    o, n = v * width + f, min(high * lanes(x), width) - f
+def _sum(chunk, v, start, stop, low, high, indices, scale_u, scale_v, x, y, own, width, ahead):
+    f, is_scaled, one, last = low * lanes(x), len(scale_v) > 0, y.dtype.type(1), len(indices) - 1
+    o, n, t = v * width + f, min(high * lanes(x), width) - f, scale_v[v] if is_scaled else one
     _clear(y, o, n)
+    if own != 0 and o < len(x):
+        _add(y, o, x, o, own, n)
     fours = start + (stop - start) // 4 * 4
     for s in range(start, fours, 4):
         if ahead:
             for k in range(4):
                 _fetch(x, at(indices, min(s + ahead + k, last)) * width + f, n)
         i0, i1, i2, i3 = at(indices, s), at(indices, s + 1), at(indices, s + 2), at(indices, s + 3)
-        c0, c1, c2, c3 = t * at(scale_u, i0), t * at(scale_u, i1), t * at(scale_u, i2), t * at(scale_u, i3)
+        c0, c1, c2, c3 = one, one, one, one
+        if is_scaled:
+            c0, c1, c2, c3 = t * at(scale_u, i0), t * at(scale_u, i1), t * at(scale_u, i2), t * at(scale_u, i3)
         _add_four(y, o, x, i0 * width + f, i1 * width + f, i2 * width + f, i3 * width + f, c0, c1, c2, c3, n)
     for s in range(fours, stop):
         if ahead:
             _fetch(x, at(indices, min(s + ahead, last)) * width + f, n)
-        _add(y, o, x, at(indices, s) * width + f, t * at(scale_u, at(indices, s)), n)
+        i = at(indices, s)
+        _add(y, o, x, i * width + f, t * at(scale_u, i) if is_scaled else one, n)
 
 
 @Kernel
@@ -250,9 +215,7 @@ def neighbour_sum(adj, x: Tensor, coeff: Tensor | None, heads: int, own: float =
     y = x.new_empty(len(adj.indptr) - 1, heads, width)
     if coeff is None:
         assert heads == x_heads
-        width *= heads
-        arrays = adj.indices, x.view(-1), y.view(-1), _scalar(own, x)
-        _sum_plain(len(adj.indices) * width, adj.indptr, _lines(x, width), *arrays, width, _ahead(x))
+        _sum_rows(adj, x, y, heads * width, x.new_empty(0), x.new_empty(0), own)
     else:
         assert own == 0
         columns, flat = _lines(x, width) if heads == 1 else heads, (x.view(-1), coeff.view(-1), y.view(-1))
@@ -262,10 +225,36 @@ def neighbour_sum(adj, x: Tensor, coeff: Tensor | None, heads: int, own: float =
 
 
 def scaled_sum(adj, x: Tensor, scale_u: Tensor, scale_v: Tensor) -> Tensor:
-    y, width = x.new_empty(len(adj.indptr) - 1, x.shape[1]), x.shape[1]
-    arrays = adj.indices, scale_u, scale_v, x.view(-1), y.view(-1)
-    _sum_scaled(len(adj.indices) * width, adj.indptr, _lines(x, width), *arrays, width, _ahead(x))
+    y = x.new_empty(len(adj.indptr) - 1, x.shape[1])
+    _sum_rows(adj, x, y, x.shape[1], scale_u, scale_v)
     return y
+
+
+def _sum_rows(adj, x: Tensor, y: Tensor, width: int, scale_u: Tensor, scale_v: Tensor, own: float = 0.0) -> None:
+    arrays = adj.indices, scale_u, scale_v, x.view(-1), y.view(-1), _scalar(own, x)
+    _sum(len(adj.indices) * width, adj.indptr, _lines(x, width), *arrays, width, _ahead(x))
+
+
+@Kernel
+def _tap_sum(chunk, v, start, stop, low, high, indices, eid, tap, x, z, signals, many, width, ahead):
+    row, whole, one, last = signals * width, many * width, z.dtype.type(1), len(indices) - 1
+    o = v * signals * whole
+    _clear(z, o + low * whole, (high - low) * whole)
+    for s in range(start, stop):
+        if ahead:
+            _fetch(x, at(indices, min(s + ahead, last)) * row + low * width, (high - low) * width)
+        i, t = at(indices, s) * row, np.int64(at(tap, np.int64(at(eid, s)))) * width
+        for b in range(low, high):
+            _add(z, o + b * whole + t, x, i + b * width, one, width)
+
+
+def tap_sum(adj, x: Tensor, tap: Tensor, many: int) -> Tensor:
+    signals, width = x.shape[1:]
+    z = x.new_empty(len(adj.indptr) - 1, signals, many, width)
+    shape = signals, many, width, _ahead(x)
+    work = len(adj.eid) * signals * width + z.numel()
+    _tap_sum(work, adj.indptr, signals, adj.indices, adj.eid, tap, x.view(-1), z.view(-1), *shape)
+    return z
 
 
 @Kernel

@@ -25,6 +25,7 @@ __all__ = [
     "neighbour_max",
     "neighbour_sum",
     "scaled_sum",
+    "tap_sum",
 ]
 
 
@@ -78,6 +79,15 @@ def scaled_sum(adj, x: Tensor, scale_u: Tensor, scale_v: Tensor) -> Tensor:
     """
     coeff = scale_v[_rows(adj)] * scale_u[adj.indices]
     return _reduce(adj, coeff.unsqueeze(-1) * x[adj.indices])
+
+
+def tap_sum(adj, x: Tensor, tap: Tensor, many: int) -> Tensor:
+    """y_v[s, k] = sum over the edges e from u with tap_e = k of x_u[s]: what each tap of a window sees.
+
+    x (N_u, S, F), tap (E,) integers below ``many`` -> (N_v, S, many, F)
+    """
+    hot = torch.nn.functional.one_hot(tap[adj.eid].long(), many).to(x)
+    return _reduce(adj, hot[:, None, :, None] * x[adj.indices].unsqueeze(2))
 
 
 def edge_sum(adj, value: Tensor) -> Tensor:

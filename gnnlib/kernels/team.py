@@ -18,10 +18,9 @@ import torch
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic as _intrinsic
 from torch import Tensor
 
-from gnnlib.kernels.compile import jit, named
+from gnnlib.kernels.compile import intrinsic, jit, named
 
 FASTMATH = {"contract"}
 """How LLVM may change a sum: multiply and add in one instruction. Not "nnan": isnan must stay true of NaN."""
@@ -32,7 +31,6 @@ HUB = 1 << 14
 TINY = 1 << 15
 """Below this many multiply-adds a launch on several threads costs more than it saves."""
 
-intrinsic: Any = _intrinsic  # what it makes is called without its first argument, which mypy does not know
 _in_fork = False
 row: Any = None
 member: Any = None

@@ -5,16 +5,14 @@ its own choice. These few operations say what is meant instead: one AVX-512 regi
 NEON. Arrays are flat and contiguous; ``i`` is the position of the first number. Nothing is checked.
 """
 
-from typing import Any
-
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic as _intrinsic
 from numba.extending import models, register_model
 
+from gnnlib.kernels.compile import intrinsic
+
 LINE = 64  # bytes
-intrinsic: Any = _intrinsic  # what it makes is called without its first argument, which mypy does not know
 
 
 class _Vector(types.Type):
