@@ -196,17 +196,17 @@ class Attend(Function):
         left, right = _scores(nb, feat, own, att_src, att_dst)
         y, log = kernels.choose(feat).attend(nb.csc, feat, left, right, slope, coeff, bias)
         ctx.nb, ctx.slope = nb, slope
-        ctx.save_for_backward(feat, own, att_src, att_dst, coeff, bias, left, right, y, log)
+        ctx.save_for_backward(feat, own, att_src, att_dst, coeff, bias, left, right, log)
         return y
 
     @staticmethod
     def backward(ctx, grad: Tensor):
-        feat, own, att_src, att_dst, coeff, bias, left, right, y, log = ctx.saved_tensors
+        feat, own, att_src, att_dst, coeff, bias, left, right, log = ctx.saved_tensors
         nb, slope, inputs = ctx.nb, ctx.slope, (feat, own, att_src, att_dst, coeff, bias)
         if torch.is_grad_enabled() or ctx.needs_input_grad[4]:
             return *_recompose(partial(_composed_attention, nb, slope), inputs, grad, ctx), None, None
         k, grad = kernels.choose(grad), grad.contiguous()
-        d_feat, d_left, d_right = k.attend_grad(nb.csc, nb.csr, grad, feat, left, right, slope, coeff, bias, y, log)
+        d_feat, d_left, d_right = k.attend_grad(nb.csc, nb.csr, grad, feat, left, right, slope, coeff, log)
         d_bias = grad.sum(0) if ctx.needs_input_grad[5] else None
         if own is None:
             padded = torch.nn.functional.pad(d_right, (0, 0, 0, len(feat) - len(d_right)))

@@ -104,8 +104,8 @@ CALLS: dict[str, Callable[[ModuleType, Inputs], object]] = {
 
 
 def attend_grad(k: ModuleType, i: Inputs, coeff: torch.Tensor | None, attention: tuple | None = None):
-    inputs = *(attention or i.attention()), 0.2, coeff, i.att()
-    return k.attend_grad(i.nb.csc, i.nb.csr, i.dst(), *inputs, *reference.attend(i.nb.csc, *inputs))
+    inputs = *(attention or i.attention()), 0.2, coeff
+    return k.attend_grad(i.nb.csc, i.nb.csr, i.dst(), *inputs, reference.attend(i.nb.csc, *inputs, i.att())[1])
 
 
 def call(name: str, module: ModuleType, *inputs) -> tuple[torch.Tensor, ...]:

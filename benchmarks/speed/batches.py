@@ -1,7 +1,11 @@
-"""Workloads on many small graphs: batching, and training from the loader to the optimiser's step."""
+"""Workloads on many small graphs: batching, and training from the loader to the optimiser's step.
 
-from collections.abc import Callable, Iterable
+Batches are drawn at random from a data set too large for the cache, as they are in training.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
@@ -17,10 +21,11 @@ from gnnlib._dgl import dgl
 from gnnlib.images import GraphStore
 
 WIDTH, DEPTH, BATCHES = 64, 4, 2  # batches in one step
+MANY = 32  # batches that a data set makes
 
 
 class Path(NamedTuple):
-    """One library's way: its loader, and what makes logits and labels of that loader's batch."""
+    """One library's way: its loader, in a given order, and what makes logits and labels of that loader's batch."""
 
     loader: Iterable
     logits: Callable[["Net", Any], tuple[Tensor, Tensor]]
@@ -38,17 +43,17 @@ class Net(nn.Module):
         return self.head(pool(torch.relu(forward(self.layers, call, x))))
 
 
-def _ours(kind: Kind, small: Small, size: int) -> Path:
+def _ours(kind: Kind, small: Small, size: int, order: list[int]) -> Path:
     def logits(net: Net, item: tuple[dgl.DGLGraph, Tensor]) -> tuple[Tensor, Tensor]:
         graph, labels = item
         edges = (graph.edata["feat"],) if kind.edge == "feat" else ()
         pool = partial(gnnlib.readout_mean, graph)
         return net(lambda layer, h: layer(graph, h, *edges), graph.ndata["feat"], pool), labels
 
-    return Path(GraphStore(small.graphs, small.labels).loader(batch_size=size), logits)
+    return Path(GraphStore(small.graphs, small.labels).loader(batch_size=size, sampler=order), logits)
 
 
-def _dgl(kind: Kind, small: Small, size: int) -> Path:
+def _dgl(kind: Kind, small: Small, size: int, order: list[int]) -> Path:
     mean = dgl.nn.AvgPooling()
 
     def logits(net: Net, item: tuple[dgl.DGLGraph, Tensor]) -> tuple[Tensor, Tensor]:
@@ -57,7 +62,7 @@ def _dgl(kind: Kind, small: Small, size: int) -> Path:
         return net(lambda layer, h: layer(graph, h, *edges), graph.ndata["feat"], partial(mean, graph)), labels
 
     pairs = list(zip(small.graphs, small.labels, strict=True))
-    return Path(dgl.dataloading.GraphDataLoader(pairs, batch_size=size), logits)
+    return Path(dgl.dataloading.GraphDataLoader(pairs, batch_size=size, sampler=order), logits)
 
 
 def pyg_data(small: Small, norm: bool = False) -> list:
@@ -73,7 +78,7 @@ def pyg_data(small: Small, norm: bool = False) -> list:
     return data
 
 
-def _pyg(kind: Kind, small: Small, size: int) -> Path:
+def _pyg(kind: Kind, small: Small, size: int, order: list[int]) -> Path:
     names = {"norm": ("edge_weight",), "feat": ("edge_attr",), None: ()}[kind.edge]
     mean = pyg().global_mean_pool
 
@@ -83,12 +88,12 @@ def _pyg(kind: Kind, small: Small, size: int) -> Path:
         return net(lambda layer, h: layer(h, item.edge_index, *extra), item.x, pool), item.y
 
     data = pyg_data(small, kind.edge == "norm")
-    return Path(pyg("loader").DataLoader(data, batch_size=size), logits)
+    return Path(pyg("loader").DataLoader(data, batch_size=size, sampler=order), logits)
 
 
-def _dense(kind: Kind, small: Small, size: int) -> Path:
+def _dense(kind: Kind, small: Small, size: int, order: list[int]) -> Path:
     """The features of each batch ready-made, and no graph."""
-    x, labels = torch.stack([graph.ndata["feat"] for graph in small.graphs]), small.labels
+    x, labels = torch.stack([small.graphs[i].ndata["feat"] for i in order]), small.labels[order]
 
     def logits(net: Net, item: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         h, labels = item
@@ -97,25 +102,32 @@ def _dense(kind: Kind, small: Small, size: int) -> Path:
     return Path(list(zip(x.split(size), labels.split(size), strict=True)), logits)
 
 
-def epoch(net: Net, path: Path, optimiser: torch.optim.Optimizer) -> None:
-    for item in path.loader:
+def _endless(loader: Iterable) -> Iterator:
+    while True:
+        yield from loader
+
+
+def _train(net: Net, path: Path, batches: Iterator, optimiser: torch.optim.Optimizer) -> None:
+    for item in islice(batches, BATCHES):
         optimiser.zero_grad(set_to_none=True)
         cross_entropy(*path.logits(net, item)).backward()
         optimiser.step()
 
 
-def training_case(kind: Kind, make: Callable[[int, int], Small], size: int) -> Case:
-    """From the loader to the optimiser's step, over a few batches of ``make(count, classes)``."""
+def training_case(kind: Kind, make: Callable[[int, int], Small], size: int, many: int = MANY) -> Case:
+    """From the loader to the optimiser's step, over a few batches of the ``many`` in ``make(count, classes)``."""
     torch.manual_seed(0)
-    small = make(size * BATCHES, CLASSES)
+    small = make(size * many, CLASSES)
+    order = torch.randperm(size * many).tolist()
     layers = kind.layers([small.graphs[0].ndata["feat"].shape[1], *[WIDTH] * DEPTH])
     head = nn.Linear(WIDTH, CLASSES)
     ways = {"ours": _ours, "dgl": _dgl, "pyg": _pyg, "dense": _dense}
     case = Case({}, batches=BATCHES)
     for way, nets in layers.items():
-        name, net, path = "gnnlib" if way == "ours" else way, Net(nets, head), ways[way](kind, small, size)
+        name, net, path = "gnnlib" if way == "ours" else way, Net(nets, head), ways[way](kind, small, size, order)
         # Adam, but without a rate: the outputs stay those that were compared, the work is the same
-        case.steps[name] = partial(epoch, net, path, torch.optim.Adam(net.parameters(), lr=0.0))
+        optimiser = torch.optim.Adam(net.parameters(), lr=0.0)
+        case.steps[name] = partial(_train, net, path, _endless(path.loader), optimiser)
         if way != "dense":
             case.outputs[name] = partial(_first, net, path)
     return case
@@ -127,18 +139,24 @@ def _first(net: Net, path: Path) -> Tensor:
 
 def batching_case(make: Callable[[int, int], Small], size: int) -> Case:
     """Many graphs to one, by themselves; ours has the neighbours ready, which others find at the first layer."""
-    small = make(size, CLASSES)
-    store, data, indices = GraphStore(small.graphs), pyg_data(small) if pyg() else [], torch.arange(size)
-    case = Case({"gnnlib": lambda: store.batch(indices), "dgl": lambda: dgl.batch(small.graphs)})
+    small = make(size * MANY, CLASSES)
+    store, data = GraphStore(small.graphs), pyg_data(small) if pyg() else []
+    draws = torch.randperm(size * MANY, generator=torch.Generator().manual_seed(0)).split(size)
+    ways: dict[str, Callable[[Tensor], Any]] = {
+        "gnnlib": store.batch,
+        "dgl": lambda draw: dgl.batch([small.graphs[i] for i in draw.tolist()]),
+    }
     if pyg():
-        case.steps["pyg"] = lambda: pyg("data").Batch.from_data_list(data)
-    case.outputs = {name: partial(_contents, step) for name, step in case.steps.items()}
-    return case
+        ways["pyg"] = lambda draw: pyg("data").Batch.from_data_list([data[i] for i in draw.tolist()])
+    steps: dict[str, Callable[[], object]] = {
+        name: partial(lambda way, turns: way(next(turns)), way, _endless(draws)) for name, way in ways.items()
+    }
+    return Case(steps, {name: partial(_contents, way, draws[0]) for name, way in ways.items()})
 
 
-def _contents(step: Callable[[], Any]) -> Tensor:
+def _contents(way: Callable[[Tensor], Any], draw: Tensor) -> Tensor:
     """All of a batched graph that must agree, in a row: both ends of the edges, and the features."""
-    batch = step()
+    batch = way(draw)
     if isinstance(batch, dgl.DGLGraph):
         parts = [*batch.edges(), batch.ndata["feat"], batch.edata["feat"]]
     else:

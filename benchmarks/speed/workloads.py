@@ -68,7 +68,7 @@ def _many(shrink: int) -> int:
 
 
 def _pixels(shrink: int) -> Case:
-    return batches.training_case(GCN, partial(graphs.pixel_graphs, side=28), _few(shrink))
+    return batches.training_case(GCN, partial(graphs.pixel_graphs, side=28), _few(shrink), batches.BATCHES)
 
 
 def _all_pairs(shrink: int) -> Case:

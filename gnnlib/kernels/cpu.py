@@ -559,15 +559,6 @@ def _attend(
 
 
 @Kernel
-def _attend_mean(chunk, v, start, stop, low, high, y, grad, bias, target, heads, width):
-    """<grad, y - bias> of each destination and head: the mean of the gradients of the softmax there."""
-    for h in range(low, high):
-        o = (v * heads + h) * width
-        mean = _dot(grad, o, y, o, width) - _dot(grad, o, bias, h * width, width)
-        target[v * heads * 4 + 3 * heads + h] = mean
-
-
-@Kernel
 def _attend_grad(
     chunk,
     u,
@@ -584,34 +575,57 @@ def _attend_grad(
     coeff,
     slope,
     d_feat,
-    d_left,
-    d_score,
+    d_prob,
     exact,
     heads,
     width,
     per,
     ahead,
 ):
-    row, own, last = heads * width, u * heads * 3, len(indices) - 1
+    """By source: d_feat, and of each edge the gradient of its softmax."""
+    row, own, last, one = heads * width, u * heads * 3, len(indices) - 1, d_feat.dtype.type(1)
     _clear(d_feat, u * row + low * width, (high - low) * width)
-    for h in range(low, high):
-        d_left[u * heads + h] = 0
     for s in range(start, stop):
         v, e = at(indices, s), np.int64(at(eid, s))
         if ahead:
             coming = np.int64(at(indices, min(s + ahead, last)))
             _fetch(grad, coming * row + low * width, (high - low) * width)
             prefetch(target, coming * heads * 4)
-            prefetch(d_score, np.int64(at(eid, min(s + ahead, last))) * heads)
+            prefetch(d_prob, np.int64(at(eid, min(s + ahead, last))) * heads)
         for h in range(low, high):
-            o, t, z = u * row + h * width, v * heads * 4 + h, at(source, own + h) + at(target, v * heads * 4 + h)
-            p = _weigh(exact, z, source, own + h, target, t, heads, slope)
-            c = at(coeff, e * per + h * (per > 1)) if per else target.dtype.type(1)
-            dot = c * _dot_and_add(grad, v * row + h * width, feat, o, d_feat, p * c, width)
-            d = p * (dot - at(target, t + 3 * heads))
+            o, t = u * row + h * width, v * heads * 4 + h
+            p = _weigh(exact, at(source, own + h) + at(target, t), source, own + h, target, t, heads, slope)
+            c = at(coeff, e * per + h * (per > 1)) if per else one
+            d_prob[e * heads + h] = c * _dot_and_add(grad, v * row + h * width, feat, o, d_feat, p * c, width)
+
+
+@Kernel
+def _attend_score_grad(
+    chunk, v, start, stop, low, high, indices, eid, source, target, slope, score, d_right, exact, heads, ahead
+):
+    """By destination: from the gradients of a softmax those of its scores, in their place, and their sum."""
+    last = len(indices) - 1
+    for h in range(low, high):
+        t = v * heads * 4 + h
+        mean, whole, sum_ = d_right.dtype.type(0), d_right.dtype.type(0), d_right.dtype.type(0)
+        for s in range(start, stop):
+            if ahead and h == low:
+                prefetch(source, np.int64(at(indices, min(s + ahead, last))) * heads * 3)
+                prefetch(score, np.int64(at(eid, min(s + ahead, last))) * heads)
+            i, e = at(indices, s) * heads * 3 + h, np.int64(at(eid, s)) * heads + h
+            p = _weigh(exact, at(source, i) + at(target, t), source, i, target, t, heads, slope)
+            mean += p * at(score, e)
+            whole += p
+        if whole > 0:
+            mean /= whole  # by 1, to rounding: but what cancels below is to cancel to the last bit
+        for s in range(start, stop):
+            i, e = at(indices, s) * heads * 3 + h, np.int64(at(eid, s)) * heads + h
+            z = at(source, i) + at(target, t)
+            d = _weigh(exact, z, source, i, target, t, heads, slope) * (at(score, e) - mean)
             d = d if z > 0 else d * slope
-            d_left[u * heads + h] += d
-            d_score[e * heads + h] = d
+            score[e] = d
+            sum_ += d
+        d_right[v * heads + h] = sum_
 
 
 def _tables(left: Tensor, right: Tensor, slope: float, log: Tensor | None) -> tuple[Tensor, Tensor, Tensor, bool]:
@@ -645,29 +659,20 @@ def attend(
 
 
 def attend_grad(
-    csc,
-    csr,
-    grad: Tensor,
-    feat: Tensor,
-    left: Tensor,
-    right: Tensor,
-    slope: float,
-    coeff: Tensor | None,
-    bias: Tensor | None,
-    y: Tensor,
-    log: Tensor,
+    csc, csr, grad: Tensor, feat: Tensor, left: Tensor, right: Tensor, slope: float, coeff: Tensor | None, log: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     heads, width = feat.shape[1:]
     source, target, _, exact = _tables(left, right, slope, log)
-    weight, shift = (t if t is not None else feat.new_zeros(n) for t, n in ((coeff, 0), (bias, heads * width)))
-    _attend_mean(y.numel(), csc.indptr, heads, *(t.view(-1) for t in (y, grad, shift, target)), heads, width)
-    d_feat, d_left, d_score = (
-        feat.new_empty(*feat.shape),
-        left.new_empty(*left.shape),
-        left.new_empty(len(csr.eid), heads),
-    )
-    inputs = csr.indices, csr.eid, *(t.view(-1) for t in (grad, feat, source, target, weight)), _scalar(slope, feat)
+    tables, factor = (source.view(-1), target.view(-1)), _scalar(slope, feat)
+    d_feat, d_right = feat.new_empty(*feat.shape), right.new_empty(*right.shape)
+    score = left.new_empty(len(csr.eid), heads)
+    weight = coeff if coeff is not None else feat.new_zeros(0)
+    inputs = csr.indices, csr.eid, grad.view(-1), feat.view(-1), *tables, weight.view(-1), factor
     shape = exact, heads, width, coeff.shape[1] if coeff is not None else 0, _ahead(grad)
-    results = (t.view(-1) for t in (d_feat, d_left, d_score))
-    _attend_grad(len(csr.eid) * heads * (2 * width + 8), csr.indptr, heads, *inputs, *results, *shape)
-    return d_feat, d_left, edge_sum(csc, d_score)
+    work = len(csr.eid) * heads
+    _attend_grad(work * (2 * width + 8), csr.indptr, heads, *inputs, d_feat.view(-1), score.view(-1), *shape)
+    inputs = csc.indices, csc.eid, *tables, factor
+    _attend_score_grad(
+        work * 16, csc.indptr, heads, *inputs, score.view(-1), d_right.view(-1), exact, heads, _ahead(score)
+    )
+    return d_feat, edge_sum(csr, score), d_right

@@ -209,27 +209,17 @@ def attend(
 
 
 def attend_grad(
-    csc,
-    csr,
-    grad: Tensor,
-    feat: Tensor,
-    left: Tensor,
-    right: Tensor,
-    slope: float,
-    coeff: Tensor | None,
-    bias: Tensor | None,
-    y: Tensor,
-    log: Tensor,
+    csc, csr, grad: Tensor, feat: Tensor, left: Tensor, right: Tensor, slope: float, coeff: Tensor | None, log: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of `attend`, whose results are y and log, for feat, left and right.
+    """Gradients of `attend`, whose second result is log, for feat, left and right.
 
-    With p the softmax, d_e = coeff_e <grad_v, feat_u> and m_v = <grad_v, y_v - bias>, which is the sum of p_e d_e over
-    the edges of v, the score's gradient is p_e (d_e - m_v).
+    With p the softmax, d_e = coeff_e <grad_v, feat_u> its gradient and m_v the sum of p_e d_e over the edges of v, the
+    score's gradient is p_e (d_e - m_v).
     """
     z, prob, _ = _attention(csc, left, right, slope, log)
     row, scale = _rows(csc), coeff[csc.eid] if coeff is not None else 1.0
     dot = (grad[row] * feat[csc.indices]).sum(-1) * scale
-    mean = (grad * (y if bias is None else y - bias)).sum(-1)
+    mean = _reduce(csc, prob * dot) / _reduce(csc, prob)  # by 1, but for rounding, which would not cancel below
     d_score = prob * (dot - mean[row])
     d_score = torch.where(z > 0, d_score, d_score * slope)
     d_feat = neighbour_sum(csr, grad, _slots_to_edges(csc, prob * scale), feat.shape[1])
