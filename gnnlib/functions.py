@@ -304,7 +304,7 @@ def _collected(adj: Compressed, x: Tensor, basis: Tensor, weight: Tensor) -> Ten
 
 def _by_group(z: Tensor, weight: Tensor) -> Tensor:
     """(N, S, width) -> (G, N S / G, width)"""
-    return z.view(z.shape[:2].numel() // len(weight), len(weight), z.shape[2]).transpose(0, 1)
+    return z.reshape(z.shape[:2].numel() // len(weight), len(weight), z.shape[2]).transpose(0, 1)
 
 
 def _composed_convolution(nb: Neighbors, x: Tensor, basis: Tensor, weight: Tensor) -> Tensor:

@@ -671,8 +671,7 @@ def attend_grad(
     shape = exact, heads, width, coeff.shape[1] if coeff is not None else 0, _ahead(grad)
     work = len(csr.eid) * heads
     _attend_grad(work * (2 * width + 8), csr.indptr, heads, *inputs, d_feat.view(-1), score.view(-1), *shape)
-    inputs = csc.indices, csc.eid, *tables, factor
-    _attend_score_grad(
-        work * 16, csc.indptr, heads, *inputs, score.view(-1), d_right.view(-1), exact, heads, _ahead(score)
-    )
+    results = score.view(-1), d_right.view(-1)
+    into = csc.indices, csc.eid, *tables, factor
+    _attend_score_grad(work * 16, csc.indptr, heads, *into, *results, exact, heads, _ahead(score))
     return d_feat, edge_sum(csr, score), d_right
