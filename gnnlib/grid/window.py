@@ -59,7 +59,8 @@ class Window:
             padding: a number for all sides, one for each axis, or a pair (before, after) for each axis; "valid" or
                 "narrow": none; "same" or "equal": as many outputs as inputs, an odd rest after them; "wide": every
                 position in which the window touches the input.
-            ceil_mode: round the size up, if the last window still starts inside the input or the padding before it.
+            ceil_mode: round the size up, if the last window still starts inside the input or the padding before it;
+                so a window may be larger than the padded input by less than its stride.
 
         Raises: TypeError for what is not an integer; ValueError for numbers that are not positive, a wrong number
             of them, an unknown padding, "same" with a stride, or a window larger than the padded input.
@@ -73,9 +74,10 @@ class Window:
         pads = _padding(padding, kernel, steps, gaps)
         window = Window(lengths, kernel, steps, pads, gaps, ())
         padded = tuple(n + before + after for n, (before, after) in zip(lengths, pads))
-        if any(reach > n for reach, n in zip(window.extent, padded)):
+        out = window.count(ceil_mode)
+        if min(out) < 1:
             raise ValueError(f"expected a window within the padded input of size {padded}, got one of {window.extent}")
-        return Window(lengths, kernel, steps, pads, gaps, window.count(ceil_mode))
+        return Window(lengths, kernel, steps, pads, gaps, out)
 
     @staticmethod
     def transposed(

@@ -1,0 +1,186 @@
+"""PyTorch's convolutions and poolings of images, called as there, as layers on a lattice."""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial, wraps
+from typing import Any, NamedTuple, TypeAlias
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from gnnlib._dgl import dgl
+from gnnlib.grid.conv import grid_conv
+from gnnlib.grid.dense import convolve, convolve_transposed, pool, to_images, to_nodes
+from gnnlib.grid.lattice import adaptive_lattice, window_lattice
+from gnnlib.grid.pool import GridPool
+from gnnlib.grid.window import Ints, Padding, Window
+
+__all__ = ["LAYERS", "Step"]
+
+Lattice: TypeAlias = Callable[[], dgl.DGLGraph]
+
+
+class Step(NamedTuple):
+    """What a function of images does: ``layer(lattice(), x)`` on nodes, which is ``kernel(images)`` on images.
+
+    Out come ``channels`` maps of ``size`` cells. A convolution has a weight, and maybe a bias.
+    """
+
+    size: tuple[int, ...]
+    channels: int
+    lattice: Lattice
+    layer: Callable[[dgl.DGLGraph, Tensor], Tensor]
+    kernel: Callable[[Tensor], Tensor]
+    weight: Tensor | None = None
+    bias: Tensor | None = None
+
+
+def _function(step: Callable[..., Step]) -> Callable[..., Tensor]:
+    """The function that takes a step.
+
+    Images that come from nodes, and gradients that go back, are put in the usual order of memory: so dropout draws the
+    same as without graphs, and normalisation has the right gradients. (PyTorch 2.13's are wrong where strides like a
+    node's, channels last with the images in between, meet it: ``instance_norm``, and ``batch_norm`` of one image.)
+    """
+
+    @wraps(step)
+    def run(input: Tensor, *args: Any, dense: bool = True, **options: Any) -> Tensor:
+        size, _, lattice, layer, kernel, *_ = step(input, *args, **options)
+        if dense:
+            return kernel(input)
+        images = input.view_as(input)
+        if images.requires_grad:
+            images.register_hook(Tensor.contiguous)
+        return to_images(layer(lattice(), to_nodes(images)), size).contiguous()
+
+    run.step = step  # type: ignore[attr-defined]
+    return run
+
+
+@_function
+def conv(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Ints = 1,
+    padding: Padding = 0,
+    dilation: Ints = 1,
+    groups: int = 1,
+) -> Step:
+    _check(input, weight, weight.shape[1] * groups)
+    window = _window(Window.of, input.shape[2:], weight.shape[2:], stride, padding, dilation)
+    layer = partial(grid_conv, weight=weight, bias=bias, groups=groups, dense=False)
+    kernel = partial(convolve, window, weight=weight, bias=bias, groups=groups)
+    return Step(window.out_size, len(weight), partial(_lattice, window), layer, kernel, weight, bias)
+
+
+@_function
+def conv_transpose(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Ints = 1,
+    padding: Padding = 0,
+    output_padding: Ints = 0,
+    groups: int = 1,
+    dilation: Ints = 1,
+) -> Step:
+    _check(input, weight, len(weight))
+    window = _window(Window.transposed, input.shape[2:], weight.shape[2:], stride, padding, output_padding, dilation)
+    layer = partial(grid_conv, weight=weight, bias=bias, groups=groups, transposed=True, dense=False)
+    kernel = partial(convolve_transposed, window, weight=weight, bias=bias, groups=groups)
+    lattice = partial(_lattice, window, transposed=True)
+    return Step(window.size, weight.shape[1] * groups, lattice, layer, kernel, weight, bias)
+
+
+@_function
+def max_pool(
+    input: Tensor,
+    kernel_size: Ints,
+    stride: Ints | None = None,
+    padding: Ints = 0,
+    dilation: Ints = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Step:
+    window = _window(Window.of, input.shape[2:], kernel_size, stride or kernel_size, padding, dilation, ceil_mode)
+    return _pool(input, window, "max")
+
+
+@_function
+def avg_pool(
+    input: Tensor,
+    kernel_size: Ints,
+    stride: Ints | None = None,
+    padding: Ints = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: None = None,
+) -> Step:
+    window = _window(Window.of, input.shape[2:], kernel_size, stride or kernel_size, padding, 1, ceil_mode)
+    return _pool(input, window, "mean", count_include_pad)
+
+
+@_function
+def adaptive_max_pool(input: Tensor, output_size: Ints | Sequence[int | None], return_indices: bool = False) -> Step:
+    return _adaptive(input, output_size, "max", F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d)
+
+
+@_function
+def adaptive_avg_pool(input: Tensor, output_size: Ints | Sequence[int | None]) -> Step:
+    return _adaptive(input, output_size, "mean", F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
+
+
+LAYERS: dict[Callable[..., Any], Callable[..., Tensor]] = {
+    **dict.fromkeys((F.conv1d, F.conv2d, F.conv3d), conv),
+    **dict.fromkeys((F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d), conv_transpose),
+    **dict.fromkeys((F.max_pool1d, F.max_pool2d, F.max_pool3d), max_pool),
+    **dict.fromkeys((F.avg_pool1d, F.avg_pool2d, F.avg_pool3d), avg_pool),
+    **dict.fromkeys((F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d), adaptive_max_pool),
+    **dict.fromkeys((F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d), adaptive_avg_pool),
+}
+"""PyTorch's functions, which its modules call too, and what each is here."""
+
+
+def _pool(images: Tensor, window: Window, reduce: str, count_include_pad: bool = True) -> Step:
+    layer = _known(GridPool, reduce, count_include_pad, False)
+    kernel = partial(pool, window, reduce=reduce, count_include_pad=count_include_pad)
+    return Step(window.out_size, images.shape[1], partial(_lattice, window), layer, kernel)
+
+
+def _adaptive(
+    images: Tensor, output_size: Ints | Sequence[int | None], reduce: str, *kernels: Callable[..., Tensor]
+) -> Step:
+    size = tuple(images.shape[2:])
+    wanted = output_size if isinstance(output_size, Sequence) else (output_size,) * len(size)
+    if len(wanted) != len(size):
+        raise ValueError(f"output_size: expected one for each axis of images {tuple(images.shape)}, got {wanted}")
+    out = tuple(n if o is None else o for n, o in zip(size, wanted))
+    lattice = partial(_adaptive_lattice, size, out)
+    kernel = partial(kernels[len(size) - 1], output_size=out)
+    return Step(out, images.shape[1], lattice, _known(GridPool, reduce, True, False), kernel)
+
+
+def _check(images: Tensor, weight: Tensor, channels: int) -> None:
+    if images.dim() != weight.dim() or images.shape[1] != channels:
+        sizes = ", ".join("HWD"[: weight.dim() - 2])
+        raise ValueError(f"expected images of shape (B, {channels}, {sizes}), got {tuple(images.shape)}")
+
+
+def _window(make: Callable[..., Window], *arguments: Any) -> Window:
+    return _known(make, *(tuple(value) if isinstance(value, list | tuple) else value for value in arguments))
+
+
+@lru_cache(maxsize=256)
+def _known(make: Callable[..., Any], *arguments: Any) -> Any:
+    return make(*arguments)
+
+
+@lru_cache(maxsize=64)
+def _lattice(window: Window, transposed: bool = False) -> dgl.DGLGraph:
+    """One graph for all who ask, with what layers keep on it."""
+    return window_lattice(window, transposed=transposed)
+
+
+@lru_cache(maxsize=64)
+def _adaptive_lattice(size: tuple[int, ...], out: tuple[int, ...]) -> dgl.DGLGraph:
+    return adaptive_lattice(size, out)

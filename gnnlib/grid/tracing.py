@@ -1,0 +1,141 @@
+"""Networks as ``torch.fx`` sees them: what in them is a layer on a lattice, what stays, what cannot be converted."""
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from typing import Any
+
+from torch import fx, nn
+
+from gnnlib.grid.convert import LAYERS, Step
+
+__all__ = ["Code", "Shapes", "caller", "convert", "refused", "trace"]
+
+THROUGH = {"conv", "pooling", "linear"}
+"""Files of torch.nn whose modules are seen as the functions that they call."""
+
+KEPT_MODULES = {"activation", "batchnorm", "dropout", "flatten", "instancenorm", "normalization"}
+"""Files of torch.nn whose modules stay what they are: on images as on nodes, they need no window."""
+
+KEPT = """
+    add sub rsub mul div truediv floordiv neg pow square abs sqrt rsqrt exp log clamp clip minimum maximum where
+    relu relu6 leaky_relu prelu elu selu celu gelu silu mish hardswish hardsigmoid hardtanh sigmoid logsigmoid tanh
+    softplus softsign softmax log_softmax linear sum mean amax amin masked_fill masked_scatter
+    batch_norm layer_norm group_norm instance_norm local_response_norm rms_norm normalize
+    dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout
+    flatten unflatten view reshape squeeze unsqueeze permute transpose movedim contiguous expand expand_as
+    chunk split cat concat stack getitem getattr size dim numel
+    to type_as float double half new_zeros new_ones zeros_like ones_like clone detach
+"""
+"""Functions and methods that stay what they are, by name, in place or not."""
+
+
+class Code:
+    """A traced forward pass, run(root, images, dense); it is pickled as what was traced."""
+
+    def __init__(self, graph: fx.Graph):
+        self.graph = graph
+        code = graph.python_code("self")
+        scope = dict(code.globals)
+        exec(code.src, scope)
+        self.run = scope["forward"]
+
+    def __reduce__(self) -> tuple[type, tuple[fx.Graph]]:
+        return Code, (self.graph,)
+
+
+class _Tracer(fx.Tracer):
+    proxy_buffer_attributes = True
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return super().is_leaf_module(m, module_qualified_name) and _file(m) not in THROUGH
+
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        with _naming(f"{self.path_of_module(m)} ({type(m).__name__}): cannot trace it"):
+            return super().call_module(m, forward, args, kwargs)
+
+
+def trace(root: nn.Module) -> fx.Graph:
+    """The forward pass of a network of one input, in the mode it is in."""
+    with _naming(f"{type(root).__name__}: cannot trace it"):
+        graph = _Tracer().trace(root)
+    inputs = [node.name for node in graph.nodes if node.op == "placeholder"]
+    if len(inputs) != 1:
+        raise ValueError(f"from_torch: expected a network of one input, got {inputs}")
+    return graph
+
+
+@contextmanager
+def _naming(where: str) -> Iterator[None]:
+    """Errors become ValueErrors that say where; the innermost does."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, ValueError) and str(error).startswith("from_torch: "):
+            raise
+        raise ValueError(f"from_torch: {where}: {error}") from error
+
+
+def _file(module: nn.Module) -> str:
+    return type(module).__module__.removeprefix("torch.nn.modules.")
+
+
+def caller(node: fx.Node) -> tuple[str, str]:
+    """Path and type of the module that calls."""
+    stack = list(node.meta.get("nn_module_stack", {}).values())
+    return (stack[-1][0], stack[-1][1].__name__) if stack else ("", "")
+
+
+def refused(root: nn.Module, graph: fx.Graph) -> Iterator[str]:
+    """What cannot be converted: each as path (type), and the function if it is not the module itself."""
+    for node in graph.nodes:
+        path, kind = caller(node)
+        where = f"{path} ({kind})" if path else type(root).__name__
+        if node.op == "call_module":
+            part = root.get_submodule(node.target)
+            if _file(part) not in KEPT_MODULES or isinstance(part, nn.MultiheadAttention):
+                yield where
+        elif node.op == "call_function" and node.target in LAYERS:
+            given = inspect.signature(LAYERS[node.target]).bind(*node.args, **node.kwargs).arguments
+            if given.get("divisor_override") is not None:
+                yield f"{where}: divisor_override={given['divisor_override']}"
+        elif node.op in ("call_function", "call_method"):
+            name = node.target if isinstance(node.target, str) else node.target.__name__
+            if name.rstrip("_") not in KEPT.split():
+                yield f"{where}: {name}"
+
+
+def convert(graph: fx.Graph) -> fx.Graph:
+    """The same with layers on lattices, and a second input: whether these are dense."""
+    (images,) = graph.find_nodes(op="placeholder")
+    with graph.inserting_after(images):
+        dense = graph.placeholder("dense")
+    for node in graph.nodes:
+        if node.op == "call_function" and node.target in LAYERS:
+            node.target = LAYERS[node.target]
+            node.kwargs = {**node.kwargs, "dense": dense}
+    return deepcopy(graph)  # which forgets the functions it had: some cannot be pickled
+
+
+class Shapes(fx.Interpreter):
+    """Runs a network without its convolutions and poolings, of which it takes the shapes only."""
+
+    def __init__(self, module: nn.Module, graph: fx.Graph):
+        super().__init__(module, graph=graph)
+        self.extra_traceback = False  # our errors say where
+
+    def run_node(self, n: fx.Node) -> Any:
+        path, kind = caller(n)
+        with _naming(f"{path} ({kind})" if path else str(n.target)):
+            return super().run_node(n)
+
+    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+        if not hasattr(target, "step"):
+            return super().call_function(target, args, kwargs)
+        step = self.step(target, args, kwargs)
+        images = args[0] if args else kwargs["input"]
+        return images.new_zeros(len(images), step.channels, *step.size)
+
+    def step(self, target: Any, args: Any, kwargs: Any) -> Step:
+        return target.step(*args, **{name: value for name, value in kwargs.items() if name != "dense"})
