@@ -1,5 +1,7 @@
 """GridPool is PyTorch's pooling, on both paths: values, gradients, ties and what is not a number."""
 
+import itertools
+import math
 import random
 from functools import partial
 
@@ -200,3 +202,25 @@ def test_what_is_wrong():
     for dense in (True, False):
         with pytest.raises(ValueError, match=r"expected x of shape \(16, \.\.\., F\), got \(32, 3\)"):
             GridPool(dense=dense)(lattice((4, 4), 2), torch.ones(32, 3))
+
+
+def test_every_small_window_is_torchs_or_an_error_in_both():
+    """Windows larger than the input too, which torch has when sizes are rounded up."""
+    x = torch.randn(1, 2, 5, dtype=torch.float64)
+    options = itertools.product(range(1, 6), range(1, 6), range(1, 4), range(3), (1, 2), (False, True))
+    for length, kernel, stride, padding, dilation, ceil_mode in options:
+        if 2 * padding > kernel:
+            continue
+        images, window = x[..., :length], (kernel, stride, padding, dilation, ceil_mode)
+        try:
+            want = F.max_pool1d(images, *window)
+        except RuntimeError:
+            with pytest.raises(ValueError, match="expected a window within the padded input"):
+                lattice(length, *window)
+            continue
+        graph = lattice(length, *window)
+        for dense in (True, False):
+            got = to_images(GridPool("max", dense=dense)(graph, to_nodes(images)), want.shape[2:])
+            seen = want > -math.inf  # where a window sees nothing, the maximum is 0 here
+            assert torch.equal(got[seen], want[seen]), (length, window, dense)
+            assert got.shape == want.shape
