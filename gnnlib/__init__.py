@@ -4,41 +4,71 @@ Import gnnlib before dgl: it makes DGL run on any PyTorch.
 """
 
 from gnnlib import _dgl  # noqa: F401  first: DGL may not import without it
-from gnnlib.convs import ECConv, GATConv, GATv2Conv, GCNConv, GINConv, PredEdgeConv, SAGEConv, SGConv
-from gnnlib.drops import DropEdge
+from gnnlib.convs import ECConv, GATConv, GATv2Conv, GCNConv, GINConv, PredEdgeConv, SAGEConv, SGConv, SplineConv
+from gnnlib.drops import DropEdge, DropMessage, DropNode
 from gnnlib.images.store import GraphStore
 from gnnlib.neighbors import Neighbors, neighbors
-from gnnlib.norms import BatchNorm, LayerNorm, PairNorm
+from gnnlib.norms import (
+    BatchNorm,
+    DiffGroupNorm,
+    GraphNorm,
+    LayerNorm,
+    MeanSubtraction,
+    NodeNorm,
+    PairNorm,
+    PairNormSCS,
+)
 from gnnlib.ops import aggregate, degree_norm, edge_dot, edge_softmax, propagate
+from gnnlib.propagation import APPNP, DAGNN
 from gnnlib.readouts import readout_flat, readout_max, readout_mean, readout_sum
-from gnnlib.skips import InitialResidual, JumpingKnowledge, Residual
+from gnnlib.reversible import Reversible, ReversibleBlock
+from gnnlib.sharing import channel_conv, grouped, identity_mapping, low_rank, share
+from gnnlib.skips import DenseConnection, GRUUpdate, InitialResidual, JumpingKnowledge, Residual
 from gnnlib.stack import Block, Stack, concat_heads, mean_heads
 
 __all__ = [
+    "APPNP",
     "BatchNorm",
     "Block",
+    "DAGNN",
+    "DenseConnection",
+    "DiffGroupNorm",
     "DropEdge",
+    "DropMessage",
+    "DropNode",
     "ECConv",
     "GATConv",
     "GATv2Conv",
     "GCNConv",
     "GINConv",
+    "GRUUpdate",
+    "GraphNorm",
     "GraphStore",
     "InitialResidual",
     "JumpingKnowledge",
     "LayerNorm",
+    "MeanSubtraction",
     "Neighbors",
+    "NodeNorm",
     "PairNorm",
+    "PairNormSCS",
     "PredEdgeConv",
     "Residual",
+    "Reversible",
+    "ReversibleBlock",
     "SAGEConv",
     "SGConv",
+    "SplineConv",
     "Stack",
     "aggregate",
+    "channel_conv",
     "concat_heads",
     "degree_norm",
     "edge_dot",
     "edge_softmax",
+    "grouped",
+    "identity_mapping",
+    "low_rank",
     "mean_heads",
     "neighbors",
     "propagate",
@@ -46,6 +76,7 @@ __all__ = [
     "readout_max",
     "readout_mean",
     "readout_sum",
+    "share",
 ]
 
 __version__ = "0.1.0"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gnnlib.convs.base import glorot
 
-__all__ = ["InitialResidual", "JumpingKnowledge", "Residual"]
+__all__ = ["DenseConnection", "GRUUpdate", "InitialResidual", "JumpingKnowledge", "Residual"]
 
 
 class Residual(nn.Module):
@@ -62,6 +62,49 @@ class InitialResidual(nn.Module):
             raise ValueError(f"InitialResidual: expected first hidden features of width {y.shape[-1]}, got {got}")
         z = torch.lerp(y, x0[: len(y)], self.alpha)
         return z if self.weight is None else torch.lerp(z, z @ self.weight, self.beta)
+
+
+class DenseConnection(nn.Module):
+    """Dense connection (Huang et al. 2017, arXiv 1608.06993, equation 2; on graphs Li et al. 2019, arXiv 1904.03751):
+    [x, y] side by side, so that after several blocks each sees the outputs of all before it.
+
+    ``out_feats`` is in_feats + out_feats of the layer: the next block is that wide. The activation of a block comes
+    after, on x too: one that does not change what it has made, such as a ReLU, leaves x as it was.
+
+    >>> DenseConnection(2, 1)(torch.zeros(3, 1), torch.ones(3, 2), None)[0].tolist()
+    [1.0, 1.0, 0.0]
+    """
+
+    def __init__(self, in_feats: int, out_feats: int, layer: int = 1):
+        super().__init__()
+        self.out_feats = in_feats + out_feats
+
+    def forward(self, y: Tensor, x: Tensor, x0: Tensor | None) -> Tensor:
+        return torch.cat([x[: len(y)], y], -1)
+
+
+class GRUUpdate(nn.Module):
+    """Gated update (Li et al. 2016, arXiv 1511.05493, equations 3 to 6): x is the state and y the input of a GRU cell,
+    which says how much of x to keep.
+
+    With ``GCNConv(n, n, norm="none", bias=False)``, no activation, and weights shared over depth
+    (`gnnlib.sharing.share`), a stack of these is the gated graph network.
+
+    Raises: ValueError where the widths differ.
+
+    >>> GRUUpdate(2, 2)(torch.ones(3, 2), torch.ones(3, 2), None).shape
+    torch.Size([3, 2])
+    """
+
+    def __init__(self, in_feats: int, out_feats: int, layer: int = 1):
+        super().__init__()
+        if in_feats != out_feats:
+            raise ValueError(f"GRUUpdate: expected equal widths, got {in_feats} -> {out_feats}")
+        self.cell = nn.GRUCell(out_feats, in_feats)
+
+    def forward(self, y: Tensor, x: Tensor, x0: Tensor | None) -> Tensor:
+        rows = y.reshape(-1, y.shape[-1])
+        return self.cell(rows, x[: len(y)].reshape(rows.shape)).view(y.shape)
 
 
 class JumpingKnowledge(nn.Module):

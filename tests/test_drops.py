@@ -1,4 +1,4 @@
-"""DropEdge: a smaller graph, never zero weights."""
+"""Drops: DropEdge gives a smaller graph, never zero weights; the others draw as torch's dropout does."""
 
 from itertools import pairwise
 
@@ -6,10 +6,26 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
+from torch.nn.functional import dropout
 
-from gnnlib import DropEdge
+from gnnlib import (
+    Block,
+    DropEdge,
+    DropMessage,
+    DropNode,
+    ECConv,
+    GATConv,
+    GATv2Conv,
+    GCNConv,
+    GINConv,
+    PredEdgeConv,
+    Residual,
+    SAGEConv,
+    SGConv,
+)
 from gnnlib._dgl import dgl
-from tests.graphs import GRAPHS, drawn, ends, random_graph
+from tests.graphs import GRAPHS, drawn, ends, random_graph, symmetric_graph
 
 few = settings(deadline=None, max_examples=40, derandomize=True)
 
@@ -108,5 +124,137 @@ def test_the_same_seed_drops_the_same_edges_and_each_step_others():
 
 @pytest.mark.parametrize("p", [-0.1, 1.1, float("nan")])
 def test_bad_probabilities_are_refused(p):
-    with pytest.raises(ValueError, match=f"probability, got {p}"):
-        DropEdge(p)
+    for make in (DropEdge, DropNode, lambda p: DropMessage(GCNConv(3, 2), p)):
+        with pytest.raises(ValueError, match=f"Drop.*probability, got {p}"):
+            make(p)
+
+
+# ---------------------------------------------------------------- nodes
+
+
+@pytest.mark.parametrize("signals", [(), (3,), (2, 2)])
+def test_drop_node_scales_or_zeroes_whole_rows(signals):
+    torch.manual_seed(0)
+    x = torch.rand(2000, *signals, 4, dtype=torch.float64) + 1
+    factor = DropNode(0.3)(x) / x
+    torch.testing.assert_close(factor, factor[..., :1].expand_as(x))  # one factor a node and signal
+    torch.testing.assert_close(factor[factor != 0].unique()[[0, -1]], torch.full((2,), 1 / 0.7, dtype=torch.float64))
+    assert factor.mean().item() == pytest.approx(1, abs=0.05)  # what comes out is right in the mean
+    if signals:
+        assert not torch.equal(factor[:, 0], factor[:, -1])
+
+
+def test_drop_node_in_evaluation_at_the_ends_and_without_nodes():
+    x = torch.rand(5, 3)
+    assert DropNode(0.9).eval()(x) is x
+    assert DropNode(0.0)(x) is x
+    assert bool((DropNode(1.0)(x) == 0).all())
+    assert DropNode(0.5)(x[:0]).shape == (0, 3)
+
+
+def test_drop_node_serves_as_the_dropout_of_a_block():
+    graph, x, conv = random_graph(), torch.rand(11, 3), GCNConv(3, 2)
+    torch.manual_seed(3)
+    found = Block(conv, dropout=DropNode(0.5))(graph, x)
+    torch.manual_seed(3)
+    torch.testing.assert_close(found, conv(graph, DropNode(0.5)(x)))
+
+
+# ---------------------------------------------------------------- messages
+
+CONVS = {
+    "gcn": lambda: GCNConv(5, 3),
+    "gcn left": lambda: GCNConv(3, 5, norm="left"),
+    "gcn right": lambda: GCNConv(3, 5, norm="right"),
+    "gcn weighted": lambda: GCNConv(5, 3, degrees="weighted"),
+    "gcn weighted left": lambda: GCNConv(5, 3, norm="left", degrees="weighted"),
+    "sgc": lambda: SGConv(5, 3, degrees="unweighted"),
+    "gin": lambda: GINConv(5, 3),
+    "gin max": lambda: GINConv(5, 3, reduce="max"),
+    "sage": lambda: SAGEConv(5, 3),
+    "sage sum": lambda: SAGEConv(3, 5, reduce="sum"),
+    "gat": lambda: GATConv(5, 3, 2),
+    "gatv2": lambda: GATv2Conv(5, 3, 2),
+    "ecc": lambda: ECConv(5, 3, edge_feats=2),
+    "pred_edge": lambda: PredEdgeConv(5, 3, pos_feats=2),
+}
+NEEDS_BOTH_ENDS = ("gin", "gin max", "sage", "sage sum", "gat", "gatv2")
+
+
+def feed(conv, graph, signals=()):
+    graph.srcdata["pos"] = torch.rand(graph.num_src_nodes(), 2, dtype=torch.float64)
+    graph.dstdata["pos"] = torch.rand(graph.num_dst_nodes(), 2, dtype=torch.float64)
+    edge = None
+    if conv.takes_edge == "feature":
+        edge = torch.randn(graph.num_edges(), 2, dtype=torch.float64)
+    elif conv.takes_edge == "weight":
+        edge = torch.rand(graph.num_edges(), dtype=torch.float64) + 0.1
+    return torch.randn(graph.num_src_nodes(), *signals, conv.in_feats, dtype=torch.float64), edge
+
+
+@pytest.mark.parametrize("name", CONVS)
+@pytest.mark.parametrize("graph", ["random", "random_int32", "bare", "no_nodes", "batch", "block", "bipartite_csc"])
+def test_a_message_of_which_nothing_is_dropped_is_that_of_the_layer(name, graph):
+    """With a probability so small that nothing is, each message still comes from a source of its own."""
+    graph, conv = GRAPHS[graph](), CONVS[name]().double()
+    if name in NEEDS_BOTH_ENDS and not (graph.is_homogeneous or graph.is_block):
+        return
+    for signals in ((), (2,)):
+        x, edge = feed(conv, graph, signals)
+        for weight in (edge, None) if conv.takes_edge == "weight" else (edge,):
+            torch.testing.assert_close(DropMessage(conv, 1e-12)(graph, x, weight), conv(graph, x, weight))
+
+
+def test_messages_are_dropped_entry_by_entry_as_torch_does():
+    """The message matrix written out: GCN and GIN, with their gradients."""
+    graph = random_graph()
+    src, dst = ends(graph)
+    x = torch.randn(11, 5, dtype=torch.float64, requires_grad=True)
+    gcn, gin = GCNConv(5, 3).double(), GINConv(5, 3, apply_func=nn.Identity()).double()
+    norm = (graph.out_degrees().clamp(min=1)[src] * graph.in_degrees().clamp(min=1)[dst]).double() ** -0.5
+    for conv, dense in (
+        (gcn, lambda m: torch.zeros(11, 5).double().index_add(0, dst, norm[:, None] * m) @ gcn.weight + gcn.bias),
+        (gin, lambda m: x.index_add(0, dst, m)),
+    ):
+        torch.manual_seed(5)
+        found = DropMessage(conv, 0.4)(graph, x)
+        torch.manual_seed(5)
+        expected = dense(dropout(x[src], 0.4))
+        torch.testing.assert_close(found, expected)
+        loss = torch.randn_like(found)
+        torch.testing.assert_close(*(torch.autograd.grad(y, x, loss)[0] for y in (found, expected)))
+
+
+def test_a_node_sends_something_else_along_each_edge():
+    graph = dgl.graph((torch.zeros(2000).long(), torch.arange(1, 2001)))
+    conv = GCNConv(3, 3, norm="none", weight=False, bias=False)
+    torch.manual_seed(0)
+    y = DropMessage(conv, 0.25)(graph, torch.ones(2001, 3))[1:]
+    torch.testing.assert_close(y.unique(), torch.tensor([0, 4 / 3]))
+    torch.testing.assert_close(y.mean(0), torch.ones(3), rtol=0, atol=0.05)
+    assert y.bool().unique(dim=0).shape == (8, 3)  # every mask occurs: single features, not rows
+
+
+def test_drop_message_in_evaluation_is_the_layer():
+    graph, x, conv = random_graph(), torch.randn(11, 5), GATConv(5, 3, 2)
+    weight = torch.rand(23)
+    assert torch.equal(DropMessage(conv, 0.5).eval()(graph, x, weight), conv(graph, x, weight))
+    assert torch.equal(DropMessage(conv, 0.0)(graph, x), conv(graph, x))
+
+
+@pytest.mark.parametrize("name", CONVS)
+def test_drop_message_in_a_block_gives_every_parameter_a_gradient(name):
+    graph = dgl.add_self_loop(symmetric_graph())
+    conv = CONVS[name]()
+    x, edge = feed(conv, graph)
+    width = conv.out_feats * (2 if name in ("gat", "gatv2") else 1)
+    block = Block(DropMessage(conv, 0.3), None, Residual(conv.in_feats, width), None, DropNode(0.1), DropEdge(0.1))
+    y = block.double()(graph, x, edge)
+    assert y.shape == (11, width)
+    y.square().sum().backward()
+    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in block.parameters())
+
+
+def test_drop_message_refuses_layers_it_does_not_know():
+    with pytest.raises(TypeError, match="layer of gnnlib, got GraphConv"):
+        DropMessage(dgl.nn.GraphConv(3, 2), 0.5)

@@ -1,14 +1,32 @@
-"""Norms: those of torch where it has them, and PairNorm's formula graph by graph."""
+"""Norms: those of torch where it has them, and each paper's formula graph by graph."""
 
 import pytest
 import torch
 from torch import nn
 
-from gnnlib import BatchNorm, LayerNorm, PairNorm
+import gnnlib
+from gnnlib import (
+    BatchNorm,
+    DiffGroupNorm,
+    GraphNorm,
+    LayerNorm,
+    MeanSubtraction,
+    NodeNorm,
+    PairNorm,
+    PairNormSCS,
+)
 from gnnlib._dgl import dgl
 from tests.graphs import GRAPHS, bare, bipartite, path, random_graph
 
-NORMS = [BatchNorm, LayerNorm, PairNorm]
+NORMS = [BatchNorm, DiffGroupNorm, GraphNorm, LayerNorm, MeanSubtraction, NodeNorm, PairNorm, PairNormSCS]
+
+
+def shaken(norm):
+    """With weights, shares and running statistics that are not where they start."""
+    with torch.no_grad():
+        for value in (*norm.parameters(), *(b for b in norm.buffers() if b.dim())):
+            value.copy_(torch.rand_like(value) + 0.5)
+    return norm
 
 
 @pytest.mark.parametrize("signals", [(), (3,), (2, 2)])
@@ -88,6 +106,123 @@ def test_pair_norm_is_differentiable_twice(individually):
     norm = PairNorm(individually=individually)
     assert torch.autograd.gradcheck(lambda x: norm(graph, x), x)
     assert torch.autograd.gradgradcheck(lambda x: norm(graph, x), x, fast_mode=True)
+
+
+def scs(norm, x):
+    return norm.scale * x / x.norm(dim=1, keepdim=True) - x.mean(0)
+
+
+def graph_norm(norm, x):
+    """Section 4 of the paper, x (n, F)."""
+    shifted = x - norm.mean_scale * x.mean(0)
+    return norm.weight * shifted / ((shifted**2).mean(0) + norm.eps).sqrt() + norm.bias
+
+
+def node_norm(norm, x):
+    rows = []
+    for row in x:
+        variance = ((row - row.sum() / len(row)) ** 2).sum() / len(row) + norm.eps
+        rows.append(row / variance.sqrt() ** (1 / norm.p))
+    return torch.stack(rows)
+
+
+DENSE = {
+    "mean": (MeanSubtraction, lambda norm, x: x - x.sum(0) / len(x)),
+    "scs": (PairNormSCS, scs),
+    "scs scaled": (lambda feats: PairNormSCS(feats, scale=3.0), scs),
+    "graph": (GraphNorm, graph_norm),
+    "node": (NodeNorm, node_norm),
+    "node p=1": (lambda feats: NodeNorm(feats, p=1.0), node_norm),
+}
+
+
+@pytest.mark.parametrize("name", DENSE)
+def test_formula_for_each_graph_and_signal_and_so_is_the_gradient(name):
+    make, dense = DENSE[name]
+    norm = shaken(make(5).double())
+    parts, sizes = [random_graph(6, 9), bare(0), path(4), bare(3), bare(1)], [6, 4, 3, 1]
+    graph, x = dgl.batch(parts), 3 + torch.randn(14, 2, 5, dtype=torch.float64)
+    x.requires_grad_()
+    y = norm(graph, x)
+    expected = torch.cat([torch.stack([dense(norm, part[:, s]) for s in (0, 1)], 1) for part in x.split(sizes)])
+    torch.testing.assert_close(y, expected, rtol=0, atol=1e-9)
+    loss = torch.randn_like(y)
+    leaves = [x, *norm.parameters()]
+    for a, b in zip(torch.autograd.grad(y, leaves, loss), torch.autograd.grad(expected, leaves, loss)):
+        torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("signals", [(), (3,)])
+def test_diff_group_norm_is_a_batch_norm_for_each_group(signals, training):
+    graph, norm = random_graph(), shaken(DiffGroupNorm(4, groups=3, lam=0.1)).train(training)
+    x = 3 + 2 * torch.randn(11, *signals, 4)
+    rows = x.reshape(-1, 4)
+    share = torch.softmax(rows @ norm.assign.weight.T, 1)
+    expected = rows.clone()
+    for group in range(3):
+        twin = nn.BatchNorm1d(4).train(training)
+        mine = slice(4 * group, 4 * group + 4)
+        twin.load_state_dict(
+            {name: value[mine] if value.dim() else value for name, value in norm.norm.state_dict().items()}
+        )
+        expected = expected + 0.1 * twin(share[:, group, None] * rows)
+    torch.testing.assert_close(norm(graph, x), expected.view(x.shape), rtol=0, atol=1e-5)
+
+
+def test_mean_subtraction_leads_to_the_second_eigenvector():
+    """Section 4 of Yang et al.: without it, averaging over neighbours again and again gives one value everywhere;
+    with it, the second eigenvector (here of a cycle with chords, where the mean is the first)."""
+    ring = torch.arange(9)
+    graph = dgl.add_self_loop(dgl.to_bidirected(dgl.graph((ring, (ring + 1) % 9))))
+    graph.add_edges([0, 3], [3, 0])
+    graph = dgl.add_edges(graph, [1, 2, 4, 5, 6, 7, 8], [1, 2, 4, 5, 6, 7, 8])  # all degrees are 4
+    x, norm = torch.randn(9, 1, dtype=torch.float64), MeanSubtraction()
+    flat = x
+    for _ in range(300):
+        flat, x = gnnlib.propagate(graph, flat), norm(graph, gnnlib.propagate(graph, x))
+        x = x / x.norm()
+    torch.testing.assert_close(flat, flat.mean().expand(9, 1))
+    dense = torch.zeros(9, 9, dtype=torch.float64).index_put(graph.edges()[::-1], torch.tensor(0.25).double(), True)
+    values, vectors = torch.linalg.eigh(dense)
+    assert values[-1].item() == pytest.approx(1)
+    assert abs((x[:, 0] @ vectors[:, -2]).item()) == pytest.approx(1, abs=1e-6)
+
+
+def test_node_norm_sets_the_deviation_to_its_root():
+    x = 10 + torch.randn(11, 64, dtype=torch.float64) * torch.logspace(-1, 2, 11, dtype=torch.float64)[:, None]
+    before = x.std(1, correction=0)
+    for p in (1, 2, 4):
+        after = NodeNorm(p=p, eps=0.0)(random_graph(), x).std(1, correction=0)
+        torch.testing.assert_close(after, before ** (1 - 1 / p))
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_batch_equals_one_by_one(norm):
+    """Batch statistics are over the batch by definition: those norms in evaluation."""
+    one = shaken(norm(4).double()).train(norm not in (BatchNorm, DiffGroupNorm))
+    parts = [bare(0), random_graph(6, 9), bare(1), path(4), bare(3)]
+    xs = [torch.randn(part.num_nodes(), 2, 4, dtype=torch.float64) for part in parts]
+    alone = torch.cat([one(part, x) for part, x in zip(parts, xs)])
+    torch.testing.assert_close(one(dgl.batch(parts), torch.cat(xs)), alone, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_one_node_and_equal_nodes_have_finite_outputs_and_gradients(norm):
+    for graph in (bare(1), path(4)):
+        x, one = torch.full((graph.num_nodes(), 3), 2.0, requires_grad=True), norm(3)
+        y = one(graph, x)
+        y.sum().backward()
+        assert bool(y.isfinite().all())
+        assert bool(x.grad.isfinite().all())
+
+
+@pytest.mark.parametrize("norm", [DiffGroupNorm, GraphNorm, MeanSubtraction, NodeNorm, PairNormSCS])
+def test_differentiable_twice(norm):
+    graph, one = dgl.batch([path(3), path(2)]), shaken(norm(2).double())
+    x = torch.randn(5, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: one(graph, x), x)
+    assert torch.autograd.gradgradcheck(lambda x: one(graph, x), x, fast_mode=True)
 
 
 @pytest.mark.parametrize("name", GRAPHS)

@@ -6,7 +6,22 @@ import pytest
 import torch
 from torch import nn
 
-from gnnlib import Block, GCNConv, InitialResidual, JumpingKnowledge, Residual
+from gnnlib import (
+    Block,
+    DenseConnection,
+    GATConv,
+    GCNConv,
+    GINConv,
+    GRUUpdate,
+    InitialResidual,
+    JumpingKnowledge,
+    LayerNorm,
+    Residual,
+    SAGEConv,
+    Stack,
+    identity_mapping,
+    share,
+)
 from gnnlib._dgl import dgl
 from tests.graphs import GRAPHS, symmetric_graph
 
@@ -75,6 +90,95 @@ def test_initial_residual_refuses_other_widths():
         InitialResidual(3, 3)(y, y, torch.ones(5, 4))
 
 
+def test_gcnii_written_two_ways_is_one_layer():
+    """The identity mapping as a skip after a layer without weight, or as the form of the layer's own weight."""
+    graph, x, x0 = symmetric_graph(), *torch.randn(2, 11, 4, dtype=torch.float64)
+    bare = GCNConv(4, 4, weight=False, bias=False)
+    one = Block(bare, skip=InitialResidual(4, 4, layer=3, alpha=0.0, lam=0.7)).double()
+    own = Block(identity_mapping(GCNConv(4, 4, bias=False), layer=3, lam=0.7)).double()
+    with torch.no_grad():
+        own.conv.parametrizations.weight.original.copy_(one.skip.weight)
+    torch.testing.assert_close(own(graph, x), one(graph, x, None, x0))
+
+
+@pytest.mark.parametrize(
+    ("conv", "norm"),
+    [(GCNConv, None), (lambda i, o: GATConv(i, o // 2, 2), None), (GINConv, LayerNorm), (SAGEConv, LayerNorm)],
+)
+def test_initial_residual_with_identity_mapping_of_any_layer(conv, norm):
+    """Sixty-four deep: what goes out is of the size of what came in, and gradients reach the bottom. Layers that
+    average need nothing else; GIN and SAGE add a node to its neighbours, which doubles, so they need a norm."""
+    torch.manual_seed(0)
+    graph, x = symmetric_graph(), torch.randn(11, 8, requires_grad=True)
+    blocks = [
+        Block(identity_mapping(conv(8, 8), layer), norm and norm(8), InitialResidual(8, 8, lam=None))
+        for layer in range(1, 65)
+    ]
+    y = Stack(blocks)(graph, x)
+    y.square().sum().backward()
+    assert 0.01 < y.std().item() < 100
+    assert x.grad.abs().max() > 1e-4
+
+
+# ---------------------------------------------------------------- dense
+
+
+def test_dense_connection_puts_both_side_by_side():
+    y, x = torch.randn(5, 2, 3), torch.randn(7, 2, 4)
+    skip = DenseConnection(4, 3)
+    assert skip.out_feats == 7
+    assert torch.equal(skip(y, x, None), torch.cat([x[:5], y], 2))
+
+
+def test_each_block_of_a_dense_stack_sees_all_before_it():
+    """Huang et al., equation 2: x_l = H_l([x_0, ..., x_l-1]); with a ReLU, which leaves what it has made."""
+    graph, x = symmetric_graph(), torch.rand(11, 3, dtype=torch.float64)
+    convs = [GCNConv(3 + 2 * layer, 2).double() for layer in range(4)]
+    blocks = [Block(conv, skip=DenseConnection(conv.in_feats, 2), activation=nn.ReLU()) for conv in convs]
+    outputs = [x]
+    for conv in convs:
+        outputs.append(conv(graph, torch.cat(outputs, 1)).relu())
+    torch.testing.assert_close(Stack(blocks)(graph, x), torch.cat(outputs, 1))
+
+
+# ---------------------------------------------------------------- gated
+
+
+@pytest.mark.parametrize("signals", [(), (3,), (2, 2)])
+def test_gru_update_is_the_papers_equations(signals):
+    y, x = torch.randn(5, *signals, 4, dtype=torch.float64), torch.randn(7, *signals, 4, dtype=torch.float64)
+    skip = GRUUpdate(4, 4).double()
+    cell, old = skip.cell, x[:5]
+    wr, wz, wn = cell.weight_ih.chunk(3)
+    ur, uz, un = cell.weight_hh.chunk(3)
+    (ar, az, an), (br, bz, bn) = cell.bias_ih.chunk(3), cell.bias_hh.chunk(3)
+    reset, update = (torch.sigmoid(y @ w.T + a + old @ u.T + b) for w, a, u, b in ((wr, ar, ur, br), (wz, az, uz, bz)))
+    new = torch.tanh(y @ wn.T + an + reset * (old @ un.T + bn))
+    torch.testing.assert_close(skip(y, x, None), (1 - update) * new + update * old)
+
+
+@TOLERANCES
+def test_a_shared_stack_with_gru_updates_is_dgls_gated_graph_network(dtype, tolerance):
+    graph, x = symmetric_graph(), torch.randn(11, 4, dtype=dtype)
+    twin = dgl.nn.GatedGraphConv(4, 4, n_steps=5, n_etypes=1).to(dtype)
+    blocks = [Block(GCNConv(4, 4, norm="none", bias=False), skip=GRUUpdate(4, 4)) for _ in range(5)]
+    model = Stack(blocks).to(dtype)
+    share(model.blocks)
+    with torch.no_grad():
+        model.blocks[0].conv.weight.copy_(twin.linears[0].weight.T)
+        model.blocks[0].skip.cell.load_state_dict(twin.gru.state_dict())
+    torch.testing.assert_close(model(graph, x), twin(graph, x), rtol=0, atol=tolerance)
+    assert sum(p.numel() for p in model.parameters()) == sum(p.numel() for p in twin.parameters()) - 4
+
+
+def test_gru_update_refuses_other_widths():
+    with pytest.raises(ValueError, match="GRUUpdate: expected equal widths, got 3 -> 4"):
+        GRUUpdate(3, 4)
+
+
+# ---------------------------------------------------------------- jumping knowledge
+
+
 @TOLERANCES
 @pytest.mark.parametrize("mode", ["cat", "max", "lstm"])
 def test_jumping_knowledge_is_dgls(mode, dtype, tolerance):
@@ -118,7 +222,9 @@ def test_jumping_knowledge_without_nodes(mode):
 def test_skips_on_a_message_flow_block():
     graph = GRAPHS["block"]()
     x = torch.randn(graph.num_src_nodes(), 5)
-    for skip in (Residual(5, 3), Residual(5, 5), InitialResidual(5, 5)):
+    dense = Block(GCNConv(5, 2), skip=DenseConnection(5, 2))(graph, x)
+    assert dense.shape == (graph.num_dst_nodes(), 7)
+    for skip in (Residual(5, 3), Residual(5, 5), InitialResidual(5, 5), GRUUpdate(5, 5)):
         width = 3 if isinstance(skip, Residual) and isinstance(skip.project, nn.Linear) else 5
         y = Block(GCNConv(5, width), skip=skip)(graph, x, None, x)
         assert y.shape == (graph.num_dst_nodes(), width)

@@ -8,5 +8,17 @@ from gnnlib.convs.gin import GINConv
 from gnnlib.convs.pred_edge import PredEdgeConv
 from gnnlib.convs.sage import SAGEConv
 from gnnlib.convs.sgc import SGConv
+from gnnlib.convs.spline import SplineConv
 
-__all__ = ["Conv", "ECConv", "GATConv", "GATv2Conv", "GCNConv", "GINConv", "PredEdgeConv", "SAGEConv", "SGConv"]
+__all__ = [
+    "Conv",
+    "ECConv",
+    "GATConv",
+    "GATv2Conv",
+    "GCNConv",
+    "GINConv",
+    "PredEdgeConv",
+    "SAGEConv",
+    "SGConv",
+    "SplineConv",
+]

@@ -81,6 +81,22 @@ class Conv(nn.Module):
         if tuple(edge.shape) != wanted:
             raise ValueError(f"{self._name}: expected edge {self.takes_edge}s of shape {wanted}, got {_shape(edge)}")
 
+    def positions(self, graph: dgl.DGLGraph, axes: int) -> list[Tensor]:
+        """``pos`` of the sources and of the destinations, each (N, axes) and finite."""
+        found = []
+        for data in (graph.srcdata, graph.dstdata):
+            if "pos" not in data:
+                known = sorted(map(str, data))
+                raise ValueError(f"{self._name}: expected positions in graph.ndata['pos'], found {known}")
+            pos = data["pos"]
+            if pos.dim() != 2 or pos.shape[1] != axes:
+                raise ValueError(f"{self._name}: expected positions of shape (N, {axes}), got {tuple(pos.shape)}")
+            bad = int((~torch.isfinite(pos)).sum())
+            if bad:
+                raise ValueError(f"{self._name}: expected finite positions, got {bad} NaN or inf")
+            found.append(pos)
+        return found
+
     def extra_repr(self) -> str:
         return f"{self.in_feats}, {self.out_feats}"
 

@@ -74,24 +74,12 @@ class PredEdgeConv(Conv):
 
     def edges(self, graph: dgl.DGLGraph, like: Tensor) -> Tensor:
         """The predicted edge weights: (E, K)."""
-        p_src, p_dst = (self._positions(data, like) for data in (graph.srcdata, graph.dstdata))
+        p_src, p_dst = (pos.to(like) / self.pos_scale for pos in self.positions(graph, self.pos_feats))
         u_src, u_dst = self.first.weight.split(self.pos_feats, dim=1)
         a, b = p_src @ u_src.T, p_dst @ u_dst.T + self.first.bias
         score = edge_score(graph, a.unsqueeze(1), b.unsqueeze(1), self.second.weight) + self.second.bias
         score = self.edge_activation(score)
         return score if self.normalise is None else self.normalise(graph, score)
-
-    def _positions(self, data, like: Tensor) -> Tensor:
-        if "pos" not in data:
-            raise ValueError(f"PredEdgeConv: expected positions in graph.ndata['pos'], found {sorted(map(str, data))}")
-        pos = data["pos"].to(like)
-        if pos.dim() != 2 or pos.shape[1] != self.pos_feats:
-            raise ValueError(f"PredEdgeConv: expected positions of shape (N, {self.pos_feats}), got {tuple(pos.shape)}")
-        if not bool(torch.isfinite(pos).all()):
-            raise ValueError(
-                f"PredEdgeConv: expected finite positions, got {int((~torch.isfinite(pos)).sum())} NaN or inf"
-            )
-        return pos / self.pos_scale
 
     def forward(self, graph: dgl.DGLGraph, x: Features, edge: Tensor | None = None) -> Tensor:
         x, _ = self.ends(graph, x)
