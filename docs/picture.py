@@ -1,4 +1,4 @@
-"""Draws docs/images/graphs.png, the README's picture:  .venv/bin/python docs/picture.py"""
+"""Draws docs/images/graphs.png, the README's picture:  .venv/bin/python -m docs.picture"""
 
 from pathlib import Path
 

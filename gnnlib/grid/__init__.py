@@ -2,6 +2,8 @@
 
 from gnnlib.grid.conv import GridConv, GridConvTranspose, grid_conv
 from gnnlib.grid.dense import to_images, to_nodes, whole
+from gnnlib.grid.field import extent, filter_at, influence, receptive_field, shift_invariance
+from gnnlib.grid.filters import fixed
 from gnnlib.grid.from_torch import GridNetwork, connections, from_torch
 from gnnlib.grid.lattice import Whole, adaptive_lattice, lattice, matrix, transposed_lattice, window_lattice
 from gnnlib.grid.local import LocalConv, parameters
@@ -18,11 +20,17 @@ __all__ = [
     "Window",
     "adaptive_lattice",
     "connections",
+    "extent",
+    "filter_at",
+    "fixed",
     "from_torch",
     "grid_conv",
+    "influence",
     "lattice",
     "matrix",
     "parameters",
+    "receptive_field",
+    "shift_invariance",
     "to_images",
     "to_nodes",
     "transposed_lattice",
