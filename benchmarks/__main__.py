@@ -7,10 +7,11 @@ from pathlib import Path
 
 EXAMPLES = """examples:
   python -m benchmarks list                              what there is to run
-  python -m benchmarks run digits                        9 layers on handwritten digits, two minutes, no download
+  python -m benchmarks run digits                        11 layers on handwritten digits, two minutes, no download
   python -m benchmarks run cora --data DIR --seeds 10    the public split with GCN, GAT and SGC
   python -m benchmarks run cora --layers gin,mlp         other layers, and the control without a graph
   python -m benchmarks run mnist-superpixels --limit 5000
+  python -m benchmarks run lenet --data DIR              on MNIST, dense and as a graph; without --data on digits
   python -m benchmarks report                            every run's leaderboard again, and its report.html
   python -m benchmarks speed --quick                     times beside dgl.nn's and PyG's, under two minutes
   python -m benchmarks speed --only gcn,growth           some workloads or groups of them; a wrong name lists all
@@ -112,7 +113,7 @@ def _list(options: argparse.Namespace) -> int:
     for row in describe_tasks():
         tasks.add_row(*row)
     layers = Table("layer", "title", "needs", title="Layers")
-    needs = {None: "", "edge_feats": "edge features", "pos_feats": "positions"}
+    needs = {"graph": "", "edge_feats": "edge features", "pos_feats": "positions", "image": "images"}
     for layer in LAYERS.values():
         layers.add_row(layer.name, layer.title, needs[layer.needs])
     Console().print(tasks, layers)
@@ -161,7 +162,7 @@ def _speed(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from benchmarks.report import leaderboard_table, load_results, write_report
+    from benchmarks.report import figures_table, leaderboard_table, load_results, write_report
     from benchmarks.runner import runs
 
     for folder in runs(options.out):
@@ -169,7 +170,7 @@ def _report(options: argparse.Namespace) -> int:
         for problem in problems:
             print(problem, file=sys.stderr)
         path = write_report(folder)
-        Console().print(leaderboard_table(results))
+        Console().print(*filter(None, (leaderboard_table(results), figures_table(results))))
         print(f"Report: {path}")
     return 0
 

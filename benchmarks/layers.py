@@ -1,4 +1,7 @@
-"""The names of layers on the command line, and what each becomes: ``make(in_feats, out_feats) -> conv``."""
+"""The names of layers on the command line, and what each becomes: ``make(in_feats, out_feats) -> conv``.
+
+Those of networks on images become ``make(network) -> network``: the same, for one path or the other.
+"""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -6,8 +9,9 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from gnnlib import ECConv, GATConv, GATv2Conv, GCNConv, GINConv, PredEdgeConv, SAGEConv, SGConv
+from gnnlib import ECConv, GATConv, GATv2Conv, GCNConv, GINConv, PredEdgeConv, SAGEConv, SGConv, SplineConv
 from gnnlib._dgl import dgl
+from gnnlib.grid.from_torch import from_torch
 
 
 class UsageError(ValueError):
@@ -16,22 +20,25 @@ class UsageError(ValueError):
 
 @dataclass(frozen=True)
 class Geometry:
-    """What a data set's graphs offer beside node features; 0 where there is nothing."""
+    """What a task offers to its layers; nothing where it is empty."""
 
+    graph: bool = True  # with features on its nodes
     edge_feats: int = 0
     pos_feats: int = 0
     pos_scale: float = 1.0  # pixels; about the size of an image
+    spacing: float = 1.0  # pixels from a node to the next
+    image: tuple[int, ...] = ()  # channels, rows, columns
 
 
 @dataclass(frozen=True)
 class Layer:
     name: str
     title: str
-    make: Callable[[Geometry], Callable[[int, int], nn.Module]]
-    needs: str | None = None  # an attribute of Geometry that must not be 0
+    make: Callable[[Geometry], Callable[..., nn.Module]]
+    needs: str = "graph"  # an attribute of Geometry that must not be empty
 
     def fits(self, geometry: Geometry) -> bool:
-        return self.needs is None or getattr(geometry, self.needs) > 0
+        return bool(getattr(geometry, self.needs))
 
 
 def _heads(kind: Callable[..., nn.Module], in_feats: int, out_feats: int, heads: int = 4) -> nn.Module:
@@ -60,6 +67,18 @@ def _pred_edge(geometry: Geometry) -> Callable[[int, int], nn.Module]:
     )
 
 
+def _spline(geometry: Geometry) -> Callable[[int, int], nn.Module]:
+    return partial(SplineConv, kernel_size=(3,) * geometry.pos_feats, spacing=geometry.spacing)
+
+
+def _as_written(_: Geometry) -> Callable[[nn.Module], nn.Module]:
+    return lambda network: network
+
+
+def _on_graphs(geometry: Geometry) -> Callable[[nn.Module], nn.Module]:
+    return partial(from_torch, input_size=geometry.image, backend="graph")
+
+
 class Pointwise(nn.Linear):
     """Each node by itself, without messages: the control that shows what the graph adds."""
 
@@ -79,17 +98,25 @@ LAYERS = {
         Layer("sgc", "SGC", lambda _: partial(SGConv, k=2)),
         Layer("ecc", "ECC", _ecc, needs="edge_feats"),
         Layer("pred-edge", "Predicted edges", _pred_edge, needs="pos_feats"),
+        Layer("spline", "SplineCNN", _spline, needs="pos_feats"),
+        Layer("cnn", "CNN, dense", _as_written, needs="image"),
+        Layer("cnn-graph", "CNN, graph", _on_graphs, needs="image"),
     )
 }
 
 
-def choose(names: Iterable[str], geometry: Geometry, task: str) -> list[Layer]:
-    """The layers of these names that the task's graphs can serve; the others are an error."""
-    fitting = [name for name, layer in LAYERS.items() if layer.fits(geometry)]
+def known(own: Iterable[Layer] = ()) -> dict[str, Layer]:
+    """The layers by name, a task's own among them."""
+    return {**LAYERS, **{layer.name: layer for layer in own}}
+
+
+def choose(names: Iterable[str], geometry: Geometry, task: str, own: Iterable[Layer] = ()) -> list[Layer]:
+    """The layers of these names that the task can serve; the others are an error."""
+    layers = known(own)
+    fitting = [name for name, layer in layers.items() if layer.fits(geometry)]
     for name in names:
         if name not in fitting:
             raise UsageError(
-                f"the graphs of {task} have no {LAYERS[name].needs} for layer {name!r}; expected one of: "
-                f"{', '.join(fitting)}"
+                f"{task} has no {layers[name].needs} for layer {name!r}; expected one of: {', '.join(fitting)}"
             )
-    return [LAYERS[name] for name in names]
+    return [layers[name] for name in names]

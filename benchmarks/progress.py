@@ -1,5 +1,6 @@
 """What a run shows in the terminal: bars and a live leaderboard, or plain lines where there is no terminal."""
 
+from collections.abc import Sequence
 from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
@@ -59,6 +60,6 @@ class Progress:
         if not self.console.is_terminal:
             self.console.print(line)
 
-    def summary(self, table: Table, line: str) -> None:
-        self.console.print(table)
+    def summary(self, tables: Sequence[Table | None], line: str) -> None:
+        self.console.print(*(table for table in tables if table is not None))
         self.console.print(line, soft_wrap=True, highlight=False)

@@ -17,10 +17,13 @@ XU = "Xu et al. 2019, arXiv 1810.00826, table 1"
 DWIVEDI = "Dwivedi et al. 2020, arXiv 2003.00982, table of the 100k-parameter models"
 OGB = "Hu et al. 2020, arXiv 2005.00687, table of ogbg-molhiv"
 
+LECUN = 'LeCun et al. 1998, "Gradient-based learning applied to document recognition", section III.B'
+
 PUBLIC_100 = "public split, 100 runs"
 FOLDS = "10-fold cross-validation, epoch chosen on the mean over the test folds"
 SUPERPIXELS = "55000 training graphs of their own superpixels, about 100000 parameters, 4 seeds"
 SCAFFOLD = "scaffold split, 10 seeds, 5 layers of 300 with bond features"
+UNDISTORTED = "60000 training images without distortions, 20 epochs"
 
 PUBLISHED: dict[tuple[str, str], Published] = {
     ("cora", "gcn"): Published(81.5, None, KIPF, PUBLIC_100),
@@ -37,6 +40,8 @@ PUBLISHED: dict[tuple[str, str], Published] = {
     ("mnist-superpixels", "gcn"): Published(90.71, 0.22, DWIVEDI, SUPERPIXELS),
     ("mnist-superpixels", "gat"): Published(95.54, 0.21, DWIVEDI, SUPERPIXELS),
     ("mnist-superpixels", "gin"): Published(96.49, 0.25, DWIVEDI, SUPERPIXELS),
+    ("lenet-mnist", "cnn"): Published(99.05, None, LECUN, UNDISTORTED),
+    ("lenet-mnist", "cnn-graph"): Published(99.05, None, LECUN, UNDISTORTED),
     ("ogbg-molhiv", "gcn"): Published(76.06, 0.97, OGB, SCAFFOLD),
     ("ogbg-molhiv", "gin"): Published(75.58, 1.40, OGB, SCAFFOLD),
 }

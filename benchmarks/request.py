@@ -1,5 +1,6 @@
 """What ``python -m benchmarks run`` was asked for, and whether that can be."""
 
+import os
 import shlex
 import tempfile
 from collections.abc import Sequence
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.layers import LAYERS, UsageError
+from benchmarks.layers import UsageError, known
 from benchmarks.tasks import Options, Task
 
 
@@ -35,7 +36,7 @@ class Request:
             ("--seeds", self.seeds),
             ("--epochs", self.options.epochs),
             ("--limit", self.options.limit),
-            ("--data", "DIR" if self.options.data is not None else None),
+            ("--data", "DIR" if self.options.data or os.environ.get("GNNLIB_DATA") else None),
             ("--device", self.options.device if self.options.device != "cpu" else None),
         ):
             words += [flag, str(value)] if value is not None else []
@@ -45,9 +46,11 @@ class Request:
 def check(request: Request, tasks: Sequence[Task]) -> None:
     """Raises UsageError for what can be known to fail before any data are read."""
     options = request.options
-    for name in request.layers or ():
-        if name not in LAYERS:
-            raise UsageError(f"unknown layer {name!r}; expected one of: {', '.join(LAYERS)}")
+    for task in tasks:
+        layers = known(task.own)
+        for name in request.layers or ():
+            if name not in layers:
+                raise UsageError(f"unknown layer {name!r}; expected one of: {', '.join(layers)}")
     for flag, value, least in (
         ("--seeds", request.seeds, 1),
         ("--epochs", options.epochs, 1),

@@ -25,6 +25,7 @@ class Outcome:
     curve: dict[str, list[float]] = field(default_factory=dict)
     confusion: list[list[int]] | None = None
     seconds: float = 0.0
+    figures: dict[str, float] = field(default_factory=dict)  # what else was measured, by name
 
 
 @dataclass
@@ -93,8 +94,16 @@ class Store:
             "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "curves": [o.curve for o in outcomes],
             "confusion": [[sum(c) for c in zip(*rows, strict=True)] for rows in zip(*matrices, strict=True)] or None,
+            "figures": _figures(outcomes),
             "outcomes": {str(s): vars(self.outcomes[s]) for s in seeds},
         }
+
+
+def _figures(outcomes: list[Outcome]) -> dict[str, dict[str, Any]] | None:
+    """Values, mean and deviation of each figure that all seeds have."""
+    names = [name for name in outcomes[0].figures if all(name in o.figures for o in outcomes)]
+    values = {name: [o.figures[name] for o in outcomes] for name in names}
+    return {name: {"values": v, **dict(zip(("mean", "std"), mean_std(v)))} for name, v in values.items()} or None
 
 
 def mean_std(values: list[float]) -> tuple[float, float | None]:

@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.layers import Layer, UsageError, choose
 from benchmarks.progress import Progress
 from benchmarks.published import PUBLISHED
-from benchmarks.report import leaderboard_table, load_results, write_report
+from benchmarks.report import figures_table, leaderboard_table, load_results, write_report
 from benchmarks.request import Request, check
 from benchmarks.results import Store, commit, machine, versions
 from benchmarks.tasks import TASKS, Options, Task
@@ -31,7 +31,7 @@ def run(request: Request) -> list[Path]:
         print(f"Loading {task.name}", flush=True)
         task.load(request.options)
         names = request.layers if request.layers is not None else task.layers
-        plan.append((task, choose(names, task.geometry, task.name)))
+        plan.append((task, choose(names, task.geometry, task.name, task.own)))
     return [_run_task(task, layers, request) for task, layers in plan]
 
 
@@ -46,7 +46,7 @@ def _run_name(task: Task, options: Options) -> str:
     extras = [f"{k}{v}" for k, v in (("epochs", options.epochs), ("limit", options.limit)) if v is not None]
     if options.device != "cpu":
         extras.append(options.device.replace(":", ""))
-    return "-".join([task.name, *extras])
+    return "-".join([task.setting, *extras])
 
 
 def _run_task(task: Task, layers: Sequence[Layer], request: Request) -> Path:
@@ -57,7 +57,7 @@ def _run_task(task: Task, layers: Sequence[Layer], request: Request) -> Path:
         store.open(request.fresh)
     _write_samples(task, folder)
     done, total = sum(len(set(range(num_seeds)) & set(s.outcomes)) for s in stores.values()), num_seeds * len(layers)
-    with Progress(task.name, total, done) as progress:
+    with Progress(task.setting, total, done) as progress:
         for layer in layers:
             store = stores[layer.name]
             for seed in range(num_seeds):
@@ -73,15 +73,15 @@ def _run_task(task: Task, layers: Sequence[Layer], request: Request) -> Path:
     results, _ = load_results(folder)
     report = write_report(folder)
     note = f"  (done before: {done} of {total}; --fresh runs them again)" if done else ""
-    progress.summary(leaderboard_table(results), f"Report: {report}{note}")
+    progress.summary([leaderboard_table(results), figures_table(results)], f"Report: {report}{note}")
     return folder
 
 
 def _store(task: Task, layer: Layer, folder: Path, request: Request) -> Store:
     options = request.options
-    published = PUBLISHED.get((task.name, layer.name))
+    published = PUBLISHED.get((task.setting, layer.name))
     header: dict[str, Any] = {
-        "task": task.name,
+        "task": task.setting,
         "layer": layer.name,
         "title": layer.title,
         "summary": task.summary,

@@ -11,6 +11,7 @@ checked on what is downloaded; of a file that the user points to only the struct
 """
 
 from .digits import digits
+from .fashion import FASHION, fashion
 from .files import DownloadError, FormatError
 from .mnist import mnist
 from .molhiv import molhiv
@@ -19,9 +20,11 @@ from .superpixels import mnist_superpixels
 from .tu import ten_folds, tu
 
 __all__ = [
+    "FASHION",
     "DownloadError",
     "FormatError",
     "digits",
+    "fashion",
     "mnist",
     "mnist_superpixels",
     "molhiv",

@@ -64,31 +64,44 @@ def cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "gnnlib"
 
 
-def find(name: str, data: Folder = None, url: str | None = None, sha256: str | None = None) -> Path:
-    """The path of a data file: from the user's data directory, else from the cache, else downloaded into the cache.
+def find(
+    name: str,
+    data: Folder = None,
+    url: str | None = None,
+    sha256: str | None = None,
+    *,
+    md5: str | None = None,
+    installed: Folder = None,
+    alone: bool = True,
+) -> Path:
+    """The path of a data file: from the user's data directory, else from where a package of the system put it, else
+    from the cache, else downloaded into the cache.
 
     Args:
-        name: the file below the data directory or the cache, such as ``"mnist/t10k-images-idx3-ubyte.gz"``; in the
-            data directory its last part alone will do.
+        name: the file below the data directory or the cache, such as ``"mnist/t10k-images-idx3-ubyte.gz"``.
         data: the data directory; see `data_dir`.
         url: the public address; None where there is none.
-        sha256: checksum of the public file, in hexadecimal. Checked on a download, never on a user's own file.
+        sha256, md5: checksum of the public file, in hexadecimal, whichever is published. Checked on a download, never
+            on a user's own file.
+        installed: the file that a package of the system installs, as Debian's do below /usr/share/datasets.
+        alone: whether in the data directory the last part of ``name`` alone will do.
 
     Raises:
         FileNotFoundError: a data directory is named but is not there.
-        DownloadError: the file is nowhere, and the download failed, fell short or differs from ``sha256``.
+        DownloadError: the file is nowhere, and the download failed, fell short or has another checksum.
 
     >>> find("files.py", data=Path(__file__).parent).name
     'files.py'
     """
     folder = data_dir(data)
-    wanted = dict.fromkeys([folder / name, folder / Path(name).name]) if folder else {}
-    for path in wanted:
+    wanted = dict.fromkeys([folder / name, *([folder / Path(name).name] if alone else [])]) if folder else {}
+    for path in [*wanted, *([Path(installed)] if installed else [])]:
         if path.is_file():
             return path
     entry = cache_dir() / name
+    expected = {kind: value for kind, value in (("sha256", sha256), ("md5", md5)) if value}
     try:
-        return cached(entry, lambda part: _download(url, part, sha256))
+        return cached(entry, lambda part: _download(url, part, expected))
     except DownloadError as error:
         sought = f"no {' or '.join(map(str, wanted))} in the data directory" if folder else "no data directory given"
         raise DownloadError(
@@ -158,9 +171,9 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def digest(path: Path) -> str:
-    """The SHA-256 checksum of a file, in hexadecimal."""
-    result = hashlib.sha256()
+def digest(path: Path, kind: str = "sha256") -> str:
+    """The checksum of a file, in hexadecimal: SHA-256, or another kind that `hashlib` knows."""
+    result = hashlib.new(kind)
     with open(path, "rb") as file:
         while chunk := file.read(CHUNK):
             result.update(chunk)
@@ -196,7 +209,7 @@ def _damage(path: Path) -> str | None:
     return None if expected == received else f"expected sha256 {expected}, received {received}"
 
 
-def _download(url: str | None, path: Path, sha256: str | None) -> None:
+def _download(url: str | None, path: Path, checksums: dict[str, str]) -> None:
     if url is None:
         raise DownloadError("it has no public address")
     size = None
@@ -211,5 +224,6 @@ def _download(url: str | None, path: Path, sha256: str | None) -> None:
         raise DownloadError(f"cannot download {url} ({error})") from error
     if size is not None and path.stat().st_size != size:
         raise DownloadError(f"cannot download {url} (expected {size} bytes, received {path.stat().st_size})")
-    if sha256 and digest(path) != sha256:
-        raise DownloadError(f"{url} is not the file it was: expected sha256 {sha256}, received {digest(path)}")
+    for kind, expected in checksums.items():
+        if (received := digest(path, kind)) != expected:
+            raise DownloadError(f"{url} is not the file it was: expected {kind} {expected}, received {received}")

@@ -1,5 +1,8 @@
 """MNIST: 60000 + 10000 handwritten digits of 28x28 pixels."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import torch
 
 from .files import Folder, FormatError, find
@@ -34,9 +37,21 @@ def mnist(data: Folder = None, train: bool = True) -> tuple[torch.Tensor, torch.
     >>> images.shape, images.dtype, labels.shape  # doctest: +SKIP
     (torch.Size([60000, 28, 28]), torch.uint8, torch.Size([60000]))
     """
+    return read_images(lambda name: find(f"mnist/{name}", data, URL + name, SHA256[name]), train)
+
+
+def read_images(file: Callable[[str], Path], train: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images and labels of one part, from the idx files that MNIST and its successors name alike.
+
+    Args:
+        file: the path of a file, given its public name.
+        train: the training part, else the test part.
+
+    Raises:
+        FormatError: as `mnist`.
+    """
     part = "train" if train else "t10k"
-    names = f"{part}-images-idx3-ubyte.gz", f"{part}-labels-idx1-ubyte.gz"
-    image_file, label_file = (find(f"mnist/{name}", data, URL + name, SHA256[name]) for name in names)
+    image_file, label_file = (file(f"{part}-{what}-ubyte.gz") for what in ("images-idx3", "labels-idx1"))
     images = torch.from_numpy(read_idx(image_file, magic=0x803))
     labels = torch.from_numpy(read_idx(label_file, magic=0x801)).long()
     if images.shape[1:] != (28, 28):

@@ -4,7 +4,15 @@ To import this is cheap: matplotlib is loaded when a page is written, rich when 
 """
 
 from benchmarks.report.page import write_report
-from benchmarks.report.ranking import columns, leaderboard, leaderboard_table, sources
+from benchmarks.report.ranking import columns, figures_table, leaderboard, leaderboard_table, sources
 from benchmarks.report.reading import load_results
 
-__all__ = ["columns", "leaderboard", "leaderboard_table", "load_results", "sources", "write_report"]
+__all__ = [
+    "columns",
+    "figures_table",
+    "leaderboard",
+    "leaderboard_table",
+    "load_results",
+    "sources",
+    "write_report",
+]

@@ -38,6 +38,7 @@ def write_report(run: Path) -> Path:
     sections = [
         _problems(problems + flaws),
         tables.board(rows),
+        tables.others(rows),
         charts.curves(run / "plots", ranked),
         charts.costs(run / "plots", ranked),
         samples.section(run / "plots", graphs),

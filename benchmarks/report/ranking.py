@@ -107,6 +107,37 @@ def leaderboard_table(results: Sequence[Result]) -> "Table":
     return table
 
 
+def figures(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
+    """What else was measured: each figure's name and its mean for every row, as text, empty where a layer has none.
+
+    >>> figures([Row(1, {"figures": {"error": {"mean": 0.01234}}}), Row(2, {"figures": None})])
+    [('error', ['0.0123', ''])]
+    """
+    found = [row.result["figures"] or {} for row in rows]
+    names = dict.fromkeys(name for one in found for name in one)
+    return [(name, [f"{one[name]['mean']:.3g}" if name in one else "" for one in found]) for name in names]
+
+
+def figures_table(results: Sequence[Result]) -> "Table | None":
+    """The other figures for the terminal, a line each; None where there are none."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = leaderboard(results)
+    lines = figures(rows)
+    if not lines:
+        return None
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column(Text("other figures"))
+    for i, row in enumerate(rows):
+        whole = max(9, *(len(cells[i]) for _, cells in lines))  # numbers are never broken
+        table.add_column(Text(row.result["title"]), justify="right", width=whole, overflow="fold")
+    for name, cells in lines:
+        table.add_row(Text(name), *map(Text, cells))
+    return table
+
+
 def _plus_minus(figure: dict[str, Any] | None, key: str, digits: int) -> str:
     if figure is None:
         return ""

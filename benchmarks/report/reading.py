@@ -131,6 +131,12 @@ def _is_square(rows: Any) -> bool:
     return _list(_list(_is_count))(rows) and all(len(row) == len(rows) for row in rows)
 
 
+def _is_figures(figures: Any) -> bool:
+    each = figures.values() if isinstance(figures, dict) else [None]
+    return all(isinstance(one, dict) and _is_number(one.get("mean")) for one in each)
+
+
+FIGURES = "an object, each key an object with a number as its mean"
 CURVES = "for each seed an object, each key a list of numbers, all lists of one length"
 KINDS: dict[str, Callable[[Any], bool]] = {
     "an object": lambda value: isinstance(value, dict),
@@ -144,6 +150,7 @@ KINDS: dict[str, Callable[[Any], bool]] = {
     "a list of texts": _list(lambda value: isinstance(value, str)),
     "a square matrix of counts": _is_square,
     CURVES: _list(_is_curve),
+    FIGURES: _is_figures,
 }
 NEEDED = {
     **dict.fromkeys(("task", "layer", "title"), "a text"),
@@ -162,6 +169,7 @@ EXTRAS = {
     "published.value": "a finite number",
     "published.source": "a text",
     "curves": CURVES,
+    "figures": FIGURES,
     "classes": "a list of texts",
     "confusion": "a square matrix of counts",
     **dict.fromkeys(("readout", "commit", "machine", "command", "summary", "when"), "a text"),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report import plots
-from benchmarks.report.ranking import Column, Row, columns, decimals, sources
+from benchmarks.report.ranking import Column, Row, columns, decimals, figures, sources
 from benchmarks.report.reading import Result, shared_arguments
 
 TABLE_CLASSES = 20  # a confusion matrix of more classes is a picture
@@ -61,6 +61,25 @@ def matrices(folder: Path, results: Sequence[Result]) -> str:
 <p>Rows are true classes, columns predictions, summed over seeds; “found” is the share of a class that was right.</p>
 {best}
 {folded}</section>"""
+
+
+def others(rows: Sequence[Row]) -> str:
+    """What else was measured, a line for each figure and a column for each layer; empty where there is nothing."""
+    lines = figures(rows)
+    if not lines:
+        return ""
+    head = "".join(f'<th scope="col" class=right>{escape(row.result["title"])}</th>' for row in rows)
+    body = ""
+    for name, cells in lines:
+        inside = "".join(f"<td class=right>{escape(cell)}</td>" for cell in cells)
+        body += f'<tr><th scope="row">{escape(name)}</th>{inside}</tr>\n'
+    over = "means over seeds" if any(len(row.result["seeds"]) > 1 for row in rows) else "one seed each"
+    return f"""<section><h2 id="figures">Other figures</h2>
+<p>What else the task measures, {over}.</p>
+<div class="scroll" role="region" aria-labelledby="figures" tabindex="0"><table aria-labelledby="figures">
+<thead><tr><td></td>{head}</tr></thead>
+<tbody>
+{body}</tbody></table></div></section>"""
 
 
 def details(rows: Sequence[Row]) -> str:

@@ -18,7 +18,7 @@ from torch import Tensor
 TOLERANCE = 1e-4  # of outputs, relative to the largest value; they are float32
 SHORTEST = 0.02  # seconds of one repetition: what is faster is called several times in a row
 SLOW = 1.0  # seconds after which the first call counts as warm-up enough
-PEERS = ("dgl", "pyg", "csr")  # in the order of the table
+PEERS = ("dgl", "pyg", "csr", "torch")  # in the order of the table
 Step = Callable[[], object]
 
 

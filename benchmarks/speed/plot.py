@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.report.plots.look import INK, PALETTE, in_our_style, label_powers, save
-from benchmarks.speed.measure import PEERS, Row
+from benchmarks.speed.measure import Row
 from benchmarks.speed.show import regime_name
 
 NAMES = {"dgl": "dgl.nn", "pyg": "PyG", "csr": "PyG, CSR"}
@@ -18,7 +18,7 @@ NAMES = {"dgl": "dgl.nn", "pyg": "PyG", "csr": "PyG, CSR"}
 def plot(rows: Sequence[Row], path: Path) -> None:
     """How many times faster than each peer, and how time grows along each axis; of the first regime."""
     first = [row for row in rows if regime_name(row) == regime_name(rows[0])]
-    compared = [row for row in first if any(row.ratio(peer) for peer in PEERS)][::-1]
+    compared = [row for row in first if any(row.ratio(peer) for peer in NAMES)][::-1]
     grown: dict[str, list[Row]] = {"edges": [], "width": []}
     for row in first:
         if row.factors:
@@ -36,7 +36,7 @@ def plot(rows: Sequence[Row], path: Path) -> None:
 
 
 def _bars(ax: Axes, rows: Sequence[Row]) -> None:
-    for i, peer in enumerate(PEERS):
+    for i, peer in enumerate(NAMES):
         places = [(y + 0.27 * (1 - i), row) for y, row in enumerate(rows) if row.ratio(peer)]
         if not places:
             continue

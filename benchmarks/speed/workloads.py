@@ -6,7 +6,7 @@ from functools import partial
 from math import isqrt
 
 from benchmarks.layers import UsageError
-from benchmarks.speed import batches, graphs, growth, single
+from benchmarks.speed import batches, graphs, grid, growth, single
 from benchmarks.speed.layers import GAT, GCN, GIN, SAGE, Kind, ecc
 from benchmarks.speed.measure import Case
 
@@ -75,6 +75,15 @@ def _all_pairs(shrink: int) -> Case:
     return single.all_pairs_case(max(2, isqrt(784 // shrink)), max(2, 64 // shrink))
 
 
+def _network(name: str, title: str) -> Workload:
+    """Not shrunk: a smaller batch would be another question."""
+    return Workload(f"grid-{name}", title, "grid", lambda _: grid.network_case(name), {"torch": 1 / 1.05})
+
+
+def _conv(name: str, title: str, train: bool) -> Workload:
+    return Workload(name, title, "grid", lambda _: grid.conv_case(train), {"torch": 1 / 12})
+
+
 def _growth(what: str, title: str) -> list[Workload]:
     """A sixteenth of the nodes, so that edges are what there is to do."""
     num_nodes, num_links = graphs.NUM_NODES // 16, graphs.NUM_LINKS // 16
@@ -125,6 +134,11 @@ WORKLOADS = [
     _batches("ecc", ecc(2, 16), _few, dgl=6, pyg=6),
     Workload("pixels-gcn", "pixels, GCN", "pixels", _pixels),
     Workload("all-pairs", "predicted edges, all pairs", "pixels", _all_pairs),
+    _network("lenet", "LeNet-5, dense"),
+    _network("cnn", "Keras-style CNN, dense"),
+    _network("vgg", "VGG-16 on 32 x 32, dense"),
+    _conv("grid-conv", "convolution as a graph", train=False),
+    _conv("grid-conv-train", "the same, with gradients", train=True),
     *_growth("aggregate", "sum, one weight"),
     *_growth("gcn", "GCN step"),
     *_growth("gat", "GAT step"),

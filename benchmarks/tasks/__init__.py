@@ -1,13 +1,32 @@
 """The tasks by name."""
 
 from benchmarks.tasks.base import Options, Task
+from benchmarks.tasks.cnn import CNN, Fashion, LeNet
+from benchmarks.tasks.equivariance import Equivariance
 from benchmarks.tasks.molecules import MUTAG, PROTEINS, MolHIV
 from benchmarks.tasks.nodes import CiteSeer, Cora, PubMed
 from benchmarks.tasks.pixels import MNIST, Digits
 from benchmarks.tasks.superpixels import MNISTSuperpixels
+from benchmarks.tasks.transfer import Transfer
 
 TASKS: dict[str, type[Task]] = {
-    task.name: task for task in (Digits, MNIST, MNISTSuperpixels, Cora, CiteSeer, PubMed, MUTAG, PROTEINS, MolHIV)
+    task.name: task
+    for task in (
+        Digits,
+        MNIST,
+        MNISTSuperpixels,
+        LeNet,
+        CNN,
+        Fashion,
+        Transfer,
+        Equivariance,
+        Cora,
+        CiteSeer,
+        PubMed,
+        MUTAG,
+        PROTEINS,
+        MolHIV,
+    )
 }
 
 __all__ = ["TASKS", "Options", "Task"]

@@ -33,11 +33,13 @@ class Task(ABC):
     summary: ClassVar[str]
     metric: ClassVar[str] = "test accuracy"
     layers: ClassVar[tuple[str, ...]]  # run when none are named
+    own: ClassVar[tuple[Layer, ...]] = ()  # layers and networks that no other task has
     seeds: ClassVar[int] = 1
     max_seeds: ClassVar[int | None] = None  # where seeds are folds
     epochs: ClassVar[int]
     readout: ClassVar[str | None] = None
     limited: ClassVar[bool] = False  # whether --limit means something here
+    data: str | None = None  # which data were loaded, where that is a choice
     geometry: Geometry = Geometry()
     classes: list[str] | None = None
 
@@ -48,6 +50,11 @@ class Task(ABC):
     @abstractmethod
     def run(self, layer: Layer, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
         """Train and test one model; the same seed gives the same figures."""
+
+    @property
+    def setting(self) -> str:
+        """The task and its data: figures of one setting belong together."""
+        return self.name if self.data is None else f"{self.name}-{self.data}"
 
     def num_epochs(self, layer: Layer, options: Options) -> int:
         return options.epochs or self.epochs

@@ -1,7 +1,8 @@
 """Images as pixel graphs: one lattice serves a whole batch, x is (pixels, images, channels)."""
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
@@ -14,7 +15,9 @@ from benchmarks.results import Outcome
 from benchmarks.tasks.base import OnEpoch, Options, Task, accuracy, confusion, count, curve, shuffled
 from gnnlib import BatchNorm, Residual, Stack, readout_flat
 from gnnlib._dgl import dgl
+from gnnlib.grid import to_images
 from gnnlib.images import pixel_graph
+from gnnlib.models.blocks import conv_norm_relu
 from gnnlib.training import Batch, fit, predict
 
 
@@ -23,11 +26,34 @@ def one_image_each(graph: dgl.DGLGraph, x: Tensor) -> Tensor:
     return readout_flat(graph, x)[0]
 
 
+class OnImages(nn.Module):
+    """A network on images, called as those on graphs are: x (pixels, images, channels)."""
+
+    def __init__(self, network: nn.Module, size: Sequence[int]):
+        super().__init__()
+        self.network, self.size = network, tuple(size)
+
+    def forward(self, graph: dgl.DGLGraph, x: Tensor, edge: Tensor | None = None) -> Tensor:
+        return self.network(to_images(x, self.size).contiguous())
+
+
 class PixelTask(Task):
     """Three layers on the pixel grid, then a linear layer over all pixels, which keeps positions."""
 
-    layers = ("mlp", "gcn", "gin", "sage", "gat", "gatv2", "sgc", "ecc", "pred-edge")
-    readout = "flat: a linear layer over all pixels"
+    layers: ClassVar[tuple[str, ...]] = (
+        "mlp",
+        "gcn",
+        "gin",
+        "sage",
+        "gat",
+        "gatv2",
+        "sgc",
+        "ecc",
+        "pred-edge",
+        "cnn",
+        "cnn-graph",
+    )
+    readout: ClassVar[str | None] = "flat: a linear layer over all pixels"
     width: ClassVar[int] = 32
     batch_size: ClassVar[int] = 64
     lr: ClassVar[float] = 5e-3  # at its highest
@@ -43,7 +69,7 @@ class PixelTask(Task):
         shape = self.train[0].shape[1:]
         self.graph = pixel_graph(shape)  # stays on the CPU: the index arrays follow the features
         self.edge = nn.functional.one_hot(self.graph.edata["tap"], 9).float().to(options.device)
-        self.geometry = Geometry(edge_feats=9, pos_feats=2, pos_scale=float(max(shape)))
+        self.geometry = Geometry(edge_feats=9, pos_feats=2, pos_scale=float(max(shape)), image=(1, *shape))
         self.classes = [str(c) for c in range(10)]
         self.device = options.device
 
@@ -52,11 +78,24 @@ class PixelTask(Task):
             x = images[i].flatten(1).T.unsqueeze(-1).contiguous().to(self.device)
             yield Batch(self.graph, x, labels[i].to(self.device), self.edge)
 
-    def run(self, layer: Layer, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
-        torch.manual_seed(seed)
-        generator = torch.Generator().manual_seed(seed)
+    def everything(self, images: Tensor, labels: Tensor) -> Iterator[Batch]:
+        return self.batches(images, labels, iter(torch.arange(len(images)).split(500)))
+
+    def head(self) -> list[nn.Module]:
+        pixels = self.train[0].shape[1:].numel()
+        return [nn.Dropout(0.5), nn.Linear(pixels * self.width, 10)]
+
+    def network(self) -> nn.Module:
+        """The network on images: the same depth, width and read-out as with layers on graphs."""
+        maps = pairwise([1, *[self.width] * 3])
+        return nn.Sequential(*(conv_norm_relu(*pair, 3) for pair in maps), nn.Flatten(), *self.head())
+
+    def model(self, layer: Layer) -> nn.Module:
+        make = layer.make(self.geometry)
+        if layer.needs == "image":
+            return OnImages(make(self.network()), self.geometry.image[1:])
         model = Stack.build(
-            layer.make(self.geometry),
+            make,
             1,
             self.width,
             10,
@@ -66,19 +105,20 @@ class PixelTask(Task):
             dropout=0.1,
             readout=one_image_each,
         )
-        pixels = self.train[0].shape[1:].numel()
-        model.head = nn.Sequential(nn.Dropout(0.5), nn.Linear(pixels * self.width, 10))
-        model.to(options.device)
+        model.head = nn.Sequential(*self.head())
+        return model
+
+    def run(self, layer: Layer, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
+        torch.manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed)
+        model = self.model(layer).to(options.device)
         images, labels = self.train
         order = torch.randperm(len(images), generator=generator)
         num_held = max(1, int(self.held_out * len(images)))
         held, kept = order[:num_held], order[num_held:]
 
-        def everything(images: Tensor, labels: Tensor) -> Iterator[Batch]:
-            return self.batches(images, labels, iter(torch.arange(len(images)).split(500)))
-
         def measure() -> dict[str, float]:
-            outputs, target = predict(model, everything(images[held], labels[held]))
+            outputs, target = predict(model, self.everything(images[held], labels[held]))
             return {
                 "validation": accuracy(outputs, target),
                 "validation loss": nn.functional.cross_entropy(outputs, target).item(),
@@ -97,7 +137,7 @@ class PixelTask(Task):
             measure=measure,
             on_epoch=on_epoch,
         )
-        outputs, target = predict(model, everything(*self.test))
+        outputs, target = predict(model, self.everything(*self.test))
         return Outcome(
             score=accuracy(outputs, target),
             parameters=count(model),

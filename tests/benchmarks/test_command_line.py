@@ -127,7 +127,7 @@ def test_run_without_a_task_means_digits():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nothing"], "unknown task 'nothing'; expected one of: digits, mnist, mnist-superpixels, cora, citeseer, "),
+        (["nothing"], "unknown task 'nothing'; expected one of: digits, mnist, mnist-superpixels, lenet, cnn, "),
         (["digits", "nothing"], "unknown task 'nothing'"),
         (["digits", "--layers", "gcn,transformer"], "unknown layer 'transformer'; expected one of: mlp, gcn, gin, "),
         (["digits", "--layers", ""], "unknown layer ''; expected one of: mlp"),
@@ -177,7 +177,7 @@ def test_results_in_a_folder_without_permission(capsys, tmp_path):
 
 def test_a_layer_that_the_task_cannot_serve(capsys, tmp_path, twins):
     error = fails(capsys, tmp_path, "run", "cora", "--layers", "gcn,ecc", "--data", twins.planetoid())
-    assert "the graphs of cora have no edge_feats for layer 'ecc'; expected one of: mlp, gcn, gin, sage, gat" in error
+    assert "cora has no edge_feats for layer 'ecc'; expected one of: mlp, gcn, gin, sage, gat" in error
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,16 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from skimage.color import rgb2lab
 
-from benchmarks.report import columns, leaderboard, leaderboard_table, load_results, plots, sources, write_report
+from benchmarks.report import (
+    columns,
+    figures_table,
+    leaderboard,
+    leaderboard_table,
+    load_results,
+    plots,
+    sources,
+    write_report,
+)
 
 HOSTILE = "<script>alert('x')</script>&\"$\\frac{$ [red]\x00\ud800 \N{SNOWMAN}\N{CJK UNIFIED IDEOGRAPH-5B57}"
 
@@ -297,6 +306,7 @@ def test_broken_results_are_named_and_left_out(tmp_path, broken, told):
         ("validation", {"values": None}, "validation.values: expected a list"),
         ("readout", 3, "expected a text, received 3"),
         ("versions", "2.1", "expected an object"),
+        ("figures", {"error": 0.5}, "a number as its mean"),
     ],
 )
 def test_a_damaged_extra_costs_only_itself(tmp_path, part, value, told):
@@ -362,6 +372,20 @@ def test_the_terminal_shows_the_same_cells(run):
         assert all(cell in text and cell in page for cell in column.cells)
     assert all(line in text for line in sources(rows))
     assert max(map(len, printed(results, 80).splitlines())) <= 80
+
+
+def test_other_figures_are_shown_where_there_are_any(tmp_path, run):
+    error = {"error, 1 px": {"values": [0.1, 0.3], "mean": 0.2, "std": 0.1}, "<b>": {"mean": 98.765}}
+    save(tmp_path, result(figures=error), result("gat", figures={"<b>": {"mean": 1e-9}}), result("sgc"))
+    page = assert_self_contained(write_report(tmp_path).read_text())
+    assert "Other figures" in page.text
+    assert "<b> 1e-09 98.8 error, 1 px 0.2" in page.text, "in the order of the leaderboard: gat, gcn"
+    results, _ = load_results(tmp_path)
+    console = Console(file=io.StringIO(), width=80)
+    console.print(figures_table(results))
+    assert ["<b>", "1e-09", "98.8"] in [line.split() for line in console.file.getvalue().splitlines()]
+    assert "Other figures" not in (run / "report.html").read_text()
+    assert figures_table(load_results(run)[0]) is None
 
 
 def test_ranks():

@@ -60,6 +60,7 @@ def test_the_document(store):
         "seconds": 3.5,
         "curves": [{"loss": [2.0, 1.0]}, {"loss": [3.0, 2.0]}],
         "confusion": [[5, 3], [1, 7]],
+        "figures": None,
         "outcomes": {"0": vars(FIRST), "1": vars(SECOND)},
     }
 
@@ -74,6 +75,15 @@ def test_a_task_without_extras_and_values_of_the_protocol(store):
     assert read(store)["metric"]["values"] == [70.0, 72.0]
     assert read(store)["metric"]["mean"] == 71.0
     assert read(store)["outcomes"]["1"]["score"] == 80.0
+
+
+def test_other_figures_have_a_mean_over_seeds(store):
+    store.add(0, Outcome(90.0, 100, figures={"error": 1.0, "once": 7.0}))
+    store.add(1, Outcome(80.0, 100, figures={"error": 3.0}))
+    assert read(store)["figures"] == {"error": {"values": [1.0, 3.0], "mean": 2.0, "std": 2**0.5}}
+    again = Store(store.folder, HEADER)
+    again.open()
+    assert again.outcomes[0].figures == {"error": 1.0, "once": 7.0}
 
 
 @pytest.mark.parametrize("num", [2, 3, 10])

@@ -9,14 +9,16 @@ from pathlib import Path
 import pytest
 import torch
 from rich.console import Console
+from torch import nn
 
 from benchmarks.__main__ import main
 from benchmarks.layers import UsageError
-from benchmarks.speed import bound, command, graphs, layers, show
+from benchmarks.speed import bound, command, graphs, grid, layers, show
 from benchmarks.speed.measure import Case, Effort, Row, differences, slope, times
 from benchmarks.speed.plot import plot
 from benchmarks.speed.worker import Task, rows
 from benchmarks.speed.workloads import WORKLOADS, choose
+from gnnlib.grid import to_nodes
 
 SHRINK = 400
 
@@ -43,6 +45,13 @@ def a_row(**changed):
         "moved": 10**9,
     }
     return Row(**{**figures, **changed})
+
+
+def on_grids(**changed):
+    figures = {"group": "grid", "seconds": {"gnnlib": [1.0], "torch": [1.0]}, "targets": {"torch": 1 / 1.05}}
+    return a_row(
+        **{"workload": "grid-cnn", "title": "CNN", "peak": {"gnnlib": 10**6, "torch": 10**6}} | figures | changed
+    )
 
 
 def grown(times=(0.5, 1.0, 2.0)):
@@ -159,11 +168,36 @@ def test_every_workload_agrees_and_is_timed():
         if row.factors:
             assert row.exponent is not None
             continue
-        peers = {"dgl"} if row.workload == "all-pairs" else {"dgl", "pyg"}
+        peers = {"grid": {"torch"}, "pixels": {"dgl"}}.get(row.group, {"dgl", "pyg"})
         assert set(workload.targets) - {"bound", "peak"} <= peers <= row.seconds.keys()
         assert row.differences.keys() == row.seconds.keys() - {"gnnlib", "dense", "gather"}
         assert all(peak is None or peak >= 0 for peak in row.peak.values())
     assert set(found["gcn"].seconds) == {"gnnlib", "dgl", "pyg", "csr", "dense", "gather"}
+
+
+@pytest.mark.parametrize("name", grid.NETWORKS)
+def test_the_networks_on_grids_take_the_same_step(name):
+    case = grid.network_case(name)
+    for run in case.steps.values():
+        run()
+    ours, theirs = (case.steps[way].__closure__ for way in ("gnnlib", "torch"))
+    ours, theirs = (
+        next(c.cell_contents for c in cells if isinstance(c.cell_contents, nn.Module)) for cells in (ours, theirs)
+    )
+    assert ours is not theirs
+    assert ours.backend == "dense"
+    for mine, its in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, its.grad, rtol=1e-3, atol=1e-5 * its.grad.abs().max().item())
+
+
+def test_a_convolution_as_messages_has_torchs_gradients():
+    case = grid.conv_case(True, num_images=2, side=5, channels=3)
+    ours, theirs = (case.steps[way]() for way in ("gnnlib", "torch"))
+    torch.testing.assert_close(ours[0], to_nodes(theirs[0]))
+    for mine, its in zip(ours[1:], theirs[1:], strict=True):
+        torch.testing.assert_close(mine, its, rtol=1e-4, atol=1e-4)
+    forward = grid.conv_case(False, num_images=2, side=5, channels=3)
+    assert not forward.steps["gnnlib"]().requires_grad
 
 
 def test_without_pyg_the_others_are_timed(monkeypatch):
@@ -189,7 +223,7 @@ def test_a_sum_with_parallel_edges_is_the_same_through_a_matrix():
 def test_names_and_groups_choose_workloads():
     assert [w.name for w in choose(["gat", "gcn"])] == ["gcn", "gat"]
     assert {w.group for w in choose(["ecc", "pixels"])} == {"ecc", "pixels"}
-    assert len({w.name for w in WORKLOADS} | {w.group for w in WORKLOADS}) == len(WORKLOADS) + 6
+    assert len({w.name for w in WORKLOADS} | {w.group for w in WORKLOADS}) == len(WORKLOADS) + 7
     with pytest.raises(UsageError, match=r"unknown 'gnc'; expected some of: gcn, .*; or the groups layers, "):
         choose(["gcn", "gnc"])
     with pytest.raises(UsageError, match="--allocators: expected some of default, keep, got 'fast'"):
@@ -209,10 +243,25 @@ def test_the_table_says_whether_a_target_is_met():
     assert "75% ≥ 67%" in text
     assert "1 > 0" in text_of(*show.tables([a_row(peak={"gnnlib": 1_400_000, "dgl": 10**6}, targets={"peak": 0.1})]))
     assert "0.50 < 1.1" in text
+    assert "torch" not in text
     assert max(map(len, text.splitlines())) <= 110
 
 
-@pytest.mark.parametrize("some", [[a_row()], [grown()], [a_row(), grown()], [a_row(seconds={"gnnlib": [1.0]})]])
+def test_rows_beside_plain_torch_have_a_table_of_their_own():
+    slow = on_grids(title="convolution", seconds={"gnnlib": [10.0], "torch": [0.5]}, targets={"torch": 1 / 12})
+    graphs_table, grids_table = show.tables([a_row(), on_grids(), slow])
+    assert "torch" not in text_of(graphs_table)
+    text = text_of(grids_table)
+    assert "1.00 ≥ 0.952" in text
+    assert "0.05 < 0.0833" in text
+    assert "1 ≤ 1" in text
+    assert not {"dgl.nn", "PyG", "CSR", "bound"} & set(text.split()), "columns without a figure"
+    assert on_grids().document()["ratios"] == {"torch": 1.0}
+
+
+@pytest.mark.parametrize(
+    "some", [[a_row()], [grown()], [a_row(), grown()], [a_row(seconds={"gnnlib": [1.0]})], [on_grids()]]
+)
 def test_there_is_a_plot_of_whatever_was_measured(tmp_path, some):
     plot(some, tmp_path / "speed.png")
     assert (tmp_path / "speed.png").exists() == ("x1" in some[0].seconds or "dgl" in some[0].seconds)
