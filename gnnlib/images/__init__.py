@@ -1,14 +1,18 @@
-"""Images as graphs. Pixel grids, superpixels and Gaussian adjacencies come as one type of graph: a homogeneous
-``DGLGraph`` with ``ndata["pos"]`` in pixels, row then column, so one model takes them all."""
+"""Images as graphs. Pixel grids, superpixels, meshes and Gaussian adjacencies come as one type of graph: a homogeneous
+``DGLGraph`` with ``ndata["pos"]``, for images in pixels, row then column, so one model takes them all. The recipes of
+the literature are in `gnnlib.images.recipes`."""
 
+from gnnlib.images.edges import Edges, Nearest, Strongest, Touching, Within
 from gnnlib.images.gaussian import GAUSSIAN, HEAT, KNYAZEV, Decay, gaussian_graph
 from gnnlib.images.pixels import pixel_batch, pixel_graph
+from gnnlib.images.points import icosphere, mesh_graph, point_graph, sphere_graph
+from gnnlib.images.regions import paint
+from gnnlib.images.segments import segment
 from gnnlib.images.store import GraphStore
 from gnnlib.images.superpixels import (
     graph_from_arrays,
     graph_from_labels,
     label_arrays,
-    segment,
     superpixel_arrays,
     superpixel_graph,
 )
@@ -18,14 +22,24 @@ __all__ = [
     "HEAT",
     "KNYAZEV",
     "Decay",
+    "Edges",
     "GraphStore",
+    "Nearest",
+    "Strongest",
+    "Touching",
+    "Within",
     "gaussian_graph",
     "graph_from_arrays",
     "graph_from_labels",
+    "icosphere",
     "label_arrays",
+    "mesh_graph",
+    "paint",
     "pixel_batch",
     "pixel_graph",
+    "point_graph",
     "segment",
+    "sphere_graph",
     "superpixel_arrays",
     "superpixel_graph",
 ]

@@ -117,7 +117,7 @@ def gaussian_graph(
     if not 0 <= cutoff < 1:
         raise ValueError(f"cutoff: expected a number in [0, 1), got {cutoff}")
     where = points.cpu().to(torch.float64).numpy()
-    src, dst, distance = _pairs(where, decay.reach(cutoff, sigma) if cutoff else None)
+    src, dst, distance = pairs(where, decay.reach(cutoff, sigma) if cutoff else None)
     weight = decay(distance, sigma)
     keep = (weight >= cutoff) & (self_loops | (src != dst))
     graph = dgl.graph((torch.from_numpy(src[keep]), torch.from_numpy(dst[keep])), num_nodes=len(where))
@@ -129,7 +129,7 @@ def gaussian_graph(
     return graph
 
 
-def _pairs(points: np.ndarray, radius: float | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def pairs(points: np.ndarray, radius: float | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Source, destination and distance of all pairs (within a radius), sorted by destination, then source."""
     if radius is None:
         dst, src = np.indices((len(points), len(points))).reshape(2, -1)

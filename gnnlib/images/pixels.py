@@ -9,16 +9,21 @@ import numpy as np
 import torch
 
 from gnnlib._dgl import dgl
+from gnnlib.images.points import with_offsets
+from gnnlib.images.regions import Image, as_mask, as_pixels, is_image
 
 __all__ = ["pixel_batch", "pixel_graph"]
 
 
 def pixel_graph(
-    shape: int | Sequence[int],
+    shape: int | Sequence[int] | Image,
     kernel_size: int | Sequence[int] = 3,
     connectivity: int | None = None,
     self_loops: bool = True,
     idtype: torch.dtype = torch.int64,
+    *,
+    axes: int = 2,
+    mask: Image | None = None,
 ) -> dgl.DGLGraph:
     r"""The graph on which a convolution is message passing: LeCun et al., 1989, "Backpropagation Applied to
     Handwritten Zip Code Recognition", in the notation of Gilmer et al., 2017, arXiv:1704.01212.
@@ -33,33 +38,63 @@ def pixel_graph(
     - ``edata["tap"]``: (E,) int64, row-major index in the window, the order of the convolution's weight. Tap 0 of a
       3 x 3 window looks at offset (-1, -1), tap 4 at the cell itself. Left-out taps leave their numbers unused.
     - ``ndata["pos"]``: (N, d) float32, coordinates in pixels in the order of the image's axes: row, column in 2-d.
+    - ``label_map``, an attribute of the graph: (*S,) int64, the node of each pixel, -1 outside the mask: see
+      :func:`~gnnlib.images.regions.paint`.
+
+    Given an image in place of its shape, also, as superpixel graphs have them:
+
+    - ``ndata["feat"]``: (N, C) float32, its values;
+    - ``edata["offset"]``: (E, d) float32, pos of the source less pos of the destination; ``edata["distance"]``: (E,).
 
     Edges are sorted by destination, then by tap. The structure is built once per arguments and shared by all callers
     (the last 16 are kept), and so are the taps: do not write into them. What is stored in the graph's frames stays
     with its caller, and the positions are a copy.
 
     Args:
-        shape: length of each axis of the image, say (rows, columns); any number of axes.
+        shape: length of each axis of the image, say (rows, columns); any number of axes. Or the image: (*S,) or
+            (*S, C), channels last; uint8 (taken as 0..1) or floating point; numpy, torch or PIL.
         kernel_size: cells the window covers along each axis, odd.
         connectivity: as in scikit-image, keep the taps that differ from the centre along at most this many axes
             (1 in 2-d: the 4-neighbour grid, 2: the 8-neighbour one); None: the whole window.
         self_loops: whether a cell sees itself.
         idtype: torch.int32 or torch.int64.
+        axes: how many axes an image has besides its channels: 2, or 3 for a volume.
+        mask: (*S,) booleans; pixels outside vanish. None for the whole image.
 
-    Shapes: N = prod(shape) nodes; with K = prod(kernel_size) taps, at most N K edges, fewer at the border.
+    Shapes: N = prod(shape) nodes, less those outside the mask; with K = prod(kernel_size) taps, at most N K
+    edges, fewer at the border.
 
     Raises:
         ValueError: for lengths that are not positive, windows that are not odd, a wrong number of either, or a
-            connectivity outside 1 to d.
-        TypeError: where an integer was expected.
+            connectivity outside 1 to d; for an image that is empty, not finite or of another number of axes, and a
+            mask that is empty or of another shape.
+        TypeError: where an integer was expected, an image of uint8 or floating point, or a mask of booleans.
 
     >>> g = pixel_graph((2, 2))
     >>> [(int(u), int(v), int(t)) for u, v, t in zip(*g.edges(), g.edata["tap"])][:4]
     [(0, 0, 4), (1, 0, 5), (2, 0, 7), (3, 0, 8)]
     >>> pixel_graph((28, 28), connectivity=1, self_loops=False).in_degrees().bincount().tolist()
     [0, 0, 4, 104, 676]
+    >>> image = np.array([[0.0, 0.5], [1.0, np.nan]])
+    >>> g = pixel_graph(image, mask=np.isfinite(image))
+    >>> g.ndata["feat"].flatten().tolist(), g.num_edges(), g.label_map.tolist()
+    ([0.0, 0.5, 1.0], 9, [[0, 1], [2, -1]])
     """
-    return pixel_batch(shape, 1, kernel_size, connectivity, self_loops, idtype)
+    if is_image(shape):
+        values, inside = as_pixels(shape, axes, mask)
+        graph = pixel_batch(values.shape[:-1], 1, kernel_size, connectivity, self_loops, idtype)
+    else:
+        graph = pixel_batch(shape, 1, kernel_size, connectivity, self_loops, idtype)
+        if mask is None:
+            return graph
+        inside = as_mask(mask, tuple(graph.label_map.shape))
+    if not inside.all():
+        graph = dgl.node_subgraph(graph, torch.from_numpy(inside.ravel()), store_ids=False)
+        graph.label_map = torch.from_numpy(np.where(inside, np.cumsum(inside).reshape(inside.shape) - 1, -1))
+    if is_image(shape):
+        graph.ndata["feat"] = torch.from_numpy(values[inside].astype(np.float32))
+        graph = with_offsets(graph)
+    return graph
 
 
 def pixel_batch(
@@ -77,7 +112,8 @@ def pixel_batch(
         shape, kernel_size, connectivity, self_loops, idtype: as in :func:`pixel_graph`.
 
     Shapes: B N nodes and B E edges, image after image: features of images (B, rows, columns, F) are
-    ``x.flatten(0, 2)``. ``ndata["pos"]`` is (B N, d), in pixels of the node's own image.
+    ``x.flatten(0, 2)``. ``ndata["pos"]`` is (B N, d), in pixels of the node's own image; ``label_map`` is (B, *S),
+    and for one image (*S,).
 
     Raises:
         ValueError, TypeError: as :func:`pixel_graph`, and for a batch size below 1.
@@ -123,6 +159,7 @@ def _batch(
         graph.edata["tap"] = torch.from_numpy(np.tile(tap, copies))
         graph.set_batch_num_nodes(torch.from_numpy(np.full(copies, prod(shape))).to(idtype))
         graph.set_batch_num_edges(torch.from_numpy(np.full(copies, len(tap))).to(idtype))
+        graph.label_map = torch.arange(graph.num_nodes()).reshape(shape if copies == 1 else (copies, *shape))
     return graph
 
 

@@ -1,25 +1,26 @@
 """Images as small graphs: regions of similar pixels, each joined to the regions nearest to it."""
 
-import operator
+from collections.abc import Sequence
 
 import numpy as np
 import torch
-from scipy.spatial import KDTree
-from torch import Tensor
 
+from gnnlib import ops
 from gnnlib._dgl import dgl
-from gnnlib.images.gaussian import HEAT
+from gnnlib.images.edges import Edges, Nearest
+from gnnlib.images.points import with_offsets
+from gnnlib.images.regions import Image, Regions, as_pixels, describe, regions
+from gnnlib.images.segments import segment
 
 __all__ = [
     "graph_from_arrays",
     "graph_from_labels",
     "label_arrays",
-    "segment",
+    "region_arrays",
     "superpixel_arrays",
     "superpixel_graph",
+    "with_label_map",
 ]
-
-Image = Tensor | np.ndarray
 
 
 def superpixel_graph(
@@ -28,17 +29,26 @@ def superpixel_graph(
     k: int = 8,
     compactness: float | None = None,
     sigma: float | None = None,
+    *,
+    axes: int = 2,
+    mask: Image | None = None,
+    features: Sequence[str] = ("mean",),
+    edges: Edges | None = None,
+    self_loops: bool = False,
+    norm: str = "none",
 ) -> dgl.DGLGraph:
-    """An image as the graph of its superpixels: :func:`segment`, then :func:`graph_from_labels`.
+    """An image as the graph of its superpixels: :func:`~gnnlib.images.segments.segment`, then
+    :func:`graph_from_labels`.
 
     Args:
-        image: (H, W) or (H, W, C), channels last; uint8 (taken as 0..1) or floating point; numpy or torch.
+        image: (H, W) or (H, W, C), channels last; uint8 (taken as 0..1) or floating point; numpy, torch or PIL.
         num_segments: superpixels to ask for; SLIC returns about as many.
-        k: how many nearest superpixels each one hears.
-        compactness: as in :func:`segment`.
-        sigma: as in :func:`graph_from_labels`.
+        compactness: as in :func:`~gnnlib.images.segments.segment`.
+        axes: 2, or 3 for a volume (D, H, W) or (D, H, W, C).
+        mask: (H, W) booleans; pixels outside become no node. None for the whole image.
+        k, sigma, features, edges, self_loops, norm: as in :func:`graph_from_labels`.
 
-    Shapes: n nodes, about ``num_segments``, and n min(k, n - 1) edges; ``ndata["feat"]`` (n, C),
+    Shapes: n nodes, about ``num_segments``, and by default n min(k, n - 1) edges; ``ndata["feat"]`` (n, C),
     ``ndata["pos"]`` (n, 2) in pixels: row, column.
 
     Raises:
@@ -54,13 +64,29 @@ def superpixel_graph(
     >>> g.ndata["feat"].flatten().tolist(), g.ndata["pos"].tolist()
     ([0.0, 1.0, 0.0, 1.0], [[1.0, 1.0], [1.0, 4.0], [4.0, 1.0], [4.0, 4.0]])
     >>> g.num_edges(), sorted(g.edata)
-    (8, ['offset', 'weight'])
+    (8, ['distance', 'offset', 'weight'])
     """
-    return graph_from_arrays(superpixel_arrays(image, num_segments, k, compactness, sigma))
+    values, inside = as_pixels(image, axes, mask)
+    labels = segment(values, num_segments, compactness, axes=axes, mask=inside)
+    return graph_from_labels(
+        values, labels, k, sigma, mask=inside, features=features, edges=edges, self_loops=self_loops, norm=norm
+    )
 
 
-def graph_from_labels(image: Image, labels: Image, k: int = 8, sigma: float | None = None) -> dgl.DGLGraph:
-    r"""The graph of the regions of any label map: k nearest neighbours with Gaussian weights, after Dwivedi et al.,
+def graph_from_labels(
+    image: Image,
+    labels: Image,
+    k: int = 8,
+    sigma: float | None = None,
+    *,
+    mask: Image | None = None,
+    features: Sequence[str] = ("mean",),
+    edges: Edges | None = None,
+    self_loops: bool = False,
+    norm: str = "none",
+) -> dgl.DGLGraph:
+    r"""The graph of the regions of any label map (SLIC, Felzenszwalb, watershed, quickshift, one's own): by default k
+    nearest neighbours with Gaussian weights, after Dwivedi et al.,
     2020, arXiv:2003.00982 (their equation for superpixels), and Knyazev et al., 2019, arXiv:1905.02850.
 
     Each region v is a node. From each of the k regions u with the nearest centroids runs an edge u -> v, so every
@@ -69,29 +95,39 @@ def graph_from_labels(image: Image, labels: Image, k: int = 8, sigma: float | No
     .. math:: w(u \to v) = \exp\left(-\frac{\|p_u - p_v\|^2}{\sigma_v^2}\right), \qquad
               \sigma_v = \frac{1}{k} \sum_{u \to v} \|p_u - p_v\|
 
-    - ``ndata["feat"]``: (n, C) float32, mean of each channel over the region.
+    - ``ndata["feat"]``: (n, F) float32, mean of each channel over the region, or what ``features`` names.
     - ``ndata["pos"]``: (n, d) float32, centroid in pixels, in the order of the label map's axes: row, column.
     - ``edata["weight"]``: (E,) float32, as above.
     - ``edata["offset"]``: (E, d) float32, p_u - p_v in pixels: where the message comes from.
+    - ``edata["distance"]``: (E,) float32, its length. ``Touching`` adds ``edata["border"]``.
+    - ``label_map``, an attribute of the graph: (*S,) int64, the node of each pixel, -1 outside the mask: see
+      :func:`~gnnlib.images.regions.paint`.
 
     Nodes are in the order of their labels; edges are sorted by destination, the nearest source first (equally near
     ones in a fixed, unspecified order).
 
     Differs from the paper, whose edges leave each node (so in-degrees vary), whose weights average w(u -> v) and
-    w(v -> u) before the nearest are chosen, and whose sigma is 1e-8 larger.
+    w(v -> u) before the nearest are chosen, and whose sigma is 1e-8 larger: that is `gnnlib.images.recipes.dwivedi`.
 
     Args:
-        image: (*S,) or (*S, C), channels last; uint8 (taken as 0..1) or floating point.
+        image: (*S,) or (*S, C), channels last; uint8 (taken as 0..1) or floating point; numpy, torch or PIL.
         labels: (*S,) integers from 0, d axes; gaps in the numbering are closed.
         k: number of neighbours, at least 1; all others where there are fewer.
         sigma: one width in pixels for every node in place of sigma_v.
+        mask: (*S,) booleans; pixels outside belong to no node, and may hold anything. None for the whole image.
+        features: names from :func:`gnnlib.images.regions.describe`, side by side in ``feat``.
+        edges: another rule from `gnnlib.images.edges` in place of ``Nearest(k, sigma)``.
+        self_loops: an edge of weight 1 from each node to itself as well, the first of those it hears.
+        norm: of the weights, by their sums: "none", "right" (A / row sum), "both" (Kipf's, whose A has self-loops) or
+            "left", as in :func:`gnnlib.ops.degree_norm`.
 
-    Shapes: S the label map's shape, (H, W) for an image; n regions, E = n min(k, n - 1) edges.
+    Shapes: S the label map's shape, (H, W) for an image; n regions, by default E = n min(k, n - 1) edges.
 
     Raises:
-        ValueError: for an image that is empty, not finite or not of the labels' shape, negative labels, k < 1, or sigma
-            that is not positive.
-        TypeError: for an image that is neither uint8 nor floating point, or labels that are not integers.
+        ValueError: for an image that is empty, not finite or not of the labels' shape, a mask of another shape or
+            empty, negative labels, k < 1, sigma that is not positive, or an unknown feature or norm.
+        TypeError: for an image that is neither uint8 nor floating point, labels that are not integers, or a mask that
+            is not boolean.
 
     A single region gives one node without edges.
 
@@ -101,7 +137,11 @@ def graph_from_labels(image: Image, labels: Image, k: int = 8, sigma: float | No
     >>> [(int(u), int(v)) for u, v in zip(*g.edges())], g.edata["offset"][:, 1].tolist()
     ([(1, 0), (2, 1), (1, 2)], [1.5, 1.0, -1.0])
     """
-    return graph_from_arrays(label_arrays(image, labels, k, sigma))
+    rule = Nearest(k, sigma) if edges is None else edges
+    parts = regions(image, labels, mask)
+    graph = with_label_map(graph_from_arrays(region_arrays(parts, rule, features, self_loops)), parts)
+    graph.edata["weight"] = ops.degree_norm(graph, graph.edata["weight"], norm, degrees="weighted")
+    return graph
 
 
 def superpixel_arrays(
@@ -122,54 +162,8 @@ def superpixel_arrays(
     >>> {name: a.shape for name, a in superpixel_arrays(np.zeros((6, 6)), num_segments=4, k=2).items()}
     {'src': (8,), 'dst': (8,), 'feat': (4, 1), 'pos': (4, 2), 'weight': (8,)}
     """
-    pixels = _pixels(image, axes=2)
-    return label_arrays(pixels, segment(pixels, num_segments, compactness), k, sigma)
-
-
-def segment(image: Image, num_segments: int = 75, compactness: float | None = None) -> np.ndarray:
-    """Superpixels of an image: SLIC of Achanta et al., 2012, "SLIC Superpixels Compared to State-of-the-art
-    Superpixel Methods", as scikit-image has it.
-
-    k-means of the pixels, started on a regular grid of S x S squares, under the distance d of equation 3,
-    d^2 = (colour distance)^2 + compactness^2 (distance in pixels / S)^2.
-
-    Two things happen inside scikit-image: the image's range is first stretched to 0..1, and three channels are taken
-    as RGB and converted to Lab, where distances go to about 100.
-
-    Args:
-        image: (H, W) or (H, W, C), channels last; uint8 (taken as 0..1) or floating point.
-        num_segments: superpixels to ask for, 1 to H W. They start as a grid, so the number found differs somewhat.
-        compactness: how much space counts against colour: large gives squares, small follows edges. None: 10 for
-            three channels, else 0.25, as Knyazev et al., 2019, arXiv:1905.02850, set them for CIFAR-10 and MNIST.
-
-    Shapes: returns (H, W) int64, labels 0..n-1 without gaps, so ``values[labels]`` paints n values as an image.
-
-    Raises:
-        ValueError: for an image of another shape, empty or not finite, a number of segments outside 1 to H W, or a
-            compactness that is not positive.
-        TypeError: for an image that is neither uint8 nor floating point.
-        ImportError: without scikit-image.
-
-    >>> segment(np.array([[0.0, 0.0, 1.0, 1.0]] * 2), num_segments=2)
-    array([[0, 0, 1, 1],
-           [0, 0, 1, 1]])
-    """
-    pixels = _pixels(image, axes=2)
-    rows, columns, channels = pixels.shape
-    if not 1 <= operator.index(num_segments) <= rows * columns:
-        raise ValueError(
-            f"num_segments: expected 1 to {rows * columns} for {rows} x {columns} pixels, got {num_segments}"
-        )
-    if compactness is None:
-        compactness = 10.0 if channels == 3 else 0.25
-    if not 0 < compactness < np.inf:
-        raise ValueError(f"compactness: expected a positive number, got {compactness}")
-    try:
-        from skimage.segmentation import slic
-    except ImportError as error:
-        raise ImportError("superpixels need scikit-image: pip install 'gnnlib[images]'", name="skimage") from error
-    labels = slic(pixels, n_segments=num_segments, compactness=compactness, start_label=0, channel_axis=-1)
-    return np.unique(labels, return_inverse=True)[1].reshape(labels.shape)
+    values, _ = as_pixels(image, axes=2)
+    return label_arrays(values, segment(values, num_segments, compactness), k, sigma)
 
 
 def label_arrays(image: Image, labels: Image, k: int = 8, sigma: float | None = None) -> dict[str, np.ndarray]:
@@ -182,41 +176,44 @@ def label_arrays(image: Image, labels: Image, k: int = 8, sigma: float | None = 
     >>> label_arrays(np.array([[0.0, 1.0]]), np.array([[7, 7]]))["pos"]
     array([[0. , 0.5]], dtype=float32)
     """
-    regions = _numpy(labels)
-    if not np.issubdtype(regions.dtype, np.integer):
-        raise TypeError(f"labels: expected integers, got {regions.dtype}")
-    pixels = _pixels(image, axes=regions.ndim)
-    if pixels.shape[:-1] != regions.shape:
-        raise ValueError(f"labels: expected the image's shape {pixels.shape[:-1]}, got {regions.shape}")
-    if regions.min() < 0:
-        raise ValueError(f"labels: expected integers from 0, got {regions.min()}")
-    if operator.index(k) < 1:
-        raise ValueError(f"k: expected at least 1, got {k}")
-    if sigma is not None and not 0 < sigma < np.inf:
-        raise ValueError(f"sigma: expected None or a positive number, got {sigma}")
-    region, size = np.unique(regions.ravel(), return_inverse=True, return_counts=True)[1:]
+    return region_arrays(regions(image, labels), Nearest(k, sigma))
 
-    def mean(values: np.ndarray) -> np.ndarray:  # (pixels, F) -> (n, F)
-        return np.stack([np.bincount(region, column) for column in values.T], axis=1) / size[:, None]
 
-    feat = mean(pixels.reshape(region.size, -1))
-    pos = mean(np.indices(regions.shape).reshape(regions.ndim, -1).T)
-    near, distance = _nearest(pos, k)
-    width = distance.sum(1, keepdims=True) / max(near.shape[1], 1) if sigma is None else sigma
-    width = np.maximum(width, 1e-12)  # neighbours that all share v's centroid: weight 1
-    arrays = {"feat": feat, "pos": pos, "weight": HEAT(distance, width).ravel()}
-    dst = np.repeat(np.arange(len(near)), near.shape[1])
-    return {"src": near.ravel(), "dst": dst} | {name: a.astype(np.float32) for name, a in arrays.items()}
+def region_arrays(
+    parts: Regions, edges: Edges, features: Sequence[str] = ("mean",), self_loops: bool = False
+) -> dict[str, np.ndarray]:
+    """The graph of some regions as plain arrays, for :func:`graph_from_arrays`.
+
+    Args, Raises: as :func:`graph_from_labels`.
+
+    Shapes: src, dst (E,) int64; feat (n, F), pos (n, d), weight (E,) and what else the rule knows, float32.
+
+    >>> from gnnlib.images.edges import Touching
+    >>> line = regions(np.array([[0.0, 1.0]]), np.array([[0, 1]]))
+    >>> arrays = region_arrays(line, Touching(), self_loops=True)
+    >>> [arrays[name].tolist() for name in ("src", "dst", "border")]
+    [[0, 1, 1, 0], [0, 0, 1, 1], [0.0, 1.0, 0.0, 1.0]]
+    """
+    feat = describe(parts, features)
+    found = edges(parts)
+    if self_loops:
+        each = np.arange(len(parts.area))
+        own = {name: each if name in ("src", "dst") else np.full(len(each), name == "weight") for name in found}
+        found = {name: np.concatenate([own[name], found[name]]) for name in found}
+    order = np.argsort(found["dst"], kind="stable")
+    src, dst = (found.pop(name)[order] for name in ("src", "dst"))
+    numbers = {"feat": feat, "pos": parts.centroid} | {name: value[order] for name, value in found.items()}
+    return {"src": src, "dst": dst} | {name: a.astype(np.float32) for name, a in numbers.items()}
 
 
 def graph_from_arrays(arrays: dict[str, np.ndarray]) -> dgl.DGLGraph:
     """The graph of what :func:`superpixel_arrays` or :func:`label_arrays` returned, say in another process.
 
     Args:
-        arrays: src, dst (E,); feat (n, C), pos (n, d), weight (E,).
+        arrays: src, dst (E,); feat (n, C), pos (n, d), weight (E,); any others (E,) become edata too.
 
-    Shapes: n nodes with ``ndata["feat"]`` and ``ndata["pos"]``, E edges with ``edata["weight"]`` and
-    ``edata["offset"]`` (E, d) = pos[src] - pos[dst].
+    Shapes: n nodes with ``ndata["feat"]`` and ``ndata["pos"]``, E edges with ``edata["weight"]``,
+    ``edata["offset"]`` (E, d) = pos[src] - pos[dst] and ``edata["distance"]`` (E,).
 
     Raises:
         KeyError: where an array is missing.
@@ -224,38 +221,20 @@ def graph_from_arrays(arrays: dict[str, np.ndarray]) -> dgl.DGLGraph:
     >>> graph_from_arrays(superpixel_arrays(np.zeros((6, 6)), num_segments=4, k=2)).in_degrees().tolist()
     [2, 2, 2, 2]
     """
-    src, dst, feat, pos, weight = (torch.from_numpy(arrays[name]) for name in ("src", "dst", "feat", "pos", "weight"))
-    graph = dgl.graph((src, dst), num_nodes=len(feat))
-    graph.ndata["feat"], graph.ndata["pos"] = feat, pos
-    graph.edata["weight"], graph.edata["offset"] = weight, pos[src] - pos[dst]
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    src, dst, feat, pos, weight = (tensors.pop(name) for name in ("src", "dst", "feat", "pos", "weight"))
+    graph = dgl.graph((src, dst), num_nodes=len(pos))
+    graph.ndata["feat"], graph.ndata["pos"], graph.edata["weight"] = feat, pos, weight
+    graph.edata.update(tensors)
+    return with_offsets(graph)
+
+
+def with_label_map(graph: dgl.DGLGraph, parts: Regions) -> dgl.DGLGraph:
+    """The graph with the map from pixels to its nodes, for :func:`~gnnlib.images.regions.paint`.
+
+    >>> parts = regions(np.zeros((1, 2)), np.array([[3, 5]]))
+    >>> with_label_map(dgl.graph([], num_nodes=2), parts).label_map.tolist()
+    [[0, 1]]
+    """
+    graph.label_map = torch.from_numpy(parts.label_map)
     return graph
-
-
-def _nearest(points: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k nearest others of every point and their distances, both (n, min(k, n - 1)), nearest first."""
-    k = min(k, len(points) - 1)
-    distance, index = KDTree(points).query(points, np.arange(1, k + 2))
-    itself = index == np.arange(len(points))[:, None]
-    others = np.argsort(itself, axis=1, kind="stable")[:, :k]  # a point goes last; among twins it may not be there
-    return np.take_along_axis(index, others, 1), np.take_along_axis(distance, others, 1)
-
-
-def _numpy(array: Image) -> np.ndarray:
-    return array.detach().cpu().numpy() if isinstance(array, Tensor) else np.asarray(array)
-
-
-def _pixels(image: Image, axes: int) -> np.ndarray:
-    """An image as (*S, C) float64, checked."""
-    if isinstance(image, Tensor) and image.is_floating_point():
-        image = image.double()  # numpy has no bfloat16
-    pixels = _numpy(image)
-    if pixels.ndim not in (axes, axes + 1):
-        raise ValueError(f"image: expected {axes} axes, or {axes + 1} with channels last, got shape {pixels.shape}")
-    if pixels.size == 0:
-        raise ValueError(f"image: expected at least one pixel and channel, got shape {pixels.shape}")
-    if pixels.dtype != np.uint8 and not np.issubdtype(pixels.dtype, np.floating):
-        raise TypeError(f"image: expected uint8 or floating point, got {pixels.dtype}")
-    if not np.isfinite(pixels).all():
-        raise ValueError(f"image: expected finite values, got {pixels[~np.isfinite(pixels)][0]}")
-    scaled = pixels / 255.0 if pixels.dtype == np.uint8 else pixels.astype(np.float64)
-    return scaled if pixels.ndim > axes else scaled[..., None]

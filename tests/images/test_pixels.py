@@ -179,6 +179,53 @@ def test_built_in_inference_mode_still_trains():
     assert weight.grad.tolist() == tap.bincount(minlength=9).tolist()
 
 
+@pytest.mark.parametrize("idtype", [torch.int32, torch.int64])
+def test_an_image_brings_its_values_and_distances(idtype):
+    image = torch.rand(4, 5, 3)
+    graph = pixel_graph(image, idtype=idtype)
+    assert edges(graph) == edges(pixel_graph((4, 5)))
+    assert torch.equal(graph.ndata["feat"], image.view(20, 3))
+    src, dst = (end.long() for end in graph.edges())
+    assert torch.equal(graph.edata["offset"], graph.ndata["pos"][src] - graph.ndata["pos"][dst])
+    assert set(graph.edata["distance"].square().round().int().tolist()) == {0, 1, 2}
+    assert set(pixel_graph((4, 5)).edata) == {"tap"}
+    levels = (image * 255).byte()
+    assert torch.equal(pixel_graph(levels).ndata["feat"], levels.view(20, 3).double().div(255).float())
+    volume = pixel_graph(np.zeros((2, 3, 4)), axes=3)
+    assert edges(volume) == edges(pixel_graph((2, 3, 4)))
+    assert pixel_graph(np.zeros(6), axes=1).num_nodes() == 6
+
+
+@pytest.mark.parametrize("idtype", [torch.int32, torch.int64])
+def test_masked_pixels_vanish_and_the_convolution_sees_zeros(idtype):
+    torch.manual_seed(0)
+    mask = torch.rand(6, 7) < 0.7
+    image, weight = torch.randn(6, 7, 2, dtype=torch.float64), torch.randn(4, 2, 3, 3, dtype=torch.float64)
+    expected = F.conv2d((image * mask[..., None]).permute(2, 0, 1)[None], weight, padding=1)[0].permute(1, 2, 0)
+    for graph in (pixel_graph((6, 7), mask=mask, idtype=idtype), pixel_graph(image, mask=mask, idtype=idtype)):
+        got = convolve(graph, image[mask], weight)
+        torch.testing.assert_close(got, expected[mask], rtol=0, atol=1e-12)
+        assert torch.equal(graph.ndata["pos"], mask.nonzero().float())
+        assert torch.equal(graph.label_map[mask], torch.arange(int(mask.sum())))
+        assert graph.label_map[~mask].eq(-1).all()
+        assert graph.idtype == idtype
+        assert set(graph.ndata) <= {"pos", "feat"}
+    assert pixel_graph((6, 7), mask=torch.ones(6, 7, dtype=torch.bool)).num_nodes() == 42
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((0, 3)), r"image: expected at least one pixel and channel, got shape \(0, 3\)"),
+        (np.zeros(3), r"image: expected 2 axes, or 3 with channels last, got shape \(3,\)"),
+        (np.full((2, 2), np.nan), "image: expected finite values, got nan"),
+    ],
+)
+def test_bad_images(image, message):
+    with pytest.raises(ValueError, match=message):
+        pixel_graph(image)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -1,0 +1,155 @@
+"""Points in space as graphs: meshes, spheres, landmarks and skeletons."""
+
+import operator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gnnlib._dgl import dgl
+
+__all__ = ["icosphere", "mesh_graph", "point_graph", "sphere_graph", "with_offsets"]
+
+Array = Tensor | np.ndarray
+
+
+def point_graph(points: Array, edges: Array) -> dgl.DGLGraph:
+    """Points joined by lines, say landmarks of a face or the bones of a skeleton; each line runs both ways, once.
+
+    - ``ndata["pos"]``: (n, d) float32, as given;
+    - ``edata["offset"]``: (E, d), where the message comes from: pos[src] - pos[dst]; ``edata["distance"]``: (E,).
+
+    Edges are sorted by destination, then by source. A line named twice, or from both ends, counts once.
+
+    Args:
+        points: (n, d) numbers, n and d at least 1.
+        edges: (m, 2) integers, the two ends of each line; (0, 2) for none.
+
+    Raises: ValueError for other shapes, positions that are not finite, ends that are not points, or a line from a
+    point to itself; TypeError for ends that are not integers.
+
+    >>> g = point_graph(np.array([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]]), np.array([[0, 1], [2, 0]]))
+    >>> [(int(u), int(v)) for u, v in zip(*g.edges())], g.edata["distance"].tolist()
+    ([(1, 0), (2, 0), (0, 1), (0, 2)], [5.0, 1.0, 5.0, 1.0])
+    """
+    pos = _points(points)
+    ends = _indices("edges", edges, 2, len(pos))
+    same = ends[ends[:, 0] == ends[:, 1]]
+    if len(same):
+        raise ValueError(f"edges: expected two different ends, got {same[0].tolist()}")
+    both = np.concatenate([ends, ends[:, ::-1]])
+    dst, src = np.unique(both, axis=0).T
+    graph = dgl.graph((torch.from_numpy(src.copy()), torch.from_numpy(dst.copy())), num_nodes=len(pos))
+    graph.ndata["pos"] = torch.from_numpy(pos)
+    return with_offsets(graph)
+
+
+def mesh_graph(vertices: Array, faces: Array) -> dgl.DGLGraph:
+    """The graph of a mesh: its vertices, joined along the sides of its faces; as :func:`point_graph` of those.
+
+    Args:
+        vertices: (n, d) numbers.
+        faces: (f, c) integers, the corners of each face in order: c = 3 for triangles, 4 for quads.
+
+    Raises: ValueError, TypeError: as :func:`point_graph`, and for faces of fewer than 3 corners.
+
+    >>> g = mesh_graph(np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]), np.array([[0, 1, 2], [1, 3, 2]]))
+    >>> g.num_edges(), g.in_degrees().tolist()
+    (10, [2, 3, 3, 2])
+    """
+    pos = _points(vertices)
+    shape = tuple(faces.shape)
+    if len(shape) != 2 or shape[1] < 3:
+        raise ValueError(f"faces: expected shape (faces, corners) with 3 corners or more, got {shape}")
+    corners = _indices("faces", faces, shape[1], len(pos))
+    return point_graph(pos, np.stack([corners, np.roll(corners, -1, axis=1)], axis=-1).reshape(-1, 2))
+
+
+def sphere_graph(level: int) -> dgl.DGLGraph:
+    """The unit sphere as a nearly even graph: :func:`mesh_graph` of the :func:`icosphere`.
+
+    Shapes: n = 10 4^level + 2 nodes, twelve with 5 neighbours and the rest with 6, so 60 4^level edges;
+    ``ndata["pos"]`` (n, 3), of length 1.
+
+    >>> [(g.num_nodes(), g.num_edges()) for g in map(sphere_graph, range(3))]
+    [(12, 60), (42, 240), (162, 960)]
+    """
+    return mesh_graph(*icosphere(level))
+
+
+def icosphere(level: int) -> tuple[np.ndarray, np.ndarray]:
+    """An icosahedron, each of whose triangles is cut into four and blown up to the sphere, ``level`` times.
+
+    The vertices of a level are the first of the next, so pooling keeps the first 10 4^(level - 1) + 2 rows.
+
+    Shapes: vertices (10 4^level + 2, 3) float64; faces (20 4^level, 3), counterclockwise seen from outside.
+
+    Raises: ValueError for a level outside 0 to 10; TypeError for one that is no integer.
+
+    >>> vertices, faces = icosphere(1)
+    >>> vertices.shape, faces.shape
+    ((42, 3), (80, 3))
+    """
+    if not 0 <= operator.index(level) <= 10:
+        raise ValueError(f"level: expected 0 to 10, got {level}")
+    golden = (1 + np.sqrt(5)) / 2
+    signs = np.array([[0, a, b * golden] for a in (-1, 1) for b in (-1, 1)])
+    vertices = np.concatenate([np.roll(signs, turn, axis=1) for turn in range(3)])
+    vertices /= np.linalg.norm(vertices, axis=1, keepdims=True)
+    faces = _hull(vertices)
+    for _ in range(level):
+        sides = np.stack([faces, np.roll(faces, -1, axis=1)], axis=-1)  # (f, 3, 2): corner c and the next
+        ends, middle = np.unique(np.sort(sides.reshape(-1, 2)), axis=0, return_inverse=True)
+        middle = len(vertices) + middle.reshape(-1, 3)
+        centre = vertices[ends].sum(1)
+        vertices = np.concatenate([vertices, centre / np.linalg.norm(centre, axis=1, keepdims=True)])
+        corner = np.stack([faces, middle, np.roll(middle, 1, axis=1)], axis=-1).reshape(-1, 3)
+        faces = np.concatenate([corner, middle])
+    return vertices, faces
+
+
+def _hull(vertices: np.ndarray) -> np.ndarray:
+    """The icosahedron's faces: the corners that are pairwise nearest, turned outwards."""
+    distance = np.linalg.norm(vertices[:, None] - vertices[None], axis=-1)
+    joined = np.isclose(distance, distance[distance > 1e-9].min())
+    a, b, c = np.nonzero(joined[:, :, None] & joined[None] & joined[:, None])
+    faces = np.stack([a, b, c], axis=1)[(a < b) & (b < c)]
+    inwards = np.linalg.det(vertices[faces]) < 0
+    faces[inwards] = faces[inwards][:, ::-1]
+    return faces
+
+
+def with_offsets(graph: dgl.DGLGraph) -> dgl.DGLGraph:
+    """The graph with where each message comes from: ``edata["offset"]`` (E, d), pos[src] - pos[dst], and
+    ``edata["distance"]`` (E,), its length.
+
+    >>> g = dgl.graph(([0], [1]))
+    >>> g.ndata["pos"] = torch.tensor([[3.0], [4.0]])
+    >>> with_offsets(g).edata["offset"].tolist(), g.edata["distance"].tolist()
+    ([[-1.0]], [1.0])
+    """
+    src, dst = (end.long() for end in graph.edges())
+    graph.edata["offset"] = graph.ndata["pos"][src] - graph.ndata["pos"][dst]
+    graph.edata["distance"] = graph.edata["offset"].norm(dim=1)
+    return graph
+
+
+def _points(points: Array) -> np.ndarray:
+    pos = np.asarray(torch.as_tensor(points).detach().cpu(), np.float32)
+    if pos.ndim != 2 or 0 in pos.shape:
+        raise ValueError(f"points: expected shape (points, axes), at least one of each, got {pos.shape}")
+    if not np.isfinite(pos).all():
+        row = int(np.argmin(np.isfinite(pos).all(1)))
+        raise ValueError(f"points: expected finite positions, got {pos[row].tolist()} at point {row}")
+    return pos
+
+
+def _indices(name: str, values: Array, columns: int, nodes: int) -> np.ndarray:
+    rows = np.asarray(torch.as_tensor(values).detach().cpu())
+    if not np.issubdtype(rows.dtype, np.integer):
+        raise TypeError(f"{name}: expected integers, got {rows.dtype}")
+    if rows.ndim != 2 or rows.shape[1] != columns:
+        raise ValueError(f"{name}: expected shape (rows, {columns}), got {rows.shape}")
+    if rows.size and (rows.min() < 0 or rows.max() >= nodes):
+        raise ValueError(f"{name}: expected indices from 0 to {nodes - 1}, got {rows.min()} to {rows.max()}")
+    return rows.astype(np.int64)

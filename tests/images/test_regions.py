@@ -1,0 +1,196 @@
+"""What is known of regions: against loops over the label map, scipy and scikit-image; and values painted back."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from gnnlib._dgl import dgl
+from gnnlib.images import graph_from_labels, paint, pixel_batch, pixel_graph, segment, superpixel_graph
+from gnnlib.images.regions import FEATURES, as_pixels, describe, regions
+
+RNG = np.random.default_rng(0)
+LABELS = RNG.integers(0, 6, (7, 8))
+MASK = RNG.random((7, 8)) < 0.8
+COLOUR = RNG.random((7, 8, 3))
+
+
+@pytest.mark.parametrize("mask", [None, MASK])
+@pytest.mark.parametrize("channels", [(), (1,), (3,), (5,)])
+def test_every_feature_against_a_loop(mask, channels):
+    image = RNG.random((7, 8, *channels))
+    parts = regions(image, LABELS, mask)
+    inside = np.ones((7, 8), bool) if mask is None else mask
+    rows = []
+    for label in range(6):
+        where = np.argwhere((label == LABELS) & inside)
+        values = image[(label == LABELS) & inside].reshape(len(where), -1)
+        rows.append(
+            np.concatenate(
+                [
+                    values.mean(0),
+                    values.std(0),
+                    [len(where)],
+                    where.min(0),
+                    where.max(0) + 1,
+                    where.mean(0),
+                    where.mean(0) / (7, 8),
+                ]
+            )
+        )
+    got = describe(parts, ["mean", "std", "area", "box", "centroid", "place"])
+    np.testing.assert_allclose(got, rows, rtol=1e-12, atol=1e-12)
+
+
+def test_scipy_agrees():
+    graph = graph_from_labels(COLOUR[..., 0], LABELS, features=["mean", "std", "centroid"])
+    numbers = np.arange(6)
+    assert graph.ndata["feat"][:, 0].tolist() == pytest.approx(ndimage.mean(COLOUR[..., 0], LABELS, numbers))
+    assert graph.ndata["feat"][:, 1].tolist() == pytest.approx(
+        ndimage.standard_deviation(COLOUR[..., 0], LABELS, numbers)
+    )
+    centres = ndimage.center_of_mass(np.ones((7, 8)), LABELS, numbers)
+    np.testing.assert_allclose(graph.ndata["feat"][:, 2:], centres, rtol=1e-6)
+    assert torch.equal(graph.ndata["feat"][:, 2:], graph.ndata["pos"])
+
+
+def test_lab_is_that_of_scikit_image():
+    color = pytest.importorskip("skimage.color", reason="scikit-image is not installed")
+    lab = color.rgb2lab(COLOUR)
+    expected = [lab[label == LABELS].mean(0) for label in range(6)]
+    np.testing.assert_allclose(describe(regions(COLOUR, LABELS), ["lab"]), expected, rtol=1e-9)
+    with pytest.raises(ValueError, match="lab: expected three channels, red, green and blue, got 1"):
+        describe(regions(COLOUR[..., :1], LABELS), ["lab"])
+
+
+@pytest.mark.parametrize("names", [[], "mean", ["mean", "median"]])
+def test_unknown_features(names):
+    with pytest.raises(
+        ValueError, match="features: expected one or more of mean, std, lab, area, box, centroid, place"
+    ):
+        describe(regions(COLOUR, LABELS), names)
+
+
+def test_pil_images_are_their_arrays():
+    pil = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+    levels = RNG.integers(0, 256, (6, 5, 3)).astype(np.uint8)
+    for array in (levels, levels[..., 0]):
+        assert np.array_equal(as_pixels(pil.fromarray(array), 2)[0], as_pixels(array, 2)[0])
+    bitmap = levels[..., 0] > 127
+    assert np.array_equal(as_pixels(pil.fromarray(bitmap), 2)[0][..., 0], bitmap)
+    few = pil.fromarray(levels // 128 * 255)
+    palette = few.convert("P", palette=pil.Palette.ADAPTIVE)
+    assert np.array_equal(as_pixels(palette, 2)[0], as_pixels(few, 2)[0])
+
+
+def test_outside_the_mask_anything_goes():
+    image = np.where(MASK, COLOUR[..., 0], np.nan)
+    labels = np.where(MASK, LABELS, -7)
+    graph = graph_from_labels(image, labels, mask=MASK, features=sorted(set(FEATURES) - {"lab"}))
+    assert graph.ndata["feat"].isfinite().all()
+    assert torch.equal(graph.label_map, torch.from_numpy(np.where(MASK, LABELS, -1)))
+    again = graph_from_labels(image, torch.from_numpy(labels), mask=torch.from_numpy(MASK))
+    assert torch.equal(again.label_map, graph.label_map)
+
+
+def test_paint_gives_the_image_back_and_means():
+    graph = pixel_graph(COLOUR)
+    assert torch.equal(paint(graph, graph.ndata["feat"]), torch.from_numpy(COLOUR).float())
+    cut = pixel_graph(COLOUR, mask=MASK)
+    painted = paint(cut, cut.ndata["feat"], outside=-1.0)
+    assert torch.equal(painted, torch.from_numpy(np.where(MASK[..., None], COLOUR, -1)).float())
+    superpixels = graph_from_labels(COLOUR, LABELS)
+    image = paint(superpixels, superpixels.ndata["feat"])
+    for label in range(6):
+        here = torch.from_numpy(label == LABELS)
+        torch.testing.assert_close(image[here].mean(0), torch.from_numpy(COLOUR[label == LABELS].mean(0)).float())
+        assert (image[here] == image[here][0]).all()
+
+
+def test_paint_batches_gradients_and_copies():
+    batch = pixel_batch((3, 4), 2)
+    x = torch.randn(24, 5, requires_grad=True)
+    assert torch.equal(paint(batch, x), x.view(2, 3, 4, 5))
+    paint(batch, x).sum().backward()
+    assert x.grad.eq(1).all()
+    graph = graph_from_labels(COLOUR, LABELS)
+    values = torch.arange(6)
+    for kept in (graph.int(), graph.local_var(), graph.to("cpu")):
+        assert torch.equal(paint(kept, values), torch.from_numpy(LABELS))
+    lost = dgl.batch([graph, graph])
+    with pytest.raises(TypeError, match="expected one with a label map, got one that lost it"):
+        paint(lost, torch.zeros(12))
+    assert torch.equal(paint(graph.label_map, values), torch.from_numpy(LABELS))
+    with pytest.raises(ValueError, match=r"values: expected 6 rows, one for each node, got shape \(5,\)"):
+        paint(graph, torch.zeros(5))
+
+
+@pytest.mark.parametrize("name", ["felzenszwalb", "quickshift", "watershed"])
+def test_other_segmentations(name):
+    segmentation = pytest.importorskip("skimage.segmentation", reason="scikit-image is not installed")
+    smooth = ndimage.gaussian_filter(RNG.random((24, 20, 3)), (3, 3, 0))
+    labels = {
+        "felzenszwalb": lambda: segmentation.felzenszwalb(smooth, scale=0.1, min_size=8),
+        "quickshift": lambda: segmentation.quickshift(smooth, kernel_size=2, max_dist=4),
+        "watershed": lambda: segmentation.watershed(smooth[..., 0], markers=12),
+    }[name]()
+    graph = graph_from_labels(smooth, labels, k=3)
+    assert graph.num_nodes() == len(np.unique(labels)) > 2
+    assert np.array_equal(np.unique(labels, return_inverse=True)[1].reshape(24, 20), graph.label_map)
+
+
+def test_segments_under_a_mask():
+    pytest.importorskip("skimage", reason="scikit-image is not installed")
+    disc = np.hypot(*(np.indices((20, 20)) - 9.5)) < 8
+    image = np.where(disc, RNG.random((20, 20)), np.inf)
+    labels = segment(image, 12, mask=disc)
+    assert (labels[~disc] == -1).all()
+    assert np.array_equal(np.unique(labels[disc]), np.arange(labels.max() + 1))
+    graph = superpixel_graph(image, 12, mask=disc, features=["area"])
+    assert np.array_equal(graph.label_map, labels)
+    assert graph.ndata["feat"].sum() == disc.sum()
+    one = np.zeros((20, 20), bool)
+    one[9, 9] = True
+    assert superpixel_graph(image, 1, mask=one).ndata["pos"].tolist() == [[9.0, 9.0]]
+    with pytest.raises(ValueError, match="num_segments: expected 1 to 1 for 20 x 20 pixels under the mask, got 2"):
+        superpixel_graph(np.zeros((20, 20)), 2, mask=one)
+
+
+def test_volumes_are_segmented():
+    pytest.importorskip("skimage", reason="scikit-image is not installed")
+    volume = np.zeros((6, 6, 6))
+    volume[:, :, 3:] = 1
+    graph = superpixel_graph(volume, 8, axes=3, k=3)
+    assert graph.num_nodes() == 8
+    assert sorted(graph.ndata["feat"].flatten().tolist()) == [0.0] * 4 + [1.0] * 4
+    assert {tuple(p) for p in graph.ndata["pos"].tolist()} == {
+        (a, b, c) for a in (1, 4) for b in (1, 4) for c in (1, 4)
+    }
+    assert paint(graph, graph.ndata["feat"])[..., 0].tolist() == volume.tolist()
+
+
+@pytest.mark.parametrize(
+    ("mask", "error", "message"),
+    [
+        (np.ones((8, 7), bool), ValueError, r"mask: expected the image's shape \(7, 8\), got \(8, 7\)"),
+        (np.zeros((7, 8), bool), ValueError, "mask: expected at least one pixel inside, got none of 56"),
+        (np.ones((7, 8)), TypeError, "mask: expected booleans, got float64"),
+    ],
+)
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda mask: graph_from_labels(COLOUR, LABELS, mask=mask),
+        lambda mask: superpixel_graph(COLOUR, 4, mask=mask),
+        lambda mask: pixel_graph(COLOUR, mask=mask),
+        lambda mask: pixel_graph((7, 8), mask=mask),
+    ],
+)
+def test_bad_masks(call, mask, error, message):
+    with pytest.raises(error, match=message):
+        call(mask)
+
+
+def test_axes_other_than_two_and_three():
+    with pytest.raises(ValueError, match="axes: expected 2 or 3, got 1"):
+        superpixel_graph(np.zeros(5), 2, axes=1)
