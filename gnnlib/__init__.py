@@ -7,6 +7,7 @@ from gnnlib import _dgl  # noqa: F401  first: DGL may not import without it
 from gnnlib.convs import ECConv, GATConv, GATv2Conv, GCNConv, GINConv, PredEdgeConv, SAGEConv, SGConv, SplineConv
 from gnnlib.drops import DropEdge, DropMessage, DropNode
 from gnnlib.images.store import GraphStore
+from gnnlib.initial import SkipInit, hold_variance
 from gnnlib.neighbors import Neighbors, neighbors
 from gnnlib.norms import (
     BatchNorm,
@@ -58,6 +59,7 @@ __all__ = [
     "ReversibleBlock",
     "SAGEConv",
     "SGConv",
+    "SkipInit",
     "SplineConv",
     "Stack",
     "aggregate",
@@ -67,6 +69,7 @@ __all__ = [
     "edge_dot",
     "edge_softmax",
     "grouped",
+    "hold_variance",
     "identity_mapping",
     "low_rank",
     "mean_heads",

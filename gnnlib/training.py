@@ -1,8 +1,9 @@
-"""Training: one loop for whole graphs, batches of graphs and images on a lattice."""
+"""Training: one loop for whole graphs, batches of graphs and images on a lattice; weight decay for each part."""
 
 import copy
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 import torch
@@ -10,14 +11,14 @@ from torch import Tensor, nn
 
 from gnnlib._dgl import dgl
 
-__all__ = ["Batch", "fit", "predict"]
+__all__ = ["Batch", "decay_groups", "fit", "predict"]
 
 
 class Batch(NamedTuple):
     """One step's input. ``rows`` picks the outputs that count (the training nodes of a graph); None takes all."""
 
     graph: dgl.DGLGraph
-    x: Tensor
+    x: Any  # what the model takes as features: a tensor, or a pair
     target: Tensor
     edge: Tensor | None = None
     rows: Tensor | None = None
@@ -115,3 +116,31 @@ def predict(model: nn.Module, batches: Iterable[Batch]) -> tuple[Tensor, Tensor]
     model.train(was_training)
     outputs, targets = zip(*found, strict=True)
     return torch.cat(outputs), torch.cat(targets)
+
+
+def decay_groups(model: nn.Module, decay: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Parameters by weight decay, as an optimiser takes them: deep nets want another decay in their convolutions than
+    in their dense layers (GCNII: Chen et al. 2020, arXiv 2007.02133), and none on biases.
+
+    Args:
+        decay: of the parameters whose names fit a pattern, ``*`` standing for anything; of several patterns that fit
+            the last counts, and what none fits is not decayed
+
+    Raises: ValueError for a pattern that fits no name.
+
+    >>> from gnnlib import GCNConv, Stack
+    >>> model = Stack.build(GCNConv, 8, 16, 3, num_layers=4, encoder=True)
+    >>> groups = decay_groups(model, {"*": 5e-4, "blocks.*": 0.01, "*.bias": 0.0})
+    >>> [(group["weight_decay"], len(group["params"])) for group in groups]
+    [(0.0, 6), (0.0005, 2), (0.01, 4)]
+    >>> optimiser = torch.optim.Adam(groups, lr=0.01)
+    """
+    names = [name for name, _ in model.named_parameters()]
+    for pattern in decay:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise ValueError(f"decay_groups: expected patterns that fit some of {names}, got {pattern!r}")
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        fitting = [value for pattern, value in decay.items() if fnmatchcase(name, pattern)]
+        groups.setdefault([0.0, *fitting][-1], []).append(parameter)
+    return [{"params": groups[value], "weight_decay": value} for value in sorted(groups)]

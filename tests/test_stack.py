@@ -10,7 +10,9 @@ import gnnlib
 from gnnlib import (
     BatchNorm,
     Block,
+    DenseConnection,
     DropEdge,
+    DropNode,
     ECConv,
     GATConv,
     GATv2Conv,
@@ -383,3 +385,143 @@ def test_wrong_numbers_of_graphs_and_edges_are_refused():
 def test_wrong_widths_are_refused_inside_a_stack():
     with pytest.raises(ValueError, match=r"GCNConv: expected x of shape \(11, ..., 3\), got \(11, 5\)"):
         Stack.build(GCNConv, 3, 4, 2, 2)(random_graph(), torch.ones(11, 5))
+
+
+# ---------------------------------------------------------------- widths, dropout, no blocks
+
+
+def test_a_block_is_as_wide_as_the_skip_before_says():
+    graph, x = random_graph(), torch.randn(11, 3)
+    model = Stack.build(GCNConv, 3, 4, 2, 5, norm=LayerNorm, skip=DenseConnection)
+    assert [(block.conv.in_feats, block.conv.out_feats) for block in model.blocks] == [
+        (3, 4),
+        (7, 4),
+        (11, 4),
+        (15, 4),
+        (19, 2),
+    ]
+    assert model(graph, x).shape == (11, 2)
+    headed = Stack.build(GCNConv, 3, 4, 2, 5, skip=DenseConnection, encoder=True, readout=readout_mean)
+    assert headed.head[-1].in_features == 4 + 5 * 4
+    assert headed(graph, x).shape == (1, 2)
+    with pytest.raises(ValueError, match="a jump needs outputs of one width, got 4 and 24"):
+        Stack.build(GCNConv, 3, 4, 2, 5, skip=DenseConnection, encoder=True, jump=JumpingKnowledge.max)
+
+
+def test_dropout_is_a_probability_or_a_module():
+    graph, x = random_graph(), torch.ones(11, 3)
+    drop = DropNode(0.5)
+    model = Stack.build(GCNConv, 3, 4, 2, 3, dropout=drop, head=True)
+    assert [block.dropout for block in model.blocks] == [drop] * 3
+    assert model.head[0] is drop
+    torch.manual_seed(0)
+    found = model.blocks[0](graph, x)
+    torch.manual_seed(0)
+    torch.testing.assert_close(found, model.blocks[0].conv(graph, drop(x)).relu())
+    assert [block.dropout.p for block in Stack.build(GCNConv, 3, 4, 2, 3, dropout=0.25).blocks] == [0.25] * 3
+
+
+def test_no_blocks_at_all():
+    graph, x = random_graph(), torch.randn(11, 3)
+    encoder, head = nn.Linear(3, 4), nn.Linear(4, 2)
+    for checkpoint in (False, True):
+        model = Stack([], encoder, readout=readout_mean, head=head, checkpoint=checkpoint)
+        torch.testing.assert_close(model(graph, x), head(encoder(x).mean(0, keepdim=True)))
+    assert Stack([])(graph, x) is x
+
+
+# ---------------------------------------------------------------- memory
+
+
+def saved_bytes(model, graph, x):
+    """What the backward pass is left with after the forward pass, parameters apart."""
+    found = {}
+
+    def keep(t):
+        found[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+        return t
+
+    x = x.clone().requires_grad_()
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        y = model(graph, x)
+    for p in model.parameters():
+        found.pop(p.untyped_storage().data_ptr(), None)
+    y.sum().backward()
+    return sum(found.values())
+
+
+@every
+@pytest.mark.parametrize("jump", ["none", "cat"])
+@pytest.mark.parametrize("num_layers", [1, 2, 7])
+def test_checkpoints_change_nothing(conv, jump, num_layers):
+    """Outputs, gradients and every random draw, also those after the forward pass and after the backward."""
+    graph = random_graph()
+    x, edge = feed(graph, conv)
+    found = {}
+    for checkpoint in (False, True):
+        torch.manual_seed(0)
+        remedies = dict(norm=LayerNorm, skip=InitialResidual, jump=JUMPS[jump], drop_edge=DropEdge(0.3), dropout=0.3)
+        model = Stack.build(CONVS[conv], 3, 4, 6, num_layers, encoder=True, checkpoint=checkpoint, **remedies)
+        model(graph, x, edge).square().sum().backward()
+        grads = [p.grad for p in model.parameters()]
+        found[checkpoint] = [model(graph, x, edge), torch.rand(3), *grads, model.eval()(graph, x, edge)]
+    torch.testing.assert_close(found[True], found[False], rtol=0, atol=0)
+
+
+def test_checkpoints_on_sampled_blocks_with_gradients_of_gradients():
+    blocks = sampled_blocks(2)
+    x = torch.randn(blocks[0].num_src_nodes(), 3, dtype=torch.float64, requires_grad=True)
+    found = []
+    for checkpoint in (False, True):
+        torch.manual_seed(0)
+        model = Stack.build(CONVS["gat"], 3, 4, 2, 2, activation=nn.ELU, checkpoint=checkpoint).double()
+        (grad,) = torch.autograd.grad(model(blocks, x).square().sum(), x, create_graph=True)
+        found.append(torch.autograd.grad(grad.square().sum(), [x, *model.parameters()], allow_unused=True))
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=1e-12)
+
+
+def test_memory_grows_with_the_square_root_of_depth():
+    graph, x = random_graph(60, 300), torch.randn(60, 32)
+
+    def measure(num_layers, **options):
+        torch.manual_seed(0)
+        model = Stack.build(GCNConv, 32, 32, 32, num_layers, norm=LayerNorm, dropout=0.5, **options)
+        return saved_bytes(model, graph, x)
+
+    plain, kept = ([measure(n, checkpoint=c) for n in (64, 256)] for c in (False, True))
+    assert plain[1] / plain[0] == pytest.approx(4, rel=0.1)
+    assert kept[1] / kept[0] == pytest.approx(2, rel=0.1)
+    assert kept[0] < plain[0] / 10
+    rows = x.numel() * 4
+    assert measure(64, checkpoint=True, jump=JumpingKnowledge.max) > 64 * rows, "a jump keeps all outputs"
+
+
+def test_reversible_in_one_line():
+    graph, x = random_graph(60, 300), torch.randn(60, 3)
+    model = Stack.build(GCNConv, 3, 32, 2, 6, norm=LayerNorm, dropout=0.2, reversible=4)
+    (blocks,) = model.blocks
+    assert [len(block.parts) for block in blocks.blocks] == [4] * 6
+    assert {(part.conv.in_feats, part.conv.out_feats) for block in blocks.blocks for part in block.parts} == {(8, 8)}
+    y = model(graph, x)
+    assert y.shape == (60, 2)
+    learns(model, y)
+    model.eval()
+    h = model.encoder(x)
+    for block in blocks.blocks:
+        h = block(graph, h)
+    torch.testing.assert_close(model(graph, x), model.head(h))
+    few, many = (saved_bytes(Stack.build(GCNConv, 3, 32, 2, n, reversible=2), graph, x) for n in (4, 40))
+    assert few == many
+
+
+@pytest.mark.parametrize(
+    ("options", "got"),
+    [
+        (dict(reversible=3), "4 features in 3 groups"),
+        (dict(reversible=2, jump=JumpingKnowledge.max), "jump=.*max.*head=None"),
+        (dict(reversible=2, head=False), "jump=None, head=False"),
+    ],
+)
+def test_what_a_reversible_stack_cannot_have(options, got):
+    with pytest.raises(ValueError, match=f"no jump, and a head, got {got}"):
+        Stack.build(GCNConv, 3, 4, 2, 2, **options)

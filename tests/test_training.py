@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from gnnlib import GCNConv
+from gnnlib import GCNConv, LayerNorm, Stack, share
 from gnnlib._dgl import dgl
-from gnnlib.training import Batch, fit, predict
+from gnnlib.training import Batch, decay_groups, fit, predict
 
 
 class Line(nn.Module):
@@ -214,3 +214,59 @@ def test_the_same_seed_gives_the_same_records():
 
     assert records(0) == records(0)
     assert records(0) != records(1)
+
+
+# ---------------------------------------------------------------- weight decay
+
+
+def net():
+    return Stack.build(GCNConv, 8, 16, 3, num_layers=4, norm=LayerNorm, encoder=True)
+
+
+def decays(model, decay):
+    """Each parameter's name with its decay."""
+    names = {id(p): name for name, p in model.named_parameters()}
+    groups = decay_groups(model, decay)
+    return {names[id(p)]: group["weight_decay"] for group in groups for p in group["params"]}
+
+
+def test_every_parameter_has_the_decay_of_the_last_pattern_that_fits():
+    model = net()
+    found = decays(model, {"*": 5e-4, "blocks.*": 0.01, "*.bias": 0.0, "blocks.3.*": 0.1})
+    assert sorted(found) == sorted(name for name, _ in model.named_parameters())
+    assert found["encoder.0.weight"] == found["head.1.weight"] == 5e-4
+    assert found["encoder.0.bias"] == found["head.1.bias"] == found["blocks.0.conv.bias"] == 0.0
+    assert found["blocks.0.conv.weight"] == found["blocks.2.norm.weight"] == 0.01
+    assert found["blocks.3.conv.bias"] == found["blocks.3.conv.weight"] == 0.1
+
+
+def test_what_no_pattern_fits_is_not_decayed():
+    found = decays(net(), {"encoder.*": 0.5})
+    assert {value for name, value in found.items() if not name.startswith("encoder")} == {0.0}
+    assert set(decays(net(), {}).values()) == {0.0}
+
+
+def test_one_group_for_each_decay_and_shared_parameters_once():
+    model = net()
+    share(model.blocks[1:])
+    groups = decay_groups(model, {"blocks.*": 0.01, "head.*": 0.01, "encoder.*": 0.02})
+    assert [group["weight_decay"] for group in groups] == [0.01, 0.02]
+    assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
+
+
+def test_the_optimiser_decays_as_told():
+    """With gradients of 0, a step of SGD leaves 1 - rate * decay of each."""
+    model = net()
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    groups = decay_groups(model, {"blocks.*": 0.5, "head.*": 0.1})
+    for p in model.parameters():
+        p.grad = torch.zeros_like(p)
+    torch.optim.SGD(groups, lr=0.1).step()
+    left = {"blocks": 0.95, "head": 0.99, "encoder": 1.0}
+    for name, p in model.named_parameters():
+        torch.testing.assert_close(p.detach(), before[name] * left[name.split(".")[0]])
+
+
+def test_a_pattern_that_fits_nothing_is_refused():
+    with pytest.raises(ValueError, match=r"fit some of \['blocks.0.conv.weight', .*, got 'convs.\*'"):
+        decay_groups(net(), {"blocks.*": 0.01, "convs.*": 0.1})
