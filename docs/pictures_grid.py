@@ -15,7 +15,7 @@ import datasets
 from gnnlib import GATConv, GCNConv, pictures
 from gnnlib.grid import GridConv, GridPool, adaptive_lattice, lattice, to_nodes
 from gnnlib.grid.field import shift_invariance
-from gnnlib.grid.filters import EDGES, LAPLACIAN, fixed, gabor, gaussian
+from gnnlib.grid.filters import EDGES, LAPLACIAN, MEAN, fixed, gabor, gaussian
 from gnnlib.images import graph_from_labels, pixel_graph, segment
 
 IMAGES = Path(__file__).parent / "images"
@@ -33,9 +33,16 @@ def save(axes: np.ndarray, name: str) -> None:
 
 
 def filters() -> None:
-    axes = panels(2, 6)
-    kernels = {"edges": EDGES, "Laplacian": LAPLACIAN, "Gaussian": gaussian(2.0), "Gabor": gabor(13, 6, 0.8, 2.5, 0.7)}
-    for (name, kernel), three in zip(kernels.items(), axes.reshape(4, 3)):
+    axes = panels(3, 6)
+    kernels = {
+        "mean": MEAN,
+        "Gaussian": gaussian(2.0),
+        "edges": EDGES,
+        "Laplacian": LAPLACIAN,
+        "Gabor": gabor(13, 6, 0.8, 2.5, 0.7),
+        "Gabor, an edge": gabor(13, 10, 0.0, 2.5, 0.7, np.pi / 2),
+    }
+    for (name, kernel), three in zip(kernels.items(), axes.reshape(6, 3)):
         pictures.show_filter(GREY, fixed(kernel), three)
         three[1].set_title(name, fontsize=10)
     save(axes, "filters")

@@ -75,9 +75,19 @@ def test_drawn_convolutions(axes, dtype, tolerance, count):
     rng = random.Random(axes)
     torch.manual_seed(axes)
     for _ in range(count):
-        layer, arguments, x, pads = drawn_conv(rng, axes, dtype)
-        ours = ours_like(layer, GridConv, dtype)
-        compare(layer, ours, lattice(*arguments), x, pads, rng.choice(draws.LAYOUTS), tolerance, (layer, arguments))
+        check_conv(rng, axes, dtype, tolerance)
+
+
+def check_conv(rng, axes, dtype=torch.float64, tolerance=1e-12):
+    layer, arguments, x, pads = drawn_conv(rng, axes, dtype)
+    ours = ours_like(layer, GridConv, dtype)
+    compare(layer, ours, lattice(*arguments), x, pads, rng.choice(draws.LAYOUTS), tolerance, (layer, arguments))
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
+@draws.by_hypothesis
+def test_any_convolution(rng, axes):
+    check_conv(rng, axes)
 
 
 def drawn_transpose(rng, axes, dtype):
@@ -114,10 +124,19 @@ def test_drawn_transposed_convolutions(axes, dtype, tolerance, count):
     rng = random.Random(axes)
     torch.manual_seed(axes)
     for _ in range(count):
-        layer, arguments, x = drawn_transpose(rng, axes, dtype)
-        ours = ours_like(layer, GridConvTranspose, dtype)
-        graph, layout = transposed_lattice(*arguments), rng.choice(draws.LAYOUTS)
-        compare(layer, ours, graph, x, None, layout, tolerance, (layer, arguments))
+        check_transpose(rng, axes, dtype, tolerance)
+
+
+def check_transpose(rng, axes, dtype=torch.float64, tolerance=1e-12):
+    layer, arguments, x = drawn_transpose(rng, axes, dtype)
+    ours = ours_like(layer, GridConvTranspose, dtype)
+    graph, layout = transposed_lattice(*arguments), rng.choice(draws.LAYOUTS)
+    compare(layer, ours, graph, x, None, layout, tolerance, (layer, arguments))
+
+
+@draws.by_hypothesis
+def test_any_transposed_convolution(rng, axes):
+    check_transpose(rng, axes)
 
 
 TABLE = [

@@ -62,17 +62,20 @@ def test_drawn_poolings(reduce, axes, dtype, count):
     rng = random.Random(axes)
     torch.manual_seed(axes)
     for _ in range(count):
-        arguments, include = drawn_pool(rng, axes, reduce), rng.random() < 0.5
-        x = draws.images(rng, rng.randint(1, 3), arguments[0], dtype)
-        compare(
-            torch_pool(reduce, axes, *arguments[1:], include),
-            GridPool(reduce, include),
-            lattice(*arguments),
-            x,
-            rng.choice(draws.LAYOUTS),
-            1e-12 if dtype == torch.float64 else 1e-4,
-            (arguments, include),
-        )
+        check_pool(rng, axes, reduce, dtype, 1e-12 if dtype == torch.float64 else 1e-4)
+
+
+def check_pool(rng, axes, reduce, dtype=torch.float64, tolerance=1e-12):
+    arguments, include = drawn_pool(rng, axes, reduce), rng.random() < 0.5
+    x = draws.images(rng, rng.randint(1, 3), arguments[0], dtype)
+    theirs, ours = torch_pool(reduce, axes, *arguments[1:], include), GridPool(reduce, include)
+    layout = rng.choice(draws.LAYOUTS)
+    compare(theirs, ours, lattice(*arguments), x, layout, tolerance, (arguments, include))
+
+
+@draws.by_hypothesis
+def test_any_pooling(rng, axes):
+    check_pool(rng, axes, rng.choice(["max", "mean"]))
 
 
 @pytest.mark.parametrize("layout", draws.LAYOUTS)
