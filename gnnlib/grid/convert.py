@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gnnlib._dgl import dgl
 from gnnlib.grid.conv import grid_conv
-from gnnlib.grid.dense import convolve, convolve_transposed, pool, to_images, to_nodes
+from gnnlib.grid.dense import to_images, to_nodes
 from gnnlib.grid.lattice import adaptive_lattice, window_lattice
 from gnnlib.grid.pool import GridPool
 from gnnlib.grid.window import Ints, Padding, Window
@@ -20,7 +20,7 @@ Lattice: TypeAlias = Callable[[], dgl.DGLGraph]
 
 
 class Step(NamedTuple):
-    """What a function of images does: ``layer(lattice(), x)`` on nodes, which is ``kernel(images)`` on images.
+    """What a function of images is on graphs: ``layer(lattice(), x)`` on nodes.
 
     Out come ``channels`` maps of ``size`` cells. A convolution has a weight, and maybe a bias.
     """
@@ -29,34 +29,42 @@ class Step(NamedTuple):
     channels: int
     lattice: Lattice
     layer: Callable[[dgl.DGLGraph, Tensor], Tensor]
-    kernel: Callable[[Tensor], Tensor]
     weight: Tensor | None = None
     bias: Tensor | None = None
 
 
-def _function(step: Callable[..., Step]) -> Callable[..., Tensor]:
-    """The function that takes a step.
+LAYERS: dict[Callable[..., Any], Callable[..., Tensor]] = {}
+"""PyTorch's functions, which its modules call too, and what each is here."""
 
-    Images that come from nodes, and gradients that go back, are put in the usual order of memory: so dropout draws the
-    same as without graphs, and normalisation has the right gradients. (PyTorch 2.13's are wrong where strides like a
-    node's, channels last with the images in between, meet it: ``instance_norm``, and ``batch_norm`` of one image.)
+
+def _in_place_of(*functions: Callable[..., Any]) -> Callable[[Callable[..., Step]], Callable[..., Tensor]]:
+    """Makes of a step the function that takes it, in place of PyTorch's, of which there is one for each number of axes.
+
+    Where the backend is dense it calls that one: the lattices are whole. Else images that come from nodes, and
+    gradients that go back, are put in the usual order of memory: so dropout draws the same as without graphs, and
+    normalisation has the right gradients. (PyTorch 2.13's are wrong where strides like a node's, channels last with the
+    images in between, meet it: ``instance_norm``, and ``batch_norm`` of one image.)
     """
 
-    @wraps(step)
-    def run(input: Tensor, *args: Any, dense: bool = True, **options: Any) -> Tensor:
-        size, _, lattice, layer, kernel, *_ = step(input, *args, **options)
-        if dense:
-            return kernel(input)
-        images = input.view_as(input)
-        if images.requires_grad:
-            images.register_hook(Tensor.contiguous)
-        return to_images(layer(lattice(), to_nodes(images)), size).contiguous()
+    def decorate(step: Callable[..., Step]) -> Callable[..., Tensor]:
+        @wraps(step)
+        def run(input: Tensor, *args: Any, dense: bool = True, **options: Any) -> Tensor:
+            if dense:
+                return functions[input.dim() - 3](input, *args, **options)
+            size, _, lattice, layer, *_ = step(input, *args, **options)
+            images = input.view_as(input)
+            if images.requires_grad:
+                images.register_hook(Tensor.contiguous)
+            return to_images(layer(lattice(), to_nodes(images)), size).contiguous()
 
-    run.step = step  # type: ignore[attr-defined]
-    return run
+        run.step = step  # type: ignore[attr-defined]
+        LAYERS.update(dict.fromkeys(functions, run))
+        return run
+
+    return decorate
 
 
-@_function
+@_in_place_of(F.conv1d, F.conv2d, F.conv3d)
 def conv(
     input: Tensor,
     weight: Tensor,
@@ -69,11 +77,10 @@ def conv(
     _check(input, weight, weight.shape[1] * groups)
     window = _window(Window.of, input.shape[2:], weight.shape[2:], stride, padding, dilation)
     layer = partial(grid_conv, weight=weight, bias=bias, groups=groups, dense=False)
-    kernel = partial(convolve, window, weight=weight, bias=bias, groups=groups)
-    return Step(window.out_size, len(weight), partial(_lattice, window), layer, kernel, weight, bias)
+    return Step(window.out_size, len(weight), partial(_lattice, window), layer, weight, bias)
 
 
-@_function
+@_in_place_of(F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 def conv_transpose(
     input: Tensor,
     weight: Tensor,
@@ -87,12 +94,11 @@ def conv_transpose(
     _check(input, weight, len(weight))
     window = _window(Window.transposed, input.shape[2:], weight.shape[2:], stride, padding, output_padding, dilation)
     layer = partial(grid_conv, weight=weight, bias=bias, groups=groups, transposed=True, dense=False)
-    kernel = partial(convolve_transposed, window, weight=weight, bias=bias, groups=groups)
     lattice = partial(_lattice, window, transposed=True)
-    return Step(window.size, weight.shape[1] * groups, lattice, layer, kernel, weight, bias)
+    return Step(window.size, weight.shape[1] * groups, lattice, layer, weight, bias)
 
 
-@_function
+@_in_place_of(F.max_pool1d, F.max_pool2d, F.max_pool3d)
 def max_pool(
     input: Tensor,
     kernel_size: Ints,
@@ -106,7 +112,7 @@ def max_pool(
     return _pool(input, window, "max")
 
 
-@_function
+@_in_place_of(F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
 def avg_pool(
     input: Tensor,
     kernel_size: Ints,
@@ -120,44 +126,29 @@ def avg_pool(
     return _pool(input, window, "mean", count_include_pad)
 
 
-@_function
+@_in_place_of(F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d)
 def adaptive_max_pool(input: Tensor, output_size: Ints | Sequence[int | None], return_indices: bool = False) -> Step:
-    return _adaptive(input, output_size, "max", F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d)
+    return _adaptive(input, output_size, "max")
 
 
-@_function
+@_in_place_of(F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
 def adaptive_avg_pool(input: Tensor, output_size: Ints | Sequence[int | None]) -> Step:
-    return _adaptive(input, output_size, "mean", F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
-
-
-LAYERS: dict[Callable[..., Any], Callable[..., Tensor]] = {
-    **dict.fromkeys((F.conv1d, F.conv2d, F.conv3d), conv),
-    **dict.fromkeys((F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d), conv_transpose),
-    **dict.fromkeys((F.max_pool1d, F.max_pool2d, F.max_pool3d), max_pool),
-    **dict.fromkeys((F.avg_pool1d, F.avg_pool2d, F.avg_pool3d), avg_pool),
-    **dict.fromkeys((F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d), adaptive_max_pool),
-    **dict.fromkeys((F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d), adaptive_avg_pool),
-}
-"""PyTorch's functions, which its modules call too, and what each is here."""
+    return _adaptive(input, output_size, "mean")
 
 
 def _pool(images: Tensor, window: Window, reduce: str, count_include_pad: bool = True) -> Step:
     layer = _known(GridPool, reduce, count_include_pad, False)
-    kernel = partial(pool, window, reduce=reduce, count_include_pad=count_include_pad)
-    return Step(window.out_size, images.shape[1], partial(_lattice, window), layer, kernel)
+    return Step(window.out_size, images.shape[1], partial(_lattice, window), layer)
 
 
-def _adaptive(
-    images: Tensor, output_size: Ints | Sequence[int | None], reduce: str, *kernels: Callable[..., Tensor]
-) -> Step:
+def _adaptive(images: Tensor, output_size: Ints | Sequence[int | None], reduce: str) -> Step:
     size = tuple(images.shape[2:])
     wanted = output_size if isinstance(output_size, Sequence) else (output_size,) * len(size)
     if len(wanted) != len(size):
         raise ValueError(f"output_size: expected one for each axis of images {tuple(images.shape)}, got {wanted}")
     out = tuple(n if o is None else o for n, o in zip(size, wanted))
     lattice = partial(_adaptive_lattice, size, out)
-    kernel = partial(kernels[len(size) - 1], output_size=out)
-    return Step(out, images.shape[1], lattice, _known(GridPool, reduce, True, False), kernel)
+    return Step(out, images.shape[1], lattice, _known(GridPool, reduce, True, False))
 
 
 def _check(images: Tensor, weight: Tensor, channels: int) -> None:
