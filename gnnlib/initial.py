@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib._dgl import dgl
-from gnnlib.smoothing.running import untouched
+from gnnlib._untouched import untouched
 from gnnlib.stack import Block
 
 __all__ = ["SkipInit", "hold_variance"]

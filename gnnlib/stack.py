@@ -92,8 +92,7 @@ class Stack(nn.Module):
             more forward pass. It draws at random what the first pass drew; batch normalisation moves its running
             statistics in both. A jump needs the outputs of all blocks: they are kept then, what is inside is not.
             On Linux's CPUs the process shrinks only with ``MALLOC_MMAP_THRESHOLD_=65536`` in its environment: else
-            malloc puts small things where tensors were, which then find no place (1000 GCN layers, 64 wide, 2708
-            nodes: 0.3 GiB with it, 4.8 without; kept whole 2.7 and 4.6)
+            malloc puts small things where tensors were, which then find no place
 
     ``forward(graph, x, edge=None)``: graph (and edge) may be a list with one block for each layer.
 

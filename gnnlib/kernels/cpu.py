@@ -19,7 +19,7 @@ from gnnlib.kernels.vectors import LINE, at, lanes, load, load_first, prefetch, 
 
 # A plain loop over a dot product is vectorised only if LLVM may regroup it.
 FASTMATH_DOT = FASTMATH | {"reassoc"}
-AHEAD = 64  # slots; with fewer, rows of 128 in the last-level cache are asked for too late and summed a third slower
+AHEAD = 64  # slots; with fewer, rows of 128 in the last-level cache are asked for too late
 CACHED = 1 << 20  # bytes: rows of a smaller array are in the cache anyway
 EDGE_PARTS = 16  # that the edges of a hub are cut into, where each edge is on its own
 

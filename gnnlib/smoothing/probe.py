@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib._dgl import dgl
+from gnnlib._untouched import untouched
 from gnnlib.smoothing.base import components, mean_of_group
 from gnnlib.smoothing.distance import mean_average_distance
 from gnnlib.smoothing.energy import dead_share, dirichlet_energy, effective_rank, numerical_rank
-from gnnlib.smoothing.running import Call, default_call, find_layers, run, unlinked, untouched
+from gnnlib.smoothing.running import Call, default_call, find_layers, run, unlinked
 
 __all__ = ["Layer", "Probe", "probe"]
 

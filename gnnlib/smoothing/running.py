@@ -1,8 +1,7 @@
-"""Running a model so that its layers are seen, with the graph's edges or without, and leaving it as it was."""
+"""Running a model so that its layers are seen, with the graph's edges or without."""
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -13,7 +12,7 @@ from gnnlib.convs.base import Conv
 from gnnlib.neighbors import neighbors
 from gnnlib.stack import Stack
 
-__all__ = ["Call", "Pass", "default_call", "find_layers", "run", "unlinked", "untouched"]
+__all__ = ["Call", "Pass", "default_call", "find_layers", "run", "unlinked"]
 
 Call = Callable[[nn.Module, dgl.DGLGraph, Tensor], Tensor]
 FOREIGN_CONVS = ("dgl.nn.", "torch_geometric.nn.conv.")
@@ -68,26 +67,6 @@ def default_call(model: nn.Module, graph: dgl.DGLGraph, x: Tensor) -> Tensor:
     places = [p for p in given if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL)]
     alone = len(places) == 1 and places[0].kind != inspect.Parameter.VAR_POSITIONAL
     return model(x) if alone else model(graph, x)
-
-
-@contextmanager
-def untouched(model: nn.Module) -> Iterator[None]:
-    """In evaluation mode, but batch norms use the statistics of this batch, as in training. Afterwards the model's
-    modes and buffers, and the random numbers, are as before."""
-    modes = [(module, module.training) for module in model.modules()]
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    try:
-        model.eval()
-        for module, _ in modes:
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.training = True
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-        for buffer, before in buffers:
-            buffer.copy_(before)
 
 
 class Pass(NamedTuple):

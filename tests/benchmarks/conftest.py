@@ -9,6 +9,7 @@ from collections import defaultdict
 import numpy as np
 import pytest
 import scipy.sparse
+import torch
 
 
 @pytest.fixture(autouse=True)
@@ -18,6 +19,15 @@ def _own_place(tmp_path, monkeypatch):
     monkeypatch.delenv("GNNLIB_DATA", raising=False)
     monkeypatch.delenv("GNNLIB_DEBUG", raising=False)
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "no-git"))
+
+
+@pytest.fixture
+def one_thread():
+    """Small products gain nothing from a second thread, and on a busy machine they wait for it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

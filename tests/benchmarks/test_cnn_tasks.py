@@ -17,13 +17,7 @@ from datasets import FASHION, digits, mnist
 NETWORKS = {"lenet": 60000, "cnn": 93322, "fashion": 93322}  # their parameters, as published
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Small products gain nothing from a second thread, and on a busy machine they wait for it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def loaded(name, **options):

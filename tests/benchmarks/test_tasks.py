@@ -31,13 +31,7 @@ def run(task, layer, options, seed=0):
     return outcome
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Small products gain nothing from a second thread, and on a busy machine they wait for it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # what the tasks declare

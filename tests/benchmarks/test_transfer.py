@@ -17,13 +17,7 @@ from gnnlib.transforms import keep_edges
 ARMS = ["pixels, %", "carried over, %", "from scratch, %"]
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Small products gain nothing from a second thread, and on a busy machine they wait for it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def loaded(**options):
