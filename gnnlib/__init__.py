@@ -3,7 +3,7 @@
 Import gnnlib before dgl: it makes DGL run on any PyTorch.
 """
 
-from gnnlib import _dgl  # noqa: F401  first: DGL may not import without it
+from gnnlib import _mkl, _dgl  # noqa: F401, I001  first: DGL may not import without it
 from gnnlib.convs import ECConv, GATConv, GATv2Conv, GCNConv, GINConv, PredEdgeConv, SAGEConv, SGConv, SplineConv
 from gnnlib.drops import DropEdge, DropMessage, DropNode
 from gnnlib.images.store import GraphStore
