@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as run_again
 
 from gnnlib._dgl import dgl
+from gnnlib.dropout import Dropout
 from gnnlib.reversible import Reversible, ReversibleBlock
 
 __all__ = ["Block", "Stack", "concat_heads", "mean_heads"]
@@ -163,7 +164,7 @@ class Stack(nn.Module):
                 f"{hidden_feats} features in {reversible} groups" if hidden_feats % reversible else f"{jump=}, {head=}"
             )
             raise ValueError(f"Stack: reversible layers have groups of equal width, no jump, and a head, got {got}")
-        drop = nn.Dropout(dropout) if isinstance(dropout, (int, float)) else dropout
+        drop = Dropout(dropout) if isinstance(dropout, (int, float)) else dropout
 
         def make(before: int, after: int, layer: int) -> Block:
             made = norm(after) if norm else None, skip(before, after, layer) if skip else None
