@@ -9,7 +9,21 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from gnnlib import ECConv, GATConv, GATv2Conv, GCNConv, GINConv, PredEdgeConv, SAGEConv, SGConv, SplineConv
+from gnnlib import (
+    ChebConv,
+    ECConv,
+    GATConv,
+    GatedGCNConv,
+    GATv2Conv,
+    GCNConv,
+    GINConv,
+    MoNetConv,
+    PNAConv,
+    PredEdgeConv,
+    SAGEConv,
+    SGConv,
+    SplineConv,
+)
 from gnnlib._dgl import dgl
 from gnnlib.grid.from_torch import from_torch
 
@@ -56,6 +70,10 @@ def _ecc(geometry: Geometry) -> Callable[[int, int], nn.Module]:
     return partial(ECConv, edge_feats=geometry.edge_feats, hidden=16)
 
 
+def _monet(geometry: Geometry) -> Callable[[int, int], nn.Module]:
+    return partial(MoNetConv, dim=geometry.edge_feats, num_kernels=4)
+
+
 def _pred_edge(geometry: Geometry) -> Callable[[int, int], nn.Module]:
     return partial(
         PredEdgeConv,
@@ -95,7 +113,11 @@ LAYERS = {
         Layer("sage", "GraphSAGE", lambda _: SAGEConv),
         Layer("gat", "GAT", lambda _: partial(_heads, GATConv)),
         Layer("gatv2", "GATv2", lambda _: partial(_heads, GATv2Conv)),
+        Layer("gated-gcn", "GatedGCN", lambda geometry: partial(GatedGCNConv, edge_feats=geometry.edge_feats)),
+        Layer("pna", "PNA", lambda geometry: partial(PNAConv, edge_feats=geometry.edge_feats)),
+        Layer("cheb", "ChebNet", lambda _: partial(ChebConv, k=3)),
         Layer("sgc", "SGC", lambda _: partial(SGConv, k=2)),
+        Layer("monet", "MoNet", _monet, needs="edge_feats"),
         Layer("ecc", "ECC", _ecc, needs="edge_feats"),
         Layer("pred-edge", "Predicted edges", _pred_edge, needs="pos_feats"),
         Layer("spline", "SplineCNN", _spline, needs="pos_feats"),

@@ -4,8 +4,23 @@ Import gnnlib before dgl: it makes DGL run on any PyTorch.
 """
 
 from gnnlib import _mkl, _dgl  # noqa: F401, I001  first: DGL may not import without it
-from gnnlib.convs import ECConv, GATConv, GATv2Conv, GCNConv, GINConv, PredEdgeConv, SAGEConv, SGConv, SplineConv
+from gnnlib.convs import (
+    ChebConv,
+    ECConv,
+    GATConv,
+    GatedGCNConv,
+    GATv2Conv,
+    GCNConv,
+    GINConv,
+    MoNetConv,
+    PNAConv,
+    PredEdgeConv,
+    SAGEConv,
+    SGConv,
+    SplineConv,
+)
 from gnnlib.drops import DropEdge, DropMessage, DropNode
+from gnnlib.encodings import laplacian_encoding, random_walk_encoding
 from gnnlib.images.store import GraphStore
 from gnnlib.initial import SkipInit, hold_variance
 from gnnlib.neighbors import Neighbors, neighbors
@@ -31,6 +46,7 @@ __all__ = [
     "APPNP",
     "BatchNorm",
     "Block",
+    "ChebConv",
     "DAGNN",
     "DenseConnection",
     "DiffGroupNorm",
@@ -43,14 +59,17 @@ __all__ = [
     "GCNConv",
     "GINConv",
     "GRUUpdate",
+    "GatedGCNConv",
     "GraphNorm",
     "GraphStore",
     "InitialResidual",
     "JumpingKnowledge",
     "LayerNorm",
     "MeanSubtraction",
+    "MoNetConv",
     "Neighbors",
     "NodeNorm",
+    "PNAConv",
     "PairNorm",
     "PairNormSCS",
     "PredEdgeConv",
@@ -71,10 +90,12 @@ __all__ = [
     "grouped",
     "hold_variance",
     "identity_mapping",
+    "laplacian_encoding",
     "low_rank",
     "mean_heads",
     "neighbors",
     "propagate",
+    "random_walk_encoding",
     "readout_flat",
     "readout_max",
     "readout_mean",

@@ -51,6 +51,17 @@ class ECConv(Conv):
     >>> g = dgl.graph(([0, 1, 2], [2, 2, 0]))
     >>> ECConv(3, 2, edge_feats=5)(g, torch.ones(3, 3), torch.ones(3, 5)).shape
     torch.Size([3, 2])
+
+    On superpixels, with relative positions and differences of colour:
+
+    >>> from gnnlib.images import superpixel_graph
+    >>> from gnnlib.ops import gather_dst, gather_src
+    >>> g = superpixel_graph(torch.rand(28, 28, 3), num_segments=20)
+    >>> colour = g.ndata["feat"]
+    >>> near = g.edata["offset"] / g.edata["distance"].mean()
+    >>> edge = torch.cat([near, gather_src(g, colour) - gather_dst(g, colour)], 1)
+    >>> ECConv(3, 2, edge_feats=5)(g, colour, edge).shape[1]
+    2
     """
 
     takes_edge: ClassVar[str | None] = "feature"

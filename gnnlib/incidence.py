@@ -1,0 +1,38 @@
+"""Edges as nodes: what is computed along edges, by the operations there are for nodes."""
+
+import torch
+from torch import Tensor
+
+from gnnlib.neighbors import Compressed, Neighbors, neighbors
+from gnnlib.ops import Graph
+
+__all__ = ["incidence"]
+
+
+def incidence(graph: Graph, like: Tensor | None = None) -> tuple[Neighbors, Neighbors]:
+    """Two graphs from the nodes of a graph to its edges: each edge hears its source, or each its destination.
+
+    ``aggregate(from_src, x)`` copies to each edge what its source has, (N_src, \\*, F) -> (E, \\*, F);
+    ``aggregate(from_dst.reverse(), m, reduce=...)`` sums, or takes the mean or maximum of, what the in-edges of each
+    destination have, (E, \\*, F) -> (N_dst, \\*, F). For values as wide as features this is faster than
+    `gnnlib.ops.gather_src`, because the kernels walk whole rows.
+
+    Args:
+        graph: a DGLGraph with one edge type, or a block
+        like: on the device of this tensor; None: on that of the graph
+
+    >>> from gnnlib import aggregate
+    >>> from gnnlib._dgl import dgl
+    >>> from_src, from_dst = incidence(dgl.graph(([0, 1], [2, 2])))
+    >>> m = aggregate(from_src, torch.tensor([[1.0, 4.0], [3.0, 2.0], [0.0, 0.0]]))
+    >>> m.tolist(), aggregate(from_dst.reverse(), m, reduce="max").tolist()
+    ([[1.0, 4.0], [3.0, 2.0]], [[0.0, 0.0], [0.0, 0.0], [3.0, 4.0]])
+    """
+    nb = neighbors(graph, None if like is None else like.device)
+    each = torch.arange(nb.num_edges + 1, dtype=torch.int32, device=nb.device)
+
+    def hears(end: Tensor, sent: Compressed, num_nodes: int) -> Neighbors:
+        heard = Compressed(each, end, each[:-1])
+        return Neighbors(num_nodes, nb.num_edges, end, each[:-1], heard, Compressed(sent.indptr, sent.eid, sent.eid))
+
+    return hears(nb.src, nb.csr, nb.num_src), hears(nb.dst, nb.csc, nb.num_dst)
