@@ -1,9 +1,10 @@
-"""The command line: ``python -m benchmarks list | run TASK... | report | speed``."""
+"""The command line: ``python -m benchmarks list | run TASK... | report | depth | speed``."""
 
 import argparse
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 EXAMPLES = """examples:
   python -m benchmarks list                              what there is to run
@@ -13,6 +14,8 @@ EXAMPLES = """examples:
   python -m benchmarks run mnist-superpixels --limit 5000
   python -m benchmarks run lenet --data DIR              on MNIST, dense and as a graph; without --data on digits
   python -m benchmarks report                            every run's leaderboard again, and its report.html
+  python -m benchmarks depth                             what depth does to digits, and what helps: under three minutes
+  python -m benchmarks depth cora --remedies none,pairnorm,gcnii+dropout --depths 2,16,64 --seeds 3 --data DIR
   python -m benchmarks speed --quick                     times beside dgl.nn's and PyG's, under two minutes
   python -m benchmarks speed --only gcn,growth           some workloads or groups of them; a wrong name lists all
   python -m benchmarks speed --allocators keep --threads 1,2
@@ -29,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = top.add_subparsers(dest="command", metavar="{list,run,report,speed}")
+    commands = top.add_subparsers(dest="command", metavar="{list,run,report,depth,speed}")
     commands.required = True
     commands.add_parser("list", help="the tasks and the layers")
     run = commands.add_parser(
@@ -43,12 +46,14 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--seeds", type=int, metavar="N", help="run seeds 0 to N-1 (folds, where the task has folds)")
     run.add_argument("--epochs", type=int, metavar="N", help="instead of the task's own number")
     run.add_argument("--limit", type=int, metavar="N", help="the first N graphs or images of each part only")
+    run.add_argument("--recipe", metavar="NAME", help="how images become superpixel graphs, where a task has a choice")
     run.add_argument("--data", type=Path, metavar="DIR", help="where files lie (else GNNLIB_DATA, cache, download)")
     run.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="default: results")
     run.add_argument("--device", default="cpu", metavar="D", help="cpu (default), cuda, cuda:1, ...")
     run.add_argument("--fresh", action="store_true", help="start anew; an earlier result is kept beside")
     report = commands.add_parser("report", help="print the leaderboard and write report.html again")
     report.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="a run, or a folder of runs")
+    _add_depth(commands)
     speed = commands.add_parser(
         "speed",
         help="time layers beside dgl.nn's and PyG's; write speed.json and speed.png",
@@ -68,6 +73,35 @@ def parser() -> argparse.ArgumentParser:
     )
     speed.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="default: results")
     return top
+
+
+def _add_depth(commands: Any) -> None:
+    depth = commands.add_parser(
+        "depth",
+        help="train convolutions x remedies x depths x seeds; write results.json and report.html",
+        description="Accuracy by depth with and without remedies, and what the layers look like inside. Each cell of "
+        "convolution, remedy, depth and seed is trained with Adam on full batches and early stopping. A remedy is what "
+        "its name says and nothing else: the plain net, none, has no dropout and no weight decay. With + several go "
+        "together: gcnii+dropout.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    depth.add_argument(
+        "name", nargs="?", default="digits", metavar="DATA", help="digits (default), cora, citeseer, pubmed"
+    )
+    depth.add_argument("--convs", type=_names, metavar="A,B", help="gcn, gin, gat, sage, sgc, sgc-hops, mlp")
+    depth.add_argument("--remedies", type=_names, metavar="A,B+C", help="none, batchnorm, ...; a wrong name lists all")
+    depth.add_argument("--depths", type=_numbers, metavar="N,M", help="numbers of layers, or of hops")
+    depth.add_argument("--seeds", type=_positive, default=1, metavar="N", help="run seeds 0 to N-1 (default: 1)")
+    depth.add_argument("--epochs", type=_positive, metavar="N", help="at most (500; digits: 100)")
+    depth.add_argument("--patience", type=_positive, metavar="N", help="epochs without a better one (100; digits: 40)")
+    depth.add_argument("--width", type=_positive, metavar="N", help="features of the layers between (64; digits: 32)")
+    depth.add_argument("--lr", type=float, metavar="X", help="Adam's learning rate (0.01)")
+    depth.add_argument("--weight-decay", type=float, metavar="X", help="of the remedy decay (0.0005)")
+    depth.add_argument("--drop", type=float, metavar="P", help="of dropout, dropedge, dropnode, dropmessage (0.5)")
+    depth.add_argument("--jobs", type=_positive, metavar="N", help="processes, one thread each (default: the cores)")
+    depth.add_argument("--data", type=Path, metavar="DIR", help="where files lie (else GNNLIB_DATA, cache, download)")
+    depth.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="default: results")
 
 
 def _positive(text: str) -> int:
@@ -91,7 +125,8 @@ def main(arguments: list[str] | None = None) -> int:
     from benchmarks.layers import UsageError
 
     try:
-        return {"list": _list, "run": _run, "report": _report, "speed": _speed}[options.command](options)
+        run = {"list": _list, "run": _run, "report": _report, "depth": _depth, "speed": _speed}[options.command]
+        return run(options)
     except KeyboardInterrupt:
         print("\nstopped; what is finished is kept, the same command goes on from there", file=sys.stderr)
         return 130
@@ -132,9 +167,28 @@ def _run(options: argparse.Namespace) -> int:
             seeds=options.seeds,
             out=options.out,
             fresh=options.fresh,
-            options=Options(options.data, options.epochs, options.limit, options.device),
+            options=Options(options.data, options.epochs, options.limit, options.device, options.recipe),
         )
     )
+    return 0
+
+
+def _depth(options: argparse.Namespace) -> int:
+    from benchmarks.depth.command import Request, run
+
+    changed = {name: getattr(options, name) for name in ("width", "epochs", "patience", "lr", "weight_decay", "drop")}
+    request = Request(
+        data=options.name,
+        convs=options.convs,
+        remedies=options.remedies,
+        depths=options.depths,
+        seeds=options.seeds,
+        recipe=tuple((name, value) for name, value in changed.items() if value is not None),
+        jobs=options.jobs,
+        folder=options.data,
+        out=options.out,
+    )
+    print(f"Report: {run(request) / 'report.html'}")
     return 0
 
 

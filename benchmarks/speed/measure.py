@@ -146,9 +146,9 @@ def times(case: Case, effort: Effort) -> tuple[dict[str, list[float]], dict[str,
     seconds: dict[str, list[float]] = {name: [] for name in case.steps}
     peak, calls, repeats = {}, {}, {}
     for name, step in case.steps.items():
-        taken, peak[name] = _watched(step, effort.memory)
+        taken, peak[name] = watched(step, effort.memory)
         if taken < SLOW:  # the first call may have compiled, and filled caches
-            taken, peak[name] = _watched(step, effort.memory)
+            taken, peak[name] = watched(step, effort.memory)
         calls[name] = max(1, math.ceil(SHORTEST / taken))
         repeats[name] = max(1, min(effort.repeats, int(effort.budget / (taken * calls[name]))))
     for turn in range(effort.repeats):
@@ -161,7 +161,7 @@ def times(case: Case, effort: Effort) -> tuple[dict[str, list[float]], dict[str,
     return seconds, peak
 
 
-def _watched(step: Step, memory: bool) -> tuple[float, int | None]:
+def watched(step: Step, memory: bool) -> tuple[float, int | None]:
     """Seconds of one call, and by how much it raised the memory of this process at its highest."""
     before = _high_water() if memory else None
     start = time.perf_counter()

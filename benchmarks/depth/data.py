@@ -1,0 +1,97 @@
+"""The graphs that depth is studied on: one graph, labels on its nodes, and which of them are for what."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import datasets
+from benchmarks.layers import UsageError
+from datasets.files import Folder
+from gnnlib._dgl import dgl
+from gnnlib.transforms import add_self_loop
+
+__all__ = ["DATA", "NodeData", "check_data", "digits_graph", "load"]
+
+PARTS = ("train", "val", "test")
+
+
+class NodeData(NamedTuple):
+    """A graph of N nodes, features (N, F), a class for each node (N,), and masks (N,) for train, val and test."""
+
+    graph: dgl.DGLGraph
+    feat: Tensor
+    label: Tensor
+    masks: Mapping[str, Tensor]
+
+    @property
+    def num_classes(self) -> int:
+        return int(self.label.max()) + 1
+
+    def describe(self) -> dict[str, int]:
+        sizes = {part: int(self.masks[part].sum()) for part in PARTS}
+        counts = {"nodes": self.graph.num_nodes(), "edges": self.graph.num_edges()}
+        return {**counts, "features": self.feat.shape[1], "classes": self.num_classes, **sizes}
+
+
+def check_data(data: NodeData) -> None:
+    """Raises ValueError, naming expected and received, for parts that do not belong together."""
+    nodes = data.graph.num_nodes()
+    if data.feat.dim() != 2 or len(data.feat) != nodes:
+        raise ValueError(f"feat: expected shape ({nodes}, F), got {tuple(data.feat.shape)}")
+    if data.label.shape != (nodes,) or data.label.is_floating_point():
+        raise ValueError(f"labels: expected {nodes} integers, got {data.label.dtype} {tuple(data.label.shape)}")
+    if set(data.masks) != set(PARTS):
+        raise ValueError(f"masks: expected {', '.join(PARTS)}, got {', '.join(data.masks)}")
+    for part, mask in data.masks.items():
+        if mask.shape != (nodes,) or mask.dtype != torch.bool or not mask.any():
+            got = f"{mask.dtype} {tuple(mask.shape)} with {int(mask.sum())} set"
+            raise ValueError(f"masks: expected booleans ({nodes},) for {part}, some of them true, got {got}")
+
+
+def digits_graph(neighbours: int = 6, labelled: int = 20, validation: int = 500) -> NodeData:
+    """scikit-learn's 1797 digits, each linked with those whose pixels are nearest, and with itself.
+
+    Args:
+        neighbours: of each digit; links are taken in both directions
+        labelled: training digits of each class
+        validation: digits of the rest; those left are the test digits
+    """
+    from sklearn.neighbors import kneighbors_graph
+
+    parts = [datasets.digits(train) for train in (True, False)]
+    images, label = (torch.cat(both) for both in zip(*parts, strict=True))
+    feat = images.flatten(1)
+    near = kneighbors_graph(feat.numpy(), neighbours)
+    src, dst = (torch.from_numpy(ends).long() for ends in (near + near.T).nonzero())
+    order = torch.from_numpy(np.random.RandomState(0).permutation(len(label)))
+    chosen = torch.cat([order[label[order] == c][:labelled] for c in range(10)])
+    train = torch.zeros(len(label), dtype=torch.bool).index_fill_(0, chosen, True)
+    rest = order[~train[order]]
+    val = torch.zeros_like(train).index_fill_(0, rest[:validation], True)
+    graph = add_self_loop(dgl.graph((src, dst), num_nodes=len(label)))
+    return NodeData(graph, feat, label, {"train": train, "val": val, "test": ~(train | val)})
+
+
+def _planetoid(name: str, folder: Folder = None) -> NodeData:
+    graph = datasets.planetoid(name, folder)
+    masks = {part: graph.ndata.pop(f"{part}_mask") for part in PARTS}
+    feat, label = datasets.row_normalise(graph.ndata.pop("feat")), graph.ndata.pop("label")
+    return NodeData(add_self_loop(graph), feat, label, masks)
+
+
+DATA: dict[str, Callable[[Folder], NodeData]] = {
+    "digits": lambda folder: digits_graph(),
+    "cora": partial(_planetoid, "cora"),
+    "citeseer": partial(_planetoid, "citeseer"),
+    "pubmed": partial(_planetoid, "pubmed"),
+}
+
+
+def load(name: str, folder: Folder = None) -> NodeData:
+    if name not in DATA:
+        raise UsageError(f"unknown data {name!r}; expected one of: {', '.join(DATA)}")
+    return DATA[name](folder)

@@ -1,0 +1,72 @@
+"""The cells that are done, one line of JSON each, on disk before the next begins."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.depth.cells import Cell
+from datasets.files import atomic_write
+
+__all__ = ["Journal"]
+
+
+class Journal:
+    """Outcomes by cell, kept in a file (or not, where the path is None).
+
+    The first line says what all cells share. A file of another study is set aside. Lines that are cut off or damaged
+    are dropped, and their cells run again.
+    """
+
+    def __init__(self, path: Path | None, origin: dict[str, Any]):
+        self.path, self.origin = path, origin
+        self.cells: dict[Cell, dict[str, Any]] = {}
+        if path is not None and path.exists():
+            self._read(path)
+        elif path is not None:
+            self._write(path)
+
+    def add(self, cell: Cell, outcome: dict[str, Any]) -> None:
+        self.cells[cell] = outcome
+        if self.path is not None:
+            with self.path.open("a") as file:
+                file.write(_line(cell, outcome))
+                file.flush()
+                os.fsync(file.fileno())
+
+    def _read(self, path: Path) -> None:
+        first, *lines = path.read_text(errors="replace").splitlines(keepends=True) or [""]
+        if _parse(first) != self.origin:
+            aside = _free(path)
+            os.replace(path, aside)
+            print(f"{path} belongs to another study; kept as {aside.name}, starting anew", file=sys.stderr)
+            return self._write(path)
+        whole = [found for found in map(_parse, lines) if found is not None]
+        for found in whole:
+            self.cells[Cell(*(found.pop(name) for name in Cell._fields))] = found
+        if len(whole) < len(lines):
+            print(f"{path}: {len(lines) - len(whole)} damaged or cut off; those cells run again", file=sys.stderr)
+            self._write(path)
+
+    def _write(self, path: Path) -> None:
+        with atomic_write(path) as part:
+            lines = [_line(cell, outcome) for cell, outcome in self.cells.items()]
+            part.write_text("".join([json.dumps(self.origin) + "\n", *lines]))
+
+
+def _line(cell: Cell, outcome: dict[str, Any]) -> str:
+    return json.dumps({**cell._asdict(), **outcome}) + "\n"
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+    """None for what is no whole line."""
+    try:
+        return json.loads(line) if line.endswith("\n") else None
+    except ValueError:
+        return None
+
+
+def _free(path: Path) -> Path:
+    names = (path.with_name(f"{path.stem}-{n}{path.suffix}") for n in range(1, 10**6))
+    return next(name for name in names if not name.exists())

@@ -1,0 +1,146 @@
+"""The pictures of a study, each on matplotlib axes: yours, or new ones."""
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmarks.depth.summary import Row, deepest, mean
+from benchmarks.report.plots.look import INK, PALETTE, clip, in_our_style
+
+__all__ = ["BY_LAYER", "accuracy_by_depth", "chosen", "colour", "heat_map", "measure_by_layer", "outputs_in_2d"]
+
+BY_LAYER = {
+    "distance": "mean average distance",
+    "energy": "Dirichlet energy",
+    "effective_rank": "effective rank",
+    "gradient": "gradient norm",
+}
+LINES = 5  # in one plot
+TINY = 1e-12  # below it a logarithmic axis says nothing more
+Document = dict[str, Any]
+
+
+def chosen(document: Document, conv: str) -> list[str]:
+    """The remedies that are drawn: the first, which is the net without, then the best at the largest depth."""
+    rows = document["rows"]
+    first = next(row["remedy"] for row in rows if row["conv"] == conv)
+    return list(dict.fromkeys([first, *(row["remedy"] for row in deepest(rows, conv))]))[:LINES]
+
+
+def colour(place: int) -> str:
+    """That of the remedy at this place among the chosen; the net without is black."""
+    return PALETTE[place - 1][0] if place else INK
+
+
+def _on_axes(draw: Callable[..., None]) -> Callable[..., Axes]:
+    """``draw(ax, ...)`` as a function that makes axes where none are given, and returns them."""
+
+    @in_our_style()
+    @wraps(draw)
+    def drawn(*args: Any, ax: Axes | None = None, size: tuple[float, float] = (3.7, 2.7), **options: Any) -> Axes:
+        ax = Figure(size, layout="constrained").subplots() if ax is None else ax
+        draw(ax, *args, **options)
+        return ax
+
+    return drawn
+
+
+def _rows(document: Document, conv: str, remedy: str) -> list[Row]:
+    found = [row for row in document["rows"] if (row["conv"], row["remedy"]) == (conv, remedy)]
+    return sorted(found, key=lambda row: row["depth"])
+
+
+@_on_axes
+def accuracy_by_depth(ax: Axes, document: Document, conv: str) -> None:
+    """The mean over seeds, in a band of one standard deviation each way."""
+    for place, remedy in enumerate(chosen(document, conv)):
+        rows = _rows(document, conv, remedy)
+        depths = [row["depth"] for row in rows]
+        centre = np.array([mean(row) for row in rows])
+        spread = np.array([np.std(row["test"], ddof=1) if len(row["test"]) > 1 else 0.0 for row in rows])
+        ax.plot(depths, centre, marker="o", ms=3, color=colour(place), label=remedy)
+        ax.fill_between(depths, centre - spread, centre + spread, color=colour(place), alpha=0.13, linewidth=0)
+    ax.set_xscale("log", base=2)
+    depths = sorted({row["depth"] for row in document["rows"] if row["conv"] == conv})
+    ax.set_xticks(depths, [str(depth) for depth in depths])
+    ax.minorticks_off()
+    ax.set_xlabel("depth")
+    ax.set_title("test accuracy, %", loc="left")
+
+
+@_on_axes
+def measure_by_layer(ax: Axes, document: Document, conv: str, name: str, depth: int | None = None) -> None:
+    """A measure of `BY_LAYER` in the deepest nets, or those of one depth: trained, and dotted as they start."""
+    for place, remedy in enumerate(chosen(document, conv)):
+        rows = [row for row in _rows(document, conv, remedy) if row["looks"] and depth in (None, row["depth"])]
+        if not rows:
+            continue
+        for look, dash, width, label in zip(rows[-1]["looks"], (":", "-"), (0.9, 1.4), ("_", remedy), strict=True):
+            values = [np.nan if value is None else max(value, TINY) for value in look[name]]
+            ax.plot(look["layer"], values, dash, linewidth=width, color=colour(place), label=label)
+    if name != "effective_rank":
+        ax.set_yscale("log")
+    ax.set_xlabel("layer")
+    ax.set_title(BY_LAYER[name], loc="left")
+
+
+@_on_axes
+def heat_map(ax: Axes, document: Document, conv: str) -> None:
+    """Mean test accuracy, a row for each remedy, the best at the largest depth on top."""
+    rows = [row for row in document["rows"] if row["conv"] == conv]
+    depths = sorted({row["depth"] for row in rows})
+    remedies = ranked(document, conv)
+    table = np.full((len(remedies), len(depths)), np.nan)
+    for row in rows:
+        table[remedies.index(row["remedy"]), depths.index(row["depth"])] = mean(row)
+    image = ax.imshow(table, cmap="viridis", aspect="auto")
+    middle = np.nanmean([np.nanmin(table), np.nanmax(table)])
+    for (i, j), value in np.ndenumerate(table):
+        if not np.isnan(value):
+            ax.text(j, i, f"{value:.1f}", ha="center", va="center", color="white" if value < middle else "black")
+    ax.set_xticks(range(len(depths)), [str(depth) for depth in depths])
+    ax.set_yticks(range(len(remedies)), [clip(remedy, 30) for remedy in remedies])
+    ax.grid(False)
+    ax.set_xlabel("depth")
+    ax.set_title(f"{conv}: test accuracy, %", loc="left")
+    ax.figure.colorbar(image, ax=ax)
+
+
+def ranked(document: Document, conv: str) -> list[str]:
+    """All remedies of a convolution, the best at the largest depth first."""
+    rows = document["rows"]
+    all_of_them = [row["remedy"] for row in rows if row["conv"] == conv]
+    return list(dict.fromkeys([row["remedy"] for row in deepest(rows, conv)] + all_of_them))
+
+
+@_on_axes
+def outputs_in_2d(ax: Axes, document: Document, picture: Document) -> None:
+    """The outputs of a few nodes on two principal axes, one of ``document["pictures"]``, a colour for each class. The
+    scale is the outputs' own size: where all nodes say the same there is one dot."""
+    points = np.array(picture["dots"]) / 100
+    labels = document["picture_labels"]
+    colours = [PALETTE[label % len(PALETTE)][0] for label in labels]
+    ax.scatter(points[:, 0], points[:, 1], s=4, c=colours, linewidths=0)
+    ax.set(xlim=(-2, 2), ylim=(-2, 2), xticks=[], yticks=[], aspect="equal")
+    ax.grid(False)
+    ax.set_title(f"{clip(picture['remedy'], 22)}, {picture['depth']}", loc="left")
+
+
+@in_our_style()
+def all_outputs(document: Document, pictures: Sequence[Document]) -> Figure:
+    """One row of axes for each remedy."""
+    remedies = list(dict.fromkeys(picture["remedy"] for picture in pictures))
+    columns = max(sum(picture["remedy"] == remedy for picture in pictures) for remedy in remedies)
+    figure = Figure((2.1 * columns, 2.3 * len(remedies)), layout="constrained")
+    grid = figure.subplots(len(remedies), columns, squeeze=False)
+    for remedy, axes in zip(remedies, grid, strict=True):
+        mine = [picture for picture in pictures if picture["remedy"] == remedy]
+        for picture, ax in zip(mine, axes):
+            outputs_in_2d(document, picture, ax=ax)
+        for ax in axes[len(mine) :]:
+            ax.set_axis_off()
+    return figure
