@@ -36,6 +36,7 @@ class Request:
             ("--seeds", self.seeds),
             ("--epochs", self.options.epochs),
             ("--limit", self.options.limit),
+            ("--recipe", self.options.recipe),
             ("--data", "DIR" if self.options.data or os.environ.get("GNNLIB_DATA") else None),
             ("--device", self.options.device if self.options.device != "cpu" else None),
         ):
@@ -63,6 +64,9 @@ def check(request: Request, tasks: Sequence[Task]) -> None:
             raise UsageError(f"--seeds: {task.name} has {task.max_seeds} folds, got {request.seeds}")
         if options.limit is not None and not task.limited:
             raise UsageError(f"--limit: {task.name} is always run whole, got {options.limit}")
+        if options.recipe is not None and options.recipe not in task.image_recipes:
+            some = ", ".join(task.image_recipes) or "none"
+            raise UsageError(f"--recipe: {task.name} knows {some}, got {options.recipe!r}")
     if options.data is not None and not options.data.is_dir():
         raise UsageError(f"--data: expected a directory, {options.data} is none")
     _check_device(options.device)

@@ -102,7 +102,7 @@ def _dense(kind: Kind, small: Small, size: int, order: list[int]) -> Path:
     return Path(list(zip(x.split(size), labels.split(size), strict=True)), logits)
 
 
-def _endless(loader: Iterable) -> Iterator:
+def endless(loader: Iterable) -> Iterator:
     while True:
         yield from loader
 
@@ -127,7 +127,7 @@ def training_case(kind: Kind, make: Callable[[int, int], Small], size: int, many
         name, net, path = "gnnlib" if way == "ours" else way, Net(nets, head), ways[way](kind, small, size, order)
         # Adam, but without a rate: the outputs stay those that were compared, the work is the same
         optimiser = torch.optim.Adam(net.parameters(), lr=0.0)
-        case.steps[name] = partial(_train, net, path, _endless(path.loader), optimiser)
+        case.steps[name] = partial(_train, net, path, endless(path.loader), optimiser)
         if way != "dense":
             case.outputs[name] = partial(_first, net, path)
     return case
@@ -149,7 +149,7 @@ def batching_case(make: Callable[[int, int], Small], size: int) -> Case:
     if pyg():
         ways["pyg"] = lambda draw: pyg("data").Batch.from_data_list([data[i] for i in draw.tolist()])
     steps: dict[str, Callable[[], object]] = {
-        name: partial(lambda way, turns: way(next(turns)), way, _endless(draws)) for name, way in ways.items()
+        name: partial(lambda way, turns: way(next(turns)), way, endless(draws)) for name, way in ways.items()
     }
     return Case(steps, {name: partial(_contents, way, draws[0]) for name, way in ways.items()})
 

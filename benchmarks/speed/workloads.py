@@ -6,15 +6,17 @@ from functools import partial
 from math import isqrt
 
 from benchmarks.layers import UsageError
-from benchmarks.speed import batches, graphs, grid, growth, single
+from benchmarks.speed import batches, convert, graphs, grid, growth, single
 from benchmarks.speed.layers import GAT, GCN, GIN, SAGE, Kind, ecc
 from benchmarks.speed.measure import Case
+from gnnlib.images import recipes
 
 
 @dataclass(frozen=True)
 class Workload:
     """``make(shrink)`` is what to time, on graphs so many times smaller. ``targets``: how many times faster than each
-    peer; "bound", how much of what memory allows; "peak", how much of the best peer's memory (else all of it)."""
+    peer; "bound", how much of what memory allows; "peak", how much of the best peer's memory (else all of it); "ms",
+    the most milliseconds."""
 
     name: str
     title: str
@@ -132,6 +134,27 @@ WORKLOADS = [
     _batches("gin", GIN, _many, dgl=1.2, pyg=3),
     _batches("gat", GAT, _many, dgl=3, pyg=6),
     _batches("ecc", ecc(2, 16), _few, dgl=6, pyg=6),
+    Workload(
+        "convert",
+        "a digit, recipe of Knyazev",
+        "images",
+        lambda n: convert.recipe_case(recipes.knyazev, max(8, 256 // n)),
+        {"ms": 2 * 90e3 / 70_000},  # MNIST in 90 s on two cores
+    ),
+    Workload(
+        "photograph",
+        "1000 superpixels of 1 megapixel",
+        "images",
+        lambda n: convert.photograph_case(isqrt(1_000_000 // n), 1000 // n),
+        {"ms": 2000},
+    ),
+    Workload(
+        "loader",
+        "128 graphs from the disk",
+        "images",
+        lambda n: convert.loader_case(recipes.dwivedi, _many(n)),
+        {"dgl": 5, "pyg": 5, "ms": 128e3 / 50_000},
+    ),
     Workload("pixels-gcn", "pixels, GCN", "pixels", _pixels),
     Workload("all-pairs", "predicted edges, all pairs", "pixels", _all_pairs),
     _network("lenet", "LeNet-5, dense"),

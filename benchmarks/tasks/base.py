@@ -24,6 +24,7 @@ class Options:
     epochs: int | None = None
     limit: int | None = None
     device: str = "cpu"
+    recipe: str | None = None  # of superpixels
 
 
 class Task(ABC):
@@ -39,6 +40,7 @@ class Task(ABC):
     epochs: ClassVar[int]
     readout: ClassVar[str | None] = None
     limited: ClassVar[bool] = False  # whether --limit means something here
+    image_recipes: ClassVar[tuple[str, ...]] = ()  # what --recipe may name, its own first
     data: str | None = None  # which data were loaded, where that is a choice
     geometry: Geometry = Geometry()
     classes: list[str] | None = None

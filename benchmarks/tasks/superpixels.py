@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -14,7 +15,7 @@ from benchmarks.results import Outcome
 from benchmarks.tasks.base import OnEpoch, Options, Task, accuracy, confusion, count, curve, shuffled
 from benchmarks.tasks.molecules import collate
 from gnnlib import BatchNorm, GraphStore, Residual, Stack, readout_mean
-from gnnlib._dgl import dgl
+from gnnlib.images import recipes
 from gnnlib.training import Batch, fit, predict
 
 SIZE = 28.0  # pixels
@@ -22,15 +23,11 @@ FEATS = 3  # intensity, row, column
 Part = tuple[GraphStore, Tensor]
 
 
-def stored(graphs: list[dgl.DGLGraph], labels: Tensor) -> Part:
-    return GraphStore(graphs), labels
-
-
 class MNISTSuperpixels(Task):
     """First cut: intensity and centroid as features, four layers, mean read-out."""
 
     name = "mnist-superpixels"
-    summary = "MNIST as graphs of about 75 superpixels (--limit N images; converted once, then cached)"
+    summary = "MNIST as graphs of about 75 superpixels (--limit N images, --recipe NAME; converted once)"
     layers = ("gcn", "gin", "gat", "ecc")
     epochs = 15
     readout = "mean over nodes"
@@ -38,20 +35,28 @@ class MNISTSuperpixels(Task):
     width: ClassVar[int] = 64
     batch_size: ClassVar[int] = 64
     held_out: ClassVar[int] = 5000  # of 60000, in proportion
+    image_recipes = ("dwivedi", "knyazev", "monti", "avelar")
 
     def load(self, options: Options) -> None:
+        name = options.recipe or self.image_recipes[0]
+        self.recipe, self.data = getattr(recipes, name), None if name == self.image_recipes[0] else name
         self.pictures, _ = datasets.mnist(options.data, False)
         num_test = None if options.limit is None else min(options.limit, len(self.pictures))
-        self.train = stored(*datasets.mnist_superpixels(options.data, True, options.limit))
-        self.test = stored(*datasets.mnist_superpixels(options.data, False, num_test))
-        self.geometry = Geometry(edge_feats=3, pos_feats=2, pos_scale=SIZE)
+        self.train = self.part(options.data, True, options.limit)
+        self.test = self.part(options.data, False, num_test)
+        self.geometry = Geometry(edge_feats=3, pos_feats=2, pos_scale=SIZE, spacing=SIZE / 75**0.5)
         self.classes = [str(c) for c in range(10)]
         self.device = options.device
 
+    def part(self, data: Path | None, train: bool, limit: int | None) -> Part:
+        store = datasets.mnist_superpixels(data, train, limit, self.recipe)
+        assert store.labels is not None
+        return store, store.labels
+
     def batch(self, part: Part, rows: Tensor) -> Batch:
         """Features: intensity and centroid; along edges: relative position and Gaussian weight, all near 1."""
-        graph, intensity, target, *_ = collate(*part, rows)
-        x = torch.cat([intensity, graph.ndata["pos"] / SIZE], 1)
+        graph, features, target, *_ = collate(*part, rows)
+        x = torch.cat([features[:, :1], graph.ndata["pos"] / SIZE], 1)
         edge = torch.cat([graph.edata["offset"] / 4, graph.edata["weight"].unsqueeze(1)], 1)
         return Batch(graph, *(t.to(self.device) for t in (x, target, edge)))
 

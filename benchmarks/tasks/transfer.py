@@ -1,6 +1,7 @@
 """Weights trained on pixels, used on superpixels: layers that see positions alone do not care which they are."""
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import count as numbers
 from typing import ClassVar, NamedTuple
 
@@ -15,10 +16,12 @@ from benchmarks.tasks.base import OnEpoch, Options, Task, accuracy, confusion, c
 from datasets.files import data_dir
 from gnnlib import BatchNorm, GraphStore, Residual, Stack, readout_max
 from gnnlib._dgl import dgl
-from gnnlib.images import pixel_graph, superpixel_graph
+from gnnlib.images import Nearest, pixel_graph, segment, superpixel_graph
+from gnnlib.images.recipes import Recipe
 from gnnlib.training import Batch, fit, predict
 from gnnlib.transforms import add_self_loop
 
+REGIONS = Recipe(partial(segment, num_segments=81), Nearest(8), ("mean",))  # as `superpixel_graph` has them
 Draw = Callable[[Tensor], Batch]  # the images with these numbers, as graphs
 
 
@@ -150,6 +153,6 @@ def _digits(options: Options, train: bool) -> Part:
 def _mnist(options: Options, train: bool) -> Part:
     images, labels = datasets.mnist(options.data, train)
     limit = None if options.limit is None else min(options.limit, len(labels))
-    regions, labels = datasets.mnist_superpixels(options.data, train, limit, num_segments=81)
+    regions = datasets.mnist_superpixels(options.data, train, limit, REGIONS)
     small = adaptive_avg_pool2d(images[:limit].float() / 255, 9)
-    return Part.of(small.to(options.device), regions, labels.to(options.device), area=28 * 28)
+    return Part.of(small.to(options.device), regions, labels[:limit].to(options.device), area=28 * 28)

@@ -7,6 +7,7 @@ from gnnlib.images.gaussian import GAUSSIAN, HEAT, KNYAZEV, Decay, gaussian_grap
 from gnnlib.images.pixels import pixel_batch, pixel_graph
 from gnnlib.images.points import icosphere, mesh_graph, point_graph, sphere_graph
 from gnnlib.images.regions import paint
+from gnnlib.images.scale import images_to_store
 from gnnlib.images.segments import segment
 from gnnlib.images.store import GraphStore
 from gnnlib.images.superpixels import (
@@ -32,6 +33,7 @@ __all__ = [
     "graph_from_arrays",
     "graph_from_labels",
     "icosphere",
+    "images_to_store",
     "label_arrays",
     "mesh_graph",
     "paint",

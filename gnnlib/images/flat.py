@@ -16,7 +16,7 @@ from gnnlib.neighbors import LIMIT, Compressed, Neighbors, edge_ends, tell
 if TYPE_CHECKING:
     from gnnlib.kernels.batching import Runs
 
-__all__ = ["FlatGraphs"]
+__all__ = ["FlatGraphs", "index_type"]
 
 Columns = dict[str, Tensor]
 
@@ -46,24 +46,49 @@ class FlatGraphs:
     def of(graphs: Sequence[dgl.DGLGraph]) -> "FlatGraphs":
         """One or more graphs of equal types, index types and (where they have rows) columns."""
         nodes, edges = _bounds([g.num_nodes() for g in graphs]), _bounds([g.num_edges() for g in graphs])
+        first_node = torch.repeat_interleave(nodes[:-1].int(), edges.diff())
+        src, dst = (torch.cat(end).int() + first_node for end in zip(*map(edge_ends, graphs)))
+        ndata = _end_to_end([g.ndata for g in graphs if g.num_nodes()] or [graphs[0].ndata])
+        edata = _end_to_end([g.edata for g in graphs if g.num_edges()] or [graphs[0].edata])
+        return FlatGraphs._split(graphs[0], nodes, edges, src, dst, ndata, edata)
+
+    @staticmethod
+    def of_batch(graph: dgl.DGLGraph, by: Sequence[str] | None = None) -> "FlatGraphs":
+        """The graphs of a batch. ``by``: the groupings, "csc" and "csr", whose "indices" and "eid" are kept; None for
+        those where the order is not that of the edge ids."""
+        nodes, edges = _bounds(graph.batch_num_nodes().tolist()), _bounds(graph.batch_num_edges().tolist())
+        src, dst = (end.int() for end in edge_ends(graph))
+        return FlatGraphs._split(graph, nodes, edges, src, dst, dict(graph.ndata), dict(graph.edata), by)
+
+    @staticmethod
+    def _split(
+        like: dgl.DGLGraph,
+        nodes: Tensor,
+        edges: Tensor,
+        src: Tensor,
+        dst: Tensor,
+        ndata: Columns,
+        edata: Columns,
+        by: Sequence[str] | None = None,
+    ) -> "FlatGraphs":
+        """Of ends (E,) that are numbered through all graphs."""
         first_node, first_edge = (torch.repeat_interleave(b[:-1].int(), edges.diff()) for b in (nodes, edges))
-        src, dst = (torch.cat(end).int() for end in zip(*map(edge_ends, graphs)))
-        nb = Neighbors.from_edges(src + first_node, dst + first_node, int(nodes[-1]), int(nodes[-1]))
+        nb = Neighbors.from_edges(src, dst, int(nodes[-1]), int(nodes[-1]))
         before = torch.repeat_interleave(edges[:-1].int(), nodes.diff())
         in_order = torch.arange(len(src), dtype=torch.int32)
-        starts, ends = {}, {"src": src, "dst": dst}
+        starts, ends = {}, {"src": src - first_node, "dst": dst - first_node}
         for way, group in (("csc", nb.csc), ("csr", nb.csr)):
             starts[way] = group.indptr[:-1] - before
-            if not torch.equal(group.eid, in_order):
+            if way in by if by is not None else not torch.equal(group.eid, in_order):
                 ends[f"{way} indices"], ends[f"{way} eid"] = group.indices - first_node, group.eid - first_edge
-        small = torch.int16 if max(nodes.diff().max(), edges.diff().max()) < 2**15 else torch.int32
+        small = index_type(nodes, edges)
         return FlatGraphs(
-            types=graphs[0].canonical_etypes[0],
-            idtype=graphs[0].idtype,
+            types=like.canonical_etypes[0],
+            idtype=like.idtype,
             nodes=nodes,
             edges=edges,
-            ndata=_end_to_end([g.ndata for g in graphs if g.num_nodes()] or [graphs[0].ndata]),
-            edata=_end_to_end([g.edata for g in graphs if g.num_edges()] or [graphs[0].edata]),
+            ndata=ndata,
+            edata=edata,
             starts={name: value.to(small) for name, value in starts.items()},
             ends={name: value.to(small) for name, value in ends.items()},
         )
@@ -142,6 +167,11 @@ def _loops() -> ModuleType:
 
 def _cut(columns: Columns, runs: "Runs") -> Columns:
     return {name: _loops().copy_runs(value, runs) for name, value in columns.items()}
+
+
+def index_type(nodes: Tensor, edges: Tensor) -> torch.dtype:
+    """What holds the numbers within each graph, where the bounds of all are (G + 1,)."""
+    return torch.int16 if max(nodes.diff().max(), edges.diff().max()) < 2**15 else torch.int32
 
 
 def _bounds(sizes: list[int]) -> Tensor:

@@ -16,6 +16,7 @@ __all__ = [
     "FEATURES",
     "Image",
     "Regions",
+    "as_array",
     "as_mask",
     "as_pixels",
     "describe",
@@ -55,11 +56,7 @@ def as_pixels(image: Image, axes: int, mask: Image | None = None) -> tuple[np.nd
     >>> values[..., 0].tolist(), int(inside.sum())
     ([[0.0, 0.2], [1.0, 0.0]], 3)
     """
-    if isinstance(image, Tensor) and image.is_floating_point():
-        image = image.double()  # numpy has no bfloat16
-    if getattr(image, "mode", None) in ("1", "P"):
-        image = image.convert({"1": "L", "P": "RGB"}[image.mode])
-    pixels = _numpy(image)
+    pixels = as_array(image)
     if pixels.ndim not in (axes, axes + 1):
         raise ValueError(f"image: expected {axes} axes, or {axes + 1} with channels last, got shape {pixels.shape}")
     if pixels.size == 0:
@@ -74,6 +71,19 @@ def as_pixels(image: Image, axes: int, mask: Image | None = None) -> tuple[np.nd
     if not np.isfinite(values).all():
         raise ValueError(f"image: expected finite values, got {values[~np.isfinite(values)][0]}")
     return values, inside
+
+
+def as_array(image: Image) -> np.ndarray:
+    """An image as a numpy array of the same values.
+
+    >>> as_array(torch.zeros(2, 2, dtype=torch.bfloat16)).dtype
+    dtype('float64')
+    """
+    if isinstance(image, Tensor) and image.is_floating_point():
+        image = image.double()  # numpy has no bfloat16
+    if getattr(image, "mode", None) in ("1", "P"):
+        image = image.convert({"1": "L", "P": "RGB"}[image.mode])
+    return _numpy(image)
 
 
 def as_mask(mask: Image | None, shape: tuple[int, ...]) -> np.ndarray:

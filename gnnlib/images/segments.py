@@ -3,6 +3,7 @@
 import math
 import operator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -103,30 +104,37 @@ class SLIC:
             raise ValueError(f"compactness: expected a positive number, got {self.compactness}")
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
+        from gnnlib.kernels.pieces import connected_pieces  # imports numba: on first use only
+
         shape = values.shape[:-1]
+        pixels = math.prod(shape)
         colour = skimage("color").rgb2lab(values) if values.shape[-1] == 3 else values
-        last = None
-        for asked in range(min(self.segments, math.prod(shape)), 0, -1):
-            grid, size = skimage("util").regular_grid(shape, asked), math.prod(shape) / asked
-            if last != (last := (grid, int(0.5 * size), int(3 * size))):  # else the same superpixels as before
-                labels = self._cut(colour, asked, np.zeros(shape)[grid].size / asked)
-            if self.most is None or len(np.unique(labels)) <= self.most:
+        seeds = None
+        for asked in range(min(self.segments, pixels), 0, -1):
+            if seeds != (seeds := _seeds(shape, asked)):  # else the same clusters as before
+                clusters = self._cluster(colour, asked)
+            labels, found = connected_pieces(clusters, pixels // (2 * asked), 3 * pixels // asked)
+            if self.most is None or found <= self.most:
                 break
         return labels
 
-    def _cut(self, colour: np.ndarray, asked: int, seeds_per_asked: float) -> np.ndarray:
-        sizes = seeds_per_asked * (1 + 1e-12)  # scikit-image truncates the product
+    def _cluster(self, colour: np.ndarray, asked: int) -> np.ndarray:
         return skimage("segmentation").slic(
             colour,
             n_segments=asked,
             compactness=self.compactness / (float(np.ptp(colour)) or 1.0),
             slic_zero=self.zero,
             convert2lab=False,
-            min_size_factor=0.5 * sizes,
-            max_size_factor=3 * sizes,
+            enforce_connectivity=False,
             start_label=0,
             channel_axis=-1,
         )
+
+
+@lru_cache(maxsize=1 << 12)
+def _seeds(shape: tuple[int, ...], asked: int) -> tuple[slice, ...]:
+    """Where SLIC starts its clusters: many numbers asked for start them at the same pixels."""
+    return skimage("util").regular_grid(shape, asked)
 
 
 @dataclass(frozen=True)

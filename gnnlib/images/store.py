@@ -1,8 +1,9 @@
 """A data set of many small graphs, from which batches are cut."""
 
-import copy
 import operator
+import os
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from gnnlib._dgl import dgl
+from gnnlib.images import archive
 from gnnlib.images.flat import FlatGraphs
 
 __all__ = ["GraphStore"]
@@ -57,6 +59,33 @@ class GraphStore(Dataset):
         if self.labels is not None and self.labels.shape[:1] != (len(graphs),):
             raise ValueError(f"labels: expected one for each of {len(graphs)} graphs, got {tuple(self.labels.shape)}")
         self._flat = FlatGraphs.of(graphs)
+        self._folder: Path | None = None
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike[str]) -> "GraphStore":
+        """The store that :func:`~gnnlib.images.images_to_store` wrote, memory-mapped: batches read what they need.
+
+        The note, the size of the data and a checksum over 4 MiB of it, spread evenly, are verified. Pickled, for a
+        spawned worker, such a store is the name of its folder.
+
+        Raises: ValueError where there is no store, or a damaged one, which says what is wrong.
+        """
+        folder = Path(folder).absolute()
+        return cls._of(*archive.read(folder), folder)
+
+    @classmethod
+    def _of(cls, flat: FlatGraphs, labels: Tensor | None, folder: Path | None = None) -> "GraphStore":
+        store = cls.__new__(cls)
+        store._flat, store.labels, store._folder = flat, labels, folder
+        return store
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ if self._folder is None else self.__dict__ | {"_flat": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        if self._folder is not None:
+            self._flat = archive.read(self._folder)[0]
 
     def __len__(self) -> int:
         return len(self._flat.nodes) - 1
@@ -82,9 +111,8 @@ class GraphStore(Dataset):
 
         Raises: as `batch`.
         """
-        chosen, part = self._chosen(indices), copy.copy(self)
-        part._flat, part.labels = self._flat.select(chosen), self._labels_of(chosen)
-        return part
+        chosen = self._chosen(indices)
+        return self._of(self._flat.select(chosen), self._labels_of(chosen))
 
     def loader(self, batch_size: int = 32, shuffle: bool = False, **options: Any) -> DataLoader:
         """A DataLoader of the batches; ``options`` are its own: num_workers, generator, drop_last, ...

@@ -138,6 +138,8 @@ def test_run_without_a_task_means_digits():
         (["digits", "--limit", "0"], "--limit: expected 2 or more, got 0"),
         (["digits", "--limit", "1"], "--limit: expected 2 or more, got 1"),
         (["cora", "--limit", "5"], "--limit: cora is always run whole, got 5"),
+        (["cora", "--recipe", "monti"], "--recipe: cora knows none, got 'monti'"),
+        (["mnist-superpixels", "--recipe", "slic"], "--recipe: mnist-superpixels knows dwivedi, knyazev, "),
         (["digits", "--device", "cuda:99"], "--device: expected one of cpu"),
         (["digits", "--device", "abacus"], "--device: expected one of cpu"),
         (["digits", "--device", "meta"], "--device: expected one of cpu"),

@@ -6,12 +6,19 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
 from scipy.spatial.distance import cdist
 
 from datasets import mnist
 from gnnlib.images import recipes, segments
+from gnnlib.kernels.pieces import connected_pieces
 
 pytest.importorskip("skimage", reason="scikit-image is not installed")
+
+from skimage.segmentation import slic as skimage_slic
+from skimage.util import regular_grid
 
 ALL = [recipes.knyazev, recipes.dwivedi, recipes.dwivedi_cifar, recipes.monti, recipes.avelar]
 ROW, COLUMN = np.indices((28, 28))
@@ -83,22 +90,61 @@ def test_avelar():
     assert np.array_equal(dense(graph), expected)
 
 
-def test_at_most_as_many_as_asked_and_each_grid_once():
+def test_at_most_as_many_as_asked_and_each_grid_once(monkeypatch):
     calls = []
+    cluster = segments.SLIC._cluster
 
-    class Counted(segments.SLIC):
-        def _cut(self, colour, asked, seeds):
-            calls.append(asked)
-            return super()._cut(colour, asked, seeds)
+    def counted(self, colour, asked):
+        calls.append(asked)
+        return cluster(self, colour, asked)
 
+    monkeypatch.setattr(segments.SLIC, "_cluster", counted)
     for most in (75, 60, 30, 1):
         calls.clear()
-        labels = Counted(95, most=most, compactness=0.25)(DIGIT[..., None])
+        labels = segments.SLIC(95, most=most, compactness=0.25)(DIGIT[..., None])
         assert len(np.unique(labels)) <= most
-        size = [(int(392 / asked), int(2352 / asked)) for asked in calls]
-        assert len(calls) < (96 - calls[-1])
         assert calls[0] == 95
-        assert len(set(zip(size, [round(math.sqrt(784 / asked)) for asked in calls]))) == len(calls)
+        assert len({str(regular_grid((28, 28), asked)) for asked in calls}) == len(calls)
+
+
+def as_scikit_image_does(slic, values, asked):
+    """Superpixels in one call, with the limits of 2018: an independent reference for what follows the clusters."""
+    pixels = math.prod(values.shape[:-1])
+    seeds = np.zeros(values.shape[:-1])[regular_grid(values.shape[:-1], asked)].size
+    factors = [0.5 * seeds / asked * (1 + 1e-12), 3 * seeds / asked * (1 + 1e-12)]  # of pixels / seeds, then cut off
+    assert [int(factor * (pixels / seeds)) for factor in factors] == [pixels // (2 * asked), 3 * pixels // asked]
+    return skimage_slic(
+        values,
+        n_segments=asked,
+        compactness=slic.compactness / (np.ptp(values) or 1),
+        slic_zero=slic.zero,
+        convert2lab=False,
+        min_size_factor=factors[0],
+        max_size_factor=factors[1],
+        start_label=0,
+    )
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 40), (28, 28), (23, 31), (4, 9, 8), (1, 1, 5)])
+@pytest.mark.parametrize("zero", [False, True])
+def test_the_same_superpixels_as_one_call_of_scikit_image(shape, zero):
+    random = np.random.default_rng(0)
+    for values in (np.zeros(shape), random.random(shape), random.random(shape) ** 6, np.round(random.random(shape))):
+        for asked in (60, 17, 3, 1):
+            slic, asked = segments.SLIC(asked, compactness=0.25, zero=zero), min(asked, math.prod(shape))
+            assert np.array_equal(slic(values[..., None]), as_scikit_image_does(slic, values[..., None], asked))
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 3), st.integers(1, 5))
+@settings(max_examples=50)
+def test_pieces_are_the_connected_components(seed, axes, regions):
+    """Without limits: each label's components, as scipy finds them, numbered by their first pixels."""
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, regions, random.integers(1, 8, axes))
+    pieces, count = connected_pieces(labels, 1, labels.size + 1)
+    assert len(np.unique(pieces)) == count == sum(ndimage.label(labels == i)[1] for i in range(regions))
+    assert len(np.unique(labels * count + pieces)) == count
+    assert (np.diff(np.unique(pieces, return_index=True)[1]) > 0).all()
 
 
 def test_the_image_is_not_stretched():

@@ -1,0 +1,304 @@
+"""Many images as one store: every graph against the recipe's own, and whatever may happen to a store on the disk."""
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("skimage", reason="scikit-image is not installed")
+
+from gnnlib import GraphStore, neighbors
+from gnnlib._dgl import dgl
+from gnnlib.images import Nearest, Touching, Within, archive, images_to_store, recipes, scale, segment, superpixel_graph
+from gnnlib.images.recipes import Recipe
+from gnnlib.images.segments import SLIC
+from gnnlib.neighbors import Neighbors
+
+IMAGES = np.random.default_rng(0).random((7, 12, 10)) ** 4
+FEW = Recipe(SLIC(9, compactness=0.25), Nearest(3))
+LABELS = torch.arange(7) * 3
+
+
+@pytest.fixture(autouse=True)
+def _small_parts(monkeypatch):
+    monkeypatch.setattr(scale, "PART", 360)  # three images of IMAGES
+
+
+def assert_equal(store, graphs):
+    """The batch of all, in its edges, frames and neighbours, bit for bit."""
+    found, expected = store.batch(range(len(store))), dgl.batch(graphs)
+    assert (found.idtype, found.canonical_etypes) == (expected.idtype, expected.canonical_etypes)
+    ends = expected.edges(order="eid")
+    pairs = [*zip(found.edges(order="eid"), ends)]
+    for frame, wanted in ((found.ndata, expected.ndata), (found.edata, expected.edata)):
+        assert list(frame) == list(wanted)
+        pairs += [(frame[name], wanted[name]) for name in wanted]
+    pairs += [(found.batch_num_nodes(), expected.batch_num_nodes())]
+    a, b = neighbors(found), Neighbors.from_edges(*ends, *[expected.num_nodes()] * 2)
+    pairs += zip((a.src, a.dst, *a.csc, *a.csr), (b.src, b.dst, *b.csc, *b.csr))
+    for value, wanted in pairs:
+        assert value.dtype == wanted.dtype
+        assert torch.equal(value, wanted)
+
+
+# ---------------------------------------------------------------- the same graphs
+
+
+@pytest.mark.parametrize("name", ["knyazev", "dwivedi", "dwivedi_cifar", "monti", "avelar"])
+def test_each_graph_is_that_of_its_image(name, tmp_path):
+    recipe = getattr(recipes, name)
+    store = images_to_store(IMAGES, recipe, tmp_path, LABELS, workers=0)
+    assert_equal(store, [recipe(image) for image in IMAGES])
+    assert torch.equal(store.labels, LABELS)
+    assert len(store) == 7
+    assert_equal(store.select([5, 2]), [recipe(IMAGES[i]) for i in (5, 2)])
+
+
+@pytest.mark.parametrize("edges", [Nearest(8), Touching(), Within(4.0), Nearest(3, sigma=2.0)])
+def test_any_rule_of_edges_and_superpixel_graph_itself(edges, tmp_path):
+    recipe = Recipe(partial(segment, num_segments=20), edges, ("std", "box"), self_loops=True)
+    store = images_to_store(IMAGES, recipe, tmp_path, workers=0)
+    options = dict(edges=edges, features=("std", "box"), self_loops=True)
+    assert_equal(store, [superpixel_graph(image, 20, **options) for image in IMAGES])
+    assert store.labels is None
+
+
+def test_images_of_any_kind_and_size(tmp_path):
+    image = pytest.importorskip("PIL.Image").fromarray((255 * IMAGES[0]).astype(np.uint8))
+    images = [image, image.convert("1"), torch.rand(3, 5).bfloat16(), IMAGES[1].astype(np.float32), np.zeros((1, 1))]
+    assert_equal(images_to_store(images, recipes.avelar, tmp_path, workers=0), [*map(recipes.avelar, images)])
+
+
+def test_single_nodes_and_graphs_of_more_than_two_bytes_side_by_side(tmp_path):
+    images = [np.zeros((1, 1)), np.random.default_rng(1).random((14, 14)), np.zeros((1, 1)), np.zeros((1, 1))]
+    recipe = Recipe(SLIC(196, compactness=100.0), Within(), self_loops=True)
+    store = images_to_store(images, recipe, tmp_path, workers=0)
+    assert store[1].num_edges() >= 2**15
+    assert {value.dtype for value in store._flat.ends.values()} == {torch.int32}
+    assert_equal(store, [*map(recipe, images)])
+
+
+def test_a_worker_writes_the_same_bytes(tmp_path):
+    for workers in (0, 1):
+        images_to_store(torch.from_numpy(IMAGES), FEW, tmp_path / str(workers), LABELS, workers=workers)
+    for name in ("columns.bin", "store.json"):
+        assert (tmp_path / "0" / name).read_bytes() == (tmp_path / "1" / name).read_bytes()
+    assert sorted(path.name for path in (tmp_path / "1").iterdir()) == ["columns.bin", "lock", "store.json"]
+
+
+# ---------------------------------------------------------------- what is there already
+
+
+@pytest.fixture
+def converted(monkeypatch):
+    """Those images that a recipe was called for so far."""
+    seen, arrays = [], Recipe.arrays
+    monkeypatch.setattr(Recipe, "arrays", lambda recipe, image: (seen.append(image), arrays(recipe, image))[1])
+    return seen
+
+
+def test_a_whole_store_is_not_made_again(converted, tmp_path):
+    images_to_store(IMAGES, FEW, tmp_path, LABELS, workers=0)
+    assert len(converted) == 1 + 7  # the first one, to know the columns
+    made = (tmp_path / "columns.bin").stat().st_mtime_ns
+    store = images_to_store(IMAGES, FEW, tmp_path, LABELS, workers=0)
+    assert len(converted) == 8
+    assert (tmp_path / "columns.bin").stat().st_mtime_ns == made
+    assert_equal(store, [*map(FEW, IMAGES)])
+
+
+@pytest.mark.parametrize("moment", range(5))
+def test_killed_at_any_moment_it_goes_on(moment, converted, tmp_path, monkeypatch):
+    """Before the first, second, third part, the columns, or the note is in its place."""
+    replace, calls = os.replace, []
+
+    def killed(*paths):
+        calls.append(paths)
+        if len(calls) > moment:
+            raise KeyboardInterrupt
+        replace(*paths)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            images_to_store(IMAGES, FEW, tmp_path, workers=0)
+    for folder in (tmp_path, *tmp_path.glob("parts/*")):
+        (folder / ".half.npz").write_bytes(b"PK")  # as a process leaves it that has no time to tidy
+    with pytest.raises(ValueError, match="expected a whole store of graphs; expected store"):
+        GraphStore.open(tmp_path)
+    converted.clear()
+    store = images_to_store(IMAGES, FEW, tmp_path, workers=0)
+    assert len(converted) == 1 + max(0, 7 - 3 * moment)
+    assert_equal(store, [*map(FEW, IMAGES)])
+    assert not (tmp_path / "parts").exists()
+
+
+@pytest.mark.parametrize("damaged", [b"", b"PK", None])
+def test_a_damaged_part_is_made_again(damaged, converted, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(archive, "join", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            images_to_store(IMAGES, FEW, tmp_path, workers=0)
+    part = sorted(tmp_path.glob("parts/*/*.npz"))[1]
+    if damaged is None:
+        flip(part, part.stat().st_size // 2)
+    else:
+        part.write_bytes(damaged)
+    converted.clear()
+    assert_equal(images_to_store(IMAGES, FEW, tmp_path, workers=0), [*map(FEW, IMAGES)])
+    assert len(converted) == 1 + 3
+
+
+def flip(path, at):
+    with open(path, "r+b") as file:
+        file.seek(at)
+        byte = file.read(1)
+        file.seek(at)
+        file.write(bytes([byte[0] ^ 1]))
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda f: os.truncate(f / "columns.bin", 999), r"columns.bin: expected \d+ bytes, got 999"),
+        (lambda f: (f / "columns.bin").unlink(), r"columns.bin: expected \d+ bytes, got 0"),
+        (lambda f: flip(f / "columns.bin", 2000), r"columns.bin: expected checksum \d+, got \d+"),
+        (lambda f: (f / "store.json").write_text("{}"), "'version': 1}, got {'magic': None, 'version': None}"),
+        (lambda f: (f / "store.json").write_text("[1"), "'version': 1}, got {'magic': None, 'version': None}"),
+        (lambda f: alter(f, version=2), "'version': 1}, got {'magic': 'gnnlib graphs', 'version': 2}"),
+    ],
+)
+def test_a_damaged_store_is_named_and_made_again(harm, said, tmp_path):
+    images_to_store(IMAGES, FEW, tmp_path, LABELS, workers=0)
+    harm(tmp_path)
+    with pytest.raises(ValueError, match=f"{tmp_path}: expected a whole store of graphs; .*{said}"):
+        GraphStore.open(tmp_path)
+    with pytest.warns(RuntimeWarning, match=f"damaged store {tmp_path}: .*{said}; making it again"):
+        store = images_to_store(IMAGES, FEW, tmp_path, LABELS, workers=0)
+    assert_equal(store, [*map(FEW, IMAGES)])
+    assert torch.equal(store.labels, LABELS)
+
+
+def alter(folder, **changes):
+    path = folder / "store.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+    ("images", "recipe", "labels", "said"),
+    [
+        (IMAGES, recipes.monti, LABELS, r"recipe Recipe\(cut=MaskSLIC\(.*, got Recipe\(cut=SLIC\(segments=9"),
+        (IMAGES, Recipe(FEW.cut, Nearest(4)), LABELS, r"recipe .*Nearest\(k=4.*, got .*Nearest\(k=3"),
+        (IMAGES + 1e-9, FEW, LABELS, "images [0-9a-f]{64}, got [0-9a-f]{64}; name another folder, or remove this one"),
+        (IMAGES.reshape(7, 10, 12), FEW, LABELS, "images"),
+        (IMAGES[:6], FEW, LABELS[:6], "graphs 6, got 7"),
+        (IMAGES, FEW, LABELS + 1, "labels [0-9a-f]{64}, got"),
+        (IMAGES, FEW, None, "labels None, got"),
+    ],
+)
+def test_the_store_of_something_else_is_refused(images, recipe, labels, said, converted, tmp_path):
+    images_to_store(IMAGES, FEW, tmp_path, LABELS, workers=0)
+    converted.clear()
+    with pytest.raises(ValueError, match=f"{tmp_path}: expected the store of {said}"):
+        images_to_store(images, recipe, tmp_path, labels, workers=0)
+    assert not converted
+    assert len(GraphStore.open(tmp_path)) == 7
+
+
+def test_parts_of_something_else_are_left_alone(converted, tmp_path, monkeypatch):
+    """A run under one recipe was killed, and another recipe takes over the folder."""
+    with pytest.raises(ValueError, match="image 5: expected finite values"):
+        images_to_store([*IMAGES[:5], np.full((12, 10), np.nan)], FEW, tmp_path, workers=0)
+    assert len([*tmp_path.glob("parts/*/*.npz")]) == 1
+    assert_equal(images_to_store(IMAGES, recipes.avelar, tmp_path, workers=0), [*map(recipes.avelar, IMAGES)])
+
+
+def test_another_scikit_image_is_refused(tmp_path):
+    images_to_store(IMAGES, FEW, tmp_path, workers=0)
+    alter(tmp_path, **{"scikit-image": "0.1"})
+    with pytest.raises(ValueError, match=r"expected the store of scikit-image 0\.\d.*, got 0\.1;"):
+        images_to_store(IMAGES, FEW, tmp_path, workers=0)
+
+
+# ---------------------------------------------------------------- a store on the disk
+
+
+def test_it_is_memory_mapped_and_pickled_by_name(tmp_path):
+    store = images_to_store(IMAGES, FEW, tmp_path, LABELS, workers=0)
+    maps = Path("/proc/self/maps").read_text() if sys.platform == "linux" else str(tmp_path / "columns.bin")
+    assert str(tmp_path / "columns.bin") in maps
+    sent = pickle.dumps(store)
+    assert len(sent) < 1000
+    assert_equal(pickle.loads(sent), [*map(FEW, IMAGES)])
+    part = pickle.loads(pickle.dumps(store.select([3, 1])))
+    assert_equal(part, [FEW(IMAGES[3]), FEW(IMAGES[1])])
+    os.truncate(tmp_path / "store.json", 3)
+    with pytest.raises(ValueError, match="expected a whole store"):
+        pickle.loads(sent)
+
+
+def test_loaders_read_it_as_any_store(tmp_path):
+    store = images_to_store(IMAGES, FEW, tmp_path, LABELS, workers=0)
+    ours = GraphStore(map(FEW, IMAGES), LABELS)
+    for options in ({}, dict(num_workers=1, multiprocessing_context="fork")):
+        for (a, i), (b, j) in zip(store.loader(3, **options), ours.loader(3), strict=True):
+            assert torch.equal(i, j)
+            assert all(torch.equal(a.edata[name], b.edata[name]) for name in b.edata)
+
+
+# ---------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize(
+    ("bad", "error", "said"),
+    [
+        (np.full((12, 10), np.nan), ValueError, "image 5: expected finite values, got nan"),
+        (np.zeros(3), ValueError, r"image 5: expected 2 axes, or 3 with channels last, got shape \(3,\)"),
+        (np.zeros((0, 4)), ValueError, r"image 5: expected at least one pixel and channel, got shape \(0, 4\)"),
+        (np.zeros((4, 4), int), TypeError, "image 5: expected uint8 or floating point, got int64"),
+        (np.zeros((4, 4, 3)), ValueError, r"image 5: expected columns as of image 0, .*\(3,\).*, got .*\(5,\)"),
+    ],
+)
+def test_a_bad_image_is_named_with_its_number(bad, error, said, tmp_path):
+    with pytest.raises(error, match=said):
+        images_to_store([*IMAGES[:5], bad, *IMAGES], FEW, tmp_path, workers=0)
+
+
+def test_what_cannot_be_converted_at_all(tmp_path):
+    with pytest.raises(ValueError, match="images: expected at least one, got none"):
+        images_to_store(IMAGES[:0], FEW, tmp_path)
+    with pytest.raises(ValueError, match=r"labels: expected one for each of 7 images, got shape \(6,\)"):
+        images_to_store(IMAGES, FEW, tmp_path, LABELS[:6])
+    with pytest.raises((pickle.PicklingError, AttributeError), match="lambda"):
+        images_to_store(IMAGES, Recipe(lambda values: values[..., 0].astype(int), Nearest(2)), tmp_path, workers=1)
+
+
+SCRIPT = """
+import sys, numpy as np
+from gnnlib.images import images_to_store, recipes, scale
+scale.PART = 784
+images_to_store(np.zeros((10**5, 28, 28), np.uint8), recipes.dwivedi, sys.argv[1], workers=1)
+"""
+
+
+def test_an_interrupt_ends_it_soon_and_without_noise(tmp_path):
+    """From a terminal, which sends the signal to the workers too; the script has no guard against running again."""
+    run = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, tmp_path], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    while run.poll() is None and not [*tmp_path.glob("parts/*/[0-9]*.npz")]:
+        time.sleep(0.05)
+    os.killpg(run.pid, signal.SIGINT)
+    said = run.communicate(timeout=60)[1]
+    assert said.rstrip().endswith("KeyboardInterrupt")
+    assert said.count("Traceback") == 1
+    assert run.returncode in (-signal.SIGINT, 1, 130)
