@@ -13,6 +13,12 @@ class Published(NamedTuple):
 KIPF = "Kipf and Welling 2017, arXiv 1609.02907, table 2"
 VELICKOVIC = "Velickovic et al. 2018, arXiv 1710.10903, table 2"
 WU = "Wu et al. 2019, arXiv 1902.07153, table 2"
+NT = "NT and Maehara 2019, arXiv 1905.09550, table 2"
+GASTEIGER = "Gasteiger et al. 2019, arXiv 1810.05997, table 2"
+LIU = "Liu et al. 2020, arXiv 2007.09296, table 2"
+CHEN = "Chen et al. 2020, arXiv 2007.02133, table 2"
+AUTOENCODERS = "Kipf and Welling 2016, arXiv 1611.07308, table 1"
+INFOMAX = "Velickovic et al. 2019, arXiv 1809.10341, table 2"
 XU = "Xu et al. 2019, arXiv 1810.00826, table 1"
 DWIVEDI = "Dwivedi et al. 2020, arXiv 2003.00982, table of the 100k-parameter models"
 OGB = "Hu et al. 2020, arXiv 2005.00687, table of ogbg-molhiv"
@@ -20,6 +26,8 @@ OGB = "Hu et al. 2020, arXiv 2005.00687, table of ogbg-molhiv"
 LECUN = 'LeCun et al. 1998, "Gradient-based learning applied to document recognition", section III.B'
 
 PUBLIC_100 = "public split, 100 runs"
+DEEPEST = "public split, 100 runs, the best of 2 to 64 layers"
+ONE_SPLIT = "one split, 10 runs; average precision"
 FOLDS = "10-fold cross-validation, epoch chosen on the mean over the test folds"
 SUPERPIXELS = "55000 training graphs of their own superpixels, about 100000 parameters, 4 seeds"
 SCAFFOLD = "scaffold split, 10 seeds, 5 layers of 300 with bond features"
@@ -35,6 +43,23 @@ PUBLISHED: dict[tuple[str, str], Published] = {
     ("cora", "sgc"): Published(81.0, 0.0, WU, "public split, 10 runs"),
     ("citeseer", "sgc"): Published(71.9, 0.1, WU, "public split, 10 runs"),
     ("pubmed", "sgc"): Published(78.9, 0.0, WU, "public split, 10 runs"),
+    ("cora", "gfnn"): Published(81.0, None, NT, "public split"),
+    ("pubmed", "gfnn"): Published(79.0, None, NT, "public split"),
+    ("cora", "appnp"): Published(83.3, None, CHEN, "public split"),
+    ("pubmed", "appnp"): Published(79.7, 0.3, GASTEIGER, "their own splits with 20 labels a class, 100 runs"),
+    ("cora", "dagnn"): Published(84.4, 0.5, LIU, PUBLIC_100),
+    ("pubmed", "dagnn"): Published(80.5, 0.5, LIU, PUBLIC_100),
+    ("cora", "jknet"): Published(81.1, None, CHEN, f"{DEEPEST}: 4"),
+    ("pubmed", "jknet"): Published(78.1, None, CHEN, f"{DEEPEST}: 32"),
+    ("cora", "gcnii"): Published(85.5, 0.5, CHEN, f"{DEEPEST}: 64"),
+    ("pubmed", "gcnii"): Published(80.2, 0.4, CHEN, f"{DEEPEST}: 16"),
+    ("links-cora", "gae"): Published(91.0, None, AUTOENCODERS, f"{ONE_SPLIT} 92.0"),
+    ("links-cora", "vgae"): Published(91.4, None, AUTOENCODERS, f"{ONE_SPLIT} 92.6"),
+    ("links-pubmed", "gae"): Published(96.4, None, AUTOENCODERS, f"{ONE_SPLIT} 96.5"),
+    ("links-pubmed", "vgae"): Published(94.4, None, AUTOENCODERS, f"{ONE_SPLIT} 94.7"),
+    ("cora", "dgi"): Published(82.3, 0.6, INFOMAX, "public split, 50 runs"),
+    ("citeseer", "dgi"): Published(71.8, 0.7, INFOMAX, "public split, 50 runs"),
+    ("pubmed", "dgi"): Published(76.8, 0.6, INFOMAX, "public split, 50 runs"),
     ("mutag", "gin"): Published(89.4, 5.6, XU, FOLDS),
     ("proteins", "gin"): Published(76.2, 2.8, XU, FOLDS),
     ("mnist-superpixels", "gcn"): Published(90.71, 0.22, DWIVEDI, SUPERPIXELS),

@@ -13,6 +13,7 @@ checked on what is downloaded; of a file that the user points to only the struct
 from .digits import digits
 from .fashion import FASHION, fashion
 from .files import DownloadError, FormatError
+from .links import Links, LinkSplit, link_split
 from .mnist import mnist
 from .molhiv import molhiv
 from .planetoid import planetoid, row_normalise
@@ -23,8 +24,11 @@ __all__ = [
     "FASHION",
     "DownloadError",
     "FormatError",
+    "LinkSplit",
+    "Links",
     "digits",
     "fashion",
+    "link_split",
     "mnist",
     "mnist_superpixels",
     "molhiv",

@@ -118,9 +118,8 @@ class Stack(nn.Module):
         self.encoder, self.jump, self.readout, self.head = encoder, jump, readout, head
         self.checkpoint = checkpoint
 
-    @classmethod
+    @staticmethod
     def build(
-        cls,
         conv: Factory,
         in_feats: int,
         hidden_feats: int,
@@ -188,7 +187,7 @@ class Stack(nn.Module):
         width = getattr(jumped, "out_feats", width)
         first = nn.Sequential(nn.Linear(in_feats, hidden_feats), activation()) if encoder else None
         top = nn.Sequential(drop, nn.Linear(width, out_feats)) if head else None
-        return cls(blocks, first, jumped, readout, top, checkpoint)
+        return Stack(blocks, first, jumped, readout, top, checkpoint)
 
     def forward(
         self,

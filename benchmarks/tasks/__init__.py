@@ -3,6 +3,8 @@
 from benchmarks.tasks.base import Options, Task
 from benchmarks.tasks.cnn import CNN, Fashion, LeNet
 from benchmarks.tasks.equivariance import Equivariance
+from benchmarks.tasks.few_labels import FewLabels
+from benchmarks.tasks.links import LinksCora, LinksPubMed
 from benchmarks.tasks.molecules import MUTAG, PROTEINS, MolHIV
 from benchmarks.tasks.nodes import CiteSeer, Cora, PubMed
 from benchmarks.tasks.pixels import MNIST, Digits
@@ -23,6 +25,9 @@ TASKS: dict[str, type[Task]] = {
         Cora,
         CiteSeer,
         PubMed,
+        LinksCora,
+        LinksPubMed,
+        FewLabels,
         MUTAG,
         PROTEINS,
         MolHIV,

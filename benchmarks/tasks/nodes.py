@@ -1,9 +1,7 @@
-"""Node classification on citation graphs: the classic two-layer settings of each paper."""
+"""Node classification on citation graphs, each model by its paper's recipe."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import ClassVar, cast
 
 import torch
 from torch import nn
@@ -11,70 +9,34 @@ from torch import nn
 import datasets
 from benchmarks.layers import Geometry, Layer
 from benchmarks.results import Outcome
+from benchmarks.tasks import infomax
 from benchmarks.tasks.base import OnEpoch, Options, Task, accuracy, count, curve
-from gnnlib import Block, GATConv, SGConv, Stack, mean_heads
-from gnnlib.training import Batch, fit, predict
+from benchmarks.tasks.recipes import PUBMED, RECIPES, Recipe, two_layers
+from benchmarks.tasks.words import on_words, words
+from gnnlib import propagate
+from gnnlib._dgl import dgl
+from gnnlib.consistency import ConsistencyLoss, Draws
+from gnnlib.models import GCNII, APPNPNet, DAGNNNet, GfNN, JKNet
+from gnnlib.training import Batch, decay_groups, fit, predict
 from gnnlib.transforms import add_self_loop
-
-Build = Callable[[int, int], Stack]  # from the number of features and of classes
-Record = dict[str, float]  # of an epoch
-
-
-def lowest_loss(record: Record) -> float:
-    """Kipf and Welling stop on the validation loss."""
-    return -record["validation loss"]
-
-
-def best_accuracy(record: Record) -> tuple[float, float]:
-    """Velickovic et al. stop on the validation accuracy and loss."""
-    return record["validation"], -record["validation loss"]
-
-
-def last(record: Record) -> float:
-    """Wu et al. train a fixed number of epochs."""
-    return record["epoch"]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a paper trains: Adam, weight decay on all weights or the first layer's, and which epoch's weights count."""
-
-    build: Build
-    lr: float = 0.01
-    weight_decay: float = 5e-4
-    first_only: bool = False
-    epochs: int = 200
-    patience: int | None = None
-    score: Callable[[Record], Any] = lowest_loss
-
-
-def _two_layers(make: Callable[[int, int], nn.Module], hidden: int, in_feats: int, out_feats: int) -> Stack:
-    return Stack.build(make, in_feats, hidden, out_feats, num_layers=2, dropout=0.5)
-
-
-def _gat(out_heads: int, in_feats: int, out_feats: int) -> Stack:
-    return Stack(
-        [
-            Block(GATConv(in_feats, 8, 8, attn_drop=0.6), activation=nn.ELU(), dropout=nn.Dropout(0.6)),
-            Block(GATConv(64, out_feats, out_heads, attn_drop=0.6), dropout=nn.Dropout(0.6), merge=mean_heads),
-        ]
-    )
-
-
-def _sgc(in_feats: int, out_feats: int) -> Stack:
-    """The paper tunes the weight decay; the values below are the best mean validation accuracy of three seeds among
-    1e-6, 5e-6, 1.3e-5, 2e-5, 5e-5, 1e-4 and 2e-4 (CiteSeer takes Cora's)."""
-    return Stack([Block(SGConv(in_feats, out_feats, k=2))])
 
 
 class Planetoid(Task):
     """The public split of Yang et al. 2016 (arXiv 1603.08861): 20 labels a class, 500 validation, 1000 test nodes."""
 
-    layers = ("gcn", "gat", "sgc")
+    layers = ("gcn", "gat", "sgc", "gfnn", "appnp", "dagnn", "jknet")
+    own = (
+        Layer("gfnn", "GfNN", lambda _: GfNN),
+        Layer("appnp", "APPNP", lambda _: APPNPNet),
+        Layer("dagnn", "DAGNN", lambda _: DAGNNNet),
+        Layer("jknet", "JKNet", lambda _: JKNet),
+        Layer("gcnii", "GCNII", lambda _: GCNII),
+        Layer("gcnii-consistent", "GCNII, consistent", lambda _: GCNII),
+        infomax.LAYER,
+    )
     seeds = 10
     epochs = 200
-    gat: ClassVar[Recipe] = Recipe(partial(_gat, 1), 0.005, epochs=1000, patience=100, score=best_accuracy)
-    sgc: ClassVar[Recipe] = Recipe(_sgc, lr=0.2, weight_decay=1.3e-5, epochs=100, score=last)
+    recipes: ClassVar[Mapping[str, Recipe]] = RECIPES  # of other layers: `two_layers`
 
     def load(self, options: Options) -> None:
         graph = datasets.planetoid(self.name, options.data)
@@ -86,35 +48,42 @@ class Planetoid(Task):
         self.geometry = Geometry()
 
     def recipe(self, layer: Layer) -> Recipe:
-        if layer.name in ("gat", "sgc"):
-            return getattr(self, layer.name)
-        return Recipe(partial(_two_layers, layer.make(self.geometry), 16), first_only=True)
+        return self.recipes.get(layer.name) or two_layers(layer.make(self.geometry))
 
-    def batch(self, part: str) -> Batch:
-        rows = self.masks[part]
-        return Batch(self.graph, self.feat, self.label[rows], rows=rows)
+    def batches(self, recipe: Recipe) -> dict[str, Batch]:
+        """Of each part's nodes, with features as the recipe takes them."""
+        x = self.feat
+        for _ in range(recipe.hops):
+            x = propagate(self.graph, x)
+        if recipe.hops:  # what is left of the model looks at single nodes
+            alone = {part: dgl.node_subgraph(self.graph, rows.cpu()) for part, rows in self.masks.items()}
+            return {part: Batch(alone[part], x[rows], self.label[rows]) for part, rows in self.masks.items()}
+        x = words(x) if recipe.words else x
+        return {part: Batch(self.graph, x, self.label[rows], rows=rows) for part, rows in self.masks.items()}
 
     def run(self, layer: Layer, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
+        if layer is infomax.LAYER:
+            return infomax.run(self, seed, options, on_epoch)
         torch.manual_seed(seed)
         recipe = self.recipe(layer)
         model = recipe.build(self.feat.shape[1], self.num_classes).to(options.device)
-        decay = [0.0 if recipe.first_only and layer else recipe.weight_decay for layer in range(len(model.blocks))]
-        groups = [{"params": b.parameters(), "weight_decay": d} for b, d in zip(model.blocks, decay, strict=True)]
-        optimiser = torch.optim.Adam(groups, lr=recipe.lr)
-        everything = [self.batch("train")._replace(rows=None)]
+        model = on_words(model) if recipe.words else model
+        optimiser = torch.optim.Adam(decay_groups(model, recipe.decay), lr=recipe.lr)
+        batches = self.batches(recipe)
+        train, learner, loss = batches["train"], cast(nn.Module, model), nn.functional.cross_entropy
+        if recipe.draws > 1:  # what they say of all nodes counts
+            train = train._replace(target=self.label.where(self.masks["train"], -100), rows=None)
+            learner, loss = Draws(model, recipe.draws), ConsistencyLoss()
 
         def measure() -> dict[str, float]:
-            outputs, _ = predict(model, everything)
-            val = self.masks["val"]
-            return {
-                "validation": accuracy(outputs[val], self.label[val]),
-                "validation loss": nn.functional.cross_entropy(outputs[val], self.label[val]).item(),
-            }
+            outputs, target = predict(model, [batches["val"]])
+            found = nn.functional.cross_entropy(outputs, target).item()
+            return {"validation": accuracy(outputs, target), "validation loss": found}
 
         records = fit(
-            model,
-            lambda: [self.batch("train")],
-            nn.functional.cross_entropy,
+            learner,
+            lambda: [train],
+            loss,
             optimiser,
             self.num_epochs(layer, options),
             measure=measure,
@@ -122,30 +91,28 @@ class Planetoid(Task):
             patience=recipe.patience,
             on_epoch=on_epoch,
         )
-        outputs, target = predict(model, [self.batch("test")])
         return Outcome(
-            score=accuracy(outputs, target),
+            score=accuracy(*predict(model, [batches["test"]])),
             parameters=count(model),
             validation=max(records, key=recipe.score)["validation"],
             curve=curve(records),
         )
 
     def num_epochs(self, layer: Layer, options: Options) -> int:
-        return options.epochs or self.recipe(layer).epochs
+        return options.epochs or (infomax.EPOCHS if layer is infomax.LAYER else self.recipe(layer).epochs)
 
 
 class Cora(Planetoid):
     name = "cora"
-    summary = "Cora, 2708 papers, 7 classes: node classification on the public split"
+    summary = "Cora, 2708 papers, 7 classes: node classification on the public split (also: --layers gcnii,dgi,mlp)"
 
 
 class CiteSeer(Planetoid):
     name = "citeseer"
-    summary = "CiteSeer, 3327 papers, 6 classes: node classification on the public split"
+    summary = "CiteSeer, 3327 papers, 6 classes: node classification on the public split (also: --layers gcnii,dgi,mlp)"
 
 
 class PubMed(Planetoid):
     name = "pubmed"
-    summary = "PubMed, 19717 papers, 3 classes: node classification on the public split"
-    gat = Recipe(partial(_gat, 8), 0.01, 1e-3, epochs=1000, patience=100, score=best_accuracy)
-    sgc = Recipe(_sgc, lr=0.2, weight_decay=1e-4, epochs=100, score=last)
+    summary = "PubMed, 19717 papers, 3 classes: node classification on the public split (also: --layers gcnii,dgi,mlp)"
+    recipes = PUBMED

@@ -1,9 +1,14 @@
-"""The classic networks, as plain torch modules on images (B, C, H, W).
+"""The classic networks, as plain torch modules on images (B, C, H, W), and the papers' networks on graphs.
 
-Written once; `gnnlib.grid.from_torch` makes the same network on graphs of any of them.
+Those on images are written once; `gnnlib.grid.from_torch` makes the same network on graphs of any of them. Those on
+graphs are configurations of `gnnlib.Stack`.
 """
 
 from gnnlib.models.alexnet import AlexNet
+from gnnlib.models.autoencoder import GAE, VGAE, link_scores, reconstruction_loss
+from gnnlib.models.decoupled import SGC, APPNPNet, DAGNNNet, GfNN
+from gnnlib.models.deep import GCNII, JKNet
+from gnnlib.models.dgi import DGI
 from gnnlib.models.googlenet import GoogLeNet
 from gnnlib.models.inception import (
     AsymmetricInception,
@@ -27,16 +32,25 @@ from gnnlib.models.small import AllConvolutional, SmallCNN
 from gnnlib.models.vgg import VGG, VGG16
 
 __all__ = [
+    "DGI",
+    "GAE",
+    "GCNII",
+    "SGC",
+    "VGAE",
     "VGG",
     "VGG16",
     "AlexNet",
+    "APPNPNet",
     "AllConvolutional",
     "AsymmetricInception",
     "Bottleneck",
+    "DAGNNNet",
     "ExpandedInception",
+    "GfNN",
     "GoogLeNet",
     "Inception",
     "InceptionV3",
+    "JKNet",
     "LeNet5",
     "PartialConv2d",
     "RadialBasis",
@@ -48,5 +62,7 @@ __all__ = [
     "StackedInception",
     "Subsampling",
     "lenet_input",
+    "link_scores",
     "rbf_loss",
+    "reconstruction_loss",
 ]

@@ -1,0 +1,92 @@
+"""Deep graph infomax: embeddings learned without labels, and a linear layer on top of them."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from benchmarks.layers import Layer
+from benchmarks.results import Outcome
+from benchmarks.tasks.base import OnEpoch, Options, accuracy, count, curve
+from benchmarks.tasks.unsupervised import learn
+from gnnlib import Block, GCNConv, Stack
+from gnnlib._dgl import dgl
+from gnnlib.models import DGI
+
+EPOCHS, PATIENCE, LR = 1000, 20, 1e-3  # at most; and until the loss has not fallen for so many
+LAYER = Layer("dgi", "DGI", lambda _: GCNConv)
+
+
+class Nodes(Protocol):
+    """A task that classifies the nodes of a graph."""
+
+    graph: dgl.DGLGraph
+    feat: Tensor
+    label: Tensor
+    masks: dict[str, Tensor]
+    num_classes: int
+
+
+def encoder(in_feats: int, width: int, make: Callable[..., nn.Module] = GCNConv) -> Stack:
+    """The paper's: one GCN layer with a PReLU."""
+    return Stack([Block(make(in_feats, width), activation=nn.PReLU())])
+
+
+def pretrain(
+    model: Stack, width: int, graph: dgl.DGLGraph, x: Tensor, epochs: int, on_epoch: OnEpoch
+) -> list[dict[str, float]]:
+    """Infomax on an encoder, in place: the weights of the lowest loss stay. The records."""
+    return learn(
+        DGI(model, width).to(x.device),
+        graph,
+        x,
+        LR,
+        epochs,
+        score=lambda record: -record["loss"],
+        patience=PATIENCE,
+        on_epoch=on_epoch,
+    )
+
+
+@torch.no_grad()
+def embed(model: Stack, graph: dgl.DGLGraph, x: Tensor) -> Tensor:
+    return model.eval()(graph, x)
+
+
+def fit_linear(x: Tensor, target: Tensor, num_classes: int, lr: float = 0.01, epochs: int = 100) -> nn.Linear:
+    """Logistic regression on frozen embeddings, by so many steps of Adam on all rows, as in the authors' code."""
+    linear = nn.Linear(x.shape[1], num_classes).to(x.device)
+    nn.init.xavier_uniform_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    optimiser = torch.optim.Adam(linear.parameters(), lr=lr)
+    for _ in range(epochs):
+        optimiser.zero_grad()
+        cross_entropy(linear(x), target).backward()
+        optimiser.step()
+    return linear
+
+
+def run(task: Nodes, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
+    """The encoder is pre-trained on the graph and all features, and a linear layer learns from the training nodes'
+    embeddings; before that, another one from those of the encoder's first weights. 512 wide, 256 on PubMed."""
+    torch.manual_seed(seed)
+    width = 512 if len(task.feat) < 10_000 else 256
+    model = encoder(task.feat.shape[1], width).to(options.device)
+
+    def read_out() -> dict[str, float]:
+        h, train = embed(model, task.graph, task.feat), task.masks["train"]
+        outputs = fit_linear(h[train], task.label[train], task.num_classes)(h).detach()
+        return {part: accuracy(outputs[rows], task.label[rows]) for part, rows in task.masks.items()}
+
+    untrained = read_out()
+    records = pretrain(model, width, task.graph, task.feat, options.epochs or EPOCHS, on_epoch)
+    found = read_out()
+    return Outcome(
+        score=found["test"],
+        parameters=count(model) + (width + 1) * task.num_classes,
+        validation=found["val"],
+        curve=curve(records),
+        figures={"untrained encoder, %": untrained["test"]},
+    )

@@ -1,0 +1,128 @@
+"""Networks that keep learning and hops apart: weights after the hops (SGC, GfNN) or before them (APPNP, DAGNN).
+
+Hops that come first have no parameters, so they can be made once, before training: a model with ``k=0`` on features
+that have made k hops is the model with ``k``.
+"""
+
+from torch import nn
+
+from gnnlib.convs import SGConv
+from gnnlib.dropout import Dropout
+from gnnlib.propagation import APPNP, DAGNN
+from gnnlib.stack import Block, Stack
+
+__all__ = ["APPNPNet", "DAGNNNet", "GfNN", "SGC"]
+
+
+class SGC(Stack):
+    r"""Simplified graph convolution (Wu et al. 2019, arXiv 1902.07153, equation 8): k hops, then logistic regression.
+
+    .. math:: Y = P^k X W + c, \qquad P = D^{-1/2} A D^{-1/2}
+
+    Args:
+        in_feats, out_feats: widths
+        k: number of hops
+
+    Shapes: x (N, \*, in_feats); edge None or weights (E,); returns scores (N, \*, out_feats).
+
+    Raises: as `SGConv`.
+
+    Differs from the paper: self-loops are the caller's; returns scores, of which the paper takes the softmax.
+
+    >>> sum(p.numel() for p in SGC(1433, 7).parameters())
+    10038
+    """
+
+    def __init__(self, in_feats: int, out_feats: int, k: int = 2):
+        super().__init__([Block(SGConv(in_feats, out_feats, k))])
+
+
+class GfNN(Stack):
+    r"""Graph filter neural network (NT and Maehara 2019, arXiv 1905.09550, section 5): k hops of a low-pass filter,
+    then a network of two layers that sees no graph.
+
+    .. math:: Y = \mathrm{ReLU}(P^k X W_1 + c_1) W_2 + c_2, \qquad P = D^{-1/2} A D^{-1/2}
+
+    Args:
+        in_feats, hidden_feats, out_feats: widths
+        k: number of hops
+        dropout: of the hidden features
+
+    Shapes: x (N, \*, in_feats); edge None or weights (E,); returns scores (N, \*, out_feats).
+
+    Raises: as `SGConv`.
+
+    Differs from the paper: self-loops are the caller's; returns scores, of which the paper takes the softmax.
+
+    >>> sum(p.numel() for p in GfNN(1433, 32, 7).parameters()) == 1433 * 32 + 32 + 32 * 7 + 7
+    True
+    """
+
+    def __init__(self, in_feats: int, hidden_feats: int, out_feats: int, k: int = 2, dropout: float = 0.5):
+        first = Block(SGConv(in_feats, hidden_feats, k), activation=nn.ReLU())
+        super().__init__([first], head=nn.Sequential(Dropout(dropout), nn.Linear(hidden_feats, out_feats)))
+
+
+class APPNPNet(Stack):
+    r"""Predict, then propagate (Gasteiger et al. 2019, arXiv 1810.05997, equation 4): a network of two layers that sees
+    no graph, then k hops of personalised PageRank with `APPNP`.
+
+    .. math:: Z_0 = \mathrm{ReLU}(X W_1 + c_1) W_2 + c_2, \qquad Z_{i+1} = (1 - \alpha) P Z_i + \alpha Z_0
+
+    Args:
+        in_feats, hidden_feats, out_feats: widths
+        k: number of hops
+        alpha: the chance to return
+        dropout: of the input, of the hidden features, and of the coefficients of the edges at each hop
+
+    Shapes: x (N, \*, in_feats); edge None or weights (E,); returns scores (N, \*, out_feats).
+
+    Raises: as `APPNP`.
+
+    Differs from the paper: self-loops are the caller's; returns scores, of which the paper takes the softmax.
+
+    >>> sum(p.numel() for p in APPNPNet(1433, 64, 7).parameters()) == 1433 * 64 + 64 + 64 * 7 + 7
+    True
+    """
+
+    def __init__(
+        self,
+        in_feats: int,
+        hidden_feats: int,
+        out_feats: int,
+        k: int = 10,
+        alpha: float = 0.1,
+        dropout: float = 0.5,
+    ):
+        hops = APPNP(k, alpha, Dropout(dropout))
+        super().__init__([Block(hops)], encoder=_mlp(in_feats, hidden_feats, out_feats, dropout))
+
+
+class DAGNNNet(Stack):
+    r"""Deep adaptive graph neural network (Liu et al. 2020, arXiv 2007.09296, equation 8): a network of two layers that
+    sees no graph, then each node weighs its averages over 0 to k hops with `DAGNN`.
+
+    .. math:: H_0 = \mathrm{ReLU}(X W_1 + c_1) W_2 + c_2, \qquad Y = \sum_{i=0}^{k} \sigma(P^i H_0 s) \circ P^i H_0
+
+    Args:
+        in_feats, hidden_feats, out_feats: widths
+        k: number of hops
+        dropout: of the input and of the hidden features
+
+    Shapes: x (N, \*, in_feats); edge None or weights (E,); returns scores (N, \*, out_feats).
+
+    Raises: as `DAGNN`.
+
+    Differs from the paper: self-loops are the caller's; returns scores, of which the paper takes the softmax.
+
+    >>> sum(p.numel() for p in DAGNNNet(1433, 64, 7).parameters()) == 1433 * 64 + 64 + 64 * 7 + 7 + 7
+    True
+    """
+
+    def __init__(self, in_feats: int, hidden_feats: int, out_feats: int, k: int = 10, dropout: float = 0.8):
+        super().__init__([Block(DAGNN(out_feats, k))], encoder=_mlp(in_feats, hidden_feats, out_feats, dropout))
+
+
+def _mlp(in_feats: int, hidden_feats: int, out_feats: int, dropout: float) -> nn.Sequential:
+    drop = Dropout(dropout)
+    return nn.Sequential(drop, nn.Linear(in_feats, hidden_feats), nn.ReLU(), drop, nn.Linear(hidden_feats, out_feats))
