@@ -35,7 +35,9 @@ from gnnlib.norms import (
     PairNormSCS,
 )
 from gnnlib.ops import aggregate, degree_norm, edge_dot, edge_softmax, propagate
+from gnnlib.pooling import coarsen, graclus, voxel
 from gnnlib.propagation import APPNP, DAGNN
+from gnnlib.pyramid import haar_pyramid, laplacian_pyramid
 from gnnlib.readouts import readout_flat, readout_max, readout_mean, readout_sum
 from gnnlib.reversible import Reversible, ReversibleBlock
 from gnnlib.sharing import channel_conv, grouped, identity_mapping, low_rank, share
@@ -83,14 +85,18 @@ __all__ = [
     "Stack",
     "aggregate",
     "channel_conv",
+    "coarsen",
     "concat_heads",
     "degree_norm",
     "edge_dot",
     "edge_softmax",
+    "graclus",
     "grouped",
+    "haar_pyramid",
     "hold_variance",
     "identity_mapping",
     "laplacian_encoding",
+    "laplacian_pyramid",
     "low_rank",
     "mean_heads",
     "neighbors",
@@ -101,6 +107,7 @@ __all__ = [
     "readout_mean",
     "readout_sum",
     "share",
+    "voxel",
 ]
 
 __version__ = "0.1.0"

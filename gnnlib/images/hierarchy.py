@@ -108,7 +108,7 @@ def hierarchy(
     - t: one of 10 bins for each channel and direction, of the positive parts of Gaussian derivatives (sigma = 1
       pixel) in the directions to all adjacent pixels (8 of them in 2-d), over 0 to 1 / sqrt(2 pi) of that range,
       the most that a step can give;
-    - both add up to 1. Those of a merged region are the means of its parts' by area.
+    - both add up to 1; those of a merged region are the means of its parts' by area. Outside a mask the image is 0.
 
     Equal pairs are merged in the order of their numbers.
 

@@ -142,6 +142,8 @@ def pixel_batch(
     window = window if len(window) == axes else window * axes
     graph = _batch(lengths, copies, window, reach, bool(self_loops), idtype).local_var()
     graph.ndata["pos"] = graph.ndata["pos"].clone()  # people scale positions in place
+    graph.set_batch_num_nodes(graph.batch_num_nodes())  # DGL edits the table of sizes in place, and it was shared
+    graph.set_batch_num_edges(graph.batch_num_edges())
     return graph
 
 

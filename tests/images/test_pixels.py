@@ -257,3 +257,12 @@ def test_bad_batch_size_and_idtype():
         pixel_batch((3, 3), 0)
     with pytest.raises(dgl.DGLError, match=r"int32/int64, got torch\.float32"):
         pixel_graph((3, 3), idtype=torch.float32)
+
+
+def test_edits_of_one_graph_do_not_reach_the_next():
+    first = pixel_graph((5, 6))
+    first.remove_nodes([0, 7])
+    again = pixel_graph((5, 6))
+    assert again.num_nodes() == 30
+    assert again.batch_num_nodes().tolist() == [30]
+    assert again.batch_num_edges().tolist() == [again.num_edges()]
