@@ -1,4 +1,4 @@
-"""The command line: ``python -m benchmarks list | run TASK... | report | depth | speed``."""
+"""The command line: ``python -m benchmarks list | run TASK... | report | depth | memory | speed``."""
 
 import argparse
 import os
@@ -16,6 +16,7 @@ EXAMPLES = """examples:
   python -m benchmarks report                            every run's leaderboard again, and its report.html
   python -m benchmarks depth                             what depth does to digits, and what helps: under three minutes
   python -m benchmarks depth cora --remedies none,pairnorm,gcnii+dropout --depths 2,16,64 --seeds 3 --data DIR
+  python -m benchmarks memory cora --data DIR            what 10, 100 and 1000 layers hold, plain and otherwise
   python -m benchmarks speed --quick                     times beside dgl.nn's and PyG's, under two minutes
   python -m benchmarks speed --only gcn,growth           some workloads or groups of them; a wrong name lists all
   python -m benchmarks speed --allocators keep --threads 1,2
@@ -32,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = top.add_subparsers(dest="command", metavar="{list,run,report,depth,speed}")
+    commands = top.add_subparsers(dest="command", metavar="{list,run,report,depth,memory,speed}")
     commands.required = True
     commands.add_parser("list", help="the tasks and the layers")
     run = commands.add_parser(
@@ -54,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="print the leaderboard and write report.html again")
     report.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="a run, or a folder of runs")
     _add_depth(commands)
+    _add_memory(commands)
     speed = commands.add_parser(
         "speed",
         help="time layers beside dgl.nn's and PyG's; write speed.json and speed.png",
@@ -104,6 +106,26 @@ def _add_depth(commands: Any) -> None:
     depth.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="default: results")
 
 
+def _add_memory(commands: Any) -> None:
+    memory = commands.add_parser(
+        "memory",
+        help="memory and time of a training step by depth; write memory.json",
+        description="A training step of a GCN with initial residuals, on one thread: plain; checkpointed, which keeps "
+        "the outputs of every sqrt(L)-th of L layers and computes the others again; and reversible, which keeps the "
+        "last alone. Each figure comes from a process of its own.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    memory.add_argument("name", nargs="?", default="digits", metavar="DATA", help="as for 'depth' (default: digits)")
+    memory.add_argument("--depths", type=_numbers, default=[10, 100, 1000], metavar="N,M", help="default: 10,100,1000")
+    memory.add_argument(
+        "--ways", type=_names, metavar="A,B", help="of plain, checkpointed, reversible (default: all three)"
+    )
+    memory.add_argument("--width", type=_positive, default=64, metavar="N", help="features between layers (64)")
+    memory.add_argument("--data", type=Path, metavar="DIR", help="where files lie (else GNNLIB_DATA, cache, download)")
+    memory.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="default: results")
+
+
 def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
@@ -125,8 +147,7 @@ def main(arguments: list[str] | None = None) -> int:
     from benchmarks.layers import UsageError
 
     try:
-        run = {"list": _list, "run": _run, "report": _report, "depth": _depth, "speed": _speed}[options.command]
-        return run(options)
+        return COMMANDS[options.command](options)
     except KeyboardInterrupt:
         print("\nstopped; what is finished is kept, the same command goes on from there", file=sys.stderr)
         return 130
@@ -192,6 +213,15 @@ def _depth(options: argparse.Namespace) -> int:
     return 0
 
 
+def _memory(options: argparse.Namespace) -> int:
+    from benchmarks.depth.memory import WAYS, Request, run
+
+    ways = options.ways or tuple(WAYS)
+    request = Request(options.name, options.depths, ways, options.width, folder=options.data, out=options.out)
+    print(f"Figures: {run(request)}")
+    return 0
+
+
 def _speed(options: argparse.Namespace) -> int:
     from benchmarks.speed.command import Request, run
 
@@ -227,6 +257,16 @@ def _report(options: argparse.Namespace) -> int:
         Console().print(*filter(None, (leaderboard_table(results), figures_table(results))))
         print(f"Report: {path}")
     return 0
+
+
+COMMANDS = {
+    "list": _list,
+    "run": _run,
+    "report": _report,
+    "depth": _depth,
+    "memory": _memory,
+    "speed": _speed,
+}
 
 
 if __name__ == "__main__":

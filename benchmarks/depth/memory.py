@@ -1,0 +1,140 @@
+"""``python -m benchmarks memory``: what a training step holds and takes at each depth, plain, checkpointed, reversible.
+
+Each figure comes from a process of its own, ``python -m benchmarks.depth.memory TASK``, which leaves no memory behind.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from benchmarks.depth.data import load
+from benchmarks.layers import UsageError
+from benchmarks.results import commit, machine, versions
+from benchmarks.speed.measure import slope, watched
+from datasets.files import atomic_write
+from gnnlib import GCNConv, InitialResidual, Stack
+from gnnlib.training import Batch, fit
+
+__all__ = ["WAYS", "Request", "run"]
+
+WAYS: dict[str, dict[str, Any]] = {"plain": {}, "checkpointed": {"checkpoint": True}, "reversible": {"reversible": 2}}
+# What glibc reads when a process starts: what is freed goes back to the system, in pieces from 64 KiB on.
+GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536"}
+ROOT = Path(__file__).parents[2]
+STEPS = 5  # of training, to show that the loss falls
+
+
+@dataclass(frozen=True)
+class Task:
+    data: str
+    folder: str | None
+    way: str
+    depth: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Request:
+    data: str = "digits"
+    depths: Sequence[int] = (10, 100, 1000)
+    ways: Sequence[str] = tuple(WAYS)
+    width: int = 64
+    folder: Path | None = None
+    out: Path = Path("results")
+
+    @property
+    def path(self) -> Path:
+        return self.out / f"memory-{self.data}" / "memory.json"
+
+    def tasks(self) -> list[Task]:
+        """Raises: UsageError for ways that are not there."""
+        for way in self.ways:
+            if way not in WAYS:
+                raise UsageError(f"--ways: expected some of {', '.join(WAYS)}, got {way!r}")
+        folder = None if self.folder is None else str(self.folder.absolute())
+        return [Task(self.data, folder, way, depth, self.width) for way, depth in product(self.ways, self.depths)]
+
+
+def run(request: Request) -> Path:
+    """Measures all that was asked for, shows it, and writes ``memory.json``."""
+    rows, console = [], Console(width=None if sys.stdout.isatty() else 110)
+    header = {"data": request.data, "width": request.width, "versions": versions(), "commit": commit()}
+    tasks = request.tasks()
+    load(request.data, request.folder)  # bad input is told before anything starts
+    for row in _measured(tasks, Console(stderr=True)):
+        rows.append(row)
+        with atomic_write(request.path) as partly:
+            partly.write_text(json.dumps({**header, "machine": machine(), "rows": rows}, indent=1) + "\n")
+    console.print(_table(request, rows))
+    return request.path
+
+
+def _measured(tasks: Sequence[Task], console: Console) -> Iterator[dict[str, Any]]:
+    environment = {**os.environ, **GIVE_BACK}
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    for done, task in enumerate(tasks):
+        title = f"{task.way}, {task.depth} layers"
+        with console.status(f"{title} ({done + 1} of {len(tasks)})"):
+            words = [sys.executable, "-m", "benchmarks.depth.memory", json.dumps(asdict(task))]
+            found = subprocess.run(words, env=environment, stdout=subprocess.PIPE, text=True)
+        if found.returncode:
+            console.print(f"{title}: the process ended with status {found.returncode}; out of memory, perhaps")
+            continue
+        if not console.is_terminal:
+            console.print(f"measured {title}", highlight=False)
+        yield json.loads(found.stdout)
+
+
+def _table(request: Request, rows: Sequence[dict[str, Any]]) -> Table:
+    """A row for each way, a column for each depth, and the power of depth with which memory grows."""
+    shown = Table("", box=box.SIMPLE_HEAD, title=f"A training step on {request.data}, GCN {request.width} wide: MB, s")
+    for depth in request.depths:
+        shown.add_column(f"{depth} layers", justify="right")
+    shown.add_column("grows as depth to the", justify="right")
+    for way in request.ways:
+        found = {row["depth"]: row for row in rows if row["way"] == way}
+        cells = [
+            f"{row['bytes'] / 1e6:,.0f}, {row['seconds']:.2f}" if row else "" for row in map(found.get, request.depths)
+        ]
+        points = [(depth, row["bytes"]) for depth, row in found.items() if row["bytes"]]
+        shown.add_row(way, *cells, f"{slope(points[-2:]):.2f}" if len(points) > 1 else "")
+    return shown
+
+
+def measure(task: Task) -> dict[str, Any]:
+    """Bytes by which a training step raises the memory of this process at its highest, seconds
+    on one thread, and the first and last loss."""
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    data = load(task.data, task.folder)
+    skip = partial(InitialResidual, lam=None)
+    options = {"encoder": True, "skip": skip, **WAYS[task.way]}
+    model = Stack.build(GCNConv, data.feat.shape[1], task.width, data.num_classes, task.depth, **options)
+    rows = data.masks["train"]
+    batch = Batch(data.graph, data.feat, data.label[rows], rows=rows)
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
+    train = partial(fit, model, lambda: [batch], nn.functional.cross_entropy, optimiser)
+    first = train(1)[0]["loss"]  # compiles, makes the gradients and what Adam keeps
+    _, peak = watched(partial(train, 1), True)
+    start = time.perf_counter()
+    losses = [record["loss"] for record in train(STEPS)]
+    seconds = (time.perf_counter() - start) / STEPS
+    return {**asdict(task), "folder": None, "bytes": peak, "seconds": seconds, "losses": [first, losses[-1]]}
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(Task(**json.loads(sys.argv[1])))))
