@@ -5,6 +5,9 @@ TASKS ?= digits
 OUT ?= results
 ARGS ?=
 
+# A process a core, with one thread each: tests that are about threads set their own number.
+TOGETHER := OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --dist loadfile
+
 SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3; do \
 	$$p -c '$(SUPPORTED)' >/dev/null 2>&1 && echo $$p && break; done)
@@ -26,10 +29,10 @@ bench: .venv/installed
 test: .venv/installed
 	@echo '== lint';  .venv/bin/python -m ruff check --quiet . && .venv/bin/python -m ruff format --check --quiet .
 	@echo '== types'; .venv/bin/python -m mypy
-	@echo '== doctests and tests'; .venv/bin/python -m pytest $(ARGS)
+	@echo '== doctests and tests'; $(TOGETHER) $(ARGS)
 
 test-dgl1: .venv-dgl1/installed
-	@.venv-dgl1/bin/python -m pytest $(ARGS)
+	@$(subst .venv,.venv-dgl1,$(TOGETHER)) $(ARGS)
 
 lint: .venv/installed
 	@.venv/bin/python -m ruff check .

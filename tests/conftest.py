@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 pytest.register_assert_rewrite("tests.checks")
 
@@ -17,3 +18,9 @@ def data_dir():
     if not DATA.is_dir():
         pytest.skip(f"no real data: {DATA} is not a directory; name one with GNNLIB_DATA")
     return DATA
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    """The same draws whichever tests ran before."""
+    torch.manual_seed(0)

@@ -205,7 +205,7 @@ def ring():
     """50 nodes, each with an edge from the one before and the one after it, and 4 features."""
     nodes = torch.arange(50)
     graph = dgl.graph((torch.cat([nodes, nodes]), torch.cat([(nodes + 1) % 50, (nodes - 1) % 50])))
-    graph.ndata["x"] = torch.arange(200.0).reshape(50, 4)
+    graph.ndata["x"] = torch.arange(200.0).reshape(50, 4) / 64  # exact in float32
     return graph
 
 
