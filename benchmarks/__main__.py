@@ -19,6 +19,7 @@ EXAMPLES = """examples:
   python -m benchmarks memory cora --data DIR            what 10, 100 and 1000 layers hold, plain and otherwise
   python -m benchmarks speed --quick                     times beside dgl.nn's and PyG's, under two minutes
   python -m benchmarks speed --only gcn,growth           some workloads or groups of them; a wrong name lists all
+  python -m benchmarks speed --only remedies             what each remedy costs for each layer of a deep network
   python -m benchmarks speed --allocators keep --threads 1,2
 
 A run that was killed goes on where it stopped: say the same command again. Data is looked for in --data DIR, then
@@ -62,7 +63,9 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    speed.add_argument("--only", type=_names, metavar="A,B", help="workloads or groups of them (default: all)")
+    speed.add_argument(
+        "--only", type=_names, metavar="A,B", help="workloads or groups of them (default: all but remedies)"
+    )
     speed.add_argument("--quick", action="store_true", help="graphs an eighth as large, the default allocator only")
     speed.add_argument("--repeats", type=_positive, metavar="N", help="of each step; medians count (5; quick: 3)")
     speed.add_argument("--shrink", type=_positive, metavar="N", help="graphs N times smaller (1; quick: 8)")
@@ -214,7 +217,7 @@ def _depth(options: argparse.Namespace) -> int:
 
 
 def _memory(options: argparse.Namespace) -> int:
-    from benchmarks.depth.memory import WAYS, Request, run
+    from benchmarks.speed.memory import WAYS, Request, run
 
     ways = options.ways or tuple(WAYS)
     request = Request(options.name, options.depths, ways, options.width, folder=options.data, out=options.out)

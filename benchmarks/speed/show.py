@@ -8,6 +8,7 @@ from rich import box
 from rich.table import Table
 
 from benchmarks.speed.measure import PEERS, Row
+from benchmarks.speed.remedies import DEPTH
 
 GRAIN = 1e6  # bytes that make no difference between two peaks: a step's own are known to a few pages
 EXPLANATION = (
@@ -24,6 +25,10 @@ ON_GRIDS = (
     "convolution by messages, 16 channels, 64 images of 28 x 28. torch: how many times longer plain PyTorch takes, and "
     "the target. peak: memory of a step, ours and PyTorch's."
 )
+REMEDIES = (
+    "A training step of a network 64 wide on a graph of Cora's size, its time and the memory it takes, for each layer; "
+    "and as multiples of the same network's without the remedy. appnp, dagnn: 16 hops after two layers without a graph."
+)
 HEADINGS = {"dgl": "dgl.nn\ntimes", "pyg": "PyG\ntimes", "csr": "CSR\ntimes", "torch": "torch\ntimes"}
 
 
@@ -32,11 +37,14 @@ def tables(rows: Sequence[Row]) -> Iterator[Table]:
     for _, several in groupby(rows, key=regime_name):
         regime = list(several)
         title = regime_name(regime[0])
-        compared = [row for row in regime if not row.factors]
+        remedies = [row for row in regime if "plain" in row.seconds]
+        compared = [row for row in regime if not row.factors and row not in remedies]
         if on_graphs := [row for row in compared if "torch" not in row.seconds]:
             yield _compared(on_graphs, title, EXPLANATION)
         if on_grids := [row for row in compared if "torch" in row.seconds]:
             yield _compared(on_grids, title, ON_GRIDS)
+        if remedies:
+            yield _cost(remedies, title)
         if grown := [row for row in regime if row.factors]:
             yield _grown(grown, title)
 
@@ -60,6 +68,18 @@ def _compared(rows: Sequence[Row], title: str, explanation: str) -> Table:
         shown.add_column(heading, justify="right", no_wrap=True)
     for row, *cells in zip(rows, *columns.values()):
         shown.add_row(row.title, *cells)
+    return shown
+
+
+def _cost(rows: Sequence[Row], title: str) -> Table:
+    """Of remedies, for each layer of a deep network."""
+    shown = Table("remedy", box=box.SIMPLE_HEAD, title=f"{title}: GCN, {DEPTH} layers", caption=REMEDIES)
+    for heading in ("ms a layer", "times plain", "MB a layer", "times plain"):
+        shown.add_column(heading, justify="right")
+    for row in rows:
+        ratio, ours, plain = row.ratio("plain") or 1.0, row.peak.get("gnnlib"), row.peak.get("plain")
+        memory = ("", "") if ours is None or not plain else (f"{ours / 1e6 / DEPTH:.2f}", f"{ours / plain:.2f}")
+        shown.add_row(row.title, _ms((row.median("gnnlib") or 0.0) / DEPTH), f"{1 / ratio:.2f}", *memory)
     return shown
 
 

@@ -6,7 +6,7 @@ from functools import partial
 from math import isqrt
 
 from benchmarks.layers import UsageError
-from benchmarks.speed import batches, convert, graphs, grid, growth, single
+from benchmarks.speed import batches, convert, graphs, grid, growth, remedies, single
 from benchmarks.speed.layers import GAT, GCN, GIN, SAGE, Kind, ecc
 from benchmarks.speed.measure import Case
 from gnnlib.images import recipes
@@ -86,6 +86,11 @@ def _conv(name: str, title: str, train: bool) -> Workload:
     return Workload(name, title, "grid", lambda _: grid.conv_case(train), {"torch": 1 / 12})
 
 
+def _remedy(name: str) -> Workload:
+    """Not shrunk: it is small."""
+    return Workload(f"remedy-{name}", name, "remedies", lambda _: remedies.remedy_case(name))
+
+
 def _growth(what: str, title: str) -> list[Workload]:
     """A sixteenth of the nodes, so that edges are what there is to do."""
     num_nodes, num_links = graphs.NUM_NODES // 16, graphs.NUM_LINKS // 16
@@ -162,6 +167,7 @@ WORKLOADS = [
     _network("vgg", "VGG-16 on 32 x 32, dense"),
     _conv("grid-conv", "convolution as a graph", train=False),
     _conv("grid-conv-train", "the same, with gradients", train=True),
+    *(_remedy(name) for name in remedies.COSTLY),
     *_growth("aggregate", "sum, one weight"),
     *_growth("gcn", "GCN step"),
     *_growth("gat", "GAT step"),
@@ -170,13 +176,13 @@ WORKLOADS = [
 
 
 def choose(names: Iterable[str] | None) -> list[Workload]:
-    """The workloads of these names, or of groups of these names; None: all.
+    """The workloads of these names, or of groups of these names; None: all but the remedies, of which there are many.
 
     Raises: UsageError for a name that is neither.
     """
-    wanted = set(names) if names is not None else {workload.group for workload in WORKLOADS}
+    groups = dict.fromkeys(workload.group for workload in WORKLOADS)
+    wanted = set(names) if names is not None else groups.keys() - {"remedies"}
     if unknown := wanted - {name for workload in WORKLOADS for name in (workload.name, workload.group)}:
-        groups = dict.fromkeys(workload.group for workload in WORKLOADS)
         raise UsageError(
             f"--only: unknown {', '.join(map(repr, sorted(unknown)))}; expected some of: "
             f"{', '.join(workload.name for workload in WORKLOADS)}; or the groups {', '.join(groups)}"

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.depth import memory
-from benchmarks.depth.memory import Request, Task, measure, run
+from benchmarks.speed import memory
+from benchmarks.speed.memory import Request, Task, measure, run
 
 
 @pytest.fixture

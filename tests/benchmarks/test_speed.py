@@ -157,12 +157,13 @@ def test_every_pixel_sees_every_pixel():
 
 
 def test_every_workload_agrees_and_is_timed():
+    workloads = choose(None)  # all but the remedies, which have no peers
     found = {
         row.workload: row
-        for row in rows(Task([w.name for w in WORKLOADS], SHRINK, repeats=1, budget=0.0, allocator="keep"))
+        for row in rows(Task([w.name for w in workloads], SHRINK, repeats=1, budget=0.0, allocator="keep"))
     }
-    assert list(found) == [workload.name for workload in WORKLOADS]
-    for workload in WORKLOADS:
+    assert list(found) == [workload.name for workload in workloads]
+    for workload in workloads:
         row = found[workload.name]
         assert all(seconds[0] > 0 for seconds in row.seconds.values())
         if row.factors:
@@ -201,6 +202,21 @@ def test_a_convolution_as_messages_has_torchs_gradients():
     assert not forward.steps["gnnlib"]().requires_grad
 
 
+def test_a_remedy_is_timed_beside_the_network_without():
+    case = choose(["remedy-residual"])[0].make(1)
+    seconds, _ = times(case, Effort(repeats=1, budget=0.0, memory=False))
+    assert seconds.keys() == {"gnnlib", "plain"}
+    assert all(workload.group != "remedies" for workload in choose(None))
+
+
+def test_the_cost_of_a_remedy_is_given_for_each_layer():
+    seconds, peak = {"gnnlib": [0.16], "plain": [0.08]}, {"gnnlib": 48 * 10**6, "plain": 16 * 10**6}
+    row = a_row(title="gcnii", group="remedies", seconds=seconds, peak=peak, targets={})
+    assert ["gcnii", "10.0", "2.00", "3.00", "3.00"] in [
+        line.split() for line in text_of(*show.tables([row])).splitlines()
+    ]
+
+
 def test_without_pyg_the_others_are_timed(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch_geometric.nn", None)
     layers.pyg.cache_clear()
@@ -224,7 +240,7 @@ def test_a_sum_with_parallel_edges_is_the_same_through_a_matrix():
 def test_names_and_groups_choose_workloads():
     assert [w.name for w in choose(["gat", "gcn"])] == ["gcn", "gat"]
     assert {w.group for w in choose(["ecc", "pixels"])} == {"ecc", "pixels"}
-    assert len({w.name for w in WORKLOADS} | {w.group for w in WORKLOADS}) == len(WORKLOADS) + 8
+    assert len({w.name for w in WORKLOADS} | {w.group for w in WORKLOADS}) == len(WORKLOADS) + 9
     with pytest.raises(UsageError, match=r"unknown 'gnc'; expected some of: gcn, .*; or the groups layers, "):
         choose(["gcn", "gnc"])
     with pytest.raises(UsageError, match="--allocators: expected some of default, keep, got 'fast'"):

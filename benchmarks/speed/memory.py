@@ -1,6 +1,6 @@
 """``python -m benchmarks memory``: what a training step holds and takes at each depth, plain, checkpointed, reversible.
 
-Each figure comes from a process of its own, ``python -m benchmarks.depth.memory TASK``, which leaves no memory behind.
+Each figure comes from a process of its own, ``python -m benchmarks.speed.memory TASK``, which leaves no memory behind.
 """
 
 import json
@@ -89,7 +89,7 @@ def _measured(tasks: Sequence[Task], console: Console) -> Iterator[dict[str, Any
     for done, task in enumerate(tasks):
         title = f"{task.way}, {task.depth} layers"
         with console.status(f"{title} ({done + 1} of {len(tasks)})"):
-            words = [sys.executable, "-m", "benchmarks.depth.memory", json.dumps(asdict(task))]
+            words = [sys.executable, "-m", "benchmarks.speed.memory", json.dumps(asdict(task))]
             found = subprocess.run(words, env=environment, stdout=subprocess.PIPE, text=True)
         if found.returncode:
             console.print(f"{title}: the process ended with status {found.returncode}; out of memory, perhaps")

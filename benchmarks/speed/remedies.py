@@ -1,0 +1,32 @@
+"""What each remedy costs: a training step of a deep network with it, beside the same network without."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from benchmarks.depth.remedies import REMEDIES, make_plan
+from benchmarks.speed.graphs import power_law_graph
+from benchmarks.speed.measure import Case
+from benchmarks.speed.single import training
+from gnnlib._dgl import dgl
+
+NUM_NODES, NUM_LINKS = 2708, 5278  # Cora's
+DEPTH, WIDTH, CLASSES = 16, 64, 7
+COSTLY = [name for name in REMEDIES if not name.startswith(("none", "decay", "layerwise", "variance"))]
+"""Those that change a step; the others change how a network is started, or what the optimiser does."""
+
+
+def remedy_case(name: str) -> Case:
+    """Layers of GCN on a graph of Cora's size, forward and backward. Where a remedy changes the number of layers, as
+    propagation after two does, the whole network counts."""
+    graph = power_law_graph(NUM_NODES, NUM_LINKS)
+    x = torch.randn(NUM_NODES, WIDTH, generator=torch.Generator().manual_seed(0))
+    return Case({"gnnlib": _step(name, graph, x), "plain": _step("none", graph, x)})
+
+
+def _step(name: str, graph: dgl.DGLGraph, x: Tensor) -> Callable[[], None]:
+    torch.manual_seed(0)
+    net = make_plan("gcn", name, DEPTH, (WIDTH, WIDTH, CLASSES)).build(graph, x)
+    target = torch.arange(NUM_NODES) % CLASSES
+    return training(net, lambda: net(graph, x), target)
