@@ -52,7 +52,8 @@ class Store:
         try:
             old = json.loads(self.path.read_text())
             other = [key for key in self.ORIGIN if old[key] != self.header[key]]
-            done = {int(seed): Outcome(**o) for seed, o in old["outcomes"].items()}
+            pairs = zip(old["outcomes"].items(), old["curves"], strict=True)
+            done = {int(seed): Outcome(**{**o, "curve": curve}) for (seed, o), curve in pairs}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             aside = self._set_aside("damaged")
             print(f"{self.path} is damaged ({error}); kept as {aside.name}, starting anew", file=sys.stderr)
@@ -95,7 +96,7 @@ class Store:
             "curves": [o.curve for o in outcomes],
             "confusion": [[sum(c) for c in zip(*rows, strict=True)] for rows in zip(*matrices, strict=True)] or None,
             "figures": _figures(outcomes),
-            "outcomes": {str(s): vars(self.outcomes[s]) for s in seeds},
+            "outcomes": {str(s): {k: v for k, v in vars(self.outcomes[s]).items() if k != "curve"} for s in seeds},
         }
 
 
