@@ -15,6 +15,7 @@ from benchmarks.results import Outcome
 from benchmarks.tasks import TASKS, Options, Task
 from benchmarks.tasks.base import accuracy, confusion, shuffled
 from benchmarks.tasks.words import WordLinear, on_words, words
+from gnnlib.consistency import ConsistencyLoss
 from gnnlib.images import recipes
 from gnnlib.models import SGC, GfNN
 from gnnlib.training import predict
@@ -356,6 +357,24 @@ def test_citations_are_scored_on_the_test_nodes_of_the_best_epoch(citations, mon
     assert outcome.score > 60, "features tell the class: far above one in three"
     keep = run(task, "sgc", options)
     assert keep.validation == keep.curve["validation"][-1]
+
+
+def test_all_nodes_are_asked_to_agree_and_some_to_be_right(citations, monkeypatch):
+    task, options = citations("cora", 20, 3)
+    seen = []
+
+    class Spy(ConsistencyLoss):
+        def forward(self, scores, labels):
+            seen.append((scores, labels))
+            return super().forward(scores, labels)
+
+    monkeypatch.setattr("benchmarks.tasks.nodes.ConsistencyLoss", Spy)
+    outcome = run(task, "gcnii-consistent", options)
+    ((scores, labels),) = seen
+    assert scores.shape == (2, task.graph.num_nodes(), 3)
+    assert not torch.equal(scores[0], scores[1]), "what is dropped differs"
+    assert torch.equal(labels, task.label.where(task.masks["train"], -100))
+    assert outcome.parameters == run(task, "gcnii", options).parameters
 
 
 def test_a_graph_with_self_loops_once_and_rows_that_sum_to_one(citations):
