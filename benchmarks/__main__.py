@@ -113,9 +113,9 @@ def _add_memory(commands: Any) -> None:
     memory = commands.add_parser(
         "memory",
         help="memory and time of a training step by depth; write memory.json",
-        description="A training step of a GCN with initial residuals, on one thread: plain; checkpointed, which keeps "
-        "the outputs of every sqrt(L)-th of L layers and computes the others again; and reversible, which keeps the "
-        "last alone. Each figure comes from a process of its own.",
+        description="A training step of a deep GCN, on one thread: with initial residuals, plain; checkpointed, which "
+        "keeps the outputs of every sqrt(L)-th of L layers and computes the others again; and reversible, which keeps "
+        "the last alone. Each figure comes from a process of its own.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -26,12 +26,18 @@ from benchmarks.layers import UsageError
 from benchmarks.results import commit, machine, versions
 from benchmarks.speed.measure import slope, watched
 from datasets.files import atomic_write
-from gnnlib import GCNConv, InitialResidual, Stack
+from gnnlib import GCNConv, InitialResidual, SkipInit, Stack
 from gnnlib.training import Batch, fit
 
 __all__ = ["WAYS", "Request", "run"]
 
-WAYS: dict[str, dict[str, Any]] = {"plain": {}, "checkpointed": {"checkpoint": True}, "reversible": {"reversible": 2}}
+INITIAL = {"encoder": True, "skip": partial(InitialResidual, lam=None)}
+# Reversible layers add to what comes in, and must start as the identity to be deep.
+WAYS: dict[str, dict[str, Any]] = {
+    "plain": INITIAL,
+    "checkpointed": {**INITIAL, "checkpoint": True},
+    "reversible": {"reversible": 2, "norm": SkipInit},
+}
 # What glibc reads when a process starts: what is freed goes back to the system, in pieces from 64 KiB on.
 GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536"}
 ROOT = Path(__file__).parents[2]
@@ -92,7 +98,8 @@ def _measured(tasks: Sequence[Task], console: Console) -> Iterator[dict[str, Any
             words = [sys.executable, "-m", "benchmarks.speed.memory", json.dumps(asdict(task))]
             found = subprocess.run(words, env=environment, stdout=subprocess.PIPE, text=True)
         if found.returncode:
-            console.print(f"{title}: the process ended with status {found.returncode}; out of memory, perhaps")
+            why = "; out of memory, perhaps" if found.returncode < 0 else ""
+            console.print(f"{title}: the process ended with status {found.returncode}{why}")
             continue
         if not console.is_terminal:
             console.print(f"measured {title}", highlight=False)
@@ -121,9 +128,7 @@ def measure(task: Task) -> dict[str, Any]:
     torch.manual_seed(0)
     torch.set_num_threads(1)
     data = load(task.data, task.folder)
-    skip = partial(InitialResidual, lam=None)
-    options = {"encoder": True, "skip": skip, **WAYS[task.way]}
-    model = Stack.build(GCNConv, data.feat.shape[1], task.width, data.num_classes, task.depth, **options)
+    model = Stack.build(GCNConv, data.feat.shape[1], task.width, data.num_classes, task.depth, **WAYS[task.way])
     rows = data.masks["train"]
     batch = Batch(data.graph, data.feat, data.label[rows], rows=rows)
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
