@@ -49,8 +49,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--epochs", type=int, metavar="N", help="instead of the task's own number")
     run.add_argument("--limit", type=int, metavar="N", help="the first N graphs or images of each part only")
     run.add_argument("--recipe", metavar="NAME", help="how images become superpixel graphs, where a task has a choice")
-    run.add_argument("--data", type=Path, metavar="DIR", help="where files lie (else GNNLIB_DATA, cache, download)")
-    run.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="default: results")
+    _add_folders(run)
     run.add_argument("--device", default="cpu", metavar="D", help="cpu (default), cuda, cuda:1, ...")
     run.add_argument("--fresh", action="store_true", help="start anew; an earlier result is kept beside")
     report = commands.add_parser("report", help="print the leaderboard and write report.html again")
@@ -105,8 +104,7 @@ def _add_depth(commands: Any) -> None:
     depth.add_argument("--weight-decay", type=float, metavar="X", help="of the remedy decay (0.0005)")
     depth.add_argument("--drop", type=float, metavar="P", help="of dropout, dropedge, dropnode, dropmessage (0.5)")
     depth.add_argument("--jobs", type=_positive, metavar="N", help="processes, one thread each (default: the cores)")
-    depth.add_argument("--data", type=Path, metavar="DIR", help="where files lie (else GNNLIB_DATA, cache, download)")
-    depth.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="default: results")
+    _add_folders(depth)
 
 
 def _add_memory(commands: Any) -> None:
@@ -125,8 +123,12 @@ def _add_memory(commands: Any) -> None:
         "--ways", type=_names, metavar="A,B", help="of plain, checkpointed, reversible (default: all three)"
     )
     memory.add_argument("--width", type=_positive, default=64, metavar="N", help="features between layers (64)")
-    memory.add_argument("--data", type=Path, metavar="DIR", help="where files lie (else GNNLIB_DATA, cache, download)")
-    memory.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="default: results")
+    _add_folders(memory)
+
+
+def _add_folders(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--data", type=Path, metavar="DIR", help="where files lie (else GNNLIB_DATA, cache, download)")
+    command.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="default: results")
 
 
 def _positive(text: str) -> int:

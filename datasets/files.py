@@ -8,14 +8,14 @@ import hashlib
 import http.client
 import os
 import urllib.request
-import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 from filelock import FileLock
+
+from gnnlib._files import atomic_write
 
 __all__ = ["DownloadError", "FormatError", "atomic_write", "cache_dir", "cached", "data_dir", "digest", "find", "track"]
 
@@ -145,30 +145,6 @@ def cached(path: Path, build: Callable[[Path], None]) -> Path:
         with atomic_write(_seal(path)) as part:
             part.write_text(digest(path) + "\n")
     return path
-
-
-@contextmanager
-def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A path beside ``path`` to write to: it becomes ``path`` in one step at the end, or vanishes upon an exception.
-
-    Raises:
-        FileNotFoundError: nothing was written.
-
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     with atomic_write(Path(folder) / "result.json") as part:
-    ...         _ = part.write_text("{}")
-    ...     os.listdir(folder)
-    ['result.json']
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{uuid.uuid4().hex}.{path.name}")  # keeps the suffix: some writers add their own
-    try:
-        yield part
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def digest(path: Path, kind: str = "sha256") -> str:

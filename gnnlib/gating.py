@@ -29,8 +29,6 @@ def gated(graph: Graph, x: Tensor, e: Tensor, epsilon: float | None = None) -> T
     [[0.0, 0.0], [0.0, 0.0], [2.0, 6.0]]
     """
     nb = neighbors(graph, x.device)
-    if kernels.choose(x) is kernels.reference:
-        return _composed(nb, epsilon, x, e)
     flat = (value.reshape(len(value), value.shape[1:].numel()).contiguous() for value in (x, e))
     return _Gated.apply(*flat, nb, epsilon).view(nb.num_dst, *x.shape[1:])
 
@@ -47,10 +45,8 @@ class _Gated(Function):
 
     @staticmethod
     def forward(ctx, x: Tensor, e: Tensor, nb: Neighbors, epsilon: float | None) -> Tensor:
-        from gnnlib.kernels import gates  # imports numba: on first use only
-
         t = (e * 0.5).tanh_()  # unlike torch's sigmoid, the same bits under any number of threads
-        y, total = gates.gated_sum(nb.csc, t, x)
+        y, total = kernels.choose(x).gated_sum(nb.csc, t, x)
         total = torch.ones_like(total) if epsilon is None else total.add_(epsilon)
         y = y.div_(total)
         ctx.nb, ctx.epsilon = nb, epsilon
@@ -62,10 +58,8 @@ class _Gated(Function):
         x, e, t, y, total = ctx.saved_tensors
         if torch.is_grad_enabled():
             return *_recompose(partial(_composed, ctx.nb, ctx.epsilon), (x, e), grad, ctx), None, None
-        from gnnlib.kernels import gates
-
-        grad = (grad / total).contiguous()
-        dx = gates.gated_sum(ctx.nb.csr, t, grad)[0] if ctx.needs_input_grad[0] else None
+        grad, k = (grad / total).contiguous(), kernels.choose(grad)
+        dx = k.gated_sum(ctx.nb.csr, t, grad)[0] if ctx.needs_input_grad[0] else None
         base = torch.zeros_like(y) if ctx.epsilon is None else y
-        de = gates.gate_grad(ctx.nb.csc, t, x, base, grad) if ctx.needs_input_grad[1] else None
+        de = k.gate_grad(ctx.nb.csc, t, x, base, grad) if ctx.needs_input_grad[1] else None
         return dx, de, None, None

@@ -5,7 +5,7 @@ import torch
 
 from gnnlib import kernels
 from gnnlib._dgl import dgl
-from gnnlib.gating import gated
+from gnnlib.gating import _composed, gated
 from gnnlib.kernels import reference
 from gnnlib.neighbors import neighbors
 from tests.checks import assert_close
@@ -36,7 +36,7 @@ def test_message_by_message(name, epsilon):
 
 @EPSILON
 @pytest.mark.parametrize("shape", [(1,), (40,), (2, 3, 5)])
-def test_kernels_agree_with_the_composition(shape, epsilon):
+def test_kernels_agree_with_their_definition_and_with_the_composition(shape, epsilon):
     """The last is a hub, whose columns are shared out."""
     star = dgl.graph((torch.arange(1, 20001), torch.zeros(20000, dtype=torch.int64)))
     for graph in (GRAPHS["random"](), GRAPHS["bipartite"](), star):
@@ -47,7 +47,11 @@ def test_kernels_agree_with_the_composition(shape, epsilon):
                 y = gated(graph, x, e, epsilon)
                 grads = torch.autograd.grad(y.square().sum(), (x, e))
                 found[module] = {"y": y.detach(), "dx": grads[0], "de": grads[1]}
+        y = _composed(neighbors(graph), epsilon, x, e)
+        grads = torch.autograd.grad(y.square().sum(), (x, e))
+        composed = {"y": y.detach(), "dx": grads[0], "de": grads[1]}
         assert_close(found[None], found[reference], 1e-12)
+        assert_close(found[None], composed, 1e-12)
 
 
 @EPSILON

@@ -1,9 +1,6 @@
 """The study: every cell that is not yet done, in processes of their own, and the figures of all."""
 
 import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -22,6 +19,7 @@ from benchmarks.depth.summary import summarise
 from benchmarks.layers import UsageError
 from benchmarks.results import commit, versions
 from gnnlib._dgl import dgl
+from gnnlib._workers import start_worker
 
 __all__ = ["depth_study", "run_study"]
 
@@ -192,16 +190,7 @@ _given: tuple[NodeData, Recipe]  # of a process of the pool
 def _begin(data: NodeData, recipe: Recipe) -> None:
     global _given
     _given = data, recipe
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends the others
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    start_worker()
 
 
 def _work(cell: Cell) -> dict[str, Any] | Exception:

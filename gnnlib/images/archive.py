@@ -7,12 +7,9 @@ graphs are in parts, each a file by itself.
 
 import json
 import math
-import os
-import uuid
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gnnlib._files import atomic_write
 from gnnlib.images.flat import FlatGraphs, index_type
 
 __all__ = ["damage", "join", "note", "read", "save_part"]
@@ -34,7 +32,7 @@ Arrays = Mapping[str, np.ndarray]
 def save_part(path: Path, flat: FlatGraphs) -> None:
     """Some graphs as a file that is there whole or not at all."""
     columns = {f"{group}.{name}": value for group in ROWS for name, value in getattr(flat, group).items()}
-    with _atomic(path) as part, open(part, "wb") as file:
+    with atomic_write(path) as part, open(part, "wb") as file:
         np.savez(file, nodes=flat.nodes, edges=flat.edges, **{name: value.numpy() for name, value in columns.items()})
 
 
@@ -50,7 +48,7 @@ def join(folder: Path, parts: Sequence[Path], about: dict[str, Any], labels: Ten
         like = {name: arrays[name] for name in arrays.files if name not in whole}
     columns = _layout(whole | ({} if labels is None else {"labels": labels.numpy()}), like)
     size = max(column["place"] + _room(column) for column in columns.values())
-    with _atomic(folder / "columns.bin") as path:
+    with atomic_write(folder / "columns.bin") as path:
         data = np.memmap(path, np.uint8, "w+", shape=(size,))
         views = _views(data, columns)
         for name, value in whole.items():
@@ -68,7 +66,7 @@ def join(folder: Path, parts: Sequence[Path], about: dict[str, Any], labels: Ten
         checksum = _checksum(data)
         del data, views
     text = {"magic": MAGIC, "version": VERSION, **about, "bytes": size, "checksum": checksum, "columns": columns}
-    with _atomic(folder / "store.json") as path:
+    with atomic_write(folder / "store.json") as path:
         path.write_text(json.dumps(text, indent=1) + "\n")
 
 
@@ -161,14 +159,3 @@ def _checksum(data: np.ndarray) -> int:
     for place in np.linspace(0, max(0, len(data) - PAGE), PAGES).astype(np.int64):
         found = zlib.crc32(data[place : place + PAGE].data, found)
     return found
-
-
-@contextmanager
-def _atomic(path: Path) -> Iterator[Path]:
-    """A path beside ``path`` to write to, which takes its place at the end, or vanishes upon an exception."""
-    part = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
-    try:
-        yield part
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -9,8 +9,6 @@ import os
 import pickle
 import re
 import shutil
-import signal
-import threading
 import warnings
 import zipfile
 from collections import deque
@@ -27,6 +25,7 @@ from torch import Tensor
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from gnnlib._modules import module_as
+from gnnlib._workers import start_worker
 from gnnlib.images import archive
 from gnnlib.images.flat import FlatGraphs
 from gnnlib.images.recipes import Recipe
@@ -168,7 +167,7 @@ def _is_intact(path: Path) -> bool:
 def _in_parallel(jobs: Iterator[tuple], workers: int) -> Iterator[int]:
     """What `_convert` returns for each job, in order. A few jobs for each worker are in memory at a time."""
     ahead: deque = deque()
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start)
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), start_worker)
     try:
         for job in jobs:
             with module_as("__main__", ModuleType("__main__")):  # else each worker would run the caller's script again
@@ -180,18 +179,6 @@ def _in_parallel(jobs: Iterator[tuple], workers: int) -> Iterator[int]:
             yield ahead.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _start() -> None:
-    """A worker finishes its part upon an interrupt, and ends when the process that started it was killed."""
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started it stops giving it work
-    threading.Thread(target=_end_with, args=[multiprocessing.parent_process()], daemon=True).start()
-
-
-def _end_with(process: Any) -> None:
-    process.join()
-    os._exit(1)
 
 
 def _convert(recipe: Recipe, images: list[np.ndarray], first: int, like: Columns, path: Path) -> int:

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from gnnlib.kernels.compile import jit
+from gnnlib.kernels.gates import gate_grad, gated_sum  # noqa: F401, as all kernels, offered here
 from gnnlib.kernels.team import CHUNKS, FASTMATH, Kernel
-from gnnlib.kernels.vectors import LINE, at, lanes, load, load_first, prefetch, scaled, store, store_first, total, zero
+from gnnlib.kernels.vectors import at, lanes, lines, load, load_first, prefetch, scaled, store, store_first, total, zero
 
 # A plain loop over a dot product is vectorised only if LLVM may regroup it.
 FASTMATH_DOT = FASTMATH | {"reassoc"}
@@ -46,11 +47,6 @@ def group(key: Tensor, num_groups: int) -> tuple[Tensor, Tensor]:
     order = torch.empty(len(key), dtype=torch.int32)
     _group(key.contiguous().numpy(), indptr.numpy(), order.numpy())
     return indptr, order
-
-
-def _lines(like: Tensor, width: int) -> int:
-    """Cache lines in a row of this width: the columns that a hub may be cut into."""
-    return -(-width * like.element_size() // LINE)
 
 
 def _ahead(x: Tensor) -> int:
@@ -218,7 +214,7 @@ def neighbour_sum(adj, x: Tensor, coeff: Tensor | None, heads: int, own: float =
         _sum_rows(adj, x, y, heads * width, x.new_empty(0), x.new_empty(0), own)
     else:
         assert own == 0
-        columns, flat = _lines(x, width) if heads == 1 else heads, (x.view(-1), coeff.view(-1), y.view(-1))
+        columns, flat = lines(x, width) if heads == 1 else heads, (x.view(-1), coeff.view(-1), y.view(-1))
         shape = coeff.shape[1], x_heads, heads, width
         _sum_weighted(coeff.numel() * width, adj.indptr, columns, adj.indices, adj.eid, *flat, *shape, _ahead(x))
     return y
@@ -232,7 +228,7 @@ def scaled_sum(adj, x: Tensor, scale_u: Tensor, scale_v: Tensor) -> Tensor:
 
 def _sum_rows(adj, x: Tensor, y: Tensor, width: int, scale_u: Tensor, scale_v: Tensor, own: float = 0.0) -> None:
     arrays = adj.indices, scale_u, scale_v, x.view(-1), y.view(-1), _scalar(own, x)
-    _sum(len(adj.indices) * width, adj.indptr, _lines(x, width), *arrays, width, _ahead(x))
+    _sum(len(adj.indices) * width, adj.indptr, lines(x, width), *arrays, width, _ahead(x))
 
 
 @Kernel
@@ -317,7 +313,7 @@ def neighbour_max(adj, x: Tensor, coeff: Tensor | None) -> tuple[Tensor, Tensor]
     arg = torch.empty(y.shape, dtype=torch.int32)
     weight = coeff if coeff is not None else x.new_empty(0, 0)
     work = len(adj.eid) * x[:1].numel()
-    _max(work, adj.indptr, _lines(x, x.shape[2]), adj.indices, adj.eid, x, weight, y, arg)
+    _max(work, adj.indptr, lines(x, x.shape[2]), adj.indices, adj.eid, x, weight, y, arg)
     return y, arg
 
 
@@ -325,7 +321,7 @@ def max_grad(adj, grad: Tensor, arg: Tensor, coeff: Tensor | None) -> Tensor:
     dx = grad.new_empty(len(adj.indptr) - 1, *grad.shape[1:])
     weight = coeff if coeff is not None else grad.new_empty(0, 0)
     work = len(adj.eid) * grad[:1].numel()
-    _max_grad(work, adj.indptr, _lines(dx, dx.shape[2]), adj.indices, adj.eid, grad, arg, weight, dx)
+    _max_grad(work, adj.indptr, lines(dx, dx.shape[2]), adj.indices, adj.eid, grad, arg, weight, dx)
     return dx
 
 
@@ -446,7 +442,7 @@ def edge_score(adj, a: Tensor, b: Tensor, att: Tensor, slope: float) -> Tensor:
 def edge_score_grad(adj, own: Tensor, other: Tensor, att: Tensor, slope: float, grad: Tensor) -> Tensor:
     out = own.new_empty(*own.shape)
     arrays = adj.indices, adj.eid, own, other, att, _scalar(slope, own), grad
-    _edge_score_grad(len(adj.eid) * att.numel(), adj.indptr, _lines(own, own.shape[2]), *arrays, out)
+    _edge_score_grad(len(adj.eid) * att.numel(), adj.indptr, lines(own, own.shape[2]), *arrays, out)
     return out
 
 

@@ -1,14 +1,10 @@
-"""Gated sums for the CPU, as `gnnlib.kernels.cpu`: every feature of every message has a gate of its own.
-
-A gate is given by t = tanh(e / 2), from -1 to 1: sigmoid(e) = (1 + t) / 2. Shapes: e, t (E, F), x (N_u, F), v the rows.
-"""
+"""Gated sums, a part of `gnnlib.kernels.cpu`: every feature of every message has a gate of its own."""
 
 import numpy as np
 from torch import Tensor
 
-from gnnlib.kernels.cpu import _lines
 from gnnlib.kernels.team import Kernel
-from gnnlib.kernels.vectors import lanes
+from gnnlib.kernels.vectors import lanes, lines
 
 
 @Kernel
@@ -37,14 +33,12 @@ def _gate_grad(chunk, v, start, stop, low, high, indices, eid, t, x, y, grad, ou
 
 
 def gated_sum(adj, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The sums of sigmoid(e) x_u, and of sigmoid(e), over the edges of each row: (N_v, F) both."""
     y, total = (x.new_empty(len(adj.indptr) - 1, x.shape[1]) for _ in range(2))
-    _gated_sum(2 * t.numel(), adj.indptr, _lines(x, x.shape[1]), adj.indices, adj.eid, t, x, y, total)
+    _gated_sum(2 * t.numel(), adj.indptr, lines(x, x.shape[1]), adj.indices, adj.eid, t, x, y, total)
     return y, total
 
 
 def gate_grad(adj, t: Tensor, x: Tensor, y: Tensor, grad: Tensor) -> Tensor:
-    """grad_v sigmoid'(e) (x_u - y_v) for each edge: (E, F)."""
     out = t.new_empty(*t.shape)
-    _gate_grad(4 * t.numel(), adj.indptr, _lines(x, x.shape[1]), adj.indices, adj.eid, t, x, y, grad, out)
+    _gate_grad(4 * t.numel(), adj.indptr, lines(x, x.shape[1]), adj.indices, adj.eid, t, x, y, grad, out)
     return out

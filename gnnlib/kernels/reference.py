@@ -20,6 +20,8 @@ __all__ = [
     "edge_softmax",
     "edge_softmax_grad",
     "edge_sum",
+    "gate_grad",
+    "gated_sum",
     "group",
     "max_grad",
     "neighbour_max",
@@ -225,3 +227,22 @@ def attend_grad(
     d_feat = neighbour_sum(csr, grad, _slots_to_edges(csc, prob * scale), feat.shape[1])
     by_edge = _slots_to_edges(csc, d_score)
     return d_feat, edge_sum(csr, by_edge), edge_sum(csc, by_edge)
+
+
+def gated_sum(adj, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """y_v = sum over edges e from u of sigmoid_e x_u, feature by feature, and the sum of the gates; a gate is given by
+    t = tanh(e / 2), from -1 to 1: sigmoid(e) = (1 + t) / 2.
+
+    t (E, F), x (N_u, F) -> (N_v, F), (N_v, F)
+    """
+    gate = (1 + t[adj.eid]) / 2
+    return _reduce(adj, gate * x[adj.indices]), _reduce(adj, gate)
+
+
+def gate_grad(adj, t: Tensor, x: Tensor, y: Tensor, grad: Tensor) -> Tensor:
+    """sigmoid'(e) grad_v (x_u - y_v) for each edge e from u to v, its gate given as for `gated_sum`.
+
+    t (E, F), x (N_u, F), y (N_v, F), grad (N_v, F) -> (E, F)
+    """
+    row, gate = _rows(adj), t[adj.eid]
+    return _slots_to_edges(adj, (1 - gate * gate) / 4 * grad[row] * (x[adj.indices] - y[row]))

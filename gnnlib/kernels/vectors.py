@@ -9,6 +9,7 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.core import cgutils
 from numba.extending import models, register_model
+from torch import Tensor
 
 from gnnlib.kernels.compile import intrinsic
 
@@ -30,6 +31,11 @@ class _VectorModel(models.PrimitiveModel):
 
 def lanes_of(dtype) -> int:
     return LINE // (dtype.bitwidth // 8)
+
+
+def lines(like: Tensor, width: int) -> int:
+    """Cache lines in a row of this width: the columns that a hub may be cut into."""
+    return -(-width * like.element_size() // LINE)
 
 
 def _address(context, builder, kind, array, i, type_):
