@@ -20,8 +20,9 @@ from gnnlib._dgl import dgl
 from gnnlib.neighbors import Neighbors, edge_ends
 from gnnlib.ops import aggregate
 from gnnlib.readouts import members
+from gnnlib.transforms import reverse
 
-__all__ = ["Coarsening", "coarsen", "graclus", "reverse", "voxel"]
+__all__ = ["Coarsening", "coarsen", "graclus", "voxel"]
 
 
 class Coarsening(NamedTuple):
@@ -148,19 +149,6 @@ def _collect(graph: dgl.DGLGraph | Neighbors, value: Tensor, coeff: Tensor | Non
     """`aggregate` of values of any shape: (N, *) -> (n, *)."""
     y = aggregate(graph, value.reshape(len(value), value.shape[1:].numel()), coeff)
     return y.view(len(y), *value.shape[1:])
-
-
-def reverse(graph: dgl.DGLGraph) -> dgl.DGLGraph:
-    """The same nodes and edges, these turned round; frames and batch sizes are kept (``dgl.reverse`` drops the latter).
-
-    >>> level = coarsen(dgl.batch([dgl.graph(([0], [1]))] * 2), torch.tensor([0, 0, 0, 1]))
-    >>> reverse(level.pool).canonical_etypes, reverse(level.pool).batch_num_nodes("out").tolist()
-    ([('out', 'pool', 'in')], [1, 2])
-    """
-    turned = dgl.reverse(graph, copy_ndata=True, copy_edata=True)
-    turned.set_batch_num_nodes({kind: graph.batch_num_nodes(kind) for kind in graph.ntypes})
-    turned.set_batch_num_edges({turned.canonical_etypes[0]: graph.batch_num_edges()})
-    return turned
 
 
 def graclus(graph: dgl.DGLGraph, weight: Tensor | None = None) -> Tensor:

@@ -6,7 +6,7 @@ from torch import Tensor
 from gnnlib._dgl import dgl
 from gnnlib.neighbors import edge_ends
 
-__all__ = ["add_self_loop", "keep_edges"]
+__all__ = ["add_self_loop", "keep_edges", "reverse"]
 
 
 def keep_edges(graph: dgl.DGLGraph, keep: Tensor) -> dgl.DGLGraph:
@@ -56,6 +56,18 @@ def add_self_loop(graph: dgl.DGLGraph) -> dgl.DGLGraph:
         larger.edata[name] = torch.cat([value, value.new_ones(len(each), *value.shape[1:])])[order.to(value.device)]
     _keep_batch(graph, larger, graph.batch_num_edges() + graph.batch_num_nodes())
     return larger
+
+
+def reverse(graph: dgl.DGLGraph) -> dgl.DGLGraph:
+    """The same nodes and edges, these turned round; frames and batch sizes are kept (``dgl.reverse`` drops the latter).
+
+    >>> pairs = dgl.batch([dgl.heterograph({("in", "pool", "out"): ([0, 1], [0, 0])})] * 2)
+    >>> reverse(pairs).canonical_etypes, reverse(pairs).batch_num_nodes("out").tolist()
+    ([('out', 'pool', 'in')], [1, 1])
+    """
+    turned = dgl.reverse(graph, copy_ndata=True, copy_edata=True)
+    _keep_batch(graph, turned, graph.batch_num_edges())
+    return turned
 
 
 def _owners(graph: dgl.DGLGraph, sizes: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from gnnlib import GATConv, aggregate
 from gnnlib._dgl import dgl
 from gnnlib.grid import GridConv, GridPool, lattice, to_images, to_nodes
 from gnnlib.images import Touching, graph_from_labels, paint, pixel_batch, pixel_graph
-from gnnlib.pooling import coarsen, graclus, reverse, voxel
+from gnnlib.pooling import coarsen, graclus, voxel
 from gnnlib.transforms import add_self_loop
 from tests.graphs import GRAPHS, WHOLE, bare, ends, random_graph
 
@@ -184,17 +184,6 @@ def test_a_path_of_equal_weights_halves_each_time():
     for size in (32, 16, 8, 4, 2, 1, 1):
         graph = coarsen(graph, graclus(graph, graph.edata.get("weight"))).graph
         assert graph.num_nodes() == size
-
-
-def test_reversing_keeps_frames_and_sizes():
-    batch = dgl.batch([lattice((4, 4), 2, stride=2)] * 3)
-    turned = reverse(batch)
-    assert turned.batch_size == 3
-    assert turned.canonical_etypes == [("out", "tap", "in")]
-    assert torch.equal(turned.edata["tap"], batch.edata["tap"])
-    assert turned.batch_num_nodes("in").tolist() == [16] * 3
-    again = reverse(turned)
-    assert all(torch.equal(a, b) for a, b in zip(ends(again), ends(batch)))
 
 
 def test_a_small_unet_on_grids_is_pytorchs():

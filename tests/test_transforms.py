@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gnnlib._dgl import dgl
-from gnnlib.transforms import add_self_loop, keep_edges
+from gnnlib.grid import lattice
+from gnnlib.transforms import add_self_loop, keep_edges, reverse
 from tests.graphs import GRAPHS, TWO_SETS, WHOLE, batch, drawn, ends, random_graph
 
 few = settings(deadline=None, max_examples=40, derandomize=True)
@@ -88,3 +89,14 @@ def test_add_self_loop_keeps_batches():
 def test_add_self_loop_needs_one_node_set(name):
     with pytest.raises(ValueError, match="one node set"):
         add_self_loop(GRAPHS[name]())
+
+
+def test_reversing_keeps_frames_and_sizes():
+    batch = dgl.batch([lattice((4, 4), 2, stride=2)] * 3)
+    turned = reverse(batch)
+    assert turned.batch_size == 3
+    assert turned.canonical_etypes == [("out", "tap", "in")]
+    assert torch.equal(turned.edata["tap"], batch.edata["tap"])
+    assert turned.batch_num_nodes("in").tolist() == [16] * 3
+    again = reverse(turned)
+    assert all(torch.equal(a, b) for a, b in zip(ends(again), ends(batch)))
