@@ -1,6 +1,7 @@
 """Models built to have one disease, and what is said of them; a model is left as it was found."""
 
 import math
+from functools import partial
 
 import matplotlib
 import pytest
@@ -198,6 +199,20 @@ def test_a_remedy_takes_the_disease_away():
         torch.manual_seed(0)
         verdicts[name] = diagnose(stack(GCNConv, 32, **remedies), GRAPH, X).verdict
     assert verdicts == {"none": "over-smoothing", "pair norm": "none", "batch norm": "none"}
+
+
+@pytest.mark.parametrize("num_layers", [8, 64])
+def test_features_that_point_nearly_one_way_are_not_alike(num_layers):
+    """A constant beside what differs: directions are near, as many as before, and no layer takes any away."""
+    torch.manual_seed(0)
+    average = partial(GCNConv, weight=False, bias=False)
+    model = Stack.build(average, FEATS, 32, CLASSES, num_layers, encoder=True, skip=InitialResidual)
+    x = X.abs() + 1
+    found = diagnose(model, GRAPH, x)
+    assert 0 < found.layers[-2].distance < 0.01
+    assert "over-smoothing" not in [finding.disease for finding in found.findings]
+    plain = diagnose(stack(GCNConv, 64), GRAPH, x)
+    assert "over-smoothing" in [finding.disease for finding in plain.findings]
 
 
 def test_both_diseases_are_listed():
