@@ -1,7 +1,7 @@
 # Each target does the set-up it needs. `make` alone lists the targets.
 #   make bench OUT=elsewhere ARGS='--seeds 1'     PYTHON=python3.12 make test
 
-TASKS ?= digits
+TASKS ?= digits digits-superpixels
 OUT ?= results
 ARGS ?=
 

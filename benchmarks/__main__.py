@@ -11,7 +11,8 @@ EXAMPLES = """examples:
   python -m benchmarks run digits                        11 layers on handwritten digits, two minutes, no download
   python -m benchmarks run cora --data DIR --seeds 10    the public split with GCN, GAT and SGC
   python -m benchmarks run cora --layers gin,mlp         other layers, and the control without a graph
-  python -m benchmarks run mnist-superpixels --limit 5000
+  python -m benchmarks run digits-superpixels            the digits cut into superpixels, under a minute, no download
+  python -m benchmarks run mnist-superpixels --layers message --remedy batchnorm+residual+dropedge --data DIR
   python -m benchmarks run lenet --data DIR              on MNIST, dense and as a graph; without --data on digits
   python -m benchmarks report                            every run's leaderboard again, and its report.html
   python -m benchmarks depth                             what depth does to digits, and what helps: under three minutes
@@ -49,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--epochs", type=int, metavar="N", help="instead of the task's own number")
     run.add_argument("--limit", type=int, metavar="N", help="the first N graphs or images of each part only")
     run.add_argument("--recipe", metavar="NAME", help="how images become superpixel graphs, where a task has a choice")
+    run.add_argument("--remedy", metavar="A+B", help="instead of a superpixel task's batchnorm+residual; see 'depth'")
     _add_folders(run)
     run.add_argument("--device", default="cpu", metavar="D", help="cpu (default), cuda, cuda:1, ...")
     run.add_argument("--fresh", action="store_true", help="start anew; an earlier result is kept beside")
@@ -193,7 +195,7 @@ def _run(options: argparse.Namespace) -> int:
             seeds=options.seeds,
             out=options.out,
             fresh=options.fresh,
-            options=Options(options.data, options.epochs, options.limit, options.device, options.recipe),
+            options=Options(**{name: getattr(options, name) for name in Options.ASKED}),
         )
     )
     return 0

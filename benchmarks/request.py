@@ -37,6 +37,7 @@ class Request:
             ("--epochs", self.options.epochs),
             ("--limit", self.options.limit),
             ("--recipe", self.options.recipe),
+            ("--remedy", self.options.remedy),
             ("--data", "DIR" if self.options.data or os.environ.get("GNNLIB_DATA") else None),
             ("--device", self.options.device if self.options.device != "cpu" else None),
         ):
@@ -64,6 +65,8 @@ def check(request: Request, tasks: Sequence[Task]) -> None:
             raise UsageError(f"--seeds: {task.name} has {task.max_seeds} folds, got {request.seeds}")
         if options.limit is not None and not task.limited:
             raise UsageError(f"--limit: {task.name} is always run whole, got {options.limit}")
+        if options.remedy is not None and not task.remedied:
+            raise UsageError(f"--remedy: {task.name} has none to choose, got {options.remedy!r}")
         if options.recipe is not None and options.recipe not in task.image_recipes:
             some = ", ".join(task.image_recipes) or "none"
             raise UsageError(f"--recipe: {task.name} knows {some}, got {options.recipe!r}")

@@ -12,7 +12,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from datasets.files import atomic_write
+from gnnlib.checkpoints import Checkpoint
 
 
 @dataclass
@@ -26,6 +29,7 @@ class Outcome:
     confusion: list[list[int]] | None = None
     seconds: float = 0.0
     figures: dict[str, float] = field(default_factory=dict)  # what else was measured, by name
+    looks: dict[str, np.ndarray] = field(default_factory=dict, compare=False)  # at the task's samples: `looked_at`
 
 
 @dataclass
@@ -47,6 +51,8 @@ class Store:
         return self.folder / "result.json"
 
     def open(self, fresh: bool = False) -> None:
+        for path in self.folder.glob("seed-*.checkpoint") if fresh else ():
+            path.unlink()
         if not self.path.exists():
             return
         try:
@@ -66,16 +72,27 @@ class Store:
         print(f"{self.path} ({why}) is kept as {aside.name}, starting anew", file=sys.stderr)
 
     def _set_aside(self, why: str) -> Path:
+        (self.folder / "looks.npz").unlink(missing_ok=True)
         stem = f"result-{''.join(c for c in why if c.isalnum() or c in '-_')}"
         names = (self.folder / f"{stem}{f'-{n}' if n else ''}.json" for n in range(10**6))
         free = next(path for path in names if not path.exists())
         os.replace(self.path, free)
         return free
 
+    def checkpoint(self, seed: int) -> Checkpoint:
+        """Where a seed's training is kept until its result is: it counts on the same terms."""
+        origin = json.dumps({key: self.header[key] for key in self.ORIGIN})
+        return Checkpoint(self.folder / f"seed-{seed}.checkpoint", origin)
+
     def add(self, seed: int, outcome: Outcome, values: list[float] | None = None) -> None:
+        """The result with one seed more; what the model looked at, of the first seed, goes into ``looks.npz``."""
         self.outcomes[seed] = outcome
+        if outcome.looks and seed == min(self.outcomes):
+            with atomic_write(self.folder / "looks.npz") as partial:
+                np.savez_compressed(partial, **outcome.looks)  # type: ignore[arg-type]
         with atomic_write(self.path) as partial:
             partial.write_text(json.dumps(self.document(values), indent=1) + "\n")
+        self.checkpoint(seed).remove()
 
     def document(self, values: list[float] | None = None) -> dict[str, Any]:
         """``values`` replaces the seeds' own scores where the protocol chooses an epoch for all of them together."""
@@ -96,8 +113,12 @@ class Store:
             "curves": [o.curve for o in outcomes],
             "confusion": [[sum(c) for c in zip(*rows, strict=True)] for rows in zip(*matrices, strict=True)] or None,
             "figures": _figures(outcomes),
-            "outcomes": {str(s): {k: v for k, v in vars(self.outcomes[s]).items() if k != "curve"} for s in seeds},
+            "outcomes": {str(s): _written(self.outcomes[s]) for s in seeds},
         }
+
+
+def _written(outcome: Outcome) -> dict[str, Any]:
+    return {name: value for name, value in vars(outcome).items() if name not in ("curve", "looks")}
 
 
 def _figures(outcomes: list[Outcome]) -> dict[str, dict[str, Any]] | None:

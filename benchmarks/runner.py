@@ -1,7 +1,7 @@
 """Run a task: every layer, every seed, each result written as soon as it is there."""
 
-import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,8 @@ def _task(name: str) -> Task:
 def _run_name(task: Task, options: Options) -> str:
     """Runs under other arguments than the task's own get a folder of their own."""
     extras = [f"{k}{v}" for k, v in (("epochs", options.epochs), ("limit", options.limit)) if v is not None]
+    if options.remedy is not None:
+        extras.append(options.remedy)
     if options.device != "cpu":
         extras.append(options.device.replace(":", ""))
     return "-".join([task.setting, *extras])
@@ -64,9 +66,9 @@ def _run_task(task: Task, layers: Sequence[Layer], request: Request) -> Path:
                 if seed in store.outcomes:
                     continue
                 progress.start(layer.title, seed, task.num_epochs(layer, request.options))
-                start = time.perf_counter()
-                outcome = task.run(layer, seed, request.options, progress.epoch)
-                outcome.seconds = time.perf_counter() - start
+                checkpoint = store.checkpoint(seed)
+                outcome = task.run(layer, seed, replace(request.options, checkpoint=checkpoint), progress.epoch)
+                outcome.seconds = checkpoint.seconds
                 store.add(seed, outcome, task.values({**store.outcomes, seed: outcome}))
                 results, _ = load_results(folder)
                 progress.finish(f"{layer.title}, seed {seed}: {outcome.score:.2f} %", leaderboard_table(results))
@@ -88,6 +90,7 @@ def _store(task: Task, layer: Layer, folder: Path, request: Request) -> Store:
         "arguments": {
             "epochs": options.epochs,
             "limit": options.limit,
+            **({"remedy": options.remedy} if options.remedy is not None else {}),
             "device": options.device,
         },
         "metric": {"name": task.metric, "unit": "%", "higher_is_better": True},

@@ -10,6 +10,7 @@ checked on what is downloaded; of a file that the user points to only the struct
 (torch.Size([450, 8, 8]), torch.Size([450]))
 """
 
+from .cifar import CIFAR10, cifar10
 from .digits import digits
 from .fashion import FASHION, fashion
 from .files import DownloadError, FormatError
@@ -17,23 +18,25 @@ from .links import Links, LinkSplit, link_split
 from .mnist import mnist
 from .molhiv import molhiv
 from .planetoid import planetoid, row_normalise
-from .superpixels import mnist_superpixels
+from .superpixels import superpixels
 from .tu import ten_folds, tu
 
 __all__ = [
+    "CIFAR10",
     "FASHION",
     "DownloadError",
     "FormatError",
     "LinkSplit",
     "Links",
+    "cifar10",
     "digits",
     "fashion",
     "link_split",
     "mnist",
-    "mnist_superpixels",
     "molhiv",
     "planetoid",
     "row_normalise",
+    "superpixels",
     "ten_folds",
     "tu",
 ]

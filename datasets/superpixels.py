@@ -1,9 +1,10 @@
-"""MNIST as graphs of superpixels, converted once in parallel and then kept in the user's cache."""
+"""Images as graphs of superpixels, converted once in parallel and then kept in the user's cache."""
 
 import hashlib
 import importlib.metadata
 import pickle
 from pathlib import Path
+from typing import Protocol
 
 from torch import Tensor
 
@@ -11,23 +12,32 @@ from gnnlib import images as converter
 from gnnlib.images import GraphStore, images_to_store, recipes
 
 from .files import Folder, cache_dir, digest
-from .mnist import mnist
 
-__all__ = ["mnist_superpixels"]
+__all__ = ["superpixels"]
 
 
-def mnist_superpixels(
+class Load(Protocol):
+    """A loader of images and labels."""
+
+    __name__: str
+
+    def __call__(self, data: Folder, train: bool) -> tuple[Tensor, Tensor]: ...
+
+
+def superpixels(
+    load: Load,
     data: Folder = None,
     train: bool = True,
     limit: int | None = None,
     recipe: recipes.Recipe = recipes.dwivedi,
     workers: int | None = None,
 ) -> GraphStore:
-    """MNIST as superpixel graphs: `gnnlib.images.images_to_store` of its images, made here, so not the files that the
-    authors of a recipe published.
+    """A data set of images as superpixel graphs: `gnnlib.images.images_to_store` of its images, made here, so not the
+    files that the authors of a recipe published.
 
     Args:
-        data: MNIST's directory, as for `mnist`.
+        load: `mnist`, `fashion`, `cifar10`, or another one that gives images (n, H, W) or (n, C, H, W), and labels.
+        data: its directory.
         train: the training images, else the test images.
         limit: convert the first so many images; None for all.
         recipe: how, from `gnnlib.images.recipes`.
@@ -40,19 +50,20 @@ def mnist_superpixels(
     Raises:
         ValueError: ``limit`` below 1 or above the number of images.
         ImportError: scikit-image is not installed.
-        FileNotFoundError, FormatError: as `mnist`.
+        FileNotFoundError, FormatError: as ``load``.
 
-    >>> store = mnist_superpixels(limit=1000)  # doctest: +SKIP
+    >>> store = superpixels(datasets.mnist, limit=1000)  # doctest: +SKIP
     >>> store[0].ndata["pos"].shape  # doctest: +SKIP
     torch.Size([71, 2])
     """
-    images, labels = mnist(data, train)
+    images, labels = load(data, train)
     count = len(images) if limit is None else limit
     if not 1 <= count <= len(images):
         raise ValueError(f"expected limit from 1 to {len(images)}, the number of images, received {limit}")
     images, labels = images[:count], labels[:count]
-    folder = cache_dir() / "superpixels" / f"mnist-{_key(images, labels, recipe)}"
-    return images_to_store(images.numpy(), recipe, folder, labels, workers)
+    folder = cache_dir() / "superpixels" / f"{load.__name__}-{_key(images, labels, recipe)}"
+    pixels = images if images.dim() == 3 else images.movedim(1, -1)
+    return images_to_store(pixels.numpy(), recipe, folder, labels, workers)
 
 
 def _key(images: Tensor, labels: Tensor, recipe: recipes.Recipe) -> str:

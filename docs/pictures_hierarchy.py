@@ -11,13 +11,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from skimage import data
 from skimage.color import rgb2hsv, rgb2lab
-from skimage.segmentation import felzenszwalb, find_boundaries
+from skimage.segmentation import felzenszwalb
 
 from gnnlib._dgl import dgl
 from gnnlib.grid import lattice
-from gnnlib.images import paint
 from gnnlib.images.hierarchy import Hierarchy, hierarchy
 from gnnlib.images.proposals import best_overlap, proposals
+from gnnlib.pictures import show_levels
 from gnnlib.pooling import coarsen
 from gnnlib.pyramid import Pyramid, haar_pyramid
 
@@ -134,13 +134,8 @@ def frame(ax: Axes, box: tuple[int, ...], colour: str, width: float) -> None:
 def levels() -> None:
     image, sizes = photograph("coffee"), (100, 30, 10, 4)
     tree = hierarchy(image, cut(image, 100))
-    graphs = [tree.graph, *(level.graph for level in tree.levels(sizes))]
-    axes = Figure(figsize=(11, 1.9), layout="constrained").subplots(1, len(graphs))
-    for ax, graph in zip(axes, graphs):
-        painted = paint(graph, graph.ndata["feat"]).numpy()
-        painted[find_boundaries(graph.label_map.numpy(), mode="inner")] = 1
-        show(ax, painted)
-        ax.set_title(f"{graph.num_nodes()} regions", fontsize=9)
+    axes = Figure(figsize=(11, 1.9), layout="constrained").subplots(1, 1 + len(sizes))
+    show_levels(tree, sizes, axes)
     save(axes[0], "levels")
 
 

@@ -1,4 +1,5 @@
-"""How far a model is from a symmetry, as numbers: shifted images, relabelled nodes, deformed images, classes apart.
+"""How far a model is from a symmetry, as numbers: shifted images, rotated signals, relabelled nodes, deformed images,
+classes apart.
 
 All errors are relative, in the Frobenius norm over all that is compared. Models are called as they are and without
 gradients: put one with dropout or batch normalisation into evaluation mode first.
@@ -22,6 +23,7 @@ __all__ = [
     "permutation_error",
     "random_displacement",
     "relabel",
+    "rotation_error",
     "shift",
     "shuffled_nodes",
     "translation_error",
@@ -112,6 +114,39 @@ def _inside(y: Tensor, margin: int, along: int, step: int) -> Tensor:
             raise ValueError(f"margin: expected outputs of more than {2 * cut} cells along axis {axis}, got {n}")
         y = y.narrow(2 + axis, cut, n - 2 * cut)
     return y
+
+
+@torch.no_grad()
+def rotation_error(
+    model: Callable[[Tensor], Tensor],
+    signals: Callable[[Tensor], Tensor],
+    rotations: Tensor,
+    turn: Callable[[Tensor, Tensor], Tensor] | None = None,
+) -> Tensor:
+    r"""How far a model is from rotation equivariance, or, of outputs that have no place, from invariance (Cohen et al.
+    2018, arXiv 1801.10130, section 5.1, whose error is one of standard deviations).
+
+    .. math:: \frac{\|f(R x) - R f(x)\|}{\|R f(x)\|}, \qquad \frac{\|f(R x) - f(x)\|}{\|f(x)\|}
+
+    over all signals.
+
+    Args:
+        model: called on signals
+        signals: makes R x of R: ``lambda R: project(images, points, R)`` of `gnnlib.images.sphere`
+        turn: makes R y of y and R; None: outputs should stay
+
+    Shapes: rotations (K, 3, 3); returns (K,) float64.
+
+    >>> from gnnlib.images.sphere import icosahedral_rotations, project, sphere_graph
+    >>> images, points = torch.rand(2, 1, 8, 8, dtype=torch.float64), sphere_graph(2).ndata["pos"].double()
+    >>> largest = rotation_error(lambda x: x.amax(0), lambda R: project(images, points, R), icosahedral_rotations())
+    >>> bool(largest.max() < 1e-6)
+    True
+    """
+    y = model(signals(torch.eye(3, dtype=rotations.dtype)))
+    return torch.tensor(
+        [_relative(model(signals(R)), y if turn is None else turn(y, R)) for R in rotations], dtype=torch.float64
+    )
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib._dgl import dgl
+from gnnlib.checkpoints import Checkpoint, random_state, set_random_state
 
 __all__ = ["Batch", "decay_groups", "fit", "predict"]
 
@@ -41,6 +42,8 @@ def fit(
     score: Callable[[dict[str, float]], Any] | None = None,
     patience: int | None = None,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
+    checkpoint: Checkpoint | None = None,
+    generators: Sequence[torch.Generator] = (),
 ) -> list[dict[str, float]]:
     """Train ``model`` in place and return one record for each epoch: ``{"epoch": 1, "loss": ..., ...}``.
 
@@ -52,9 +55,13 @@ def fit(
         score: of a record, higher is better (tuples break ties); the weights of the best epoch are put back at the
             end. None keeps the last ones
         patience: stop after so many epochs without a better score
-        on_epoch: called on each record, for progress
+        on_epoch: called on each record, for progress; of a training that goes on, on the old ones first
+        checkpoint: written after each epoch; where it holds some epochs already, the training goes on after them and
+            ends as it would have without the break, to the bit on a CPU
+        generators: that ``batches`` draws from, besides PyTorch's own random numbers: the checkpoint keeps their states
 
-    Raises: FloatingPointError where the loss is no longer finite, naming the epoch.
+    Raises: FloatingPointError where the loss is no longer finite, naming the epoch; RuntimeError or ValueError for the
+    checkpoint of another model or optimiser.
 
     >>> g = dgl.add_self_loop(dgl.graph(([0, 1], [1, 0])))
     >>> from gnnlib import GCNConv
@@ -67,9 +74,21 @@ def fit(
     True
     """
     records: list[dict[str, float]] = []
-    best: tuple[Any, dict] | None = None
-    stale = 0
-    for epoch in range(1, epochs + 1):
+    best: tuple[Any, int, dict] | None = None  # the score, the epoch, the weights
+    parts = {"model": model, "optimiser": optimiser, "scheduler": scheduler}
+    parts = {name: part for name, part in parts.items() if part is not None}
+    kept = checkpoint.read() if checkpoint is not None else None
+    if kept is not None:
+        for name, part in parts.items():
+            part.load_state_dict(kept[name])
+        set_random_state(kept["random"], generators)
+        records, best = kept["records"], kept["best"]
+        if on_epoch is not None:
+            for record in records:
+                on_epoch(record)
+    for epoch in range(len(records) + 1, epochs + 1):
+        if patience is not None and best is not None and len(records) - best[1] >= patience:
+            break
         record = {"epoch": epoch, "loss": _train_epoch(model, batches(), loss, optimiser)}
         if not math.isfinite(record["loss"]):
             raise FloatingPointError(f"the loss is {record['loss']} in epoch {epoch}: try a lower learning rate")
@@ -78,18 +97,17 @@ def fit(
         if measure is not None:
             record |= measure()
         records.append(record)
+        if score is not None:
+            value = score(record)
+            if best is None or value > best[0]:
+                best = value, epoch, copy.deepcopy(model.state_dict())
+        if checkpoint is not None:
+            states = {name: part.state_dict() for name, part in parts.items()}
+            checkpoint.write({**states, "random": random_state(generators), "records": records, "best": best})
         if on_epoch is not None:
             on_epoch(record)
-        if score is None:
-            continue
-        stale += 1
-        value = score(record)
-        if best is None or value > best[0]:
-            best, stale = (value, copy.deepcopy(model.state_dict())), 0
-        if patience is not None and stale >= patience:
-            break
     if best is not None:
-        model.load_state_dict(best[1])
+        model.load_state_dict(best[2])
     return records
 
 

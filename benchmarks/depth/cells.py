@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.depth.data import NodeData
-from benchmarks.depth.remedies import Plan, make_plan
+from benchmarks.remedies import Plan, make_plan
 from benchmarks.tasks.base import accuracy, count
 from gnnlib import Reversible, Stack
 from gnnlib.layerwise import fit_layerwise

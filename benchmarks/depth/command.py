@@ -14,10 +14,10 @@ from rich.table import Table
 
 from benchmarks.depth.cells import USUAL, Cell, Recipe
 from benchmarks.depth.data import load
-from benchmarks.depth.remedies import make_plan
 from benchmarks.depth.study import run_study
 from benchmarks.depth.summary import deepest, mean
 from benchmarks.layers import UsageError
+from benchmarks.remedies import make_plan
 
 __all__ = ["Request", "run"]
 

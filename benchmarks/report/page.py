@@ -24,7 +24,7 @@ def write_report(run: Path) -> Path:
         OSError: the folder cannot be written to.
     """
     # Only now: matplotlib takes its time, and datasets imports torch.
-    from benchmarks.report import charts, plots, samples, tables
+    from benchmarks.report import charts, looks, plots, samples, tables
     from datasets.files import atomic_write
 
     run = Path(run)
@@ -35,13 +35,15 @@ def write_report(run: Path) -> Path:
     rows = leaderboard(results)
     ranked = [row.result for row in rows]
     graphs, flaws = samples.load(run / "samples.npz")
+    seen, more_flaws = looks.load(run, graphs)
     sections = [
-        _problems(problems + flaws),
+        _problems(problems + flaws + more_flaws),
         tables.board(rows),
         tables.others(rows),
         charts.curves(run / "plots", ranked),
         charts.costs(run / "plots", ranked),
         samples.section(run / "plots", graphs),
+        looks.section(run / "plots", ranked, graphs, seen),
         tables.matrices(run / "plots", ranked),
         tables.details(rows),
     ]

@@ -14,22 +14,29 @@ Sample = dict[str, Any]
 
 
 def load(path: Path) -> tuple[list[Sample], list[str]]:
-    """The graphs in the file, each with image, pos, src, dst and title, and what was wrong with others."""
-    if not path.exists():
-        return [], []
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = dict(archive)
-    except Exception as error:  # a damaged archive raises whatever its format does
-        return [], [f"{path.name}: left out: {error} ({type(error).__name__})"]
-    samples, flaws = [], []
+    """The graphs in the file, each with its number, image, label map (or None), pos, src, dst and title, and what was
+    wrong with others."""
+    arrays, flaws = read(path)
+    samples = []
     for i in sorted(int(name.removeprefix("image_")) for name in arrays if name.startswith("image_")):
         try:
-            samples.append(_check({key: arrays[f"{key}_{i}"] for key in ("image", "pos", "src", "dst", "title")}))
+            one = {key: arrays[f"{key}_{i}"] for key in ("image", "pos", "src", "dst", "title")}
+            samples.append({"number": i, "label_map": None} | _check(one) | _label_map(arrays, i, len(one["pos"])))
         except (KeyError, ValueError) as error:
             reason = f"no array {error}" if isinstance(error, KeyError) else error
             flaws.append(f"{path.name}: sample {i} left out: {reason}")
     return samples, flaws
+
+
+def read(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The arrays in a file, none where it is not there, and what was wrong with it."""
+    if not path.exists():
+        return {}, []
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            return dict(archive), []
+    except Exception as error:  # a damaged archive raises whatever its format does
+        return {}, [f"{path.name}: left out: {error} ({type(error).__name__})"]
 
 
 def section(folder: Path, samples: Sequence[Sample]) -> str:
@@ -47,6 +54,18 @@ def section(folder: Path, samples: Sequence[Sample]) -> str:
 <p>Nodes are dots, edges are lines; edges both ways are drawn once, and an edge from a node to itself is not drawn.</p>
 <div class="samples">
 {figures}</div></section>"""
+
+
+def _label_map(arrays: dict[str, np.ndarray], i: int, nodes: int) -> Sample:
+    """The node of each pixel, which runs of before it was written do not have."""
+    label_map = arrays.get(f"label_map_{i}")
+    if label_map is None:
+        return {}
+    if label_map.ndim != 2 or label_map.dtype.kind not in "iu" or label_map.size == 0 or label_map.max() != nodes - 1:
+        raise ValueError(
+            f"label_map: expected (H, W) node numbers up to {nodes - 1}, received {label_map.dtype} {label_map.shape}"
+        )
+    return {"label_map": label_map}
 
 
 def _check(sample: Sample) -> Sample:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from benchmarks.depth.remedies import REMEDIES, make_plan
+from benchmarks.remedies import REMEDIES, make_plan
 from benchmarks.speed.graphs import power_law_graph
 from benchmarks.speed.measure import Case
 from benchmarks.speed.single import training

@@ -152,10 +152,10 @@ def all_pairs_case(side: int, images: int, width: int = 32, hidden: int = 32) ->
         parts = layer.first.weight.split(2, dim=1)
         ends = position @ parts[0].T, position @ parts[1].T + layer.first.bias
         weight = layer.second(torch.relu(dgl.ops.u_add_v(graph, *ends)))
-        return dgl.ops.u_mul_e_sum(graph, x, weight.unsqueeze(-1)) @ layer.weight[0]
+        return dgl.ops.u_mul_e_sum(graph, x, weight.unsqueeze(-1)) @ layer.get_parameter("weight")[0]
 
     def dense() -> Tensor:
-        return (matrix @ x.flatten(1)).view(x.shape) @ layer.weight[0]
+        return (matrix @ x.flatten(1)).view(x.shape) @ layer.get_parameter("weight")[0]
 
     runs: dict[str, Callable[[], Tensor]] = {
         "gnnlib": lambda: layer(graph, x),

@@ -8,20 +8,27 @@ from benchmarks.tasks.links import LinksCora, LinksPubMed
 from benchmarks.tasks.molecules import MUTAG, PROTEINS, MolHIV
 from benchmarks.tasks.nodes import CiteSeer, Cora, PubMed
 from benchmarks.tasks.pixels import MNIST, Digits
-from benchmarks.tasks.superpixels import MNISTSuperpixels
+from benchmarks.tasks.sphere import Sphere
+from benchmarks.tasks.superpixels import CIFARSuperpixels, DigitsSuperpixels, FashionSuperpixels, MNISTSuperpixels
 from benchmarks.tasks.transfer import Transfer
+from benchmarks.tasks.tutorial import Tutorial
 
 TASKS: dict[str, type[Task]] = {
     task.name: task
     for task in (
         Digits,
         MNIST,
+        DigitsSuperpixels,
         MNISTSuperpixels,
+        FashionSuperpixels,
+        CIFARSuperpixels,
         LeNet,
         CNN,
         Fashion,
+        Tutorial,
         Transfer,
         Equivariance,
+        Sphere,
         Cora,
         CiteSeer,
         PubMed,

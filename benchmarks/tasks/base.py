@@ -12,6 +12,10 @@ from torch import Tensor, nn
 
 from benchmarks.layers import Geometry, Layer
 from benchmarks.results import Outcome
+from gnnlib.attribution import attention, saliency
+from gnnlib.checkpoints import Checkpoint
+from gnnlib.neighbors import edge_ends
+from gnnlib.training import Batch
 
 OnEpoch = Callable[[dict[str, float]], None]
 
@@ -25,6 +29,10 @@ class Options:
     limit: int | None = None
     device: str = "cpu"
     recipe: str | None = None  # of superpixels
+    remedy: str | None = None  # or several joined by +, in place of the task's own
+    checkpoint: Checkpoint | None = None  # of the seed that runs, for `gnnlib.training.fit`
+
+    ASKED: ClassVar[tuple[str, ...]] = ("data", "epochs", "limit", "device", "recipe", "remedy")
 
 
 class Task(ABC):
@@ -40,6 +48,7 @@ class Task(ABC):
     epochs: ClassVar[int]
     readout: ClassVar[str | None] = None
     limited: ClassVar[bool] = False  # whether --limit means something here
+    remedied: ClassVar[bool] = False  # whether --remedy means something here
     image_recipes: ClassVar[tuple[str, ...]] = ()  # what --recipe may name, its own first
     data: str | None = None  # which data were loaded, where that is a choice
     geometry: Geometry = Geometry()
@@ -66,7 +75,7 @@ class Task(ABC):
         return None
 
     def samples(self) -> dict[str, np.ndarray]:
-        """A few inputs for the report: image_0, pos_0, src_0, dst_0, label_0, title_0, image_1, ..."""
+        """A few inputs for the report: image_0, label_map_0, pos_0, src_0, dst_0, label_0, title_0, image_1, ..."""
         return {}
 
 
@@ -84,6 +93,23 @@ def confusion(outputs: Tensor, target: Tensor, num_classes: int) -> list[list[in
 def curve(records: list[dict[str, float]]) -> dict[str, list[float]]:
     """A training's records as one list for each figure."""
     return {key: [record[key] for record in records] for key in (records[0] if records else {})}
+
+
+def looked_at(model: nn.Module, batch: Batch) -> dict[str, np.ndarray]:
+    """For the report, what a trained model goes by in each graph, or signal, of a batch: saliency_0 (n,) of its class,
+    attention_0 (E,) of the last layer that has any, the mean over heads, 1 where spread evenly; saliency_1, ..."""
+    graph, x, target, edge, _ = batch
+    model.eval()
+    found = {"saliency": (saliency(model, graph, x, target, edge), graph.batch_num_nodes())}
+    for last in attention(model, graph, x, edge)[-1:]:
+        share = last.mean(-1)
+        even = 1 / graph.in_degrees()[edge_ends(graph)[1].long()].to(share)
+        found["attention"] = share / even.view(-1, *[1] * (share.dim() - 1)), graph.batch_num_edges()
+    return {
+        f"{name}_{i}": one.cpu().numpy()
+        for name, (values, sizes) in found.items()
+        for i, one in enumerate(values.T if values.dim() == 2 else values.split(sizes.tolist()))
+    }
 
 
 def count(model: nn.Module) -> int:

@@ -34,8 +34,8 @@ class ImageTask(PixelTask):
     With a data directory, the public data; without one, scikit-learn's digits, enlarged. The setting says which.
     """
 
-    layers = ("cnn", "cnn-graph")
-    readout = None
+    layers: ClassVar[tuple[str, ...]] = ("cnn", "cnn-graph")
+    readout: ClassVar[str | None] = None
     lr: ClassVar[float]  # at its highest: each step's rises, then falls to 0 (Smith and Topin 2017, arXiv 1708.07120)
 
     @abstractmethod
@@ -76,6 +76,8 @@ class ImageTask(PixelTask):
             epochs,
             measure=lambda: {"test": accuracy(*predict(model, self.everything(*self.test)))},
             on_epoch=on_epoch,
+            checkpoint=options.checkpoint,
+            generators=[generator],
         )
         outputs, target = predict(model, self.everything(*self.test))
         return Outcome(
@@ -83,6 +85,7 @@ class ImageTask(PixelTask):
             parameters=count(model),
             curve=curve(records),
             confusion=confusion(outputs, target, 10),
+            looks=self.looks(model),
         )
 
 

@@ -85,6 +85,8 @@ class TU(Task):
             scheduler=scheduler,
             measure=measure,
             on_epoch=on_epoch,
+            checkpoint=options.checkpoint,
+            generators=[generator],
         )
         outputs, target = predict(model, fold)
         return Outcome(
@@ -188,6 +190,8 @@ class MolHIV(Task):
             measure=lambda: {"validation": rocauc("valid")},
             score=lambda record: record["validation"],
             on_epoch=on_epoch,
+            checkpoint=options.checkpoint,
+            generators=[generator],
         )
         return Outcome(
             score=rocauc("test"),

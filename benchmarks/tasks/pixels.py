@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import datasets
 from benchmarks.layers import Geometry, Layer
 from benchmarks.results import Outcome
-from benchmarks.tasks.base import OnEpoch, Options, Task, accuracy, confusion, count, curve, shuffled
+from benchmarks.tasks.base import OnEpoch, Options, Task, accuracy, confusion, count, curve, looked_at, shuffled
 from gnnlib import BatchNorm, Residual, Stack, readout_flat
 from gnnlib._dgl import dgl
 from gnnlib.grid import to_images
@@ -35,6 +35,9 @@ class OnImages(nn.Module):
 
     def forward(self, graph: dgl.DGLGraph, x: Tensor, edge: Tensor | None = None) -> Tensor:
         return self.network(to_images(x, self.size).contiguous())
+
+
+SAMPLES = 6  # test images in the report
 
 
 class PixelTask(Task):
@@ -136,6 +139,8 @@ class PixelTask(Task):
             scheduler=scheduler,
             measure=measure,
             on_epoch=on_epoch,
+            checkpoint=options.checkpoint,
+            generators=[generator],
         )
         outputs, target = predict(model, self.everything(*self.test))
         return Outcome(
@@ -144,15 +149,20 @@ class PixelTask(Task):
             validation=records[-1]["validation"],
             curve=curve(records),
             confusion=confusion(outputs, target, 10),
+            looks=self.looks(model),
         )
+
+    def looks(self, model: nn.Module) -> dict[str, np.ndarray]:
+        return looked_at(model, next(self.everything(*(part[:SAMPLES] for part in self.test))))
 
     def samples(self) -> dict[str, np.ndarray]:
         images, labels = self.test
         src, dst = (end.numpy() for end in self.graph.edges())
         found: dict[str, np.ndarray] = {}
-        for i in range(min(6, len(images))):
+        for i in range(min(SAMPLES, len(images))):
             found |= {
                 f"image_{i}": images[i].numpy(),
+                f"label_map_{i}": self.graph.label_map.numpy(),
                 f"pos_{i}": self.graph.ndata["pos"].numpy(),
                 f"src_{i}": src,
                 f"dst_{i}": dst,

@@ -153,6 +153,6 @@ def _digits(options: Options, train: bool) -> Part:
 def _mnist(options: Options, train: bool) -> Part:
     images, labels = datasets.mnist(options.data, train)
     limit = None if options.limit is None else min(options.limit, len(labels))
-    regions = datasets.mnist_superpixels(options.data, train, limit, REGIONS)
+    regions = datasets.superpixels(datasets.mnist, options.data, train, limit, REGIONS)
     small = adaptive_avg_pool2d(images[:limit].float() / 255, 9)
     return Part.of(small.to(options.device), regions, labels[:limit].to(options.device), area=28 * 28)

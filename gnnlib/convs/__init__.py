@@ -7,6 +7,7 @@ from gnnlib.convs.gat import GATConv, GATv2Conv
 from gnnlib.convs.gated_gcn import GatedGCNConv
 from gnnlib.convs.gcn import GCNConv
 from gnnlib.convs.gin import GINConv
+from gnnlib.convs.message import MessageConv
 from gnnlib.convs.monet import MoNetConv
 from gnnlib.convs.pna import PNAConv
 from gnnlib.convs.pred_edge import PredEdgeConv
@@ -23,6 +24,7 @@ __all__ = [
     "GCNConv",
     "GINConv",
     "GatedGCNConv",
+    "MessageConv",
     "MoNetConv",
     "PNAConv",
     "PredEdgeConv",

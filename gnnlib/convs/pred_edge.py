@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from gnnlib._dgl import dgl
 from gnnlib.convs.base import Conv, Features, add_bias, glorot, zeros
-from gnnlib.ops import convolve, edge_score
+from gnnlib.ops import aggregate, convolve, edge_score
 
 
 class PredEdgeConv(Conv):
@@ -28,6 +28,7 @@ class PredEdgeConv(Conv):
         normalise: ``f(graph, b) -> b`` over (E, K): `gnnlib.edge_softmax`, or `gnnlib.ops.neighbour_share`
             (divide by the number of in-edges); default none
         pos_scale: positions are divided by this (pixels per unit), so that the network sees numbers near 1
+        weight: False leaves the W_k out and puts the K sums side by side: out_feats must be K in_feats
         bias: whether to add c
 
     Shapes: x (N, \*, in_feats), or a pair whose second part is not used; positions ``graph.srcdata["pos"]``
@@ -56,6 +57,7 @@ class PredEdgeConv(Conv):
         edge_activation: nn.Module | None = None,
         normalise: Callable[[dgl.DGLGraph, Tensor], Tensor] | None = None,
         pos_scale: float = 1.0,
+        weight: bool = True,
         bias: bool = True,
     ):
         super().__init__(in_feats, out_feats)
@@ -64,12 +66,18 @@ class PredEdgeConv(Conv):
                 f"PredEdgeConv: expected positive pos_feats, hidden, relations and pos_scale, "
                 f"got {pos_feats}, {hidden}, {relations} and {pos_scale}"
             )
+        if not weight and out_feats != relations * in_feats:
+            raise ValueError(
+                f"PredEdgeConv: without weights expected out_feats {relations * in_feats}, that of {relations} sums "
+                f"side by side, got {out_feats}"
+            )
         self.pos_feats, self.pos_scale = pos_feats, pos_scale
         first, second = nn.Linear(2 * pos_feats, hidden), nn.Linear(hidden, relations)
         self.first, self.second = first, second  # of the network on [p_u, p_v]
         self.edge_activation = edge_activation or nn.Identity()
         self.normalise = normalise
-        self.weight = nn.Parameter(torch.stack([glorot(in_feats, out_feats).data for _ in range(relations)]))
+        each = [glorot(in_feats, out_feats).data for _ in range(relations if weight else 0)]
+        self.weight = nn.Parameter(torch.stack(each)) if weight else None
         self.bias = zeros(out_feats) if bias else None
 
     def edges(self, graph: dgl.DGLGraph, like: Tensor) -> Tensor:
@@ -84,4 +92,50 @@ class PredEdgeConv(Conv):
     def forward(self, graph: dgl.DGLGraph, x: Features, edge: Tensor | None = None) -> Tensor:
         x, _ = self.ends(graph, x)
         self.check_edge(graph, edge)
-        return add_bias(convolve(graph, x, self.edges(graph, x), self.weight), self.bias)
+        b = self.edges(graph, x)
+        if self.weight is not None:
+            return add_bias(convolve(graph, x, b, self.weight), self.bias)
+        each = b.view(len(b), *[1] * (x.dim() - 2), b.shape[1])
+        return add_bias(aggregate(graph, x.unsqueeze(-2), each).flatten(-2), self.bias)
+
+
+def start_local(conv: PredEdgeConv, fall: Tensor, lean: Tensor) -> None:
+    r"""Sets the network that predicts edges such that near nodes weigh more from the start,
+
+    .. math:: b_k(p_u, p_v) = \phi\big(-f_k \|p_u - p_v\| + l_k \cdot (p_u - p_v)\big)
+
+    with phi a softmax or an exponential, the law exp(-d / sigma^2) of fixed adjacencies, leaning to one side. As it
+    comes, the network is nearly linear, its filters are as wide as the image, and they take long to become narrow.
+
+    The hidden units look in all directions, :math:`w_j \cdot (p_u - p_v)` with unit vectors w_j evenly around the
+    circle, and a sum of their ReLUs is a distance, to within 4 / hidden^2 of it.
+
+    Args:
+        conv: with two coordinates
+        fall: f_k, per unit of the positions
+        lean: l_k, likewise; shorter than f_k, or the weight grows without end on one side
+
+    Shapes: fall (K,), lean (K, 2).
+
+    Raises: ValueError for other shapes, or a layer with another number of coordinates.
+
+    >>> g = dgl.graph(([0], [1]))
+    >>> g.ndata["pos"] = torch.tensor([[3.0, 4.0], [0.0, 0.0]])
+    >>> conv = PredEdgeConv(1, 1, pos_feats=2, relations=2)
+    >>> start_local(conv, torch.tensor([1.0, 2.0]), torch.tensor([[0.0, 0.0], [0.0, 1.5]]))
+    >>> [round(score, 1) for score in conv.edges(g, torch.ones(1)).flatten().tolist()]
+    [-5.0, -4.0]
+    """
+    relations, hidden = conv.second.weight.shape
+    if conv.pos_feats != 2 or fall.shape != (relations,) or lean.shape != (relations, 2):
+        raise ValueError(
+            f"start_local: expected 2 coordinates, fall ({relations},) and lean ({relations}, 2), "
+            f"got {conv.pos_feats}, {tuple(fall.shape)} and {tuple(lean.shape)}"
+        )
+    angle = 2 * torch.pi * (torch.arange(hidden) + 0.5) / hidden
+    towards = torch.stack([angle.cos(), angle.sin()], 1)
+    with torch.no_grad():
+        conv.first.weight.copy_(torch.cat([towards, -towards], 1))
+        conv.second.weight.copy_(conv.pos_scale * (4 * lean @ towards.T - torch.pi * fall.unsqueeze(1)) / hidden)
+        conv.first.bias.zero_()
+        conv.second.bias.zero_()

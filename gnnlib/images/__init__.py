@@ -2,6 +2,7 @@
 ``DGLGraph`` with ``ndata["pos"]``, for images in pixels, row then column, so one model takes them all. The recipes of
 the literature are in `gnnlib.images.recipes`."""
 
+from gnnlib.images.affine import random_affine
 from gnnlib.images.edges import Edges, Nearest, Strongest, Touching, Within
 from gnnlib.images.gaussian import GAUSSIAN, HEAT, KNYAZEV, Decay, gaussian_graph
 from gnnlib.images.pixels import pixel_batch, pixel_graph
@@ -40,6 +41,7 @@ __all__ = [
     "pixel_batch",
     "pixel_graph",
     "point_graph",
+    "random_affine",
     "segment",
     "sphere_graph",
     "superpixel_arrays",

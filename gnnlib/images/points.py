@@ -4,6 +4,7 @@ import operator
 
 import numpy as np
 import torch
+from scipy.spatial import KDTree
 from torch import Tensor
 
 from gnnlib._dgl import dgl
@@ -65,16 +66,32 @@ def mesh_graph(vertices: Array, faces: Array) -> dgl.DGLGraph:
     return point_graph(pos, np.stack([corners, np.roll(corners, -1, axis=1)], axis=-1).reshape(-1, 2))
 
 
-def sphere_graph(level: int) -> dgl.DGLGraph:
-    """The unit sphere as a nearly even graph: :func:`mesh_graph` of the :func:`icosphere`.
+def sphere_graph(level: int, reach: float | None = None) -> dgl.DGLGraph:
+    """The unit sphere as a nearly even graph: :func:`mesh_graph` of the :func:`icosphere`. With more neighbours layers
+    follow rotations better (Defferrard et al. 2020, arXiv 2012.15000).
 
-    Shapes: n = 10 4^level + 2 nodes, twelve with 5 neighbours and the rest with 6, so 60 4^level edges;
-    ``ndata["pos"]`` (n, 3), of length 1.
+    Args:
+        reach: join all nodes that are no farther apart than so many sides of a triangle, of the mean length; None: the
+            sides alone.
+
+    Shapes: n = 10 4^level + 2 nodes, twelve with 5 neighbours and the rest with 6, so 60 4^level edges, unless
+    ``reach`` says otherwise; ``ndata["pos"]`` (n, 3), of length 1.
+
+    Raises: ValueError, TypeError: as :func:`icosphere`; ValueError for a reach that is not positive.
 
     >>> [(g.num_nodes(), g.num_edges()) for g in map(sphere_graph, range(3))]
     [(12, 60), (42, 240), (162, 960)]
+    >>> sphere_graph(2, reach=2.5).in_degrees().unique().tolist()
+    [18, 21, 25]
     """
-    return mesh_graph(*icosphere(level))
+    vertices, faces = icosphere(level)
+    graph = mesh_graph(vertices, faces)
+    if reach is None:
+        return graph
+    if not reach > 0:
+        raise ValueError(f"reach: expected None or a positive number, got {reach}")
+    radius = reach * graph.edata["distance"].mean().item()
+    return point_graph(vertices, KDTree(vertices).query_pairs(radius, output_type="ndarray"))
 
 
 def icosphere(level: int) -> tuple[np.ndarray, np.ndarray]:

@@ -15,8 +15,23 @@ from torch import Tensor
 
 from gnnlib.kernels.compile import jit
 from gnnlib.kernels.gates import gate_grad, gated_sum  # noqa: F401, as all kernels, offered here
+from gnnlib.kernels.messages import messages, messages_grad  # noqa: F401
 from gnnlib.kernels.team import CHUNKS, FASTMATH, Kernel
-from gnnlib.kernels.vectors import at, lanes, lines, load, load_first, prefetch, scaled, store, store_first, total, zero
+from gnnlib.kernels.vectors import (
+    at,
+    get,
+    lanes,
+    lines,
+    load,
+    load_first,
+    prefetch,
+    put,
+    scaled,
+    store,
+    store_first,
+    total,
+    zero,
+)
 
 # A plain loop over a dot product is vectorised only if LLVM may regroup it.
 FASTMATH_DOT = FASTMATH | {"reassoc"}
@@ -59,49 +74,35 @@ def _scalar(value: float, like: Tensor):
 
 
 # ---------------------------------------------------------------- pieces of rows
-# A vector at a time, of which the last may be a part: of `left` numbers that remain.
-
-
-@inline
-def _get(x, i, left):
-    return load(x, i) if left >= lanes(x) else load_first(x, i, left)
-
-
-@inline
-def _put(y, o, vector, left):
-    if left >= lanes(y):
-        store(y, o, vector)
-    else:
-        store_first(y, o, vector, left)
 
 
 @inline
 def _clear(y, o, n):
     """y[o : o + n] = 0"""
     for f in range(0, n, lanes(y)):
-        _put(y, o + f, zero(y), n - f)
+        put(y, o + f, zero(y), n - f)
 
 
 @inline
 def _add(y, o, x, i, c, n):
     """y[o : o + n] += c x[i : i + n]"""
     for f in range(0, n, lanes(y)):
-        _put(y, o + f, scaled(c, _get(x, i + f, n - f), _get(y, o + f, n - f)), n - f)
+        put(y, o + f, scaled(c, get(x, i + f, n - f), get(y, o + f, n - f)), n - f)
 
 
 @inline
 def _add_four(y, o, x, i0, i1, i2, i3, c0, c1, c2, c3, n):
     """The same for four rows of x at once: a quarter of the traffic on y."""
     for f in range(0, n, lanes(y)):
-        t = scaled(c0, _get(x, i0 + f, n - f), _get(y, o + f, n - f))
-        t = scaled(c1, _get(x, i1 + f, n - f), t)
-        t = scaled(c2, _get(x, i2 + f, n - f), t)
-        _put(y, o + f, scaled(c3, _get(x, i3 + f, n - f), t), n - f)
+        t = scaled(c0, get(x, i0 + f, n - f), get(y, o + f, n - f))
+        t = scaled(c1, get(x, i1 + f, n - f), t)
+        t = scaled(c2, get(x, i2 + f, n - f), t)
+        put(y, o + f, scaled(c3, get(x, i3 + f, n - f), t), n - f)
 
 
 @inline
 def _dot(x, i, y, o, n):
-    """<x[i : i + n], y[o : o + n]>; here a choice within the loop, as `_get` makes it, costs a fifth."""
+    """<x[i : i + n], y[o : o + n]>; here a choice within the loop, as `get` makes it, costs a fifth."""
     step, sum_ = lanes(y), zero(y)
     for f in range(0, n - step + 1, step):
         sum_ = scaled(load(x, i + f), load(y, o + f), sum_)
@@ -133,7 +134,7 @@ def _dot_and_add(x, i, a, o, y, c, n):
 def _scale_and_add(y, o, c, x, i, n):
     """y[o : o + n] = c y[o : o + n] + x[i : i + n]"""
     for f in range(0, n, lanes(y)):
-        _put(y, o + f, scaled(c, _get(y, o + f, n - f), _get(x, i + f, n - f)), n - f)
+        put(y, o + f, scaled(c, get(y, o + f, n - f), get(x, i + f, n - f)), n - f)
 
 
 @inline

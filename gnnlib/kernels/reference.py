@@ -24,6 +24,8 @@ __all__ = [
     "gated_sum",
     "group",
     "max_grad",
+    "messages",
+    "messages_grad",
     "neighbour_max",
     "neighbour_sum",
     "scaled_sum",
@@ -246,3 +248,30 @@ def gate_grad(adj, t: Tensor, x: Tensor, y: Tensor, grad: Tensor) -> Tensor:
     """
     row, gate = _rows(adj), t[adj.eid]
     return _slots_to_edges(adj, (1 - gate * gate) / 4 * grad[row] * (x[adj.indices] - y[row]))
+
+
+def edge_ids(like: Tensor) -> torch.dtype:
+    """Integers for edges that `messages` keeps beside numbers like these."""
+    return torch.int64 if like.element_size() == 8 else torch.int32
+
+
+def messages(csc, a: Tensor, b: Tensor, r: Tensor, c: Tensor, share: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of the messages m_e = max(0, a_u + b_v + r_e C) along the edges e from u to v: share_v times their sum, their
+    maximum, and the id of the first edge whose message is the maximum and above 0, else -1. A row without edges gets 0.
+
+    a (N_u, F), b (N_v, F), r (E, D), c (D, F), share (N_v,) -> (N_v, F), (N_v, F), integers (N_v, F)
+    """
+    message = (a[csc.indices] + b[_rows(csc)] + r[csc.eid] @ c).relu()
+    slots = csc._replace(indices=torch.arange(len(message), device=message.device))
+    top, arg = (t.squeeze(1) for t in neighbour_max(slots, message.unsqueeze(1), None))
+    return share.unsqueeze(1) * _reduce(csc, message), top, arg.where(top > 0, -1).to(edge_ids(b))
+
+
+def messages_grad(
+    csc, csr, a: Tensor, b: Tensor, r: Tensor, c: Tensor, share: Tensor, arg: Tensor, d_mean: Tensor, d_top: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of `messages`, whose last result is arg, for a, b and c."""
+    row, edge = _rows(csc), csc.eid
+    z = a[csc.indices] + b[row] + r[edge] @ c
+    dz = (share.unsqueeze(1) * d_mean)[row].where(z > 0, 0) + d_top[row].where(arg[row] == edge.unsqueeze(1), 0)
+    return _reduce(csr, _slots_to_edges(csc, dz)[csr.eid]), _reduce(csc, dz), r[edge].T @ dz

@@ -143,7 +143,7 @@ class Kernel:
         member = jit(named(_member, row.__name__ + "_member", row=body), cache=False, **options)
         self.compiled = jit(named(_launch, row.__name__, member=member), cache=cache, **options)
 
-    def __call__(self, work: int, indptr: Tensor, columns: int, *args: Tensor | float | int) -> None:
+    def __call__(self, work: int, indptr: Tensor, columns: int, *args: Tensor | float | int | tuple) -> None:
         """``work``: multiply-adds to do, about. ``columns``: units of columns that a hub may be cut into.
         Tensors must be contiguous."""
         arrays = [t.detach().numpy() if isinstance(t, Tensor) else t for t in args]

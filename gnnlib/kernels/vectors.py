@@ -11,7 +11,7 @@ from numba.core import cgutils
 from numba.extending import models, register_model
 from torch import Tensor
 
-from gnnlib.kernels.compile import intrinsic
+from gnnlib.kernels.compile import intrinsic, jit
 
 LINE = 64  # bytes
 
@@ -64,7 +64,8 @@ def _call(builder, name, result, args):
 
 
 def _suffix(type_) -> str:
-    return f"v{type_.count}{'f32' if isinstance(type_.element, ir.FloatType) else 'f64'}"
+    names = {"float": "f32", "double": "f64"}
+    return f"v{type_.count}{names.get(str(type_.element), str(type_.element))}"
 
 
 @intrinsic
@@ -147,6 +148,37 @@ def zero(typingctx, array):
 
 
 @intrinsic
+def every(typingctx, array, number):
+    """A vector of one number, of the array's type."""
+    kind = _Vector(array.dtype)
+
+    def codegen(context, builder, signature, args):
+        return _splat(builder, args[1], context.get_value_type(kind))
+
+    return kind(array, array.dtype), codegen
+
+
+@intrinsic
+def where_above(typingctx, x, y, then, other):
+    """``then`` where x > y, else ``other``: where one of them is NaN, too."""
+
+    def codegen(context, builder, signature, args):
+        return builder.select(builder.fcmp_ordered(">", args[0], args[1]), args[2], args[3])
+
+    return then(x, y, then, other), codegen
+
+
+@intrinsic
+def where_same(typingctx, x, y, then, other):
+    """``then`` where the integers x and y are the same, else ``other``."""
+
+    def codegen(context, builder, signature, args):
+        return builder.select(builder.icmp_signed("==", args[0], args[1]), args[2], args[3])
+
+    return then(x, y, then, other), codegen
+
+
+@intrinsic
 def scaled(typingctx, factor, vector, onto):
     """factor * vector + onto, rounded once; factor is a number or a vector."""
 
@@ -194,3 +226,24 @@ def prefetch(typingctx, array, i):
         return context.get_dummy_value()
 
     return types.void(array, types.int64), codegen
+
+
+# ---------------------------------------------------------------- of a row, whose last vector may be a part
+# `left` numbers remain in it.
+
+
+def _inlined(function):
+    return jit(function, cache=False, _nrt=False, forceinline=True)
+
+
+@_inlined
+def get(x, i, left):
+    return load(x, i) if left >= lanes(x) else load_first(x, i, left)
+
+
+@_inlined
+def put(y, o, vector, left):
+    if left >= lanes(y):
+        store(y, o, vector)
+    else:
+        store_first(y, o, vector, left)

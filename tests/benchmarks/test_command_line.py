@@ -127,7 +127,7 @@ def test_run_without_a_task_means_digits():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nothing"], "unknown task 'nothing'; expected one of: digits, mnist, mnist-superpixels, lenet, cnn, "),
+        (["nothing"], "unknown task 'nothing'; expected one of: digits, mnist, digits-superpixels, "),
         (["digits", "nothing"], "unknown task 'nothing'"),
         (["digits", "--layers", "gcn,transformer"], "unknown layer 'transformer'; expected one of: mlp, gcn, gin, "),
         (["digits", "--layers", ""], "unknown layer ''; expected one of: mlp"),

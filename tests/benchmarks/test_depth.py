@@ -15,8 +15,8 @@ from benchmarks.depth.command import PRESETS, Request
 from benchmarks.depth.data import NodeData, digits_graph
 from benchmarks.depth.journal import Journal
 from benchmarks.depth.published import PUBLISHED, published
-from benchmarks.depth.remedies import make_plan
 from benchmarks.layers import UsageError
+from benchmarks.remedies import make_plan
 from gnnlib import GCNConv, SGConv
 from gnnlib._dgl import dgl
 from gnnlib.transforms import add_self_loop

@@ -43,6 +43,17 @@ def test_doctests():
     assert doctest.testmod(results).failed == 0
 
 
+def test_what_the_first_seed_looked_at_is_beside_the_result(store):
+    looks = [{"saliency_0": np.full(3, seed)} for seed in (0.0, 1.0)]
+    store.add(0, Outcome(90.0, 100, looks=looks[0]))
+    store.add(1, Outcome(80.0, 100, looks=looks[1]))
+    with np.load(store.folder / "looks.npz") as found:
+        assert found["saliency_0"].tolist() == [0.0, 0.0, 0.0]
+    assert "looks" not in store.path.read_text()
+    Store(store.folder, HEADER).open(fresh=True)
+    assert not (store.folder / "looks.npz").exists(), "they went with the result"
+
+
 def test_the_document(store):
     store.add(1, SECOND)  # seeds are in order, whichever came first
     store.add(0, FIRST)
@@ -61,7 +72,10 @@ def test_the_document(store):
         "curves": [{"loss": [2.0, 1.0]}, {"loss": [3.0, 2.0]}],
         "confusion": [[5, 3], [1, 7]],
         "figures": None,
-        "outcomes": {str(s): {k: v for k, v in vars(o).items() if k != "curve"} for s, o in enumerate((FIRST, SECOND))},
+        "outcomes": {
+            str(s): {k: v for k, v in vars(o).items() if k not in ("curve", "looks")}
+            for s, o in enumerate((FIRST, SECOND))
+        },
     }
 
 

@@ -17,6 +17,7 @@ from benchmarks.layers import Geometry, UsageError
 from benchmarks.progress import Progress
 from benchmarks.request import Request
 from benchmarks.tasks import TASKS
+from gnnlib import training
 from tests.benchmarks.fake_task import Fake
 
 ROOT = Path(__file__).parents[2]
@@ -253,3 +254,24 @@ def test_digits_killed_at_any_moment_give_the_same_figures(tmp_path, no_report, 
     assert main(["run", *words, "--out", str(tmp_path / "killed")]) == 0
     assert re.search(r"done before: [1-5] of 6;", capsys.readouterr().out)
     assert figures(tmp_path / "killed") == expected
+
+
+@pytest.mark.parametrize(("fresh", "epochs"), [([], 8), (["--fresh"], 4 + 8)])
+def test_a_training_broken_off_goes_on_after_its_last_epoch(tmp_path, no_report, monkeypatch, fresh, epochs):
+    words = ["run", "digits", "--limit", "64", "--epochs", "8", "--layers", "gcn", "--out"]
+    assert main([*words, str(tmp_path / "whole")]) == 0
+    train, calls = training._train_epoch, []
+
+    def break_once(*given):
+        calls.append(given)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return train(*given)
+
+    monkeypatch.setattr(training, "_train_epoch", break_once)
+    assert main([*words, str(tmp_path / "broken")]) == 130
+    assert [path.name for path in (tmp_path / "broken").glob("*/*/*")] == ["seed-0.checkpoint"]
+    assert main([*words, str(tmp_path / "broken"), *fresh]) == 0
+    assert len(calls) == epochs + 1  # the fifth began twice
+    assert figures(tmp_path / "broken") == figures(tmp_path / "whole")
+    assert not any((tmp_path / "broken").glob("*/*/*.checkpoint"))

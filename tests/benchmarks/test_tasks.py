@@ -3,6 +3,7 @@
 import math
 import re
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -21,10 +22,21 @@ from gnnlib.models import SGC, GfNN
 from gnnlib.training import predict
 
 # nobody published these layers on them
-NO_FIGURES = {"digits", "mnist", "cnn", "fashion", "equivariance", "transfer", "transfer-cora"}
+NO_FIGURES = {
+    "digits-superpixels",
+    "fashion-superpixels",
+    "digits",
+    "mnist",
+    "cnn",
+    "fashion",
+    "equivariance",
+    "transfer",
+    "transfer-cora",
+    "sphere",
+}
 PLACE = re.compile(
     r"\w.* (et al\.|and Maehara) \d{4}, arXiv \d{4}\.\d{5}, table|Kipf and Welling 201[67], arXiv|"
-    r"LeCun et al\. 1998, .* section III"
+    r"LeCun et al\. 1998, .* section III|Knyazev 2019, \"Tutorial on .*, part 1"
 )
 
 
@@ -48,7 +60,7 @@ def test_published_figures_belong_to_tasks_and_layers():
     tasks = {task: TASKS[task.removesuffix("-mnist") if task not in TASKS else task] for task, _ in PUBLISHED}
     assert set(TASKS) - NO_FIGURES == {task.name for task in tasks.values()}
     for (task, layer), figure in PUBLISHED.items():
-        assert layer in (*tasks[task].layers, *(own.name for own in tasks[task].own))
+        assert layer in layers.known(tasks[task].own)
         assert PLACE.match(figure.source)
         assert figure.setting
         assert 50 < figure.value < 100, "percent"
@@ -149,12 +161,27 @@ def test_the_last_epoch_counts_on_pixels(digits):
 def test_samples_are_drawable(digits):
     task, _ = digits
     samples = task.samples()
-    assert len(samples) == 6 * 6
+    assert len(samples) == 6 * 7
     for i in range(6):
         assert samples[f"image_{i}"].shape == (8, 8)
         assert samples[f"pos_{i}"].shape == (64, 2)
+        assert samples[f"label_map_{i}"].tolist() == torch.arange(64).view(8, 8).tolist()
         assert samples[f"src_{i}"].shape == samples[f"dst_{i}"].shape == (task.graph.num_edges(),)
         assert int(samples[f"label_{i}"]) == int(task.test[1][i])
+
+
+@pytest.mark.parametrize(("layer", "attends"), [("gat", True), ("cnn", False)])
+def test_what_models_look_at_fits_the_samples(digits, layer, attends):
+    task, options = digits
+    looks, samples = task.run(LAYERS[layer], 0, options, lambda record: None).looks, task.samples()
+    assert len(looks) == (12 if attends else 6)
+    for i in range(6):
+        assert looks[f"saliency_{i}"].shape == (64,)
+        assert looks[f"saliency_{i}"].any()
+        assert not looks[f"saliency_{i}"][samples[f"image_{i}"].ravel() == 0].any(), "without ink, without say"
+        if attends:
+            received = np.bincount(samples[f"dst_{i}"], looks[f"attention_{i}"])
+            np.testing.assert_allclose(received, np.bincount(samples[f"dst_{i}"]), rtol=1e-5)
 
 
 def test_mnist_runs_on_a_twin(twins):
@@ -205,6 +232,53 @@ def test_superpixels_by_any_recipe(twins, recipe):
     assert (batch.x.shape[1], batch.edge.shape[1]) == (3, 3)
 
 
+@pytest.mark.parametrize("layer", TASKS["mnist-superpixels"].layers)
+def test_superpixel_networks_are_as_wide_as_the_budget_allows(superpixels, layer):
+    task, _ = superpixels(6)
+    model, _ = task.build(LAYERS[layer], 0)
+    assert 0.93 * task.budget < sum(p.numel() for p in model.parameters()) <= task.budget
+    assert len(model.blocks) == 4
+
+
+def test_superpixels_under_another_remedy(superpixels, twins):
+    task = TASKS["mnist-superpixels"]()
+    options = Options(data=twins.mnist(), epochs=1, limit=6, remedy="pairnorm+initial+dropedge")
+    task.load(options)
+    model, _ = task.build(LAYERS["gcn"], 0)
+    assert [
+        type(part).__name__ for part in (model.blocks[1].norm, model.blocks[1].skip, model.blocks[1].drop_edge)
+    ] == [
+        "PairNorm",
+        "InitialResidual",
+        "DropEdge",
+    ]
+    assert sum(map(sum, run(task, "gcn", options).confusion)) == 6
+
+
+@pytest.mark.parametrize(
+    ("remedy", "message"), [("pairnrom", "unknown remedy 'pairnrom'"), ("layerwise", "trains networks as a whole, got")]
+)
+def test_superpixels_under_no_such_remedy(twins, remedy, message):
+    with pytest.raises(UsageError, match=message):
+        TASKS["mnist-superpixels"]().load(Options(data=twins.mnist(), limit=6, remedy=remedy))
+
+
+def test_colours_as_superpixels(tmp_path, monkeypatch):
+    images = np.random.default_rng(0).integers(0, 256, (12, 3, 32, 32), dtype=np.uint8)
+    rows = [bytes([i % 10]) + image.tobytes() for i, image in enumerate(images)]
+    (tmp_path / "cifar-10-batches-bin").mkdir()
+    for i in range(5):
+        (tmp_path / "cifar-10-batches-bin" / f"data_batch_{i + 1}.bin").write_bytes(b"".join(rows[2 * i : 2 * i + 2]))
+    (tmp_path / "cifar-10-batches-bin" / "test_batch.bin").write_bytes(b"".join(rows[10:]))
+    task, options = TASKS["cifar-superpixels"](), Options(data=tmp_path, epochs=1)
+    task.load(options)
+    batch = task.batch(task.train, torch.arange(3))
+    graph = recipes.dwivedi_cifar(images[0].transpose(1, 2, 0))
+    torch.testing.assert_close(batch.x[: graph.num_nodes(), :3], graph.ndata["feat"][:, :3])
+    assert sum(map(sum, run(task, "sage", options).confusion)) == 2
+    assert task.samples()["image_0"].shape == (32, 32, 3)
+
+
 def test_superpixel_features(superpixels):
     task, _ = superpixels(16)
     batch = task.batch(task.train, torch.tensor([3, 1]))
@@ -215,10 +289,14 @@ def test_superpixel_features(superpixels):
     assert batch.edge.shape == (batch.graph.num_edges(), 3)
     src, dst = batch.graph.edges()
     pixels = 28 * batch.x[:, 1:]
-    torch.testing.assert_close(4 * batch.edge[:, :2], pixels[src] - pixels[dst], atol=1e-4, rtol=0)
+    torch.testing.assert_close(task.spacing * batch.edge[:, :2], pixels[src] - pixels[dst], atol=1e-4, rtol=0)
     assert batch.x[:, 1:].min() > 0
     assert batch.x.max() < 1
-    assert "image_5" in task.samples()
+    samples, looks = task.samples(), task.run(LAYERS["gat"], 0, Options(epochs=1), lambda record: None).looks
+    for i, graph in enumerate(task.test[0].batch([i]) for i in range(6)):
+        assert int(samples[f"label_map_{i}"].max()) + 1 == graph.num_nodes() == len(looks[f"saliency_{i}"])
+        np.testing.assert_array_equal(samples[f"pos_{i}"], graph.ndata["pos"])
+        assert len(looks[f"attention_{i}"]) == graph.num_edges() == len(samples[f"src_{i}"])
 
 
 # citation graphs

@@ -8,6 +8,7 @@ from torch import nn
 import gnnlib
 from gnnlib import PredEdgeConv
 from gnnlib._dgl import dgl
+from gnnlib.convs.pred_edge import start_local
 from gnnlib.ops import neighbour_share
 from tests.checks import Case, on_every_graph, properties
 from tests.graphs import all_pairs, random_graph
@@ -27,7 +28,10 @@ def reference(conv, dense, x_src, x_dst, edge):
     p_src, p_dst = (data["pos"].to(x_src) for data in (dense.graph.srcdata, dense.graph.dstdata))
     b = NORMALISERS[conv.normalise](dense, network(conv, dense.src @ p_src, dense.dst @ p_dst))
     matrices = torch.einsum("ev,ek,eu->kvu", dense.dst, b, dense.src)
-    y = torch.einsum("kvu,ui,kio->vo", matrices, x_src, conv.weight)
+    if conv.weight is None:
+        y = torch.cat([matrix @ x_src for matrix in matrices], -1)
+    else:
+        y = torch.einsum("kvu,ui,kio->vo", matrices, x_src, conv.weight)
     return y if conv.bias is None else y + conv.bias
 
 
@@ -48,6 +52,7 @@ CASES = [
     case("four-relations", relations=4, pos_feats=3, pos_scale=2.5),
     case("softmax", relations=2, normalise=gnnlib.edge_softmax, bias=False),
     case("share", relations=3, normalise=neighbour_share, edge_activation=nn.Tanh()),
+    case("side-by-side", out_feats=12, relations=3, weight=False),
 ]
 
 test_every_graph = on_every_graph(CASES)
@@ -127,8 +132,30 @@ def test_a_bipartite_graph_without_positions_on_one_side_is_refused():
         (dict(pos_feats=2, relations=-1), "got 2, 64, -1 and 1.0"),
         (dict(pos_feats=2, pos_scale=0.0), "got 2, 64, 1 and 0.0"),
         (dict(pos_feats=2, pos_scale=float("nan")), "got 2, 64, 1 and nan"),
+        (dict(pos_feats=2, relations=2, weight=False), "expected out_feats 8, that of 2 sums side by side, got 3"),
     ],
 )
 def test_bad_options_are_refused(options, said):
     with pytest.raises(ValueError, match=said):
         PredEdgeConv(4, 3, **options)
+
+
+def test_edges_that_start_local_fall_with_distance_and_lean():
+    """Distances are right to the square of the number of directions; the leaning part is exact."""
+    torch.manual_seed(0)
+    graph, conv = all_pairs(20), PredEdgeConv(1, 2, 2, hidden=64, relations=3, pos_scale=7.0).double()
+    pos = graph.ndata["pos"] = 10 * torch.randn(20, 2, dtype=torch.float64)
+    fall, lean = torch.tensor([1.0, 2.0, 0.0]), torch.tensor([[0.0, 0.0], [0.5, -1.0], [0.0, 3.0]])
+    start_local(conv, fall, lean)
+    offset = pos[graph.edges()[0]] - pos[graph.edges()[1]]
+    expected = offset @ lean.T.double() - offset.norm(dim=1, keepdim=True) * fall
+    error = (conv.edges(graph, pos) - expected).abs()
+    assert (error <= 4 / 64**2 * fall * offset.norm(dim=1, keepdim=True) + 1e-5).all(), "the angles are float32"
+
+
+@pytest.mark.parametrize(
+    ("axes", "fall", "lean"), [(3, (1,), (1, 2)), (2, (2,), (1, 2)), (2, (1,), (1, 3)), (2, (1, 1), (1, 2))]
+)
+def test_a_local_start_of_another_shape_is_refused(axes, fall, lean):
+    with pytest.raises(ValueError, match=r"expected 2 coordinates, fall \(1,\) and lean \(1, 2\), got "):
+        start_local(PredEdgeConv(1, 1, axes), torch.zeros(fall), torch.zeros(lean))

@@ -97,6 +97,7 @@ def test_quads_and_skeletons():
         ),
         (lambda: sphere_graph(-1), ValueError, "level: expected 0 to 10, got -1"),
         (lambda: sphere_graph(1.5), TypeError, "integer"),
+        (lambda: sphere_graph(1, reach=0.0), ValueError, "a positive number, got 0.0"),
     ],
 )
 def test_bad_input(call, error, message):

@@ -1,12 +1,16 @@
 """Matrices and graphs as pictures."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
+import torch
 from matplotlib.figure import Figure
 
 from benchmarks.report.plots.look import INK, clip, in_our_style
 from benchmarks.report.reading import Result
+from gnnlib._dgl import dgl
+from gnnlib.pictures import show_graph, show_values
 
 NAMED = 30  # the most classes whose names and counts can be read in the picture of a confusion matrix
 
@@ -43,33 +47,44 @@ def confusion(result: Result) -> Figure:
 
 @in_our_style()
 def sample(image: np.ndarray, pos: np.ndarray, src: np.ndarray, dst: np.ndarray) -> Figure:
-    """A figure that is :func:`graph_over_image` from edge to edge."""
-    figure = Figure((2.4, 2.4 * min(max(image.shape[0] / image.shape[1], 0.25), 4)))
-    graph_over_image(figure.add_axes((0, 0, 1, 1)), image, pos, src, dst)
-    return figure
-
-
-def graph_over_image(ax: Axes, image: np.ndarray, pos: np.ndarray, src: np.ndarray, dst: np.ndarray) -> Axes:
-    """Draws a graph over its image: edges as thin lines, nodes as dots. Each pair of nodes is drawn once, loops never.
+    """A figure that is a graph over its image from edge to edge; colours are turned to grey, so that it stands out.
 
     Args:
-        ax: where to draw.
-        image: (H, W) or (H, W, 3); colours are turned to grey, so that the graph stands out.
+        image: (H, W) or (H, W, 3), of any numbers.
         pos: (n, 2), row and column in pixels.
         src, dst: (e,) node numbers.
     """
     image = np.nan_to_num(np.asarray(image, float))
     if image.ndim == 3:
         image = image[..., :3] @ ([0.299, 0.587, 0.114] if image.shape[2] >= 3 else [1.0])
-    ends = np.stack([np.minimum(src, dst), np.maximum(src, dst)], 1)[src != dst].astype(int)
-    pairs = np.unique(ends, axis=0)
-    xy = np.asarray(pos, float)[:, ::-1]
-    crowd = np.sqrt(max(len(xy), 1))
-    ax.imshow(image, cmap="gray", interpolation="nearest")
-    width, alpha = np.clip(9 / crowd, 0.3, 1.2), np.clip(4 * crowd / max(len(pairs), 1) ** 0.7, 0.12, 0.8)
-    ax.add_collection(LineCollection(list(xy[pairs]), colors="#58b7ec", linewidths=width, alpha=alpha))
-    ax.scatter(xy[:, 0], xy[:, 1], s=np.clip((50 / crowd) ** 2, 1.5, 40), c="#ffb000", edgecolors="none", zorder=3)
+    figure = Figure((2.4, 2.4 * min(max(image.shape[0] / image.shape[1], 0.25), 4)))
+    ax = show_graph(_graph(pos, src, dst), image, ax=figure.add_axes((0, 0, 1, 1)))
     height, length = image.shape
-    ax.set(xlim=(-0.5, length - 0.5), ylim=(height - 0.5, -0.5))
-    ax.set_axis_off()
-    return ax
+    ax.set(xlim=(-0.5, length - 0.5), ylim=(height - 0.5, -0.5), aspect="auto")
+    return figure
+
+
+@in_our_style()
+def looks(samples: Sequence[dict[str, Any]], seen: Sequence[dict[str, np.ndarray]]) -> Figure:
+    """A row of pictures: the saliency of each sample's nodes painted back; where there is attention, a second row in
+    which it is lines over the image.
+
+    Args:
+        samples: each with image and label_map (H, W), pos (n, 2), src and dst (e,)
+        seen: for each, saliency (n,) and perhaps attention (e,)
+    """
+    rows = 2 if "attention" in seen[0] else 1
+    figure = Figure((1.6 * len(samples), 1.6 * rows), layout="constrained")
+    for axes, one, values in zip(figure.subplots(rows, len(samples), squeeze=False).T, samples, seen):
+        show_values(one["label_map"], torch.from_numpy(values["saliency"]), axes[0])
+        if rows == 2:
+            graph = _graph(one["pos"], one["src"], one["dst"])
+            show_graph(graph, one["image"], torch.from_numpy(values["attention"]), axes[1])
+    return figure
+
+
+def _graph(pos: np.ndarray, src: np.ndarray, dst: np.ndarray) -> dgl.DGLGraph:
+    ends = tuple(torch.from_numpy(np.asarray(end, np.int64)) for end in (src, dst))
+    graph = dgl.graph(ends, num_nodes=len(pos))
+    graph.ndata["pos"] = torch.from_numpy(np.asarray(pos, float))
+    return graph

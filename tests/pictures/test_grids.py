@@ -138,6 +138,18 @@ def test_training_is_an_animation(tmp_path):
     assert faint.min() > red.min()  # 1 is paler than 2
 
 
+def test_marked_pixels():
+    drawn = pictures.show_filters(torch.randn(2, 5, 7), marks=[(1, 2), (4, 6)])
+    assert [ax.lines[0].get_xydata().tolist() for ax in drawn] == [[[2, 1]], [[6, 4]]]
+    assert not pictures.show_filters(torch.randn(1, 5, 7))[0].lines
+    animation = pictures.animate_filters([torch.eye(4)[None]] * 2, marks=[(3, 0)])
+    figure = animation._fig
+    assert figure.axes[0].lines[0].get_xydata().tolist() == [[0, 3]]
+    animation._draw_was_started = True  # matplotlib warns of an animation that is never drawn
+    with pytest.raises(ValueError, match="marks: expected none or 2, one for each filter, got 1"):
+        pictures.show_filters(torch.randn(2, 5, 5), marks=[(0, 0)])
+
+
 def test_no_frame_is_no_animation():
     with pytest.raises(ValueError, match=r"of one shape, got \[\]"):
         pictures.animate_filters([])

@@ -1,12 +1,7 @@
-"""Pictures of what convolutions do: filters, poolings, receptive fields. Needs matplotlib.
-
-Each function draws on the axes that it is given, or on a new ``matplotlib.figure.Figure``, whose ``savefig`` writes a
-file; pyplot is not touched.
-"""
+"""Pictures of what convolutions do: filters, poolings, receptive fields."""
 
 from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,6 +13,21 @@ from gnnlib.grid.dense import to_images
 from gnnlib.grid.field import filter_at, receptive_field
 from gnnlib.grid.lattice import lattice
 from gnnlib.grid.pool import GridPool
+from gnnlib.pictures.base import (
+    LINE,
+    NODE,
+    SEEN,
+    Image,
+    as_array,
+    borders,
+    matplotlib,
+    new_axes,
+    node_at_pixels,
+    one_axes,
+    painted,
+    show_grey,
+    show_signed,
+)
 
 if TYPE_CHECKING:
     from matplotlib.animation import FuncAnimation
@@ -32,10 +42,6 @@ __all__ = [
     "show_receptive_field",
     "show_shift_invariance",
 ]
-
-Image: TypeAlias = Tensor | np.ndarray
-
-SEEN, LINE, NODE = "#ffb000", "#8a8f98", "#d81b60"
 
 
 def show_filter(image: Image, conv: GridConv, axes: "Sequence[Axes] | None" = None) -> "list[Axes]":
@@ -58,10 +64,10 @@ def show_filter(image: Image, conv: GridConv, axes: "Sequence[Axes] | None" = No
     x = _image(image).to(conv.weight)
     with torch.no_grad():
         y = conv(lattice(tuple(x.shape), conv.kernel_size, padding="same"), x.reshape(-1, 1)).view(x.shape)
-    drawn = _axes(3, axes)
-    _grey(drawn[0], x, "input")
-    _signed(drawn[1], conv.weight[0, 0], "filter")
-    _grey(drawn[2], y, "output")
+    drawn = new_axes(3, axes)
+    show_grey(drawn[0], x, "input")
+    show_signed(drawn[1], conv.weight[0, 0], "filter")
+    show_grey(drawn[2], y, "output")
     return drawn
 
 
@@ -82,10 +88,10 @@ def show_pooling(image: Image, kernel_size: int = 2, axes: "Sequence[Axes] | Non
     x = _image(image)
     graph = lattice(tuple(x.shape), kernel_size, stride=kernel_size)
     size = tuple(side // kernel_size for side in x.shape)
-    drawn = _axes(3, axes)
-    _grey(drawn[0], x, "input")
+    drawn = new_axes(3, axes)
+    show_grey(drawn[0], x, "input")
     for ax, reduce in zip(drawn[1:], ("max", "mean")):
-        _grey(ax, to_images(GridPool(reduce)(graph, x.reshape(-1, 1)), size)[0, 0], reduce)
+        show_grey(ax, to_images(GridPool(reduce)(graph, x.reshape(-1, 1)), size)[0, 0], reduce)
     return drawn
 
 
@@ -100,7 +106,7 @@ def show_shift_invariance(changes: Mapping[str, Tensor], ax: "Axes | None" = Non
     >>> show_shift_invariance({"max": torch.tensor([0.0, 0.4, 0.8])}).get_xlabel()
     'shift in pixels'
     """
-    (drawn,) = _axes(1, None if ax is None else [ax])
+    drawn = one_axes(ax)
     for name, change in changes.items():
         drawn.plot(range(len(change)), change.numpy(), marker="o", markersize=4, label=name)
     drawn.set(xlabel="shift in pixels", ylabel="relative change", ylim=(0, None))
@@ -126,11 +132,11 @@ def show_receptive_field(
     (9, '9 of 49 cells')
     """
     seen = receptive_field(graphs, node)
-    node_at = _nodes(graphs[0], labels)
-    (drawn,) = _axes(1, None if ax is None else [ax])
-    colours = _matplotlib("colors").ListedColormap(["white", SEEN])
-    drawn.imshow(_paint(seen, node_at), cmap=colours, vmin=0, vmax=1, interpolation="nearest")
-    drawn.add_collection(_matplotlib("collections").LineCollection(_borders(node_at), colors=LINE, linewidths=0.4))
+    node_at = node_at_pixels(graphs[0], labels)
+    drawn = one_axes(ax)
+    colours = matplotlib("colors").ListedColormap(["white", SEEN])
+    drawn.imshow(painted(seen, node_at), cmap=colours, vmin=0, vmax=1, interpolation="nearest")
+    drawn.add_collection(matplotlib("collections").LineCollection(borders(node_at), colors=LINE, linewidths=0.4))
     drawn.set_title(f"{int(seen.sum())} of {len(seen)} cells", fontsize=10)
     drawn.set_axis_off()
     return drawn
@@ -165,9 +171,9 @@ def show_filter_at(
     """
     into, out = channel
     row = filter_at(layer, graph, x, node)[into, :, out]
-    picture = _paint(row, _nodes(graph, labels))
-    (drawn,) = _axes(1, None if ax is None else [ax])
-    _signed(drawn, picture, f"output {into}, input {out}")
+    picture = painted(row, node_at_pixels(graph, labels))
+    drawn = one_axes(ax)
+    show_signed(drawn, picture, f"output {into}, input {out}")
     down, right = graph.dstdata["pos"][node].tolist()
     drawn.plot(right, down, marker="+", color=NODE)
     if radius is not None:
@@ -175,27 +181,36 @@ def show_filter_at(
     return drawn
 
 
-def show_filters(filters: Image, axes: "Sequence[Axes] | None" = None) -> "list[Axes]":
+def show_filters(
+    filters: Image, axes: "Sequence[Axes] | None" = None, marks: Sequence[tuple[float, float]] = ()
+) -> "list[Axes]":
     """Filters as images side by side, on one scale.
 
     Args:
-        filters: (F, rows, columns), say ``conv.weight[:, 0]``
+        filters: (F, rows, columns), say ``conv.weight[:, 0]``, or rows of an adjacency matrix as images
         axes: F of them; None: of a new figure
+        marks: row and column of a pixel to mark in each, say that whose row it is; none: no marks
 
-    Raises: ValueError for filters of another shape or another number of axes; ImportError without matplotlib.
+    Raises: ValueError for filters of another shape or another number of axes or marks; ImportError without matplotlib.
 
     >>> len(show_filters(torch.randn(6, 5, 5)))
     6
     """
     if filters.ndim != 3:
         raise ValueError(f"filters: expected shape (F, rows, columns), got {tuple(filters.shape)}")
-    values, drawn = _array(filters), _axes(len(filters), axes)
+    if len(marks) not in (0, len(filters)):
+        raise ValueError(f"marks: expected none or {len(filters)}, one for each filter, got {len(marks)}")
+    values, drawn = as_array(filters), new_axes(len(filters), axes)
     for ax, one in zip(drawn, values):
-        _signed(ax, one, "", float(np.abs(values).max()))
+        show_signed(ax, one, "", float(np.abs(values).max()))
+    for ax, (down, right) in zip(drawn, marks):
+        ax.plot(right, down, marker="+", color=NODE)
     return drawn
 
 
-def animate_filters(snapshots: Sequence[Image], titles: Sequence[str] | None = None) -> "FuncAnimation":
+def animate_filters(
+    snapshots: Sequence[Image], titles: Sequence[str] | None = None, marks: Sequence[tuple[float, float]] = ()
+) -> "FuncAnimation":
     """Filters over training, one frame for each snapshot, all on one scale.
 
     ``animation.save("filters.gif", writer="pillow", fps=10)`` writes it; matplotlib warns of one that is never drawn.
@@ -203,9 +218,10 @@ def animate_filters(snapshots: Sequence[Image], titles: Sequence[str] | None = N
     Args:
         snapshots: each (F, rows, columns), say ``conv.weight[:, 0].detach().clone()`` after each epoch
         titles: of the frames; None: their numbers
+        marks: as in :func:`show_filters`
 
-    Raises: ValueError for no snapshots, such as differ in shape, or another number of titles; ImportError without
-        matplotlib.
+    Raises: ValueError for no snapshots, such as differ in shape, or another number of titles or marks; ImportError
+        without matplotlib.
     """
     shapes = sorted({tuple(one.shape) for one in snapshots})
     if len(shapes) != 1:
@@ -213,8 +229,8 @@ def animate_filters(snapshots: Sequence[Image], titles: Sequence[str] | None = N
     names = list(map(str, range(len(snapshots)))) if titles is None else list(titles)
     if len(names) != len(snapshots):
         raise ValueError(f"titles: expected {len(snapshots)}, one for each snapshot, got {len(names)}")
-    frames = [_array(one) for one in snapshots]
-    drawn, size = show_filters(frames[0]), max(float(np.abs(frame).max()) for frame in frames) or 1.0
+    frames = [as_array(one) for one in snapshots]
+    drawn, size = show_filters(frames[0], marks=marks), max(float(np.abs(frame).max()) for frame in frames) or 1.0
     figure: Any = drawn[0].figure
     pictures = [ax.images[0] for ax in drawn]
     title = figure.suptitle(names[0], fontsize=10)
@@ -226,24 +242,7 @@ def animate_filters(snapshots: Sequence[Image], titles: Sequence[str] | None = N
         title.set_text(names[frame])
         return [*pictures, title]
 
-    return _matplotlib("animation").FuncAnimation(figure, draw, frames=len(frames))
-
-
-def _matplotlib(part: str) -> Any:
-    try:
-        return import_module(f"matplotlib.{part}")
-    except ImportError as error:
-        raise ImportError("pictures need matplotlib: pip install 'gnnlib[bench]'", name="matplotlib") from error
-
-
-def _axes(count: int, given: "Sequence[Axes] | None") -> "list[Axes]":
-    if given is None:
-        side = min(3.0, 12 / count)
-        figure = _matplotlib("figure").Figure(figsize=(side * count, side + 0.4), layout="constrained")
-        given = figure.subplots(1, count, squeeze=False)[0]
-    if len(given) != count:
-        raise ValueError(f"axes: expected {count}, got {len(given)}")
-    return list(given)
+    return matplotlib("animation").FuncAnimation(figure, draw, frames=len(frames))
 
 
 def _image(image: Image) -> Tensor:
@@ -251,56 +250,3 @@ def _image(image: Image) -> Tensor:
     if x.dim() != 2:
         raise ValueError(f"image: expected shape (rows, columns), got {tuple(x.shape)}")
     return x
-
-
-def _array(values: Image) -> np.ndarray:
-    return np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values, dtype=float)
-
-
-def _nodes(graph: dgl.DGLGraph, labels: Image | None) -> np.ndarray:
-    """The source at each pixel, (rows, columns); -1 where there is none."""
-    if labels is not None:
-        node_at, last = _array(labels).astype(int), graph.num_src_nodes() - 1
-        if node_at.ndim != 2 or node_at.min() < 0 or node_at.max() > last:
-            raise ValueError(
-                f"labels: expected (rows, columns) of numbers from 0 to {last}, "
-                f"got shape {node_at.shape} and {node_at.min()} to {node_at.max()}"
-            )
-        return node_at
-    if "pos" not in graph.srcdata:
-        raise KeyError(f'expected a graph with srcdata["pos"], got srcdata with {sorted(graph.srcdata)}')
-    exact = graph.srcdata["pos"].cpu()
-    pos = exact.long()
-    if pos.shape[1] != 2 or bool((pos != exact).any() | (pos < 0).any()) or len(pos.unique(dim=0)) < len(pos):
-        raise ValueError("expected nodes at the pixels of one image, each at its own; superpixels need labels")
-    node_at = np.full(tuple(pos.amax(0) + 1), -1)
-    node_at[tuple(pos.T)] = np.arange(len(pos))
-    return node_at
-
-
-def _paint(values: Tensor, node_at: np.ndarray) -> np.ndarray:
-    """A value for each source as an image; NaN where there is none."""
-    return np.append(_array(values), np.nan)[node_at]
-
-
-def _borders(node_at: np.ndarray) -> np.ndarray:
-    """Lines (L, 2, 2) from x, y to x, y between pixels of different nodes."""
-    above, left = np.argwhere(np.diff(node_at, axis=0)), np.argwhere(np.diff(node_at, axis=1))
-    across = above[:, None, ::-1] + [[-0.5, 0.5], [0.5, 0.5]]
-    down = left[:, None, ::-1] + [[0.5, -0.5], [0.5, 0.5]]
-    return np.concatenate([across, down])
-
-
-def _grey(ax: "Axes", image: Tensor, title: str) -> None:
-    ax.imshow(_array(image), cmap="gray", interpolation="nearest")
-    ax.set_title(title, fontsize=10)
-    ax.set_axis_off()
-
-
-def _signed(ax: "Axes", image: Image, title: str, size: float | None = None) -> None:
-    """White at 0, red above, blue below."""
-    values = _array(image)
-    limit = (float(np.nanmax(np.abs(values))) if size is None else size) or 1.0
-    ax.imshow(values, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
-    ax.set_title(title, fontsize=10)
-    ax.set_axis_off()

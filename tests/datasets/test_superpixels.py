@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from datasets import mnist_superpixels
+from datasets import mnist, superpixels
 from gnnlib._dgl import dgl
 from gnnlib.images import Nearest, recipes, scale
 from gnnlib.images.recipes import Recipe
@@ -56,9 +56,9 @@ def assert_same(store, others):
 
 
 def test_equal_to_one_by_one(data, conversions):
-    expected = [FEW(image) for image in module.mnist(data)[0]]
+    expected = [FEW(image) for image in mnist(data)[0]]
     for _ in range(2):  # converted, then from the cache
-        store = mnist_superpixels(data, recipe=FEW)
+        store = superpixels(mnist, data, recipe=FEW)
         assert_same(store, expected)
         assert store.labels.tolist() == list(range(6))
     assert conversions == [6]
@@ -74,31 +74,31 @@ def test_another_recipe_is_another_cache_entry(data, conversions, write_mnist, m
     ]
     for _ in range(2):
         for each in arguments:
-            mnist_superpixels(data, **each)
+            superpixels(mnist, data, **each)
         assert conversions == [4, 3, 3, 3, 3]
     monkeypatch.setattr(module.importlib.metadata, "version", lambda name: "0.0")  # another scikit-image
-    mnist_superpixels(data, limit=3)
-    images, labels = (tensor.numpy().copy() for tensor in module.mnist(data))
+    superpixels(mnist, data, limit=3)
+    images, labels = (tensor.numpy().copy() for tensor in mnist(data))
     images[0, 14, 14] ^= 1
     write_mnist(data, images, labels)
-    mnist_superpixels(data, limit=3)
+    superpixels(mnist, data, limit=3)
     assert conversions[5:] == [3, 3]
 
 
 def test_a_damaged_cache_is_named_and_made_again(data, cache, conversions):
-    store = mnist_superpixels(data, limit=2)
+    store = superpixels(mnist, data, limit=2)
     expected = [store[0], store[1]]
     (path,) = cache.rglob("columns.bin")
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.warns(RuntimeWarning, match=f"damaged store {path.parent}: columns.bin: expected .* bytes, got"):
-        assert_same(mnist_superpixels(data, limit=2), expected)
+        assert_same(superpixels(mnist, data, limit=2), expected)
     assert conversions == [2, 2]
 
 
 @pytest.mark.parametrize("limit", [0, -1, 7])
 def test_bad_limits(data, limit):
     with pytest.raises(ValueError, match=f"expected limit from 1 to 6, the number of images, received {limit}"):
-        mnist_superpixels(data, limit=limit)
+        superpixels(mnist, data, limit=limit)
 
 
 def test_workers_and_an_unguarded_script(data, tmp_path, cache):
@@ -107,8 +107,8 @@ def test_workers_and_an_unguarded_script(data, tmp_path, cache):
     script.write_text(
         "import sys\n"
         "print('running')\n"
-        "from datasets import mnist_superpixels\n"
-        "print(len(mnist_superpixels(sys.argv[1], workers=1)))\n"
+        "from datasets import mnist, superpixels\n"
+        "print(len(superpixels(mnist, sys.argv[1], workers=1)))\n"
     )
     root = Path(__file__).parents[2]
     done = subprocess.run(
@@ -122,14 +122,14 @@ def test_workers_and_an_unguarded_script(data, tmp_path, cache):
     assert done.stdout.split() == ["running", "6"]
     (path,) = cache.rglob("columns.bin")
     made = path.stat().st_mtime_ns
-    assert_same(mnist_superpixels(data), [recipes.dwivedi(image) for image in module.mnist(data)[0]])
+    assert_same(superpixels(mnist, data), [recipes.dwivedi(image) for image in mnist(data)[0]])
     assert path.stat().st_mtime_ns == made
 
 
 def test_real_images(data_dir):
     if not (data_dir / "mnist").is_dir():
         pytest.skip(f"no real data: {data_dir} has no mnist")
-    store = mnist_superpixels(data_dir, train=False, limit=100)
+    store = superpixels(mnist, data_dir, train=False, limit=100)
     assert store.labels[:5].tolist() == [7, 2, 1, 0, 4]
     for graph in store:
         assert 40 <= graph.num_nodes() <= 75

@@ -47,7 +47,7 @@ from gnnlib._dgl import dgl
 from gnnlib.convs.base import Conv
 from gnnlib.dropout import Dropout
 
-__all__ = ["CONVS", "REMEDIES", "Plan", "make_plan"]
+__all__ = ["CONVS", "REMEDIES", "Kind", "Plan", "make_plan"]
 
 Factory = Callable[[int, int], nn.Module]
 
@@ -257,11 +257,17 @@ REMEDIES: dict[str, Remedy] = {
 
 
 def make_plan(
-    conv: str, remedy: str, depth: int, widths: tuple[int, int, int], drop: float = 0.5, weight_decay: float = 5e-4
+    conv: str | Kind,
+    remedy: str,
+    depth: int,
+    widths: tuple[int, int, int],
+    drop: float = 0.5,
+    weight_decay: float = 5e-4,
 ) -> Plan:
     """The plan of a convolution under one remedy, or several joined by ``+``, applied in this order.
 
     Args:
+        conv: one of `CONVS`, by name or itself
         widths: of the input, in between, of the output
         drop: the probability of whatever drops something
         weight_decay: that of the remedies which decay
@@ -271,14 +277,15 @@ def make_plan(
     >>> make_plan("gcn", "pairnorm+residual", 8, (16, 32, 4)).keywords["norm"].__name__
     'PairNorm'
     """
-    if conv not in CONVS:
+    if isinstance(conv, str) and conv not in CONVS:
         raise UsageError(f"unknown convolution {conv!r}; expected some of: {', '.join(CONVS)}")
-    plan = Plan(CONVS[conv], depth, *widths, drop, weight_decay)
+    kind, title = (CONVS[conv], conv) if isinstance(conv, str) else (conv, conv.title)
+    plan = Plan(kind, depth, *widths, drop, weight_decay)
     for name in remedy.split("+"):
         if name not in REMEDIES:
             raise UsageError(f"unknown remedy {name!r}; expected some of: {', '.join(REMEDIES)}, or several with +")
         try:
             REMEDIES[name](plan)
         except UsageError as error:
-            raise UsageError(f"{conv} with {remedy}: {error}") from error
+            raise UsageError(f"{title} with {remedy}: {error}") from error
     return plan

@@ -1,0 +1,159 @@
+"""Draws docs/images/depth-cora-*, the pictures of docs/depth.md, and writes its tables into it:
+.venv/bin/python -m docs.pictures_depth"""
+
+import json
+import re
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from benchmarks.depth import plots
+from benchmarks.depth.summary import Row, deepest, mean
+from benchmarks.report.plots.look import in_our_style
+from benchmarks.results import mean_std
+
+ROOT = Path(__file__).parents[1]
+PAGE, IMAGES = ROOT / "docs" / "depth.md", ROOT / "docs" / "images"
+GAPS = ("none", "batchnorm", "dropout", "decay", "dropout+decay", "layerwise")
+Document = dict[str, Any]
+Lines = list[list[str]]
+
+
+def study(data: str) -> Document:
+    return json.loads((ROOT / "benchmarks" / "results" / f"depth-{data}" / "results.json").read_text())
+
+
+def find(document: Document, conv: str, remedy: str, depth: int) -> Row | None:
+    key = (conv, remedy, depth)
+    return next((row for row in document["rows"] if (row["conv"], row["remedy"], row["depth"]) == key), None)
+
+
+def percent(row: Row | None) -> str:
+    """The mean of the seeds, with their deviation where there are several."""
+    if row is None:
+        return ""
+    centre, std = mean_std(row["test"])
+    return f"{centre:.1f}" if std is None else f"{centre:.1f} ± {std:.1f}"
+
+
+def markdown(head: Sequence[str], lines: Lines) -> str:
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in [list(head), ["---"] * len(head), *lines])
+
+
+def depths(document: Document) -> list[int]:
+    return sorted({row["depth"] for row in document["rows"]})
+
+
+def plain(document: Document, remedy: str = "none") -> str:
+    """A row for each convolution, without a remedy or with the same."""
+    convs = dict.fromkeys(row["conv"] for row in document["rows"] if row["remedy"] == remedy)
+    lines = [[conv, *(percent(find(document, conv, remedy, depth)) for depth in depths(document))] for conv in convs]
+    return markdown([f"`{remedy}`", *map(str, depths(document))], lines)
+
+
+def cured(document: Document, convs: Sequence[str]) -> str:
+    """Each convolution at the largest depth with the remedy that validates best there, and at its own best depth."""
+    lines = []
+    for conv in convs:
+        deep = deepest(document["rows"], conv)[0]
+        best = max((row for row in document["rows"] if row["conv"] == conv), key=partial(mean, name="validation"))
+        apart = f"{mean(deep) - mean(best):+.1f}".replace("-", "−")
+        where = f"{percent(best)} (`{best['remedy']}`, {best['depth']})"
+        lines.append(
+            [
+                conv,
+                percent(find(document, conv, "none", deep["depth"])),
+                f"{percent(deep)} (`{deep['remedy']}`)",
+                where,
+                apart,
+            ]
+        )
+    deep = max(depths(document))
+    return markdown(["", f"plain, {deep} layers", f"its best at {deep}", "its best anywhere", "difference"], lines)
+
+
+def collapse(document: Document, conv: str) -> str:
+    """What comes out of the last layer of the plain net as it starts, and how well it trains."""
+    rows = [row for depth in depths(document) if (row := find(document, conv, "none", depth)) is not None]
+    names = {"distance": "mean average distance", "energy": "Dirichlet energy", "effective_rank": "effective rank"}
+    lines = [[title, *(f"{row['looks'][0][name][-1]:.2g}" for row in rows)] for name, title in names.items()]
+    lines += [["test accuracy, trained", *map(percent, rows)]]
+    return markdown(["", *(str(row["depth"]) for row in rows)], lines)
+
+
+def gaps(document: Document, conv: str, at: Sequence[int] = (2, 6, 16, 64)) -> str:
+    """Train minus test accuracy, and the first layer's gradient over the last's, as the net starts and trained."""
+
+    def cell(row: Row | None) -> str:
+        if row is None:
+            return ""
+        ratios = [look["gradient"][0] / look["gradient"][-1] if look["gradient"][-1] else 0.0 for look in row["looks"]]
+        return f"{mean(row, 'train'):.0f} − {mean(row):.0f}; {ratios[0]:.0e}, {ratios[1]:.0e}"
+
+    lines = [[f"`{remedy}`", *(cell(find(document, conv, remedy, depth)) for depth in at)] for remedy in GAPS]
+    return markdown(["", *map(str, at)], lines)
+
+
+def remedies(document: Document, conv: str) -> str:
+    """All of them, the best at the largest depth first."""
+    lines = []
+    for deep in deepest(document["rows"], conv):
+        of_depths = [percent(find(document, conv, deep["remedy"], depth)) for depth in depths(document)]
+        lines.append([f"`{deep['remedy']}`", *of_depths, f"{deep['parameters']:,}"])
+    return markdown([conv, *map(str, depths(document)), "parameters"], lines)
+
+
+TABLES = {
+    "plain": plain,
+    "dropout": lambda document: plain(document, "dropout+decay"),
+    "cured": lambda document: cured(document, ("gcn", "gin", "gat", "sgc")),
+    "gat": lambda document: collapse(document, "gat"),
+    "gcn": lambda document: collapse(document, "gcn"),
+    "gaps": lambda document: gaps(document, "gcn"),
+    "remedies": lambda document: remedies(document, "gcn"),
+}
+
+
+@in_our_style()
+def draw(document: Document) -> None:
+    def save(figure: Figure, name: str) -> None:
+        figure.savefig(IMAGES / f"depth-{document['data']}-{name}.png", dpi=90)
+
+    heat = plots.heat_map(document, "gcn", size=(6.2, 0.9 + 0.24 * len(plots.ranked(document, "gcn"))))
+    save(heat.figure, "heat")
+    figure = Figure((10, 2.7), layout="constrained")
+    for ax, (name, title) in zip(figure.subplots(1, 4), plots.BY_LAYER.items(), strict=True):
+        plots.measure_by_layer(document, "gcn", name, ax=ax)
+        ax.set_title(title, loc="left")
+    figure.axes[0].legend(fontsize=6)
+    save(figure, "layers")
+    figure = Figure((10, 2.7), layout="constrained")
+    convs = [conv for conv in ("gcn", "gin", "gat", "sgc") if conv in {row["conv"] for row in document["rows"]}]
+    for ax, conv in zip(figure.subplots(1, len(convs)), convs, strict=True):
+        plots.accuracy_by_depth(document, conv, ax=ax)
+        ax.set_title(f"{conv}: test accuracy, %", loc="left")
+        ax.legend(fontsize=5)
+    save(figure, "accuracy")
+    pictures = [picture for picture in document["pictures"] if picture["conv"] == "gcn"]
+    save(plots.all_outputs(document, pictures), "outputs")
+
+
+def with_tables(page: str) -> str:
+    """Each table between ``<!-- NAME -->`` and ``<!-- -->``, made anew."""
+
+    def table(found: re.Match) -> str:
+        return f"<!-- {found[1]} -->\n{TABLES[found[1]](study('cora'))}\n<!-- -->"
+
+    return re.sub(r"<!-- (\w+) -->\n.*?<!-- -->", table, page, flags=re.DOTALL)
+
+
+def main() -> None:
+    draw(study("cora"))
+    PAGE.write_text(with_tables(PAGE.read_text("utf-8")), "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""Draws docs/images/pictures-*, the pictures of docs/pictures.md:  .venv/bin/python -m docs.pictures_graphs"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from skimage import data
+from skimage.segmentation import felzenszwalb
+from skimage.transform import rescale
+from torch import nn
+
+import datasets
+from gnnlib import GATConv, GCNConv, Residual, Stack, pictures, readout_flat
+from gnnlib.attribution import attention, saliency
+from gnnlib.images import graph_from_labels, pixel_graph, segment
+from gnnlib.images.hierarchy import hierarchy
+
+IMAGES = Path(__file__).parent / "images"
+
+
+def panels(rows: int, columns: int, size: float = 2.2) -> np.ndarray:
+    figure = Figure(figsize=(size * columns, (size + 0.2) * rows), layout="constrained")
+    return figure.subplots(rows, columns, squeeze=False)
+
+
+def save(axes: np.ndarray, name: str) -> None:
+    axes.flat[0].figure.savefig(IMAGES / f"pictures-{name}.png", dpi=80)
+
+
+def title(ax: Axes, text: str) -> None:
+    ax.set_title(text, fontsize=9)
+
+
+def superpixels() -> None:
+    photo = rescale(data.astronaut()[:300, 80:380], 0.7, channel_axis=-1)
+    labels = segment(photo, num_segments=120)
+    graph = graph_from_labels(photo, labels, k=4)
+    axes = panels(1, 4, 2.6)
+    pictures.show_regions(photo, graph, axes[0, 0])
+    pictures.show_graph(graph, photo, ax=axes[0, 1])
+    pictures.show_graph(graph, photo, graph.edata["weight"], axes[0, 2])
+    pictures.show_values(graph, graph.ndata["feat"].mean(1), axes[0, 3])
+    for ax, text in zip(axes[0], ("show_regions", "show_graph", "with weights", "show_values: mean intensity")):
+        title(ax, text)
+    save(axes, "superpixels")
+
+
+def levels() -> None:
+    image = data.chelsea()[:, 30:400]
+    tree = hierarchy(image, felzenszwalb(image, scale=100, sigma=0.8, min_size=100))
+    sizes = (60, 30, 15)
+    axes = panels(1, 1 + len(sizes), 2.6)
+    pictures.show_levels(tree, sizes, axes[0])
+    save(axes, "levels")
+
+
+def trained(make, images: torch.Tensor, labels: torch.Tensor, epochs: int = 12) -> tuple[nn.Module, object]:
+    """Two layers on the pixels of the digits and a linear layer over all of them."""
+    torch.manual_seed(0)
+    graph = pixel_graph(images.shape[1:])
+    model = Stack.build(make, 1, 16, 16, num_layers=2, skip=Residual, readout=lambda g, x: readout_flat(g, x)[0])
+    model.head = nn.Linear(16 * graph.num_nodes(), 10)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    for _ in range(epochs):
+        for rows in torch.randperm(len(images)).split(64):
+            optimiser.zero_grad()
+            nn.functional.cross_entropy(model(graph, nodes(images[rows])), labels[rows]).backward()
+            optimiser.step()
+    return model.eval(), graph
+
+
+def nodes(images: torch.Tensor) -> torch.Tensor:
+    return images.flatten(1).T.unsqueeze(-1).contiguous()
+
+
+def looks() -> None:
+    (images, labels), (test, truth) = datasets.digits(), datasets.digits(train=False)
+    some = [int((truth == digit).nonzero()[0]) for digit in (0, 2, 3, 4, 7, 9)]
+    x, target = nodes(test[some]), truth[some]
+    axes = panels(4, len(some), 1.5)
+    kinds = {"GCN": GCNConv, "GAT": lambda i, o: GATConv(i, o // 4, 4)}
+    for row, (name, make) in enumerate(kinds.items()):
+        model, graph = trained(make, images, labels)
+        right = (model(graph, nodes(test)).argmax(1) == truth).double().mean().item()
+        print(f"{name}: {100 * right:.1f} %")
+        counts = saliency(model, graph, x, target)
+        for i, ax in enumerate(axes[1 + row]):
+            pictures.show_values(graph, counts[:, i], ax)
+        title(axes[1 + row, 0], f"saliency, {name}")
+    weight = attention(model, graph, x)[-1].mean(-1)
+    share = weight * graph.in_degrees()[graph.edges()[1]].unsqueeze(1)
+    for i, (image, top, bottom) in enumerate(zip(test[some], axes[0], axes[3])):
+        top.imshow(image, cmap="gray")
+        top.set_axis_off()
+        pictures.show_graph(graph, image, share[:, i], bottom)
+    title(axes[0, 0], "digits")
+    title(axes[3, 0], "attention, GAT")
+    save(axes, "looks")
+
+
+if __name__ == "__main__":
+    for draw in (superpixels, levels, looks):
+        draw()

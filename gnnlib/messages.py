@@ -1,0 +1,84 @@
+"""The mean and the maximum over neighbours of messages that pass through a ReLU."""
+
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from gnnlib import kernels
+from gnnlib.functions import _recompose
+from gnnlib.incidence import incidence
+from gnnlib.neighbors import Neighbors, neighbors
+from gnnlib.ops import Graph, _check, aggregate, over_in_degree
+
+__all__ = ["mean_and_max"]
+
+
+def mean_and_max(
+    graph: Graph, a: Tensor, b: Tensor, edge: Tensor | None = None, weight: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    r"""The mean and the maximum, over the edges u->v into v, of the messages m_uv = max(0, a_u + b_v + e_uv C).
+
+    A linear layer on both ends and the edge, [x_u, x_v, e_uv] M, is such a sum, with two products for each node and
+    none for each edge. On the CPU no message is ever written to memory: the backward pass makes them again. With a
+    gradient for the edge features it holds them all, as second derivatives do. Of equal messages the
+    maximum is the first one, in the order of edge ids.
+
+    Args:
+        edge, weight: the edge features e and their C; neither, or both
+
+    Shapes: a (N_src, \*, F), b (N_dst, \*, F), edge (E, D) with a small D, weight (D, F); returns twice (N_dst, \*, F).
+    A node without in-edges gets 0.
+
+    Raises: TypeError for integer values; ValueError for a wrong number of rows or widths that do not fit.
+
+    >>> from gnnlib._dgl import dgl
+    >>> a, b = torch.tensor([[1.0, -5.0], [3.0, 2.0], [0.0, 0.0]]), torch.ones(3, 2)
+    >>> [found[2].tolist() for found in mean_and_max(dgl.graph(([0, 1], [2, 2])), a, b)]
+    [[3.0, 1.5], [4.0, 3.0]]
+    """
+    nb = neighbors(graph, a.device if isinstance(a, Tensor) else None)
+    _check("a", a, nb.num_src, "source node")
+    _check("b", b, nb.num_dst, "destination node")
+    edge = a.new_zeros(nb.num_edges, 0) if edge is None else edge
+    weight = a.new_zeros(0, a.shape[-1]) if weight is None else weight
+    _check("edge", edge, nb.num_edges, "edge")
+    if a.shape[1:] != b.shape[1:] or a.dim() < 2 or edge.dim() != 2 or weight.shape != (edge.shape[1], a.shape[-1]):
+        raise ValueError(
+            "expected a and b of shape (N, ..., F), edge (E, D) and weight (D, F), "
+            f"got {tuple(a.shape)}, {tuple(b.shape)}, {tuple(edge.shape)} and {tuple(weight.shape)}"
+        )
+    c = weight.repeat(1, a.shape[1:-1].numel())
+    ends = (t.reshape(len(t), c.shape[1]).contiguous() for t in (a, b.to(a)))
+    found = _MeanAndMax.apply(*ends, edge.to(a).contiguous(), c.to(a), nb)
+    return tuple(t.view(b.shape) for t in found)
+
+
+def _composed(nb: Neighbors, a: Tensor, b: Tensor, r: Tensor, c: Tensor) -> Tensor:
+    """(N_dst, 2 F)"""
+    from_src, from_dst = incidence(nb)
+    message = (aggregate(from_src, a) + aggregate(from_dst, b) + r @ c).relu()
+    return torch.cat([aggregate(from_dst.reverse(), message, reduce=reduce) for reduce in ("mean", "max")], 1)
+
+
+class _MeanAndMax(Function):
+    """a (N_src, F), b (N_dst, F), r (E, D), c (D, F) -> (N_dst, F) twice"""
+
+    @staticmethod
+    def forward(ctx, a: Tensor, b: Tensor, r: Tensor, c: Tensor, nb: Neighbors) -> tuple[Tensor, Tensor]:
+        share = over_in_degree(nb, b.new_ones(nb.num_dst))
+        mean, top, arg = kernels.choose(a).messages(nb.csc, a, b, r, c, share)
+        ctx.nb = nb
+        ctx.save_for_backward(a, b, r, c, share, arg)
+        return mean, top
+
+    @staticmethod
+    def backward(ctx, d_mean: Tensor, d_top: Tensor):
+        *inputs, share, arg = ctx.saved_tensors
+        if torch.is_grad_enabled() or ctx.needs_input_grad[2]:
+            grad = torch.cat([d_mean, d_top], 1)
+            return *_recompose(partial(_composed, ctx.nb), tuple(inputs), grad, ctx), None
+        given, k = (*inputs, share, arg, d_mean.contiguous(), d_top.contiguous()), kernels.choose(d_mean)
+        da, db, dc = k.messages_grad(ctx.nb.csc, ctx.nb.csr, *given)
+        return da, db, None, dc, None

@@ -1,0 +1,132 @@
+"""Checkpoints: a training that was broken off anywhere ends as one that was not."""
+
+import os
+
+import pytest
+import torch
+from torch import nn
+
+from gnnlib import BatchNorm, GCNConv, Stack
+from gnnlib._dgl import dgl
+from gnnlib.checkpoints import Checkpoint
+from gnnlib.training import Batch, fit, predict
+from tests.graphs import random_graph
+
+EPOCHS = 6
+
+
+class Killed(Exception):
+    pass
+
+
+def train(checkpoint=None, kill=None, epochs=EPOCHS, width=8, seen=None):
+    """Dropout, batch norm, Adam, a schedule, shuffled batches of a generator's own; ``kill`` ends it in that epoch."""
+    torch.manual_seed(0)
+    generator = torch.Generator().manual_seed(1)
+    graph = random_graph(20, 80, seed=0)
+    x, target = torch.randn(20, 4), torch.arange(20) % 3
+    model = Stack.build(GCNConv, 4, width, 3, num_layers=3, norm=BatchNorm, dropout=0.5)
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimiser, 0.05, total_steps=EPOCHS + 1)
+    epochs_begun = []
+
+    def batches():
+        epochs_begun.append(None)
+        for number, rows in enumerate(torch.randperm(20, generator=generator).split(5)):
+            if kill == len(epochs_begun) and number == 2:
+                raise Killed
+            yield Batch(graph, x, target[rows], rows=rows)
+
+    def measure():
+        outputs, found = predict(model, [Batch(graph, x, target)])
+        return {"validation": (outputs.argmax(1) == found).double().mean().item()}
+
+    records = fit(
+        model,
+        batches,
+        nn.functional.cross_entropy,
+        optimiser,
+        epochs,
+        scheduler=scheduler,
+        measure=measure,
+        score=lambda record: (record["validation"], -record["loss"]),
+        on_epoch=seen,
+        checkpoint=checkpoint,
+        generators=[generator],
+    )
+    return records, model.state_dict()
+
+
+def assert_same(one, other):
+    assert one[0] == other[0]
+    for name, value in one[1].items():
+        assert torch.equal(value, other[1][name]), name
+
+
+def test_broken_off_in_every_epoch_it_ends_the_same(tmp_path):
+    whole, path = train(), tmp_path / "run.checkpoint"
+    for kill in range(1, 4):  # three epochs of its own, then two, then one
+        with pytest.raises(Killed):
+            train(Checkpoint(path), kill=kill)
+    seen = []
+    assert_same(train(Checkpoint(path), seen=seen.append), whole)
+    assert seen == whole[0]
+    assert_same(train(Checkpoint(path)), whole)  # of a training that has ended, nothing is left to do
+    assert os.listdir(tmp_path) == ["run.checkpoint"]
+
+
+def test_patience_counts_across_the_break(tmp_path):
+    """No epoch is better than the first: with a patience of 2 it ends after the third, wherever it was broken off."""
+
+    def flat(checkpoint, epochs):
+        model = nn.Linear(1, 1)
+        model.forward = lambda graph, x, edge=None: nn.Linear.forward(model, x)
+        batch = Batch(dgl.graph(([0], [1])), torch.ones(2, 1), torch.ones(2, 1))
+        optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
+        score = {"score": lambda record: 0.0, "patience": 2, "checkpoint": checkpoint}
+        return fit(model, lambda: [batch], nn.functional.mse_loss, optimiser, epochs, **score)
+
+    for epochs in (1, 2, 3, 9):
+        path = tmp_path / str(epochs)
+        flat(Checkpoint(path), epochs)
+        assert len(flat(Checkpoint(path), 9)) == 3
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:-7], lambda b: b[:40], lambda b: b"", lambda b: b[:99] + b"!" + b[100:]]
+)
+def test_a_damaged_file_is_named_and_the_training_starts_anew(damage, tmp_path):
+    path = tmp_path / "run.checkpoint"
+    whole = train(Checkpoint(path), epochs=3)
+    broken = damage(path.read_bytes())
+    path.write_bytes(broken)
+    with pytest.warns(UserWarning, match="run.checkpoint is damaged; kept as run.checkpoint.old"):
+        again = train(Checkpoint(path), epochs=3)
+    assert_same(again, whole)
+    assert (tmp_path / "run.checkpoint.old").read_bytes() == broken
+
+
+def test_of_another_origin(tmp_path):
+    path = tmp_path / "run.checkpoint"
+    train(Checkpoint(path, "seed 0"), epochs=2)
+    with pytest.warns(UserWarning, match="of another training .'seed 0', expected 'seed 1'"):
+        assert Checkpoint(path, "seed 1").read() is None
+
+
+def test_of_another_model(tmp_path):
+    path = tmp_path / "run.checkpoint"
+    train(Checkpoint(path), epochs=2)
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        train(Checkpoint(path), width=9)
+
+
+def test_no_code_is_run_on_reading(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "trapped"),)
+
+    path = tmp_path / "run.checkpoint"
+    Checkpoint(path).write({"model": Trap()})  # with a checksum that is right
+    with pytest.raises(Exception, match=r"(?i)weights.only"):
+        Checkpoint(path).read()
+    assert not (tmp_path / "trapped").exists()
