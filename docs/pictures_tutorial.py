@@ -26,10 +26,6 @@ CENTRE = (14, 14)
 PLACES = (CENTRE, (8, 6), (20, 22))
 
 
-def save(figure: Figure, name: str) -> None:
-    figure.savefig(IMAGES / f"tutorial-{name}.png", dpi=90)
-
-
 def fixed() -> None:
     """The row of the marked pixel, in the image and along the line through the pixel."""
     graphs = {
@@ -45,7 +41,7 @@ def fixed() -> None:
         above.set_title(f"{name}\nsum {row.sum():.2f}", fontsize=10)
         below.bar(range(28), row[CENTRE[0]], width=1.0, color="#8a8f98")
         below.tick_params(labelsize=7)
-    save(axes[0, 0].figure, "fixed")
+    axes[0, 0].figure.savefig(IMAGES / "tutorial-fixed.png", dpi=90)
 
 
 def rows_over_training(name: str, frames: int, steps: int, places: Sequence[tuple[int, int]]) -> list[Tensor]:
@@ -87,8 +83,6 @@ def learned(
     snapshots = [rows[:, down, right] for rows in rows_over_training(name, frames, steps, places)]
     titles = [f"step {i * steps}" for i in range(len(snapshots))]
     marks = [(row - down.start, column - right.start) for row, column in places for _ in range(relations)]
-    drawn = pictures.show_filters(snapshots[-1], marks=marks)
-    save(drawn[0].figure, name)
     animation = pictures.animate_filters(snapshots, titles, marks)
     animation.save(IMAGES / f"tutorial-{name}.gif", writer="pillow", fps=6, dpi=32)
 

@@ -38,6 +38,7 @@ def fit(
     epochs: int,
     *,
     scheduler: Any = None,
+    every_step: bool = False,
     measure: Callable[[], dict[str, float]] | None = None,
     score: Callable[[dict[str, float]], Any] | None = None,
     patience: int | None = None,
@@ -50,7 +51,7 @@ def fit(
     Args:
         batches: called once an epoch
         loss: called on outputs and targets
-        scheduler: stepped after each epoch
+        scheduler: stepped after each epoch, or with ``every_step`` after each batch
         measure: called after each epoch on the model as it is then; its figures join the record
         score: of a record, higher is better (tuples break ties); the weights of the best epoch are put back at the
             end. None keeps the last ones
@@ -77,6 +78,7 @@ def fit(
     best: tuple[Any, int, dict] | None = None  # the score, the epoch, the weights
     parts = {"model": model, "optimiser": optimiser, "scheduler": scheduler}
     parts = {name: part for name, part in parts.items() if part is not None}
+    step = scheduler.step if scheduler is not None and every_step else None
     kept = checkpoint.read() if checkpoint is not None else None
     if kept is not None:
         for name, part in parts.items():
@@ -89,10 +91,10 @@ def fit(
     for epoch in range(len(records) + 1, epochs + 1):
         if patience is not None and best is not None and len(records) - best[1] >= patience:
             break
-        record = {"epoch": epoch, "loss": _train_epoch(model, batches(), loss, optimiser)}
+        record = {"epoch": epoch, "loss": _train_epoch(model, batches(), loss, optimiser, step)}
         if not math.isfinite(record["loss"]):
             raise FloatingPointError(f"the loss is {record['loss']} in epoch {epoch}: try a lower learning rate")
-        if scheduler is not None:
+        if scheduler is not None and not every_step:
             scheduler.step()
         if measure is not None:
             record |= measure()
@@ -111,7 +113,13 @@ def fit(
     return records
 
 
-def _train_epoch(model: nn.Module, batches: Iterable[Batch], loss: Callable, optimiser: torch.optim.Optimizer) -> float:
+def _train_epoch(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    loss: Callable,
+    optimiser: torch.optim.Optimizer,
+    after_step: Callable[[], None] | None,
+) -> float:
     """One pass over the batches: the mean loss of a target."""
     model.train()
     total, count = 0.0, 0
@@ -120,6 +128,8 @@ def _train_epoch(model: nn.Module, batches: Iterable[Batch], loss: Callable, opt
         value = loss(_output(model, batch), batch.target)
         value.backward()
         optimiser.step()
+        if after_step is not None:
+            after_step()
         total += value.item() * len(batch.target)
         count += len(batch.target)
     return total / max(count, 1)

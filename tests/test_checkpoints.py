@@ -19,7 +19,7 @@ class Killed(Exception):
     pass
 
 
-def train(checkpoint=None, kill=None, epochs=EPOCHS, width=8, seen=None):
+def train(checkpoint=None, kill=None, epochs=EPOCHS, width=8, seen=None, every_step=False):
     """Dropout, batch norm, Adam, a schedule, shuffled batches of a generator's own; ``kill`` ends it in that epoch."""
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(1)
@@ -27,7 +27,7 @@ def train(checkpoint=None, kill=None, epochs=EPOCHS, width=8, seen=None):
     x, target = torch.randn(20, 4), torch.arange(20) % 3
     model = Stack.build(GCNConv, 4, width, 3, num_layers=3, norm=BatchNorm, dropout=0.5)
     optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimiser, 0.05, total_steps=EPOCHS + 1)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimiser, 0.05, total_steps=4 * EPOCHS + 1)
     epochs_begun = []
 
     def batches():
@@ -48,6 +48,7 @@ def train(checkpoint=None, kill=None, epochs=EPOCHS, width=8, seen=None):
         optimiser,
         epochs,
         scheduler=scheduler,
+        every_step=every_step,
         measure=measure,
         score=lambda record: (record["validation"], -record["loss"]),
         on_epoch=seen,
@@ -63,15 +64,18 @@ def assert_same(one, other):
         assert torch.equal(value, other[1][name]), name
 
 
-def test_broken_off_in_every_epoch_it_ends_the_same(tmp_path):
-    whole, path = train(), tmp_path / "run.checkpoint"
+@pytest.mark.parametrize("every_step", [False, True])
+def test_broken_off_in_every_epoch_it_ends_the_same(tmp_path, every_step):
+    whole, path = train(every_step=every_step), tmp_path / "run.checkpoint"
     for kill in range(1, 4):  # three epochs of its own, then two, then one
         with pytest.raises(Killed):
-            train(Checkpoint(path), kill=kill)
+            train(Checkpoint(path), kill=kill, every_step=every_step)
     seen = []
-    assert_same(train(Checkpoint(path), seen=seen.append), whole)
+    assert_same(train(Checkpoint(path), seen=seen.append, every_step=every_step), whole)
     assert seen == whole[0]
-    assert_same(train(Checkpoint(path)), whole)  # of a training that has ended, nothing is left to do
+    assert_same(
+        train(Checkpoint(path), every_step=every_step), whole
+    )  # of a training that has ended, nothing is left to do
     assert os.listdir(tmp_path) == ["run.checkpoint"]
 
 

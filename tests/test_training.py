@@ -106,12 +106,14 @@ def test_buffers_belong_to_the_best_weights():
     assert model[0].steps.item() == 2
 
 
-def test_the_scheduler_steps_once_an_epoch():
+def test_the_scheduler_steps_once_an_epoch_or_once_a_batch():
     scheduler = Counter()
     model = Line()
     optimiser = torch.optim.SGD(model.parameters(), lr=1.0)
     fit(model, lambda: [batch(0.0)] * 5, minus, optimiser, 3, scheduler=scheduler)
     assert scheduler.steps == 3
+    fit(model, lambda: [batch(0.0)] * 5, minus, optimiser, 3, scheduler=scheduler, every_step=True)
+    assert scheduler.steps == 3 + 3 * 5
     model = Line()
     optimiser = torch.optim.SGD(model.parameters(), lr=1.0)
     halving = torch.optim.lr_scheduler.StepLR(optimiser, 1, 0.5)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 import gnnlib
 from gnnlib._dgl import dgl
@@ -127,6 +128,53 @@ SAGE = Kind(
     },
     dense=_Two,
 )
+
+
+class _Messages(nn.Module):
+    """Our MessageConv by DGL's own operations: neither library has the layer."""
+
+    def __init__(self, in_feats: int, out_feats: int, edge_feats: int):
+        super().__init__()
+        self.M = nn.Linear(2 * in_feats + edge_feats, out_feats)
+        self.U = nn.Linear(in_feats + 2 * out_feats, out_feats)
+
+    def forward(self, graph: dgl.DGLGraph, x: Tensor, edge: Tensor) -> Tensor:
+        src, dst, own = self.M.weight.split([x.shape[1], x.shape[1], edge.shape[1]], 1)
+        with graph.local_scope():
+            graph.ndata["a"], graph.ndata["b"] = x @ src.T, linear(x, dst, self.M.bias)
+            graph.apply_edges(dgl.function.u_add_v("a", "b", "m"))
+            graph.edata["m"] = (graph.edata["m"] + edge @ own.T).relu()
+            for name in ("mean", "max"):
+                graph.update_all(dgl.function.copy_e("m", "m"), getattr(dgl.function, name)("m", name))
+            return self.U(torch.cat([x, graph.ndata["mean"], graph.ndata["max"]], 1))
+
+
+def messages(edge_feats: int) -> Kind:
+    """The mean and the maximum of rectified messages."""
+
+    def of_pyg(i: int, o: int) -> nn.Module:
+        class Messages(pyg().MessagePassing):  # type: ignore[misc]
+            def __init__(self):
+                super().__init__(aggr=["mean", "max"])
+                self.M, self.U = nn.Linear(2 * i + edge_feats, o), nn.Linear(i + 2 * o, o)
+
+            def forward(self, x: Tensor, edge_index: Tensor, edge_attr: Tensor) -> Tensor:
+                return self.U(torch.cat([x, self.propagate(edge_index, x=x, edge_attr=edge_attr)], 1))
+
+            def message(self, x_j: Tensor, x_i: Tensor, edge_attr: Tensor) -> Tensor:
+                return self.M(torch.cat([x_j, x_i, edge_attr], 1)).relu()
+
+        return Messages()
+
+    return Kind(
+        "messages, mean and max",
+        ours=partial(gnnlib.MessageConv, edge_feats=edge_feats),
+        dgl=partial(_Messages, edge_feats=edge_feats),
+        pyg=of_pyg,
+        state=lambda s: s,
+        edge="feat",
+        csr=False,
+    )
 
 
 def ecc(edge_feats: int, hidden: int) -> Kind:

@@ -7,7 +7,7 @@ from math import isqrt
 
 from benchmarks.layers import UsageError
 from benchmarks.speed import batches, convert, graphs, grid, growth, remedies, single
-from benchmarks.speed.layers import GAT, GCN, GIN, SAGE, Kind, ecc
+from benchmarks.speed.layers import GAT, GCN, GIN, SAGE, Kind, ecc, messages
 from benchmarks.speed.measure import Case
 from gnnlib.images import recipes
 
@@ -139,6 +139,7 @@ WORKLOADS = [
     _batches("gin", GIN, _many, dgl=1.2, pyg=3),
     _batches("gat", GAT, _many, dgl=3, pyg=6),
     _batches("ecc", ecc(2, 16), _few, dgl=6, pyg=6),
+    _batches("messages", messages(2), _few, dgl=2.5, pyg=5),
     Workload(
         "convert",
         "a digit, recipe of Knyazev",

@@ -67,13 +67,14 @@ class ImageTask(PixelTask):
         optimiser = torch.optim.Adam(model.parameters(), self.lr)
         steps = epochs * -(-num // self.batch_size)
         rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, self.lr, total_steps=steps + 1, cycle_momentum=False)
-        optimiser.register_step_post_hook(lambda *_: rate.step())
         records = fit(
             model,
             lambda: self.batches(*self.train, shuffled(num, self.batch_size, generator)),
             self.loss,
             optimiser,
             epochs,
+            scheduler=rate,
+            every_step=True,
             measure=lambda: {"test": accuracy(*predict(model, self.everything(*self.test)))},
             on_epoch=on_epoch,
             checkpoint=options.checkpoint,
