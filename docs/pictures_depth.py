@@ -98,12 +98,15 @@ def gaps(document: Document, conv: str, at: Sequence[int] = (2, 6, 16, 64)) -> s
 
 
 def remedies(document: Document, conv: str) -> str:
-    """All of them, the best at the largest depth first."""
+    """All of them, the best at the largest depth first, at the depths where all were run."""
+    rows = [row for row in document["rows"] if row["conv"] == conv]
+    names = {row["remedy"] for row in rows}
+    at = [depth for depth in depths(document) if all(find(document, conv, name, depth) for name in names)]
     lines = []
-    for deep in deepest(document["rows"], conv):
-        of_depths = [percent(find(document, conv, deep["remedy"], depth)) for depth in depths(document)]
+    for deep in deepest(rows, conv):
+        of_depths = [percent(find(document, conv, deep["remedy"], depth)) for depth in at]
         lines.append([f"`{deep['remedy']}`", *of_depths, f"{deep['parameters']:,}"])
-    return markdown([conv, *map(str, depths(document)), "parameters"], lines)
+    return markdown([conv, *map(str, at), "parameters"], lines)
 
 
 TABLES = {
