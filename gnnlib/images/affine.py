@@ -40,7 +40,7 @@ def random_affine(
 
     >>> from gnnlib.images import pixel_graph
     >>> turned = random_affine(pixel_graph((2, 2)), degrees=180.0)
-    >>> turned.ndata["pos"].mean(0).tolist(), turned.num_edges()
+    >>> [round(x, 3) for x in turned.ndata["pos"].mean(0).tolist()], turned.num_edges()
     ([0.5, 0.5], 16)
     """
     pos = graph.ndata.get("pos")
