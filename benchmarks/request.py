@@ -65,7 +65,7 @@ def check(request: Request, tasks: Sequence[Task]) -> None:
             raise UsageError(f"--seeds: {task.name} has {task.max_seeds} folds, got {request.seeds}")
         if options.limit is not None and not task.limited:
             raise UsageError(f"--limit: {task.name} is always run whole, got {options.limit}")
-        if options.remedy is not None and not task.remedied:
+        if options.remedy is not None and task.remedy is None:
             raise UsageError(f"--remedy: {task.name} has none to choose, got {options.remedy!r}")
         if options.recipe is not None and options.recipe not in task.image_recipes:
             some = ", ".join(task.image_recipes) or "none"

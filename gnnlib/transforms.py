@@ -6,7 +6,7 @@ from torch import Tensor
 from gnnlib._dgl import dgl
 from gnnlib.neighbors import edge_ends
 
-__all__ = ["add_self_loop", "keep_edges", "reverse"]
+__all__ = ["add_self_loop", "keep_edges", "owners", "reverse"]
 
 
 def keep_edges(graph: dgl.DGLGraph, keep: Tensor) -> dgl.DGLGraph:
@@ -29,7 +29,7 @@ def keep_edges(graph: dgl.DGLGraph, keep: Tensor) -> dgl.DGLGraph:
     for name, value in graph.edata.items():
         smaller.edata[name] = value[keep.to(value.device)]
     if not graph.is_block:
-        owner = _owners(graph, graph.batch_num_edges())
+        owner = owners(graph, graph.batch_num_edges())
         _keep_batch(graph, smaller, torch.bincount(owner[keep], minlength=graph.batch_size))
     return smaller
 
@@ -49,7 +49,7 @@ def add_self_loop(graph: dgl.DGLGraph) -> dgl.DGLGraph:
     if not graph.is_homogeneous:
         raise ValueError("expected a graph with one node set: self-loops need sources that are destinations")
     each = graph.nodes()
-    owner = torch.cat([_owners(graph, graph.batch_num_edges()), _owners(graph, graph.batch_num_nodes())])
+    owner = torch.cat([owners(graph, graph.batch_num_edges()), owners(graph, graph.batch_num_nodes())])
     order = torch.argsort(owner, stable=True)
     larger = _same_nodes(graph, *(torch.cat([end, each])[order] for end in edge_ends(graph)))
     for name, value in graph.edata.items():
@@ -70,7 +70,7 @@ def reverse(graph: dgl.DGLGraph) -> dgl.DGLGraph:
     return turned
 
 
-def _owners(graph: dgl.DGLGraph, sizes: Tensor) -> Tensor:
+def owners(graph: dgl.DGLGraph, sizes: Tensor) -> Tensor:
     """Which graph of the batch each edge or node belongs to, from the sizes of each."""
     return torch.repeat_interleave(torch.arange(graph.batch_size, device=graph.device), sizes.to(graph.device))
 

@@ -48,7 +48,7 @@ class Task(ABC):
     epochs: ClassVar[int]
     readout: ClassVar[str | None] = None
     limited: ClassVar[bool] = False  # whether --limit means something here
-    remedied: ClassVar[bool] = False  # whether --remedy means something here
+    remedy: ClassVar[str | None] = None  # what --remedy replaces, where it means something
     image_recipes: ClassVar[tuple[str, ...]] = ()  # what --recipe may name, its own first
     data: str | None = None  # which data were loaded, where that is a choice
     geometry: Geometry = Geometry()

@@ -58,7 +58,6 @@ class Superpixels(Task):
     epochs = 20
     readout = "mean and maximum over nodes"
     limited = True
-    remedied = True
     remedy = "batchnorm+residual"
     budget: ClassVar[int] = 100_000  # parameters
     batch_size: ClassVar[int] = 128

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 from gnnlib._dgl import dgl
+from gnnlib.readouts import readout_mean
+from gnnlib.transforms import owners
 
 __all__ = ["random_affine"]
 
@@ -60,19 +62,13 @@ def random_affine(
     matrix = torch.stack([cos, cos * slant - sin, sin, sin * slant + cos], -1).view(number, 2, 2)
 
     moved = graph.local_var()
-    nodes = _owners(graph.batch_num_nodes())
-    count = graph.batch_num_nodes().clamp(min=1).unsqueeze(1).to(pos)
-    centre = torch.zeros_like(shift).index_add_(0, nodes, pos) / count
+    nodes, centre = owners(graph, graph.batch_num_nodes()), readout_mean(graph, pos)
     moved.ndata["pos"] = (centre + shift)[nodes] + _times(matrix, nodes, pos - centre[nodes])
     if "offset" in graph.edata:
-        moved.edata["offset"] = _times(matrix, _owners(graph.batch_num_edges()), graph.edata["offset"])
+        moved.edata["offset"] = _times(matrix, owners(graph, graph.batch_num_edges()), graph.edata["offset"])
         if "distance" in graph.edata:
             moved.edata["distance"] = moved.edata["offset"].norm(dim=1)
     return moved
-
-
-def _owners(sizes: Tensor) -> Tensor:
-    return torch.repeat_interleave(torch.arange(len(sizes), device=sizes.device), sizes)
 
 
 def _times(matrix: Tensor, owner: Tensor, vectors: Tensor) -> Tensor:
