@@ -39,7 +39,7 @@ from gnnlib.ops import aggregate, degree_norm, edge_dot, edge_softmax, propagate
 from gnnlib.pooling import coarsen, graclus, voxel
 from gnnlib.propagation import APPNP, DAGNN
 from gnnlib.pyramid import haar_pyramid, laplacian_pyramid
-from gnnlib.readouts import readout_flat, readout_max, readout_mean, readout_sum
+from gnnlib.readouts import readout_flat, readout_max, readout_mean, readout_mean_max, readout_sum
 from gnnlib.reversible import Reversible, ReversibleBlock
 from gnnlib.sharing import channel_conv, grouped, identity_mapping, low_rank, share
 from gnnlib.skips import DenseConnection, GRUUpdate, InitialResidual, JumpingKnowledge, Residual
@@ -107,6 +107,7 @@ __all__ = [
     "readout_flat",
     "readout_max",
     "readout_mean",
+    "readout_mean_max",
     "readout_sum",
     "share",
     "voxel",

@@ -10,7 +10,15 @@ from gnnlib._dgl import dgl
 from gnnlib.neighbors import Compressed, Neighbors
 from gnnlib.ops import aggregate
 
-__all__ = ["graph_sizes", "members", "readout_flat", "readout_max", "readout_mean", "readout_sum"]
+__all__ = [
+    "graph_sizes",
+    "members",
+    "readout_flat",
+    "readout_max",
+    "readout_mean",
+    "readout_mean_max",
+    "readout_sum",
+]
 
 
 def graph_sizes(graph: dgl.DGLGraph) -> Tensor:
@@ -49,6 +57,18 @@ def readout_mean(graph: dgl.DGLGraph, x: Tensor) -> Tensor:
 def readout_max(graph: dgl.DGLGraph, x: Tensor) -> Tensor:
     """The largest value over the nodes of each graph, feature by feature; 0 for a graph without nodes."""
     return aggregate(members(graph, x.device), x, reduce="max")
+
+
+def readout_mean_max(graph: dgl.DGLGraph, x: Tensor) -> Tensor:
+    """The mean and the maximum over the nodes of each graph side by side: (B, \\*, 2 F).
+
+    >>> readout_mean_max(dgl.graph(([0], [1])), torch.tensor([[1.0], [3.0]])).tolist()
+    [[2.0, 3.0]]
+    """
+    return torch.cat([readout_mean(graph, x), readout_max(graph, x)], -1)
+
+
+readout_mean_max.widens = 2  # type: ignore[attr-defined]  # what `Stack.build` makes a head for
 
 
 def readout_flat(graph: dgl.DGLGraph, x: Tensor) -> Tensor:

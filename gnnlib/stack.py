@@ -142,8 +142,9 @@ class Stack(nn.Module):
 
         ``conv(in_feats, out_feats)``, ``norm(feats)``, ``skip(in_feats, out_feats, layer)``,
         ``jump(feats, num_layers)``: classes of the library, ``functools.partial`` of them, or functions. A skip that
-        gives another width says so as ``out_feats``, and the next block takes that. ``dropout`` is a probability, or
-        a module such as `DropNode`; it and ``drop_edge`` serve all blocks.
+        gives another width says so as ``out_feats``, and the next block takes that; a readout that gives k times its
+        width, as ``widens = k``. ``dropout`` is a probability, or a module such as `DropNode`; it and ``drop_edge``
+        serve all blocks.
 
         ``encoder`` puts a linear layer and an activation before the first block. ``head`` puts a linear layer after
         the last one (default: where there is an encoder, a jump or a readout); without a head the last block gives
@@ -185,6 +186,7 @@ class Stack(nn.Module):
             raise ValueError(f"Stack: a jump needs outputs of one width, got {hidden_feats} and {width}")
         jumped = jump(hidden_feats, num_layers) if jump else None
         width = getattr(jumped, "out_feats", width)
+        width *= getattr(readout, "widens", 1)
         first = nn.Sequential(nn.Linear(in_feats, hidden_feats), activation()) if encoder else None
         top = nn.Sequential(drop, nn.Linear(width, out_feats)) if head else None
         return Stack(blocks, first, jumped, readout, top, checkpoint)

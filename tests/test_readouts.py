@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gnnlib import readout_flat, readout_max, readout_mean, readout_sum
+from gnnlib import readout_flat, readout_max, readout_mean, readout_mean_max, readout_sum
 from gnnlib._dgl import dgl
 from tests.graphs import GRAPHS, bare, batch, clique, drawn, path, random_graph
 
@@ -102,3 +102,9 @@ def test_flat_lays_nodes_side_by_side():
 def test_flat_needs_equal_sizes():
     with pytest.raises(ValueError, match="equal size, got 2 to 3"):
         readout_flat(dgl.batch([path(2), path(3)]), torch.ones(5, 1))
+
+
+def test_mean_and_maximum_side_by_side():
+    graph, x = batch(), torch.randn(batch().num_nodes(), 2, 3)
+    both = readout_mean_max(graph, x)
+    assert torch.equal(both, torch.cat([readout_mean(graph, x), readout_max(graph, x)], -1))

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from itertools import count as counted
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from benchmarks.results import Outcome
 from benchmarks.tasks.base import OnEpoch, Options, Task, accuracy, confusion, count, curve, looked_at, shuffled
 from benchmarks.tasks.cnn import enlarged
 from benchmarks.tasks.molecules import collate
-from gnnlib import GraphStore, Stack, readout_max, readout_mean
+from gnnlib import GraphStore, Stack, readout_mean_max
 from gnnlib._dgl import dgl
 from gnnlib.images import random_affine, recipes
 from gnnlib.training import Batch, decay_groups, fit, predict
@@ -25,16 +25,6 @@ SAMPLES = 6  # test images in the report
 SMOOTHING = 0.1  # of labels
 DECAY, RATE = 1e-4, 5e-3
 Part = tuple[GraphStore, Tensor]
-
-
-def mean_and_max(graph: dgl.DGLGraph, x: Tensor) -> Tensor:
-    return torch.cat([readout_mean(graph, x), readout_max(graph, x)], -1)
-
-
-def twice_as_wide(stack: Stack, *inputs: Any) -> None:
-    """A head for `mean_and_max` in place of one for the mean alone."""
-    drop, linear = cast("tuple[nn.Module, nn.Linear]", stack.head)
-    stack.head = nn.Sequential(drop, nn.Linear(2 * linear.in_features, linear.out_features))
 
 
 def widest(build: Callable[[int], nn.Module], budget: int) -> int:
@@ -90,8 +80,7 @@ class Superpixels(Task):
     def plan(self, layer: Layer, width: int) -> Plan:
         widths = self.colours + 2, width, 10
         plan = make_plan(Kind(layer.title, layer.make(self.geometry)), self.remedies, 4, widths, 0.1, DECAY)
-        plan.set(encoder=True, head=True, readout=mean_and_max)
-        plan.finish.insert(0, twice_as_wide)
+        plan.set(encoder=True, head=True, readout=readout_mean_max)
         return plan
 
     def build(self, layer: Layer, seed: int) -> tuple[Stack, Plan]:
