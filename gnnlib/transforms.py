@@ -6,7 +6,7 @@ from torch import Tensor
 from gnnlib._dgl import dgl
 from gnnlib.neighbors import edge_ends
 
-__all__ = ["add_self_loop", "keep_edges", "owners", "reverse"]
+__all__ = ["add_self_loop", "keep_edges", "keep_nodes", "owners", "reverse"]
 
 
 def keep_edges(graph: dgl.DGLGraph, keep: Tensor) -> dgl.DGLGraph:
@@ -21,9 +21,7 @@ def keep_edges(graph: dgl.DGLGraph, keep: Tensor) -> dgl.DGLGraph:
     >>> smaller.num_edges(), smaller.batch_num_edges().tolist(), smaller.batch_num_nodes().tolist()
     (2, [1, 1], [2, 1])
     """
-    if keep.dtype != torch.bool or tuple(keep.shape) != (graph.num_edges(),):
-        raise ValueError(f"expected a bool mask of shape ({graph.num_edges()},), got {keep.dtype} {tuple(keep.shape)}")
-    keep = keep.to(graph.device)
+    keep = _mask(keep, graph.num_edges()).to(graph.device)
     src, dst = (end[keep] for end in edge_ends(graph))
     smaller = _same_nodes(graph, src, dst)
     for name, value in graph.edata.items():
@@ -31,6 +29,39 @@ def keep_edges(graph: dgl.DGLGraph, keep: Tensor) -> dgl.DGLGraph:
     if not graph.is_block:
         owner = owners(graph, graph.batch_num_edges())
         _keep_batch(graph, smaller, torch.bincount(owner[keep], minlength=graph.batch_size))
+    return smaller
+
+
+def keep_nodes(graph: dgl.DGLGraph, keep: Tensor) -> dgl.DGLGraph:
+    """The graph of the nodes where ``keep`` (N,), bool, is true, and of the edges between them, in their orders.
+
+    Node and edge frames and batch sizes are kept (``dgl.node_subgraph`` drops the latter).
+
+    Raises: ValueError for a mask of another shape, and for blocks and graphs with two node sets.
+
+    >>> g = dgl.batch([dgl.graph(([0, 1], [1, 0])), dgl.graph(([0, 1], [1, 2]))])
+    >>> smaller = keep_nodes(g, torch.tensor([True, False, True, True, False]))
+    >>> [(one.num_nodes(), one.num_edges()) for one in dgl.unbatch(smaller)]
+    [(1, 0), (2, 1)]
+    """
+    if not graph.is_homogeneous:
+        raise ValueError("expected a graph with one node set")
+    keep = _mask(keep, graph.num_nodes()).to(graph.device)
+    src, dst = edge_ends(graph)
+    between = keep[src.long()] & keep[dst.long()]
+    number = (keep.cumsum(0) - 1).to(src.dtype)
+    ends = tuple(number[end[between].long()] for end in (src, dst))
+    smaller = dgl.graph(ends, num_nodes=int(keep.sum()), device=graph.device)
+    for old, new, mask in ((graph.ndata, smaller.ndata, keep), (graph.edata, smaller.edata, between)):
+        for name, value in old.items():
+            new[name] = value[mask.to(value.device)]
+    if graph.batch_size > 1:
+        nodes, edges = (
+            torch.bincount(owners(graph, sizes)[mask], minlength=graph.batch_size)
+            for sizes, mask in ((graph.batch_num_nodes(), keep), (graph.batch_num_edges(), between))
+        )
+        smaller.set_batch_num_nodes(nodes)
+        smaller.set_batch_num_edges(edges)
     return smaller
 
 
@@ -73,6 +104,12 @@ def reverse(graph: dgl.DGLGraph) -> dgl.DGLGraph:
 def owners(graph: dgl.DGLGraph, sizes: Tensor) -> Tensor:
     """Which graph of the batch each edge or node belongs to, from the sizes of each."""
     return torch.repeat_interleave(torch.arange(graph.batch_size, device=graph.device), sizes.to(graph.device))
+
+
+def _mask(keep: Tensor, number: int) -> Tensor:
+    if keep.dtype != torch.bool or tuple(keep.shape) != (number,):
+        raise ValueError(f"expected a bool mask of shape ({number},), got {keep.dtype} {tuple(keep.shape)}")
+    return keep
 
 
 def _same_nodes(graph: dgl.DGLGraph, src: Tensor, dst: Tensor) -> dgl.DGLGraph:

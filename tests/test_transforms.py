@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from gnnlib._dgl import dgl
 from gnnlib.grid import lattice
-from gnnlib.transforms import add_self_loop, keep_edges, reverse
+from gnnlib.transforms import add_self_loop, keep_edges, keep_nodes, reverse
 from tests.graphs import GRAPHS, TWO_SETS, WHOLE, batch, drawn, ends, random_graph
 
 few = settings(deadline=None, max_examples=40, derandomize=True)
@@ -63,6 +63,47 @@ def test_keep_edges_keeps_batches():
 def test_bad_masks_are_refused(keep, said):
     with pytest.raises(ValueError, match=said):
         keep_edges(random_graph(), keep)
+
+
+@few
+@given(drawn(), st.data())
+def test_keep_nodes_is_dgls_subgraph(graph, data):
+    keep = torch.tensor(data.draw(st.lists(st.booleans(), min_size=graph.num_nodes(), max_size=graph.num_nodes())))
+    keep = keep.bool()
+    graph.edata["value"] = torch.arange(graph.num_edges())
+    graph.ndata["pos"] = torch.randn(graph.num_nodes(), 2)
+    found, expected = keep_nodes(graph, keep), dgl.node_subgraph(graph, keep)
+    order = expected.edata["value"].argsort()
+    assert torch.equal(torch.stack(ends(found)), torch.stack(ends(expected))[:, order])
+    assert torch.equal(found.edata["value"], expected.edata["value"][order])
+    assert torch.equal(found.ndata["pos"], graph.ndata["pos"][keep])
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_keep_nodes_keeps_the_index_type_and_takes_all_or_none(name):
+    graph = GRAPHS[name]()
+    whole, none = (keep_nodes(graph, torch.full((graph.num_nodes(),), kept)) for kept in (True, False))
+    assert torch.equal(torch.stack(ends(whole)), torch.stack(ends(graph)))
+    assert (none.num_nodes(), none.num_edges()) == (0, 0)
+    assert whole.idtype == none.idtype == graph.idtype
+
+
+def test_keep_nodes_keeps_batches():
+    keep = torch.tensor([True] * 6 + [False, False, True] + [True, True, True, False])
+    smaller = keep_nodes(batch(), keep)
+    assert smaller.batch_num_nodes().tolist() == [6, 0, 1, 3]
+    assert smaller.batch_num_edges().tolist() == [9, 0, 0, 2]
+
+
+@pytest.mark.parametrize("name", TWO_SETS)
+def test_keep_nodes_needs_one_node_set(name):
+    with pytest.raises(ValueError, match="one node set"):
+        keep_nodes(GRAPHS[name](), torch.ones(3).bool())
+
+
+def test_a_bad_mask_of_nodes_is_refused():
+    with pytest.raises(ValueError, match=r"shape \(11,\), got torch.bool \(10,\)"):
+        keep_nodes(random_graph(), torch.ones(10).bool())
 
 
 @pytest.mark.parametrize("name", WHOLE)
