@@ -1,6 +1,7 @@
-"""The command line: ``python -m benchmarks list | run TASK... | report | depth | memory | speed``."""
+"""The command line: ``python -m benchmarks COMMAND``; ``--help`` lists the commands."""
 
 import argparse
+import errno
 import os
 import sys
 from pathlib import Path
@@ -14,6 +15,12 @@ EXAMPLES = """examples:
   python -m benchmarks run digits-superpixels            the digits cut into superpixels, under a minute, no download
   python -m benchmarks run mnist-superpixels --layers message --remedy batchnorm+residual+dropedge --data DIR
   python -m benchmarks run lenet --data DIR              on MNIST, dense and as a graph; without --data on digits
+  python -m benchmarks run planted --mode sampled        nodes of a large graph; or full, clusters, propagated
+  torchrun --nproc-per-node 2 -m benchmarks run digits-superpixels    two processes, each on half of every batch
+  python -m benchmarks scaling digits-superpixels        what a second process brings, beside a second thread
+  python -m benchmarks partition planted --parts 2 --out parts        a large graph, cut; then, on each of two hosts:
+  python -m benchmarks host --addresses 10.0.0.1,10.0.0.2 parts
+  python -m benchmarks run digits-superpixels --layers sage --seeds 3 --save    keeps the best model, with a card
   python -m benchmarks report                            every run's leaderboard again, and its report.html
   python -m benchmarks depth                             what depth does to digits, and what helps: under three minutes
   python -m benchmarks depth cora --remedies none,pairnorm,gcnii+dropout --depths 2,16,64 --seeds 3 --data DIR
@@ -35,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = top.add_subparsers(dest="command", metavar="{list,run,report,depth,memory,speed}")
+    commands = top.add_subparsers(dest="command", metavar="{list,run,report,depth,memory,speed,partition,host,scaling}")
     commands.required = True
     commands.add_parser("list", help="the tasks and the layers")
     run = commands.add_parser(
@@ -51,6 +58,14 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--limit", type=int, metavar="N", help="the first N graphs or images of each part only")
     run.add_argument("--recipe", metavar="NAME", help="how images become superpixel graphs, where a task has a choice")
     run.add_argument("--remedy", metavar="A+B", help="instead of a superpixel task's batchnorm+residual; see 'depth'")
+    run.add_argument("--clip", type=float, metavar="X", help="shorten gradients that are longer than this in a step")
+    run.add_argument("--precision", metavar="P", help="bfloat16: matrix products in training round to it")
+    run.add_argument("--save", action="store_true", help="keep the best seed's model, with a card, beside the results")
+    run.add_argument("--tensorboard", action="store_true", help="write the curves for TensorBoard too")
+    run.add_argument(
+        "--mode", metavar="M", help="of a step on a large graph: full (default), sampled, clusters, propagated"
+    )
+    run.add_argument("--labels", metavar="A+B", help="labels of nodes used besides: input, distil, correct-smooth")
     _add_folders(run)
     run.add_argument("--device", default="cpu", metavar="D", help="cpu (default), cuda, cuda:1, ...")
     run.add_argument("--fresh", action="store_true", help="start anew; an earlier result is kept beside")
@@ -78,7 +93,38 @@ def parser() -> argparse.ArgumentParser:
         help="default, keep (glibc's, holding on to its heap) or a run for each (both of them; quick: default)",
     )
     speed.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="default: results")
+    _add_hosts(commands)
     return top
+
+
+def _add_hosts(commands: Any) -> None:
+    partition = commands.add_parser(
+        "partition", help="cut a node task's graph into parts, one a host (METIS); see docs/distributed.md"
+    )
+    partition.add_argument("name", metavar="TASK", help="a task on the nodes of one graph")
+    partition.add_argument("--parts", type=_positive, required=True, metavar="N", help="as many as there are hosts")
+    partition.add_argument("--limit", type=_positive, metavar="N", help="as of 'run'")
+    partition.add_argument("--data", type=Path, metavar="DIR", help="where the task's files lie")
+    partition.add_argument("--out", type=Path, required=True, metavar="DIR", help="a folder for the parts")
+    scaling = commands.add_parser(
+        "scaling",
+        help="the same training with more threads and with more processes; write scaling.json",
+        description="What follows the task is for 'run': scaling --processes 2 ogbg-molhiv --epochs 2 --layers gin",
+    )
+    scaling.add_argument("--processes", type=_positive, default=2, metavar="N", help="and as many threads (2)")
+    scaling.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="default: results")
+    scaling.add_argument("name", metavar="TASK", help="a task whose batches several processes can share")
+    scaling.add_argument("arguments", nargs=argparse.REMAINDER, metavar="OPTION", help="of 'run'")
+    host = commands.add_parser(
+        "host",
+        help="train on a graph in parts: said on every host, serves its part and starts its trainers",
+        description="What follows the folder is for 'run': host --addresses 10.0.0.1,10.0.0.2 parts --epochs 5",
+    )
+    host.add_argument("--addresses", type=_names, required=True, metavar="A,B", help="of all hosts, part by part: IPv4")
+    host.add_argument("--trainers", type=_positive, default=1, metavar="N", help="processes on each host (1)")
+    host.add_argument("--port", type=_positive, default=29500, metavar="P", help="and the next, free on all (29500)")
+    host.add_argument("folder", type=Path, metavar="DIR", help="that 'partition' wrote; each host needs its own part")
+    host.add_argument("arguments", nargs=argparse.REMAINDER, metavar="OPTION", help="of 'run'")
 
 
 def _add_depth(commands: Any) -> None:
@@ -161,7 +207,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (UsageError, OSError, ValueError, ImportError, FloatingPointError) as error:
         if os.environ.get("GNNLIB_DEBUG"):
             raise
-        print(f"benchmarks: error: {error}", file=sys.stderr)
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        kept = "; what is finished is kept, the same command goes on from there" if full else ""
+        print(f"benchmarks: error: {error}{kept}", file=sys.stderr)
         return 2
 
 
@@ -171,14 +219,16 @@ def _list(options: argparse.Namespace) -> int:
 
     from benchmarks.layers import LAYERS
     from benchmarks.runner import describe_tasks
+    from benchmarks.tasks import TASKS
 
     tasks = Table("task", "what it is", "layers", "seeds", title="Tasks")
     for row in describe_tasks():
         tasks.add_row(*row)
     layers = Table("layer", "title", "needs", title="Layers")
     needs = {"graph": "", "edge_feats": "edge features", "pos_feats": "positions", "image": "images"}
-    for layer in LAYERS.values():
-        layers.add_row(layer.name, layer.title, needs[layer.needs])
+    own = {layer.name: layer for task in TASKS.values() for layer in task.own}
+    for layer in {**LAYERS, **own, **LAYERS}.values():
+        layers.add_row(layer.name, layer.title, needs.get(layer.needs, layer.needs))
     Console().print(tasks, layers)
     return 0
 
@@ -187,17 +237,20 @@ def _run(options: argparse.Namespace) -> int:
     from benchmarks.request import Request
     from benchmarks.runner import run
     from benchmarks.tasks import Options
+    from gnnlib.distributed import joined
 
-    run(
-        Request(
-            tasks=list(dict.fromkeys(options.tasks)),
-            layers=options.layers,
-            seeds=options.seeds,
-            out=options.out,
-            fresh=options.fresh,
-            options=Options(**{name: getattr(options, name) for name in Options.ASKED}),
-        )
+    request = Request(
+        tasks=list(dict.fromkeys(options.tasks)),
+        layers=options.layers,
+        seeds=options.seeds,
+        out=options.out,
+        fresh=options.fresh,
+        save=options.save,
+        tensorboard=options.tensorboard,
+        options=Options(**{name: getattr(options, name) for name in Options.ASKED}),
     )
+    with joined():
+        run(request)
     return 0
 
 
@@ -266,6 +319,27 @@ def _report(options: argparse.Namespace) -> int:
     return 0
 
 
+def _partition(options: argparse.Namespace) -> int:
+    from benchmarks.hosts import cut
+    from benchmarks.tasks import Options
+
+    print(f"Parts: {cut(options.name, options.parts, Options(data=options.data, limit=options.limit), options.out)}")
+    return 0
+
+
+def _scaling(options: argparse.Namespace) -> int:
+    from benchmarks.scaling import Request, run
+
+    print(f"Figures: {run(Request(options.name, options.processes, options.arguments, options.out))}")
+    return 0
+
+
+def _host(options: argparse.Namespace) -> int:
+    from benchmarks.hosts import Request, run
+
+    return run(Request(options.folder, options.addresses, options.trainers, options.port, options.arguments))
+
+
 COMMANDS = {
     "list": _list,
     "run": _run,
@@ -273,6 +347,9 @@ COMMANDS = {
     "depth": _depth,
     "memory": _memory,
     "speed": _speed,
+    "partition": _partition,
+    "host": _host,
+    "scaling": _scaling,
 }
 
 

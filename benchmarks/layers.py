@@ -38,6 +38,7 @@ class Geometry:
     """What a task offers to its layers; nothing where it is empty."""
 
     graph: bool = True  # with features on its nodes
+    hops: bool = False  # for layers of which all is learned after the hops, which are made once
     edge_feats: int = 0
     pos_feats: int = 0
     pos_scale: float = 1.0  # pixels; about the size of an image
@@ -102,7 +103,7 @@ class Pointwise(nn.Linear):
     """Each node by itself, without messages: the control that shows what the graph adds."""
 
     def forward(self, graph: dgl.DGLGraph, x: Tensor) -> Tensor:  # type: ignore[override]
-        return super().forward(x)
+        return super().forward(x[: graph.num_dst_nodes()])  # of a block, the destinations
 
 
 LAYERS = {

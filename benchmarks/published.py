@@ -22,7 +22,9 @@ INFOMAX = "Velickovic et al. 2019, arXiv 1809.10341, table 2"
 XU = "Xu et al. 2019, arXiv 1810.00826, table 1"
 DWIVEDI = "Dwivedi et al. 2020, arXiv 2003.00982, table of the 100k-parameter models"
 CORSO = "Corso et al. 2020, arXiv 2004.05718, as listed by later papers with the table of arXiv 2003.00982"
-OGB = "Hu et al. 2020, arXiv 2005.00687, table of ogbg-molhiv"
+OGB = "Hu et al. 2020, arXiv 2005.00687, tables of the tasks on graphs, and OGB's leaderboards"
+OGBN = "Hu et al. 2020, arXiv 2005.00687, table of ogbn-{}"
+FRASCA = "Frasca et al. 2020, arXiv 2004.11198, as listed by OGB's leaderboard"
 
 TUTORIAL = 'Knyazev 2019, "Tutorial on Graph Neural Networks for Computer Vision and Beyond", part 1'
 LECUN = 'LeCun et al. 1998, "Gradient-based learning applied to document recognition", section III.B'
@@ -33,8 +35,10 @@ ONE_SPLIT = "one split, 10 runs; average precision"
 FOLDS = "10-fold cross-validation, epoch chosen on the mean over the test folds"
 SUPERPIXELS = "55000 training graphs of their own superpixels, about 100000 parameters, 4 seeds"
 COLOURED = "45000 training graphs of their own superpixels, about 100000 parameters, 4 seeds"
-SCAFFOLD = "scaffold split, 10 seeds, 5 layers of 300 with bond features"
+SCAFFOLD = "scaffold split, 10 seeds, 5 layers of 300 with bond features, 100 epochs"
+SPECIES = "species split, 10 seeds, 5 layers of 300 with edge features, 100 epochs"
 UNDISTORTED = "60000 training images without distortions, 20 epochs"
+BASELINE = "OGB's split, three layers of 256, full batches, 10 seeds"
 
 PUBLISHED: dict[tuple[str, str], Published] = {
     ("cora", "gcn"): Published(81.5, None, KIPF, PUBLIC_100),
@@ -83,6 +87,27 @@ PUBLISHED: dict[tuple[str, str], Published] = {
     ("tutorial-mnist", "logistic"): Published(91.0, None, TUTORIAL, '"over 91", 10 epochs'),
     ("tutorial-mnist", "fixed"): Published(92.24, None, TUTORIAL, "10 epochs"),
     ("tutorial-mnist", "predicted"): Published(91.05, None, TUTORIAL, "10 epochs; 92.39 with tricks of a later paper"),
+    ("ogbn-arxiv", "mlp"): Published(55.50, 0.23, OGBN.format("arxiv"), BASELINE),
+    ("ogbn-arxiv", "gcn"): Published(71.74, 0.29, OGBN.format("arxiv"), BASELINE),
+    ("ogbn-arxiv", "sage"): Published(71.49, 0.27, OGBN.format("arxiv"), BASELINE),
+    ("ogbn-arxiv", "sign"): Published(71.95, 0.11, FRASCA, "10 seeds"),
+    ("ogbn-products", "mlp"): Published(61.06, 0.08, OGBN.format("products"), BASELINE),
+    ("ogbn-products", "gcn"): Published(75.64, 0.21, OGBN.format("products"), BASELINE),
+    ("ogbn-products", "sage"): Published(78.50, 0.14, OGBN.format("products"), BASELINE),
+    ("ogbn-proteins", "mlp"): Published(72.04, 0.48, OGBN.format("proteins"), BASELINE),
+    ("ogbn-proteins", "gcn"): Published(72.51, 0.35, OGBN.format("proteins"), BASELINE),
+    ("ogbn-proteins", "sage"): Published(77.68, 0.20, OGBN.format("proteins"), BASELINE),
+    ("ogbn-papers100M", "sgc"): Published(63.29, 0.19, OGBN.format("papers100M"), "10 seeds"),
     ("ogbg-molhiv", "gcn"): Published(76.06, 0.97, OGB, SCAFFOLD),
     ("ogbg-molhiv", "gin"): Published(75.58, 1.40, OGB, SCAFFOLD),
+    ("ogbg-molhiv", "gcn-virtual"): Published(75.99, 1.19, OGB, SCAFFOLD),
+    ("ogbg-molhiv", "gin-virtual"): Published(77.07, 1.49, OGB, SCAFFOLD),
+    ("ogbg-molpcba", "gcn"): Published(20.20, 0.24, OGB, SCAFFOLD),
+    ("ogbg-molpcba", "gin"): Published(22.66, 0.28, OGB, SCAFFOLD),
+    ("ogbg-molpcba", "gcn-virtual"): Published(24.24, 0.34, OGB, SCAFFOLD),
+    ("ogbg-molpcba", "gin-virtual"): Published(27.03, 0.23, OGB, SCAFFOLD),
+    ("ogbg-ppa", "gcn"): Published(68.39, 0.84, OGB, SPECIES),
+    ("ogbg-ppa", "gin"): Published(68.92, 1.00, OGB, SPECIES),
+    ("ogbg-ppa", "gcn-virtual"): Published(68.57, 0.61, OGB, SPECIES),
+    ("ogbg-ppa", "gin-virtual"): Published(70.37, 1.07, OGB, SPECIES),
 }

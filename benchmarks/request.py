@@ -10,7 +10,10 @@ from pathlib import Path
 import torch
 
 from benchmarks.layers import UsageError, known
+from benchmarks.logs import check_tensorboard
 from benchmarks.tasks import Options, Task
+from gnnlib.distributed import world_size
+from gnnlib.training import PRECISIONS
 
 
 @dataclass(frozen=True)
@@ -22,15 +25,19 @@ class Request:
     seeds: int | None = None
     out: Path = Path("results")
     fresh: bool = False
+    save: bool = False  # the best seed's model
+    tensorboard: bool = False
     options: Options = field(default_factory=Options)
 
     def command(self, task: str) -> str:
         """What to type for one of the tasks; the folders of this machine are left out.
 
+        Where several processes train together, it is that for `torchrun`, or for each host of a graph in parts.
+
         >>> Request(["cora"], ["gcn", "gat"], options=Options(data=Path("/mine"), epochs=5)).command("cora")
         'python -m benchmarks run cora --layers gcn,gat --epochs 5 --data DIR'
         """
-        words = ["python", "-m", "benchmarks", "run", task]
+        words, data = _start(task), self.options.data or os.environ.get("GNNLIB_DATA")
         for flag, value in (
             ("--layers", ",".join(self.layers) if self.layers is not None else None),
             ("--seeds", self.seeds),
@@ -38,11 +45,25 @@ class Request:
             ("--limit", self.options.limit),
             ("--recipe", self.options.recipe),
             ("--remedy", self.options.remedy),
-            ("--data", "DIR" if self.options.data or os.environ.get("GNNLIB_DATA") else None),
+            ("--mode", self.options.mode),
+            ("--labels", self.options.labels),
+            ("--clip", self.options.clip),
+            ("--precision", self.options.precision),
+            ("--data", "DIR" if data and "host" not in words else None),
             ("--device", self.options.device if self.options.device != "cpu" else None),
         ):
             words += [flag, str(value)] if value is not None else []
-        return shlex.join(words)
+        return shlex.join([*words, *(["--save"] if self.save else [])])
+
+
+def _start(task: str) -> list[str]:
+    """How this process was started."""
+    if os.environ.get("DGL_DIST_MODE") == "distributed":
+        return ["python", "-m", "benchmarks", "host", "--addresses", "A,B", "DIR"]
+    run = ["-m", "benchmarks", "run", task]
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))
+    hosts = ["--nnodes", str(world_size() // here)] if world_size() > here else []
+    return ["torchrun", *hosts, "--nproc-per-node", str(here), *run] if world_size() > 1 else ["python", *run]
 
 
 def check(request: Request, tasks: Sequence[Task]) -> None:
@@ -63,13 +84,34 @@ def check(request: Request, tasks: Sequence[Task]) -> None:
     for task in tasks:
         if task.max_seeds is not None and (request.seeds or 0) > task.max_seeds:
             raise UsageError(f"--seeds: {task.name} has {task.max_seeds} folds, got {request.seeds}")
+        if world_size() > 1 and not task.sharded:
+            raise UsageError(f"{task.name} trains on everything at once: expected one process, got {world_size()}")
+        for flag, given in (
+            ("--clip", options.clip),
+            ("--precision", options.precision),
+            ("--save", request.save or None),
+        ):
+            if given is not None and not task.one_model:
+                raise UsageError(f"{flag}: {task.name} trains otherwise than one network a seed, got {given}")
         if options.limit is not None and not task.limited:
             raise UsageError(f"--limit: {task.name} is always run whole, got {options.limit}")
         if options.remedy is not None and task.remedy is None:
             raise UsageError(f"--remedy: {task.name} has none to choose, got {options.remedy!r}")
+        uses = options.labels.split("+") if options.labels is not None else []
+        modes = [options.mode] if options.mode is not None else []
+        for flag, names, there in (("--mode", modes, task.modes), ("--labels", uses, task.label_uses)):
+            for each in names:
+                if each not in there:
+                    raise UsageError(f"{flag}: {task.name} knows {', '.join(there) or 'none'}, got {each!r}")
         if options.recipe is not None and options.recipe not in task.image_recipes:
             some = ", ".join(task.image_recipes) or "none"
             raise UsageError(f"--recipe: {task.name} knows {some}, got {options.recipe!r}")
+    if options.clip is not None and not options.clip > 0:
+        raise UsageError(f"--clip: expected a norm above 0, got {options.clip}")
+    if options.precision is not None and options.precision not in PRECISIONS:
+        raise UsageError(f"--precision: expected {' or '.join(PRECISIONS)}, got {options.precision!r}")
+    if request.tensorboard:
+        check_tensorboard()
     if options.data is not None and not options.data.is_dir():
         raise UsageError(f"--data: expected a directory, {options.data} is none")
     _check_device(options.device)

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from datasets.files import atomic_write
+from gnnlib._files import remove_parts, set_aside
 from gnnlib.checkpoints import Checkpoint
 
 
@@ -30,6 +32,7 @@ class Outcome:
     seconds: float = 0.0
     figures: dict[str, float] = field(default_factory=dict)  # what else was measured, by name
     looks: dict[str, np.ndarray] = field(default_factory=dict, compare=False)  # at the task's samples: `looked_at`
+    model: nn.Module | None = field(default=None, compare=False)  # as trained, where the task is `Task.one_model`
 
 
 @dataclass
@@ -49,6 +52,10 @@ class Store:
     @property
     def path(self) -> Path:
         return self.folder / "result.json"
+
+    @property
+    def model(self) -> Path:
+        return self.folder / "model"
 
     def open(self, fresh: bool = False) -> None:
         for path in self.folder.glob("seed-*.checkpoint") if fresh else ():
@@ -73,11 +80,11 @@ class Store:
 
     def _set_aside(self, why: str) -> Path:
         (self.folder / "looks.npz").unlink(missing_ok=True)
-        stem = f"result-{''.join(c for c in why if c.isalnum() or c in '-_')}"
-        names = (self.folder / f"{stem}{f'-{n}' if n else ''}.json" for n in range(10**6))
-        free = next(path for path in names if not path.exists())
-        os.replace(self.path, free)
-        return free
+        tag = "".join(c for c in why if c.isalnum() or c in "-_")
+        for path in (self.folder / "log.jsonl", self.model):
+            if path.exists():
+                set_aside(path, path.with_stem(f"{path.stem}-{tag}"))
+        return set_aside(self.path, self.path.with_stem(f"{self.path.stem}-{tag}"))
 
     def checkpoint(self, seed: int) -> Checkpoint:
         """Where a seed's training is kept until its result is: it counts on the same terms."""
@@ -93,6 +100,9 @@ class Store:
         with atomic_write(self.path) as partial:
             partial.write_text(json.dumps(self.document(values), indent=1) + "\n")
         self.checkpoint(seed).remove()
+        for path in (self.path, self.folder / "log.jsonl"):
+            remove_parts(path)
+        outcome.model = None  # makes room for the next
 
     def document(self, values: list[float] | None = None) -> dict[str, Any]:
         """``values`` replaces the seeds' own scores where the protocol chooses an epoch for all of them together."""
@@ -118,7 +128,7 @@ class Store:
 
 
 def _written(outcome: Outcome) -> dict[str, Any]:
-    return {name: value for name, value in vars(outcome).items() if name not in ("curve", "looks")}
+    return {name: value for name, value in vars(outcome).items() if name not in ("curve", "looks", "model")}
 
 
 def _figures(outcomes: list[Outcome]) -> dict[str, dict[str, Any]] | None:

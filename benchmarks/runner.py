@@ -2,19 +2,24 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.layers import Layer, UsageError, choose
+from benchmarks.layers import Layer, UsageError, choose, known
+from benchmarks.logs import Log
+from benchmarks.models import keep_model, write_card
 from benchmarks.progress import Progress
 from benchmarks.published import PUBLISHED
 from benchmarks.report import figures_table, leaderboard_table, load_results, write_report
 from benchmarks.request import Request, check
 from benchmarks.results import Store, commit, machine, versions
 from benchmarks.tasks import TASKS, Options, Task
+from benchmarks.tasks.base import OnEpoch
 from datasets.files import atomic_write
+from gnnlib import distributed
 
 
 def run(request: Request) -> list[Path]:
@@ -24,18 +29,22 @@ def run(request: Request) -> list[Path]:
     serve, a number of seeds below 1, a device that is not there or a folder that cannot be written; what the loaders
     raise for data that are missing or damaged.
     """
-    tasks = [_task(name) for name in request.tasks]
+    tasks = [find_task(name) for name in request.tasks]
     check(request, tasks)
     plan = []
     for task in tasks:
-        print(f"Loading {task.name}", flush=True)
-        task.load(request.options)
-        names = request.layers if request.layers is not None else task.layers
+        if distributed.rank() == 0:
+            print(f"Loading {task.name}", flush=True)
+        with distributed.host_first():
+            task.load(request.options)
+        fitting = [name for name in task.layers if known(task.own)[name].fits(task.geometry)]
+        names = request.layers if request.layers is not None else fitting
         plan.append((task, choose(names, task.geometry, task.name, task.own)))
     return [_run_task(task, layers, request) for task, layers in plan]
 
 
-def _task(name: str) -> Task:
+def find_task(name: str) -> Task:
+    """Raises: UsageError for a name that is not there."""
     if name not in TASKS:
         raise UsageError(f"unknown task {name!r}; expected one of: {', '.join(TASKS)}")
     return TASKS[name]()
@@ -44,39 +53,70 @@ def _task(name: str) -> Task:
 def _run_name(task: Task, options: Options) -> str:
     """Runs under other arguments than the task's own get a folder of their own."""
     extras = [f"{k}{v}" for k, v in (("epochs", options.epochs), ("limit", options.limit)) if v is not None]
-    if options.remedy is not None:
-        extras.append(options.remedy)
+    named = (options.remedy, options.mode, options.labels, options.precision)
+    extras += [str(value) for value in named if value is not None]
+    if options.clip is not None:
+        extras.append(f"clip{options.clip}")
     if options.device != "cpu":
         extras.append(options.device.replace(":", ""))
+    if distributed.world_size() > 1:
+        extras.append(f"processes{distributed.world_size()}")
     return "-".join([task.setting, *extras])
 
 
 def _run_task(task: Task, layers: Sequence[Layer], request: Request) -> Path:
     folder = request.out / _run_name(task, request.options)
     num_seeds = request.seeds or task.seeds
+    first = distributed.rank() == 0  # which alone prints and writes
     stores = {layer.name: _store(task, layer, folder, request) for layer in layers}
     for store in stores.values():
-        store.open(request.fresh)
-    _write_samples(task, folder)
+        if first:
+            store.open(request.fresh)
+        store.outcomes = distributed.same(store.outcomes)
+    if first:
+        _write_samples(task, folder)
     done, total = sum(len(set(range(num_seeds)) & set(s.outcomes)) for s in stores.values()), num_seeds * len(layers)
-    with Progress(task.setting, total, done) as progress:
+    with Progress(task.setting, total, done, quiet=not first) as progress:
         for layer in layers:
             store = stores[layer.name]
             for seed in range(num_seeds):
                 if seed in store.outcomes:
                     continue
-                progress.start(layer.title, seed, task.num_epochs(layer, request.options))
                 checkpoint = store.checkpoint(seed)
-                outcome = task.run(layer, seed, replace(request.options, checkpoint=checkpoint), progress.epoch)
+                progress.start(layer.title, seed, task.num_epochs(layer, request.options), checkpoint)
+                log = [Log(store.folder, seed, request.tensorboard)] if first else []
+                options = replace(request.options, checkpoint=checkpoint)
+                outcome = task.run(layer, seed, options, partial(_tell, [progress.epoch, *log]))
                 outcome.seconds = checkpoint.seconds
-                store.add(seed, outcome, task.values({**store.outcomes, seed: outcome}))
+                if not first:
+                    store.outcomes[seed] = outcome
+                    continue
+                values = task.values({**store.outcomes, seed: outcome})
+                if request.save:  # before the seed counts as done
+                    keep_model(store, seed, outcome)
+                store.add(seed, outcome, values)
+                if request.save:
+                    write_card(store, task.inputs, values)
                 results, _ = load_results(folder)
-                progress.finish(f"{layer.title}, seed {seed}: {outcome.score:.2f} %", leaderboard_table(results))
+                found = f"{layer.title}, seed {seed}: {outcome.score:.2f} {task.unit}".rstrip()
+                progress.finish(found, leaderboard_table(results))
+    if not first:
+        return folder
+    if request.save and any(not store.model.exists() for store in stores.values()):
+        print("--save: seeds that were done before have left no model; --fresh trains them again")
     results, _ = load_results(folder)
     report = write_report(folder)
     note = f"  (done before: {done} of {total}; --fresh runs them again)" if done else ""
     progress.summary([leaderboard_table(results), figures_table(results)], f"Report: {report}{note}")
     return folder
+
+
+def _tell(listeners: Sequence[OnEpoch], record: dict[str, float]) -> None:
+    for listener in listeners:
+        listener(record)
+
+
+OPTIONAL = ("remedy", "mode", "labels", "clip", "precision")  # arguments that results have where they were given
 
 
 def _store(task: Task, layer: Layer, folder: Path, request: Request) -> Store:
@@ -90,10 +130,11 @@ def _store(task: Task, layer: Layer, folder: Path, request: Request) -> Store:
         "arguments": {
             "epochs": options.epochs,
             "limit": options.limit,
-            **({"remedy": options.remedy} if options.remedy is not None else {}),
+            **{name: value for name in OPTIONAL if (value := getattr(options, name)) is not None},
             "device": options.device,
+            **({"processes": distributed.world_size()} if distributed.world_size() > 1 else {}),
         },
-        "metric": {"name": task.metric, "unit": "%", "higher_is_better": True},
+        "metric": {"name": task.metric, "unit": task.unit, "higher_is_better": task.higher_is_better},
         "published": published._asdict() if published else None,
         "readout": task.readout,
         "classes": task.classes,

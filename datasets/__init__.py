@@ -16,8 +16,9 @@ from .fashion import FASHION, fashion
 from .files import DownloadError, FormatError
 from .links import Links, LinkSplit, link_split
 from .mnist import mnist
-from .molhiv import molhiv
+from .ogb import Metric, ogb_graphs, ogb_names, ogb_nodes
 from .planetoid import planetoid, row_normalise
+from .planted import planted
 from .superpixels import superpixels
 from .tu import ten_folds, tu
 
@@ -28,13 +29,17 @@ __all__ = [
     "FormatError",
     "LinkSplit",
     "Links",
+    "Metric",
     "cifar10",
     "digits",
     "fashion",
     "link_split",
     "mnist",
-    "molhiv",
+    "ogb_graphs",
+    "ogb_names",
+    "ogb_nodes",
     "planetoid",
+    "planted",
     "row_normalise",
     "superpixels",
     "ten_folds",

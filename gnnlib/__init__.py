@@ -11,7 +11,9 @@ from gnnlib.convs import (
     GatedGCNConv,
     GATv2Conv,
     GCNConv,
+    GCNEConv,
     GINConv,
+    GINEConv,
     MessageConv,
     MoNetConv,
     PNAConv,
@@ -21,6 +23,7 @@ from gnnlib.convs import (
     SplineConv,
 )
 from gnnlib.drops import DropEdge, DropMessage, DropNode
+from gnnlib.embeddings import SumOfEmbeddings, one_hot
 from gnnlib.encodings import laplacian_encoding, random_walk_encoding
 from gnnlib.images.store import GraphStore
 from gnnlib.initial import SkipInit, hold_variance
@@ -41,9 +44,11 @@ from gnnlib.propagation import APPNP, DAGNN
 from gnnlib.pyramid import haar_pyramid, laplacian_pyramid
 from gnnlib.readouts import readout_flat, readout_max, readout_mean, readout_mean_max, readout_sum
 from gnnlib.reversible import Reversible, ReversibleBlock
+from gnnlib.saved import load_model, predict, save_model
 from gnnlib.sharing import channel_conv, grouped, identity_mapping, low_rank, share
 from gnnlib.skips import DenseConnection, GRUUpdate, InitialResidual, JumpingKnowledge, Residual
 from gnnlib.stack import Block, Stack, concat_heads, mean_heads
+from gnnlib.virtual_node import VirtualNode
 
 __all__ = [
     "APPNP",
@@ -60,7 +65,9 @@ __all__ = [
     "GATConv",
     "GATv2Conv",
     "GCNConv",
+    "GCNEConv",
     "GINConv",
+    "GINEConv",
     "GRUUpdate",
     "GatedGCNConv",
     "GraphNorm",
@@ -85,6 +92,8 @@ __all__ = [
     "SkipInit",
     "SplineConv",
     "Stack",
+    "SumOfEmbeddings",
+    "VirtualNode",
     "aggregate",
     "channel_conv",
     "coarsen",
@@ -99,9 +108,12 @@ __all__ = [
     "identity_mapping",
     "laplacian_encoding",
     "laplacian_pyramid",
+    "load_model",
     "low_rank",
     "mean_heads",
     "neighbors",
+    "one_hot",
+    "predict",
     "propagate",
     "random_walk_encoding",
     "readout_flat",
@@ -109,6 +121,7 @@ __all__ = [
     "readout_mean",
     "readout_mean_max",
     "readout_sum",
+    "save_model",
     "share",
     "voxel",
 ]

@@ -1,4 +1,4 @@
-"""The mean and the maximum over neighbours of messages that pass through a ReLU."""
+"""The sum, the mean and the maximum over neighbours of messages that pass through a ReLU."""
 
 from functools import partial
 
@@ -12,7 +12,7 @@ from gnnlib.incidence import incidence
 from gnnlib.neighbors import Neighbors, neighbors
 from gnnlib.ops import Graph, _check, aggregate, over_in_degree
 
-__all__ = ["mean_and_max"]
+__all__ = ["mean_and_max", "rectified_sum"]
 
 
 def mean_and_max(
@@ -53,6 +53,61 @@ def mean_and_max(
     ends = (t.reshape(len(t), c.shape[1]).contiguous() for t in (a, b.to(a)))
     found = _MeanAndMax.apply(*ends, edge.to(a).contiguous(), c.to(a), nb)
     return tuple(t.view(b.shape) for t in found)
+
+
+def rectified_sum(graph: Graph, x: Tensor, edge: Tensor, coeff: Tensor | None = None) -> Tensor:
+    r"""The sum, over the edges u->v into v, of rectified messages: y_v = sum of b_uv max(0, x_u + e_uv).
+
+    The messages of GINE (Hu et al. 2020, arXiv 1905.12265). Each edge has a vector of its own here, as wide as a
+    node's. On the CPU the messages are never made; the backward pass writes those vectors' gradients alone.
+
+    Args:
+        coeff: b, a number per edge; None: 1
+
+    Shapes: x (N_src, \*, F), edge (E, F), coeff (E,); returns (N_dst, \*, F). A node without in-edges gets 0.
+
+    Raises: TypeError for integer values; ValueError for a wrong number of rows or widths that do not fit.
+
+    >>> from gnnlib._dgl import dgl
+    >>> x, edge = torch.tensor([[1.0], [-5.0], [0.0]]), torch.tensor([[3.0], [4.0]])
+    >>> rectified_sum(dgl.graph(([0, 1], [2, 2])), x, edge).flatten().tolist()
+    [0.0, 0.0, 4.0]
+    """
+    nb = neighbors(graph, x.device if isinstance(x, Tensor) else None)
+    _check("x", x, nb.num_src, "source node")
+    _check("edge", edge, nb.num_edges, "edge")
+    if x.dim() < 2 or edge.dim() != 2 or edge.shape[1] != x.shape[-1]:
+        raise ValueError(f"expected x (N, ..., F) and edge (E, F), got {tuple(x.shape)} and {tuple(edge.shape)}")
+    signals = x.shape[1:-1].numel()
+    e = edge.to(x).repeat(1, signals)
+    coeff = x.new_ones(nb.num_edges) if coeff is None else coeff.to(x)
+    _check("coeff", coeff, nb.num_edges, "edge")
+    flat = x.reshape(len(x), signals * edge.shape[1]).contiguous()
+    return _RectifiedSum.apply(flat, e.contiguous(), coeff.contiguous(), nb).view(nb.num_dst, *x.shape[1:])
+
+
+def _rectified(nb: Neighbors, x: Tensor, e: Tensor, coeff: Tensor) -> Tensor:
+    from_src, from_dst = incidence(nb)
+    return aggregate(from_dst.reverse(), (aggregate(from_src, x) + e).relu(), coeff)
+
+
+class _RectifiedSum(Function):
+    """x (N_src, F), e (E, F), coeff (E,) -> (N_dst, F)"""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, e: Tensor, coeff: Tensor, nb: Neighbors) -> Tensor:
+        ctx.nb = nb
+        ctx.save_for_backward(x, e, coeff)
+        return kernels.choose(x).rectified_sum(nb.csc, x, e, coeff)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        given = ctx.saved_tensors
+        if torch.is_grad_enabled() or ctx.needs_input_grad[2]:
+            return *_recompose(partial(_rectified, ctx.nb), given, grad, ctx), None
+        de = kernels.choose(grad).rectified_grad(ctx.nb.csc, *given, grad.contiguous())
+        dx = aggregate(incidence(ctx.nb)[0].reverse(), de) if ctx.needs_input_grad[0] else None
+        return dx, de if ctx.needs_input_grad[1] else None, None, None
 
 
 def _composed(nb: Neighbors, a: Tensor, b: Tensor, r: Tensor, c: Tensor) -> Tensor:

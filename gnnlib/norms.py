@@ -21,6 +21,7 @@ __all__ = [
     "NodeNorm",
     "PairNorm",
     "PairNormSCS",
+    "RowBatchNorm",
 ]
 
 
@@ -49,6 +50,17 @@ class BatchNorm(nn.BatchNorm1d):
         else:
             y = super().forward(rows)
         return y.view(x.shape)
+
+
+class RowBatchNorm(BatchNorm):
+    """`BatchNorm` within an MLP, which has no graph to hand on: called as ``norm(x)``.
+
+    >>> RowBatchNorm(1)(torch.tensor([[1.0], [3.0]])).flatten().tolist()
+    [-0.9999949932098389, 0.9999949932098389]
+    """
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(None, x)
 
 
 class LayerNorm(nn.LayerNorm):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gnnlib._dgl import dgl
 from gnnlib.ops import aggregate, degree_norm, propagate
 
-__all__ = ["APPNP", "DAGNN"]
+__all__ = ["APPNP", "DAGNN", "Hops"]
 
 Hop = Callable[[Tensor], Tensor]
 
@@ -43,6 +43,36 @@ class _Propagation(nn.Module):
 
     def extra_repr(self) -> str:
         return f"k={self.k}"
+
+
+class Hops(_Propagation):
+    r"""Features after 0 to k averages over neighbours, side by side (SIGN: Frasca et al. 2020, arXiv 2004.11198,
+    section 3; of SGC's the last alone counts).
+
+    .. math:: H_i = (D^{-1/2} A D^{-1/2})^i X
+
+    Args:
+        k: number of hops
+
+    Shapes: x (N, \*, F); edge None or weights (E,); returns (N, \*, k + 1, F).
+
+    Raises: ValueError for k below 0, a graph with two node sets, or x with a wrong number of rows.
+
+    Differs from the paper: self-loops are the caller's. A node without in-edges gets zeros after a hop.
+
+    >>> g = dgl.graph(([0, 1], [1, 0]))
+    >>> Hops(2)(g, torch.tensor([[1.0], [2.0]])).squeeze(-1).tolist()
+    [[1.0, 2.0, 1.0], [2.0, 1.0, 2.0]]
+    """
+
+    def __init__(self, k: int):
+        super().__init__(k)
+
+    def forward(self, graph: dgl.DGLGraph, x: Tensor, edge: Tensor | None = None) -> Tensor:
+        hop, found = self.hop(graph, x, edge), [x]
+        for _ in range(self.k):
+            found.append(hop(found[-1]))
+        return torch.stack(found, -2)
 
 
 class APPNP(_Propagation):

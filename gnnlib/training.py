@@ -1,27 +1,29 @@
 """Training: one loop for whole graphs, batches of graphs and images on a lattice; weight decay for each part."""
 
-import copy
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
+from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from gnnlib import distributed
 from gnnlib._dgl import dgl
-from gnnlib.checkpoints import Checkpoint, random_state, set_random_state
+from gnnlib.checkpoints import Checkpoint, History
 
-__all__ = ["Batch", "decay_groups", "fit", "predict"]
+__all__ = ["PRECISIONS", "Batch", "decay_groups", "fit", "predict", "products"]
 
 
 class Batch(NamedTuple):
     """One step's input. ``rows`` picks the outputs that count (the training nodes of a graph); None takes all."""
 
-    graph: dgl.DGLGraph
+    graph: dgl.DGLGraph  # or a list of blocks, one a layer; None for a model that looks at single nodes
     x: Any  # what the model takes as features: a tensor, or a pair
     target: Tensor
-    edge: Tensor | None = None
+    edge: Any = None  # a tensor, or a list of one for each block
     rows: Tensor | None = None
 
 
@@ -39,6 +41,8 @@ def fit(
     *,
     scheduler: Any = None,
     every_step: bool = False,
+    clip: float | None = None,
+    precision: str = "float32",
     measure: Callable[[], dict[str, float]] | None = None,
     score: Callable[[dict[str, float]], Any] | None = None,
     patience: int | None = None,
@@ -49,9 +53,14 @@ def fit(
     """Train ``model`` in place and return one record for each epoch: ``{"epoch": 1, "loss": ..., ...}``.
 
     Args:
-        batches: called once an epoch
+        batches: called once an epoch; of several processes (`gnnlib.distributed`) each yields its share of every batch,
+            and the loss must be a mean over targets
         loss: called on outputs and targets
         scheduler: stepped after each epoch, or with ``every_step`` after each batch
+        clip: the largest norm of a step's gradients, all together: longer ones are shortened to it (Pascanu et al.
+            2013, arXiv 1211.5063, algorithm 1)
+        precision: of the matrix products in training, "float32" or "bfloat16", as in `products`; weights, sums over
+            neighbours and all else stay float32
         measure: called after each epoch on the model as it is then; its figures join the record
         score: of a record, higher is better (tuples break ties); the weights of the best epoch are put back at the
             end. None keeps the last ones
@@ -59,10 +68,12 @@ def fit(
         on_epoch: called on each record, for progress; of a training that goes on, on the old ones first
         checkpoint: written after each epoch; where it holds some epochs already, the training goes on after them and
             ends as it would have without the break, to the bit on a CPU
-        generators: that ``batches`` draws from, besides PyTorch's own random numbers: the checkpoint keeps their states
+        generators: that ``batches`` draws from, besides PyTorch's own random numbers: the checkpoint keeps their
+            states, and all processes begin an epoch with the first one's
 
-    Raises: FloatingPointError where the loss is no longer finite, naming the epoch; RuntimeError or ValueError for the
-    checkpoint of another model or optimiser.
+    Raises: ValueError for a ``clip`` that is not above 0, or an unknown ``precision``; FloatingPointError where the
+    loss is no longer finite, naming the epoch; RuntimeError or ValueError for the checkpoint of another model or
+    optimiser.
 
     >>> g = dgl.add_self_loop(dgl.graph(([0, 1], [1, 0])))
     >>> from gnnlib import GCNConv
@@ -74,73 +85,86 @@ def fit(
     >>> records[-1]["loss"] < records[0]["loss"]
     True
     """
-    records: list[dict[str, float]] = []
-    best: tuple[Any, int, dict] | None = None  # the score, the epoch, the weights
-    parts = {"model": model, "optimiser": optimiser, "scheduler": scheduler}
-    parts = {name: part for name, part in parts.items() if part is not None}
-    step = scheduler.step if scheduler is not None and every_step else None
-    kept = checkpoint.read() if checkpoint is not None else None
-    if kept is not None:
-        for name, part in parts.items():
-            part.load_state_dict(kept[name])
-        set_random_state(kept["random"], generators)
-        records, best = kept["records"], kept["best"]
-        if on_epoch is not None:
-            for record in records:
-                on_epoch(record)
-    for epoch in range(len(records) + 1, epochs + 1):
-        if patience is not None and best is not None and len(records) - best[1] >= patience:
-            break
-        record = {"epoch": epoch, "loss": _train_epoch(model, batches(), loss, optimiser, step)}
+    if clip is not None and not clip > 0:
+        raise ValueError(f"fit: expected clip above 0, got {clip}")
+    if precision not in PRECISIONS:
+        raise ValueError(f"fit: expected a precision of {', '.join(PRECISIONS)}, got {precision!r}")
+
+    def step(value: Tensor) -> None:
+        optimiser.zero_grad()
+        value.backward()
+        if clip is not None:
+            nn.utils.clip_grad_norm_([p for group in optimiser.param_groups for p in group["params"]], clip)
+        optimiser.step()
+        if scheduler is not None and every_step:
+            scheduler.step()
+
+    history = History(model, {"optimiser": optimiser, "scheduler": scheduler}, checkpoint, generators)
+    tell = on_epoch or (lambda record: None)
+    for record in history.records:
+        tell(record)
+    while len(history.records) < epochs and (patience is None or history.epochs_since_best < patience):
+        epoch = len(history.records) + 1
+        with products(precision), distributed.together(model, generators) as replica:
+            record = {"epoch": epoch, "loss": _train_epoch(replica, batches(), loss, step)}
         if not math.isfinite(record["loss"]):
             raise FloatingPointError(f"the loss is {record['loss']} in epoch {epoch}: try a lower learning rate")
         if scheduler is not None and not every_step:
             scheduler.step()
         if measure is not None:
             record |= measure()
-        records.append(record)
-        if score is not None:
-            value = score(record)
-            if best is None or value > best[0]:
-                best = value, epoch, copy.deepcopy(model.state_dict())
-        if checkpoint is not None:
-            states = {name: part.state_dict() for name, part in parts.items()}
-            checkpoint.write({**states, "random": random_state(generators), "records": records, "best": best})
-        if on_epoch is not None:
-            on_epoch(record)
-    if best is not None:
-        model.load_state_dict(best[2])
-    return records
+        history.add(record, None if score is None else score(record))
+        tell(record)
+    history.restore_best()
+    return history.records
 
 
-def _train_epoch(
-    model: nn.Module,
-    batches: Iterable[Batch],
-    loss: Callable,
-    optimiser: torch.optim.Optimizer,
-    after_step: Callable[[], None] | None,
-) -> float:
+def _train_epoch(model: nn.Module, batches: Iterable[Batch], loss: Callable, step: Callable[[Tensor], None]) -> float:
     """One pass over the batches: the mean loss of a target."""
     model.train()
-    total, count = 0.0, 0
+    total, count = 0.0, 0.0
     for batch in batches:
-        optimiser.zero_grad()
         value = loss(_output(model, batch), batch.target)
-        value.backward()
-        optimiser.step()
-        if after_step is not None:
-            after_step()
+        step(value * distributed.weight(len(batch.target), value.device))
         total += value.item() * len(batch.target)
         count += len(batch.target)
+    total, count = distributed.summed(total, count)
     return total / max(count, 1)
 
 
+PRECISIONS = {"float32": "highest", "bfloat16": "medium"}
+"""Of matrix products, with PyTorch's names for them."""
+
+
+@contextmanager
+def products(precision: str) -> Iterator[None]:
+    """Within this context products of float32 matrices are as precise as ``precision``: "float32" or "bfloat16".
+
+    In bfloat16 both factors are rounded to 8 bits and the sums are float32, which processors with units for it (AMX,
+    AVX512-BF16, tensor cores) do faster; others do as before. Message passing is bound by memory, not by products,
+    and sums of many neighbours lose digits in bfloat16: so, unlike under ``torch.autocast``, features stay float32
+    between the products, and every layer is served as it is.
+
+    >>> with products("bfloat16"):
+    ...     torch.get_float32_matmul_precision()
+    'medium'
+    """
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(PRECISIONS[precision])
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def predict(model: nn.Module, batches: Iterable[Batch]) -> tuple[Tensor, Tensor]:
-    """Outputs and targets of all batches, in evaluation mode and without gradients."""
+    """Outputs and targets of all batches, in evaluation mode and without gradients. Of several processes, to which
+    ``batches`` gives the same, each takes its turns, and all return everything, on the CPU."""
     was_training = model.training
     model.eval()
     with torch.no_grad():
-        found = [(_output(model, batch), batch.target) for batch in batches]
+        mine = islice(batches, distributed.rank(), None, distributed.world_size())
+        found = distributed.gathered([(_output(model, batch), batch.target) for batch in mine])
     model.train(was_training)
     outputs, targets = zip(*found, strict=True)
     return torch.cat(outputs), torch.cat(targets)

@@ -130,6 +130,20 @@ def ends(graph: dgl.DGLGraph) -> tuple[torch.Tensor, torch.Tensor]:
     return src.long(), dst.long()
 
 
+def communities(num_nodes: int = 200, classes: int = 4, noise: float = 1.0) -> tuple[dgl.DGLGraph, dict]:
+    """A graph whose neighbours are mostly of one class, ndata ``feat`` and ``label``, and the ids of each part."""
+    generator = torch.Generator().manual_seed(0)
+    label = torch.arange(num_nodes) % classes
+    src, dst = torch.randint(num_nodes, (2, 20 * num_nodes), generator=generator)
+    keep = (label[src] == label[dst]) | (torch.rand(len(src), generator=generator) < 0.05)
+    graph = dgl.to_bidirected(dgl.graph((src[keep], dst[keep]), num_nodes=num_nodes))
+    feat = torch.nn.functional.one_hot(label, classes) + noise * torch.randn(num_nodes, classes, generator=generator)
+    graph.ndata["feat"], graph.ndata["label"] = feat, label
+    sizes = [num_nodes // 2, num_nodes // 4, num_nodes - num_nodes // 2 - num_nodes // 4]
+    parts = torch.randperm(num_nodes, generator=generator).split(sizes)
+    return graph, dict(zip(("train", "valid", "test"), parts, strict=True))
+
+
 @st.composite
 def drawn(draw, max_nodes: int = 8, max_edges: int = 16) -> dgl.DGLGraph:
     """Any small graph, multi-edges and self-loops included; it may have no edges or no nodes."""

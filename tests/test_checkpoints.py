@@ -1,6 +1,8 @@
 """Checkpoints: a training that was broken off anywhere ends as one that was not."""
 
+import errno
 import os
+import resource
 
 import pytest
 import torch
@@ -108,6 +110,64 @@ def test_a_damaged_file_is_named_and_the_training_starts_anew(damage, tmp_path):
         again = train(Checkpoint(path), epochs=3)
     assert_same(again, whole)
     assert (tmp_path / "run.checkpoint.old").read_bytes() == broken
+
+
+def test_each_file_that_does_not_count_is_kept(tmp_path):
+    path = tmp_path / "run.checkpoint"
+    for content in (b"first", b"second", b"third"):
+        path.write_bytes(content)
+        with pytest.warns(UserWarning, match=r"run.checkpoint is damaged; kept as run.checkpoint(-\d)?.old"):
+            assert Checkpoint(path).read() is None
+    names = ("run.checkpoint.old", "run.checkpoint-1.old", "run.checkpoint-2.old")
+    assert [(tmp_path / name).read_bytes() for name in names] == [b"first", b"second", b"third"]
+
+
+def test_a_file_that_cannot_be_read_is_named_and_set_aside(tmp_path, monkeypatch):
+    path = tmp_path / "run.checkpoint"
+    train(Checkpoint(path), epochs=2)
+    content = path.read_bytes()
+
+    def denied(self):
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(path), "read_bytes", denied)
+        with pytest.warns(UserWarning, match=r"is unreadable \(Permission denied\); kept as run.checkpoint.old"):
+            assert Checkpoint(path).read() is None
+    assert (tmp_path / "run.checkpoint.old").read_bytes() == content
+    path.mkdir()  # no file at all
+    with pytest.warns(UserWarning, match=r"is unreadable \(Is a directory\); kept as run.checkpoint-1.old"):
+        assert Checkpoint(path).read() is None
+
+
+@pytest.fixture
+def small_files():
+    """The system refuses files of more than so many bytes, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_leaves_the_checkpoint_that_was_there(tmp_path, small_files):
+    whole, path = train(), tmp_path / "run.checkpoint"
+    train(Checkpoint(path), epochs=3)
+    before = path.read_bytes()
+    small_files(len(before) // 2)
+    with pytest.raises(OSError, match=r"\[Errno 27\] File too large: '.*run.checkpoint'"):
+        train(Checkpoint(path))
+    assert os.listdir(tmp_path) == ["run.checkpoint"]
+    assert path.read_bytes() == before
+    small_files(resource.RLIM_INFINITY)
+    assert_same(train(Checkpoint(path)), whole)
+
+
+def test_what_a_kill_within_a_write_left_goes_with_the_checkpoint(tmp_path):
+    path = tmp_path / "run.checkpoint"
+    for name in (f".{'0f' * 16}.run.checkpoint", f".{'0f' * 16}.other.checkpoint", "mine.run.checkpoint"):
+        (tmp_path / name).touch()
+    Checkpoint(path).write({})
+    Checkpoint(path).remove()
+    assert sorted(os.listdir(tmp_path)) == [f".{'0f' * 16}.other.checkpoint", "mine.run.checkpoint"]
 
 
 def test_of_another_origin(tmp_path):

@@ -5,8 +5,8 @@ import torch
 
 from gnnlib import kernels
 from gnnlib._dgl import dgl
-from gnnlib.kernels import reference, team
-from gnnlib.messages import _composed, mean_and_max
+from gnnlib.kernels import cpu, reference, team
+from gnnlib.messages import _composed, mean_and_max, rectified_sum
 from gnnlib.neighbors import neighbors
 from tests.checks import assert_close, assert_same_bits
 from tests.graphs import GRAPHS, bipartite, ends, random_graph
@@ -187,3 +187,57 @@ def test_bad_input_is_refused(change, error, said):
     given = {"a": torch.ones(11, 4), "b": torch.ones(11, 4), "edge": torch.ones(23, 2), "weight": torch.ones(2, 4)}
     with pytest.raises(error, match=said):
         mean_and_max(random_graph(), **{**given, **change})
+
+
+# ---------------------------------------------------------------- the sum of those with a vector for each edge
+
+
+def test_rectified_sum_with_dense_matrices():
+    graph, x, edge, coeff = random_graph(), *(torch.randn(n, *f).double() for n, f in ((11, [4]), (23, [4]), (23, [])))
+    src, dst = graph.edges()
+    incidence = torch.eye(11).double()[dst].T
+    expected = incidence @ (coeff.unsqueeze(1) * (x[src] + edge).clamp(min=0))
+    torch.testing.assert_close(rectified_sum(graph, x, edge, coeff), expected)
+    signals = torch.stack([x, 2 * x], 1)
+    both = torch.stack([rectified_sum(graph, s, edge) for s in signals.unbind(1)], 1)
+    torch.testing.assert_close(rectified_sum(graph, signals, edge), both)
+
+
+def test_rectified_sum_differentiates_twice():
+    graph, x, edge = random_graph(), torch.randn(11, 2).double(), torch.randn(23, 2).double()
+    inputs = x.requires_grad_(), edge.requires_grad_()
+    torch.autograd.gradcheck(lambda *given: rectified_sum(graph, *given), inputs)
+    torch.autograd.gradgradcheck(lambda *given: rectified_sum(graph, *given).square(), inputs)
+
+
+@pytest.mark.parametrize(
+    ("x", "edge", "said"),
+    [
+        (torch.ones(11, 4), torch.ones(23, 3), r"x \(N, ..., F\) and edge \(E, F\), got \(11, 4\) and \(23, 3\)"),
+        (torch.ones(11, 4), torch.ones(22, 4), r"edge: expected 23 rows, one for each edge, got shape \(22, 4\)"),
+        (torch.ones(10, 4), torch.ones(23, 4), r"x: expected 11 rows, one for each source node, got shape \(10, 4\)"),
+    ],
+)
+def test_rectified_sum_refuses_what_does_not_fit(x, edge, said):
+    with pytest.raises(ValueError, match=said):
+        rectified_sum(random_graph(), x, edge)
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_the_kernels_of_rectified_sums_are_the_reference(name):
+    graph = GRAPHS[name]()
+    nb, rows = neighbors(graph), (graph.num_src_nodes(), graph.num_edges())
+    x, e = (torch.randn(n, 19, dtype=torch.float64) for n in rows)
+    coeff, grad = torch.randn(rows[1]).double(), torch.randn(graph.num_dst_nodes(), 19).double()
+    found = cpu.rectified_sum(nb.csc, x, e, coeff), cpu.rectified_grad(nb.csc, x, e, coeff, grad)
+    expected = reference.rectified_sum(nb.csc, x, e, coeff), reference.rectified_grad(nb.csc, x, e, coeff, grad)
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+def test_rectified_sum_keeps_what_is_not_a_number():
+    graph, x = random_graph(), torch.full((11, 2), torch.nan)
+    heard = graph.in_degrees() > 0
+    assert rectified_sum(graph, x, torch.zeros(23, 2))[heard].isnan().all()
+    with kernels.force(reference):
+        assert rectified_sum(graph, x, torch.zeros(23, 2))[heard].isnan().all()

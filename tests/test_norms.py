@@ -16,6 +16,7 @@ from gnnlib import (
     PairNormSCS,
 )
 from gnnlib._dgl import dgl
+from gnnlib.norms import RowBatchNorm
 from tests.graphs import GRAPHS, bare, bipartite, path, random_graph
 
 NORMS = [BatchNorm, DiffGroupNorm, GraphNorm, LayerNorm, MeanSubtraction, NodeNorm, PairNorm, PairNormSCS]
@@ -248,3 +249,9 @@ def test_permutation(norm):
     x = torch.randn(11, 4, dtype=torch.float64)
     one = norm(4).double()
     torch.testing.assert_close(one(graph, x[order]), one(graph, x)[order], rtol=0, atol=1e-12)
+
+
+def test_batch_norm_within_an_mlp():
+    norm, row, rows = RowBatchNorm(3), torch.randn(1, 3), torch.randn(8, 3)
+    torch.testing.assert_close(norm(row), norm.eval()(row))
+    torch.testing.assert_close(RowBatchNorm(3)(rows), nn.BatchNorm1d(3)(rows))

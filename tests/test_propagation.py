@@ -6,6 +6,7 @@ from torch import nn
 
 from gnnlib import APPNP, DAGNN, Block, GCNConv, LayerNorm, Stack
 from gnnlib._dgl import dgl
+from gnnlib.propagation import Hops
 from tests.graphs import GRAPHS, WHOLE, ends, path, random_graph, symmetric_graph
 
 
@@ -23,6 +24,20 @@ def averaging(graph, weight=None):
 
 def weights(graph, dtype=torch.float64):
     return torch.rand(graph.num_edges(), dtype=dtype) + 0.1
+
+
+# ---------------------------------------------------------------- hops
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("name", WHOLE)
+def test_hops_are_powers_of_the_matrix(name, weighted):
+    graph = GRAPHS[name]()
+    edge = weights(graph) if weighted else None
+    x = torch.randn(graph.num_nodes(), 2, 4, dtype=torch.float64)
+    dense = averaging(graph, edge)
+    expected = [torch.einsum("uv,v...->u...", torch.linalg.matrix_power(dense, i), x) for i in range(4)]
+    torch.testing.assert_close(Hops(3)(graph, x, edge), torch.stack(expected, -2))
 
 
 # ---------------------------------------------------------------- APPNP
@@ -173,6 +188,6 @@ def test_blocks_and_other_input_are_refused(make):
 
 
 def test_numbers_of_hops_are_refused():
-    for make in (lambda k: APPNP(k=k), lambda k: DAGNN(3, k=k)):
+    for make in (lambda k: APPNP(k=k), lambda k: DAGNN(3, k=k), Hops):
         with pytest.raises(ValueError, match="k >= 0, got -1"):
             make(-1)

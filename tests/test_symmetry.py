@@ -17,7 +17,9 @@ from gnnlib import (
     GatedGCNConv,
     GATv2Conv,
     GCNConv,
+    GCNEConv,
     GINConv,
+    GINEConv,
     MessageConv,
     MoNetConv,
     PNAConv,
@@ -54,6 +56,8 @@ SIZE = (7, 6)
 LAYERS = {
     "gcn": GCNConv,
     "gin": lambda i, o: GINConv(i, o, nn.Linear(i, o)),
+    "gine": partial(GINEConv, edge_feats=9),
+    "gcne": partial(GCNEConv, edge_feats=9),
     "sage": SAGEConv,
     "gat": lambda i, o: GATConv(i, o // 4, 4),
     "gatv2": lambda i, o: GATv2Conv(i, o // 4, 4),

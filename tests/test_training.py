@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from gnnlib import GCNConv, LayerNorm, Stack, share
+from gnnlib import GCNConv, LayerNorm, Stack, aggregate, share
 from gnnlib._dgl import dgl
-from gnnlib.training import Batch, decay_groups, fit, predict
+from gnnlib.training import Batch, decay_groups, fit, predict, products
 
 
 class Line(nn.Module):
@@ -146,6 +146,69 @@ def test_gradients_do_not_pile_up():
     model = Line()
     fit(model, lambda: [batch(0.0)] * 4, minus, torch.optim.SGD(model.parameters(), lr=1.0), 1)
     assert model.weight.item() == 4, "1 + 2 + 3 + 4 if they did"
+
+
+@pytest.mark.parametrize(("clip", "steps"), [(None, [5.0, 12.0]), (6.5, [2.5, 6.0]), (13.0, [5.0, 12.0])])
+def test_gradients_are_shortened_together(clip, steps):
+    """The gradients 5 and 12 of two weights have the norm 13."""
+    model = nn.Module()
+    model.weight, model.other = nn.Parameter(torch.zeros(())), nn.Parameter(torch.zeros(()))
+    model.forward = lambda graph, x, edge=None: -(5 * model.weight + 12 * model.other) + 0 * x[:, 0]
+    optimiser = torch.optim.SGD(model.parameters(), lr=1.0)
+    fit(model, lambda: [batch(0.0)], lambda y, target: y.sum(), optimiser, 1, clip=clip)
+    torch.testing.assert_close([model.weight.item(), model.other.item()], steps)
+
+
+@pytest.mark.parametrize("options", [{"clip": 0.0}, {"clip": math.nan}, {"clip": -1.0}, {"precision": "fp8"}])
+def test_options_that_cannot_be(options):
+    ((name, value),) = options.items()
+    model = Line()
+    expected = "clip above 0" if name == "clip" else "a precision of float32, bfloat16"
+    with pytest.raises(ValueError, match=f"fit: expected {expected}, got {value!r}"):
+        fit(model, lambda: [batch(0.0)], minus, torch.optim.SGD(model.parameters(), lr=1.0), 1, **options)
+    assert model.weight.item() == 0
+
+
+class Product(nn.Linear):
+    """Whose precision each step can be seen from."""
+
+    def forward(self, graph, x, edge=None):
+        self.seen = torch.get_float32_matmul_precision()
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_precision_of_products_is_that_of_training_alone(precision):
+    model = Product(1, 1)
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
+    seen = []
+
+    def measure():
+        trained = model.seen
+        predict(model, [batch(0.0)])
+        seen.append((trained, model.seen))
+        return {}
+
+    for _ in range(2):
+        fit(model, lambda: [batch(0.0)], minus, optimiser, 1, precision=precision, measure=measure)
+    assert seen == [({"float32": "highest", "bfloat16": "medium"}[precision], "highest")] * 2
+    with pytest.raises(RuntimeError, match="broken off"):
+        fit(model, broken_off, minus, optimiser, 1, precision=precision)
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+def broken_off():
+    raise RuntimeError("broken off")
+
+
+def test_products_in_bfloat16_are_near_and_sums_over_neighbours_exact():
+    """Rounding two factors to 8 bits moves their product by 2^-7 at most; on machines without units for it, by 0."""
+    x, weight = (torch.randn(64, 64, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    g = dgl.rand_graph(64, 512)
+    exact, summed = x @ weight, aggregate(g, x)
+    with products("bfloat16"):
+        assert ((x @ weight - exact).abs() <= 2**-7 * (x.abs() @ weight.abs())).all()
+        assert torch.equal(aggregate(g, x), summed)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])

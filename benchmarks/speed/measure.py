@@ -163,14 +163,14 @@ def times(case: Case, effort: Effort) -> tuple[dict[str, list[float]], dict[str,
 
 def watched(step: Step, memory: bool) -> tuple[float, int | None]:
     """Seconds of one call, and by how much it raised the memory of this process at its highest."""
-    before = _high_water() if memory else None
+    before = reset_peak() if memory else None
     start = time.perf_counter()
     step()
     taken = time.perf_counter() - start
-    return taken, None if before is None else _status("VmHWM") - before
+    return taken, None if before is None else peak() - before
 
 
-def _high_water() -> int | None:
+def reset_peak() -> int | None:
     """Sets the high-water mark back to the memory in use now, and returns that; None where the system cannot."""
     gc.collect()
     try:
@@ -179,6 +179,11 @@ def _high_water() -> int | None:
         return _status("VmRSS")
     except (OSError, AttributeError):
         return None
+
+
+def peak() -> int:
+    """The memory of this process at its highest since `reset_peak`."""
+    return _status("VmHWM")
 
 
 def _status(key: str) -> int:

@@ -4,41 +4,48 @@ from benchmarks.tasks.base import Options, Task
 from benchmarks.tasks.cnn import CNN, Fashion, LeNet
 from benchmarks.tasks.equivariance import Equivariance
 from benchmarks.tasks.few_labels import FewLabels
+from benchmarks.tasks.large_nodes import Arxiv, Papers100M, Planted, Products, Proteins
 from benchmarks.tasks.links import LinksCora, LinksPubMed
-from benchmarks.tasks.molecules import MUTAG, PROTEINS, MolHIV
+from benchmarks.tasks.molecules import MUTAG, PROTEINS
 from benchmarks.tasks.nodes import CiteSeer, Cora, PubMed
+from benchmarks.tasks.ogb_graphs import ogb_graph_tasks
+from benchmarks.tasks.partitioned import Partitioned
 from benchmarks.tasks.pixels import MNIST, Digits
 from benchmarks.tasks.sphere import Sphere
 from benchmarks.tasks.superpixels import CIFARSuperpixels, DigitsSuperpixels, FashionSuperpixels, MNISTSuperpixels
 from benchmarks.tasks.transfer import Transfer
 from benchmarks.tasks.tutorial import Tutorial
 
-TASKS: dict[str, type[Task]] = {
-    task.name: task
-    for task in (
-        Digits,
-        MNIST,
-        DigitsSuperpixels,
-        MNISTSuperpixels,
-        FashionSuperpixels,
-        CIFARSuperpixels,
-        LeNet,
-        CNN,
-        Fashion,
-        Tutorial,
-        Transfer,
-        Equivariance,
-        Sphere,
-        Cora,
-        CiteSeer,
-        PubMed,
-        LinksCora,
-        LinksPubMed,
-        FewLabels,
-        MUTAG,
-        PROTEINS,
-        MolHIV,
-    )
-}
+ALL: list[type[Task]] = [
+    Digits,
+    MNIST,
+    DigitsSuperpixels,
+    MNISTSuperpixels,
+    FashionSuperpixels,
+    CIFARSuperpixels,
+    LeNet,
+    CNN,
+    Fashion,
+    Tutorial,
+    Transfer,
+    Equivariance,
+    Sphere,
+    Cora,
+    CiteSeer,
+    PubMed,
+    LinksCora,
+    LinksPubMed,
+    FewLabels,
+    MUTAG,
+    PROTEINS,
+    *ogb_graph_tasks(),
+    Planted,
+    Arxiv,
+    Products,
+    Proteins,
+    Papers100M,
+    Partitioned,
+]
+TASKS = {task.name: task for task in ALL}
 
 __all__ = ["TASKS", "Options", "Task"]

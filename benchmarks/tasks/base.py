@@ -4,16 +4,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.layers import Geometry, Layer
+from benchmarks.layers import Geometry, Layer, UsageError
 from benchmarks.results import Outcome
+from gnnlib._dgl import dgl
 from gnnlib.attribution import attention, saliency
 from gnnlib.checkpoints import Checkpoint
+from gnnlib.distributed import shard
 from gnnlib.neighbors import edge_ends
 from gnnlib.training import Batch
 
@@ -30,9 +32,29 @@ class Options:
     device: str = "cpu"
     recipe: str | None = None  # of superpixels
     remedy: str | None = None  # or several joined by +, in place of the task's own
+    clip: float | None = None  # the largest norm of a step's gradients
+    precision: str | None = None  # of matrix products in training
+    mode: str | None = None  # how much of a large graph is in a step
+    labels: str | None = None  # what known labels are used for besides, or several uses joined by +
     checkpoint: Checkpoint | None = None  # of the seed that runs, for `gnnlib.training.fit`
 
-    ASKED: ClassVar[tuple[str, ...]] = ("data", "epochs", "limit", "device", "recipe", "remedy")
+    ASKED: ClassVar[tuple[str, ...]] = (
+        "data",
+        "epochs",
+        "limit",
+        "device",
+        "recipe",
+        "remedy",
+        "clip",
+        "precision",
+        "mode",
+        "labels",
+    )
+
+    @property
+    def fitting(self) -> dict[str, Any]:
+        """What a task of `Task.one_model` hands on to `gnnlib.training.fit`."""
+        return {"clip": self.clip, "precision": self.precision or "float32", "checkpoint": self.checkpoint}
 
 
 class Task(ABC):
@@ -41,14 +63,21 @@ class Task(ABC):
     name: ClassVar[str]
     summary: ClassVar[str]
     metric: ClassVar[str] = "test accuracy"
-    layers: ClassVar[tuple[str, ...]]  # run when none are named
+    unit: ClassVar[str] = "%"
+    higher_is_better: ClassVar[bool] = True
+    layers: ClassVar[tuple[str, ...]]  # run when none are named, where they fit
     own: ClassVar[tuple[Layer, ...]] = ()  # layers and networks that no other task has
     seeds: ClassVar[int] = 1
     max_seeds: ClassVar[int | None] = None  # where seeds are folds
     epochs: ClassVar[int]
     readout: ClassVar[str | None] = None
     limited: ClassVar[bool] = False  # whether --limit means something here
+    one_model: ClassVar[bool] = False  # whether --clip, --precision, --save may be said: `Options.fitting`, `Outcome`
+    inputs: ClassVar[str | None] = None  # what that model is called on, for its card
+    sharded: ClassVar[bool] = False  # whether several processes may train together, each on a share of a batch
     remedy: ClassVar[str | None] = None  # what --remedy replaces, where it means something
+    modes: ClassVar[tuple[str, ...]] = ()  # what --mode may name, its own first
+    label_uses: ClassVar[tuple[str, ...]] = ()  # what --labels may join
     image_recipes: ClassVar[tuple[str, ...]] = ()  # what --recipe may name, its own first
     data: str | None = None  # which data were loaded, where that is a choice
     geometry: Geometry = Geometry()
@@ -69,6 +98,10 @@ class Task(ABC):
 
     def num_epochs(self, layer: Layer, options: Options) -> int:
         return options.epochs or self.epochs
+
+    def whole(self) -> tuple[dgl.DGLGraph, dict[str, Tensor]]:
+        """What `partition` cuts, once loaded: a graph with ndata ``feat`` and ``label``, and the ids of each part."""
+        raise UsageError(f"partition: expected a task on the nodes of one large graph, got {self.name}")
 
     def values(self, outcomes: Mapping[int, Outcome]) -> list[float] | None:
         """The figure of each seed where the protocol needs all seeds to tell; None: each seed's own score."""
@@ -117,5 +150,5 @@ def count(model: nn.Module) -> int:
 
 
 def shuffled(num: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Mini-batches of row numbers in a random order."""
-    yield from torch.randperm(num, generator=generator).split(size)
+    """Mini-batches of row numbers in a random order; of several processes, this one's share of each."""
+    yield from map(shard, torch.randperm(num, generator=generator).split(size))

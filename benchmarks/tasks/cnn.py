@@ -77,7 +77,7 @@ class ImageTask(PixelTask):
             every_step=True,
             measure=lambda: {"test": accuracy(*predict(model, self.everything(*self.test)))},
             on_epoch=on_epoch,
-            checkpoint=options.checkpoint,
+            **options.fitting,
             generators=[generator],
         )
         outputs, target = predict(model, self.everything(*self.test))
@@ -87,6 +87,7 @@ class ImageTask(PixelTask):
             curve=curve(records),
             confusion=confusion(outputs, target, 10),
             looks=self.looks(model),
+            model=model,
         )
 
 

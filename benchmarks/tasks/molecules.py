@@ -1,16 +1,17 @@
 """Graph classification: molecules and proteins."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 import datasets
-from benchmarks.layers import Geometry, Layer
+from benchmarks.layers import Layer
 from benchmarks.results import Outcome
-from benchmarks.tasks.base import OnEpoch, Options, Task, accuracy, confusion, count, curve, shuffled
-from gnnlib import BatchNorm, GINConv, GraphStore, JumpingKnowledge, Stack, readout_mean, readout_sum
+from benchmarks.tasks.base import OnEpoch, Options, Task, accuracy, confusion, count, curve
+from gnnlib import BatchNorm, GINConv, GraphStore, JumpingKnowledge, Stack, readout_sum
+from gnnlib.distributed import shard
 from gnnlib.training import Batch, fit, predict
 
 
@@ -30,6 +31,9 @@ class TU(Task):
     layers = ("gin",)
     seeds = 10
     max_seeds = 10
+    sharded = True
+    one_model = True
+    inputs = "`graph.ndata['feat']` of `datasets.tu`"
     epochs = 350
     metric = "10-fold accuracy"
     readout = "sum over nodes, of all layers"
@@ -67,7 +71,8 @@ class TU(Task):
 
         def batches() -> Iterator[Batch]:
             for _ in range(self.steps):
-                yield self.batch(train[torch.randperm(len(train), generator=generator)[: self.batch_size]])
+                rows = torch.randperm(len(train), generator=generator)[: self.batch_size]
+                yield self.batch(train[shard(rows)])
 
         fold = [self.batch(test)]
 
@@ -85,7 +90,7 @@ class TU(Task):
             scheduler=scheduler,
             measure=measure,
             on_epoch=on_epoch,
-            checkpoint=options.checkpoint,
+            **options.fitting,
             generators=[generator],
         )
         outputs, target = predict(model, fold)
@@ -94,6 +99,7 @@ class TU(Task):
             parameters=count(model),
             curve=curve(records),
             confusion=confusion(outputs, target, len(self.classes or ())),
+            model=model,
         )
 
     def values(self, outcomes: Mapping[int, Outcome]) -> list[float]:
@@ -120,96 +126,3 @@ class MUTAG(TU):
 class PROTEINS(TU):
     name = "proteins"
     summary = "PROTEINS, 1113 proteins, 2 classes: GIN's 10-fold protocol (a seed is a fold)"
-
-
-class MolHIV(Task):
-    """ogbg-molhiv with OGB's own loader, scaffold split and evaluator. First cut: atoms only, without bond features
-    but in the edge-conditioned layer; the official five layers of 300 are a setting of their own."""
-
-    name = "ogbg-molhiv"
-    summary = "ogbg-molhiv, 41127 molecules: ROC-AUC with OGB's loader, split and evaluator (--limit N graphs)"
-    metric = "test ROC-AUC"
-    layers = ("gin", "gcn")
-    epochs = 20
-    readout = "mean over nodes"
-    limited = True
-    width: ClassVar[int] = 64
-    num_layers: ClassVar[int] = 4
-    batch_size: ClassVar[int] = 256
-
-    def load(self, options: Options) -> None:
-        dataset, split, self.evaluator = datasets.molhiv(options.data)
-        from ogb.utils.features import get_atom_feature_dims, get_bond_feature_dims
-
-        self.atoms, self.bonds = get_atom_feature_dims(), get_bond_feature_dims()
-        self.split = {part: rows[: options.limit] for part, rows in split.items()}
-        self.graphs, self.labels = GraphStore(dataset.graphs), dataset.labels.float()
-        for part in ("valid", "test"):
-            active, num = int(self.labels[self.split[part]].sum()), len(self.split[part])
-            if not 0 < active < num:
-                raise ValueError(
-                    f"{part}: expected molecules of both classes, as ROC-AUC needs, got {active} active ones among "
-                    f"{num}; a larger --limit would hold both"
-                )
-        self.geometry = Geometry(edge_feats=sum(self.bonds))
-        self.device = options.device
-
-    def batch(self, rows: Tensor) -> Batch:
-        batch = collate(self.graphs, self.labels, rows)
-        codes = batch.graph.edata["feat"].unbind(1)
-        edge = torch.cat([nn.functional.one_hot(c, n) for c, n in zip(codes, self.bonds, strict=True)], 1).float()
-        return Batch(batch.graph, *(t.to(self.device) for t in (batch.x, batch.target, edge)))
-
-    def run(self, layer: Layer, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
-        torch.manual_seed(seed)
-        generator = torch.Generator().manual_seed(seed)
-        model = Stack.build(
-            layer.make(self.geometry),
-            self.width,
-            self.width,
-            1,
-            self.num_layers,
-            norm=BatchNorm,
-            dropout=0.2,
-            readout=readout_mean,
-        )
-        model.encoder = SumOfEmbeddings(self.atoms, self.width)
-        model.to(options.device)
-
-        def rocauc(part: str) -> float:
-            outputs, target = predict(model, (self.batch(rows) for rows in self.split[part].split(1024)))
-            return 100 * self.evaluator.eval({"y_true": target.cpu(), "y_pred": outputs.cpu()})["rocauc"]
-
-        train = self.split["train"]
-        records = fit(
-            model,
-            lambda: (self.batch(train[rows]) for rows in shuffled(len(train), self.batch_size, generator)),
-            nn.functional.binary_cross_entropy_with_logits,
-            torch.optim.Adam(model.parameters(), lr=1e-3),
-            self.num_epochs(layer, options),
-            measure=lambda: {"validation": rocauc("valid")},
-            score=lambda record: record["validation"],
-            on_epoch=on_epoch,
-            checkpoint=options.checkpoint,
-            generators=[generator],
-        )
-        return Outcome(
-            score=rocauc("test"),
-            parameters=count(model),
-            validation=max(record["validation"] for record in records),
-            curve=curve(records),
-        )
-
-
-class SumOfEmbeddings(nn.Module):
-    """Categorical columns (N, C), int64, to (N, width): an embedding for each column, summed (OGB's atom encoder)."""
-
-    def __init__(self, sizes: Sequence[int], width: int):
-        super().__init__()
-        self.embeddings = nn.ModuleList(nn.Embedding(size, width) for size in sizes)
-        for embedding in self.embeddings:
-            nn.init.xavier_uniform_(embedding.weight)  # type: ignore[arg-type]
-
-    def forward(self, codes: Tensor) -> Tensor:
-        columns = codes.unbind(1)
-        return torch.stack([e(c) for e, c in zip(self.embeddings, columns, strict=True)]).sum(0)

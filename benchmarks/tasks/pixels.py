@@ -62,6 +62,9 @@ class PixelTask(Task):
     lr: ClassVar[float] = 5e-3  # at its highest
     held_out: ClassVar[float] = 0.1  # of the training images, to show how training goes; the last epoch counts
     limited = True
+    sharded = True
+    one_model = True
+    inputs = "`pixel_graph(size)`; x (pixels, images, 1), grey in 0..1; edge: `one_hot(graph.edata['tap'], 9)`, float32"
 
     @abstractmethod
     def images(self, options: Options, train: bool) -> tuple[Tensor, Tensor]:
@@ -139,7 +142,7 @@ class PixelTask(Task):
             scheduler=scheduler,
             measure=measure,
             on_epoch=on_epoch,
-            checkpoint=options.checkpoint,
+            **options.fitting,
             generators=[generator],
         )
         outputs, target = predict(model, self.everything(*self.test))
@@ -150,6 +153,7 @@ class PixelTask(Task):
             curve=curve(records),
             confusion=confusion(outputs, target, 10),
             looks=self.looks(model),
+            model=model,
         )
 
     def looks(self, model: nn.Module) -> dict[str, np.ndarray]:

@@ -51,6 +51,10 @@ class Superpixels(Task):
     readout = "mean and maximum over nodes"
     limited = True
     sharded = True
+    one_model = True
+    inputs = (
+        "x: mean colours, pos / side of the image; edge: offset / spacing, weight (benchmarks/tasks/superpixels.py)"
+    )
     remedy = "batchnorm+residual"
     budget: ClassVar[int] = 100_000  # parameters
     batch_size: ClassVar[int] = 128
@@ -138,7 +142,7 @@ class Superpixels(Task):
             measure=measure,
             score=lambda record: (record["validation"], -record["validation loss"]),
             on_epoch=on_epoch,
-            checkpoint=options.checkpoint,
+            **options.fitting,
             generators=[generator],
         )
         outputs, target = predict(model, everything(self.test, torch.arange(len(self.test[1]))))
@@ -149,6 +153,7 @@ class Superpixels(Task):
             curve=curve(records),
             confusion=confusion(outputs, target, 10),
             looks=looked_at(model, self.batch(self.test, torch.arange(min(SAMPLES, len(self.test[1]))))),
+            model=model,
         )
 
     def samples(self) -> dict[str, np.ndarray]:

@@ -116,6 +116,7 @@ class Tutorial(ImageTask):
     layers = tuple(MODELS)
     epochs = 40
     readout = "flat: one linear layer over all pixels, without bias"
+    inputs = "x (pixels, images, 1), less 0.1307, over 0.3081; graph and weights as in benchmarks/tasks/tutorial.py"
 
     def images(self, options: Options, train: bool) -> tuple[Tensor, Tensor]:
         images, labels = super().images(options, train)
@@ -159,7 +160,7 @@ class Tutorial(ImageTask):
             scheduler=scheduler,
             measure=lambda: {"test": accuracy(*predict(model, on(self.everything(*self.test))))},
             on_epoch=on_epoch,
-            checkpoint=options.checkpoint,
+            **options.fitting,
             generators=[generator],
         )
         scored = epochs if options.epochs or plan.scored is None else plan.scored
@@ -169,4 +170,5 @@ class Tutorial(ImageTask):
             curve=curve(records),
             figures={f"after {epochs} epochs, %": records[-1]["test"]} if scored < epochs else {},
             looks=looked_at(model, next(on(self.everything(*(part[:SAMPLES] for part in self.test))))),
+            model=model,
         )

@@ -6,7 +6,9 @@ from gnnlib.convs.ecc import ECConv
 from gnnlib.convs.gat import GATConv, GATv2Conv
 from gnnlib.convs.gated_gcn import GatedGCNConv
 from gnnlib.convs.gcn import GCNConv
+from gnnlib.convs.gcne import GCNEConv
 from gnnlib.convs.gin import GINConv
+from gnnlib.convs.gine import GINEConv
 from gnnlib.convs.message import MessageConv
 from gnnlib.convs.monet import MoNetConv
 from gnnlib.convs.pna import PNAConv
@@ -22,7 +24,9 @@ __all__ = [
     "GATConv",
     "GATv2Conv",
     "GCNConv",
+    "GCNEConv",
     "GINConv",
+    "GINEConv",
     "GatedGCNConv",
     "MessageConv",
     "MoNetConv",

@@ -8,7 +8,6 @@ graphs are in parts, each a file by itself.
 import json
 import math
 import warnings
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,14 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gnnlib._files import atomic_write
+from gnnlib._files import atomic_write, spread_checksum
 from gnnlib.images.flat import FlatGraphs, index_type
 
 __all__ = ["damage", "join", "note", "read", "save_part"]
 
 MAGIC, VERSION = "gnnlib graphs", 1
 ALIGN = 64  # bytes: where a column may begin
-PAGE, PAGES = 4096, 1024  # bytes, and how many such pieces, evenly spread, the checksum covers: all of a small store
 ROWS = {"ndata": "nodes", "starts": "nodes", "edata": "edges", "ends": "edges"}
 Arrays = Mapping[str, np.ndarray]
 
@@ -63,8 +61,8 @@ def join(folder: Path, parts: Sequence[Path], about: dict[str, Any], labels: Ten
                     rows = ROWS[name.split(".")[0]]
                     views[name][start[rows] : stop[rows]] = arrays[name]
                 start = stop
-        checksum = _checksum(data)
         del data, views
+        checksum = spread_checksum(path)
     text = {"magic": MAGIC, "version": VERSION, **about, "bytes": size, "checksum": checksum, "columns": columns}
     with atomic_write(folder / "store.json") as path:
         path.write_text(json.dumps(text, indent=1) + "\n")
@@ -111,7 +109,7 @@ def damage(folder: Path) -> str | None:
     size = path.stat().st_size if path.exists() else 0
     if size != found["bytes"]:
         return f"{path.name}: expected {found['bytes']} bytes, got {size}"
-    if (sums := _checksum(np.memmap(path, np.uint8, "r"))) != found["checksum"]:
+    if (sums := spread_checksum(path)) != found["checksum"]:
         return f"{path.name}: expected checksum {found['checksum']}, got {sums}"
     return None
 
@@ -152,10 +150,3 @@ def _views(data: np.ndarray, columns: dict[str, Any]) -> dict[str, np.ndarray]:
         raw = data[column["place"] : column["place"] + size]
         views[name] = raw.view(column["dtype"]).reshape(column["shape"])
     return views
-
-
-def _checksum(data: np.ndarray) -> int:
-    found = 0
-    for place in np.linspace(0, max(0, len(data) - PAGE), PAGES).astype(np.int64):
-        found = zlib.crc32(data[place : place + PAGE].data, found)
-    return found

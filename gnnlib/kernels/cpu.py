@@ -16,6 +16,7 @@ from torch import Tensor
 from gnnlib.kernels.compile import jit
 from gnnlib.kernels.gates import gate_grad, gated_sum  # noqa: F401, as all kernels, offered here
 from gnnlib.kernels.messages import messages, messages_grad  # noqa: F401
+from gnnlib.kernels.rectified import rectified_grad, rectified_sum  # noqa: F401
 from gnnlib.kernels.team import CHUNKS, FASTMATH, Kernel
 from gnnlib.kernels.vectors import (
     at,

@@ -28,6 +28,8 @@ __all__ = [
     "messages_grad",
     "neighbour_max",
     "neighbour_sum",
+    "rectified_grad",
+    "rectified_sum",
     "scaled_sum",
     "tap_sum",
 ]
@@ -275,3 +277,20 @@ def messages_grad(
     z = a[csc.indices] + b[row] + r[edge] @ c
     dz = (share.unsqueeze(1) * d_mean)[row].where(z > 0, 0) + d_top[row].where(arg[row] == edge.unsqueeze(1), 0)
     return _reduce(csr, _slots_to_edges(csc, dz)[csr.eid]), _reduce(csc, dz), r[edge].T @ dz
+
+
+def rectified_sum(adj, x: Tensor, e: Tensor, coeff: Tensor) -> Tensor:
+    """y_v = sum over edges k from u of coeff_k max(0, x_u + e_k)
+
+    x (N_u, F), e (E, F), coeff (E,) -> (N_v, F)
+    """
+    return _reduce(adj, coeff[adj.eid].unsqueeze(1) * (x[adj.indices] + e[adj.eid]).relu())
+
+
+def rectified_grad(adj, x: Tensor, e: Tensor, coeff: Tensor, grad: Tensor) -> Tensor:
+    """The gradient of `rectified_sum` for e: coeff_k grad_v where the message is above 0.
+
+    x (N_u, F), e (E, F), coeff (E,), grad (N_v, F) -> (E, F)
+    """
+    z = x[adj.indices] + e[adj.eid]
+    return _slots_to_edges(adj, torch.where(z <= 0, 0, coeff[adj.eid].unsqueeze(1) * grad[_rows(adj)]))

@@ -6,7 +6,7 @@ graphs are configurations of `gnnlib.Stack`.
 
 from gnnlib.models.alexnet import AlexNet
 from gnnlib.models.autoencoder import GAE, VGAE, link_scores, reconstruction_loss
-from gnnlib.models.decoupled import SGC, APPNPNet, DAGNNNet, GfNN
+from gnnlib.models.decoupled import SGC, SIGN, APPNPNet, DAGNNNet, GfNN
 from gnnlib.models.deep import GCNII, JKNet
 from gnnlib.models.dgi import DGI
 from gnnlib.models.googlenet import GoogLeNet
@@ -36,6 +36,7 @@ __all__ = [
     "GAE",
     "GCNII",
     "SGC",
+    "SIGN",
     "VGAE",
     "VGG",
     "VGG16",

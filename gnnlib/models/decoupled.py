@@ -4,14 +4,17 @@ Hops that come first have no parameters, so they can be made once, before traini
 that have made k hops is the model with ``k``.
 """
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from gnnlib.convs import SGConv
+from gnnlib.convs.base import glorot
 from gnnlib.dropout import Dropout
-from gnnlib.propagation import APPNP, DAGNN
+from gnnlib.norms import BatchNorm
+from gnnlib.propagation import APPNP, DAGNN, Hops
 from gnnlib.stack import Block, Stack
 
-__all__ = ["APPNPNet", "DAGNNNet", "GfNN", "SGC"]
+__all__ = ["APPNPNet", "DAGNNNet", "GfNN", "SGC", "SIGN"]
 
 
 class SGC(Stack):
@@ -61,6 +64,51 @@ class GfNN(Stack):
     def __init__(self, in_feats: int, hidden_feats: int, out_feats: int, k: int = 2, dropout: float = 0.5):
         first = Block(SGConv(in_feats, hidden_feats, k), activation=nn.ReLU())
         super().__init__([first], head=nn.Sequential(Dropout(dropout), nn.Linear(hidden_feats, out_feats)))
+
+
+class SIGN(Stack):
+    r"""Scalable inception graph network (Frasca et al. 2020, arXiv 2004.11198, section 3): features after 0 to k hops,
+    a matrix for each, all of it side by side, then a linear layer.
+
+    .. math:: Y = \mathrm{ReLU}\big([X W_0, P X W_1, \dots, P^k X W_k]\big) W + c, \qquad P = D^{-1/2} A D^{-1/2}
+
+    Args:
+        in_feats, hidden_feats, out_feats: widths
+        k: number of hops
+        dropout: of the hidden features
+
+    Shapes: x (N, \*, in_feats); returns scores (N, \*, out_feats). Its ``head`` is what is learned: it takes
+    what `Hops` made before, (n, \*, k + 1, in_feats), row by row.
+
+    Raises: ValueError for k below 0.
+
+    Differs from the paper: self-loops are the caller's; batch normalisation before the ReLU, as in the authors' code;
+    returns scores, of which the paper takes the softmax.
+
+    >>> from gnnlib._dgl import dgl
+    >>> g, x = dgl.graph(([0, 1], [1, 0])), torch.rand(2, 8)
+    >>> model = SIGN(8, 16, 3, k=2).eval()
+    >>> torch.equal(model(g, x), model.head(Hops(2)(g, x)))
+    True
+    """
+
+    def __init__(self, in_feats: int, hidden_feats: int, out_feats: int, k: int = 3, dropout: float = 0.5):
+        hops, width = Hops(k), (k + 1) * hidden_feats
+        inception = _Inception(k + 1, in_feats, hidden_feats)
+        head = nn.Sequential(inception, nn.ReLU(), Dropout(dropout), nn.Linear(width, out_feats))
+        super().__init__([Block(hops, merge=nn.Identity())], head=head)
+
+
+class _Inception(nn.Module):
+    """(n, *, K, F) times a matrix for each of K, side by side, normalised."""
+
+    def __init__(self, number: int, in_feats: int, out_feats: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.stack([glorot(in_feats, out_feats).detach() for _ in range(number)]))
+        self.norm = BatchNorm(number * out_feats)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(None, torch.einsum("...kf,kfo->...ko", x, self.weight).flatten(-2))
 
 
 class APPNPNet(Stack):

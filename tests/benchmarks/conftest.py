@@ -109,25 +109,3 @@ class Twins:
             for table, rows in tables.items():
                 archive.writestr(f"MUTAG/MUTAG_{table}.txt", "".join(f"{row}\n" for row in rows))
         return self.folder
-
-    def molhiv(self, num_graphs=24):
-        """Rings of atoms whose first code tells the class; both classes are in every part of the split."""
-        sizes = [3 + i % 4 for i in range(num_graphs)]
-        labels = [i % 2 for i in range(num_graphs)]
-        tables = {
-            "raw/num-node-list": sizes,
-            "raw/num-edge-list": sizes,
-            "raw/node-feat": [[label] * 9 if j == 0 else [1] * 9 for n, label in zip(sizes, labels) for j in range(n)],
-            "raw/edge": [(i, (i + 1) % n) for n in sizes for i in range(n)],
-            "raw/edge-feat": [[i % 2, 0, 1] for n in sizes for i in range(n)],
-            "raw/graph-label": labels,
-            "split/scaffold/train": range(num_graphs // 2),
-            "split/scaffold/valid": range(num_graphs // 2, 3 * num_graphs // 4),
-            "split/scaffold/test": range(3 * num_graphs // 4, num_graphs),
-        }
-        for name, rows in tables.items():
-            path = self.folder / "ogbg_molhiv" / f"{name}.csv.gz"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            text = "".join(f"{','.join(map(str, np.ravel(row)))}\n" for row in rows)
-            path.write_bytes(gzip.compress(text.encode()))
-        return self.folder

@@ -7,6 +7,7 @@ the same place, ``write`` kills it while the result is half written.
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -33,6 +34,7 @@ class Fake(Task):
     max_seeds = 5
     epochs = 4
     limited = True
+    one_model = True
     ran: ClassVar[list[tuple[str, int]]] = []  # every training of this process
 
     def load(self, options):
@@ -60,6 +62,7 @@ class Fake(Task):
             torch.optim.Adam(model.parameters(), lr=0.1),
             self.num_epochs(layer, options),
             on_epoch=report,
+            **replace(options, checkpoint=None).fitting,
         )
         outputs, target = predict(model, [batch])
         if os.environ.get("FAKE_STOP") == f"write:{layer.name}:{seed}":
@@ -69,6 +72,7 @@ class Fake(Task):
             parameters=count(model),
             curve=curve(records),
             confusion=confusion(outputs, target, 2),
+            model=model,
         )
 
 

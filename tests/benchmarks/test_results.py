@@ -73,7 +73,7 @@ def test_the_document(store):
         "confusion": [[5, 3], [1, 7]],
         "figures": None,
         "outcomes": {
-            str(s): {k: v for k, v in vars(o).items() if k not in ("curve", "looks")}
+            str(s): {k: v for k, v in vars(o).items() if k not in ("curve", "looks", "model")}
             for s, o in enumerate((FIRST, SECOND))
         },
     }

@@ -2,14 +2,16 @@
 
 import json
 import os
+import random
 import re
+import resource
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from rich.table import Table
 
 from benchmarks import runner
 from benchmarks.__main__ import main
@@ -19,6 +21,7 @@ from benchmarks.request import Request
 from benchmarks.tasks import TASKS
 from gnnlib import training
 from tests.benchmarks.fake_task import Fake
+from tests.kill import epochs_done, figures, kill_runs
 
 ROOT = Path(__file__).parents[2]
 ALL = [("gcn", 0), ("gcn", 1), ("mlp", 0), ("mlp", 1)]
@@ -47,14 +50,6 @@ def start(module, *arguments, **environment):
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-def figures(out):
-    """All that must come out the same, by run and layer."""
-    keys = ("seeds", "metric", "validation", "parameters", "curves", "confusion", "command")
-    found = {path: json.loads(path.read_text()) for path in sorted(out.glob("*/*/result.json"))}
-    assert found
-    return {str(path.relative_to(out)): {key: result[key] for key in keys} for path, result in found.items()}
 
 
 def test_every_layer_and_seed(tmp_path, capsys, ran):
@@ -126,7 +121,14 @@ def test_code_or_versions_that_changed_start_anew(tmp_path, no_report, monkeypat
     assert main(arguments) == 0
     assert ran == [("gcn", 0)] * 3
     names = sorted(path.name for path in (tmp_path / "fake" / "gcn").iterdir())
-    assert names == ["result-None.json", "result-decaf.json", "result.json"]
+    assert names == [
+        "log-None.jsonl",
+        "log-decaf.jsonl",
+        "log.jsonl",
+        "result-None.json",
+        "result-decaf.json",
+        "result.json",
+    ]
 
 
 def test_the_protocol_may_choose_the_figures_of_all_seeds_together(tmp_path, monkeypatch, no_report):
@@ -189,7 +191,7 @@ def test_a_damaged_result_is_made_again(tmp_path, uninterrupted, ran, capsys, da
     assert ran == [("gcn", 0), ("gcn", 1)]
     assert f"{path} " in capsys.readouterr().err
     assert figures(tmp_path / "whole") == uninterrupted
-    assert len(list(path.parent.iterdir())) == 2
+    assert len(list(path.parent.glob("result*.json"))) == 2
 
 
 def test_a_layer_that_one_of_several_tasks_cannot_serve_stops_all_before_training(tmp_path, monkeypatch, ran):
@@ -220,40 +222,96 @@ def test_a_terminal_shows_bars_and_time_left(tmp_path, no_report, monkeypatch, c
     assert "…" not in output, "all of it fits"
 
 
-def test_time_left_is_known_within_the_first_training(monkeypatch):
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    clock = iter(range(1000))
-    progress = Progress("fake", total=4, done=0)
-    progress.bars.get_time = lambda: float(next(clock))
-    progress.start("GCN", 0, 10)
-    for epoch in (1, 2, 3):
+class Watch:
+    """In place of a checkpoint: the seconds that a training has taken."""
+
+    seconds = 0.0
+
+
+@pytest.fixture
+def progress(monkeypatch):
+    """Of two of four trainings that are left to do."""
+    monkeypatch.setenv("COLUMNS", "100")
+    return Progress("fake", total=4, done=2)
+
+
+def go(progress, watch, epochs, seconds_each):
+    for epoch in epochs:
+        watch.seconds += seconds_each
         progress.epoch({"epoch": epoch, "loss": 1.0, "validation": 50.0})
-    overall, present = progress.bars.tasks
-    assert (overall.completed, present.completed) == (0.3, 3)
-    assert overall.time_remaining > present.time_remaining > 0
+
+
+def test_time_left_is_known_after_the_first_epoch_and_runs_down_within_the_next(progress):
+    watch = Watch()
+    assert progress.left() is None
+    progress.start("GCN", 0, 10, watch)
+    watch.seconds = 30.0
+    assert progress.left_of_one() is progress.left() is None
+    go(progress, watch, [1], 70.0)
+    assert (progress.left_of_one(), progress.left()) == (900.0, 1900.0)
     assert progress.note == "loss 1.000, validation 50.0 %"
+    watch.seconds += 40.0
+    assert (progress.left_of_one(), progress.left()) == (860.0, 1860.0)
+    watch.seconds += 4000.0
+    assert progress.left_of_one() == 0, "an epoch that is longer than those before leaves nothing, not less"
+    watch.seconds = 1000.0
+    progress.finish("", Table())
+    progress.start("GCN", 1, 10, Watch())
+    assert progress.left() == 1000.0, "as long as the one before"
 
 
-def test_digits_killed_at_any_moment_give_the_same_figures(tmp_path, no_report, capsys):
-    """One process does it all; another is killed from outside, and its run is finished later: the same bits."""
+def test_time_left_of_a_training_that_goes_on_counts_what_it_took_before(progress):
+    """The epochs before the break come in no time."""
+    watch = Watch()
+    watch.seconds = 500.0
+    progress.start("GCN", 0, 10, watch)
+    go(progress, watch, [1, 2, 3, 4, 5], 0.0)
+    assert (progress.left_of_one(), progress.left()) == (500.0, 1500.0)
+
+
+def test_without_a_terminal_a_line_a_minute(progress, capsys):
+    watch = Watch()
+    progress.start("GCN", 0, 20, watch)
+    go(progress, watch, range(1, 9), 25.0)
+    assert capsys.readouterr().out.splitlines() == [
+        "GCN, seed 0: epoch 3 of 20, loss 1.000, validation 50.0 %, 0:07:05 left",
+        "GCN, seed 0: epoch 6 of 20, loss 1.000, validation 50.0 %, 0:05:50 left",
+    ]
+
+
+def test_digits_killed_at_random_moments_give_the_same_figures(tmp_path, no_report):
+    """One process does it all; others are killed from outside, and the run is finished later: the same bits."""
     words = ["digits", "--limit", "64", "--epochs", "8", "--seeds", "3", "--layers", "gat,pred-edge"]
-    killed = start("benchmarks", *words, "--out", tmp_path / "killed")
-    end = time.monotonic() + 120
-    while killed.poll() is None and time.monotonic() < end and not any((tmp_path / "killed").glob("*/*/result.json")):
-        time.sleep(0.01)
-    killed.kill()
-    said = [line for line in killed.communicate(timeout=60)[1].splitlines() if "compiling kernels" not in line]
-    assert (said, killed.returncode) == ([], -signal.SIGKILL)
-    partly = figures(tmp_path / "killed")
-    assert len(partly) < 2 or any(result["seeds"] != [0, 1, 2] for result in partly.values()), "killed in the middle"
-    assert main(["run", *words, "--out", str(tmp_path / "whole")]) == 0
-    expected = figures(tmp_path / "whole")
-    assert len(expected) == 2
-    for name, result in partly.items():
-        assert result["curves"] == expected[name]["curves"][: len(result["curves"])]
-    assert main(["run", *words, "--out", str(tmp_path / "killed")]) == 0
-    assert re.search(r"done before: [1-5] of 6;", capsys.readouterr().out)
-    assert figures(tmp_path / "killed") == expected
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert main(["run", *words, "--out", str(whole)]) == 0
+    epochs = epochs_done(whole)
+    assert len(epochs) == len(set(epochs)) == 2 * 3 * 8
+    done = list(kill_runs(words, killed, 2, len(epochs), random.Random(0)))
+    assert 0 <= done[0] <= done[1] < len(epochs)
+    assert main(["run", *words, "--out", str(killed)]) == 0
+    assert figures(killed) == figures(whole)
+    assert epochs_done(killed) == epochs
+
+
+def test_a_full_disk_ends_the_run_in_one_line_and_loses_nothing(tmp_path, uninterrupted, ran, capsys):
+    """The system refuses files of more than so many bytes: the log of the second layer, or its result."""
+    out = tmp_path / "full"
+    assert main(["run", "fake", "--out", str(out), "--layers", "gcn"]) == 0
+    before, limits = figures(out), resource.getrlimit(resource.RLIMIT_FSIZE)
+    capsys.readouterr()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (256, limits[1]))
+    try:
+        assert main(["run", "fake", "--out", str(out)]) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    (line,) = capsys.readouterr().err.splitlines()
+    kept = "what is finished is kept, the same command goes on from there"
+    assert re.fullmatch(rf"benchmarks: error: \[Errno 27\] File too large: '.*/mlp/.*'; {kept}", line)
+    assert figures(out) == before
+    assert main(["run", "fake", "--out", str(out)]) == 0
+    mlp = "fake/mlp/result.json"
+    assert figures(out) == {**before, mlp: uninterrupted[mlp]}
+    assert not list(out.rglob(".*"))
 
 
 @pytest.mark.parametrize(("fresh", "epochs"), [([], 8), (["--fresh"], 4 + 8)])
@@ -270,7 +328,7 @@ def test_a_training_broken_off_goes_on_after_its_last_epoch(tmp_path, no_report,
 
     monkeypatch.setattr(training, "_train_epoch", break_once)
     assert main([*words, str(tmp_path / "broken")]) == 130
-    assert [path.name for path in (tmp_path / "broken").glob("*/*/*")] == ["seed-0.checkpoint"]
+    assert sorted(path.name for path in (tmp_path / "broken").glob("*/*/*")) == ["log.jsonl", "seed-0.checkpoint"]
     assert main([*words, str(tmp_path / "broken"), *fresh]) == 0
     assert len(calls) == epochs + 1  # the fifth began twice
     assert figures(tmp_path / "broken") == figures(tmp_path / "whole")

@@ -16,6 +16,7 @@ from benchmarks.results import Outcome
 from benchmarks.tasks import TASKS, Options, Task
 from benchmarks.tasks.base import accuracy, confusion, shuffled
 from benchmarks.tasks.words import WordLinear, on_words, words
+from gnnlib._dgl import dgl
 from gnnlib.consistency import ConsistencyLoss
 from gnnlib.images import recipes
 from gnnlib.models import SGC, GfNN
@@ -23,6 +24,7 @@ from gnnlib.training import predict
 
 # nobody published these layers on them
 NO_FIGURES = {
+    "planted",
     "digits-superpixels",
     "fashion-superpixels",
     "digits",
@@ -33,6 +35,8 @@ NO_FIGURES = {
     "transfer",
     "transfer-cora",
     "sphere",
+    "partitioned",
+    *(set(datasets.ogb_names("ogbg")) - {"ogbg-molhiv", "ogbg-molpcba", "ogbg-ppa"}),
 }
 PLACE = re.compile(
     r"\w.* (et al\.|and Maehara) \d{4}, arXiv \d{4}\.\d{5}, (table|as listed)|Kipf and Welling 201[67], arXiv|"
@@ -63,7 +67,7 @@ def test_published_figures_belong_to_tasks_and_layers():
         assert layer in layers.known(tasks[task].own)
         assert PLACE.match(figure.source)
         assert figure.setting
-        assert 50 < figure.value < 100, "percent"
+        assert 20 < figure.value < 100, "percent"
         assert figure.std is None or 0 <= figure.std < 6
 
 
@@ -521,61 +525,10 @@ def test_xus_steps_and_rates(twins, monkeypatch):
     assert [rates[i] for i in (0, 49, 50, 99, 100)] == [0.01, 0.01, 0.005, 0.005, 0.0025]
 
 
-@pytest.fixture
-def molecules(twins):
-    pytest.importorskip("ogb", reason="ogb is not installed")
-
-    def load(limit=None):
-        options = Options(data=twins.molhiv(), epochs=1, limit=limit)
-        task = TASKS["ogbg-molhiv"]()
-        task.load(options)
-        return task, options
-
-    return load
-
-
-@pytest.mark.parametrize("layer", [*TASKS["ogbg-molhiv"].layers, "ecc"])
-def test_molecules_run_on_a_twin(molecules, layer):
-    task, options = molecules()
-    outcome = run(task, layer, options)
-    assert outcome.validation == outcome.curve["validation"][0]
-    assert run(task, layer, options) == outcome
-
-
-def test_molecules_are_learnt_and_scored_by_the_evaluator(molecules):
-    task, _ = molecules()
-    outcome = run(task, "gin", Options(epochs=25))
-    assert outcome.score == 100.0, "the first atom tells the class"
-
-
-def test_bonds_are_one_hot_and_belong_to_their_edges(molecules):
-    task, _ = molecules()
-    batch = task.batch(torch.tensor([2, 0]))
-    codes = batch.graph.edata["feat"]
-    assert batch.edge.shape == (len(codes), sum(task.bonds))
-    assert batch.edge.sum(1).eq(3).all()
-    starts = torch.tensor([0, *task.bonds[:-1]]).cumsum(0)
-    assert batch.edge.gather(1, codes + starts).eq(1).all()
-    assert batch.target.tolist() == [[0.0], [0.0]]
-    assert batch.graph.batch_num_nodes().tolist() == [5, 3]
-
-
-def test_a_limit_with_one_class_alone_is_told_before_training(molecules):
-    with pytest.raises(ValueError, match=r"valid: expected molecules of both classes.*0 active ones among 1; a larger"):
-        molecules(limit=1)
-
-
-def test_atoms_are_embedded_column_by_column():
-    from benchmarks.tasks.molecules import SumOfEmbeddings
-
-    encoder = SumOfEmbeddings([3, 5], 4)
-    first, second = (embedding.weight for embedding in encoder.embeddings)
-    y = encoder(torch.tensor([[2, 4], [0, 1]]))
-    assert torch.equal(y, torch.stack([first[2] + second[4], first[0] + second[1]]))
-
-
 def test_pointwise_is_a_linear_layer_without_messages():
     layer = layers.Pointwise(3, 2)
     assert isinstance(layer, nn.Linear)
-    x = torch.randn(4, 3)
-    assert torch.equal(layer(None, x), nn.functional.linear(x, layer.weight, layer.bias))
+    x, sampled = torch.randn(4, 3), dgl.create_block(([0, 1, 2, 3], [0, 1, 0, 1]))
+    expected = nn.functional.linear(x, layer.weight, layer.bias)
+    assert torch.equal(layer(dgl.graph(([0, 3], [1, 1])), x), expected)
+    assert torch.equal(layer(sampled, x), layer(dgl.graph(([], []), num_nodes=2), x[:2]))  # its destinations

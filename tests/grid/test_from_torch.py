@@ -193,7 +193,7 @@ def test_large_networks(name):
 
 def test_every_network_of_the_library_is_here():
     layers = {"RadialBasis", "ScaledTanh", "Subsampling"}  # of LeNet5
-    on_graphs = {"APPNPNet", "DAGNNNet", "DGI", "GAE", "GCNII", "GfNN", "JKNet", "SGC", "VGAE"}
+    on_graphs = {"APPNPNet", "DAGNNNet", "DGI", "GAE", "GCNII", "GfNN", "JKNet", "SGC", "SIGN", "VGAE"}
     classes = {name for name in models.__all__ if isinstance(getattr(models, name), type)}
     assert classes <= layers | on_graphs | set(NETWORKS) | set(BIG)
 

@@ -1,4 +1,4 @@
-"""Hops and weights apart: SGC, GfNN, APPNP and DAGNN against dense matrices and PyG."""
+"""Hops and weights apart: SGC, GfNN, SIGN, APPNP and DAGNN against dense matrices and PyG."""
 
 import pytest
 import torch
@@ -6,13 +6,14 @@ from torch import nn
 
 from gnnlib import propagate
 from gnnlib._dgl import dgl
-from gnnlib.models import SGC, APPNPNet, DAGNNNet, GfNN
+from gnnlib.models import SGC, SIGN, APPNPNet, DAGNNNet, GfNN
 from tests.graphs import random_graph, symmetric_graph
 from tests.test_propagation import averaging
 
 MODELS = {
     "sgc": lambda: SGC(5, 3, k=3),
     "gfnn": lambda: GfNN(5, 8, 3, k=3),
+    "sign": lambda: SIGN(5, 8, 3, k=3),
     "appnp": lambda: APPNPNet(5, 8, 3, k=4, alpha=0.2),
     "dagnn": lambda: DAGNNNet(5, 8, 3, k=4),
 }
@@ -31,6 +32,14 @@ def dense_gfnn(model, p, x):
     return mlp(model.blocks[0].conv.fc, model.head[1], torch.linalg.matrix_power(p, 3) @ x)
 
 
+def dense_sign(model, p, x):
+    inception, last = model.head[0], model.head[3]
+    parts = [torch.linalg.matrix_power(p, i) @ x @ inception.weight[i] for i in range(4)]
+    norm = inception.norm
+    z = torch.cat(parts, 1) * norm.weight / (norm.running_var + norm.eps).sqrt() + norm.bias
+    return z.clamp(min=0) @ last.weight.T + last.bias
+
+
 def dense_appnp(model, p, x):
     z = z0 = mlp(model.encoder[1], model.encoder[4], x)
     for _ in range(4):
@@ -45,7 +54,7 @@ def dense_dagnn(model, p, x):
     return (share * hops).sum(1)
 
 
-DENSE = {"sgc": dense_sgc, "gfnn": dense_gfnn, "appnp": dense_appnp, "dagnn": dense_dagnn}
+DENSE = {"sgc": dense_sgc, "gfnn": dense_gfnn, "sign": dense_sign, "appnp": dense_appnp, "dagnn": dense_dagnn}
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -97,6 +106,7 @@ def test_appnp_is_pygs():
     [
         ("sgc", []),
         ("gfnn", [(11, 8)]),
+        ("sign", [(11, 32)]),
         ("appnp", [(11, 5), (11, 8), *[(symmetric_graph().num_edges(),)] * 4]),
         ("dagnn", [(11, 5), (11, 8)]),
     ],
@@ -139,7 +149,7 @@ def test_far_hops_keep_nodes_apart_where_sgc_does_not():
     assert spread(DAGNNNet(5, 8, 3, k=500)) > 1e-3
 
 
-@pytest.mark.parametrize(("model", "part"), [(SGC, "SGConv"), (APPNPNet, "APPNP"), (DAGNNNet, "DAGNN")])
+@pytest.mark.parametrize(("model", "part"), [(SGC, "SGConv"), (SIGN, "Hops"), (APPNPNet, "APPNP"), (DAGNNNet, "DAGNN")])
 def test_hops_below_zero(model, part):
     with pytest.raises(ValueError, match=f"{part}: expected k >= 0, got -1"):
         model(5, *([] if model is SGC else [8]), 3, k=-1)

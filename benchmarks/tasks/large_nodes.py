@@ -1,0 +1,357 @@
+"""Node classification on one large graph: in full batches, sampled, in clusters, or with hops made before."""
+
+import zlib
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+
+import datasets
+from benchmarks.layers import Geometry, Layer, UsageError
+from benchmarks.remedies import Kind, make_plan
+from benchmarks.results import Outcome
+from benchmarks.speed.measure import peak, reset_peak
+from benchmarks.tasks.base import OnEpoch, Options, Task, accuracy, count, curve
+from benchmarks.tasks.node_modes import Clusters, Full, Mode, Rows, Sampled
+from datasets.files import cache_dir
+from gnnlib import GCNConv, Stack
+from gnnlib._dgl import dgl
+from gnnlib.distributed import world_size
+from gnnlib.dropout import Dropout
+from gnnlib.hops import HopFiles, hops_to_disk
+from gnnlib.labels import WithLabels, correct, known_labels, label_propagation, smooth, soft_labels
+from gnnlib.models import SIGN
+from gnnlib.neighbors import edge_ends
+from gnnlib.propagation import Hops
+from gnnlib.sampling import gcn_weight
+from gnnlib.tables import Table
+from gnnlib.training import Batch, decay_groups, fit
+from gnnlib.transforms import add_self_loop
+
+OutputsOf = Callable[[Tensor], Tensor]  # from ids of nodes (n,) to (n, C)
+
+
+class Nodes(NamedTuple):
+    """A data set: features (N, F), labels (N, tasks), the ids of each part, and a metric of outputs and labels, at best
+    1."""
+
+    graph: dgl.DGLGraph
+    feat: Tensor
+    labels: Tensor
+    split: dict[str, Tensor]
+    metric: Callable[[Tensor, Tensor], float]
+    num_outputs: int
+
+
+class Setting(NamedTuple):
+    """How a mode trains; a batch is of nodes, in clusters of clusters."""
+
+    epochs: int
+    lr: float = 0.01
+    batch_size: int = 0
+
+
+def _sgc(in_feats: int, hidden: int, out_feats: int, k: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(in_feats, out_feats))
+
+
+def _gfnn(in_feats: int, hidden: int, out_feats: int, k: int) -> nn.Module:
+    ends = nn.Linear(in_feats, hidden), nn.Linear(hidden, out_feats)
+    return nn.Sequential(nn.Flatten(), ends[0], nn.ReLU(), Dropout(0.5), ends[1])
+
+
+def _sign(in_feats: int, hidden: int, out_feats: int, k: int) -> nn.Module:
+    return SIGN(in_feats, hidden, out_feats, k).head  # type: ignore[return-value]
+
+
+class LargeNodes(Task):
+    """Layers of one width with batch normalisation and dropout of 0.5, as in the baselines of Hu et al. 2020 (arXiv
+    2005.00687, section 4), on links in both directions and self-loops; Adam; the epoch that is best on validation.
+
+    ``--mode`` says what a step of training sees: everything ("full"); some nodes with sampled neighbours, and theirs
+    ("sampled"); a few of METIS' clusters ("clusters"); or rows of features that made their hops before, on the disk
+    ("propagated": SGC, GfNN, SIGN). The networks are the same, and validated and tested on the whole graph.
+
+    ``--labels`` gives training labels as input, half of them in each epoch, the others being asked ("input"); trains a
+    second network on the mean of labels and the first one's probabilities ("distil"); corrects and smooths what comes
+    out ("correct-smooth"). The layer "labels" is label propagation, without features or training.
+
+    The figure of memory is what the process took for data and training, above what it had before the data."""
+
+    own: ClassVar[tuple[Layer, ...]] = (
+        Layer("gcn", "GCN", lambda _: partial(GCNConv, norm="right")),  # on `gcn_weight`
+        Layer("sgc", "SGC", lambda _: _sgc, needs="hops"),
+        Layer("gfnn", "GfNN", lambda _: _gfnn, needs="hops"),
+        Layer("sign", "SIGN", lambda _: _sign, needs="hops"),
+        Layer("labels", "labels alone", lambda _: nn.Identity),
+    )
+    layers: ClassVar[tuple[str, ...]] = ("mlp", "gcn", "sage", "sgc", "gfnn", "sign")  # where the mode serves them
+    seeds = 10
+    remedy = "batchnorm+dropout"
+    modes = ("full", "sampled", "clusters", "propagated")
+    label_uses: ClassVar[tuple[str, ...]] = ("input", "distil", "correct-smooth")
+    one_model = True
+    inputs = "a graph with its features, (N, F); hops of features, (n, hops, F), where they were made before"
+    sharded = True
+    width: ClassVar[int] = 256
+    num_layers: ClassVar[int] = 3
+    hops: ClassVar[int] = 3
+    fanouts: ClassVar[tuple[int, ...]] = (10, 10, 10)
+    cluster_size: ClassVar[int] = 340  # nodes
+    settings: ClassVar[dict[str, Setting]] = {
+        "full": Setting(500),
+        "sampled": Setting(20, 0.003, 512),
+        "clusters": Setting(50, 0.003, 20),
+        "propagated": Setting(50, 0.003, 2048),
+    }
+
+    @abstractmethod
+    def read(self, options: Options) -> Nodes:
+        """Loads the data set."""
+
+    def load(self, options: Options) -> None:
+        self.mode, self.uses = options.mode or self.modes[0], (options.labels or "").split("+")
+        self.remedies, self.device = options.remedy or self.remedy or "none", options.device
+        self._check()
+        hops = self.mode in ("full", "propagated") and "input" not in self.uses
+        self.geometry = Geometry(graph=self.mode != "propagated", hops=hops)
+        Hops(1)(dgl.graph(([0], [0])), torch.ones(1, 1))  # kernels are there now, and not counted
+        self.before = reset_peak()
+        graph, feat, self.labels, self.split, self.metric_of, self.num_outputs = self.read(options)
+        self.graph, self.in_feats = add_self_loop(graph.int()), feat.shape[1]
+        self.feat: Tensor | Table = feat if self.mode == "full" else self._on_disk(feat)
+        self.target = self.labels.squeeze(1).nan_to_num(-1).long() if self.labels.shape[1] == 1 else self.labels.float()
+        del graph, feat
+        if self.mode == "propagated":
+            start = self.folder / "hop-0.npy"
+            self.files = hops_to_disk(self.graph, start, self.folder, self.hops, memory=2**26)
+            if "correct-smooth" not in self.uses:  # nothing else sees edges
+                self.graph = dgl.graph(([], []), num_nodes=len(self.feat))
+        self.loaded = peak()
+
+    def _check(self) -> None:
+        """Raises: UsageError for options that do not go together, or an unknown remedy."""
+        if "input" in self.uses and self.mode == "propagated":
+            raise UsageError("--labels input: expected another --mode than propagated, whose hops are made once")
+        if self.mode == "full" and world_size() > 1:
+            raise UsageError(f"--mode full trains on everything at once: expected one process, got {world_size()}")
+        if make_plan("gcn", self.remedies, self.num_layers, (8, 8, 8)).layerwise:
+            raise UsageError(f"--remedy: {self.name} trains networks as a whole, got {self.remedies!r}")
+
+    def _on_disk(self, feat: Tensor) -> Table:
+        """Features as a file, in a folder of the user's cache that is named by what they are."""
+        content = np.ascontiguousarray(feat.numpy())
+        self.folder = cache_dir() / "nodes" / f"{self.name}-{len(content)}-{zlib.crc32(content.data):08x}"
+        table = Table(self.folder / "hop-0.npy", content.shape, content.dtype)
+        if not table.path.exists():
+            table.write([content])
+        return Table.open(table.path)
+
+    def whole(self) -> tuple[dgl.DGLGraph, dict[str, Tensor]]:
+        graph = self.graph.long()
+        graph.ndata["feat"], graph.ndata["label"] = self.feat, self.target
+        return graph, self.split
+
+    def num_epochs(self, layer: Layer, options: Options) -> int:
+        return options.epochs or self.settings[self.mode].epochs
+
+    def run(self, layer: Layer, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
+        reset_peak()
+        torch.manual_seed(seed)
+        train, everything = self.split["train"], torch.arange(self.graph.num_nodes())
+        model: nn.Module = nn.Identity()
+        records: list[dict[str, float]] = []
+        if layer.name == "labels":
+            known = known_labels(self.target, train)
+            outputs: OutputsOf = label_propagation(self.graph, known, self.num_outputs).__getitem__
+        else:
+            outputs, model, records = self._learn(layer, seed, options, on_epoch)
+        score, figures = self._score(outputs, "test"), {}
+        if "correct-smooth" in self.uses:
+            figures["before correct-smooth, %"] = score
+            known, prob = known_labels(self.target, train), outputs(everything).softmax(1)
+            outputs = smooth(self.graph, correct(self.graph, prob, known), known).__getitem__
+            score = self._score(outputs, "test")
+        if self.before is not None:
+            figures["peak memory, MiB"] = (max(self.loaded, peak()) - self.before) / 2**20
+        return Outcome(
+            score=score,
+            parameters=count(model),
+            validation=self._score(outputs, "valid"),
+            curve=curve(records),
+            figures=figures,
+            model=model,
+        )
+
+    def _score(self, outputs: OutputsOf, part: str) -> float:
+        return 100 * self.metric_of(outputs(self.split[part]), self.labels[self.split[part]])
+
+    def _learn(
+        self, layer: Layer, seed: int, options: Options, on_epoch: OnEpoch
+    ) -> tuple[OutputsOf, nn.Module, list[dict[str, float]]]:
+        """One network; with "distil" a second one that hears the first."""
+        mode, x = self._mode(layer), self._features(layer)
+        generator = torch.Generator().manual_seed(seed)
+        if "distil" not in self.uses:
+            return self._train(layer, mode, x, self.target, generator, options, on_epoch)
+        kept = options.checkpoint and options.checkpoint.beside("teacher")
+        teaching = replace(options, checkpoint=kept)
+        teacher, *_ = self._train(layer, mode, x, self.target, generator, teaching, lambda record: None)
+        train = self.split["train"]
+        target = torch.zeros(len(self.target), self.num_outputs)
+        target[train] = soft_labels(self.target[train], teacher(train).softmax(1))
+        found = self._train(layer, mode, x, target, generator, options, on_epoch)
+        if kept:
+            kept.remove()
+        return found
+
+    def _mode(self, layer: Layer) -> Mode:
+        setting = self.settings[self.mode]
+        if layer.needs == "hops":
+            return Rows(self.device, setting.batch_size or self.graph.num_nodes())
+        edge = gcn_weight(self.graph.clone()) if layer.name == "gcn" else None  # a copy takes its index arrays with it
+        if self.mode == "full":
+            return Full(self.graph, edge, self.device)
+        common = self.graph, edge, self.device, self.fanouts, setting.batch_size, self.folder
+        if self.mode == "sampled":
+            return Sampled(*common)
+        return Clusters(*common, number=max(1, self.graph.num_nodes() // self.cluster_size))
+
+    def _features(self, layer: Layer) -> Any:
+        """By node id, with what hops the layer takes."""
+        if layer.needs != "hops":
+            return self.feat
+        those = slice(None) if layer.name == "sign" else slice(-1, None)
+        if self.mode == "propagated":
+            return HopFiles(self.files[those])
+        return Hops(self.hops)(self.graph, self.feat)[:, those]
+
+    def _train(
+        self,
+        layer: Layer,
+        mode: Mode,
+        x: Any,
+        target: Tensor,
+        generator: torch.Generator,
+        options: Options,
+        on_epoch: OnEpoch,
+    ) -> tuple[OutputsOf, nn.Module, list[dict[str, float]]]:
+        train, asking = self.split["train"], "input" in self.uses
+
+        def with_labels(shown: Tensor) -> WithLabels:
+            return WithLabels(x, known_labels(self.target, shown), self.num_outputs)
+
+        def batches() -> Iterator[Batch]:
+            if not asking:
+                return mode.batches(x, target, train, generator)
+            shown, asked = train[torch.randperm(len(train), generator=generator)].tensor_split(2)
+            return mode.batches(with_labels(shown), target, asked, generator)
+
+        model, decay = self._build(layer, self.in_feats + asking * self.num_outputs)
+        outputs = partial(mode.outputs, model, with_labels(train) if asking else x)
+        records = fit(
+            model,
+            batches,
+            cross_entropy if self.labels.shape[1] == 1 else binary_cross_entropy_with_logits,
+            torch.optim.Adam(decay_groups(model, decay), lr=self.settings[self.mode].lr),
+            self.num_epochs(layer, options),
+            measure=lambda: {"validation": self._score(outputs, "valid")},
+            score=lambda record: record["validation"],
+            on_epoch=on_epoch,
+            generators=[generator],
+            **options.fitting,
+        )
+        return outputs, model, records
+
+    def _build(self, layer: Layer, in_feats: int) -> tuple[nn.Module, dict[str, float]]:
+        make = layer.make(self.geometry)
+        if layer.needs == "hops":
+            return Stack([], head=make(in_feats, self.width, self.num_outputs, self.hops)).to(self.device), {}
+        widths = in_feats, self.width, self.num_outputs
+        plan = make_plan(Kind(layer.title, make), self.remedies, self.num_layers, widths)
+        some = self.feat[torch.arange(len(self.feat) if "variance" in self.remedies else 1)]  # which looks at features
+        return plan.build(self.graph, some).to(self.device), plan.decay
+
+
+class Planted(LargeNodes):
+    """`datasets.planted`: as large as ogbn-arxiv, there on every machine."""
+
+    name = "planted"
+    summary = "a power-law graph with 40 planted communities, 169343 nodes (--limit N of them, --mode M, --labels A+B)"
+    layers = ("mlp", "gcn", "sage", "sgc", "gfnn", "sign", "labels")
+    seeds = 3
+    limited = True
+    num_layers = 2
+    fanouts = (10, 10)
+    settings: ClassVar[dict[str, Setting]] = {
+        "full": Setting(60),
+        "sampled": Setting(5, 0.003, 512),
+        "clusters": Setting(10, 0.003, 20),
+        "propagated": Setting(10, 0.003, 2048),
+    }
+
+    def read(self, options: Options) -> Nodes:
+        graph, split = datasets.planted(options.limit or 169_343)
+        feat, label = graph.ndata.pop("feat"), graph.ndata.pop("label")
+        return Nodes(graph, feat, label.unsqueeze(1), split, _share_right, int(label.max()) + 1)
+
+
+def _share_right(outputs: Tensor, labels: Tensor) -> float:
+    return accuracy(outputs, labels.squeeze(1)) / 100
+
+
+class OGBNodes(LargeNodes):
+    """With OGB's loader, split and evaluator."""
+
+    def read(self, options: Options) -> Nodes:
+        dataset, split, metric = datasets.ogb_nodes(self.name, options.data)
+        graph, labels = dataset[0]
+        src, dst = edge_ends(graph)
+        feat = graph.ndata["feat"] if "feat" in graph.ndata else _mean_over_edges(graph.edata["feat"], dst, len(labels))
+        graph = self.links(dgl.graph((src, dst), num_nodes=len(labels)))
+        return Nodes(graph, feat, labels, split, metric, metric.out_feats)
+
+    def links(self, graph: dgl.DGLGraph) -> dgl.DGLGraph:
+        """In both directions: they already are."""
+        return graph
+
+
+def _mean_over_edges(feat: Tensor, dst: Tensor, num_nodes: int) -> Tensor:
+    """Of the features (E, F) of a node's in-edges."""
+    total = torch.zeros(num_nodes, feat.shape[1]).index_add_(0, dst, feat)
+    return total / torch.bincount(dst, minlength=num_nodes).clamp(1).unsqueeze(1)
+
+
+class Arxiv(OGBNodes):
+    name = "ogbn-arxiv"
+    summary = "ogbn-arxiv, 169343 papers, 40 subjects: accuracy with OGB's split (--mode M, --labels A+B)"
+
+    def links(self, graph: dgl.DGLGraph) -> dgl.DGLGraph:
+        return dgl.to_bidirected(graph)
+
+
+class Products(OGBNodes):
+    name = "ogbn-products"
+    summary = "ogbn-products, 2449029 products bought together, 47 classes (--mode M, --labels A+B)"
+    fanouts = (5, 10, 15)
+
+
+class Proteins(OGBNodes):
+    name = "ogbn-proteins"
+    summary = "ogbn-proteins, 132534 proteins, 112 functions: ROC-AUC; features are the mean of the edges' (--mode M)"
+    metric = "test ROC-AUC"
+    own = LargeNodes.own[:-1]
+    label_uses = ()  # there are many labels a node
+
+
+class Papers100M(OGBNodes):
+    """Citations in one direction: in both they would be more than the int32 index arrays can count."""
+
+    name = "ogbn-papers100M"
+    summary = "ogbn-papers100M, 111 million papers: 120 GB of memory to load, then --mode propagated"

@@ -1,0 +1,92 @@
+"""How much of a graph is in one step of training: all of it, sampled neighbours, clusters, or rows without a graph."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from gnnlib._dgl import dgl
+from gnnlib.hops import row_batches
+from gnnlib.sampling import cluster_batches, clusters, inference, sampled_batches
+from gnnlib.training import Batch, predict
+
+__all__ = ["Clusters", "Full", "Mode", "Rows", "Sampled"]
+
+
+class Mode(Protocol):
+    """``x`` is whatever gives features for node ids: a tensor, `HopFiles`, `WithLabels`."""
+
+    def batches(self, x: Any, target: Tensor, nodes: Tensor, generator: torch.Generator) -> Iterator[Batch]:
+        """One epoch, in which the targets of these nodes count."""
+
+    def outputs(self, model: nn.Module, x: Any, nodes: Tensor) -> Tensor:
+        """What a trained model says of these nodes (n, C), on the CPU."""
+
+
+@dataclass
+class Full:
+    graph: dgl.DGLGraph
+    edge: Tensor | None
+    device: str
+
+    def _batch(self, x: Any, target: Tensor, nodes: Tensor) -> Batch:
+        x = x if isinstance(x, Tensor) else x[torch.arange(self.graph.num_nodes())]
+        edge = None if self.edge is None else self.edge.to(self.device)
+        return Batch(self.graph, x.to(self.device), target[nodes].to(self.device), edge, nodes.to(self.device))
+
+    def batches(self, x: Any, target: Tensor, nodes: Tensor, generator: torch.Generator) -> Iterator[Batch]:
+        yield self._batch(x, target, nodes)
+
+    def outputs(self, model: nn.Module, x: Any, nodes: Tensor) -> Tensor:
+        return predict(model, [self._batch(x, nodes.new_empty(self.graph.num_nodes()), nodes)])[0].cpu()
+
+
+@dataclass
+class Sampled:
+    graph: dgl.DGLGraph
+    edge: Tensor | None
+    device: str
+    fanouts: tuple[int, ...]
+    batch_size: int
+    folder: Path  # for a layer's features while the whole graph is asked
+
+    def batches(self, x: Any, target: Tensor, nodes: Tensor, generator: torch.Generator) -> Iterator[Batch]:
+        make = partial(sampled_batches, edge=self.edge, device=self.device)
+        return make(self.graph, x, target, nodes, self.fanouts, self.batch_size, generator)
+
+    def outputs(self, model: nn.Module, x: Any, nodes: Tensor) -> Tensor:
+        with TemporaryDirectory(dir=self.folder) as layers:
+            return inference(model, self.graph, x, 2048, self.edge, self.device, layers)[nodes]
+
+
+@dataclass
+class Clusters(Sampled):
+    number: int = 1
+    cluster: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.cluster = clusters(self.graph, self.number)
+
+    def batches(self, x: Any, target: Tensor, nodes: Tensor, generator: torch.Generator) -> Iterator[Batch]:
+        make = partial(cluster_batches, edge=self.edge, device=self.device)
+        return make(self.graph, x, target, nodes, self.cluster, self.batch_size, generator)
+
+
+@dataclass
+class Rows:
+    """For what is learned after the hops."""
+
+    device: str
+    batch_size: int
+
+    def batches(self, x: Any, target: Tensor, nodes: Tensor, generator: torch.Generator) -> Iterator[Batch]:
+        return row_batches(x, target, nodes, self.batch_size, generator, self.device)
+
+    def outputs(self, model: nn.Module, x: Any, nodes: Tensor) -> Tensor:
+        target = torch.empty(len(x))
+        return predict(model, row_batches(x, target, nodes, self.batch_size, device=self.device))[0].cpu()

@@ -1,0 +1,73 @@
+"""Node classification on a graph in parts, one a host (DistDGL)."""
+
+from functools import cached_property
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from benchmarks.layers import Layer, UsageError
+from benchmarks.results import Outcome
+from benchmarks.tasks.base import OnEpoch, Options, Task, count, curve
+from gnnlib import BatchNorm, Stack
+from gnnlib.distributed import all_of, world_size
+from gnnlib.partitions import connect, part_config, sampled, share_right
+from gnnlib.training import fit
+
+
+class Partitioned(Task):
+    """The network and the steps of the task ``planted`` with ``--mode sampled``; validated and tested with all
+    neighbours, one layer after the other. What servers sample follows from no seed: two runs differ a little."""
+
+    name = "partitioned"
+    summary = "a graph that 'partition' cut into --data DIR, one part a host; 'host' starts it (one part: 'run' too)"
+    layers = ("sage",)
+    seeds = 1
+    epochs = 5
+    sharded = True
+    width: ClassVar[int] = 256
+    fanouts: ClassVar[tuple[int, ...]] = (10, 10)
+    batch_size: ClassVar[int] = 1024  # of all processes together
+
+    def load(self, options: Options) -> None:
+        if options.data is None:
+            raise UsageError("--data: expected the folder that 'partition' wrote, got none")
+        self.folder = options.data
+        _, config = part_config(self.folder)
+        self.data = f"{config['graph_name']}-parts{config['num_parts']}"
+
+    @cached_property
+    def graph(self) -> Any:
+        """Connected when it is first used: all processes have to come."""
+        return connect(self.folder)
+
+    @cached_property
+    def num_classes(self) -> int:
+        book = self.graph.get_partition_book()
+        return 1 + max(all_of(int(self.graph.ndata["label"][book.partid2nids(book.partid)].max())))
+
+    def run(self, layer: Layer, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
+        torch.manual_seed(seed)
+        widths = self.graph.ndata["feat"].shape[1], self.width, self.num_classes
+        model = Stack.build(layer.make(self.geometry), *widths, len(self.fanouts), norm=BatchNorm, dropout=0.5)
+
+        def measure() -> dict[str, float]:
+            return {"validation": 100 * share_right(model, self.graph, "valid")[0]}
+
+        records = fit(
+            model,
+            sampled(self.graph, self.fanouts, -(-self.batch_size // world_size())),
+            nn.functional.cross_entropy,
+            torch.optim.Adam(model.parameters(), lr=0.003),
+            self.num_epochs(layer, options),
+            measure=measure,
+            score=lambda record: record["validation"],
+            on_epoch=on_epoch,
+            checkpoint=options.checkpoint,
+        )
+        return Outcome(
+            score=100 * share_right(model, self.graph, "test")[0],
+            parameters=count(model),
+            validation=max(record["validation"] for record in records),
+            curve=curve(records),
+        )

@@ -1,0 +1,195 @@
+"""The files of an OGB task: which they are, where they lie, and whether they belong together."""
+
+import csv
+import gzip
+import hashlib
+import importlib.util
+import os
+import shutil
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import numpy as np
+
+from .files import DownloadError, Folder, FormatError, atomic_write, cache_dir, data_dir, digest, find
+
+__all__ = ["Files", "Row", "check", "find_files", "master"]
+
+PARTS = ("train", "valid", "test")
+BROKEN = (EOFError, KeyError, ValueError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error)
+ALSO = {"raw/node_species.csv.gz": "raw/species.csv.gz"}  # which OGB's loader renames
+ARRAYS = {"num-node-list": "num_nodes_list", "num-edge-list": "num_edges_list", "edge": "edge_index"}  # in an npz
+Row = dict[str, str]  # what OGB's table says of a task
+
+
+class Files(NamedTuple):
+    """``paths`` by their names in OGB's layout, such as ``raw/edge.csv.gz``; ``origin`` is what errors name."""
+
+    origin: Path
+    paths: dict[str, Path]
+
+    def key(self) -> str:
+        """A name for their content."""
+        return hashlib.sha256("".join(map(digest, self.paths.values())).encode()).hexdigest()[:16]
+
+    def link(self, folder: Path, row: Row) -> None:
+        """Makes the folder that OGB's loader reads without asking or downloading anything."""
+        for name, path in self.paths.items():
+            link = folder / name
+            if not link.is_symlink() or os.readlink(link) != str(path):
+                with atomic_write(link) as part:
+                    part.symlink_to(path)
+        (folder / _release(row)).touch()
+        (folder / "processed").mkdir(exist_ok=True)
+
+
+def master(package: str) -> dict[str, Row]:
+    """OGB's own table of the tasks of ``ogb.graphproppred`` or ``ogb.nodeproppred``, by name; empty without ogb."""
+    spec = importlib.util.find_spec("ogb")
+    if spec is None or spec.origin is None:
+        return {}
+    with open(Path(spec.origin).with_name(package) / "master.csv", newline="") as file:
+        names, *rows = csv.reader(file)
+    return {name: {row[0]: row[i] for row in rows} for i, name in enumerate(names) if name}
+
+
+def find_files(name: str, row: Row, label: str, data: Folder) -> Files:
+    """The files of a task, in the data directory or from the published zip, found there or downloaded.
+
+    Raises: FileNotFoundError or DownloadError, which say where they were sought; FormatError for a damaged zip.
+    """
+    raw = ["data.npz", f"{label}-label.npz"] if _binary(row) else [f"{table}.csv.gz" for table in _tables(row, label)]
+    wanted = [*(f"raw/{file}" for file in raw), *(f"split/{row['split']}/{part}.csv.gz" for part in PARTS)]
+    top, folder = data_dir(data), name.replace("-", "_")
+    places = [top.absolute() / place for place in (f"ogb/{folder}", folder)] if top else []
+    for place in places:
+        if place.is_dir():
+            return _in_folder(place, wanted, row)
+    url = row["url"].replace("http:", "https:")
+    try:
+        return _in_zip(find(f"ogb/{url.rpartition('/')[2]}", data, url), wanted, row)
+    except DownloadError as error:
+        sought = f"no folder {' or '.join(map(str, places))}; " if places else ""
+        raise DownloadError(f"{name}: {sought}{error}") from error
+
+
+def check(files: Files, row: Row, label: str) -> None:
+    """Raises FormatError unless the files can be read and agree; OGB itself would cut the tables anywhere."""
+    counted = _tables(row, label)
+    rows, nodes, edges = (_in_arrays if _binary(row) else _in_lines)(files, list(counted))
+    sizes = {"graph": rows["num-node-list"], "node": nodes, "edge": edges}
+    for table, what in counted.items():
+        if rows[table] != sizes[what]:
+            raise FormatError(f"{files.origin}: {table}: expected {sizes[what]} rows, received {rows[table]}")
+    ids = np.concatenate([_integers(files, name) for name in files.paths if name.startswith("split/")])
+    if not len(ids) or len(np.unique(ids)) < len(ids) or ids.min() < 0 or ids.max() >= sizes[label]:
+        received = f"{len(ids)} ids" + (f" from {ids.min()} to {ids.max()}" if len(ids) else "")
+        raise FormatError(
+            f"{files.origin}: expected a split of {label}s 0 to {sizes[label] - 1}, none twice, received {received}"
+        )
+
+
+def _in_lines(files: Files, tables: list[str]) -> tuple[dict[str, int], int, int]:
+    """The rows of each csv table, and the sums of those that list numbers of nodes and of edges."""
+    rows = {}
+    for table in tables:
+        with _reading(files, f"raw/{table}.csv.gz") as path, gzip.open(path) as lines:
+            rows[table] = sum(1 for _ in lines)
+    nodes, edges = (int(_integers(files, f"raw/num-{end}-list.csv.gz").sum()) for end in ("node", "edge"))
+    return rows, nodes, edges
+
+
+def _in_arrays(files: Files, tables: list[str]) -> tuple[dict[str, int], int, int]:
+    """The same of the arrays in npz files, of which only the headers are read."""
+    shapes = {}
+    for name in files.paths:
+        if name.endswith(".npz"):
+            with _reading(files, name) as path, zipfile.ZipFile(path) as archive:
+                for member in archive.namelist():
+                    with archive.open(member) as array:
+                        shapes[member.removesuffix(".npy")] = _shape(array)
+    with _reading(files, "raw/data.npz") as path, np.load(path) as arrays:
+        nodes, edges = (int(arrays[f"num_{end}_list"].sum()) for end in ("nodes", "edges"))
+        rows = {table: shapes[ARRAYS.get(table, table.replace("-", "_"))][table == "edge"] for table in tables}
+    return rows, nodes, edges
+
+
+def _shape(array: IO[bytes]) -> tuple[int, ...]:
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    return read[np.lib.format.read_magic(array)](array)[0]
+
+
+def _integers(files: Files, name: str) -> np.ndarray:
+    with _reading(files, name) as path:
+        words = gzip.decompress(path.read_bytes()).split()
+    try:
+        return np.array(words, np.int64)
+    except ValueError as error:
+        raise FormatError(f"{files.origin}: {name}: expected one number a line ({error})") from error
+
+
+@contextmanager
+def _reading(files: Files, name: str) -> Iterator[Path]:
+    try:
+        yield files.paths[name]
+    except BROKEN as error:
+        raise FormatError(f"{files.origin}: {name} is truncated or damaged ({error})") from error
+
+
+def _binary(row: Row) -> bool:
+    return row["binary"] == "True"
+
+
+def _release(row: Row) -> str:
+    return f"RELEASE_v{row['version']}.txt"
+
+
+def _tables(row: Row, label: str) -> dict[str, str]:
+    """OGB's names of a task's tables, and what each has a row for; ``label`` is "graph" or "node"."""
+    extra = [name for name in row["additional node files"].split(",") if name != "None"]
+    return {
+        "num-node-list": "graph",
+        "num-edge-list": "graph",
+        "edge": "edge",
+        **({"edge-feat": "edge"} if row["has_edge_attr"] == "True" else {}),
+        **({"node-feat": "node"} if row["has_node_attr"] == "True" else {}),
+        **dict.fromkeys(extra, "node"),
+        f"{label}-label": label,
+    }
+
+
+def _locate(wanted: list[str], there: Callable[[str], bool]) -> dict[str, str]:
+    """Under which name each file is there, and those that are not, under their own."""
+    return {name: name if there(name) or name not in ALSO else ALSO[name] for name in wanted}
+
+
+def _in_folder(place: Path, wanted: list[str], row: Row) -> Files:
+    found = _locate(wanted, lambda name: (place / name).is_file())
+    if missing := [name for name in found.values() if not (place / name).is_file()]:
+        raise FileNotFoundError(f"{place}: expected {', '.join(wanted)}; missing {', '.join(missing)}")
+    releases = sorted(path.name for path in place.glob("RELEASE_v*.txt"))
+    if releases and _release(row) not in releases:
+        raise FormatError(f"{place}: expected {_release(row)}, received {', '.join(releases)}")
+    return Files(place, {name: place / actual for name, actual in found.items()})
+
+
+def _in_zip(path: Path, wanted: list[str], row: Row) -> Files:
+    """Unpacks what is wanted into the cache, into a folder named by all checksums in the zip."""
+    top = row["download_name"]
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {info.filename: info for info in archive.infolist()}
+            content = "".join(f"{name} {info.file_size} {info.CRC}\n" for name, info in members.items())
+            place = cache_dir() / "ogb" / hashlib.sha256(content.encode()).hexdigest()[:16] / top
+            for name, actual in _locate(wanted, lambda name: f"{top}/{name}" in members).items():
+                member, target = members[f"{top}/{actual}"], place / name
+                if not target.is_file() or target.stat().st_size != member.file_size:
+                    with atomic_write(target) as part, archive.open(member) as source, open(part, "wb") as file:
+                        shutil.copyfileobj(source, file)
+    except BROKEN as error:
+        raise FormatError(f"{path}: expected a zip with {top}/raw and {top}/split ({error})") from error
+    return Files(path, {name: place / name for name in wanted})

@@ -1,0 +1,284 @@
+"""Training on parts of a graph that is too large for one step: sampled neighbours, or clusters; and what a model so
+trained says of all nodes, layer by layer.
+
+What an average over some neighbours estimates is the average over all of them. So layers that average train here as
+they are: `SAGEConv`, `GATConv`, ``GCNConv(norm="right")``. GCN itself, which divides by the degrees of both ends, is
+the last of these with `gcn_weight` as ``edge``.
+"""
+
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from functools import partial
+from io import StringIO
+from itertools import chain, count
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from gnnlib._dgl import dgl
+from gnnlib.distributed import rank, shard, shares, world_size
+from gnnlib.norms import BatchNorm, LayerNorm, NodeNorm
+from gnnlib.ops import NORMS, degree_norm
+from gnnlib.stack import Stack
+from gnnlib.tables import Table
+from gnnlib.training import Batch
+
+__all__ = ["cluster_batches", "clusters", "gcn_weight", "inference", "sampled_batches"]
+
+ROW_BY_ROW = (BatchNorm, LayerNorm, NodeNorm, type(None))  # in evaluation
+
+
+class Rows(Protocol):
+    """Features of nodes by their ids: a tensor, or whatever looks them up."""
+
+    def __getitem__(self, rows: Tensor, /) -> Tensor: ...
+
+
+def gcn_weight(graph: dgl.DGLGraph) -> Tensor:
+    r"""The weights (E,) with which the mean over in-edges is GCN's sum: sqrt(d_v / d_u), with d counted in this graph.
+
+    .. math:: \frac{1}{d_v} \sum_{u \to v} \sqrt{d_v / d_u} \, x_u = \sum_{u \to v} \frac{x_u}{\sqrt{d_u d_v}}
+
+    On the right is GCN (Kipf and Welling 2017, arXiv 1609.02907, equation 2), on the left ``GCNConv(norm="right")``: a
+    mean, which sampled neighbours estimate without bias, and in which no degree of a source is asked for.
+
+    >>> from gnnlib import GCNConv
+    >>> g, x = dgl.graph(([0, 1, 2, 2], [2, 2, 0, 1])), torch.rand(3, 4)
+    >>> gcn, mean = GCNConv(4, 2), GCNConv(4, 2, norm="right")
+    >>> _ = mean.load_state_dict(gcn.state_dict())
+    >>> torch.allclose(mean(g, x, gcn_weight(g)), gcn(g, x))
+    True
+    """
+    return degree_norm(graph) / degree_norm(graph, norm="right")
+
+
+def sampled_batches(
+    graph: dgl.DGLGraph,
+    x: Rows,
+    target: Tensor,
+    nodes: Tensor,
+    fanouts: Sequence[int],
+    batch_size: int,
+    generator: torch.Generator,
+    *,
+    edge: Tensor | None = None,
+    num_workers: int = 0,
+    device: torch.device | str = "cpu",
+) -> Iterator[Batch]:
+    """One epoch over ``nodes`` in random order, each batch with a few neighbours of its nodes, and of those, and so on
+    (GraphSAGE: Hamilton et al. 2017, arXiv 1706.02216, algorithm 2), by DGL's ``NeighborSampler`` and ``DataLoader``.
+
+    For `gnnlib.training.fit` with a `Stack`: ``lambda: sampled_batches(...)``.
+
+    Args:
+        graph: on the CPU
+        x: features by node id: a tensor, the `Table` of a file, ...
+        target: (N, ...) by node id
+        nodes: ids of those that count
+        fanouts: at most so many in-neighbours of each node, the first layer's first; -1 for all; one a layer
+        generator: of the order and of the samples: give it to ``fit`` too, which keeps its state in checkpoints
+        edge: weights or features of all edges, for layers that take them
+        num_workers: processes that sample ahead; the samples depend on their number, as on PyTorch's threads
+
+    >>> g = dgl.rand_graph(50, 200)
+    >>> some = torch.Generator().manual_seed(0)
+    >>> batches = sampled_batches(g, torch.rand(50, 8), torch.arange(50), torch.arange(10), [3, 3], 4, some)
+    >>> [(len(batch.graph), batch.graph[-1].num_dst_nodes()) for batch in batches]
+    [(2, 4), (2, 4), (2, 2)]
+    """
+    order = nodes[torch.randperm(len(nodes), generator=generator)]
+    order = order[: len(order) - len(order) % world_size()]  # so that all processes have as many batches
+    seed = int(torch.randint(2**31 - 2**16, (), generator=generator)) + rank()
+
+    def begin(worker: int) -> None:
+        dgl.seed(seed + world_size() * (worker + 1))
+
+    dgl.seed(seed)
+    loader = dgl.dataloading.DataLoader(
+        graph,
+        shard(order).to(graph.idtype),
+        dgl.dataloading.NeighborSampler(list(fanouts)),
+        batch_size=-(-batch_size // world_size()),
+        num_workers=num_workers,
+        worker_init_fn=begin,
+    )
+    with quiet():
+        found = iter(loader)
+    for inputs, outputs, blocks in found:
+        edges = None if edge is None else [edge[block.edata[dgl.EID].long()].to(device) for block in blocks]
+        yield Batch(blocks, x[inputs.long()].to(device), target[outputs.long()].to(device), edges)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without DGL's advice on CPU affinity and its timings of METIS."""
+    with warnings.catch_warnings(), redirect_stdout(StringIO()):
+        warnings.filterwarnings("ignore", message="Dataloader CPU affinity opt is not enabled")
+        warnings.simplefilter("ignore", ResourceWarning)  # METIS' timings leave a file open
+        yield
+
+
+def clusters(graph: dgl.DGLGraph, number: int) -> Tensor:
+    """The cluster of each node (N,), int64, 0 to number - 1: METIS cuts few edges (Karypis and Kumar 1998).
+
+    Raises: ValueError for fewer than one cluster, or fewer nodes than clusters.
+
+    >>> ring = torch.arange(100)
+    >>> clusters(dgl.graph((ring, ring.roll(1))), 2).bincount().tolist()
+    [50, 50]
+    """
+    if not 1 <= number <= graph.num_nodes():
+        raise ValueError(f"clusters: expected a number from 1 to {graph.num_nodes()}, that of nodes, got {number}")
+    if number == 1:  # METIS divides by its logarithm
+        return torch.zeros(graph.num_nodes(), dtype=torch.int64)
+    with quiet():
+        return dgl.metis_partition_assignment(graph.long(), number)
+
+
+def cluster_batches(
+    graph: dgl.DGLGraph,
+    x: Rows,
+    target: Tensor,
+    nodes: Tensor,
+    cluster: Tensor,
+    batch_size: int,
+    generator: torch.Generator,
+    *,
+    edge: Tensor | None = None,
+    device: torch.device | str = "cpu",
+) -> Iterator[Batch]:
+    """One epoch over all clusters in random order, some at a time with all edges among them (Cluster-GCN: Chiang et al.
+    2019, arXiv 1905.07953, section 3.2). A batch is left out where a process would have none of ``nodes`` in it.
+
+    Args:
+        nodes: ids of those that count
+        cluster: of each node, as of `clusters`
+        batch_size: so many clusters
+        generator: of the order
+
+    Differs from the paper: averages are taken over the neighbours that are there (its section 3.3 does so too), not
+    over all.
+
+    >>> g = dgl.rand_graph(50, 200)
+    >>> some = torch.Generator().manual_seed(0)
+    >>> x, label, train, cluster = torch.rand(50, 8), torch.arange(50), torch.arange(10), torch.arange(50) % 5
+    >>> batches = cluster_batches(g, x, label, train, cluster, 2, some)
+    >>> [(batch.graph.num_nodes(), len(batch.target)) for batch in batches]
+    [(20, 4), (20, 4), (10, 2)]
+    """
+    counts = torch.zeros(graph.num_nodes(), dtype=torch.bool)
+    counts[nodes] = True
+    members = cluster.argsort(stable=True).split(torch.bincount(cluster).tolist())
+    asked = torch.zeros(len(members), dtype=torch.bool)
+    asked[cluster[nodes]] = True
+    for some in torch.randperm(len(members), generator=generator).split(batch_size):
+        if all(bool(asked[share].any()) for share in shares(some)):
+            within = torch.cat([members[i] for i in shard(some).tolist()])
+            rows = counts[within].nonzero().squeeze(1)
+            part = dgl.node_subgraph(graph, within.to(graph.idtype))
+            edges = None if edge is None else edge[part.edata[dgl.EID].long()].to(device)
+            yield Batch(part, x[within].to(device), target[within[rows]].to(device), edges, rows.to(device))
+
+
+@torch.no_grad()
+def inference(
+    model: nn.Module,
+    graph: dgl.DGLGraph,
+    x: Rows,
+    batch_size: int = 10_000,
+    edge: Tensor | None = None,
+    device: torch.device | str = "cpu",
+    folder: str | os.PathLike[str] | None = None,
+) -> Tensor | Table:
+    """The outputs for all nodes (N, C), on the CPU, exactly ``model(graph, x, edge)`` in evaluation: layer after layer,
+    each for so many nodes at a time with all their in-edges. Two layers' features are in memory (with a jump, all of
+    them), or none.
+
+    Args:
+        x: features by node id: a tensor, or the `Table` of a file
+        folder: where layers are kept that are not to be in memory, ``layer-1.npy`` and so on, and the outputs last, of
+            which a `Table` is returned
+
+    Raises: TypeError for a model that is no `Stack` of `Block`; ValueError for what needs to see more than the in-edges
+    of some nodes: a degree of sources (``norm="both"``: see `gcn_weight`), statistics over the graph, a readout.
+
+    >>> from gnnlib import SAGEConv
+    >>> g, x = dgl.rand_graph(50, 200), torch.rand(50, 8)
+    >>> model = Stack.build(SAGEConv, 8, 16, 3, num_layers=2).eval()
+    >>> torch.allclose(inference(model, g, x, batch_size=20), model(g, x), atol=1e-6)
+    True
+    """
+    stack, was_training = _local(model), model.training
+    model.eval()
+    names = (f"layer-{number}.npy" for number in count(1))
+
+    def everywhere(step: Callable[[Tensor], Tensor]) -> Tensor | Table:
+        path = None if folder is None else Path(folder, next(names))
+        parts = torch.arange(graph.num_nodes()).split(batch_size)
+        return _together((step(nodes).cpu() for nodes in parts), graph.num_nodes(), path)
+
+    def layer(block: nn.Module, x: Rows, nodes: Tensor) -> Tensor:
+        nodes = nodes.to(graph.idtype)
+        before = dgl.in_subgraph(graph, nodes)  # DGL's sampler would shuffle the edges, and so the order of sums
+        hop = dgl.to_block(before, nodes)
+        inputs = hop.srcdata[dgl.NID].long()
+        edges = None if edge is None else edge[before.edata[dgl.EID][hop.edata[dgl.EID].long()].long()].to(device)
+        return block(hop, x[inputs].to(device), edges, None if block.skip is None else x0[inputs].to(device))
+
+    encoder, x0 = stack.encoder, x
+    if encoder is not None:
+        x0 = everywhere(lambda nodes: encoder(x[nodes].to(device)))
+    outputs: list[Rows] = [x0]
+    for block in stack.blocks:
+        y = everywhere(partial(layer, block, outputs[-1]))
+        outputs = [*outputs, y] if stack.jump is not None else [y]
+    if stack.head is not None or stack.jump is not None:
+        layers = outputs[-len(stack.blocks) :]
+        y = everywhere(lambda nodes: _top(stack, [one[nodes].to(device) for one in layers]))
+    model.train(was_training)
+    return y
+
+
+def _together(parts: Iterator[Tensor], num_rows: int, path: Path | None) -> Tensor | Table:
+    """Parts of a matrix, in memory or in a file."""
+    first = next(parts)
+    every = chain([first], parts)
+    if path is not None:
+        table = Table(path, (num_rows, first.shape[1]), first[:0].numpy().dtype)
+        table.write(part.numpy() for part in every)
+        return table
+    found, start = torch.empty(num_rows, *first.shape[1:], dtype=first.dtype), 0
+    for part in every:
+        found[start : start + len(part)] = part
+        start += len(part)
+    return found
+
+
+def _top(model: Stack, outputs: list[Tensor]) -> Tensor:
+    x = outputs[-1] if model.jump is None else model.jump(outputs)
+    return x if model.head is None else model.head(x)
+
+
+def _local(model: nn.Module) -> Stack:
+    """The model, if `inference` can take it apart."""
+    kinds = {type(block).__name__ for block in getattr(model, "blocks", [])}
+    if not isinstance(model, Stack) or kinds != {"Block"}:
+        raise TypeError(f"inference: expected a Stack of Blocks, got {type(model).__name__} of {sorted(kinds)}")
+    if model.readout is not None:
+        raise ValueError(f"inference: expected no readout, got {model.readout}")
+    for block in model.blocks:
+        if not isinstance(block.norm, ROW_BY_ROW):
+            known = ", ".join(kind.__name__ for kind in ROW_BY_ROW[:-1])
+            raise ValueError(f"inference: expected {known} or none, which take nodes one by one, got {block.norm}")
+        for part in block.modules():
+            name = getattr(part, "norm", None)
+            if isinstance(name, str) and NORMS[name][0]:
+                raise ValueError(
+                    f"inference: expected {type(part).__name__}(norm='right'), for GCN with gcn_weight, "
+                    f"got norm={name!r}, which needs the degrees of sources"
+                )
+    return model

@@ -1,0 +1,351 @@
+"""OGB's tasks: small data sets in its raw layout, read by its own loaders, field by field."""
+
+import builtins
+import gzip
+import importlib
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from datasets import FormatError, ogb_graphs, ogb_names, ogb_nodes
+from datasets.ogb_files import check, find_files, master
+from tests.ogb_raw import TASKS, write_graphs, write_nodes, write_tables
+
+SIZES = [3 + i % 4 for i in range(24)]
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch):
+    """No questions, and no network."""
+    pytest.importorskip("ogb", reason="ogb is not installed")
+
+    def refuse(*args, **options):
+        raise OSError(f"asked {args}")
+
+    monkeypatch.setattr(builtins, "input", refuse)
+    monkeypatch.setattr("datasets.files.urllib.request.urlopen", refuse)
+
+
+def snapshot(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def official(kind, name, root):
+    """OGB's own dataset object where it lies, reading and writing as it likes."""
+    (root / name.replace("-", "_") / f"RELEASE_v{TASKS[name]['version']}.txt").touch()
+    (root / name.replace("-", "_") / "processed").mkdir(exist_ok=True)
+    package = importlib.import_module(f"ogb.{kind}proppred")
+    return getattr(package, f"Dgl{kind.title()}PropPredDataset")(name=name, root=str(root)), package.Evaluator(name)
+
+
+def same_graph(ours, theirs):
+    assert all(torch.equal(a, b) for a, b in zip(ours.edges(), theirs.edges(), strict=True))
+    for mine, other in ((ours.ndata, theirs.ndata), (ours.edata, theirs.edata)):
+        assert sorted(mine) == sorted(other)
+        for field in mine:
+            assert mine[field].dtype == other[field].dtype
+            assert torch.equal(mine[field], other[field])
+
+
+@pytest.mark.parametrize("name", ["ogbg-molhiv", "ogbg-moltox21", "ogbg-molesol", "ogbg-ppa"])
+@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
+def test_graphs_are_ogbs_own_in_every_field(tmp_path, name):
+    write_graphs(tmp_path / "data", name)
+    before = snapshot(tmp_path / "data")
+    for _ in range(2):  # converted, then from the cache
+        dataset, split, metric = ogb_graphs(name, tmp_path / "data")
+    assert snapshot(tmp_path / "data") == before, "the data directory is only read"
+    theirs, evaluator = official("graph", name, tmp_path / "data")
+    for field in ("name", "num_tasks", "task_type", "eval_metric", "num_classes", "binary"):
+        assert getattr(dataset, field) == getattr(theirs, field)
+    assert len(dataset) == len(theirs) == 24
+    for (graph, label), (other, expected) in zip(dataset, theirs, strict=True):
+        same_graph(graph, other)
+        assert label.dtype == expected.dtype
+        torch.testing.assert_close(label, expected, equal_nan=True, rtol=0, atol=0)
+    assert {part: ids.tolist() for part, ids in split.items()} == {
+        part: ids.tolist() for part, ids in theirs.get_idx_split().items()
+    }
+    outputs = torch.randn(24, metric.out_feats)
+    y_pred = outputs.argmax(1, keepdim=True) if name == "ogbg-ppa" else outputs
+    expected = evaluator.eval({"y_true": theirs.labels, "y_pred": y_pred})
+    assert expected == {metric.name: metric(outputs, dataset.labels)}
+    assert metric.higher_is_better == (name != "ogbg-molesol")
+
+
+@pytest.mark.parametrize("name", ogb_names("ogbn"))
+@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
+def test_nodes_are_ogbs_own_in_every_field(tmp_path, name):
+    write_nodes(tmp_path / "data", name)
+    before = snapshot(tmp_path / "data")
+    for _ in range(2):
+        dataset, split, metric = ogb_nodes(name, tmp_path / "data")
+    assert snapshot(tmp_path / "data") == before, "the data directory is only read"
+    theirs, evaluator = official("node", name, tmp_path / "data")
+    (graph, labels), (other, expected) = dataset[0], theirs[0]
+    same_graph(graph, other)
+    assert labels.dtype == expected.dtype
+    torch.testing.assert_close(labels, expected, equal_nan=True, rtol=0, atol=0)
+    for field in ("num_tasks", "task_type", "eval_metric", "num_classes", "is_hetero"):
+        assert getattr(dataset, field) == getattr(theirs, field)
+    assert {p: ids.tolist() for p, ids in split.items()} == {
+        p: ids.tolist() for p, ids in theirs.get_idx_split().items()
+    }
+    rows, outputs = split["test"], torch.randn(len(split["test"]), metric.out_feats)
+    y_pred = outputs if name == "ogbn-proteins" else outputs.argmax(1, keepdim=True)
+    assert metric(outputs, labels[rows]) == evaluator.eval({"y_true": labels[rows], "y_pred": y_pred})[metric.name]
+    assert (metric.out_feats, labels.shape) == (
+        {"ogbn-proteins": 112, "ogbn-products": 47, "ogbn-arxiv": 40, "ogbn-papers100M": 172}[name],
+        (60, 112 if name == "ogbn-proteins" else 1),
+    )
+
+
+def test_edges_of_molecules_go_both_ways(tmp_path):
+    write_graphs(tmp_path)
+    dataset, _, _ = ogb_graphs("ogbg-molhiv", tmp_path)
+    graph, label = dataset[1]
+    assert [ends.tolist() for ends in graph.edges()] == [[0, 1, 1, 2, 2, 3, 3, 0], [1, 0, 2, 1, 3, 2, 0, 3]]
+    assert graph.edata["feat"].tolist() == [[i % 2, 0, 1] for i in range(4) for _ in range(2)]
+    assert (graph.ndata["feat"].dtype, graph.edata["feat"].dtype, label.dtype) == (torch.int64,) * 3
+
+
+def test_the_tasks_are_those_of_ogbs_table():
+    graphs = pd.read_csv(Path(sys.modules["ogb.graphproppred"].__file__).with_name("master.csv"), index_col=0)
+    nodes = pd.read_csv(Path(sys.modules["ogb.nodeproppred"].__file__).with_name("master.csv"), index_col=0)
+    assert ogb_names("ogbg") == [name for name in graphs if name != "ogbg-code2"]
+    assert ogb_names("ogbn") == [name for name in nodes if name != "ogbn-mag"]
+    expected = pd.read_csv(
+        Path(sys.modules["ogb.graphproppred"].__file__).with_name("master.csv"), index_col=0, keep_default_na=False
+    )
+    assert master("graphproppred") == {name: dict(expected[name]) for name in expected}
+
+
+@pytest.mark.parametrize(
+    ("load", "name", "said"),
+    [
+        (ogb_nodes, "ogbg-molhiv", "expected one of ogbn-proteins, .*, got 'ogbg-molhiv': a task on graphs"),
+        (ogb_graphs, "ogbn-arxiv", "expected one of ogbg-molbace, .*, got 'ogbn-arxiv': a task on nodes"),
+        (ogb_nodes, "ogbn-mag", "got 'ogbn-mag': it has several types of nodes and edges"),
+        (ogb_graphs, "ogbg-code2", "got 'ogbg-code2': its labels are sequences of words"),
+        (ogb_graphs, "ogbg-hiv", "got 'ogbg-hiv'$"),
+    ],
+)
+def test_a_task_of_another_kind(tmp_path, load, name, said):
+    with pytest.raises(ValueError, match=said):
+        load(name, tmp_path)
+
+
+def test_without_ogb(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert ogb_names("ogbg") == ogb_names("ogbn") == []
+    with pytest.raises(ImportError, match="ogbg-molhiv needs ogb: pip install ogb"):
+        ogb_graphs("ogbg-molhiv", tmp_path)
+
+
+def test_a_metric_of_a_wrong_shape(tmp_path):
+    write_graphs(tmp_path)
+    dataset, _, metric = ogb_graphs("ogbg-molhiv", tmp_path)
+    for outputs, labels in ((24,), (24, 1)), ((24, 2), (24, 1)), ((23, 1), (24, 1)), ((24, 1), (24,)):
+        said = f"ogbg-molhiv: expected outputs (n, 1) and labels (n, 1), got {outputs} and {labels}"
+        with pytest.raises(ValueError, match=re.escape(said)):
+            metric(torch.zeros(outputs), torch.zeros(labels))
+    with pytest.raises(RuntimeError, match="No positively labeled data"):
+        metric(torch.zeros(24, 1), torch.zeros_like(dataset.labels))
+
+
+# ---------------------------------------------------------------- files
+
+
+def zipped(folder, path, top):
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(folder.rglob("*.*z*")):
+            archive.write(file, f"{top}/{file.relative_to(folder)}")
+    return path
+
+
+@pytest.mark.parametrize("place", ["ogb/ogbg_molhiv", "ogbg_molhiv"])
+def test_where_a_folder_may_be(tmp_path, place):
+    write_graphs(tmp_path / "raw").rename(tmp_path / "whole")
+    (tmp_path / "data" / place).parent.mkdir(parents=True)
+    (tmp_path / "whole").rename(tmp_path / "data" / place)
+    assert len(ogb_graphs("ogbg-molhiv", tmp_path / "data")[0]) == 24
+
+
+def test_a_read_only_folder(tmp_path):
+    write_nodes(tmp_path / "data", "ogbn-proteins")
+    paths = [tmp_path / "data", *(tmp_path / "data").rglob("*")]
+    for path in paths:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    try:
+        assert "species" in ogb_nodes("ogbn-proteins", tmp_path / "data")[0][0][0].ndata
+    finally:
+        for path in paths:
+            path.chmod(0o755)
+
+
+def test_the_published_zip(tmp_path):
+    path = zipped(write_graphs(tmp_path / "raw"), tmp_path / "hiv.zip", "hiv")
+    for _ in range(2):
+        assert len(ogb_graphs("ogbg-molhiv", tmp_path)[0]) == 24
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-30])
+    with pytest.raises(FormatError, match=r"hiv\.zip: expected a zip with hiv/raw and hiv/split"):
+        ogb_graphs("ogbg-molhiv", tmp_path)
+    zipped(write_nodes(tmp_path / "raw", "ogbn-proteins"), tmp_path / "proteins.zip", "proteins")
+    assert "species" in ogb_nodes("ogbn-proteins", tmp_path)[0][0][0].ndata
+
+
+@pytest.mark.parametrize("harm", ["truncated", "changed"])
+def test_a_damaged_cache_is_named_and_made_again(tmp_path, cache, harm):
+    write_graphs(tmp_path)
+    ogb_graphs("ogbg-molhiv", tmp_path)
+    (processed,) = cache.rglob("dgl_data_processed")
+    content = processed.read_bytes()
+    processed.write_bytes(content[:-9] if harm == "truncated" else content[:500] + b"\xff" * 9 + content[509:])
+    with pytest.warns(RuntimeWarning, match=f"damaged cache entry {processed}"):
+        assert len(ogb_graphs("ogbg-molhiv", tmp_path)[0]) == 24
+    assert not list(cache.rglob("tmp*")), "no scratch folder is left"
+
+
+def test_other_content_is_another_cache_entry(tmp_path):
+    labels = np.arange(24) % 2
+    write_graphs(tmp_path)
+    assert ogb_graphs("ogbg-molhiv", tmp_path)[0].labels[0] == 0
+    write_graphs(tmp_path, **{"raw/graph-label": 1 - labels})
+    assert ogb_graphs("ogbg-molhiv", tmp_path)[0].labels[0] == 1
+
+
+def test_a_pickle_beside_the_files_is_left_alone(tmp_path):
+    """OGB would load any split_dict.pt: code of whoever wrote it."""
+    folder = write_graphs(tmp_path)
+    torch.save({"train": "whatever"}, folder / "split" / "scaffold" / "split_dict.pt")
+    assert ogb_graphs("ogbg-molhiv", tmp_path)[1]["train"].tolist() == list(range(12))
+
+
+def test_absent_files(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no folder .*/ogb/ogbg_molhiv or .*hiv\.zip not found.*--data DIR"):
+        ogb_graphs("ogbg-molhiv", tmp_path)
+    with pytest.raises(FileNotFoundError, match="no/such, which is not a directory"):
+        ogb_graphs("ogbg-molhiv", tmp_path / "no" / "such")
+    folder = write_graphs(tmp_path)
+    (folder / "raw/edge.csv.gz").unlink()
+    with pytest.raises(FileNotFoundError, match=rf"{folder}: expected .*; missing raw/edge\.csv\.gz$"):
+        ogb_graphs("ogbg-molhiv", tmp_path)
+
+
+def test_another_release(tmp_path):
+    folder = write_graphs(tmp_path)
+    (folder / "RELEASE_v0.txt").touch()
+    with pytest.raises(FormatError, match=rf"{folder}: expected RELEASE_v1\.txt, received RELEASE_v0\.txt"):
+        ogb_graphs("ogbg-molhiv", tmp_path)
+
+
+ONES, RINGS = np.ones((sum(SIZES), 9), int), np.zeros((sum(SIZES), 3), int)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"raw/num-node-list": SIZES[:23]}, r"num-edge-list: expected 23 rows, received 24"),
+        ({"raw/node-feat": ONES[1:]}, r"node-feat: expected 108 rows, received 107"),
+        ({"raw/num-edge-list": [2, *SIZES[1:]]}, r"edge: expected 107 rows, received 108"),
+        ({"raw/num-edge-list": ["x", *SIZES[1:]]}, r"raw/num-edge-list\.csv\.gz: expected one number a line"),
+        ({"split/scaffold/test": [5, 24]}, r"split of graphs 0 to 23, none twice, received 20 ids from 0 to 24"),
+        ({"split/scaffold/test": [5, 5]}, r"split of graphs 0 to 23, none twice, received 20 ids from 0 to 17"),
+        ({"raw/graph-label": [2] * 24}, r"labels: expected 0 to 1, received 2 to 2"),
+        ({"raw/graph-label": [[0, 1]] * 24}, r"labels: expected shape \(24, 1\), received \(24, 2\)"),
+        ({"raw/graph-label": ["x"] * 24}, r"OGB's loader cannot read it"),
+        ({"raw/node-feat": 119 * ONES}, r"node-feat: expected codes 0 to 118 in column 0, received 119 to 119"),
+        ({"raw/node-feat": ONES[:, :8]}, r"node-feat: expected codes \(n, 9\), received \(108, 8\) torch.int64"),
+        ({"raw/edge-feat": RINGS - 1}, r"edge-feat: expected codes 0 to 4 in column 0, received -1 to -1"),
+        ({"raw/edge": [(0, 9)] * sum(SIZES)}, r"OGB's loader cannot read it"),
+    ],
+)
+def test_files_that_do_not_belong_together(tmp_path, changed, said):
+    folder = write_graphs(tmp_path, **changed)
+    with pytest.raises(FormatError, match=said) as error:
+        ogb_graphs("ogbg-molhiv", tmp_path)
+    assert str(folder) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "said"),
+    [
+        ("ogbn-arxiv", {"raw/node-label": [40] * 60}, r"labels: expected 0 to 39, received 40 to 40"),
+        (
+            "ogbn-arxiv",
+            {"raw/node-label": ["nan"] + [0] * 59},
+            r"labels: expected one for each of 60 in .*, 1 have none",
+        ),
+        ("ogbn-arxiv", {"raw/node-label": [""] + [0] * 59}, r"labels: expected shape \(60, 1\), received \(59, 1\)"),
+        ("ogbn-arxiv", {"raw/node-label": [0] * 59}, r"node-label: expected 60 rows, received 59"),
+        ("ogbn-papers100M", {"raw/node-label": [[0]] * 59}, r"node-label: expected 60 rows, received 59"),
+        ("ogbn-papers100M", {"raw/num-edge-list": [119]}, r"edge: expected 119 rows, received 120"),
+        ("ogbn-papers100M", {"split/time/test": [61]}, r"split of nodes 0 to 59, none twice, received 37 ids .* to 61"),
+    ],
+)
+def test_nodes_that_do_not_belong_together(tmp_path, name, changed, said):
+    folder = write_nodes(tmp_path, name, **changed)
+    with pytest.raises(FormatError, match=said) as error:
+        ogb_nodes(name, tmp_path)
+    assert str(folder) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("write", "load", "name", "file"),
+    [
+        (write_graphs, ogb_graphs, "ogbg-molhiv", "raw/node-feat.csv.gz"),
+        (write_nodes, ogb_nodes, "ogbn-papers100M", "raw/data.npz"),
+    ],
+)
+def test_a_truncated_file(tmp_path, write, load, name, file):
+    path = write(tmp_path, name) / file
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(FormatError, match=rf"{name.replace('-', '_')}: {file} is truncated or damaged"):
+        load(name, tmp_path)
+
+
+def test_ogb_asks_no_package_index(tmp_path):
+    """A fresh interpreter reads the molecules, and no thread of it looks up a host."""
+    write_graphs(tmp_path)
+    code = (
+        "import socket, threading\n"
+        "calls = []\n"
+        "socket.getaddrinfo = lambda *a, **k: calls.append(a) or 1 / 0\n"
+        "from datasets import ogb_graphs\n"
+        f"ogb_graphs('ogbg-molhiv', {str(tmp_path)!r})\n"
+        "for thread in threading.enumerate():\n"
+        "    if thread is not threading.main_thread() and not thread.daemon:\n"
+        "        thread.join(60)\n"
+        "assert not calls, calls\n"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+def test_published_counts_of_the_raw_files(data_dir):
+    """The check before the conversion, which itself takes too long here."""
+    if not (data_dir / "ogb" / "ogbg_molhiv").is_dir():
+        pytest.skip(f"no real data: {data_dir}/ogb has no ogbg_molhiv")
+    row = TASKS["ogbg-molhiv"]
+    files = find_files("ogbg-molhiv", row, "graph", data_dir)
+    check(files, row, "graph")
+    rows = {name: len(gzip.decompress(path.read_bytes()).splitlines()) for name, path in files.paths.items()}
+    assert rows["raw/graph-label.csv.gz"] == 41127
+    assert rows["raw/node-feat.csv.gz"] == 1049163
+    assert rows["raw/edge.csv.gz"] == 1129688
+    assert [rows[f"split/scaffold/{part}.csv.gz"] for part in ("train", "valid", "test")] == [32901, 4113, 4113]
+    assert gzip.decompress(files.paths["raw/graph-label.csv.gz"].read_bytes()).split().count(b"1") == 1443
+
+
+def test_tables_are_written_row_by_row(tmp_path):
+    write_tables(tmp_path, {"raw/edge": [(0, 1), (2, 3)]})
+    assert gzip.decompress((tmp_path / "raw/edge.csv.gz").read_bytes()) == b"0,1\n2,3\n"

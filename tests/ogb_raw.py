@@ -1,0 +1,91 @@
+"""Small data sets in OGB's raw layout, which OGB's own loaders read: rows of tables to gzipped csv, or npz."""
+
+import gzip
+
+import numpy as np
+
+from datasets.ogb_files import master
+
+TASKS = {name: row for package in ("graphproppred", "nodeproppred") for name, row in master(package).items()}
+
+
+def write_tables(folder, tables):
+    """Each table, a list of rows, as ``folder/name.csv.gz``."""
+    for name, rows in tables.items():
+        path = folder / f"{name}.csv.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(gzip.compress("".join(f"{','.join(map(str, np.ravel(row)))}\n" for row in rows).encode()))
+    return folder
+
+
+def write_graphs(data, name="ogbg-molhiv", num_graphs=24, **changed):
+    """Rings of 3 to 6 nodes below ``data/ogbg_molhiv``. What class a graph is of shows on its first atom, or, in
+    ogbg-ppa, on its edges; one label in nine is absent where there are several tasks. ``changed`` replaces tables."""
+    row = TASKS[name]
+    num_tasks, classes, molecules = int(row["num tasks"]), int(row["num classes"]), row["data type"] == "mol"
+    sizes = [3 + i % 4 for i in range(num_graphs)]
+    kinds = [i % max(classes, 2) for i in range(num_graphs)]
+    labels = [[(kind + t) % max(classes, 2) for t in range(num_tasks)] for kind in kinds]
+    if classes < 0:
+        labels = [[kind + size / 4] for kind, size in zip(kinds, sizes)]
+    elif num_tasks > 1:
+        labels = [["" if (i + t) % 9 == 0 else label for t, label in enumerate(each)] for i, each in enumerate(labels)]
+    parts = np.split(np.arange(num_graphs), [num_graphs // 2, 3 * num_graphs // 4])
+    tables = {
+        "raw/num-node-list": sizes,
+        "raw/num-edge-list": sizes,
+        "raw/edge": [(i, (i + 1) % n) for n in sizes for i in range(n)],
+        "raw/edge-feat": [[i % 2, 0, 1] if molecules else [k / 40] * 7 for n, k in zip(sizes, kinds) for i in range(n)],
+        "raw/graph-label": labels,
+        **{f"split/{row['split']}/{part}": ids for part, ids in zip(("train", "valid", "test"), parts)},
+    }
+    if molecules:
+        tables["raw/node-feat"] = [[k] * 9 if i == 0 else [1] * 9 for n, k in zip(sizes, kinds) for i in range(n)]
+        tables["raw/node-feat"] = np.minimum(tables["raw/node-feat"], 1)
+    return write_tables(data / name.replace("-", "_"), tables | changed)
+
+
+def write_nodes(data, name="ogbn-arxiv", num_nodes=60, **changed):
+    """Communities of a few classes below ``data/ogbn_arxiv``: an edge for each node to two others, mostly of its class;
+    features (N, 8) that tell the class with noise; 60, 20 and 20 percent in the split. ``changed`` replaces tables."""
+    row, rng = TASKS[name], np.random.default_rng(0)
+    binary, num_tasks, used = row["binary"] == "True", int(row["num tasks"]), min(int(row["num classes"]), 4)
+    label = np.arange(num_nodes) % used
+    src = np.repeat(np.arange(num_nodes), 2)
+    dst = (src + rng.integers(1, num_nodes // used - 1, len(src)) * used) % num_nodes
+    dst[::10] = rng.integers(0, num_nodes, len(dst[::10]))
+    feat = np.eye(8)[label] + rng.normal(0, 0.5, (num_nodes, 8))
+    parts = np.split(rng.permutation(num_nodes), [num_nodes * 3 // 5, num_nodes * 4 // 5])
+    tables = {
+        "raw/num-node-list": [num_nodes],
+        "raw/num-edge-list": [len(src)],
+        "raw/edge": np.stack([src, dst], 1),
+        "raw/node-label": np.stack([(label + t) % used for t in range(num_tasks)], 1),
+    }
+    if row["has_node_attr"] == "True":
+        tables["raw/node-feat"] = feat.round(4)
+    if row["has_edge_attr"] == "True":
+        tables["raw/edge-feat"] = np.hypot(feat[src], feat[dst]).round(4)
+    for extra in row["additional node files"].split(","):
+        if extra != "None":
+            tables[f"raw/{'species' if extra == 'node_species' else extra}"] = 2000 + label[:, None]
+    tables |= {f"split/{row['split']}/{part}": ids for part, ids in zip(("train", "valid", "test"), parts)} | changed
+    folder = data / name.replace("-", "_")
+    return _write_arrays(folder, tables) if binary else write_tables(folder, tables)
+
+
+def _write_arrays(folder, tables):
+    """The raw tables as OGB lays out ogbn-papers100M; every fourth node has no label there, and is in no part."""
+    names = {"num-node-list": "num_nodes_list", "num-edge-list": "num_edges_list", "edge": "edge_index"}
+    raw = {name.removeprefix("raw/"): np.asarray(rows) for name, rows in tables.items() if name.startswith("raw/")}
+    label = raw.pop("node-label").astype(np.float32)
+    label[::4] = np.nan
+    arrays = {
+        names.get(name, name.replace("-", "_")): table.T if name == "edge" else table for name, table in raw.items()
+    }
+    arrays["node_feat"] = arrays["node_feat"].astype(np.float32)
+    (folder / "raw").mkdir(parents=True)
+    np.savez(folder / "raw" / "data.npz", **arrays)
+    np.savez(folder / "raw" / "node-label.npz", node_label=label)
+    split = {name: [i for i in ids if i % 4] for name, ids in tables.items() if name.startswith("split/")}
+    return write_tables(folder, split)

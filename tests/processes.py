@@ -1,0 +1,49 @@
+"""Functions called in forked processes that are joined, as by ``torchrun``; there are no imports to wait for."""
+
+import multiprocessing
+import os
+import socket
+import traceback
+
+import pytest
+import torch
+
+from gnnlib.distributed import joined
+
+needs_fork = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked"),
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded"),  # Python 3.12, of fork
+]
+
+
+def forked(function, folder, number=2, group=joined):
+    """What ``function()`` returns in each of so many processes, by rank; an error as its name and its message."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+
+    def child(rank):
+        torch.set_num_threads(1)
+        names = {
+            "RANK": rank,
+            "LOCAL_RANK": rank,
+            "WORLD_SIZE": number,
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": port,
+        }
+        os.environ.update({name: str(value) for name, value in names.items()})
+        try:
+            with group():
+                found = function()
+        except BaseException as error:
+            traceback.print_exc()
+            found = type(error).__name__, str(error)
+        torch.save(found, folder / f"{rank}.pt")
+
+    ranks = [multiprocessing.get_context("fork").Process(target=child, args=(rank,)) for rank in range(number)]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join(120)
+        assert process.exitcode is not None, "a process hangs"
+    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(number)]
