@@ -4,11 +4,12 @@ from benchmarks.tasks.base import Options, Task
 from benchmarks.tasks.cnn import CNN, Fashion, LeNet
 from benchmarks.tasks.equivariance import Equivariance
 from benchmarks.tasks.few_labels import FewLabels
-from benchmarks.tasks.large_nodes import Arxiv, Papers100M, Planted, Products, Proteins
+from benchmarks.tasks.large_nodes import Planted
 from benchmarks.tasks.links import LinksCora, LinksPubMed
 from benchmarks.tasks.molecules import MUTAG, PROTEINS
 from benchmarks.tasks.nodes import CiteSeer, Cora, PubMed
 from benchmarks.tasks.ogb_graphs import ogb_graph_tasks
+from benchmarks.tasks.ogb_nodes import Arxiv, Papers100M, Products, Proteins
 from benchmarks.tasks.partitioned import Partitioned
 from benchmarks.tasks.pixels import MNIST, Digits
 from benchmarks.tasks.sphere import Sphere

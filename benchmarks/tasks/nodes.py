@@ -90,6 +90,7 @@ class Planetoid(Task):
             score=recipe.score,
             patience=recipe.patience,
             on_epoch=on_epoch,
+            checkpoint=options.checkpoint,
         )
         return Outcome(
             score=accuracy(*predict(model, [batches["test"]])),
