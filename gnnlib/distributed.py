@@ -5,7 +5,9 @@ Started by ``torchrun`` (``docs/distributed.md``): a script says ``with joined()
 calls `gnnlib.training.fit` as ever. A process by itself works alone, and none of this costs it anything.
 """
 
+import atexit
 import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -35,6 +37,7 @@ __all__ = [
 
 T = TypeVar("T")
 _failed = False
+_broken: list[nn.Module] = []  # replicas whose training failed
 # What gloo, NCCL and torchrun's store say when the process at the other end is gone.
 GONE = ("closed by peer", "reset by peer", "Broken pipe", "Connection refused", "Socket", "remote process exited")
 
@@ -74,15 +77,23 @@ def joined() -> Iterator[None]:
         yield
     except BaseException as error:
         _failed = True
+        # The group stays, and so does what `together` made of it: its threads may wait for Python's lock, and whoever
+        # ends it waits for them and holds that lock.
+        atexit.register(_leave)
         gone = isinstance(error, RuntimeError) and any(words in str(error) for words in GONE)
         if gone or isinstance(error, distributed.DistError):
             raise ConnectionError(
                 f"{me}: another process has ended; what is finished is kept, the same command goes on from there"
             ) from error
         raise
-    finally:
-        if distributed.is_initialized():
-            distributed.destroy_process_group()
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def _leave() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(2)
 
 
 def failed() -> bool:
@@ -189,8 +200,12 @@ def together(model: nn.Module, generators: Iterable[torch.Generator] = ()) -> It
         generator.set_state(same(generator.get_state()))
     for norm in norms:
         norm.forward = partial(_batch_norm, norm)  # type: ignore[method-assign]
+    replica = DistributedDataParallel(model)
     try:
-        yield DistributedDataParallel(model)
+        yield replica
+    except BaseException:
+        _broken.append(replica)
+        raise
     finally:
         for norm in norms:
             del norm.forward
