@@ -21,7 +21,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 __all__ = [
     "all_of",
-    "failed",
     "gathered",
     "host_first",
     "joined",
@@ -36,7 +35,6 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-_failed = False
 _broken: list[nn.Module] = []  # replicas whose training failed
 # What gloo, NCCL and torchrun's store say when the process at the other end is gone.
 GONE = ("closed by peer", "reset by peer", "Broken pipe", "Connection refused", "Socket", "remote process exited")
@@ -57,8 +55,8 @@ def joined() -> Iterator[None]:
     """In here the processes that ``torchrun`` started are one group: gloo between CPUs, NCCL between GPUs, of which
     each process takes the one of its number on its machine. Where there is one process alone, nothing happens.
 
-    Raises: ConnectionError where another process has ended before this one was done. It is the last thing that such a
-    process should do: `failed` tells whatever else waits for all of them.
+    Raises: ConnectionError where another process has ended before this one was done. A process of several that ends
+    with an error ends with status 2, and what was to wait for the others at its exit does not run.
 
     >>> with joined():
     ...     rank(), world_size()
@@ -70,13 +68,11 @@ def joined() -> Iterator[None]:
     gpus = torch.cuda.is_available() and distributed.is_nccl_available()
     if gpus:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
-    global _failed
     me = f"process {os.environ.get('RANK')} of {os.environ['WORLD_SIZE']}"
     try:
         distributed.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo")
         yield
     except BaseException as error:
-        _failed = True
         # The group stays, and so does what `together` made of it: its threads may wait for Python's lock, and whoever
         # ends it waits for them and holds that lock.
         atexit.register(_leave)
@@ -94,11 +90,6 @@ def _leave() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(2)
-
-
-def failed() -> bool:
-    """Whether what was in `joined` ended with an error, in this process."""
-    return _failed
 
 
 def same(value: T) -> T:
@@ -237,6 +228,7 @@ def _batch_norm(norm: _BatchNorm, *inputs: Any) -> Tensor:
     spread = (rows - mean).square().sum(0).double()
     num = spread.new_tensor([len(rows)])
     first, second, num = _sums(num * mean.double(), spread + num * mean.double().square(), num)
+    num = num.detach()  # split from a sum that has a gradient
     if num < 2:  # ours then has an answer, torch's an error
         return type(norm).forward(norm, *inputs)
     mean = first / num

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from gnnlib._dgl import dgl
-from gnnlib.distributed import all_of, failed, summed
+from gnnlib.distributed import all_of, summed
 from gnnlib.sampling import _local, quiet
 from gnnlib.stack import Stack
 from gnnlib.training import Batch
@@ -93,8 +93,8 @@ def connect(folder: str | os.PathLike[str]) -> Any:
     """The ``dgl.distributed.DistGraph`` of `partition`, over the servers that the environment names; where it names
     none, a graph of a single part in this process. In a server, this is the server, and returns when it ends.
 
-    At exit all trainers meet and the servers end. One that failed (`gnnlib.distributed.failed`) ends at once instead,
-    with status 2: another may be gone, for whom DGL would wait.
+    At exit all trainers meet and the servers end; within `gnnlib.distributed.joined`, one that failed ends at once
+    instead: another may be gone, for whom DGL would wait.
     """
     path, config = part_config(folder)
     with quiet():
@@ -107,8 +107,6 @@ def connect(folder: str | os.PathLike[str]) -> Any:
 
 def _leave() -> None:
     sys.stdout.flush()
-    if failed():
-        os._exit(2)
     with quiet():
         dgl.distributed.exit_client()
 

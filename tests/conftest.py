@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 
 import pytest
-import torch
 
 pytest.register_assert_rewrite("tests.checks")
 
@@ -18,9 +17,3 @@ def data_dir():
     if not DATA.is_dir():
         pytest.skip(f"no real data: {DATA} is not a directory; name one with GNNLIB_DATA")
     return DATA
-
-
-@pytest.fixture(autouse=True)
-def _seed():
-    """The same draws whichever tests ran before."""
-    torch.manual_seed(0)

@@ -6,11 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib._dgl import dgl
-from gnnlib.convs.base import Conv, Features
+from gnnlib.convs.base import Features
+from gnnlib.convs.gin import GINConv
 from gnnlib.messages import rectified_sum
 
 
-class GINEConv(Conv):
+class GINEConv(GINConv):
     r"""Graph isomorphism layer with edge features (Hu et al. 2020, arXiv 1905.12265, appendix A; with the ReLU within
     the messages, as the Open Graph Benchmark, arXiv 2005.00687, and ``dgl.nn`` have it).
 
@@ -38,7 +39,6 @@ class GINEConv(Conv):
     """
 
     takes_edge: ClassVar[str | None] = "feature"
-    eps: Tensor
 
     def __init__(
         self,
@@ -49,17 +49,9 @@ class GINEConv(Conv):
         eps: float = 0.0,
         learn_eps: bool = False,
     ):
-        super().__init__(in_feats, out_feats)
+        super().__init__(in_feats, out_feats, apply_func, eps, learn_eps)
         self.edge_feats = in_feats if edge_feats is None else edge_feats
         self.edge_func = nn.Identity() if edge_feats is None else nn.Linear(edge_feats, in_feats)
-        self.apply_func = apply_func or nn.Sequential(
-            nn.Linear(in_feats, out_feats), nn.ReLU(inplace=True), nn.Linear(out_feats, out_feats)
-        )
-        start = torch.tensor([float(eps)])
-        if learn_eps:
-            self.eps = nn.Parameter(start)
-        else:
-            self.register_buffer("eps", start)
 
     def forward(self, graph: dgl.DGLGraph, x: Features, edge: Tensor | None = None) -> Tensor:
         x_src, x_dst = self.both_ends(graph, x)
