@@ -25,7 +25,7 @@ from gnnlib._dgl import dgl  # before ogb imports it
 from gnnlib._modules import module_as
 
 from .files import Folder, FormatError, cache_dir, cached
-from .ogb_files import Files, Row, check, find_files, master
+from .ogb_files import PAPER, Files, Row, check, find_files, has_types, master
 
 __all__ = ["Metric", "ogb_graphs", "ogb_names", "ogb_nodes"]
 
@@ -79,7 +79,7 @@ def ogb_names(kind: str) -> list[str]:
     ogb is not installed.
 
     >>> ogb_names("ogbn")
-    ['ogbn-proteins', 'ogbn-products', 'ogbn-arxiv', 'ogbn-papers100M']
+    ['ogbn-proteins', 'ogbn-products', 'ogbn-arxiv', 'ogbn-mag', 'ogbn-papers100M']
     """
     return [name for name, row in master(PACKAGES[kind]).items() if _unserved(row) is None]
 
@@ -115,15 +115,15 @@ def ogb_graphs(name: str, data: Folder = None) -> Loaded:
 
 
 def ogb_nodes(name: str, data: Folder = None) -> Loaded:
-    """A task on the nodes of one graph: ogbn-arxiv, ogbn-products, ogbn-proteins or ogbn-papers100M.
+    """A task on the nodes of one graph: ogbn-arxiv, ogbn-products, ogbn-proteins, ogbn-mag or ogbn-papers100M.
 
-    Args and Raises: as of `ogb_graphs`, with ``ogbn_arxiv/`` or ``arxiv.zip``. ogbn-mag, which has several types of
-    nodes, is a ValueError.
+    Args and Raises: as of `ogb_graphs`, with ``ogbn_arxiv/`` or ``arxiv.zip``.
 
     Returns:
         dataset: OGB's own: ``graph, labels = dataset[0]``. ndata ``feat`` (N, F), float32, but in ogbn-proteins, which
             has edata ``feat`` (E, 8) and ndata ``species``; labels (N, tasks), int64, but in ogbn-papers100M float32
-            and NaN where a node has none.
+            and NaN where a node has none. ogbn-mag has four types of nodes; features, labels (as ``{"paper": labels}``)
+            and split are of its papers.
         split: ids of the nodes in ``"train"``, ``"valid"`` and ``"test"``, int64.
         metric: of a model's outputs; see `Metric`.
 
@@ -146,7 +146,8 @@ def _load(kind: str, name: str, data: Folder) -> Loaded:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
             dataset = getattr(module, f"Dgl{label.title()}PropPredDataset")(name=name, root=str(where))
-            return dataset, dataset.get_idx_split()
+            split = dataset.get_idx_split()
+            return dataset, {part: ids[PAPER] for part, ids in split.items()} if has_types(row) else split
 
     def convert(part: Path) -> None:
         check(files, row, label)
@@ -179,8 +180,6 @@ def _row(kind: str, name: str) -> Row:
 
 def _unserved(row: Row) -> str | None:
     """Why a task is not served, if so."""
-    if row.get("is hetero") == "True":
-        return "it has several types of nodes and edges, and these loaders serve those with one"
     if row["task type"] == "subtoken prediction":
         return "its labels are sequences of words"
     return None
@@ -189,7 +188,9 @@ def _unserved(row: Row) -> str | None:
 def _check_values(dataset: Any, split: dict[str, Tensor], label: str, files: Files) -> None:
     """Raises FormatError for labels or codes that no model of the task could take."""
     labels, classes, where = dataset.labels, int(dataset.num_classes), f"{files.origin}: labels:"
-    rows = len(dataset) if label == "graph" else dataset[0][0].num_nodes()
+    types = isinstance(labels, dict)
+    rows = len(dataset) if label == "graph" else dataset[0][0].num_nodes(PAPER if types else None)
+    labels = labels[PAPER] if types else labels
     if labels.shape != (expected := (rows, dataset.num_tasks)):
         raise FormatError(f"{where} expected shape {expected}, received {tuple(labels.shape)}")
     known = labels[~labels.isnan()]

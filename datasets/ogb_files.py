@@ -17,13 +17,22 @@ import numpy as np
 
 from .files import DownloadError, Folder, FormatError, atomic_write, cache_dir, data_dir, digest, find
 
-__all__ = ["Files", "Row", "check", "find_files", "master"]
+__all__ = ["PAPER", "Files", "Row", "check", "find_files", "has_types", "master"]
 
 PARTS = ("train", "valid", "test")
+PART_FILES = tuple(f"/{part}.csv.gz" for part in PARTS)
 BROKEN = (EOFError, KeyError, ValueError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error)
 ALSO = {"raw/node_species.csv.gz": "raw/species.csv.gz"}  # which OGB's loader renames
 ARRAYS = {"num-node-list": "num_nodes_list", "num-edge-list": "num_edges_list", "edge": "edge_index"}  # in an npz
 Row = dict[str, str]  # what OGB's table says of a task
+# The one task with several types: its relations, and the type that has features, labels and a split.
+PAPER = "paper"
+RELATIONS = (
+    ("author", "affiliated_with", "institution"),
+    ("author", "writes", PAPER),
+    (PAPER, "cites", PAPER),
+    (PAPER, "has_topic", "field_of_study"),
+)
 
 
 class Files(NamedTuple):
@@ -63,7 +72,11 @@ def find_files(name: str, row: Row, label: str, data: Folder) -> Files:
     Raises: FileNotFoundError or DownloadError, which say where they were sought; FormatError for a damaged zip.
     """
     raw = ["data.npz", f"{label}-label.npz"] if _binary(row) else [f"{table}.csv.gz" for table in _tables(row, label)]
-    wanted = [*(f"raw/{file}" for file in raw), *(f"split/{row['split']}/{part}.csv.gz" for part in PARTS)]
+    split = [*PARTS]
+    if has_types(row):
+        raw += [f"{table}.csv.gz" for table in ("num-node-dict", "triplet-type-list", "nodetype-has-label")]
+        split = ["nodetype-has-split", *(f"{PAPER}/{part}" for part in PARTS)]
+    wanted = [*(f"raw/{file}" for file in raw), *(f"split/{row['split']}/{part}.csv.gz" for part in split)]
     top, folder = data_dir(data), name.replace("-", "_")
     places = [top.absolute() / place for place in (f"ogb/{folder}", folder)] if top else []
     for place in places:
@@ -80,30 +93,49 @@ def find_files(name: str, row: Row, label: str, data: Folder) -> Files:
 def check(files: Files, row: Row, label: str) -> None:
     """Raises FormatError unless the files can be read and agree; OGB itself would cut the tables anywhere."""
     counted = _tables(row, label)
-    rows, nodes, edges = (_in_arrays if _binary(row) else _in_lines)(files, list(counted))
-    sizes = {"graph": rows["num-node-list"], "node": nodes, "edge": edges}
+    read = _in_arrays if _binary(row) else _of_types if has_types(row) else _in_lines
+    rows, sizes = read(files, list(counted))
+    whole = PAPER if has_types(row) else label
     for table, what in counted.items():
         if rows[table] != sizes[what]:
             raise FormatError(f"{files.origin}: {table}: expected {sizes[what]} rows, received {rows[table]}")
-    ids = np.concatenate([_integers(files, name) for name in files.paths if name.startswith("split/")])
-    if not len(ids) or len(np.unique(ids)) < len(ids) or ids.min() < 0 or ids.max() >= sizes[label]:
+    parts = [name for name in files.paths if name.startswith("split/") and name.endswith(PART_FILES)]
+    ids = np.concatenate([_integers(files, name) for name in parts])
+    if not len(ids) or len(np.unique(ids)) < len(ids) or ids.min() < 0 or ids.max() >= sizes[whole]:
         received = f"{len(ids)} ids" + (f" from {ids.min()} to {ids.max()}" if len(ids) else "")
         raise FormatError(
-            f"{files.origin}: expected a split of {label}s 0 to {sizes[label] - 1}, none twice, received {received}"
+            f"{files.origin}: expected a split of {whole}s 0 to {sizes[whole] - 1}, none twice, received {received}"
         )
 
 
-def _in_lines(files: Files, tables: list[str]) -> tuple[dict[str, int], int, int]:
-    """The rows of each csv table, and the sums of those that list numbers of nodes and of edges."""
+def _in_lines(files: Files, tables: list[str]) -> tuple[dict[str, int], dict[str, int]]:
+    """The rows of each csv table, and how many there should be for each graph, node and edge."""
+    rows = _lines(files, tables)
+    nodes, edges = (int(_integers(files, f"raw/num-{end}-list.csv.gz").sum()) for end in ("node", "edge"))
+    return rows, {"graph": rows["num-node-list"], "node": nodes, "edge": edges}
+
+
+def _of_types(files: Files, tables: list[str]) -> tuple[dict[str, int], dict[str, int]]:
+    """The same for each type of node and relation; one graph."""
+    sizes = {"graph": 1}
+    with _reading(files, "raw/num-node-dict.csv.gz") as path, gzip.open(path, "rt") as lines:
+        sizes |= {name: int(number) for name, number in next(csv.DictReader(lines), {}).items()}
+    if missing := {end for head, _, tail in RELATIONS for end in (head, tail)} - sizes.keys():
+        raise FormatError(f"{files.origin}: num-node-dict: expected a number of each {', '.join(sorted(missing))}")
+    for relation in map("___".join, RELATIONS):
+        sizes[relation] = int(_integers(files, f"raw/relations/{relation}/num-edge-list.csv.gz").sum())
+    return _lines(files, tables), sizes
+
+
+def _lines(files: Files, tables: list[str]) -> dict[str, int]:
     rows = {}
     for table in tables:
         with _reading(files, f"raw/{table}.csv.gz") as path, gzip.open(path) as lines:
             rows[table] = sum(1 for _ in lines)
-    nodes, edges = (int(_integers(files, f"raw/num-{end}-list.csv.gz").sum()) for end in ("node", "edge"))
-    return rows, nodes, edges
+    return rows
 
 
-def _in_arrays(files: Files, tables: list[str]) -> tuple[dict[str, int], int, int]:
+def _in_arrays(files: Files, tables: list[str]) -> tuple[dict[str, int], dict[str, int]]:
     """The same of the arrays in npz files, of which only the headers are read."""
     shapes = {}
     for name in files.paths:
@@ -115,7 +147,7 @@ def _in_arrays(files: Files, tables: list[str]) -> tuple[dict[str, int], int, in
     with _reading(files, "raw/data.npz") as path, np.load(path) as arrays:
         nodes, edges = (int(arrays[f"num_{end}_list"].sum()) for end in ("nodes", "edges"))
         rows = {table: shapes[ARRAYS.get(table, table.replace("-", "_"))][table == "edge"] for table in tables}
-    return rows, nodes, edges
+    return rows, {"graph": rows["num-node-list"], "node": nodes, "edge": edges}
 
 
 def _shape(array: IO[bytes]) -> tuple[int, ...]:
@@ -140,6 +172,11 @@ def _reading(files: Files, name: str) -> Iterator[Path]:
         raise FormatError(f"{files.origin}: {name} is truncated or damaged ({error})") from error
 
 
+def has_types(row: Row) -> bool:
+    """Whether a task's graph has several types of nodes and edges."""
+    return row.get("is hetero") == "True"  # which tasks on graphs do not say
+
+
 def _binary(row: Row) -> bool:
     return row["binary"] == "True"
 
@@ -151,6 +188,16 @@ def _release(row: Row) -> str:
 def _tables(row: Row, label: str) -> dict[str, str]:
     """OGB's names of a task's tables, and what each has a row for; ``label`` is "graph" or "node"."""
     extra = [name for name in row["additional node files"].split(",") if name != "None"]
+    if has_types(row):
+        return {
+            **{
+                f"relations/{relation}/{table}": "graph" if table == "num-edge-list" else relation
+                for relation in map("___".join, RELATIONS)
+                for table in ("num-edge-list", "edge", *row["additional edge files"].split(","))
+            },
+            **{f"node-feat/{PAPER}/{table}": PAPER for table in ("node-feat", *extra)},
+            f"node-label/{PAPER}/{label}-label": PAPER,
+        }
     return {
         "num-node-list": "graph",
         "num-edge-list": "graph",

@@ -131,7 +131,7 @@ class Stack(nn.Module):
         activation: Callable[[], nn.Module] = nn.ReLU,
         dropout: float | nn.Module = 0.0,
         drop_edge: nn.Module | None = None,
-        encoder: bool = False,
+        encoder: bool | nn.Module = False,
         jump: Factory | None = None,
         readout: Callable[[dgl.DGLGraph, Tensor], Tensor] | None = None,
         head: bool | None = None,
@@ -146,7 +146,8 @@ class Stack(nn.Module):
         width, as ``widens = k``. ``dropout`` is a probability, or a module such as `DropNode`; it and ``drop_edge``
         serve all blocks.
 
-        ``encoder`` puts a linear layer and an activation before the first block. ``head`` puts a linear layer after
+        ``encoder`` puts a linear layer and an activation before the first block, or is what makes hidden_feats of the
+        input, such as `SumOfEmbeddings`, of which in_feats says nothing. ``head`` puts a linear layer after
         the last one (default: where there is an encoder, a jump or a readout); without a head the last block gives
         out_feats and has no norm, skip or activation. Attention layers: ``conv`` must return
         heads that join to the width asked for, e.g. ``lambda i, o: GATConv(i, o // 4, 4)``.
@@ -187,9 +188,10 @@ class Stack(nn.Module):
         jumped = jump(hidden_feats, num_layers) if jump else None
         width = getattr(jumped, "out_feats", width)
         width *= getattr(readout, "widens", 1)
-        first = nn.Sequential(nn.Linear(in_feats, hidden_feats), activation()) if encoder else None
+        if encoder is True:
+            encoder = nn.Sequential(nn.Linear(in_feats, hidden_feats), activation())
         top = nn.Sequential(drop, nn.Linear(width, out_feats)) if head else None
-        return Stack(blocks, first, jumped, readout, top, checkpoint)
+        return Stack(blocks, encoder if encoder is not False else None, jumped, readout, top, checkpoint)
 
     def forward(
         self,

@@ -47,7 +47,8 @@ def write_graphs(data, name="ogbg-molhiv", num_graphs=24, **changed):
 
 def write_nodes(data, name="ogbn-arxiv", num_nodes=60, **changed):
     """Communities of a few classes below ``data/ogbn_arxiv``: an edge for each node to two others, mostly of its class;
-    features (N, 8) that tell the class with noise; 60, 20 and 20 percent in the split. ``changed`` replaces tables."""
+    features (N, 8) that tell the class with noise; 60, 20 and 20 percent in the split; papers, in ogbn-mag.
+    ``changed`` replaces tables."""
     row, rng = TASKS[name], np.random.default_rng(0)
     binary, num_tasks, used = row["binary"] == "True", int(row["num tasks"]), min(int(row["num classes"]), 4)
     label = np.arange(num_nodes) % used
@@ -69,9 +70,39 @@ def write_nodes(data, name="ogbn-arxiv", num_nodes=60, **changed):
     for extra in row["additional node files"].split(","):
         if extra != "None":
             tables[f"raw/{'species' if extra == 'node_species' else extra}"] = 2000 + label[:, None]
-    tables |= {f"split/{row['split']}/{part}": ids for part, ids in zip(("train", "valid", "test"), parts)} | changed
+    tables |= {f"split/{row['split']}/{part}": ids for part, ids in zip(("train", "valid", "test"), parts)}
+    tables = (_among_types(tables, label) if row["is hetero"] == "True" else tables) | changed
     folder = data / name.replace("-", "_")
     return _write_arrays(folder, tables) if binary else write_tables(folder, tables)
+
+
+def _among_types(tables, label):
+    """The tables of one type of nodes as ogbn-mag's papers, each with an author and a field; authors share places."""
+    num = len(label)
+    types = {"author": num, "field_of_study": int(label.max()) + 1, "institution": 2, "paper": num}
+    each = np.arange(num)
+    relations = {
+        "author___affiliated_with___institution": (each, each % 2),
+        "author___writes___paper": (each, each[::-1]),
+        "paper___cites___paper": tables["raw/edge"].T,
+        "paper___has_topic___field_of_study": (each, label),
+    }
+    found = {
+        "raw/num-node-dict": [list(types), list(types.values())],
+        "raw/triplet-type-list": [relation.split("___") for relation in relations],
+        "raw/nodetype-has-label": [list(types), [name == "paper" for name in types]],
+        "split/time/nodetype-has-split": [list(types), [name == "paper" for name in types]],
+        "raw/node-label/paper/node-label": tables["raw/node-label"],
+    }
+    for number, (relation, ends) in enumerate(relations.items()):
+        found[f"raw/relations/{relation}/num-edge-list"] = [len(ends[0])]
+        found[f"raw/relations/{relation}/edge"] = np.stack(ends, 1)
+        found[f"raw/relations/{relation}/edge_reltype"] = [number] * len(ends[0])
+    for table in ("node-feat", "node_year"):
+        found[f"raw/node-feat/paper/{table}"] = tables[f"raw/{table}"]
+    return found | {
+        name.replace("time/", "time/paper/"): ids for name, ids in tables.items() if name.startswith("split/")
+    }
 
 
 def _write_arrays(folder, tables):

@@ -27,6 +27,7 @@ from gnnlib import (
     SAGEConv,
     SGConv,
     Stack,
+    SumOfEmbeddings,
     concat_heads,
     mean_heads,
     readout_max,
@@ -526,3 +527,14 @@ def test_reversible_in_one_line():
 def test_what_a_reversible_stack_cannot_have(options, got):
     with pytest.raises(ValueError, match=f"no jump, and a head, got {got}"):
         Stack.build(GCNConv, 3, 4, 2, 2, **options)
+
+
+def test_an_encoder_of_ones_own_makes_the_first_features():
+    codes, graph = torch.tensor([[0, 1], [2, 0], [1, 1]]), dgl.graph(([0, 1, 2], [1, 2, 0]))
+    encoder = SumOfEmbeddings([3, 2], 4)
+    model = Stack.build(GCNConv, 2, 4, 5, 2, encoder=encoder, skip=InitialResidual)
+    assert model.encoder is encoder
+    h = x0 = encoder(codes)
+    for block in model.blocks:
+        h = block(graph, h, None, x0)
+    assert torch.equal(model(graph, codes), model.head(h))

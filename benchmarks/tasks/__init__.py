@@ -9,7 +9,7 @@ from benchmarks.tasks.links import LinksCora, LinksPubMed
 from benchmarks.tasks.molecules import MUTAG, PROTEINS
 from benchmarks.tasks.nodes import CiteSeer, Cora, PubMed
 from benchmarks.tasks.ogb_graphs import ogb_graph_tasks
-from benchmarks.tasks.ogb_nodes import Arxiv, Papers100M, Products, Proteins
+from benchmarks.tasks.ogb_nodes import Arxiv, Mag, Papers100M, Products, Proteins
 from benchmarks.tasks.partitioned import Partitioned
 from benchmarks.tasks.pixels import MNIST, Digits
 from benchmarks.tasks.sphere import Sphere
@@ -42,6 +42,7 @@ ALL: list[type[Task]] = [
     *ogb_graph_tasks(),
     Planted,
     Arxiv,
+    Mag,
     Products,
     Proteins,
     Papers100M,

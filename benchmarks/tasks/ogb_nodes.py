@@ -1,5 +1,7 @@
 """The Open Graph Benchmark's tasks on nodes: papers, products, proteins."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -15,11 +17,15 @@ class OGBNodes(LargeNodes):
 
     def read(self, options: Options) -> Nodes:
         dataset, split, metric = datasets.ogb_nodes(self.name, options.data)
-        graph, labels = dataset[0]
+        graph, labels = self.of_one_type(*dataset[0])
         src, dst = edge_ends(graph)
         feat = graph.ndata["feat"] if "feat" in graph.ndata else _mean_over_edges(graph.edata["feat"], dst, len(labels))
         graph = self.links(dgl.graph((src, dst), num_nodes=len(labels)))
         return Nodes(graph, feat, labels, split, metric, metric.out_feats)
+
+    def of_one_type(self, graph: dgl.DGLGraph, labels: Any) -> tuple[dgl.DGLGraph, Tensor]:
+        """It is."""
+        return graph, labels
 
     def links(self, graph: dgl.DGLGraph) -> dgl.DGLGraph:
         """In both directions: they already are."""
@@ -36,8 +42,24 @@ class Arxiv(OGBNodes):
     name = "ogbn-arxiv"
     summary = "ogbn-arxiv, 169343 papers, 40 subjects: accuracy with OGB's split (--mode M, --labels A+B)"
 
+    def of_one_type(self, graph: dgl.DGLGraph, labels: Any) -> tuple[dgl.DGLGraph, Tensor]:
+        """It is."""
+        return graph, labels
+
     def links(self, graph: dgl.DGLGraph) -> dgl.DGLGraph:
         return dgl.to_bidirected(graph)
+
+
+class Mag(Arxiv):
+    """The citations among papers alone: authors, institutions and fields have no features, and OGB's own GCN and
+    GraphSAGE leave them out, too."""
+
+    name = "ogbn-mag"
+    summary = "ogbn-mag, 736389 papers and their citations, 349 venues: accuracy (--mode M, --labels A+B)"
+
+    def of_one_type(self, graph: dgl.DGLGraph, labels: Any) -> tuple[dgl.DGLGraph, Tensor]:
+        papers = graph["paper", "cites", "paper"]
+        return papers, labels["paper"]
 
 
 class Products(OGBNodes):

@@ -47,11 +47,15 @@ def official(kind, name, root):
 
 def same_graph(ours, theirs):
     assert all(torch.equal(a, b) for a, b in zip(ours.edges(), theirs.edges(), strict=True))
-    for mine, other in ((ours.ndata, theirs.ndata), (ours.edata, theirs.edata)):
-        assert sorted(mine) == sorted(other)
-        for field in mine:
-            assert mine[field].dtype == other[field].dtype
-            assert torch.equal(mine[field], other[field])
+    same_data(ours.ndata, theirs.ndata)
+    same_data(ours.edata, theirs.edata)
+
+
+def same_data(mine, other):
+    assert sorted(mine) == sorted(other)
+    for field in mine:
+        assert mine[field].dtype == other[field].dtype
+        assert torch.equal(mine[field], other[field])
 
 
 @pytest.mark.parametrize("name", ["ogbg-molhiv", "ogbg-moltox21", "ogbg-molesol", "ogbg-ppa"])
@@ -80,7 +84,7 @@ def test_graphs_are_ogbs_own_in_every_field(tmp_path, name):
     assert metric.higher_is_better == (name != "ogbg-molesol")
 
 
-@pytest.mark.parametrize("name", ogb_names("ogbn"))
+@pytest.mark.parametrize("name", [name for name in ogb_names("ogbn") if name != "ogbn-mag"])
 @pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
 def test_nodes_are_ogbs_own_in_every_field(tmp_path, name):
     write_nodes(tmp_path / "data", name)
@@ -107,6 +111,31 @@ def test_nodes_are_ogbs_own_in_every_field(tmp_path, name):
     )
 
 
+def test_types_of_nodes_are_ogbs_own(tmp_path):
+    write_nodes(tmp_path / "data", "ogbn-mag")
+    before = snapshot(tmp_path / "data")
+    for _ in range(2):
+        dataset, split, metric = ogb_nodes("ogbn-mag", tmp_path / "data")
+    assert snapshot(tmp_path / "data") == before, "the data directory is only read"
+    theirs, evaluator = official("node", "ogbn-mag", tmp_path / "data")
+    (graph, labels), (other, expected) = dataset[0], theirs[0]
+    assert (graph.ntypes, graph.canonical_etypes) == (other.ntypes, other.canonical_etypes)
+    assert len(graph.canonical_etypes) == len(graph.ntypes) == 4
+    for kind in graph.ntypes:
+        same_data(graph.nodes[kind].data, other.nodes[kind].data)
+    for relation in graph.canonical_etypes:
+        assert all(map(torch.equal, graph.edges(etype=relation), other.edges(etype=relation)))
+        same_data(graph.edges[relation].data, other.edges[relation].data)
+    assert set(graph.nodes["paper"].data) == {"feat", "year"}
+    assert labels.keys() == expected.keys() == {"paper"}
+    assert torch.equal(labels["paper"], expected["paper"])
+    for part, ids in theirs.get_idx_split().items():
+        assert torch.equal(split[part], ids["paper"])
+    outputs, truth = torch.randn(len(split["test"]), 349), labels["paper"][split["test"]]
+    found = evaluator.eval({"y_true": truth, "y_pred": outputs.argmax(1, keepdim=True)})
+    assert found == {"acc": metric(outputs, truth)}
+
+
 def test_edges_of_molecules_go_both_ways(tmp_path):
     write_graphs(tmp_path)
     dataset, _, _ = ogb_graphs("ogbg-molhiv", tmp_path)
@@ -120,7 +149,7 @@ def test_the_tasks_are_those_of_ogbs_table():
     graphs = pd.read_csv(Path(sys.modules["ogb.graphproppred"].__file__).with_name("master.csv"), index_col=0)
     nodes = pd.read_csv(Path(sys.modules["ogb.nodeproppred"].__file__).with_name("master.csv"), index_col=0)
     assert ogb_names("ogbg") == [name for name in graphs if name != "ogbg-code2"]
-    assert ogb_names("ogbn") == [name for name in nodes if name != "ogbn-mag"]
+    assert ogb_names("ogbn") == list(nodes)
     expected = pd.read_csv(
         Path(sys.modules["ogb.graphproppred"].__file__).with_name("master.csv"), index_col=0, keep_default_na=False
     )
@@ -132,7 +161,6 @@ def test_the_tasks_are_those_of_ogbs_table():
     [
         (ogb_nodes, "ogbg-molhiv", "expected one of ogbn-proteins, .*, got 'ogbg-molhiv': a task on graphs"),
         (ogb_graphs, "ogbn-arxiv", "expected one of ogbg-molbace, .*, got 'ogbn-arxiv': a task on nodes"),
-        (ogb_nodes, "ogbn-mag", "got 'ogbn-mag': it has several types of nodes and edges"),
         (ogb_graphs, "ogbg-code2", "got 'ogbg-code2': its labels are sequences of words"),
         (ogb_graphs, "ogbg-hiv", "got 'ogbg-hiv'$"),
     ],
@@ -289,6 +317,21 @@ def test_files_that_do_not_belong_together(tmp_path, changed, said):
         ("ogbn-papers100M", {"raw/node-label": [[0]] * 59}, r"node-label: expected 60 rows, received 59"),
         ("ogbn-papers100M", {"raw/num-edge-list": [119]}, r"edge: expected 119 rows, received 120"),
         ("ogbn-papers100M", {"split/time/test": [61]}, r"split of nodes 0 to 59, none twice, received 37 ids .* to 61"),
+        (
+            "ogbn-mag",
+            {"raw/node-feat/paper/node_year": [2000]},
+            r"node-feat/paper/node_year: expected 60 rows, rec.* 1$",
+        ),
+        (
+            "ogbn-mag",
+            {"raw/relations/paper___cites___paper/num-edge-list": [119]},
+            r"relations/paper___cites___paper/edge: expected 119 rows, received 120",
+        ),
+        ("ogbn-mag", {"split/time/paper/test": [61]}, r"split of papers 0 to 59, none twice, received 49 ids .* to 61"),
+        ("ogbn-mag", {"raw/num-node-dict": [["paper"], [60]]}, r"num-node-dict: expected a number of each author, fi"),
+        ("ogbn-mag", {"raw/num-node-dict": [["paper"]]}, r"num-node-dict: expected a number of each author, fi"),
+        ("ogbn-mag", {"raw/num-node-dict": [["paper"], ["many"]]}, r"raw/num-node-dict.csv.gz is truncated or dam"),
+        ("ogbn-mag", {"raw/node-label/paper/node-label": [349] * 60}, r"labels: expected 0 to 348, received 349 to"),
     ],
 )
 def test_nodes_that_do_not_belong_together(tmp_path, name, changed, said):
