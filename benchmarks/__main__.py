@@ -57,9 +57,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--epochs", type=int, metavar="N", help="instead of the task's own number")
     run.add_argument("--limit", type=int, metavar="N", help="the first N graphs or images of each part only")
     run.add_argument("--recipe", metavar="NAME", help="how images become superpixel graphs, where a task has a choice")
-    run.add_argument(
-        "--remedy", metavar="A+B", help="in place of the task's own, as batchnorm+residual; see 'depth'"
-    )
+    run.add_argument("--remedy", metavar="A+B", help="in place of the task's own, as batchnorm+residual; see 'depth'")
     run.add_argument("--clip", type=float, metavar="X", help="shorten gradients that are longer than this in a step")
     run.add_argument("--precision", metavar="P", help="bfloat16: matrix products in training round to it")
     run.add_argument("--save", action="store_true", help="keep the best seed's model, with a card, beside the results")
