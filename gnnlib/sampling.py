@@ -101,7 +101,8 @@ def sampled_batches(
     loader = dgl.dataloading.DataLoader(
         graph,
         shard(order).to(graph.idtype),
-        dgl.dataloading.NeighborSampler(list(fanouts)),
+        # DGL's fused sampler, which it takes on several threads, mixes up the ids of graphs in int32.
+        dgl.dataloading.NeighborSampler(list(fanouts), fused=graph.idtype == torch.int64),
         batch_size=-(-batch_size // world_size()),
         num_workers=num_workers,
         worker_init_fn=begin,

@@ -87,6 +87,16 @@ def test_inference_is_the_model_on_the_whole_graph(case, remedy, batch_size):
         assert torch.equal(inference(model, graph, x, batch_size), found), "the same bits on a second run"
 
 
+@pytest.fixture(params=[1, 2])
+def threads(request):
+    """DGL samples otherwise where there are several."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("threads")
 def test_gcn_by_its_weights_is_gcn_in_batches_and_in_inference(case):
     *_, some = case
     for graph in (symmetric_graph(NUM), random_graph(NUM, 150, idtype=torch.int32)):
