@@ -18,6 +18,7 @@ from pathlib import Path
 from benchmarks.layers import UsageError
 from benchmarks.runner import find_task
 from benchmarks.tasks import Options
+from benchmarks.tasks.large_nodes import LargeNodes
 from gnnlib.partitions import part_config, partition
 
 GRACE = 10.0  # seconds in which the others may notice that one has failed
@@ -29,6 +30,8 @@ def cut(task: str, parts: int, options: Options, out: Path) -> Path:
     Raises: UsageError for a task that has no one graph, or parts that are there already; what `partition` raises.
     """
     found = find_task(task)
+    if not isinstance(found, LargeNodes):
+        raise UsageError(f"partition: expected a task on the nodes of one large graph, got {task}")
     if any(out.glob("*.json")):
         raise UsageError(f"--out: expected a folder without parts, {out} holds some already")
     found.load(options)

@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.layers import Geometry, Layer, UsageError
+from benchmarks.layers import Geometry, Layer
 from benchmarks.results import Outcome
-from gnnlib._dgl import dgl
 from gnnlib.attribution import attention, saliency
 from gnnlib.checkpoints import Checkpoint
 from gnnlib.distributed import shard
@@ -98,10 +97,6 @@ class Task(ABC):
 
     def num_epochs(self, layer: Layer, options: Options) -> int:
         return options.epochs or self.epochs
-
-    def whole(self) -> tuple[dgl.DGLGraph, dict[str, Tensor]]:
-        """What `partition` cuts, once loaded: a graph with ndata ``feat`` and ``label``, and the ids of each part."""
-        raise UsageError(f"partition: expected a task on the nodes of one large graph, got {self.name}")
 
     def values(self, outcomes: Mapping[int, Outcome]) -> list[float] | None:
         """The figure of each seed where the protocol needs all seeds to tell; None: each seed's own score."""

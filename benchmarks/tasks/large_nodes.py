@@ -153,6 +153,7 @@ class LargeNodes(Task):
         return Table.open(table.path)
 
     def whole(self) -> tuple[dgl.DGLGraph, dict[str, Tensor]]:
+        """What `partition` cuts, once loaded: a graph with ndata ``feat`` and ``label``, and the ids of each part."""
         graph = self.graph.long()
         graph.ndata["feat"], graph.ndata["label"] = self.feat, self.target
         return graph, self.split

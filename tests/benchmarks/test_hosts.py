@@ -75,7 +75,7 @@ def test_each_host_knows_its_own_address():
     [
         (["partition", "nowhere", "--parts", "2", "--out", "{new}"], "unknown task 'nowhere'"),
         (["partition", "digits", "--parts", "2", "--out", "{new}"], "expected a task on the nodes of one large graph"),
-        (["partition", "digits", "--parts", "2", "--out", "{parts}"], "expected a folder without parts"),
+        (["partition", "planted", "--parts", "2", "--out", "{parts}"], "expected a folder without parts"),
         (["host", "--addresses", "127.0.0.1", "{new}"], "expected one partitioned graph in {new}"),
         (["host", "--addresses", "127.0.0.1", "{parts}"], "expected one for each of 2 parts, got 1"),
         (["host", "--addresses", "203.0.113.7,203.0.113.8", "{parts}"], "got 203.0.113.7, 203.0.113.8"),
