@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib._dgl import dgl
-from gnnlib.distributed import rank, shard, shares, world_size
+from gnnlib.distributed import gathered, rank, shard, shares, world_size
 from gnnlib.norms import BatchNorm, LayerNorm, NodeNorm
 from gnnlib.ops import NORMS, degree_norm
 from gnnlib.stack import Stack
@@ -197,7 +197,7 @@ def inference(
 ) -> Tensor | Table:
     """The outputs for all nodes (N, C), on the CPU, exactly ``model(graph, x, edge)`` in evaluation: layer after layer,
     each for so many nodes at a time with all their in-edges. Two layers' features are in memory (with a jump, all of
-    them), or none.
+    them), or none. Processes that train together (`gnnlib.distributed`) share the work: all have to call it.
 
     Args:
         x: features by node id: a tensor, or the `Table` of a file
@@ -220,7 +220,7 @@ def inference(
     def everywhere(step: Callable[[Tensor], Tensor]) -> Tensor | Table:
         path = None if folder is None else Path(folder, next(names))
         parts = torch.arange(graph.num_nodes()).split(batch_size)
-        return _together((step(nodes).cpu() for nodes in parts), graph.num_nodes(), path)
+        return _together(_in_turns(step, parts), graph.num_nodes(), path)
 
     def layer(block: nn.Module, x: Rows, nodes: Tensor) -> Tensor:
         nodes = nodes.to(graph.idtype)
@@ -242,6 +242,14 @@ def inference(
         y = everywhere(lambda nodes: _top(stack, [one[nodes].to(device) for one in layers]))
     model.train(was_training)
     return y
+
+
+def _in_turns(step: Callable[[Tensor], Tensor], parts: Sequence[Tensor]) -> Iterator[Tensor]:
+    """``step`` of each part, on the CPU; of several processes each takes its turns, and has what the others found."""
+    for first in range(0, len(parts), world_size()):
+        mine = parts[first : first + world_size()][rank() : rank() + 1]
+        for (found,) in gathered([(step(nodes).cpu(),) for nodes in mine]):
+            yield found
 
 
 def _together(parts: Iterator[Tensor], num_rows: int, path: Path | None) -> Tensor | Table:

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from gnnlib import BatchNorm, DiffGroupNorm, GINConv, GraphStore, Stack, distributed, readout_sum
+from gnnlib import BatchNorm, DiffGroupNorm, GINConv, GraphStore, SAGEConv, Stack, distributed, readout_sum
 from gnnlib._dgl import dgl
 from gnnlib.checkpoints import Checkpoint
 from gnnlib.distributed import gathered, joined, rank, shard, together, weight, world_size
-from gnnlib.sampling import cluster_batches
+from gnnlib.sampling import cluster_batches, inference
 from gnnlib.training import Batch, fit, predict
 from tests.processes import forked, needs_fork
 
@@ -208,6 +208,26 @@ def test_what_is_gathered_is_in_order(two):
     everything = [(torch.tensor(i), torch.tensor(-i)) for i in range(5)]
     for found in two(lambda: gathered(everything[rank() :: 2])):
         assert found == everything
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_processes_share_the_inference_of_all_nodes(two, tmp_path, folder):
+    """30 nodes, 7 at a time: five parts in each of two layers, and the same bits as alone."""
+    graph, x = dgl.rand_graph(30, 100), torch.randn(30, 3)
+    model = Stack.build(SAGEConv, 3, 4, 2, 2)
+    expected = inference(model, graph, x, batch_size=7)
+
+    def part():
+        calls = []
+        model.blocks[0].register_forward_hook(lambda *_: calls.append(1))
+        where = tmp_path / f"layers-{rank()}" if folder else None
+        found = inference(model, graph, x, batch_size=7, folder=where)
+        return found[torch.arange(30)], len(calls)
+
+    (first, three), (second, others) = two(part)
+    assert torch.equal(first, expected)
+    assert torch.equal(second, expected)
+    assert (three, others) == (3, 2)
 
 
 def test_alone_nothing_happens():
