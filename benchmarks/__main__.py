@@ -45,6 +45,17 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", metavar="{list,run,report,depth,memory,speed,partition,host,scaling}")
     commands.required = True
     commands.add_parser("list", help="the tasks and the layers")
+    _add_run(commands)
+    report = commands.add_parser("report", help="print the leaderboard and write report.html again")
+    report.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="a run, or a folder of runs")
+    _add_depth(commands)
+    _add_memory(commands)
+    _add_speed(commands)
+    _add_hosts(commands)
+    return top
+
+
+def _add_run(commands: Any) -> None:
     run = commands.add_parser(
         "run",
         help="train and test; write results/<run>/<layer>/result.json and report.html",
@@ -69,10 +80,9 @@ def parser() -> argparse.ArgumentParser:
     _add_folders(run)
     run.add_argument("--device", default="cpu", metavar="D", help="cpu (default), cuda, cuda:1, ...")
     run.add_argument("--fresh", action="store_true", help="start anew; an earlier result is kept beside")
-    report = commands.add_parser("report", help="print the leaderboard and write report.html again")
-    report.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="a run, or a folder of runs")
-    _add_depth(commands)
-    _add_memory(commands)
+
+
+def _add_speed(commands: Any) -> None:
     speed = commands.add_parser(
         "speed",
         help="time layers beside dgl.nn's and PyG's; write speed.json and speed.png",
@@ -93,8 +103,6 @@ def parser() -> argparse.ArgumentParser:
         help="default, keep (glibc's, holding on to its heap) or a run for each (both of them; quick: default)",
     )
     speed.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="default: results")
-    _add_hosts(commands)
-    return top
 
 
 def _add_hosts(commands: Any) -> None:
