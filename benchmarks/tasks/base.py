@@ -69,7 +69,7 @@ class Task(ABC):
     seeds: ClassVar[int] = 1
     max_seeds: ClassVar[int | None] = None  # where seeds are folds
     epochs: ClassVar[int]
-    readout: ClassVar[str | None] = None
+    readout: str | None = None
     limited: ClassVar[bool] = False  # whether --limit means something here
     one_model: ClassVar[bool] = False  # whether --clip, --precision, --save may be said: `Options.fitting`, `Outcome`
     inputs: ClassVar[str | None] = None  # what that model is called on, for its card

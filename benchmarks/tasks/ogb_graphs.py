@@ -70,7 +70,6 @@ class OGBGraphs(Task):
     layers = tuple(layer.name for layer in own)
     seeds = 10
     epochs = 100
-    readout = "mean over nodes"
     limited = True
     sharded = True
     one_model = True
@@ -86,6 +85,7 @@ class OGBGraphs(Task):
         self.split = {part: rows[: options.limit] for part, rows in split.items()}
         self.graphs, self.labels, self.device = GraphStore(dataset.graphs), dataset.labels, options.device
         self.remedies = options.remedy or self.remedy
+        self.readout = "sum over nodes" if self.remedies == SMALL else "mean over nodes"
         self.atoms, self.bonds = _categories(dataset)
         first = dataset.graphs[0].edata["feat"]
         self.geometry = Geometry(edge_feats=sum(self.bonds) if self.bonds else first.shape[1])
