@@ -35,7 +35,7 @@ class ImageTask(PixelTask):
     """
 
     layers: ClassVar[tuple[str, ...]] = ("cnn", "cnn-graph")
-    readout = None
+    readout: str | None = None
     lr: ClassVar[float]  # at its highest: each step's rises, then falls to 0 (Smith and Topin 2017, arXiv 1708.07120)
 
     @abstractmethod

@@ -56,7 +56,7 @@ class PixelTask(Task):
         "cnn",
         "cnn-graph",
     )
-    readout = "flat: a linear layer over all pixels"
+    readout: str | None = "flat: a linear layer over all pixels"
     width: ClassVar[int] = 32
     batch_size: ClassVar[int] = 64
     lr: ClassVar[float] = 5e-3  # at its highest
