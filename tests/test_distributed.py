@@ -239,6 +239,24 @@ def test_alone_nothing_happens():
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.parametrize(
+    ("gpus", "nccl", "backend"), [(2, True, "cpu:gloo,cuda:nccl"), (2, False, "gloo"), (0, True, "gloo")]
+)
+def test_nccl_joins_processes_that_have_gpus(monkeypatch, gpus, nccl, backend):
+    """The choice alone, without a GPU: process 3 of a machine with two takes the second."""
+    asked, device = [], []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "set_device", device.append)
+    monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: nccl)
+    monkeypatch.setattr(torch.distributed, "init_process_group", asked.append)
+    for name, value in {"WORLD_SIZE": "4", "RANK": "3", "LOCAL_RANK": "3"}.items():
+        monkeypatch.setenv(name, value)
+    with joined():
+        assert asked == [backend]
+    assert device == ([1] if "nccl" in backend else [])
+
+
 def test_clusters_give_every_process_the_same_number_of_steps(two):
     graph, cluster, train = dgl.rand_graph(40, 100), torch.arange(40) % 8, torch.tensor([0, 8, 3])
 
