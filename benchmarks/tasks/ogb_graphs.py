@@ -114,7 +114,10 @@ class OGBGraphs(Task):
             return None
         width, drop = self.sizes[""]
         kind = Kind(layer.title, layer.make(self.geometry))
-        plan = make_plan(kind, self.remedies, self.num_layers, (width, width, self.ogb.out_feats), drop)
+        try:
+            plan = make_plan(kind, self.remedies, self.num_layers, (width, width, self.ogb.out_feats), drop)
+        except UsageError as error:
+            raise UsageError(f"{error}; or {PUBLISHED} or {SMALL} alone") from error
         if plan.layerwise:
             raise UsageError(f"--remedy: {self.name} trains networks as a whole, got {self.remedies!r}")
         plan.set(readout=readout_mean, head=True)
