@@ -30,6 +30,16 @@ class Request:
     def path(self) -> Path:
         return self.out / f"scaling-{self.task}" / "scaling.json"
 
+    def words(self) -> list[str]:
+        """The arguments, without the place of the data on this machine.
+
+        >>> Request("digits", arguments=["--data", "/home/me/data", "--epochs", "2"]).words()
+        ['--data', 'DIR', '--epochs', '2']
+        """
+        given = list(self.arguments)
+        after_data = [i > 0 and given[i - 1] == "--data" for i in range(len(given))]
+        return ["DIR" if hidden else word for word, hidden in zip(given, after_data, strict=True)]
+
     def teams(self) -> list[tuple[int, int]]:
         """Processes and threads of each.
 
@@ -51,7 +61,7 @@ def run(request: Request) -> Path:
         result = _train(request, processes, threads)
         rows.append({"processes": processes, "threads": threads, **_figures(result)})
         rows[-1]["speedup"] = rows[0]["seconds"] / rows[-1]["seconds"]
-        document = {"task": request.task, "arguments": list(request.arguments), "rows": rows}
+        document = {"task": request.task, "arguments": request.words(), "rows": rows}
         with atomic_write(request.path) as part:
             about = {"versions": versions(), "commit": commit(), "machine": machine()}
             part.write_text(json.dumps({**document, **about}, indent=1) + "\n")
