@@ -105,6 +105,8 @@ def damage(folder: Path) -> str | None:
     found = note(folder)
     if {name: found.get(name) for name in expected} != expected:
         return f"store.json: expected {expected}, got { ({name: found.get(name) for name in expected}) }"
+    if missing := {"bytes", "checksum", "columns"} - found.keys():
+        return f"store.json: expected {', '.join(sorted(missing))}, got {', '.join(found)}"
     path = folder / "columns.bin"
     size = path.stat().st_size if path.exists() else 0
     if size != found["bytes"]:

@@ -1,13 +1,12 @@
 """Points in space as graphs: meshes, spheres, landmarks and skeletons."""
 
-import operator
-
 import numpy as np
 import torch
 from scipy.spatial import KDTree
 from torch import Tensor
 
 from gnnlib._dgl import dgl
+from gnnlib.images.regions import as_integer
 
 __all__ = ["icosphere", "mesh_graph", "point_graph", "sphere_graph", "with_offsets"]
 
@@ -107,7 +106,7 @@ def icosphere(level: int) -> tuple[np.ndarray, np.ndarray]:
     >>> vertices.shape, faces.shape
     ((42, 3), (80, 3))
     """
-    if not 0 <= operator.index(level) <= 10:
+    if not 0 <= as_integer("level", level) <= 10:
         raise ValueError(f"level: expected 0 to 10, got {level}")
     golden = (1 + np.sqrt(5)) / 2
     signs = np.array([[0, a, b * golden] for a in (-1, 1) for b in (-1, 1)])

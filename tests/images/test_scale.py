@@ -175,6 +175,11 @@ def flip(path, at):
         (lambda f: (f / "store.json").write_text("{}"), "'version': 1}, got {'magic': None, 'version': None}"),
         (lambda f: (f / "store.json").write_text("[1"), "'version': 1}, got {'magic': None, 'version': None}"),
         (lambda f: alter(f, version=2), "'version': 1}, got {'magic': 'gnnlib graphs', 'version': 2}"),
+        (lambda f: alter(f, bytes=None), r"columns.bin: expected None bytes, got \d+"),
+        (
+            lambda f: (f / "store.json").write_text('{"magic": "gnnlib graphs", "version": 1}'),
+            "expected bytes, checksum, columns, got magic, version",
+        ),
     ],
 )
 def test_a_damaged_store_is_named_and_made_again(harm, said, tmp_path):
@@ -278,6 +283,8 @@ def test_what_cannot_be_converted_at_all(tmp_path):
         images_to_store(IMAGES[:0], FEW, tmp_path)
     with pytest.raises(ValueError, match=r"labels: expected one for each of 7 images, got shape \(6,\)"):
         images_to_store(IMAGES, FEW, tmp_path, LABELS[:6])
+    with pytest.raises(TypeError, match=r"recipe: expected one such as .*dwivedi, got 'dwivedi'"):
+        images_to_store(IMAGES, "dwivedi", tmp_path)
     with pytest.raises((pickle.PicklingError, AttributeError), match="lambda"):
         images_to_store(IMAGES, Recipe(lambda values: values[..., 0].astype(int), Nearest(2)), tmp_path, workers=1)
 
