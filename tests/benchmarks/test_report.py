@@ -385,6 +385,13 @@ def test_saliency_is_painted_back_and_attention_drawn_over_the_image():
     assert len(alone.collections) == 0
 
 
+def test_figures_of_networks_that_are_none_of_ours_are_told(tmp_path):
+    one = result("gcn", (95.91,), task="mnist-superpixels", curves=None, confusion=None)
+    for text in (Page(write_report(save(tmp_path, one)).read_text()).text, printed([one])):
+        assert "GatedGCN+, 98.71: Luo et al. 2025, arXiv 2502.09263" in " ".join(text.split())
+    assert "Luo" not in printed([result("gcn", (95.91,))])
+
+
 def test_superpixels_are_shown_level_by_level(tmp_path):
     shape = (8, 8)
     label_map = np.arange(64).reshape(shape) // 4
