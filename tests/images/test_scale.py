@@ -260,6 +260,31 @@ def test_loaders_read_it_as_any_store(tmp_path):
             assert all(torch.equal(a.edata[name], b.edata[name]) for name in b.edata)
 
 
+PEAK = """
+import resource, sys
+from pathlib import Path
+from gnnlib.images import archive
+folder, part = map(Path, sys.argv[1:])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+archive.join(folder, [part] * 400, {})
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, archive.read(folder)[0].nodes[-1].item())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts the pages of this process in KiB")
+def test_memory_does_not_grow_with_the_store(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(archive, "join", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            images_to_store(np.random.default_rng(0).random((1, 90, 90)), Recipe(SLIC(8100), Nearest(8)), tmp_path)
+    (part,) = tmp_path.glob("parts/*/*.npz")
+    run = subprocess.run([sys.executable, "-c", PEAK, tmp_path, part], capture_output=True, text=True, check=True)
+    grown, nodes = map(int, run.stdout.split())
+    assert nodes == 400 * 8100
+    size = (tmp_path / "columns.bin").stat().st_size
+    assert grown * 1024 < 0.1 * size
+
+
 # ---------------------------------------------------------------- errors
 
 
