@@ -6,7 +6,7 @@ from scipy.spatial import KDTree
 from torch import Tensor
 
 from gnnlib._dgl import dgl
-from gnnlib.images.regions import as_integer
+from gnnlib.images.regions import as_array, as_integer
 
 __all__ = ["icosphere", "mesh_graph", "point_graph", "sphere_graph", "with_offsets"]
 
@@ -58,7 +58,7 @@ def mesh_graph(vertices: Array, faces: Array) -> dgl.DGLGraph:
     (10, [2, 3, 3, 2])
     """
     pos = _points(vertices)
-    shape = tuple(faces.shape)
+    shape = as_array(faces).shape
     if len(shape) != 2 or shape[1] < 3:
         raise ValueError(f"faces: expected shape (faces, corners) with 3 corners or more, got {shape}")
     corners = _indices("faces", faces, shape[1], len(pos))
@@ -151,7 +151,7 @@ def with_offsets(graph: dgl.DGLGraph) -> dgl.DGLGraph:
 
 
 def _points(points: Array) -> np.ndarray:
-    pos = np.asarray(torch.as_tensor(points).detach().cpu(), np.float32)
+    pos = as_array(points).astype(np.float32)
     if pos.ndim != 2 or 0 in pos.shape:
         raise ValueError(f"points: expected shape (points, axes), at least one of each, got {pos.shape}")
     if not np.isfinite(pos).all():
@@ -161,7 +161,7 @@ def _points(points: Array) -> np.ndarray:
 
 
 def _indices(name: str, values: Array, columns: int, nodes: int) -> np.ndarray:
-    rows = np.asarray(torch.as_tensor(values).detach().cpu())
+    rows = as_array(values)
     if not np.issubdtype(rows.dtype, np.integer):
         raise TypeError(f"{name}: expected integers, got {rows.dtype}")
     if rows.ndim != 2 or rows.shape[1] != columns:
