@@ -6,10 +6,15 @@ The digit is MNIST's where GNNLIB_DATA names a folder with it, else one of sciki
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
+from skimage import data
+from skimage.transform import resize
+from sklearn.datasets import load_sample_images
 
 import datasets
 from benchmarks.layers import LAYERS
@@ -36,6 +41,24 @@ def draw() -> None:
         top.set_title(f"{name}: {graph.num_nodes()} nodes", fontsize=9)
         bottom.set_title(f"{graph.num_edges()} edges", fontsize=9)
     above[0].figure.savefig(IMAGES / "superpixels-recipes.png", dpi=90)
+
+
+def thumbnails(each: int = 100) -> Iterator[np.ndarray]:
+    """Photographs that come inside scikit-image and scikit-learn as CIFAR-10 has them, 32 x 32: squares of a third of
+    the shorter side or more, drawn at random."""
+    draw = np.random.default_rng(0)
+    for photo in (data.astronaut(), data.chelsea(), data.coffee(), data.rocket(), *load_sample_images().images):
+        for _ in range(each):
+            side = draw.integers(min(photo.shape[:2]) // 3, min(photo.shape[:2]) + 1)
+            row, column = (draw.integers(0, length - side + 1) for length in photo.shape[:2])
+            square = resize(photo[row : row + side, column : column + side], (32, 32), anti_aliasing=True)
+            yield (255 * square).round().astype(np.uint8)
+
+
+def count_thumbnails() -> None:
+    graphs = [recipes.dwivedi_cifar(image) for image in thumbnails()]
+    nodes, edges = (np.mean([getattr(graph, name)() for graph in graphs]) for name in ("num_nodes", "num_edges"))
+    print(f"{len(graphs)} thumbnails under dwivedi_cifar: {nodes:.1f} nodes, {edges:.1f} edges")
 
 
 def results(task: str) -> dict[str, dict[str, Any]]:
@@ -90,4 +113,5 @@ def with_tables(page: str) -> str:
 
 if __name__ == "__main__":
     draw()
+    count_thumbnails()
     PAGE.write_text(with_tables(PAGE.read_text("utf-8")), "utf-8")
