@@ -60,7 +60,7 @@ def section(folder: Path, samples: Sequence[Sample]) -> str:
 
 def levels(folder: Path, samples: Sequence[Sample]) -> str:
     """The superpixels of the first samples, and ever fewer of them, as one picture; nothing for graphs of pixels."""
-    regions = [one for one in samples if one["label_map"] is not None and len(one["pos"]) < one["label_map"].size]
+    regions = [one for one in samples if one["label_map"] is not None and 0 < len(one["pos"]) < one["label_map"].size]
     if not (shown := regions[:ROWS]):
         return ""
     image = plots.save(plots.levels(shown), folder / "levels.png", background="black")

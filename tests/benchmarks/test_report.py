@@ -412,6 +412,9 @@ def test_superpixels_are_shown_level_by_level(tmp_path):
     pixels = {"pos_0": np.argwhere(np.ones((3, 3))).astype(float), "label_map_0": np.arange(9).reshape(3, 3)}
     run = save(tmp_path, result(curves=None, confusion=None), **SAMPLE | pixels)
     assert "level by level" not in Page(write_report(run).read_text()).text
+    nothing = {"pos_0": np.zeros((0, 2)), "src_0": np.zeros(0, int), "dst_0": np.zeros(0, int)}
+    save(tmp_path, **SAMPLE | nothing | {"label_map_0": np.full((3, 3), -1)})
+    assert "level by level" not in Page(write_report(run).read_text()).text
 
 
 @pytest.mark.parametrize(
