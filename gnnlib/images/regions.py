@@ -30,6 +30,8 @@ __all__ = [
 
 Image: TypeAlias = Any  # a numpy array, a tensor or a PIL image
 
+PIL_MODES = {"1": "L", "P": "RGB", "PA": "RGBA", "CMYK": "RGB", "YCbCr": "RGB", "HSV": "RGB"}  # what they are taken as
+
 
 def is_image(value: object) -> bool:
     """Whether this is an array, a tensor or a PIL image.
@@ -45,7 +47,7 @@ def as_pixels(image: Image, axes: int, mask: Image | None = None) -> tuple[np.nd
 
     Args:
         image: (*S,) or (*S, C), channels last; uint8 (taken as 0..1) or floating point; numpy, torch or PIL (a palette
-            is looked up, black and white becomes grey).
+            is looked up, black and white becomes grey, CMYK, YCbCr and HSV become RGB).
         axes: how many axes S has: 2 for pictures, 3 for volumes.
         mask: (*S,) booleans, the pixels that count; None for all. The others may hold anything.
 
@@ -84,8 +86,8 @@ def as_array(image: Image) -> np.ndarray:
     """
     if isinstance(image, Tensor) and image.is_floating_point():
         image = image.double()  # numpy has no bfloat16
-    if getattr(image, "mode", None) in ("1", "P"):
-        image = image.convert({"1": "L", "P": "RGB"}[image.mode])
+    if (mode := getattr(image, "mode", None)) in PIL_MODES:
+        image = image.convert(PIL_MODES[mode])
     return _numpy(image)
 
 

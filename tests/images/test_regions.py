@@ -81,6 +81,8 @@ def test_pil_images_are_their_arrays():
     few = pil.fromarray(levels // 128 * 255)
     palette = few.convert("P", palette=pil.Palette.ADAPTIVE)
     assert np.array_equal(as_pixels(palette, 2)[0], as_pixels(few, 2)[0])
+    for mode in ("CMYK", "YCbCr", "HSV"):
+        np.testing.assert_allclose(as_pixels(pil.fromarray(levels).convert(mode), 2)[0], levels / 255, atol=0.05)
 
 
 @pytest.mark.parametrize("floating", [False, True])
