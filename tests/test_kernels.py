@@ -171,7 +171,7 @@ def test_the_reference_on_any_graph(name, graph, heads, width, dtype, seed):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_reference_in_parallel(name, dtype, two_threads):
     for graph in (hub(), GRAPHS["bare"](), GRAPHS["no_nodes"](), GRAPHS["bipartite"]()):
-        for heads, width in ((1, 7), (3, 33), (3, 0), (4, 16), (8, 5)):
+        for heads, width in ((1, 7), (3, 33), (3, 0), (4, 16), (13, 5), (1, 150)):
             inputs = neighbors(graph), heads, width, dtype
             assert_close(call(name, cpu, *inputs), call(name, reference, *inputs), dtype)
 
@@ -179,7 +179,7 @@ def test_the_reference_in_parallel(name, dtype, two_threads):
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_any_number_of_threads_gives_the_same_bits(name, dtype, two_threads):
-    for heads, width in ((1, 1), (3, 1), (3, 7), (3, 33), (4, 20)):
+    for heads, width in ((1, 1), (3, 1), (3, 7), (3, 33), (4, 20), (13, 5), (1, 150)):
         inputs = neighbors(hub()), heads, width, dtype
         torch.set_num_threads(2)
         parallel = [call(name, cpu, *inputs) for _ in range(3)]
@@ -198,7 +198,7 @@ def test_a_hub_shared_out_among_threads(name, two_threads):
     others = torch.randint(300, (len(many),), generator=random)
     graph = dgl.graph((torch.cat([many, others]), torch.cat([others, 2 - many])), num_nodes=300)
     assert len(team.plan(neighbors(graph).csc.indptr)) == team.CHUNKS + 1 + 3
-    for heads, width in ((1, 40), (3, 7), (4, 3)):
+    for heads, width in ((1, 40), (3, 7), (4, 3), (1, 150)):
         inputs = neighbors(graph), heads, width, torch.float64
         torch.set_num_threads(2)
         shared = call(name, cpu, *inputs)

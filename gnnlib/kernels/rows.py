@@ -12,7 +12,7 @@ from gnnlib.kernels.team import FASTMATH
 from gnnlib.kernels.vectors import get, lanes, load, load_first, prefetch, put, scaled, total, zero
 
 AHEAD = 64  # slots; with fewer, rows of 128 in the last-level cache are asked for too late
-CACHED = 1 << 20  # bytes: rows of a smaller array are in the cache anyway
+CACHED = 1 << 22  # bytes: rows of a smaller array come from the cache, soon enough
 
 inline = partial(jit, cache=False, fastmath=FASTMATH, _nrt=False)
 
@@ -38,16 +38,6 @@ def add(y, o, x, i, c, n):
     """y[o : o + n] += c x[i : i + n]"""
     for f in range(0, n, lanes(y)):
         put(y, o + f, scaled(c, get(x, i + f, n - f), get(y, o + f, n - f)), n - f)
-
-
-@inline
-def add_four(y, o, x, i0, i1, i2, i3, c0, c1, c2, c3, n):
-    """The same for four rows of x at once: a quarter of the traffic on y."""
-    for f in range(0, n, lanes(y)):
-        t = scaled(c0, get(x, i0 + f, n - f), get(y, o + f, n - f))
-        t = scaled(c1, get(x, i1 + f, n - f), t)
-        t = scaled(c2, get(x, i2 + f, n - f), t)
-        put(y, o + f, scaled(c3, get(x, i3 + f, n - f), t), n - f)
 
 
 @inline

@@ -1,75 +1,105 @@
 """Sums and maxima over neighbours, a part of `gnnlib.kernels.cpu`.
 
-While four neighbours are added, the rows of those AHEAD are on their way from memory.
+A row's sum is made four lines at a time, in registers, in one walk over its edges for each four, while the lines of
+the edges AHEAD are on their way from memory. Where each head has weights of its own, the four lines are of four heads.
 """
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gnnlib.kernels.rows import add, add_four, ahead_of, clear, fetch, scalar
+from gnnlib.kernels.few import few_alike, few_get, few_numbers, few_put, few_scaled, few_zero
+from gnnlib.kernels.rows import add, ahead_of, clear, fetch, scalar
 from gnnlib.kernels.team import Kernel
-from gnnlib.kernels.vectors import at, get, lanes, lines, prefetch, put, scaled, zero
+from gnnlib.kernels.vectors import at, get, inlined, lanes, lines, prefetch, put, scaled, zero
+
+EIGHT, FOUR, ONE = (0,) * 8, (0,) * 4, (0,)
+PLAIN, SCALED, WEIGHTED = range(3)
 
 
-@Kernel
-def _sum(chunk, v, start, stop, low, high, indices, scale_u, scale_v, x, y, own, width, ahead):
-    f, is_scaled, one, last = low * lanes(x), len(scale_v) > 0, y.dtype.type(1), len(indices) - 1
-    o, n, t = v * width + f, min(high * lanes(x), width) - f, scale_v[v] if is_scaled else one
-    clear(y, o, n)
+@inlined
+def _sum_lines(v, start, stop, f, indices, eid, scale_u, scale_v, coeff, x, y, own, how, width, ahead, few):
+    """A few lines of row v, from column f on."""
+    step, left, last, o = lanes(y), width - f, len(indices) - 1, v * width + f
+    c = y.dtype.type(1)
+    sums = few_zero(y, few)
     if own != 0 and o < len(x):
-        add(y, o, x, o, own, n)
-    fours = start + (stop - start) // 4 * 4
-    for s in range(start, fours, 4):
+        sums = few_scaled(few_alike(y, own, few), few_get(x, o, step, left, few), sums)
+    for s in range(start, stop):
         if ahead:
-            for k in range(4):
-                fetch(x, at(indices, min(s + ahead + k, last)) * width + f, n)
-        i0, i1, i2, i3 = at(indices, s), at(indices, s + 1), at(indices, s + 2), at(indices, s + 3)
-        c0, c1, c2, c3 = one, one, one, one
-        if is_scaled:
-            c0, c1, c2, c3 = t * at(scale_u, i0), t * at(scale_u, i1), t * at(scale_u, i2), t * at(scale_u, i3)
-        add_four(y, o, x, i0 * width + f, i1 * width + f, i2 * width + f, i3 * width + f, c0, c1, c2, c3, n)
-    for s in range(fours, stop):
-        if ahead:
-            fetch(x, at(indices, min(s + ahead, last)) * width + f, n)
-        i = at(indices, s)
-        add(y, o, x, i * width + f, t * at(scale_u, i) if is_scaled else one, n)
+            coming = min(s + ahead, last)
+            for k in range(len(few)):
+                prefetch(x, np.int64(at(indices, coming)) * width + f + k * step)
+            if how == WEIGHTED:
+                prefetch(coeff, np.int64(at(eid, coming)))
+        u = np.int64(at(indices, s))
+        if how == SCALED:
+            c = at(scale_v, v) * at(scale_u, u)
+        elif how == WEIGHTED:
+            c = at(coeff, np.int64(at(eid, s)))
+        sums = few_scaled(few_alike(y, c, few), few_get(x, u * width + f, step, left, few), sums)
+    few_put(y, o, step, sums, left)
 
 
 @Kernel
-def _sum_weighted(chunk, v, start, stop, low, high, indices, eid, x, coeff, y, heads, x_heads, y_heads, width, ahead):
-    f, h0, h1, n, last = 0, low, high, width, len(indices) - 1  # a hub is cut by heads,
-    if y_heads == 1:  # or, where there is one, by lines
-        f, h0, h1 = low * lanes(x), 0, heads
-        n = min(high * lanes(x), width) - f
-        clear(y, v * width + f, n)
-    else:
-        clear(y, (v * y_heads + low) * width, (high - low) * width)
-    row, o = x_heads * width, v * y_heads * width + f
-    x_step, y_step = width * (x_heads > 1), width * (y_heads > 1)
-    fours = start + (stop - start) // 4 * 4
-    for s in range(start, fours, 4):
-        if ahead:
-            for k in range(4):
-                fetch(x, at(indices, min(s + ahead + k, last)) * row + h0 * x_step + f, row)
-                prefetch(coeff, np.int64(at(eid, min(s + ahead + k, last))) * heads)
-        i0, i1, i2, i3 = (
-            at(indices, s) * row,
-            at(indices, s + 1) * row,
-            at(indices, s + 2) * row,
-            at(indices, s + 3) * row,
-        )
-        e0, e1, e2, e3 = at(eid, s) * heads, at(eid, s + 1) * heads, at(eid, s + 2) * heads, at(eid, s + 3) * heads
-        for h in range(h0, h1):
-            g = f + h * x_step
-            c0, c1, c2, c3 = at(coeff, e0 + h), at(coeff, e1 + h), at(coeff, e2 + h), at(coeff, e3 + h)
-            add_four(y, o + h * y_step, x, i0 + g, i1 + g, i2 + g, i3 + g, c0, c1, c2, c3, n)
-    for s in range(fours, stop):
-        if ahead:
-            fetch(x, at(indices, min(s + ahead, last)) * row + h0 * x_step + f, row)
-            prefetch(coeff, np.int64(at(eid, min(s + ahead, last))) * heads)
-        for h in range(h0, h1):
-            add(y, o + h * y_step, x, at(indices, s) * row + f + h * x_step, at(coeff, at(eid, s) * heads + h), n)
+def _sum(chunk, v, start, stop, low, high, indices, eid, scale_u, scale_v, coeff, x, y, own, how, width, ahead):
+    step, f, beyond = lanes(y), low * lanes(y), min(high * lanes(y), width)
+    given = indices, eid, scale_u, scale_v, coeff, x, y, own, how, width, ahead
+    while f + 8 * step <= beyond:
+        _sum_lines(v, start, stop, f, *given, EIGHT)
+        f += 8 * step
+    while f + 4 * step <= beyond:
+        _sum_lines(v, start, stop, f, *given, FOUR)
+        f += 4 * step
+    while f < beyond:
+        _sum_lines(v, start, stop, f, *given, ONE)
+        f += step
+
+
+@inlined
+def _sum_heads(v, start, stop, h, indices, eid, x, coeff, y, heads, x_heads, width, ahead, few):
+    """A few heads of row v, from head h on."""
+    row, step, last = x_heads * width, width * (x_heads > 1), len(indices) - 1
+    for f in range(0, width, lanes(y)):
+        left, g, sums = width - f, h * step + f, few_zero(y, few)
+        for s in range(start, stop):
+            if ahead:
+                coming = min(s + ahead, last)
+                for k in range(len(few)):
+                    prefetch(x, np.int64(at(indices, coming)) * row + g + k * step)
+                prefetch(coeff, np.int64(at(eid, coming)) * heads + h)
+            c = few_numbers(coeff, np.int64(at(eid, s)) * heads + h, few)
+            sums = few_scaled(c, few_get(x, np.int64(at(indices, s)) * row + g, step, left, few), sums)
+        few_put(y, (v * heads + h) * width + f, width, sums, left)
+
+
+@Kernel
+def _sum_each_head(chunk, v, start, stop, low, high, indices, eid, x, coeff, y, heads, x_heads, width, ahead):
+    h, given = low, (indices, eid, x, coeff, y, heads, x_heads, width, ahead)
+    while h + 8 <= high:
+        _sum_heads(v, start, stop, h, *given, EIGHT)
+        h += 8
+    while h + 4 <= high:
+        _sum_heads(v, start, stop, h, *given, FOUR)
+        h += 4
+    while h < high:
+        _sum_heads(v, start, stop, h, *given, ONE)
+        h += 1
+
+
+@Kernel
+def _sum_over_heads(chunk, v, start, stop, low, high, indices, eid, x, coeff, y, heads, x_heads, width, ahead):
+    row, step, last = x_heads * width, width * (x_heads > 1), len(indices) - 1
+    for f in range(low * lanes(y), min(high * lanes(y), width), lanes(y)):
+        left, sum_ = width - f, zero(y)
+        for s in range(start, stop):
+            if ahead:
+                prefetch(coeff, np.int64(at(eid, min(s + ahead, last))) * heads)
+                fetch(x, np.int64(at(indices, min(s + ahead, last))) * row, row)
+            i, e = np.int64(at(indices, s)) * row + f, np.int64(at(eid, s)) * heads
+            for h in range(heads):
+                sum_ = scaled(at(coeff, e + h), get(x, i + h * step, left), sum_)
+        put(y, v * width + f, sum_, left)
 
 
 def neighbour_sum(adj, x: Tensor, coeff: Tensor | None, heads: int, own: float = 0.0) -> Tensor:
@@ -77,24 +107,37 @@ def neighbour_sum(adj, x: Tensor, coeff: Tensor | None, heads: int, own: float =
     y = x.new_empty(len(adj.indptr) - 1, heads, width)
     if coeff is None:
         assert heads == x_heads
-        _sum_rows(adj, x, y, heads * width, x.new_empty(0), x.new_empty(0), own)
-    else:
+        _sum_rows(adj, x, y, heads * width, own=own)
+    elif coeff.shape[1] == 1:
         assert own == 0
-        columns, flat = lines(x, width) if heads == 1 else heads, (x.view(-1), coeff.view(-1), y.view(-1))
-        shape = coeff.shape[1], x_heads, heads, width
-        _sum_weighted(coeff.numel() * width, adj.indptr, columns, adj.indices, adj.eid, *flat, *shape, ahead_of(x))
+        _sum_rows(adj, x, y, width, coeff=coeff.view(-1))
+    else:
+        kernel, columns = (_sum_over_heads, lines(x, width)) if heads == 1 else (_sum_each_head, heads)
+        arrays = adj.indices, adj.eid, *(t.view(-1) for t in (x, coeff, y))
+        kernel(coeff.numel() * width, adj.indptr, columns, *arrays, coeff.shape[1], x_heads, width, ahead_of(x))
     return y
 
 
 def scaled_sum(adj, x: Tensor, scale_u: Tensor, scale_v: Tensor) -> Tensor:
     y = x.new_empty(len(adj.indptr) - 1, x.shape[1])
-    _sum_rows(adj, x, y, x.shape[1], scale_u, scale_v)
+    _sum_rows(adj, x, y, x.shape[1], scale=(scale_u, scale_v))
     return y
 
 
-def _sum_rows(adj, x: Tensor, y: Tensor, width: int, scale_u: Tensor, scale_v: Tensor, own: float = 0.0) -> None:
-    arrays = adj.indices, scale_u, scale_v, x.view(-1), y.view(-1), scalar(own, x)
-    _sum(len(adj.indices) * width, adj.indptr, lines(x, width), *arrays, width, ahead_of(x))
+def _sum_rows(
+    adj,
+    x: Tensor,
+    y: Tensor,
+    width: int,
+    own: float = 0.0,
+    scale: tuple[Tensor, Tensor] | None = None,
+    coeff: Tensor | None = None,
+) -> None:
+    none = x.new_empty(0)
+    how = SCALED if scale is not None else PLAIN if coeff is None else WEIGHTED
+    factors = *(scale or (none, none)), none if coeff is None else coeff
+    arrays = adj.indices, adj.eid, *factors, x.view(-1), y.view(-1), scalar(own, x)
+    _sum(len(adj.indices) * width, adj.indptr, lines(x, width), *arrays, how, width, ahead_of(x))
 
 
 @Kernel
