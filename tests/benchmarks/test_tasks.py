@@ -40,7 +40,7 @@ NO_FIGURES = {
 }
 PLACE = re.compile(
     r"\w.* (et al\.|and Maehara) \d{4}, arXiv \d{4}\.\d{5}, (table|as listed)|Kipf and Welling 201[67], arXiv|"
-    r"LeCun et al\. 1998, .* section III|Knyazev 2019, \"Tutorial on .*, part 1"
+    r"LeCun et al\. 1998, .* section III|Zhu 2005, as listed|Knyazev 2019, \"Tutorial on .*, part 1"
 )
 
 
