@@ -10,7 +10,7 @@ from gnnlib.checkpoints import Checkpoint
 from gnnlib.sampling import gcn_weight
 from gnnlib.tables import Table
 from gnnlib.training import Batch
-from tests.ogb_raw import write_nodes
+from tests.ogb_raw import needs_ogb, write_nodes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 MODES = {"full": "gcn", "sampled": "gcn", "clusters": "sage", "propagated": "sign"}
@@ -163,6 +163,7 @@ def test_a_remedy_that_needs_the_whole_graph_is_told(load):
         run(task, options, "sage")
 
 
+@needs_ogb
 @pytest.mark.parametrize(
     ("name", "mode", "layer"),
     [
@@ -174,7 +175,6 @@ def test_a_remedy_that_needs_the_whole_graph_is_told(load):
     ],
 )
 def test_ogbs_tasks_by_their_own_loader_and_evaluator(load, tmp_path, name, mode, layer):
-    pytest.importorskip("ogb")
     write_nodes(tmp_path, name)
     task, options = load(name, data=tmp_path, mode=mode, epochs=2)
     outcome = run(task, options, layer)
