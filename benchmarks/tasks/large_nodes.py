@@ -95,7 +95,8 @@ class LargeNodes(Task):
     remedy = "batchnorm+dropout"
     modes = ("full", "sampled", "clusters", "propagated")
     label_uses: ClassVar[tuple[str, ...]] = ("input", "distil", "correct-smooth")
-    one_model = True
+    one_model = validates = True
+    schedule = "constant"
     inputs = "a graph with its features, (N, F); hops of features, (n, hops, F), where they were made before"
     sharded = True
     width: ClassVar[int] = 256
@@ -255,12 +256,15 @@ class LargeNodes(Task):
 
         model, decay = self._build(layer, self.in_feats + asking * self.num_outputs)
         outputs = partial(mode.outputs, model, with_labels(train) if asking else x)
+        optimiser = torch.optim.Adam(decay_groups(model, decay), lr=self.settings[self.mode].lr)
+        epochs = self.num_epochs(layer, options)
         records = fit(
             model,
             batches,
             cross_entropy if self.labels.shape[1] == 1 else binary_cross_entropy_with_logits,
-            torch.optim.Adam(decay_groups(model, decay), lr=self.settings[self.mode].lr),
-            self.num_epochs(layer, options),
+            optimiser,
+            epochs,
+            scheduler=self.scheduler(optimiser, epochs, options),
             measure=lambda: {"validation": self._score(outputs, "valid")},
             score=lambda record: record["validation"],
             on_epoch=on_epoch,

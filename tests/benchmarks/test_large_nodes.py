@@ -48,6 +48,13 @@ def test_every_mode_learns_and_tells_its_memory(load, mode, layer):
     assert (again.score, again.curve) == (outcome.score, outcome.curve)
 
 
+def test_training_ends_where_validation_rises_no_more(load):
+    task, options = load(mode="propagated", epochs=40, patience=2, schedule="cosine")
+    found = run(task, options, "sgc").curve["validation"]
+    best = found.index(max(found))
+    assert len(found) == best + 3 < 40
+
+
 def test_the_network_is_the_same_in_every_mode(load):
     """Its score on the test nodes, whichever way it goes over the graph, is that of the whole graph at once."""
     for layer in ("gcn", "sage", "mlp"):

@@ -71,6 +71,30 @@ def test_published_figures_belong_to_tasks_and_layers():
         assert figure.std is None or 0 <= figure.std < 6
 
 
+@pytest.mark.parametrize(
+    ("name", "schedule", "rates"),
+    [
+        ("planted", None, [1, 1, 1, 1]),
+        ("planted", "cosine", [1, 0.75, 0.25, 0]),
+        ("ogbg-molhiv", None, [1, 0.75, 0.25, 0]),
+        ("ogbg-molhiv", "constant", [1, 1, 1, 1]),
+        ("planted", "warmup", [0.5, 1, 0.5, 0]),
+    ],
+)
+def test_schedules_of_the_learning_rate(name, schedule, rates):
+    """Three epochs, and what would be the rate of the next."""
+    if name not in TASKS:
+        pytest.skip("ogb is not installed")
+    optimiser = torch.optim.Adam([torch.zeros(1, requires_grad=True)], lr=1.0)
+    scheduler, found = TASKS[name]().scheduler(optimiser, 3, Options(schedule=schedule)), []
+    for _ in rates:
+        found.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        if scheduler is not None:
+            scheduler.step()
+    assert found == pytest.approx(rates, abs=1e-9)
+
+
 def test_published_figures_that_the_issue_quotes():
     quoted = {("cora", "gcn"): 81.5, ("cora", "gat"): 83.0, ("cora", "sgc"): 81.0, ("pubmed", "gcn"): 79.0}
     quoted |= {("cora", "gcnii"): 85.5, ("cora", "dagnn"): 84.4, ("cora", "appnp"): 83.3, ("cora", "jknet"): 81.1}
