@@ -140,7 +140,7 @@ def _store(task: Task, layer: Layer, folder: Path, request: Request) -> Store:
         "classes": task.classes,
         "versions": versions(),
         "commit": commit(),
-        "machine": machine(),
+        "machine": machine(options.device),
         "command": request.command(task.name),
     }
     return Store(folder / layer.name, header)
