@@ -12,7 +12,8 @@ from gnnlib._dgl import dgl
 from gnnlib.checkpoints import Checkpoint
 from gnnlib.distributed import gathered, joined, rank, shard, together, weight, world_size
 from gnnlib.hops import row_batches
-from gnnlib.sampling import cluster_batches, inference, sampled_batches
+from gnnlib.inference import inference
+from gnnlib.sampling import cluster_batches, sampled_batches
 from gnnlib.training import Batch, fit, predict
 from tests.processes import forked, needs_fork
 
@@ -104,9 +105,9 @@ def test_a_batch_smaller_than_the_group_is_the_same_step(two):
 
 @pytest.mark.parametrize("how", ["sampled", "clusters", "rows"])
 def test_nodes_of_a_large_graph_are_the_same_steps_too(two, how):
-    """3 epochs of 7 steps, the last smaller. Sampled with all neighbours, as those drawn would differ, and without batch
-    norms, in which a neighbour of nodes in both processes counts twice; clusters without edges between them, which are
-    left out between processes."""
+    """3 epochs of 7 steps, the last smaller. Sampled with all neighbours, as those drawn would differ, and without
+    batch norms, in which a neighbour of nodes in both processes counts twice; clusters without edges between them,
+    which are left out between processes."""
     some = torch.Generator().manual_seed(3)
     ends = torch.randint(10, (2, 400), generator=some) + 10 * torch.randint(8, (400,), generator=some)
     graph, x = dgl.add_self_loop(dgl.graph(tuple(ends), num_nodes=80)), torch.randn(80, 3, dtype=torch.float64)
