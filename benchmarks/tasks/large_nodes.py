@@ -216,7 +216,7 @@ class LargeNodes(Task):
         setting = self.settings[self.mode]
         if layer.needs == "hops":
             return Rows(self.device, setting.batch_size or self.graph.num_nodes())
-        edge = gcn_weight(self.graph.clone()) if layer.name == "gcn" else None  # a copy takes its index arrays with it
+        edge = gcn_weight(self.graph) if layer.name == "gcn" else None
         if self.mode == "full":
             return Full(self.graph, edge, self.device)
         common = self.graph, edge, self.device, self.fanouts, setting.batch_size, self.folder
