@@ -22,6 +22,12 @@ INFOMAX = "Velickovic et al. 2019, arXiv 1809.10341, table 2"
 XU = "Xu et al. 2019, arXiv 1810.00826, table 1"
 DWIVEDI = "Dwivedi et al. 2020, arXiv 2003.00982, table of the 100k-parameter models"
 CORSO = "Corso et al. 2020, arXiv 2004.05718, as listed by later papers with the table of arXiv 2003.00982"
+FEY = "Fey et al. 2018, arXiv 1711.08920, as listed by Papers with Code"
+AVELAR = "Avelar et al. 2020, arXiv 2002.05544, as listed by Papers with Code"
+POTTER = "Potter et al. 2020, openreview.net/forum?id=Y45i-hDynr, abstract"
+MA = "Ma et al. 2023, arXiv 2305.17589, table of the benchmark of arXiv 2003.00982"
+SHIRZAD = "Shirzad et al. 2023, arXiv 2303.06147, as listed by Papers with Code"
+LUO = "Luo et al. 2025, arXiv 2502.09263, table of the benchmark of arXiv 2003.00982"
 # OGB's leaderboards as they stood on 2026-05-12: github.com/snap-stanford/ogb-web, _docs/leaderboard
 OGB = "Hu et al. 2020, arXiv 2005.00687, as listed by OGB's leaderboard"
 PAPERS = "Hu et al. 2020, arXiv 2005.00687, table of ogbn-mag; not on OGB's leaderboard"
@@ -36,6 +42,9 @@ DEEPEST = "public split, 100 runs, the best of 2 to 64 layers"
 ONE_SPLIT = "one split, 10 runs; average precision"
 FOLDS = "10-fold cross-validation, epoch chosen on the mean over the test folds"
 SUPERPIXELS = "55000 training graphs of their own superpixels, about 100000 parameters, 4 seeds"
+SAME_GRAPHS = "the same graphs, about 100000 parameters"
+MONTI = "graphs of 75 nodes by Monti et al. 2017, arXiv 1611.08402"
+ADJACENT = "75 superpixels asked for, joined where they touch"
 COLOURED = "45000 training graphs of their own superpixels, about 100000 parameters, 4 seeds"
 SCAFFOLD = "scaffold split, 10 seeds, 5 layers of 300 with bond features, 100 epochs"
 SPECIES = "species split, 10 seeds, 5 layers of 300 with edge features, 100 epochs"
@@ -79,6 +88,8 @@ PUBLISHED: dict[tuple[str, str], Published] = {
     ("mnist-superpixels", "sage"): Published(97.31, 0.10, DWIVEDI, SUPERPIXELS),
     ("mnist-superpixels", "gated-gcn"): Published(97.34, 0.14, DWIVEDI, SUPERPIXELS),
     ("mnist-superpixels", "pna"): Published(97.94, 0.12, CORSO, SUPERPIXELS),
+    ("mnist-superpixels-monti", "spline"): Published(95.22, None, FEY, MONTI),
+    ("mnist-superpixels-avelar", "gat"): Published(96.19, None, AVELAR, ADJACENT),
     ("cifar-superpixels", "gcn"): Published(55.71, 0.38, DWIVEDI, COLOURED),
     ("cifar-superpixels", "monet"): Published(54.66, 0.52, DWIVEDI, COLOURED),
     ("cifar-superpixels", "gat"): Published(64.22, 0.46, DWIVEDI, COLOURED),
@@ -121,4 +132,15 @@ PUBLISHED: dict[tuple[str, str], Published] = {
     ("ogbg-ppa", "gin"): Published(68.92, 1.00, OGB, SPECIES),
     ("ogbg-ppa", "gcn-virtual"): Published(68.57, 0.61, OGB, SPECIES),
     ("ogbg-ppa", "gin-virtual"): Published(70.37, 1.07, OGB, SPECIES),
+}
+
+# of networks that are none of our layers, on what a task trains on
+ELSEWHERE: dict[str, dict[str, Published]] = {
+    "mnist-superpixels": {
+        "GRIT": Published(98.11, None, MA, SAME_GRAPHS),
+        "Exphormer": Published(98.41, 0.04, SHIRZAD, SAME_GRAPHS),
+        "GCN+": Published(98.38, None, LUO, SAME_GRAPHS),
+        "GatedGCN+": Published(98.71, None, LUO, SAME_GRAPHS),
+    },
+    "mnist-superpixels-monti": {"pseudo-differential operators": Published(99.20, None, POTTER, MONTI)},
 }

@@ -12,7 +12,11 @@ from skimage.transform import rescale
 from torch import nn
 
 import datasets
+from benchmarks.layers import LAYERS
+from benchmarks.tasks import Options
+from benchmarks.tasks.superpixels import SAMPLES, DigitsSuperpixels
 from gnnlib import GATConv, GCNConv, Residual, Stack, pictures, readout_flat
+from gnnlib._dgl import dgl
 from gnnlib.attribution import attention, saliency
 from gnnlib.images import graph_from_labels, pixel_graph, segment
 from gnnlib.images.hierarchy import hierarchy
@@ -100,6 +104,26 @@ def looks() -> None:
     save(axes, "looks")
 
 
+def superpixel_looks() -> None:
+    """The first test images of the task on superpixels, and what its GAT looks at."""
+    task = DigitsSuperpixels()
+    task.load(Options())
+    outcome = task.run(LAYERS["gat"], 0, Options(), lambda record: None)
+    print(f"GAT on superpixels: {outcome.score:.1f} %")
+    seen = outcome.looks | task.samples()
+    axes = panels(3, SAMPLES, 1.5)
+    for i, (top, middle, bottom) in enumerate(axes.T):
+        ends = tuple(torch.from_numpy(seen[f"{end}_{i}"]) for end in ("src", "dst"))
+        graph = dgl.graph(ends, num_nodes=len(seen[f"pos_{i}"]))
+        graph.ndata["pos"] = torch.from_numpy(seen[f"pos_{i}"])
+        pictures.show_regions(seen[f"image_{i}"], seen[f"label_map_{i}"], top)
+        pictures.show_values(seen[f"label_map_{i}"], torch.from_numpy(seen[f"saliency_{i}"]), middle)
+        pictures.show_graph(graph, seen[f"image_{i}"], torch.from_numpy(seen[f"attention_{i}"]), bottom)
+    for ax, text in zip(axes[:, 0], ("superpixels", "saliency, GAT", "attention, GAT")):
+        title(ax, text)
+    save(axes, "superpixel-looks")
+
+
 if __name__ == "__main__":
-    for draw in (superpixels, levels, looks):
+    for draw in (superpixels, levels, looks, superpixel_looks):
         draw()

@@ -3,13 +3,13 @@
 The filters are learned from MNIST where GNNLIB_DATA names a folder with it, else from scikit-learn's digits, enlarged.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from benchmarks.layers import known
@@ -18,12 +18,14 @@ from benchmarks.tasks.base import shuffled
 from benchmarks.tasks.filters import adjacency
 from benchmarks.tasks.tutorial import MODELS, Tutorial
 from gnnlib import pictures
+from gnnlib._dgl import dgl
 from gnnlib.images.gaussian import GAUSSIAN
 
 IMAGES = Path(__file__).parent / "images"
 SHAPE = (28, 28)
 CENTRE = (14, 14)
 PLACES = (CENTRE, (8, 6), (20, 22))
+RADIUS = 6  # pixels around a filter that is small
 
 
 def fixed() -> None:
@@ -44,25 +46,22 @@ def fixed() -> None:
     axes[0, 0].figure.savefig(IMAGES / "tutorial-fixed.png", dpi=90)
 
 
-def rows_over_training(name: str, frames: int, steps: int, places: Sequence[tuple[int, int]]) -> list[Tensor]:
-    """The rows of the predicted adjacency at some pixels, before and during training: (places x relations, 28, 28)."""
+def over_training(
+    name: str, frames: int, steps: int, look: Callable[[nn.Module, dgl.DGLGraph], Tensor]
+) -> list[Tensor]:
+    """What one sees in a model before and during training."""
     torch.manual_seed(0)
     task, plan = Tutorial(), MODELS[name]
     task.load(Options())
-    model, graph, generator = task.model(known(task.own)[name]), plan.graph(SHAPE), torch.Generator().manual_seed(0)
+    model, generator = task.model(known(task.own)[name]), torch.Generator().manual_seed(0)
+    graph = plan.graph(SHAPE)
     optimiser, scheduler = plan.optimiser(model.parameters(), frames)
-    nodes = [np.ravel_multi_index(place, SHAPE) for place in places]
-
-    @torch.no_grad()
-    def rows() -> Tensor:
-        b = model.blocks[0].conv.edges(graph, torch.ones(1)).view(784, 784, -1)
-        return b[nodes].movedim(2, 1).reshape(-1, *SHAPE).clone()
 
     def forever():
         while True:
             yield from task.batches(*task.train, shuffled(len(task.train[1]), plan.batch_size, generator))
 
-    batches, found = forever(), [rows()]
+    batches, found = forever(), [look(model, graph).detach().clone()]
     for _ in range(frames):
         for _ in range(steps):
             batch = next(batches)
@@ -71,23 +70,51 @@ def rows_over_training(name: str, frames: int, steps: int, places: Sequence[tupl
             optimiser.step()
         if scheduler is not None:
             scheduler.step()
-        found.append(rows())
+        found.append(look(model, graph).detach().clone())
     return found
 
 
-def learned(
-    name: str, frames: int, steps: int, places: Sequence[tuple[int, int]], relations: int = 1, radius: int = 28
-) -> None:
-    """Of what lies within ``radius`` pixels of the first place."""
-    down, right = (slice(max(0, at - radius), at + radius + 1) for at in places[0])
-    snapshots = [rows[:, down, right] for rows in rows_over_training(name, frames, steps, places)]
-    titles = [f"step {i * steps}" for i in range(len(snapshots))]
-    marks = [(row - down.start, column - right.start) for row, column in places for _ in range(relations)]
-    animation = pictures.animate_filters(snapshots, titles, marks)
-    animation.save(IMAGES / f"tutorial-{name}.gif", writer="pillow", fps=6, dpi=32)
+def rows_at(places: Sequence[tuple[int, int]]) -> Callable[[nn.Module, dgl.DGLGraph], Tensor]:
+    """The rows of the predicted adjacency at some pixels: (places x relations, 28, 28)."""
+    nodes = [np.ravel_multi_index(place, SHAPE) for place in places]
+
+    @torch.no_grad()
+    def look(model: nn.Module, graph: dgl.DGLGraph) -> Tensor:
+        b = model.blocks[0].conv.edges(graph, torch.ones(1)).view(784, 784, -1)
+        return b[nodes].movedim(2, 1).reshape(-1, *SHAPE)
+
+    return look
+
+
+def animate(name: str, found: Sequence[Tensor], steps: int, marks: Sequence[tuple[int, int]]) -> None:
+    """Each filter on a scale of its own, the same in all frames."""
+    size = torch.stack([*found]).abs().amax((0, 2, 3)).view(-1, 1, 1)
+    titles = [f"step {i * steps}" for i in range(len(found))]
+    animation = pictures.animate_filters([one / size for one in found], titles, marks)
+    animation.save(IMAGES / f"tutorial-{name}.gif", writer="pillow", fps=6, dpi=50)
+
+
+def learned(frames: int = 24, steps: int = 20) -> None:
+    rows = over_training("predicted", frames, steps, rows_at(PLACES))
+    animate("predicted", rows, steps, PLACES)
+    near = slice(CENTRE[0] - RADIUS, CENTRE[0] + RADIUS + 1)
+    local = [one[:, near, near] for one in over_training("predicted-trained", frames, steps, rows_at([CENTRE]))]
+    animate("predicted-trained", local, steps, [(RADIUS, RADIUS)] * len(local[0]))
+    cnn = over_training("cnn", 1, frames * steps, lambda model, _: next(model.parameters())[:, 0])
+
+    figures = Figure(figsize=(9, 4.9), layout="constrained").subfigures(3, 1, height_ratios=(1.25, 1, 0.7))
+    shown = {
+        "predicted edges: the rows of three pixels": (rows[-1], PLACES),
+        "predicted edges, trained: the five rows of one pixel, what is near": (local[-1], [(RADIUS, RADIUS)] * 5),
+        "the convolution: how ten filters as large as the image have changed": (cnn[-1] - cnn[0], ()),
+    }
+    for figure, (title, (filters, marks)) in zip(figures, shown.items()):
+        figure.suptitle(title, fontsize=10)
+        size = filters.abs().amax((1, 2), keepdim=True)
+        pictures.show_filters(filters / size, list(figure.subplots(1, len(filters))), marks)
+    figures[0].figure.savefig(IMAGES / "tutorial-learned.png", dpi=80)
 
 
 if __name__ == "__main__":
     fixed()
-    learned("predicted", 24, 20, PLACES)
-    learned("predicted-trained", 20, 6, [CENTRE], relations=5, radius=6)
+    learned()

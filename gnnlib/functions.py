@@ -16,6 +16,7 @@ from functools import partial
 import torch
 from torch import Tensor
 from torch.autograd import Function
+from torch.nn.functional import linear
 
 from gnnlib import kernels
 from gnnlib.neighbors import Compressed, Neighbors
@@ -194,19 +195,19 @@ class Attend(Function):
     @staticmethod
     def forward(ctx, feat, own, att_src, att_dst, coeff, bias, nb: Neighbors, slope: float) -> Tensor:
         left, right = _scores(nb, feat, own, att_src, att_dst)
-        y, log = kernels.choose(feat).attend(nb.csc, feat, left, right, slope, coeff, bias)
+        y, *kept = kernels.choose(feat).attend(nb.csc, feat, left, right, slope, coeff, bias)
         ctx.nb, ctx.slope = nb, slope
-        ctx.save_for_backward(feat, own, att_src, att_dst, coeff, bias, left, right, log)
+        ctx.save_for_backward(feat, own, att_src, att_dst, coeff, bias, *kept)
         return y
 
     @staticmethod
     def backward(ctx, grad: Tensor):
-        feat, own, att_src, att_dst, coeff, bias, left, right, log = ctx.saved_tensors
+        feat, own, att_src, att_dst, coeff, bias, *kept = ctx.saved_tensors
         nb, slope, inputs = ctx.nb, ctx.slope, (feat, own, att_src, att_dst, coeff, bias)
         if torch.is_grad_enabled() or ctx.needs_input_grad[4]:
             return *_recompose(partial(_composed_attention, nb, slope), inputs, grad, ctx), None, None
         k, grad = kernels.choose(grad), grad.contiguous()
-        d_feat, d_left, d_right = k.attend_grad(nb.csc, nb.csr, grad, feat, left, right, slope, coeff, log)
+        d_feat, d_left, d_right = k.attend_grad(nb.csc, nb.csr, grad, feat, slope, coeff, *kept)
         d_bias = grad.sum(0) if ctx.needs_input_grad[5] else None
         if own is None:
             padded = torch.nn.functional.pad(d_right, (0, 0, 0, len(feat) - len(d_right)))
@@ -227,23 +228,23 @@ def _scores(nb: Neighbors, feat: Tensor, own: Tensor | None, att_src: Tensor, at
 
 
 def _blocks(*vectors: Tensor) -> Tensor:
-    """Each (H, F) as (H F, H), block by block, side by side: products per head become matrix products."""
-    one = torch.eye(len(vectors[0]), dtype=vectors[0].dtype, device=vectors[0].device).unsqueeze(1)
-    return torch.cat([(vector.unsqueeze(-1) * one).flatten(0, 1) for vector in vectors], 1)
+    """Each (H, F) as (H, H F), block by block, one below the other: products per head become matrix products."""
+    one = torch.eye(len(vectors[0]), dtype=vectors[0].dtype, device=vectors[0].device).unsqueeze(2)
+    return torch.cat([(one * vector).flatten(1) for vector in vectors])
 
 
 def _per_head(feat: Tensor, *vectors: Tensor) -> tuple[Tensor, ...]:
     """<feat_v[h], vector[h]> for each vector: (N, H)"""
-    return (feat.flatten(1) @ _blocks(*vectors)).split(feat.shape[1], 1)
+    return linear(feat.flatten(1), _blocks(*vectors)).split(feat.shape[1], 1)
 
 
 def _add_per_head(d_feat: Tensor, feat: Tensor, vectors: tuple[Tensor, ...], grads: tuple[Tensor, ...]) -> list[Tensor]:
     """The backward pass of `_per_head`: adds its gradient to d_feat, and returns those of the vectors."""
     heads, width = feat.shape[1:]
     grad = torch.cat(grads, 1)
-    d_feat.flatten(1).addmm_(grad, _blocks(*vectors).T)
-    every = (feat.flatten(1).T @ grad).view(heads, width, len(vectors), heads)
-    return list(every.diagonal(dim1=0, dim2=3).permute(1, 2, 0))
+    d_feat.flatten(1).addmm_(grad, _blocks(*vectors))
+    every = (grad.T @ feat.flatten(1)).view(len(vectors), heads, heads, width)
+    return list(every.diagonal(dim1=1, dim2=2).permute(0, 2, 1))
 
 
 def _composed_attention(nb: Neighbors, slope: float, feat, own, att_src, att_dst, coeff, bias) -> Tensor:

@@ -3,7 +3,7 @@
 import pytest
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
-from docs import pictures_depth
+from docs import pictures_depth, pictures_superpixels
 
 
 def test_the_tables_of_the_depth_study_are_made_of_its_results():
@@ -11,3 +11,11 @@ def test_the_tables_of_the_depth_study_are_made_of_its_results():
     assert page.count("<!-- -->") == len(pictures_depth.TABLES)
     assert pictures_depth.with_tables(page) == page
     assert "dirty" not in str(pictures_depth.study("cora")["commits"])
+
+
+def test_the_tables_of_superpixels_are_made_of_their_results_and_the_published_ones():
+    page = pictures_superpixels.PAGE.read_text("utf-8")
+    assert page.count("<!-- -->") == len(pictures_superpixels.TABLES)
+    assert pictures_superpixels.with_tables(page) == page
+    for figure in ("90.71", "90.81", "95.54", "96.49", "97.31", "97.34", "97.94", "98.11", "98.38", "98.41", "98.71"):
+        assert f"| {figure}" in page

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from gnnlib import aggregate, kernels, neighbors
 from gnnlib._dgl import dgl
-from gnnlib.kernels import cpu, reference, team
+from gnnlib.kernels import cpu, reference, rows, sums, team
 from gnnlib.neighbors import Neighbors
 from tests.graphs import GRAPHS, drawn
 
@@ -91,11 +91,11 @@ CALLS: dict[str, Callable[[ModuleType, Inputs], object]] = {
     "edge_score_att_grad, one of each": lambda k, i: k.edge_score_att_grad(
         i.nb.csc, i.src(False), i.dst(False), 0.2, i.edge()
     ),
-    "attend": lambda k, i: k.attend(i.nb.csc, *i.attention(), 0.2, None, None),
-    "attend, weighted": lambda k, i: k.attend(i.nb.csc, *i.attention(), 0.2, i.edge(), i.att()),
-    "attend, one weight": lambda k, i: k.attend(i.nb.csc, *i.attention(), 0.0, i.edge()[:, :1].contiguous(), None),
-    "attend, far apart": lambda k, i: k.attend(i.nb.csc, *i.attention(60), 0.2, i.edge(), i.att()),
-    "attend, beyond a slope": lambda k, i: k.attend(i.nb.csc, *i.attention(), -0.5, None, None),
+    "attend": lambda k, i: k.attend(i.nb.csc, *i.attention(), 0.2, None, None)[0],
+    "attend, weighted": lambda k, i: k.attend(i.nb.csc, *i.attention(), 0.2, i.edge(), i.att())[0],
+    "attend, one weight": lambda k, i: k.attend(i.nb.csc, *i.attention(), 0.0, i.edge()[:, :1].contiguous(), None)[0],
+    "attend, far apart": lambda k, i: k.attend(i.nb.csc, *i.attention(60), 0.2, i.edge(), i.att())[0],
+    "attend, beyond a slope": lambda k, i: k.attend(i.nb.csc, *i.attention(), -0.5, None, None)[0],
     "attend_grad": lambda k, i: attend_grad(k, i, None),
     "attend_grad, far apart": lambda k, i: attend_grad(k, i, i.edge(), i.attention(60)),
     "attend_grad, weighted": lambda k, i: attend_grad(k, i, i.edge()),
@@ -104,8 +104,9 @@ CALLS: dict[str, Callable[[ModuleType, Inputs], object]] = {
 
 
 def attend_grad(k: ModuleType, i: Inputs, coeff: torch.Tensor | None, attention: tuple | None = None):
-    inputs = *(attention or i.attention()), 0.2, coeff
-    return k.attend_grad(i.nb.csc, i.nb.csr, i.dst(), *inputs, reference.attend(i.nb.csc, *inputs, i.att())[1])
+    feat, *sides = attention or i.attention()
+    kept = k.attend(i.nb.csc, feat, *sides, 0.2, coeff, i.att())[1:]
+    return k.attend_grad(i.nb.csc, i.nb.csr, i.dst(), feat, 0.2, coeff, *kept)
 
 
 def call(name: str, module: ModuleType, *inputs) -> tuple[torch.Tensor, ...]:
@@ -146,7 +147,7 @@ def two_threads(threads, monkeypatch) -> None:
     """Everything is launched in parallel and fetched ahead, however small."""
     torch.set_num_threads(2)
     monkeypatch.setattr(team, "TINY", 0)
-    monkeypatch.setattr(cpu, "CACHED", 0)
+    monkeypatch.setattr(rows, "CACHED", 0)
 
 
 # ---------------------------------------------------------------- numba against the reference
@@ -170,7 +171,7 @@ def test_the_reference_on_any_graph(name, graph, heads, width, dtype, seed):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_reference_in_parallel(name, dtype, two_threads):
     for graph in (hub(), GRAPHS["bare"](), GRAPHS["no_nodes"](), GRAPHS["bipartite"]()):
-        for heads, width in ((1, 7), (3, 33), (3, 0)):
+        for heads, width in ((1, 7), (3, 33), (3, 0), (4, 16), (8, 5)):
             inputs = neighbors(graph), heads, width, dtype
             assert_close(call(name, cpu, *inputs), call(name, reference, *inputs), dtype)
 
@@ -178,7 +179,7 @@ def test_the_reference_in_parallel(name, dtype, two_threads):
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_any_number_of_threads_gives_the_same_bits(name, dtype, two_threads):
-    for heads, width in ((1, 1), (3, 1), (3, 7), (3, 33)):
+    for heads, width in ((1, 1), (3, 1), (3, 7), (3, 33), (4, 20)):
         inputs = neighbors(hub()), heads, width, dtype
         torch.set_num_threads(2)
         parallel = [call(name, cpu, *inputs) for _ in range(3)]
@@ -197,7 +198,7 @@ def test_a_hub_shared_out_among_threads(name, two_threads):
     others = torch.randint(300, (len(many),), generator=random)
     graph = dgl.graph((torch.cat([many, others]), torch.cat([others, 2 - many])), num_nodes=300)
     assert len(team.plan(neighbors(graph).csc.indptr)) == team.CHUNKS + 1 + 3
-    for heads, width in ((1, 40), (3, 7)):
+    for heads, width in ((1, 40), (3, 7), (4, 3)):
         inputs = neighbors(graph), heads, width, torch.float64
         torch.set_num_threads(2)
         shared = call(name, cpu, *inputs)
@@ -224,7 +225,7 @@ def test_the_plan_shares_the_rows_out(degrees):
 
 def test_the_threads_are_torchs(two_threads, monkeypatch):
     seen = []
-    monkeypatch.setattr(cpu._sum, "compiled", lambda runtime, threads, *arrays: seen.append(threads))
+    monkeypatch.setattr(sums._sum, "compiled", lambda runtime, threads, *arrays: seen.append(threads))
     nb, x = neighbors(hub()), torch.ones(500, 1, 4)
     for count in (2, 1, 64, 2):
         torch.set_num_threads(count)
@@ -366,7 +367,7 @@ def test_awkward_scores_as_torch(module, name, dtype):
     feat = torch.tensor([1.0, 2.0, 4.0], dtype=dtype)
     want = (torch.nn.functional.leaky_relu(score, 0.2).softmax(0) * feat).sum()
     for left, right in ((score, torch.zeros_like(score)), (torch.zeros_like(score), score[:1].expand(3))):
-        y, _ = module.attend(nb.csc, feat.view(3, 1, 1), left.view(3, 1), right.reshape(3, 1), 0.2, None, None)
+        y, *_ = module.attend(nb.csc, feat.view(3, 1, 1), left.view(3, 1), right.reshape(3, 1), 0.2, None, None)
         torch.testing.assert_close(y.flatten()[1], want if left is score else _uniform(right, feat), equal_nan=True)
 
 
@@ -384,10 +385,16 @@ def test_attention_of_scores_at_any_distance(module, apart, slope):
     nb, random = neighbors(graph), torch.Generator().manual_seed(0)
     left, right = (apart * torch.rand(60, 3, generator=random) - shift for shift in (apart / 2, apart / 3))
     feat = torch.randn(60, 3, 5, generator=random)
-    y, log = module.attend(nb.csc, feat, left, right, slope, None, None)
-    want = reference.attend(nb.csc, feat.double(), left.double(), right.double(), slope, None, None)
-    torch.testing.assert_close(y.double(), want[0], rtol=1e-5, atol=3e-5)
-    torch.testing.assert_close(log.double(), want[1], rtol=1e-5, atol=1e-5)
+    y, *kept = module.attend(nb.csc, feat, left, right, slope, None, None)
+    want, *exact = reference.attend(nb.csc, feat.double(), left.double(), right.double(), slope, None, None)
+    torch.testing.assert_close(y.double(), want, rtol=1e-5, atol=3e-5)
+    grad = torch.randn(y.shape, generator=random)
+    for a, b in zip(
+        module.attend_grad(nb.csc, nb.csr, grad, feat, slope, None, *kept),
+        reference.attend_grad(nb.csc, nb.csr, grad.double(), feat.double(), slope, None, *exact),
+        strict=True,
+    ):
+        torch.testing.assert_close(a.double(), b, rtol=1e-4, atol=1e-5 * max(1.0, float(b.abs().max())))
 
 
 @BOTH
@@ -559,7 +566,7 @@ def test_half_precision(name, dtype):
 
 
 def test_a_type_numba_refuses_is_an_error_each_time():
-    kernel = cpu._sum.compiled
+    kernel = sums._sum.compiled
     for _ in range(2):
         with pytest.raises(numba.TypingError):
             kernel(1, 2, 3, 4, 5, 6)

@@ -278,9 +278,9 @@ def test_nowhere_to_cache(run, tmp_path):
     env = {"HOME": where, "XDG_CACHE_HOME": where, "NUMBA_CACHE_DIR": where, "PYTHONPATH": str(package)}
     script = f"""
 {LOGGED}
-from gnnlib.kernels import cpu
-assert cpu.__file__.startswith({str(package)!r})
-assert cpu._sum.compiled.stats.cache_path is None
+from gnnlib.kernels import sums
+assert sums.__file__.startswith({str(package)!r})
+assert sums._sum.compiled.stats.cache_path is None
 """
     assert run(script, root=package, **env) == ""
 

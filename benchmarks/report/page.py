@@ -43,6 +43,7 @@ def write_report(run: Path) -> Path:
         charts.curves(run / "plots", ranked),
         charts.costs(run / "plots", ranked),
         samples.section(run / "plots", graphs),
+        samples.levels(run / "plots", graphs),
         looks.section(run / "plots", ranked, graphs, seen),
         tables.matrices(run / "plots", ranked),
         tables.details(rows),

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.published import ELSEWHERE
 from benchmarks.report.reading import Result
 
 if TYPE_CHECKING:
@@ -74,8 +75,11 @@ def decimals(rows: Sequence[Row]) -> int:
 
 
 def sources(rows: Sequence[Row]) -> list[str]:
-    """Where the published figures come from, a line for each: layer, source, setting."""
+    """Where the published figures come from, a line for each: layer, source, setting; then those of networks that are
+    none of our layers, with the figure."""
     figures = [(row.result["title"], row.result["published"]) for row in rows if row.result["published"]]
+    others = ELSEWHERE.get(rows[0].result["task"], {}) if rows else {}
+    figures += [(f"{name}, {figure.value:.2f}", figure._asdict()) for name, figure in others.items()]
     settings = [f" ({figure['setting']})" if figure.get("setting") else "" for _, figure in figures]
     return [f"{title}: {figure['source']}{setting}" for (title, figure), setting in zip(figures, settings)]
 

@@ -12,6 +12,8 @@ from benchmarks.report.reading import clean
 
 Sample = dict[str, Any]
 
+ROWS = 3  # samples whose superpixels are shown level by level
+
 
 def load(path: Path) -> tuple[list[Sample], list[str]]:
     """The graphs in the file, each with its number, image, label map (or None), pos, src, dst and title, and what was
@@ -56,14 +58,35 @@ def section(folder: Path, samples: Sequence[Sample]) -> str:
 {figures}</div></section>"""
 
 
+def levels(folder: Path, samples: Sequence[Sample]) -> str:
+    """The superpixels of the first samples, and ever fewer of them, as one picture; nothing for graphs of pixels."""
+    regions = [one for one in samples if one["label_map"] is not None and 0 < len(one["pos"]) < one["label_map"].size]
+    if not (shown := regions[:ROWS]):
+        return ""
+    image = plots.save(plots.levels(shown), folder / "levels.png", background="black")
+    alt = f"the superpixels of {len(shown)} images, and fewer and fewer of them"
+    titles = ", ".join(escape(one["title"]) for one in shown)
+    return f"""<section><h2>Superpixels, level by level</h2>
+<p>The image and the borders of its superpixels; these in their mean colours; and a half, a quarter and an eighth of
+them, when those that touch and are most similar are merged.</p>
+<div class="looks">
+<figure><img src="{image}" alt="{alt}"><figcaption>{titles}</figcaption></figure>
+</div></section>"""
+
+
 def _label_map(arrays: dict[str, np.ndarray], i: int, nodes: int) -> Sample:
     """The node of each pixel, which runs of before it was written do not have."""
-    label_map = arrays.get(f"label_map_{i}")
+    label_map, shape = arrays.get(f"label_map_{i}"), arrays[f"image_{i}"].shape[:2]
     if label_map is None:
         return {}
-    if label_map.ndim != 2 or label_map.dtype.kind not in "iu" or label_map.size == 0 or label_map.max() != nodes - 1:
+    if (
+        label_map.shape != shape
+        or label_map.dtype.kind not in "iu"
+        or label_map.size == 0
+        or label_map.max() != nodes - 1
+    ):
         raise ValueError(
-            f"label_map: expected (H, W) node numbers up to {nodes - 1}, received {label_map.dtype} {label_map.shape}"
+            f"label_map: expected {shape} node numbers up to {nodes - 1}, received {label_map.dtype} {label_map.shape}"
         )
     return {"label_map": label_map}
 

@@ -19,7 +19,7 @@ def _touch() -> Any:
 
     Integers, because sums of floats wait for each other.
     """
-    from gnnlib.kernels.cpu import AHEAD  # numba, which takes a while
+    from gnnlib.kernels.rows import AHEAD  # numba, which takes a while
     from gnnlib.kernels.team import Kernel
     from gnnlib.kernels.vectors import prefetch
 

@@ -10,7 +10,7 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -47,25 +47,29 @@ def join(folder: Path, parts: Sequence[Path], about: dict[str, Any], labels: Ten
     columns = _layout(whole | ({} if labels is None else {"labels": labels.numpy()}), like)
     size = max(column["place"] + _room(column) for column in columns.values())
     with atomic_write(folder / "columns.bin") as path:
-        data = np.memmap(path, np.uint8, "w+", shape=(size,))
-        views = _views(data, columns)
-        for name, value in whole.items():
-            views[name][...] = value
-        if labels is not None:
-            views["labels"][...] = labels
-        start = dict.fromkeys(whole, 0)
-        for part in parts:
-            with np.load(part) as arrays:
-                stop = {rows: start[rows] + arrays[rows][-1] for rows in start}
-                for name in like:
-                    rows = ROWS[name.split(".")[0]]
-                    views[name][start[rows] : stop[rows]] = arrays[name]
-                start = stop
-        del data, views
+        with open(path, "wb") as file:  # not mapped: its pages would count as this process's memory
+            file.truncate(size)
+            for name, value in whole.items():
+                _put(file, columns[name], 0, value)
+            if labels is not None:
+                _put(file, columns["labels"], 0, labels.numpy())
+            start = dict.fromkeys(sizes, 0)
+            for part in parts:
+                with np.load(part) as arrays:
+                    for name in like:
+                        _put(file, columns[name], start[ROWS[name.split(".")[0]]], arrays[name])
+                    start = {rows: start[rows] + int(arrays[rows][-1]) for rows in start}
         checksum = spread_checksum(path)
     text = {"magic": MAGIC, "version": VERSION, **about, "bytes": size, "checksum": checksum, "columns": columns}
     with atomic_write(folder / "store.json") as path:
         path.write_text(json.dumps(text, indent=1) + "\n")
+
+
+def _put(file: BinaryIO, column: dict[str, Any], first: int, rows: np.ndarray) -> None:
+    """Writes some rows of a column, the first of which has this number."""
+    rows = np.ascontiguousarray(rows, column["dtype"])
+    file.seek(column["place"] + first * math.prod(column["shape"][1:]) * rows.itemsize)
+    file.write(rows.data)
 
 
 def _layout(whole: Arrays, like: Arrays) -> dict[str, dict[str, Any]]:
@@ -105,6 +109,8 @@ def damage(folder: Path) -> str | None:
     found = note(folder)
     if {name: found.get(name) for name in expected} != expected:
         return f"store.json: expected {expected}, got { ({name: found.get(name) for name in expected}) }"
+    if missing := {"bytes", "checksum", "columns"} - found.keys():
+        return f"store.json: expected {', '.join(sorted(missing))}, got {', '.join(found)}"
     path = folder / "columns.bin"
     size = path.stat().st_size if path.exists() else 0
     if size != found["bytes"]:

@@ -1,7 +1,6 @@
 """Which regions are joined, and how strongly: each rule is a small object, called with the regions of an image."""
 
 import math
-import operator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,7 +9,7 @@ from scipy.spatial import KDTree
 from scipy.spatial.distance import cdist
 
 from gnnlib.images.gaussian import GAUSSIAN, HEAT, Decay, pairs
-from gnnlib.images.regions import Regions
+from gnnlib.images.regions import Regions, as_integer
 
 __all__ = ["Edges", "Nearest", "Strongest", "Touching", "Within"]
 
@@ -160,7 +159,7 @@ class Strongest:
 
 
 def _check_k(k: int) -> None:
-    if operator.index(k) < 1:
+    if as_integer("k", k) < 1:
         raise ValueError(f"k: expected at least 1, got {k}")
 
 

@@ -1,13 +1,12 @@
 """Points in space as graphs: meshes, spheres, landmarks and skeletons."""
 
-import operator
-
 import numpy as np
 import torch
 from scipy.spatial import KDTree
 from torch import Tensor
 
 from gnnlib._dgl import dgl
+from gnnlib.images.regions import as_array, as_integer
 
 __all__ = ["icosphere", "mesh_graph", "point_graph", "sphere_graph", "with_offsets"]
 
@@ -59,7 +58,7 @@ def mesh_graph(vertices: Array, faces: Array) -> dgl.DGLGraph:
     (10, [2, 3, 3, 2])
     """
     pos = _points(vertices)
-    shape = tuple(faces.shape)
+    shape = as_array(faces).shape
     if len(shape) != 2 or shape[1] < 3:
         raise ValueError(f"faces: expected shape (faces, corners) with 3 corners or more, got {shape}")
     corners = _indices("faces", faces, shape[1], len(pos))
@@ -107,7 +106,7 @@ def icosphere(level: int) -> tuple[np.ndarray, np.ndarray]:
     >>> vertices.shape, faces.shape
     ((42, 3), (80, 3))
     """
-    if not 0 <= operator.index(level) <= 10:
+    if not 0 <= as_integer("level", level) <= 10:
         raise ValueError(f"level: expected 0 to 10, got {level}")
     golden = (1 + np.sqrt(5)) / 2
     signs = np.array([[0, a, b * golden] for a in (-1, 1) for b in (-1, 1)])
@@ -152,7 +151,7 @@ def with_offsets(graph: dgl.DGLGraph) -> dgl.DGLGraph:
 
 
 def _points(points: Array) -> np.ndarray:
-    pos = np.asarray(torch.as_tensor(points).detach().cpu(), np.float32)
+    pos = as_array(points).astype(np.float32)
     if pos.ndim != 2 or 0 in pos.shape:
         raise ValueError(f"points: expected shape (points, axes), at least one of each, got {pos.shape}")
     if not np.isfinite(pos).all():
@@ -162,7 +161,7 @@ def _points(points: Array) -> np.ndarray:
 
 
 def _indices(name: str, values: Array, columns: int, nodes: int) -> np.ndarray:
-    rows = np.asarray(torch.as_tensor(values).detach().cpu())
+    rows = as_array(values)
     if not np.issubdtype(rows.dtype, np.integer):
         raise TypeError(f"{name}: expected integers, got {rows.dtype}")
     if rows.ndim != 2 or rows.shape[1] != columns:

@@ -1,5 +1,6 @@
 """Images and their label maps: the pixels that count, and what is known of each region."""
 
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -17,6 +18,7 @@ __all__ = [
     "Image",
     "Regions",
     "as_array",
+    "as_integer",
     "as_mask",
     "as_pixels",
     "describe",
@@ -27,6 +29,8 @@ __all__ = [
 ]
 
 Image: TypeAlias = Any  # a numpy array, a tensor or a PIL image
+
+PIL_MODES = {"1": "L", "P": "RGB", "PA": "RGBA", "CMYK": "RGB", "YCbCr": "RGB", "HSV": "RGB"}  # what they are taken as
 
 
 def is_image(value: object) -> bool:
@@ -43,7 +47,7 @@ def as_pixels(image: Image, axes: int, mask: Image | None = None) -> tuple[np.nd
 
     Args:
         image: (*S,) or (*S, C), channels last; uint8 (taken as 0..1) or floating point; numpy, torch or PIL (a palette
-            is looked up, black and white becomes grey).
+            is looked up, black and white becomes grey, CMYK, YCbCr and HSV become RGB).
         axes: how many axes S has: 2 for pictures, 3 for volumes.
         mask: (*S,) booleans, the pixels that count; None for all. The others may hold anything.
 
@@ -69,7 +73,8 @@ def as_pixels(image: Image, axes: int, mask: Image | None = None) -> tuple[np.nd
     if not inside.all():
         values = np.where(inside[..., None], values, 0.0)
     if not np.isfinite(values).all():
-        raise ValueError(f"image: expected finite values, got {values[~np.isfinite(values)][0]}")
+        where = tuple(np.argwhere(~np.isfinite(values))[0].tolist())
+        raise ValueError(f"image: expected finite values, got {values[where]} at pixel {where[:-1]}")
     return values, inside
 
 
@@ -81,8 +86,8 @@ def as_array(image: Image) -> np.ndarray:
     """
     if isinstance(image, Tensor) and image.is_floating_point():
         image = image.double()  # numpy has no bfloat16
-    if getattr(image, "mode", None) in ("1", "P"):
-        image = image.convert({"1": "L", "P": "RGB"}[image.mode])
+    if (mode := getattr(image, "mode", None)) in PIL_MODES:
+        image = image.convert(PIL_MODES[mode])
     return _numpy(image)
 
 
@@ -94,7 +99,7 @@ def as_mask(mask: Image | None, shape: tuple[int, ...]) -> np.ndarray:
     >>> as_mask(None, (1, 2))
     array([[ True,  True]])
     """
-    inside = np.ones(shape, bool) if mask is None else _numpy(mask)
+    inside = np.ones(shape, bool) if mask is None else np.array(_numpy(mask))  # a copy: PIL's cannot be written to
     if inside.dtype != bool:
         raise TypeError(f"mask: expected booleans, got {inside.dtype}")
     if inside.shape != shape:
@@ -102,6 +107,20 @@ def as_mask(mask: Image | None, shape: tuple[int, ...]) -> np.ndarray:
     if not inside.any():
         raise ValueError(f"mask: expected at least one pixel inside, got none of {inside.size}")
     return inside
+
+
+def as_integer(name: str, value: int) -> int:
+    """A whole number, numpy's and others' too.
+
+    Raises: TypeError for anything else.
+
+    >>> as_integer("k", np.int32(8))
+    8
+    """
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}: expected an integer, got {value!r}") from None
 
 
 @dataclass(frozen=True)
@@ -147,9 +166,12 @@ def regions(image: Image, labels: Image, mask: Image | None = None) -> Regions:
     numbers = _numpy(labels)
     if not np.issubdtype(numbers.dtype, np.integer):
         raise TypeError(f"labels: expected integers, got {numbers.dtype}")
-    values, inside = as_pixels(image, numbers.ndim, mask)
-    if inside.shape != numbers.shape:
-        raise ValueError(f"labels: expected the image's shape {inside.shape}, got {numbers.shape}")
+    pixels = as_array(image)
+    if numbers.shape not in (pixels.shape, pixels.shape[:-1]):
+        raise ValueError(
+            f"labels: expected the image's shape {pixels.shape}, less the channels if it has any, got {numbers.shape}"
+        )
+    values, inside = as_pixels(pixels, numbers.ndim, mask)
     if numbers[inside].min() < 0:
         raise ValueError(f"labels: expected integers from 0, got {numbers[inside].min()}")
     region, area = np.unique(numbers[inside], return_inverse=True, return_counts=True)[1:]

@@ -73,7 +73,7 @@ def images_to_store(
         ValueError: for no images; labels of another number; a folder with a store of another recipe, scikit-image,
             images or labels; and with the image's number, for one that is not finite, empty, of another number of axes
             or of other channels than the first.
-        TypeError: as the recipe, with the image's number.
+        TypeError: as the recipe, with the image's number; and for what is no recipe.
         pickle.PicklingError: for a recipe with functions that a worker cannot import, such as a script's own.
         ImportError: without scikit-image.
 
@@ -85,6 +85,8 @@ def images_to_store(
     >>> graph.batch_num_nodes().tolist(), labels.tolist()
     ([81, 81, 81, 81, 81], [3, 1, 4, 1, 5])
     """
+    if not hasattr(recipe, "arrays"):
+        raise TypeError(f"recipe: expected one such as gnnlib.images.recipes.dwivedi, got {recipe!r}")
     labels = None if labels is None else torch.as_tensor(labels).detach().cpu()
     if len(images) == 0:
         raise ValueError("images: expected at least one, got none")

@@ -1,13 +1,12 @@
 """Superpixels: regions of similar pixels, as SLIC cuts them, now and in 2018."""
 
 import math
-import operator
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
-from gnnlib.images.regions import Image, as_pixels, skimage
+from gnnlib.images.regions import Image, as_integer, as_pixels, skimage
 
 __all__ = ["SLIC", "MaskSLIC", "segment"]
 
@@ -53,7 +52,7 @@ def segment(
     if axes not in (2, 3):
         raise ValueError(f"axes: expected 2 or 3, got {axes}")
     values, inside = as_pixels(image, axes, mask)
-    if not 1 <= operator.index(num_segments) <= inside.sum():
+    if not 1 <= as_integer("num_segments", num_segments) <= inside.sum():
         lengths = " x ".join(map(str, inside.shape))
         which = f"{lengths} pixels" + ("" if inside.all() else " under the mask")
         raise ValueError(f"num_segments: expected 1 to {inside.sum()} for {which}, got {num_segments}")

@@ -55,8 +55,8 @@ def superpixel_graph(
         ValueError, TypeError: as the two functions.
         ImportError: without scikit-image.
 
-    The same image gives the same graph. A constant image gives a grid of rough squares, a single pixel one node without
-    edges.
+    The same image gives the same graph. A constant image gives a grid of rough squares, a single pixel, of which one
+    segment may be asked for, one node without edges.
 
     >>> image = np.zeros((6, 6))
     >>> image[:, 3:] = 1
@@ -126,8 +126,8 @@ def graph_from_labels(
     Raises:
         ValueError: for an image that is empty, not finite or not of the labels' shape, a mask of another shape or
             empty, negative labels, k < 1, sigma that is not positive, or an unknown feature or norm.
-        TypeError: for an image that is neither uint8 nor floating point, labels that are not integers, or a mask that
-            is not boolean.
+        TypeError: for an image that is neither uint8 nor floating point, labels that are not integers, a mask that is
+            not boolean, k that is no integer, or edges that are no rule.
 
     A single region gives one node without edges.
 
@@ -138,6 +138,8 @@ def graph_from_labels(
     ([(1, 0), (2, 1), (1, 2)], [1.5, 1.0, -1.0])
     """
     rule = Nearest(k, sigma) if edges is None else edges
+    if not callable(rule):
+        raise TypeError(f"edges: expected None or a rule such as gnnlib.images.Touching(), got {rule!r}")
     parts = regions(image, labels, mask)
     graph = with_label_map(graph_from_arrays(region_arrays(parts, rule, features, self_loops)), parts)
     graph.edata["weight"] = ops.degree_norm(graph, graph.edata["weight"], norm, degrees="weighted")

@@ -200,28 +200,28 @@ def _attention(
 
 def attend(
     adj, feat: Tensor, left: Tensor, right: Tensor, slope: float, coeff: Tensor | None, bias: Tensor | None
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
     """y_v[h] = sum over edges e from u of  coeff_e[h] softmax_e(leaky(left_u[h] + right_v[h])) feat_u[h] + bias[h], and
-    the logarithm of the softmax's denominator (-inf without edges).
+    what `attend_grad` wants to be given back: here left, right and the logarithm of the softmax's denominator.
 
-    feat (N_u, H, F), left (N_u, H), right (N_v, H), coeff (E, H or 1) or None, bias (H, F) or None
-    -> (N_v, H, F), (N_v, H)
+    feat (N_u, H, F), left (N_u, H), right (N_v, H), coeff (E, H or 1) or None, bias (H, F) or None -> (N_v, H, F), ...
     """
     _, prob, log = _attention(adj, left, right, slope)
     if coeff is not None:
         prob = prob * coeff[adj.eid]
     y = _reduce(adj, prob.unsqueeze(-1) * feat[adj.indices])
-    return y if bias is None else y + bias, log
+    return y if bias is None else y + bias, left, right, log
 
 
 def attend_grad(
-    csc, csr, grad: Tensor, feat: Tensor, left: Tensor, right: Tensor, slope: float, coeff: Tensor | None, log: Tensor
+    csc, csr, grad: Tensor, feat: Tensor, slope: float, coeff: Tensor | None, *kept: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of `attend`, whose second result is log, for feat, left and right.
+    """Gradients of `attend` for feat, left and right; what it returned beside y comes last.
 
     With p the softmax, d_e = coeff_e <grad_v, feat_u> its gradient and m_v the sum of p_e d_e over the edges of v, the
     score's gradient is p_e (d_e - m_v).
     """
+    left, right, log = kept
     z, prob, _ = _attention(csc, left, right, slope, log)
     row, scale = _rows(csc), coeff[csc.eid] if coeff is not None else 1.0
     dot = (grad[row] * feat[csc.indices]).sum(-1) * scale

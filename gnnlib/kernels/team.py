@@ -185,3 +185,8 @@ def plan(indptr: Tensor) -> np.ndarray:
             bounds = np.concatenate([bounds, (indptr.diff() > HUB).nonzero().flatten().int().numpy()])
         found = indptr._gnnlib_plan = bounds  # type: ignore[attr-defined]
     return found
+
+
+def has_hubs(indptr: Tensor) -> bool:
+    """Whether some rows are shared out by their columns."""
+    return len(plan(indptr)) > CHUNKS + 1

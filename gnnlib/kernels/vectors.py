@@ -16,17 +16,19 @@ from gnnlib.kernels.compile import intrinsic, jit
 LINE = 64  # bytes
 
 
-class _Vector(types.Type):
-    def __init__(self, dtype):
-        self.dtype = dtype
-        super().__init__(f"Vector({dtype})")
+class Vector(types.Type):
+    """Of ``count`` numbers; None: of a line."""
+
+    def __init__(self, dtype, count=None):
+        self.dtype, self.count = dtype, count or lanes_of(dtype)
+        super().__init__(f"Vector({dtype}, {self.count})")
 
 
-@register_model(_Vector)
+@register_model(Vector)
 class _VectorModel(models.PrimitiveModel):
     def __init__(self, manager, kind):
         number = manager.lookup(kind.dtype).get_value_type()
-        super().__init__(manager, kind, ir.VectorType(number, lanes_of(kind.dtype)))
+        super().__init__(manager, kind, ir.VectorType(number, kind.count))
 
 
 def lanes_of(dtype) -> int:
@@ -38,32 +40,32 @@ def lines(like: Tensor, width: int) -> int:
     return -(-width * like.element_size() // LINE)
 
 
-def _address(context, builder, kind, array, i, type_):
+def address(context, builder, kind, array, i, type_):
     """Of array[i], as a pointer to type_."""
     data = context.make_array(kind)(context, builder, array).data
     return builder.bitcast(builder.gep(data, [i]), type_.as_pointer())
 
 
-def _splat(builder, value, type_):
+def splat(builder, value, type_):
     one = builder.insert_element(ir.Constant(type_, ir.Undefined), value, ir.IntType(32)(0))
     zeros = ir.Constant(ir.VectorType(ir.IntType(32), type_.count), [0] * type_.count)
     return builder.shuffle_vector(one, ir.Constant(type_, ir.Undefined), zeros)
 
 
-def _below(builder, n, count):
+def below(builder, n, count):
     """The mask of the first n lanes."""
     kind = ir.VectorType(ir.IntType(64), count)
-    return builder.icmp_signed("<", ir.Constant(kind, list(range(count))), _splat(builder, n, kind))
+    return builder.icmp_signed("<", ir.Constant(kind, list(range(count))), splat(builder, n, kind))
 
 
-def _call(builder, name, result, args):
+def call(builder, name, result, args):
     function = cgutils.get_or_insert_function(
         builder.module, ir.FunctionType(result, [value.type for value in args]), name
     )
     return builder.call(function, args)
 
 
-def _suffix(type_) -> str:
+def suffix(type_) -> str:
     names = {"float": "f32", "double": "f64"}
     return f"v{type_.count}{names.get(str(type_.element), str(type_.element))}"
 
@@ -91,11 +93,11 @@ def at(typingctx, array, i):
 
 @intrinsic
 def load(typingctx, array, i):
-    kind = _Vector(array.dtype)
+    kind = Vector(array.dtype)
 
     def codegen(context, builder, signature, args):
         type_ = context.get_value_type(kind)
-        return builder.load(_address(context, builder, array, args[0], args[1], type_), align=array.dtype.bitwidth // 8)
+        return builder.load(address(context, builder, array, args[0], args[1], type_), align=array.dtype.bitwidth // 8)
 
     return kind(array, types.int64), codegen
 
@@ -103,14 +105,14 @@ def load(typingctx, array, i):
 @intrinsic
 def load_first(typingctx, array, i, n):
     """The first n numbers, then zeros."""
-    kind = _Vector(array.dtype)
+    kind = Vector(array.dtype)
 
     def codegen(context, builder, signature, args):
         type_ = context.get_value_type(kind)
-        address = _address(context, builder, array, args[0], args[1], type_)
-        mask, none = _below(builder, args[2], type_.count), ir.Constant(type_, None)
+        place = address(context, builder, array, args[0], args[1], type_)
+        mask, none = below(builder, args[2], type_.count), ir.Constant(type_, None)
         align = ir.IntType(32)(array.dtype.bitwidth // 8)
-        return _call(builder, f"llvm.masked.load.{_suffix(type_)}.p0", type_, [address, align, mask, none])
+        return call(builder, f"llvm.masked.load.{suffix(type_)}.p0", type_, [place, align, mask, none])
 
     return kind(array, types.int64, types.int64), codegen
 
@@ -118,8 +120,8 @@ def load_first(typingctx, array, i, n):
 @intrinsic
 def store(typingctx, array, i, vector):
     def codegen(context, builder, signature, args):
-        address = _address(context, builder, array, args[0], args[1], args[2].type)
-        builder.store(args[2], address, align=array.dtype.bitwidth // 8)
+        place = address(context, builder, array, args[0], args[1], args[2].type)
+        builder.store(args[2], place, align=array.dtype.bitwidth // 8)
         return context.get_dummy_value()
 
     return types.void(array, types.int64, vector), codegen
@@ -128,10 +130,10 @@ def store(typingctx, array, i, vector):
 @intrinsic
 def store_first(typingctx, array, i, vector, n):
     def codegen(context, builder, signature, args):
-        address = _address(context, builder, array, args[0], args[1], args[2].type)
-        mask = _below(builder, args[3], args[2].type.count)
+        place = address(context, builder, array, args[0], args[1], args[2].type)
+        mask = below(builder, args[3], args[2].type.count)
         align = ir.IntType(32)(array.dtype.bitwidth // 8)
-        _call(builder, f"llvm.masked.store.{_suffix(args[2].type)}.p0", ir.VoidType(), [args[2], address, align, mask])
+        call(builder, f"llvm.masked.store.{suffix(args[2].type)}.p0", ir.VoidType(), [args[2], place, align, mask])
         return context.get_dummy_value()
 
     return types.void(array, types.int64, vector, types.int64), codegen
@@ -139,7 +141,7 @@ def store_first(typingctx, array, i, vector, n):
 
 @intrinsic
 def zero(typingctx, array):
-    kind = _Vector(array.dtype)
+    kind = Vector(array.dtype)
 
     def codegen(context, builder, signature, args):
         return ir.Constant(context.get_value_type(kind), None)
@@ -150,10 +152,10 @@ def zero(typingctx, array):
 @intrinsic
 def every(typingctx, array, number):
     """A vector of one number, of the array's type."""
-    kind = _Vector(array.dtype)
+    kind = Vector(array.dtype)
 
     def codegen(context, builder, signature, args):
-        return _splat(builder, args[1], context.get_value_type(kind))
+        return splat(builder, args[1], context.get_value_type(kind))
 
     return kind(array, array.dtype), codegen
 
@@ -184,10 +186,10 @@ def scaled(typingctx, factor, vector, onto):
 
     def codegen(context, builder, signature, args):
         type_ = args[1].type
-        by = args[0] if args[0].type == type_ else _splat(builder, args[0], type_)
-        return _call(builder, f"llvm.fma.{_suffix(type_)}", type_, [by, args[1], args[2]])
+        by = args[0] if args[0].type == type_ else splat(builder, args[0], type_)
+        return call(builder, f"llvm.fma.{suffix(type_)}", type_, [by, args[1], args[2]])
 
-    kind = factor if isinstance(factor, _Vector) else vector.dtype
+    kind = factor if isinstance(factor, Vector) else vector.dtype
     return vector(kind, vector, vector), codegen
 
 
@@ -218,11 +220,11 @@ def prefetch(typingctx, array, i):
 
     def codegen(context, builder, signature, args):
         byte, int32 = ir.IntType(8), ir.IntType(32)
-        address = _address(context, builder, array, args[0], args[1], byte)
+        place = address(context, builder, array, args[0], args[1], byte)
         function = builder.module.declare_intrinsic(
             "llvm.prefetch", [byte.as_pointer()], ir.FunctionType(ir.VoidType(), [byte.as_pointer(), *[int32] * 3])
         )
-        builder.call(function, [address, int32(0), int32(2), int32(1)])
+        builder.call(function, [place, int32(0), int32(2), int32(1)])
         return context.get_dummy_value()
 
     return types.void(array, types.int64), codegen
@@ -232,16 +234,16 @@ def prefetch(typingctx, array, i):
 # `left` numbers remain in it.
 
 
-def _inlined(function):
+def inlined(function):
     return jit(function, cache=False, _nrt=False, forceinline=True)
 
 
-@_inlined
+@inlined
 def get(x, i, left):
     return load(x, i) if left >= lanes(x) else load_first(x, i, left)
 
 
-@_inlined
+@inlined
 def put(y, o, vector, left):
     if left >= lanes(y):
         store(y, o, vector)

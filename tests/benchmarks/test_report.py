@@ -364,7 +364,10 @@ def test_what_a_layer_looks_at_is_drawn(tmp_path):
     page = assert_self_contained(write_report(run).read_text())
     assert "What the layers look at" in page.text
     assert "GAT, attention as lines" in " ".join(page.text.split())
-    assert [image["alt"] for image in page.all("img")][1:] == ["what GAT looks at in 1 images"]
+    assert [image["alt"] for image in page.all("img")][1:] == [
+        "the superpixels of 1 images, and fewer and fewer of them",
+        "what GAT looks at in 1 images",
+    ]
     assert (run / "plots" / "looks-0.png").exists()
     assert "Not everything could be read" not in page.text
 
@@ -380,6 +383,38 @@ def test_saliency_is_painted_back_and_attention_drawn_over_the_image():
     assert below.collections[0].get_linewidths() == [3.0]
     (alone,) = plots.looks([one], [{"saliency": seen["saliency"]}]).axes
     assert len(alone.collections) == 0
+
+
+def test_figures_of_networks_that_are_none_of_ours_are_told(tmp_path):
+    one = result("gcn", (95.91,), task="mnist-superpixels", curves=None, confusion=None)
+    for text in (Page(write_report(save(tmp_path, one)).read_text()).text, printed([one])):
+        assert "GatedGCN+, 98.71: Luo et al. 2025, arXiv 2502.09263" in " ".join(text.split())
+    assert "Luo" not in printed([result("gcn", (95.91,))])
+
+
+def test_superpixels_are_shown_level_by_level(tmp_path):
+    shape = (8, 8)
+    label_map = np.arange(64).reshape(shape) // 4
+    image = np.random.default_rng(0).random((*shape, 3))
+    bordered, leaves, *merged = plots.levels([{"image": image, "label_map": label_map}]).axes
+    np.testing.assert_array_equal(bordered.images[0].get_array(), image)
+    means = image.reshape(16, 4, 3).mean(1)[label_map]
+    np.testing.assert_allclose(leaves.images[0].get_array(), means, atol=1e-6)
+    assert [ax.get_title() for ax in (leaves, *merged)] == ["16 regions", "8 regions", "4 regions", "2 regions"]
+
+    islands = np.where(np.indices(shape).sum(0) % 2, -1, np.cumsum(np.ones(shape)).reshape(shape).astype(int) // 2)
+    pieces = (
+        np.unique(islands, return_inverse=True)[1].reshape(shape) - 1
+    )  # none touches another: nothing can be merged
+    *_, last = plots.levels([{"image": (255 * image).astype(np.uint8), "label_map": pieces}]).axes
+    assert last.get_title() == f"{pieces.max() + 1} regions"
+
+    pixels = {"pos_0": np.argwhere(np.ones((3, 3))).astype(float), "label_map_0": np.arange(9).reshape(3, 3)}
+    run = save(tmp_path, result(curves=None, confusion=None), **SAMPLE | pixels)
+    assert "level by level" not in Page(write_report(run).read_text()).text
+    nothing = {"pos_0": np.zeros((0, 2)), "src_0": np.zeros(0, int), "dst_0": np.zeros(0, int)}
+    save(tmp_path, **SAMPLE | nothing | {"label_map_0": np.full((3, 3), -1)})
+    assert "level by level" not in Page(write_report(run).read_text()).text
 
 
 @pytest.mark.parametrize(
@@ -405,7 +440,7 @@ def test_looks_without_their_samples(tmp_path):
     np.savez(run / "gat" / "looks.npz", **LOOKS)
     assert looks.load(run, [{**one, "label_map": None}])[1] == ["gat/looks.npz: left out: sample 0 has no label map"]
     np.savez(run / "samples.npz", **SAMPLE | {"label_map_0": np.full((3, 3), 5)})
-    assert "label_map: expected (H, W) node numbers up to 1" in samples.load(run / "samples.npz")[1][0]
+    assert "label_map: expected (3, 3) node numbers up to 1" in samples.load(run / "samples.npz")[1][0]
     (run / "gat" / "looks.npz").write_bytes(b"PK\x03\x04 half a zip")
     assert "gat/looks.npz: left out: " in Page(write_report(run).read_text()).text
 

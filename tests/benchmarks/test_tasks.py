@@ -11,7 +11,7 @@ from torch import nn
 import datasets
 from benchmarks import layers, published
 from benchmarks.layers import LAYERS, Geometry, UsageError, choose
-from benchmarks.published import PUBLISHED
+from benchmarks.published import ELSEWHERE, PUBLISHED
 from benchmarks.results import Outcome
 from benchmarks.tasks import TASKS, Options, Task
 from benchmarks.tasks.base import accuracy, confusion, shuffled
@@ -61,7 +61,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_published_figures_belong_to_tasks_and_layers():
-    tasks = {task: TASKS[task.removesuffix("-mnist") if task not in TASKS else task] for task, _ in PUBLISHED}
+    recipes = re.compile("-(mnist|monti|avelar)$")
+    tasks = {task: TASKS[task if task in TASKS else recipes.sub("", task)] for task, _ in PUBLISHED}
     assert set(TASKS) - NO_FIGURES == {task.name for task in tasks.values()}
     for (task, layer), figure in PUBLISHED.items():
         assert layer in layers.known(tasks[task].own)
@@ -69,6 +70,15 @@ def test_published_figures_belong_to_tasks_and_layers():
         assert figure.setting
         assert 20 < figure.value < 100, "percent"
         assert figure.std is None or 0 <= figure.std < 6
+
+
+def test_published_figures_of_other_networks():
+    layers_of = {task: {layer for name, layer in PUBLISHED if name == task} for task in ELSEWHERE}
+    for task, figures in ELSEWHERE.items():
+        assert layers_of[task]
+        assert all(re.match(r"\w.* et al\. \d{4}, (arXiv|openreview)", figure.source) for figure in figures.values())
+    quoted = {"GRIT": 98.11, "Exphormer": 98.41, "GCN+": 98.38, "GatedGCN+": 98.71}
+    assert {name: figure.value for name, figure in ELSEWHERE["mnist-superpixels"].items()} == quoted
 
 
 @pytest.mark.parametrize(
@@ -99,6 +109,9 @@ def test_published_figures_that_the_issue_quotes():
     quoted = {("cora", "gcn"): 81.5, ("cora", "gat"): 83.0, ("cora", "sgc"): 81.0, ("pubmed", "gcn"): 79.0}
     quoted |= {("cora", "gcnii"): 85.5, ("cora", "dagnn"): 84.4, ("cora", "appnp"): 83.3, ("cora", "jknet"): 81.1}
     quoted |= {("mutag", "gin"): 89.4, ("proteins", "gin"): 76.2}
+    images = {"gcn": 90.71, "monet": 90.81, "gat": 95.54, "gin": 96.49, "sage": 97.31, "gated-gcn": 97.34, "pna": 97.94}
+    quoted |= {("mnist-superpixels", layer): value for layer, value in images.items()}
+    quoted |= {("mnist-superpixels-monti", "spline"): 95.22, ("mnist-superpixels-avelar", "gat"): 96.19}
     assert {key: PUBLISHED[key].value for key in quoted} == quoted
     assert published.PUBLISHED["cora", "gcn"].source == published.KIPF
 

@@ -96,10 +96,21 @@ def test_quads_and_skeletons():
             "faces: expected indices from 0 to 3, got 0 to 9",
         ),
         (lambda: sphere_graph(-1), ValueError, "level: expected 0 to 10, got -1"),
-        (lambda: sphere_graph(1.5), TypeError, "integer"),
+        (lambda: sphere_graph(1.5), TypeError, "level: expected an integer, got 1.5"),
         (lambda: sphere_graph(1, reach=0.0), ValueError, "a positive number, got 0.0"),
     ],
 )
 def test_bad_input(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_lists_tensors_and_what_cannot_be_written_to():
+    fixed = SQUARE.copy()
+    fixed.flags.writeable = False
+    expected = mesh_graph(SQUARE, np.array([[0, 1, 2]]))
+    for vertices in (SQUARE.tolist(), torch.from_numpy(SQUARE).bfloat16(), fixed):
+        for faces in ([[0, 1, 2]], torch.tensor([[0, 1, 2]], dtype=torch.int32)):
+            graph = mesh_graph(vertices, faces)
+            assert torch.equal(graph.ndata["pos"], expected.ndata["pos"])
+            assert all(torch.equal(a, b) for a, b in zip(graph.edges(), expected.edges()))

@@ -81,6 +81,55 @@ def test_pil_images_are_their_arrays():
     few = pil.fromarray(levels // 128 * 255)
     palette = few.convert("P", palette=pil.Palette.ADAPTIVE)
     assert np.array_equal(as_pixels(palette, 2)[0], as_pixels(few, 2)[0])
+    for mode in ("CMYK", "YCbCr", "HSV"):
+        np.testing.assert_allclose(as_pixels(pil.fromarray(levels).convert(mode), 2)[0], levels / 255, atol=0.05)
+
+
+@pytest.mark.parametrize("floating", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("container", ["numpy", "torch", "PIL", "read-only"])
+@pytest.mark.parametrize("shape", [(12, 10), (12, 10, 3), (12, 10, 5), (6, 5, 4), (6, 5, 4, 2)], ids=str)
+def test_every_kind_of_image(shape, container, masked, floating):
+    """Grey, colour, many-channel and volumetric; from anywhere; of either type; with a mask and without."""
+    pytest.importorskip("skimage", reason="scikit-image is not installed")
+    axes = 3 if shape[0] == 6 else 2
+    levels = RNG.integers(0, 256, shape).astype(np.uint8)
+    mask = np.ones(shape[:axes], bool)
+    mask[0] = mask[:, -1] = not masked
+    image = levels.astype(np.float32) / 255 if floating else levels
+    if container == "PIL" and (axes == 3 or shape[2:] == (5,) or (floating and len(shape) > 2)):
+        pytest.skip("PIL has no such image")
+    given, where = _as(container, image), _as(container, mask) if masked else None
+    graphs = [
+        pixel_graph(given, axes=axes, mask=where),
+        superpixel_graph(given, 12, 4, axes=axes, mask=where, features=["mean", "std", "area", "box"]),
+        graph_from_labels(given, _as(container, np.cumsum(mask).reshape(mask.shape) // 8), mask=where),
+    ]
+    expected = torch.from_numpy(levels.reshape(*mask.shape, -1) / 255.0)[torch.from_numpy(mask)]
+    torch.testing.assert_close(graphs[0].ndata["feat"].double(), expected, rtol=0, atol=1e-6)
+    for graph in graphs:
+        src, dst = graph.edges()
+        pos, inside = graph.ndata["pos"], graph.label_map >= 0
+        assert torch.equal(inside, torch.from_numpy(mask))
+        assert pos.shape == (graph.num_nodes(), axes)
+        assert torch.equal(graph.edata["offset"], pos[src] - pos[dst])
+        assert torch.equal(graph.edata["distance"], graph.edata["offset"].norm(dim=1))
+        assert paint(graph, graph.ndata["feat"]).shape == (*mask.shape, graph.ndata["feat"].shape[1])
+    for graph in graphs[1:]:
+        means = graph.ndata["feat"][:, : expected.shape[1]].double()
+        sizes = graph.label_map[inside].bincount().double()
+        torch.testing.assert_close(sizes @ means, expected.sum(0), rtol=1e-5, atol=1e-5)
+
+
+def _as(container, array):
+    if container == "torch":
+        return torch.from_numpy(array)
+    if container == "PIL":
+        pil = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+        return pil.fromarray(array.astype(np.uint8) if array.dtype == np.int64 else array)
+    array = array.copy()
+    array.flags.writeable = container != "read-only"
+    return array
 
 
 def test_outside_the_mask_anything_goes():

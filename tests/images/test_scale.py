@@ -175,6 +175,11 @@ def flip(path, at):
         (lambda f: (f / "store.json").write_text("{}"), "'version': 1}, got {'magic': None, 'version': None}"),
         (lambda f: (f / "store.json").write_text("[1"), "'version': 1}, got {'magic': None, 'version': None}"),
         (lambda f: alter(f, version=2), "'version': 1}, got {'magic': 'gnnlib graphs', 'version': 2}"),
+        (lambda f: alter(f, bytes=None), r"columns.bin: expected None bytes, got \d+"),
+        (
+            lambda f: (f / "store.json").write_text('{"magic": "gnnlib graphs", "version": 1}'),
+            "expected bytes, checksum, columns, got magic, version",
+        ),
     ],
 )
 def test_a_damaged_store_is_named_and_made_again(harm, said, tmp_path):
@@ -255,6 +260,31 @@ def test_loaders_read_it_as_any_store(tmp_path):
             assert all(torch.equal(a.edata[name], b.edata[name]) for name in b.edata)
 
 
+PEAK = """
+import resource, sys
+from pathlib import Path
+from gnnlib.images import archive
+folder, part = map(Path, sys.argv[1:])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+archive.join(folder, [part] * 100, {})
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, archive.read(folder)[0].nodes[-1].item())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts the pages of this process in KiB")
+def test_memory_does_not_grow_with_the_store(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(archive, "join", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            images_to_store(np.random.default_rng(0).random((1, 90, 90)), Recipe(SLIC(8100), Nearest(8)), tmp_path)
+    (part,) = tmp_path.glob("parts/*/*.npz")
+    run = subprocess.run([sys.executable, "-c", PEAK, tmp_path, part], capture_output=True, text=True, check=True)
+    grown, nodes = map(int, run.stdout.split())
+    assert nodes == 100 * 8100
+    size = (tmp_path / "columns.bin").stat().st_size
+    assert grown * 1024 < 0.1 * size
+
+
 # ---------------------------------------------------------------- errors
 
 
@@ -278,6 +308,8 @@ def test_what_cannot_be_converted_at_all(tmp_path):
         images_to_store(IMAGES[:0], FEW, tmp_path)
     with pytest.raises(ValueError, match=r"labels: expected one for each of 7 images, got shape \(6,\)"):
         images_to_store(IMAGES, FEW, tmp_path, LABELS[:6])
+    with pytest.raises(TypeError, match=r"recipe: expected one such as .*dwivedi, got 'dwivedi'"):
+        images_to_store(IMAGES, "dwivedi", tmp_path)
     with pytest.raises((pickle.PicklingError, AttributeError), match="lambda"):
         images_to_store(IMAGES, Recipe(lambda values: values[..., 0].astype(int), Nearest(2)), tmp_path, workers=1)
 

@@ -7,10 +7,11 @@ all plots of a run.
 
 from benchmarks.report.plots.curves import CURVES, curve_panel, learning_curves, mean_curve, recorded
 from benchmarks.report.plots.look import PALETTE, png, save, styles, svg
-from benchmarks.report.plots.pictures import confusion, looks, sample
+from benchmarks.report.plots.pictures import confusion, levels, looks, sample
 from benchmarks.report.plots.scatter import COSTS, leaderboard_scatter, scatter_panel
 
 __all__ = [
     "COSTS", "CURVES", "PALETTE", "confusion", "curve_panel", "leaderboard_scatter",
-    "learning_curves", "looks", "mean_curve", "png", "recorded", "sample", "save", "scatter_panel", "styles", "svg",
+    "learning_curves", "levels", "looks", "mean_curve", "png", "recorded", "sample", "save", "scatter_panel", "styles",
+    "svg",
 ]  # fmt: skip

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from benchmarks.report.plots.look import INK, clip, in_our_style
 from benchmarks.report.reading import Result
 from gnnlib._dgl import dgl
-from gnnlib.pictures import show_graph, show_values
+from gnnlib.images.hierarchy import hierarchy
+from gnnlib.pictures import show_graph, show_levels, show_regions, show_values
 
 NAMED = 30  # the most classes whose names and counts can be read in the picture of a confusion matrix
 
@@ -80,6 +81,26 @@ def looks(samples: Sequence[dict[str, Any]], seen: Sequence[dict[str, np.ndarray
         if rows == 2:
             graph = _graph(one["pos"], one["src"], one["dst"])
             show_graph(graph, one["image"], torch.from_numpy(values["attention"]), axes[1])
+    return figure
+
+
+@in_our_style()
+def levels(samples: Sequence[dict[str, Any]]) -> Figure:
+    """A row of pictures for each sample: the image with the borders of its superpixels, these in their mean colours,
+    and what is left of them when the most similar that touch are merged: a half, a quarter, an eighth.
+
+    Args:
+        samples: each with image (H, W) or (H, W, 3) and label_map (H, W)
+    """
+    figure = Figure((1.6 * 5, 1.8 * len(samples)), layout="constrained")
+    for axes, one in zip(figure.subplots(len(samples), 5, squeeze=False), samples):
+        image = one["image"] if one["image"].dtype == np.uint8 else np.nan_to_num(one["image"].astype(float))
+        tree = hierarchy(image, one["label_map"], mask=one["label_map"] >= 0)
+        leaves = tree.graph.num_nodes()
+        show_regions(image, one["label_map"], axes[0])
+        sizes = [max(leaves // part, leaves - len(tree.merges)) for part in (2, 4, 8)]
+        for ax in show_levels(tree, sizes, axes[1:]):
+            ax.title.set_color("white")  # the page shows pictures on black
     return figure
 
 

@@ -1,0 +1,117 @@
+"""Draws docs/images/superpixels-recipes.png and makes the tables of docs/superpixels.md:
+.venv/bin/python -m docs.pictures_superpixels
+
+The digit is MNIST's where GNNLIB_DATA names a folder with it, else one of scikit-learn's, enlarged.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from skimage import data
+from skimage.transform import resize
+from sklearn.datasets import load_sample_images
+
+import datasets
+from benchmarks.layers import LAYERS
+from benchmarks.published import ELSEWHERE, PUBLISHED, Published
+from benchmarks.tasks.superpixels import MNISTSuperpixels, enlarged_digits
+from datasets.files import data_dir
+from gnnlib import pictures
+from gnnlib.images import recipes
+
+ROOT = Path(__file__).parents[1]
+PAGE, IMAGES = ROOT / "docs" / "superpixels.md", ROOT / "docs" / "images"
+FIGURES = ("network", "published", "ours", "seeds", "parameters", "published by")
+
+
+def draw() -> None:
+    load = enlarged_digits if data_dir(None) is None else datasets.mnist
+    image = load(None, False)[0][0]
+    names = MNISTSuperpixels.image_recipes
+    above, below = Figure(figsize=(9, 4.8), layout="constrained").subplots(2, len(names))
+    for name, top, bottom in zip(names, above, below):
+        graph = getattr(recipes, name)(image)
+        pictures.show_regions(image, graph, top)
+        pictures.show_graph(graph, image, graph.edata["weight"], bottom)
+        top.set_title(f"{name}: {graph.num_nodes()} nodes", fontsize=9)
+        bottom.set_title(f"{graph.num_edges()} edges", fontsize=9)
+    above[0].figure.savefig(IMAGES / "superpixels-recipes.png", dpi=90)
+
+
+def thumbnails(each: int = 100) -> Iterator[np.ndarray]:
+    """Photographs that come inside scikit-image and scikit-learn as CIFAR-10 has them, 32 x 32: squares of a third of
+    the shorter side or more, drawn at random."""
+    draw = np.random.default_rng(0)
+    for photo in (data.astronaut(), data.chelsea(), data.coffee(), data.rocket(), *load_sample_images().images):
+        for _ in range(each):
+            side = draw.integers(min(photo.shape[:2]) // 3, min(photo.shape[:2]) + 1)
+            row, column = (draw.integers(0, length - side + 1) for length in photo.shape[:2])
+            square = resize(photo[row : row + side, column : column + side], (32, 32), anti_aliasing=True)
+            yield (255 * square).round().astype(np.uint8)
+
+
+def count_thumbnails() -> None:
+    graphs = [recipes.dwivedi_cifar(image) for image in thumbnails()]
+    nodes, edges = (np.mean([getattr(graph, name)() for graph in graphs]) for name in ("num_nodes", "num_edges"))
+    print(f"{len(graphs)} thumbnails under dwivedi_cifar: {nodes:.1f} nodes, {edges:.1f} edges")
+
+
+def results(task: str) -> dict[str, dict[str, Any]]:
+    """The committed results of a task, by layer."""
+    found = [json.loads(path.read_text()) for path in (ROOT / "benchmarks" / "results").glob("*/*/result.json")]
+    return {result["layer"]: result for result in found if result["task"] == task}
+
+
+def table(*tasks: str) -> str:
+    """A line for each network, published ones from worst to best, then those that are ours alone."""
+    lines = []
+    for task in tasks:
+        own = results(task)
+        known = {layer: figure for (name, layer), figure in PUBLISHED.items() if name == task}
+        awaited = MNISTSuperpixels.layers if task == MNISTSuperpixels.name else ()
+        for layer in {**known, **own}:
+            ours = _ours(own[layer]) if layer in own else ["to be run" if layer in awaited else "", "", ""]
+            lines.append(_line(LAYERS[layer].title, known.get(layer), ours))
+        lines += [_line(name, figure, ["", "", ""]) for name, figure in ELSEWHERE.get(task, {}).items()]
+    rows = [list(FIGURES), ["---"] * len(FIGURES), *(cells for _, cells in sorted(lines))]
+    return "\n".join("|" + "".join(f" {cell} |" if cell else " |" for cell in cells) for cells in rows)
+
+
+def _line(title: str, published: Published | None, ours: list[str]) -> tuple[float, list[str]]:
+    """And the figure to sort by."""
+    if published is None:
+        return 100.0, [f"**{title}**", "", f"**{ours[0]}**", *ours[1:], ""]
+    source = ", ".join(published.source.split(", ")[:2])
+    graphs = "" if "100000 parameters" in published.setting else f"; {published.setting}"
+    return published.value, [title, _figure(published.value, published.std), *ours, source + graphs]
+
+
+def _ours(result: dict[str, Any]) -> list[str]:
+    mean, std = result["metric"]["mean"], result["metric"]["std"]
+    return [_figure(mean, std), str(len(result["seeds"])), f"{result['parameters']:,}"]
+
+
+def _figure(mean: float, std: float | None) -> str:
+    return f"{mean:.2f}" + (f" ± {std:.2f}" if std is not None else "")
+
+
+TABLES = {"mnist": ("mnist-superpixels",), "monti": ("mnist-superpixels-monti", "mnist-superpixels-avelar")}
+
+
+def with_tables(page: str) -> str:
+    """Each table between ``<!-- NAME -->`` and ``<!-- -->``, made anew."""
+    made = {name: table(*tasks) for name, tasks in TABLES.items()}
+    return re.sub(
+        r"<!-- (\w+) -->\n.*?<!-- -->", lambda m: f"<!-- {m[1]} -->\n{made[m[1]]}\n<!-- -->", page, flags=re.DOTALL
+    )
+
+
+if __name__ == "__main__":
+    draw()
+    count_thumbnails()
+    PAGE.write_text(with_tables(PAGE.read_text("utf-8")), "utf-8")

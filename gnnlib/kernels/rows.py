@@ -1,0 +1,70 @@
+"""Pieces of rows, from which the kernels of `gnnlib.kernels.cpu` are made.
+
+Feature arrays are flat there, and a row of them is named by where it starts: u_i * stride.
+"""
+
+from functools import partial
+
+from torch import Tensor
+
+from gnnlib.kernels.compile import jit
+from gnnlib.kernels.team import FASTMATH
+from gnnlib.kernels.vectors import get, lanes, load, load_first, prefetch, put, scaled, total, zero
+
+AHEAD = 64  # slots; with fewer, rows of 128 in the last-level cache are asked for too late
+CACHED = 1 << 20  # bytes: rows of a smaller array are in the cache anyway
+
+inline = partial(jit, cache=False, fastmath=FASTMATH, _nrt=False)
+
+
+def ahead_of(x: Tensor) -> int:
+    return AHEAD if x.nbytes > CACHED else 0
+
+
+def scalar(value: float, like: Tensor):
+    """A float of the tensors' own precision: float64 would drag float32 loops along."""
+    return like.detach().numpy().dtype.type(value)
+
+
+@inline
+def clear(y, o, n):
+    """y[o : o + n] = 0"""
+    for f in range(0, n, lanes(y)):
+        put(y, o + f, zero(y), n - f)
+
+
+@inline
+def add(y, o, x, i, c, n):
+    """y[o : o + n] += c x[i : i + n]"""
+    for f in range(0, n, lanes(y)):
+        put(y, o + f, scaled(c, get(x, i + f, n - f), get(y, o + f, n - f)), n - f)
+
+
+@inline
+def add_four(y, o, x, i0, i1, i2, i3, c0, c1, c2, c3, n):
+    """The same for four rows of x at once: a quarter of the traffic on y."""
+    for f in range(0, n, lanes(y)):
+        t = scaled(c0, get(x, i0 + f, n - f), get(y, o + f, n - f))
+        t = scaled(c1, get(x, i1 + f, n - f), t)
+        t = scaled(c2, get(x, i2 + f, n - f), t)
+        put(y, o + f, scaled(c3, get(x, i3 + f, n - f), t), n - f)
+
+
+@inline
+def dot(x, i, y, o, n):
+    """<x[i : i + n], y[o : o + n]>; here a choice within the loop, as `get` makes it, costs a fifth."""
+    step, sum_ = lanes(y), zero(y)
+    for f in range(0, n - step + 1, step):
+        sum_ = scaled(load(x, i + f), load(y, o + f), sum_)
+    rest = n % step
+    if rest:
+        f = n - rest
+        sum_ = scaled(load_first(x, i + f, rest), load_first(y, o + f, rest), sum_)
+    return total(sum_)
+
+
+@inline
+def fetch(x, i, n):
+    """Asks for x[i : i + n], its first lines; what follows streams in by itself."""
+    for f in range(0, min(n, 8 * lanes(x)), lanes(x)):
+        prefetch(x, i + f)
