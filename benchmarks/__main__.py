@@ -71,6 +71,8 @@ def _add_run(commands: Any) -> None:
     run.add_argument("--remedy", metavar="A+B", help="in place of the task's own, as batchnorm+residual; see 'depth'")
     run.add_argument("--clip", type=float, metavar="X", help="shorten gradients that are longer than this in a step")
     run.add_argument("--precision", metavar="P", help="bfloat16: matrix products in training round to it")
+    run.add_argument("--schedule", metavar="S", help="of the learning rate over the epochs: constant, cosine, warmup")
+    run.add_argument("--patience", type=int, metavar="N", help="end after N epochs without a better validation")
     run.add_argument("--save", action="store_true", help="keep the best seed's model, with a card, beside the results")
     run.add_argument("--tensorboard", action="store_true", help="write the curves for TensorBoard too")
     run.add_argument(

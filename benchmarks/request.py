@@ -12,6 +12,7 @@ import torch
 from benchmarks.layers import UsageError, known
 from benchmarks.logs import check_tensorboard
 from benchmarks.tasks import Options, Task
+from benchmarks.tasks.base import SCHEDULES
 from gnnlib.distributed import world_size
 from gnnlib.training import PRECISIONS
 
@@ -49,6 +50,8 @@ class Request:
             ("--labels", self.options.labels),
             ("--clip", self.options.clip),
             ("--precision", self.options.precision),
+            ("--schedule", self.options.schedule),
+            ("--patience", self.options.patience),
             ("--data", "DIR" if data and "host" not in words else None),
             ("--device", self.options.device if self.options.device != "cpu" else None),
         ):
@@ -78,6 +81,7 @@ def check(request: Request, tasks: Sequence[Task]) -> None:
         ("--seeds", request.seeds, 1),
         ("--epochs", options.epochs, 1),
         ("--limit", options.limit, 2),  # one to train on, one held out
+        ("--patience", options.patience, 1),
     ):
         if value is not None and value < least:
             raise UsageError(f"{flag}: expected {least} or more, got {value}")
@@ -95,6 +99,11 @@ def check(request: Request, tasks: Sequence[Task]) -> None:
                 raise UsageError(f"{flag}: {task.name} trains otherwise than one network a seed, got {given}")
         if options.limit is not None and not task.limited:
             raise UsageError(f"--limit: {task.name} is always run whole, got {options.limit}")
+        if options.patience is not None and not task.validates:
+            raise UsageError(f"--patience: {task.name} does not choose its epoch on validation, got {options.patience}")
+        if options.schedule is not None and (task.schedule is None or options.schedule not in SCHEDULES):
+            some = ", ".join(SCHEDULES) if task.schedule else "none but its own"
+            raise UsageError(f"--schedule: {task.name} knows {some}, got {options.schedule!r}")
         if options.remedy is not None and task.remedy is None:
             raise UsageError(f"--remedy: {task.name} has none to choose, got {options.remedy!r}")
         uses = options.labels.split("+") if options.labels is not None else []

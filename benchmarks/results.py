@@ -186,8 +186,22 @@ def _code(top: Path) -> str:
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:8]
 
 
-def machine() -> str:
+def machine(device: str = "cpu") -> str:
+    """What a figure was made on: processor, memory, threads, and the GPU where there is one in use."""
     import torch
 
-    name = platform.processor() or platform.machine()
-    return f"{os.cpu_count()} cores ({name}), {torch.get_num_threads()} threads, {platform.system()}"
+    gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    parts = [f"{os.cpu_count()} cores ({_processor()})", f"{gib:.0f} GiB", f"{torch.get_num_threads()} threads"]
+    if device.startswith("cuda"):
+        parts.append(torch.cuda.get_device_name(device))
+    return ", ".join([*parts, platform.system()])
+
+
+def _processor() -> str:
+    """Its name as Linux tells it, else the kind of processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return next(filter(None, [*names, platform.processor(), platform.machine()]))

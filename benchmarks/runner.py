@@ -53,10 +53,9 @@ def find_task(name: str) -> Task:
 def _run_name(task: Task, options: Options) -> str:
     """Runs under other arguments than the task's own get a folder of their own."""
     extras = [f"{k}{v}" for k, v in (("epochs", options.epochs), ("limit", options.limit)) if v is not None]
-    named = (options.remedy, options.mode, options.labels, options.precision)
+    named = (options.remedy, options.mode, options.labels, options.precision, options.schedule)
     extras += [str(value) for value in named if value is not None]
-    if options.clip is not None:
-        extras.append(f"clip{options.clip}")
+    extras += [f"{k}{v}" for k, v in (("clip", options.clip), ("patience", options.patience)) if v is not None]
     if options.device != "cpu":
         extras.append(options.device.replace(":", ""))
     if distributed.world_size() > 1:
@@ -116,7 +115,8 @@ def _tell(listeners: Sequence[OnEpoch], record: dict[str, float]) -> None:
         listener(record)
 
 
-OPTIONAL = ("remedy", "mode", "labels", "clip", "precision")  # arguments that results have where they were given
+# Arguments that results have where they were given.
+OPTIONAL = ("remedy", "mode", "labels", "clip", "precision", "schedule", "patience")
 
 
 def _store(task: Task, layer: Layer, folder: Path, request: Request) -> Store:
@@ -140,7 +140,7 @@ def _store(task: Task, layer: Layer, folder: Path, request: Request) -> Store:
         "classes": task.classes,
         "versions": versions(),
         "commit": commit(),
-        "machine": machine(),
+        "machine": machine(options.device),
         "command": request.command(task.name),
     }
     return Store(folder / layer.name, header)

@@ -24,7 +24,8 @@ from torch import Tensor
 
 from gnnlib._dgl import dgl
 from gnnlib.distributed import all_of, summed
-from gnnlib.sampling import _local, quiet
+from gnnlib.inference import layered
+from gnnlib.sampling import quiet
 from gnnlib.stack import Stack
 from gnnlib.training import Batch
 
@@ -148,10 +149,10 @@ def infer(model: Stack, graph: Any, batch_size: int = 10_000) -> tuple[Tensor, T
         model: a `Stack` of layers that need no edge features, without a jump
         batch_size: destinations at a time
 
-    Raises: as `gnnlib.sampling.inference`, for what needs to see more than the in-edges of some nodes; ValueError for a
-    jump.
+    Raises: as `gnnlib.inference.inference`, for what needs to see more than the in-edges of some nodes; ValueError for
+    a jump.
     """
-    _local(model)
+    layered(model)
     if model.jump is not None:
         raise ValueError(f"infer: expected a Stack without jump, got {model.jump}")
     was_training = model.training

@@ -128,6 +128,7 @@ def _train_epoch(model: nn.Module, batches: Iterable[Batch], loss: Callable, ste
         step(value * distributed.weight(len(batch.target), value.device))
         total += value.item() * len(batch.target)
         count += len(batch.target)
+        del value, batch  # makes room for the next
     total, count = distributed.summed(total, count)
     return total / max(count, 1)
 

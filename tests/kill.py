@@ -2,6 +2,8 @@
 
     python -m tests.kill                       # digits, 20 times, about three minutes on one core
     python -m tests.kill --times 5 --seed 1 digits-superpixels --limit 200 --epochs 20 --layers sage
+    python -m tests.kill ogbg-molhiv --limit 600 --epochs 12 --layers gin --seeds 2 --data DIR
+    python -m tests.kill planted --limit 3000 --mode sampled --epochs 12 --layers gcn --seeds 2
 
 Exits with 0 where every figure is the same.
 """

@@ -1,7 +1,8 @@
 """Hops of features that do not fit the memory allowed: ``python -m tests.out_of_memory --gib 4 --limit 1``.
 
-A process whose own memory the system limits (RLIMIT_DATA; what libraries take counts) makes them, another compares some
-columns with hops made in memory, to the bit. It takes up to k + 2 times the features' room in --folder.
+A process whose own memory the system limits (RLIMIT_DATA; what libraries take counts) makes them and trains SGC on
+them; another makes hops in memory, of an eighth of the columns at a time, compares all of them to the bit, and trains
+on rows that come from there. It takes up to k + 2 times the features' room in --folder.
 """
 
 import argparse
@@ -15,11 +16,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from benchmarks.speed.measure import peak
 from gnnlib._dgl import dgl
-from gnnlib.hops import hops_to_disk
+from gnnlib.hops import HopFiles, hops_to_disk, row_batches
 from gnnlib.propagation import Hops
+from gnnlib.stack import Stack
+from gnnlib.training import fit
 from gnnlib.transforms import add_self_loop
 
 WIDTH, BLOCK = 1024, 4096
@@ -48,19 +52,39 @@ def make(folder: Path, num_nodes: int, k: int, limit: int) -> None:
     start = time.monotonic()
     hops_to_disk(graph_of(num_nodes), folder / "x.npy", folder, k, memory=limit // 4)
     print(f"made in {time.monotonic() - start:.0f} s; {peak() / 2**20:.0f} MiB resident at most", flush=True)
+    torch.save(sgc(HopFiles([folder / f"hop-{k}.npy"]), num_nodes), folder / "sgc.pt")
+    print(f"SGC trained on them; {peak() / 2**20:.0f} MiB resident at most", flush=True)
+
+
+def sgc(x: HopFiles | torch.Tensor, num_nodes: int) -> dict[str, torch.Tensor]:
+    """The weights after an epoch over every 64th node, of ten classes at random; ``x`` has features (n, 1, WIDTH)."""
+    some = torch.Generator().manual_seed(0)
+    label, rows = torch.randint(10, (num_nodes,), generator=some), torch.arange(0, num_nodes, 64)
+    torch.manual_seed(0)
+    model = Stack([], head=nn.Sequential(nn.Flatten(), nn.Linear(WIDTH, 10)))
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
+    fit(model, lambda: row_batches(x, label, rows, 512, some), nn.functional.cross_entropy, optimiser, 1)
+    return model.state_dict()
 
 
 def compare(folder: Path, num_nodes: int, k: int) -> None:
-    """The first, middle and last columns, with hops in memory."""
-    graph, some = graph_of(num_nodes), [0, WIDTH // 2, WIDTH - 1]
+    """All columns of all hops, and what SGC learns of the last, with hops in memory."""
+    torch.set_num_threads(1)
+    graph, last = graph_of(num_nodes), torch.zeros(num_nodes, 1, WIDTH)
+    for columns in np.split(np.arange(WIDTH), 8):
+        some = slice(columns[0], columns[-1] + 1)
 
-    def columns(path: Path) -> torch.Tensor:
-        return torch.from_numpy(np.load(path, mmap_mode="r")[:, some])
+        def there(name: str, some: slice = some) -> torch.Tensor:
+            return torch.from_numpy(np.load(folder / name, mmap_mode="r")[:, some].copy())
 
-    expected = Hops(k)(graph, columns(folder / "x.npy"))
-    for i in range(1, k + 1):
-        assert torch.equal(columns(folder / f"hop-{i}.npy"), expected[:, i]), f"hop {i} differs"
-    print(f"hops 1 to {k}: the bits of those in memory, in columns {some}")
+        expected = Hops(k)(graph, there("x.npy"))
+        for i in range(1, k + 1):
+            assert torch.equal(there(f"hop-{i}.npy"), expected[:, i]), f"hop {i} differs in columns {some}"
+        last[::64, 0, some] = expected[::64, k]
+    print(f"hops 1 to {k}: the bits of those in memory, in all {WIDTH} columns", flush=True)
+    found, expected = torch.load(folder / "sgc.pt", weights_only=True), sgc(last, num_nodes)
+    assert all(torch.equal(found[name], expected[name]) for name in expected), "SGC differs"
+    print("SGC: the same weights")
 
 
 def main() -> None:

@@ -11,7 +11,9 @@ from gnnlib import BatchNorm, DiffGroupNorm, GINConv, GraphStore, SAGEConv, Stac
 from gnnlib._dgl import dgl
 from gnnlib.checkpoints import Checkpoint
 from gnnlib.distributed import gathered, joined, rank, shard, together, weight, world_size
-from gnnlib.sampling import cluster_batches, inference
+from gnnlib.hops import row_batches
+from gnnlib.inference import inference
+from gnnlib.sampling import cluster_batches, sampled_batches
 from gnnlib.training import Batch, fit, predict
 from tests.processes import forked, needs_fork
 
@@ -99,6 +101,37 @@ def test_a_batch_smaller_than_the_group_is_the_same_step(two):
     for name, value in alone[0].items():
         if "running_var" not in name:
             torch.testing.assert_close(first[0][name], value, rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize("how", ["sampled", "clusters", "rows"])
+def test_nodes_of_a_large_graph_are_the_same_steps_too(two, how):
+    """3 epochs of 7 steps, the last smaller. Sampled with all neighbours, as those drawn would differ, and without
+    batch norms, in which a neighbour of nodes in both processes counts twice; clusters without edges between them,
+    which are left out between processes."""
+    some = torch.Generator().manual_seed(3)
+    ends = torch.randint(10, (2, 400), generator=some) + 10 * torch.randint(8, (400,), generator=some)
+    graph, x = dgl.add_self_loop(dgl.graph(tuple(ends), num_nodes=80)), torch.randn(80, 3, dtype=torch.float64)
+    label, train, cluster = torch.arange(80) % 2, torch.randperm(80, generator=some)[:52], torch.arange(80) // 10
+
+    def trained():
+        torch.manual_seed(5)
+        drawn = torch.Generator().manual_seed(0)
+        given = x, label, train
+        batches = {
+            "sampled": lambda: sampled_batches(graph, *given, [-1, -1], 8, drawn),
+            "clusters": lambda: cluster_batches(graph, *given, cluster, 4, drawn),
+            "rows": lambda: row_batches(*given, 8, drawn),
+        }
+        head = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))
+        layers = Stack.build(SAGEConv, 3, 8, 2, 2, norm=None if how == "sampled" else BatchNorm)
+        model = (Stack([], head=head) if how == "rows" else layers).to(x.dtype)
+        records = fit(model, batches[how], nn.functional.cross_entropy, adam(model.parameters()), 3, generators=[drawn])
+        return model.state_dict(), [record["loss"] for record in records]
+
+    alone, (first, second) = trained(), two(trained)
+    assert all(torch.equal(first[0][name], second[0][name]) for name in first[0])
+    torch.testing.assert_close(first[0], alone[0], rtol=1e-7, atol=1e-7)
+    assert first[1] == pytest.approx(alone[1], rel=1e-7)
 
 
 def test_a_training_that_goes_on_ends_as_without_the_break(two, tmp_path):

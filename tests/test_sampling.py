@@ -25,7 +25,8 @@ from gnnlib import (
 )
 from gnnlib._dgl import dgl
 from gnnlib.checkpoints import Checkpoint
-from gnnlib.sampling import cluster_batches, clusters, gcn_weight, inference, sampled_batches
+from gnnlib.inference import inference
+from gnnlib.sampling import cluster_batches, clusters, gcn_weight, sampled_batches
 from gnnlib.tables import Table
 from gnnlib.training import fit
 from tests.graphs import random_graph, symmetric_graph

@@ -4,7 +4,6 @@ from benchmarks.tasks.base import Options, Task
 from benchmarks.tasks.cnn import CNN, Fashion, LeNet
 from benchmarks.tasks.equivariance import Equivariance
 from benchmarks.tasks.few_labels import FewLabels
-from benchmarks.tasks.large_nodes import Planted
 from benchmarks.tasks.links import LinksCora, LinksPubMed
 from benchmarks.tasks.molecules import MUTAG, PROTEINS
 from benchmarks.tasks.nodes import CiteSeer, Cora, PubMed
@@ -12,6 +11,7 @@ from benchmarks.tasks.ogb_graphs import ogb_graph_tasks
 from benchmarks.tasks.ogb_nodes import Arxiv, Mag, Papers100M, Products, Proteins
 from benchmarks.tasks.partitioned import Partitioned
 from benchmarks.tasks.pixels import MNIST, Digits
+from benchmarks.tasks.planted import Planted
 from benchmarks.tasks.sphere import Sphere
 from benchmarks.tasks.superpixels import CIFARSuperpixels, DigitsSuperpixels, FashionSuperpixels, MNISTSuperpixels
 from benchmarks.tasks.transfer import Transfer

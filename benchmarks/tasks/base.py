@@ -1,5 +1,6 @@
 """What a task is to the runner."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,26 @@ from gnnlib.training import Batch
 OnEpoch = Callable[[dict[str, float]], None]
 
 
+def _warmup(optimiser: torch.optim.Optimizer, epochs: int) -> torch.optim.lr_scheduler.LRScheduler:
+    """Up along a line for a tenth of the epochs, then down to 0 along a cosine (Goyal et al. 2017, arXiv 1706.02677,
+    section 2.2; Loshchilov and Hutter 2017, arXiv 1608.03983, equation 5)."""
+    rising = max(1, epochs // 10)
+
+    def factor(epoch: int) -> float:
+        falling = (epoch - rising) / max(1, epochs - rising)
+        return (epoch + 1) / (rising + 1) if epoch < rising else (1 + math.cos(math.pi * falling)) / 2
+
+    return torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+
+
+# Of the learning rate, by epoch: the scheduler of an optimiser and a number of epochs.
+SCHEDULES: dict[str, Callable[[torch.optim.Optimizer, int], Any]] = {
+    "constant": lambda optimiser, epochs: None,
+    "cosine": torch.optim.lr_scheduler.CosineAnnealingLR,
+    "warmup": _warmup,
+}
+
+
 @dataclass(frozen=True)
 class Options:
     """What the command line says about the data and the training; None takes the task's own value."""
@@ -33,6 +54,8 @@ class Options:
     remedy: str | None = None  # or several joined by +, in place of the task's own
     clip: float | None = None  # the largest norm of a step's gradients
     precision: str | None = None  # of matrix products in training
+    schedule: str | None = None  # of the learning rate, of `SCHEDULES`
+    patience: int | None = None  # epochs without a better validation, after which training ends
     mode: str | None = None  # how much of a large graph is in a step
     labels: str | None = None  # what known labels are used for besides, or several uses joined by +
     checkpoint: Checkpoint | None = None  # of the seed that runs, for `gnnlib.training.fit`
@@ -46,6 +69,8 @@ class Options:
         "remedy",
         "clip",
         "precision",
+        "schedule",
+        "patience",
         "mode",
         "labels",
     )
@@ -53,7 +78,8 @@ class Options:
     @property
     def fitting(self) -> dict[str, Any]:
         """What a task of `Task.one_model` hands on to `gnnlib.training.fit`."""
-        return {"clip": self.clip, "precision": self.precision or "float32", "checkpoint": self.checkpoint}
+        precision = self.precision or "float32"
+        return {"clip": self.clip, "precision": precision, "patience": self.patience, "checkpoint": self.checkpoint}
 
 
 class Task(ABC):
@@ -75,6 +101,8 @@ class Task(ABC):
     inputs: ClassVar[str | None] = None  # what that model is called on, for its card
     sharded: ClassVar[bool] = False  # whether several processes may train together, each on a share of a batch
     remedy: ClassVar[str | None] = None  # what --remedy replaces, where it means something
+    schedule: ClassVar[str | None] = None  # what --schedule replaces, likewise
+    validates: ClassVar[bool] = False  # whether --patience may be said: the epoch that counts is best on validation
     modes: ClassVar[tuple[str, ...]] = ()  # what --mode may name, its own first
     label_uses: ClassVar[tuple[str, ...]] = ()  # what --labels may join
     image_recipes: ClassVar[tuple[str, ...]] = ()  # what --recipe may name, its own first
@@ -97,6 +125,10 @@ class Task(ABC):
 
     def num_epochs(self, layer: Layer, options: Options) -> int:
         return options.epochs or self.epochs
+
+    def scheduler(self, optimiser: torch.optim.Optimizer, epochs: int, options: Options) -> Any:
+        """Of the learning rate, for `gnnlib.training.fit`; None leaves it as it is."""
+        return SCHEDULES[options.schedule or self.schedule or "constant"](optimiser, epochs)
 
     def values(self, outcomes: Mapping[int, Outcome]) -> list[float] | None:
         """The figure of each seed where the protocol needs all seeds to tell; None: each seed's own score."""

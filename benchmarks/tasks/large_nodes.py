@@ -12,12 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-import datasets
 from benchmarks.layers import Geometry, Layer, UsageError
 from benchmarks.remedies import Kind, make_plan
 from benchmarks.results import Outcome
 from benchmarks.speed.measure import peak, reset_peak
-from benchmarks.tasks.base import OnEpoch, Options, Task, accuracy, count, curve
+from benchmarks.tasks.base import OnEpoch, Options, Task, count, curve
 from benchmarks.tasks.node_modes import Clusters, Full, Mode, Rows, Sampled
 from datasets.files import cache_dir
 from gnnlib import GCNConv, Stack
@@ -95,7 +94,8 @@ class LargeNodes(Task):
     remedy = "batchnorm+dropout"
     modes = ("full", "sampled", "clusters", "propagated")
     label_uses: ClassVar[tuple[str, ...]] = ("input", "distil", "correct-smooth")
-    one_model = True
+    one_model = validates = True
+    schedule = "constant"
     inputs = "a graph with its features, (N, F); hops of features, (n, hops, F), where they were made before"
     sharded = True
     width: ClassVar[int] = 256
@@ -215,7 +215,7 @@ class LargeNodes(Task):
         setting = self.settings[self.mode]
         if layer.needs == "hops":
             return Rows(self.device, setting.batch_size or self.graph.num_nodes())
-        edge = gcn_weight(self.graph.clone()) if layer.name == "gcn" else None  # a copy takes its index arrays with it
+        edge = gcn_weight(self.graph) if layer.name == "gcn" else None
         if self.mode == "full":
             return Full(self.graph, edge, self.device)
         common = self.graph, edge, self.device, self.fanouts, setting.batch_size, self.folder
@@ -255,12 +255,15 @@ class LargeNodes(Task):
 
         model, decay = self._build(layer, self.in_feats + asking * self.num_outputs)
         outputs = partial(mode.outputs, model, with_labels(train) if asking else x)
+        optimiser = torch.optim.Adam(decay_groups(model, decay), lr=self.settings[self.mode].lr)
+        epochs = self.num_epochs(layer, options)
         records = fit(
             model,
             batches,
             cross_entropy if self.labels.shape[1] == 1 else binary_cross_entropy_with_logits,
-            torch.optim.Adam(decay_groups(model, decay), lr=self.settings[self.mode].lr),
-            self.num_epochs(layer, options),
+            optimiser,
+            epochs,
+            scheduler=self.scheduler(optimiser, epochs, options),
             measure=lambda: {"validation": self._score(outputs, "valid")},
             score=lambda record: record["validation"],
             on_epoch=on_epoch,
@@ -277,30 +280,3 @@ class LargeNodes(Task):
         plan = make_plan(Kind(layer.title, make), self.remedies, self.num_layers, widths)
         some = self.feat[torch.arange(len(self.feat) if "variance" in self.remedies else 1)]  # which looks at features
         return plan.build(self.graph, some).to(self.device), plan.decay
-
-
-class Planted(LargeNodes):
-    """`datasets.planted`: as large as ogbn-arxiv, there on every machine."""
-
-    name = "planted"
-    summary = "a power-law graph with 40 planted communities, 169343 nodes (--limit N of them, --mode M, --labels A+B)"
-    layers = ("mlp", "gcn", "sage", "sgc", "gfnn", "sign", "labels")
-    seeds = 3
-    limited = True
-    num_layers = 2
-    fanouts = (10, 10)
-    settings: ClassVar[dict[str, Setting]] = {
-        "full": Setting(60),
-        "sampled": Setting(5, 0.003, 512),
-        "clusters": Setting(10, 0.003, 20),
-        "propagated": Setting(10, 0.003, 2048),
-    }
-
-    def read(self, options: Options) -> Nodes:
-        graph, split = datasets.planted(options.limit or 169_343)
-        feat, label = graph.ndata.pop("feat"), graph.ndata.pop("label")
-        return Nodes(graph, feat, label.unsqueeze(1), split, _share_right, int(label.max()) + 1)
-
-
-def _share_right(outputs: Tensor, labels: Tensor) -> float:
-    return accuracy(outputs, labels.squeeze(1)) / 100

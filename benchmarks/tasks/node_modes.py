@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from gnnlib._dgl import dgl
 from gnnlib.hops import row_batches
-from gnnlib.sampling import cluster_batches, clusters, inference, sampled_batches
+from gnnlib.inference import inference
+from gnnlib.sampling import cluster_batches, clusters, sampled_batches
 from gnnlib.training import Batch, predict
 
 __all__ = ["Clusters", "Full", "Mode", "Rows", "Sampled"]

@@ -72,7 +72,8 @@ class OGBGraphs(Task):
     epochs = 100
     limited = True
     sharded = True
-    one_model = True
+    one_model = validates = True
+    schedule = "cosine"
     inputs = "`ndata['feat']` and, `one_hot` where they are codes, `edata['feat']` of OGB's graphs"
     sizes: ClassVar[dict[str, tuple[int, float]]] = {PUBLISHED: (300, 0.5), SMALL: (64, 0.2), "": (128, 0.2)}
     num_layers: ClassVar[int] = 5
@@ -174,7 +175,7 @@ class OGBGraphs(Task):
             LOSSES[self.ogb.task_type],
             optimiser,
             epochs,
-            scheduler=torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs),
+            scheduler=self.scheduler(optimiser, epochs, options),
             measure=lambda: {"validation": self.score(model, "valid")},
             score=lambda record: sign * record["validation"],
             on_epoch=on_epoch,

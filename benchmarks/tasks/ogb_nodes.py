@@ -42,10 +42,6 @@ class Arxiv(OGBNodes):
     name = "ogbn-arxiv"
     summary = "ogbn-arxiv, 169343 papers, 40 subjects: accuracy with OGB's split (--mode M, --labels A+B)"
 
-    def of_one_type(self, graph: dgl.DGLGraph, labels: Any) -> tuple[dgl.DGLGraph, Tensor]:
-        """It is."""
-        return graph, labels
-
     def links(self, graph: dgl.DGLGraph) -> dgl.DGLGraph:
         return dgl.to_bidirected(graph)
 

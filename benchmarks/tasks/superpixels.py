@@ -51,7 +51,7 @@ class Superpixels(Task):
     readout = "mean and maximum over nodes"
     limited = True
     sharded = True
-    one_model = True
+    one_model = validates = True
     inputs = (
         "x: mean colours, pos / side of the image; edge: offset / spacing, weight (benchmarks/tasks/superpixels.py)"
     )

@@ -10,7 +10,7 @@ from gnnlib.checkpoints import Checkpoint
 from gnnlib.sampling import gcn_weight
 from gnnlib.tables import Table
 from gnnlib.training import Batch
-from tests.ogb_raw import write_nodes
+from tests.ogb_raw import needs_ogb, write_nodes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 MODES = {"full": "gcn", "sampled": "gcn", "clusters": "sage", "propagated": "sign"}
@@ -46,6 +46,13 @@ def test_every_mode_learns_and_tells_its_memory(load, mode, layer):
     assert 0 < outcome.figures["peak memory, MiB"] < 4096
     again = run(task, options, layer)
     assert (again.score, again.curve) == (outcome.score, outcome.curve)
+
+
+def test_training_ends_where_validation_rises_no_more(load):
+    task, options = load(mode="propagated", epochs=40, patience=2, schedule="cosine")
+    found = run(task, options, "sgc").curve["validation"]
+    best = found.index(max(found))
+    assert len(found) == best + 3 < 40
 
 
 def test_the_network_is_the_same_in_every_mode(load):
@@ -163,6 +170,7 @@ def test_a_remedy_that_needs_the_whole_graph_is_told(load):
         run(task, options, "sage")
 
 
+@needs_ogb
 @pytest.mark.parametrize(
     ("name", "mode", "layer"),
     [
@@ -174,7 +182,6 @@ def test_a_remedy_that_needs_the_whole_graph_is_told(load):
     ],
 )
 def test_ogbs_tasks_by_their_own_loader_and_evaluator(load, tmp_path, name, mode, layer):
-    pytest.importorskip("ogb")
     write_nodes(tmp_path, name)
     task, options = load(name, data=tmp_path, mode=mode, epochs=2)
     outcome = run(task, options, layer)

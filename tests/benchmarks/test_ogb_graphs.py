@@ -9,10 +9,9 @@ from benchmarks.tasks import TASKS, Options
 from benchmarks.tasks.ogb_graphs import LOSSES, OGBGraphs
 from gnnlib import BatchNorm, readout_sum
 from tests.benchmarks.test_tasks import run
-from tests.ogb_raw import write_graphs
+from tests.ogb_raw import needs_ogb, write_graphs
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-pytest.importorskip("ogb", reason="ogb is not installed")
+pytestmark = [pytest.mark.usefixtures("one_thread"), needs_ogb]
 
 
 @pytest.fixture

@@ -266,5 +266,14 @@ def test_no_commit_outside_git(tmp_path):
     assert results.commit(tmp_path) is None
 
 
+def test_the_hardware_has_names(monkeypatch):
+    found = results.machine()
+    assert re.fullmatch(r"\d+ cores \(.+\), \d+ GiB, \d+ threads, \w+", found)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda device: f"the GPU {device}")
+    assert ", the GPU cuda:1, " in results.machine("cuda:1")
+    monkeypatch.setattr(results.Path, "read_text", lambda path: "model name\t: Abacus 9\n")
+    assert "(Abacus 9)" in results.machine()
+
+
 def test_versions_name_what_the_figures_depend_on():
     assert {"python", "torch", "dgl", "numba", "gnnlib"} <= set(results.versions())

@@ -40,7 +40,7 @@ NO_FIGURES = {
 }
 PLACE = re.compile(
     r"\w.* (et al\.|and Maehara) \d{4}, arXiv \d{4}\.\d{5}, (table|as listed)|Kipf and Welling 201[67], arXiv|"
-    r"LeCun et al\. 1998, .* section III|Knyazev 2019, \"Tutorial on .*, part 1"
+    r"LeCun et al\. 1998, .* section III|Zhu 2005, as listed|Knyazev 2019, \"Tutorial on .*, part 1"
 )
 
 
@@ -79,6 +79,30 @@ def test_published_figures_of_other_networks():
         assert all(re.match(r"\w.* et al\. \d{4}, (arXiv|openreview)", figure.source) for figure in figures.values())
     quoted = {"GRIT": 98.11, "Exphormer": 98.41, "GCN+": 98.38, "GatedGCN+": 98.71}
     assert {name: figure.value for name, figure in ELSEWHERE["mnist-superpixels"].items()} == quoted
+
+
+@pytest.mark.parametrize(
+    ("name", "schedule", "rates"),
+    [
+        ("planted", None, [1, 1, 1, 1]),
+        ("planted", "cosine", [1, 0.75, 0.25, 0]),
+        ("ogbg-molhiv", None, [1, 0.75, 0.25, 0]),
+        ("ogbg-molhiv", "constant", [1, 1, 1, 1]),
+        ("planted", "warmup", [0.5, 1, 0.5, 0]),
+    ],
+)
+def test_schedules_of_the_learning_rate(name, schedule, rates):
+    """Three epochs, and what would be the rate of the next."""
+    if name not in TASKS:
+        pytest.skip("ogb is not installed")
+    optimiser = torch.optim.Adam([torch.zeros(1, requires_grad=True)], lr=1.0)
+    scheduler, found = TASKS[name]().scheduler(optimiser, 3, Options(schedule=schedule)), []
+    for _ in rates:
+        found.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        if scheduler is not None:
+            scheduler.step()
+    assert found == pytest.approx(rates, abs=1e-9)
 
 
 def test_published_figures_that_the_issue_quotes():

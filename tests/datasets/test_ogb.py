@@ -16,15 +16,15 @@ import torch
 
 from datasets import FormatError, ogb_graphs, ogb_names, ogb_nodes
 from datasets.ogb_files import check, find_files, master
-from tests.ogb_raw import TASKS, write_graphs, write_nodes, write_tables
+from tests.ogb_raw import TASKS, needs_ogb, write_graphs, write_nodes, write_tables
 
+pytestmark = needs_ogb
 SIZES = [3 + i % 4 for i in range(24)]
 
 
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch):
     """No questions, and no network."""
-    pytest.importorskip("ogb", reason="ogb is not installed")
 
     def refuse(*args, **options):
         raise OSError(f"asked {args}")
