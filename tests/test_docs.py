@@ -3,7 +3,7 @@
 import pytest
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
-from docs import pictures_depth, pictures_superpixels
+from docs import pictures_depth, pictures_speed, pictures_superpixels
 
 
 def test_the_tables_of_the_depth_study_are_made_of_its_results():
@@ -19,3 +19,14 @@ def test_the_tables_of_superpixels_are_made_of_their_results_and_the_published_o
     assert pictures_superpixels.with_tables(page) == page
     for figure in ("90.71", "90.81", "95.54", "96.49", "97.31", "97.34", "97.94", "98.11", "98.38", "98.41", "98.71"):
         assert f"| {figure}" in page
+
+
+def test_the_tables_of_speed_are_made_of_its_results():
+    for page in (path.read_text("utf-8") for path in pictures_speed.PAGES):
+        assert pictures_speed.with_tables(page) == page
+    held = sum(
+        path.read_text("utf-8").count(f"<!-- {name} -->")
+        for path in pictures_speed.PAGES
+        for name in pictures_speed.TABLES
+    )
+    assert held == len(pictures_speed.TABLES)

@@ -1,0 +1,93 @@
+"""Makes the tables of docs/speed.md and of README.md out of benchmarks/results/speed:
+.venv/bin/python -m docs.pictures_speed"""
+
+import json
+import re
+from pathlib import Path
+
+from benchmarks.speed.measure import PEERS, Row
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "docs" / "speed.md", ROOT / "README.md"]
+SHORT = ("gcn", "gin", "gat", "sage", "sgc", "weighted", "weighted-heads", "ecc-16", "superpixels-gat", "all-pairs")
+"""What README shows."""
+
+
+def rows() -> dict[tuple[str, str], Row]:
+    """By allocator and workload."""
+    found = json.loads((ROOT / "benchmarks" / "results" / "speed" / "speed.json").read_text())["rows"]
+    return {(row["allocator"], row["workload"]): Row.from_document(row) for row in found}
+
+
+def _ms(seconds: float | None) -> str:
+    return "" if seconds is None else f"{1e3 * seconds:,.{0 if seconds >= 0.1 else 1 if seconds >= 0.01 else 2}f}"
+
+
+def _times(row: Row, peer: str) -> str:
+    ratio = row.ratio(peer)
+    return "" if ratio is None else f"{ratio:.{1 if ratio >= 10 else 2}f}"
+
+
+def _aimed(row: Row, peer: str) -> str:
+    """The ratio, in bold where it is what it was meant to be, and what that was where it is not."""
+    cell, target = _times(row, peer), row.targets.get(peer)
+    if not cell or target is None:
+        return cell
+    return f"**{cell}**" if (row.ratio(peer) or 0.0) >= target else f"{cell} ({target:g})"
+
+
+def _peaks(row: Row) -> str:
+    theirs = [peak for peer in PEERS if (peak := row.peak.get(peer)) is not None]
+    return f"{(row.peak['gnnlib'] or 0) / 1e6:,.0f}, {min(theirs) / 1e6:,.0f}" if theirs else ""
+
+
+def _markdown(*lines: list[str]) -> str:
+    head, *others = lines
+    return "\n".join("|" + "".join(f" {cell} |" for cell in cells) for cells in (head, ["---"] * len(head), *others))
+
+
+def full() -> str:
+    """A line for each workload that has peers; after the peaks, with a heap that is kept."""
+    found, lines = rows(), []
+    for (allocator, name), row in found.items():
+        if allocator != "default" or row.factors:
+            continue
+        kept = found["keep", name]
+        bound = "" if row.bound is None else f"{row.bound:.0%}"
+        cells = [row.title, _ms(row.median("gnnlib")), _aimed(row, "dgl"), _aimed(row, "pyg"), _times(row, "csr")]
+        cells += [_ms(row.median("dense")), bound, _peaks(row), _ms(kept.median("gnnlib"))]
+        lines.append([*cells, _times(kept, "dgl"), _times(kept, "pyg"), _ms(kept.median("dense"))])
+    head = ["workload", "ms", "dgl.nn", "PyG", "PyG, CSR", "dense, ms", "bound", "peak MB, best other"]
+    return _markdown([*head, "kept: ms", "dgl.nn", "PyG", "dense, ms"], *lines)
+
+
+def growth() -> str:
+    lines = []
+    for (allocator, _), row in rows().items():
+        if allocator == "default" and row.factors:
+            steps = ", ".join(f"{name} {_ms(row.median(name))}" for name in row.factors)
+            lines.append([row.title, steps, f"{row.exponent or 0.0:.2f}"])
+    return _markdown(["what grows", "ms", "exponent"], *lines)
+
+
+def short() -> str:
+    lines = []
+    for name in SHORT:
+        row = rows()["default", name]
+        cells = [row.title, _ms(row.median("gnnlib")), _times(row, "dgl"), _times(row, "pyg")]
+        lines.append([*cells, _ms(row.median("dense")), _peaks(row)])
+    return _markdown(["workload", "gnnlib (ms)", "dgl.nn", "PyG", "dense part (ms)", "peak MB, best other"], *lines)
+
+
+TABLES = {"speed-full": full, "speed-growth": growth, "speed": short}
+
+
+def with_tables(page: str) -> str:
+    """Each table between ``<!-- NAME -->`` and ``<!-- -->``, made anew."""
+    pattern = rf"<!-- ({'|'.join(TABLES)}) -->\n.*?<!-- -->"
+    return re.sub(pattern, lambda m: f"<!-- {m[1]} -->\n{TABLES[m[1]]()}\n<!-- -->", page, flags=re.DOTALL)
+
+
+if __name__ == "__main__":
+    for path in PAGES:
+        path.write_text(with_tables(path.read_text("utf-8")), "utf-8")
