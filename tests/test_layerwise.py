@@ -134,12 +134,13 @@ def test_edge_weights_reach_every_block():
     def trained(edge):
         torch.manual_seed(0)
         stack = Stack.build(GCNConv, 4, 8, 3, 2)
-        return train(stack, [batch()._replace(edge=edge)])
+        records = train(stack, [batch()._replace(edge=edge)])
+        return torch.tensor([[record["loss"] for record in layer] for layer in records])
 
     num_edges = batch().graph.num_edges()
     ones, twos = trained(torch.ones(num_edges)), trained(torch.arange(1.0, num_edges + 1))
-    assert ones == trained(None)
-    assert all(a != b for a, b in zip(ones, twos))
+    torch.testing.assert_close(ones, trained(None), rtol=1e-5, atol=0)  # coefficients are rounded elsewhere
+    assert ((ones - twos).abs() > 1e-3).any(1).all()
 
 
 def test_memory_is_that_of_one_layer():
