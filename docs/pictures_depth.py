@@ -2,7 +2,6 @@
 .venv/bin/python -m docs.pictures_depth"""
 
 import json
-import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ from benchmarks.depth import plots
 from benchmarks.depth.summary import Row, deepest, mean
 from benchmarks.report.plots.look import in_our_style
 from benchmarks.results import mean_std
+from docs.tables import filled
 
 ROOT = Path(__file__).parents[1]
 PAGE, IMAGES = ROOT / "docs" / "depth.md", ROOT / "docs" / "images"
@@ -145,12 +145,7 @@ def draw(document: Document) -> None:
 
 
 def with_tables(page: str) -> str:
-    """Each table between ``<!-- NAME -->`` and ``<!-- -->``, made anew."""
-
-    def table(found: re.Match) -> str:
-        return f"<!-- {found[1]} -->\n{TABLES[found[1]](study('cora'))}\n<!-- -->"
-
-    return re.sub(r"<!-- (\w+) -->\n.*?<!-- -->", table, page, flags=re.DOTALL)
+    return filled(page, {name: partial(make, study("cora")) for name, make in TABLES.items()})
 
 
 def main() -> None:

@@ -2,10 +2,11 @@
 .venv/bin/python -m docs.pictures_speed"""
 
 import json
-import re
 from pathlib import Path
 
 from benchmarks.speed.measure import PEERS, Row
+from benchmarks.speed.show import milliseconds
+from docs.tables import filled
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "docs" / "speed.md", ROOT / "README.md"]
@@ -17,10 +18,6 @@ def rows() -> dict[tuple[str, str], Row]:
     """By allocator and workload."""
     found = json.loads((ROOT / "benchmarks" / "results" / "speed" / "speed.json").read_text())["rows"]
     return {(row["allocator"], row["workload"]): Row.from_document(row) for row in found}
-
-
-def _ms(seconds: float | None) -> str:
-    return "" if seconds is None else f"{1e3 * seconds:,.{0 if seconds >= 0.1 else 1 if seconds >= 0.01 else 2}f}"
 
 
 def _times(row: Row, peer: str) -> str:
@@ -54,9 +51,15 @@ def full() -> str:
             continue
         kept = found["keep", name]
         bound = "" if row.bound is None else f"{row.bound:.0%}"
-        cells = [row.title, _ms(row.median("gnnlib")), _aimed(row, "dgl"), _aimed(row, "pyg"), _times(row, "csr")]
-        cells += [_ms(row.median("dense")), bound, _peaks(row), _ms(kept.median("gnnlib"))]
-        lines.append([*cells, _times(kept, "dgl"), _times(kept, "pyg"), _ms(kept.median("dense"))])
+        cells = [
+            row.title,
+            milliseconds(row.median("gnnlib")),
+            _aimed(row, "dgl"),
+            _aimed(row, "pyg"),
+            _times(row, "csr"),
+        ]
+        cells += [milliseconds(row.median("dense")), bound, _peaks(row), milliseconds(kept.median("gnnlib"))]
+        lines.append([*cells, _times(kept, "dgl"), _times(kept, "pyg"), milliseconds(kept.median("dense"))])
     head = ["workload", "ms", "dgl.nn", "PyG", "PyG, CSR", "dense, ms", "bound", "peak MB, best other"]
     return _markdown([*head, "kept: ms", "dgl.nn", "PyG", "dense, ms"], *lines)
 
@@ -65,7 +68,7 @@ def growth() -> str:
     lines = []
     for (allocator, _), row in rows().items():
         if allocator == "default" and row.factors:
-            steps = ", ".join(f"{name} {_ms(row.median(name))}" for name in row.factors)
+            steps = ", ".join(f"{name} {milliseconds(row.median(name))}" for name in row.factors)
             lines.append([row.title, steps, f"{row.exponent or 0.0:.2f}"])
     return _markdown(["what grows", "ms", "exponent"], *lines)
 
@@ -74,8 +77,8 @@ def short() -> str:
     lines = []
     for name in SHORT:
         row = rows()["default", name]
-        cells = [row.title, _ms(row.median("gnnlib")), _times(row, "dgl"), _times(row, "pyg")]
-        lines.append([*cells, _ms(row.median("dense")), _peaks(row)])
+        cells = [row.title, milliseconds(row.median("gnnlib")), _times(row, "dgl"), _times(row, "pyg")]
+        lines.append([*cells, milliseconds(row.median("dense")), _peaks(row)])
     return _markdown(["workload", "gnnlib (ms)", "dgl.nn", "PyG", "dense part (ms)", "peak MB, best other"], *lines)
 
 
@@ -83,9 +86,7 @@ TABLES = {"speed-full": full, "speed-growth": growth, "speed": short}
 
 
 def with_tables(page: str) -> str:
-    """Each table between ``<!-- NAME -->`` and ``<!-- -->``, made anew."""
-    pattern = rf"<!-- ({'|'.join(TABLES)}) -->\n.*?<!-- -->"
-    return re.sub(pattern, lambda m: f"<!-- {m[1]} -->\n{TABLES[m[1]]()}\n<!-- -->", page, flags=re.DOTALL)
+    return filled(page, TABLES)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@ The digit is MNIST's where GNNLIB_DATA names a folder with it, else one of sciki
 """
 
 import json
-import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from benchmarks.layers import LAYERS
 from benchmarks.published import ELSEWHERE, PUBLISHED, Published
 from benchmarks.tasks.superpixels import MNISTSuperpixels, enlarged_digits
 from datasets.files import data_dir
+from docs.tables import filled
 from gnnlib import pictures
 from gnnlib.images import recipes
 
@@ -104,11 +105,7 @@ TABLES = {"mnist": ("mnist-superpixels",), "monti": ("mnist-superpixels-monti", 
 
 
 def with_tables(page: str) -> str:
-    """Each table between ``<!-- NAME -->`` and ``<!-- -->``, made anew."""
-    made = {name: table(*tasks) for name, tasks in TABLES.items()}
-    return re.sub(
-        r"<!-- (\w+) -->\n.*?<!-- -->", lambda m: f"<!-- {m[1]} -->\n{made[m[1]]}\n<!-- -->", page, flags=re.DOTALL
-    )
+    return filled(page, {name: partial(table, *tasks) for name, tasks in TABLES.items()})
 
 
 if __name__ == "__main__":

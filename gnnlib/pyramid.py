@@ -32,7 +32,7 @@ class Pyramid:
     >>> from gnnlib.grid import lattice
     >>> pyramid = haar_pyramid([lattice(4, 2, stride=2), lattice(2, 2, stride=2)])
     >>> low, details = pyramid.split(torch.tensor([[1.0], [3.0], [6.0], [6.0]], dtype=torch.float64))
-    >>> low.tolist(), [detail.flatten().abs().round(decimals=3).tolist() for detail in details]
+    >>> low.tolist(), [(detail.flatten().round(decimals=3) + 0).tolist() for detail in details]
     ([[4.0]], [[1.414, 0.0], [4.0]])
     >>> pyramid.join(low, details).flatten().round(decimals=3).tolist()
     [1.0, 3.0, 6.0, 6.0]

@@ -58,7 +58,7 @@ def _compared(rows: Sequence[Row], title: str, explanation: str) -> Table:
     columns = {
         "gnnlib\nms": [_ours(row) for row in rows],
         **{heading: [_ratio(row, peer) for row in rows] for peer, heading in HEADINGS.items()},
-        "dense\nms": [_ms(row.median("dense")) for row in rows],
+        "dense\nms": [milliseconds(row.median("dense")) for row in rows],
         "bound\nshare": [_bound(row) for row in rows],
         "peak\nMB": [_peak(row) for row in rows],
     }
@@ -79,14 +79,14 @@ def _cost(rows: Sequence[Row], title: str) -> Table:
     for row in rows:
         ratio, ours, plain = row.ratio("plain") or 1.0, row.peak.get("gnnlib"), row.peak.get("plain")
         memory = ("", "") if ours is None or not plain else (f"{ours / 1e6 / DEPTH:.2f}", f"{ours / plain:.2f}")
-        shown.add_row(row.title, _ms((row.median("gnnlib") or 0.0) / DEPTH), f"{1 / ratio:.2f}", *memory)
+        shown.add_row(row.title, milliseconds((row.median("gnnlib") or 0.0) / DEPTH), f"{1 / ratio:.2f}", *memory)
     return shown
 
 
 def _grown(rows: Sequence[Row], title: str) -> Table:
     shown = Table("growth", "ms", "exponent", box=box.SIMPLE_HEAD, title=title)
     for row in rows:
-        steps = ", ".join(f"{name} {_ms(row.median(name))}" for name in row.factors)
+        steps = ", ".join(f"{name} {milliseconds(row.median(name))}" for name in row.factors)
         exponent, most = row.exponent or 0.0, row.targets.get("exponent")
         shown.add_row(
             row.title, steps, f"{exponent:.2f}" if most is None else _against(exponent, most, exponent < most)
@@ -94,10 +94,10 @@ def _grown(rows: Sequence[Row], title: str) -> Table:
     return shown
 
 
-def _ms(seconds: float | None) -> str:
+def milliseconds(seconds: float | None) -> str:
     """Three digits or more.
 
-    >>> _ms(0.01234), _ms(1.234), _ms(None)
+    >>> milliseconds(0.01234), milliseconds(1.234), milliseconds(None)
     ('12.3', '1,234', '')
     """
     if seconds is None:
@@ -109,9 +109,9 @@ def _ms(seconds: float | None) -> str:
 def _ours(row: Row) -> str:
     seconds, most = row.median("gnnlib") or 0.0, row.targets.get("ms")
     if most is None:
-        return _ms(seconds)
+        return milliseconds(seconds)
     met = 1e3 * seconds <= most
-    return f"{_ms(seconds)} {_signed('≤' if met else '>', met)} {_ms(most / 1e3)}"
+    return f"{milliseconds(seconds)} {_signed('≤' if met else '>', met)} {milliseconds(most / 1e3)}"
 
 
 def _ratio(row: Row, peer: str) -> str:

@@ -43,8 +43,15 @@ SPREAD = 40.0
 
 
 @inline
-def _weigh(exact, z, source, i, target, t, heads, slope, none, few):
-    """exp(leaky(z)) relative to what the tables of both ends say, of which i and t are the places."""
+def _score(source, i, target, t, few):
+    """left + right of an edge, of whose ends i and t are the places in the tables."""
+    return plus(few_numbers(source, i, few), few_numbers(target, t, few))
+
+
+@inline
+def _weigh(exact, source, i, target, t, heads, slope, none, few):
+    """exp(leaky(score)) relative to what the tables of both ends say."""
+    z = _score(source, i, target, t, few)
     if exact:
         return few_exp(minus(where_above(z, none, z, times(z, slope)), few_numbers(target, t + heads, few)))
     above = times(few_numbers(source, i + heads, few), few_numbers(target, t + heads, few))
@@ -96,40 +103,21 @@ def _dots_and_add(x, i, a, o, y, c, width, few):
 
 @Kernel
 def _attend(
-    chunk,
-    v,
-    start,
-    stop,
-    low,
-    high,
-    indices,
-    eid,
-    feat,
-    source,
-    target,
-    coeff,
-    slope,
-    bias,
-    y,
-    exact,
-    heads,
-    width,
-    per,
-    ahead,
-    few,
+    chunk, v, start, stop, low, high, indices, eid, feat, source, target, coeff, slope, bias, y, exact, shape, few
 ):
+    heads, width, per, ahead = shape
     many, row, last = len(few), heads * width, len(indices) - 1
     of_u, of_v = (heads, 2 * heads) if exact else (3 * heads, 3 * heads)
     none, one, steep = few_alike(y, y.dtype.type(0), few), few_alike(y, y.dtype.type(1), few), few_alike(y, slope, few)
     fours = start + (stop - start) // 4 * 4
     for h in range(low * many, high * many, many):
         o, t, g = v * row + h * width, v * of_v + h, h * width
-        right, sum_ = few_numbers(target, t, few), none
+        sum_ = none
         clear(y, o, many * width)
         if exact:
             top = few_alike(y, y.dtype.type(-np.inf), few)
             for s in range(start, stop):
-                z = plus(few_numbers(source, at(indices, s) * of_u + h, few), right)
+                z = _score(source, at(indices, s) * of_u + h, target, t, few)
                 score = where_above(z, none, z, times(z, steep))
                 top = where_above(score, top, score, top)
             store(target, t + heads, top)
@@ -141,12 +129,10 @@ def _attend(
                     prefetch(source, coming * of_u)
             u0, u1, u2, u3 = at(indices, s), at(indices, s + 1), at(indices, s + 2), at(indices, s + 3)
             i0, i1, i2, i3 = u0 * of_u + h, u1 * of_u + h, u2 * of_u + h, u3 * of_u + h
-            z0, z1 = plus(few_numbers(source, i0, few), right), plus(few_numbers(source, i1, few), right)
-            z2, z3 = plus(few_numbers(source, i2, few), right), plus(few_numbers(source, i3, few), right)
-            c0 = _weigh(exact, z0, source, i0, target, t, heads, steep, none, few)
-            c1 = _weigh(exact, z1, source, i1, target, t, heads, steep, none, few)
-            c2 = _weigh(exact, z2, source, i2, target, t, heads, steep, none, few)
-            c3 = _weigh(exact, z3, source, i3, target, t, heads, steep, none, few)
+            c0 = _weigh(exact, source, i0, target, t, heads, steep, none, few)
+            c1 = _weigh(exact, source, i1, target, t, heads, steep, none, few)
+            c2 = _weigh(exact, source, i2, target, t, heads, steep, none, few)
+            c3 = _weigh(exact, source, i3, target, t, heads, steep, none, few)
             sum_ = plus(sum_, plus(plus(c0, c1), plus(c2, c3)))
             if per:
                 c0 = times(c0, _coefficients(coeff, np.int64(at(eid, s)), h, per, few))
@@ -160,7 +146,7 @@ def _attend(
                 fetch(feat, at(indices, min(s + ahead, last)) * row + g, (high - low) * many * width)
             u = np.int64(at(indices, s))
             i = u * of_u + h
-            c = _weigh(exact, plus(few_numbers(source, i, few), right), source, i, target, t, heads, steep, none, few)
+            c = _weigh(exact, source, i, target, t, heads, steep, none, few)
             sum_ = plus(sum_, c)
             if per:
                 c = times(c, _coefficients(coeff, np.int64(at(eid, s)), h, per, few))
@@ -179,36 +165,16 @@ def _attend(
 
 @Kernel
 def _attend_grad(
-    chunk,
-    u,
-    start,
-    stop,
-    low,
-    high,
-    indices,
-    eid,
-    grad,
-    feat,
-    source,
-    target,
-    coeff,
-    slope,
-    d_feat,
-    d_prob,
-    exact,
-    heads,
-    width,
-    per,
-    ahead,
-    few,
-):
+    chunk, u, start, stop, low, high, indices, eid, grad, feat, source, target, coeff, slope, d_feat, d_prob, exact,
+    shape, few,
+):  # fmt: skip
     """By source: d_feat, and of each edge the gradient of its softmax."""
+    heads, width, per, ahead = shape
     many, row, last = len(few), heads * width, len(indices) - 1
     of_u, of_v = (heads, 2 * heads) if exact else (3 * heads, 3 * heads)
     none, steep = few_alike(d_feat, d_feat.dtype.type(0), few), few_alike(d_feat, slope, few)
     for h in range(low * many, high * many, many):
         i, o = u * of_u + h, u * row + h * width
-        left = few_numbers(source, i, few)
         clear(d_feat, o, many * width)
         for s in range(start, stop):
             v, e = np.int64(at(indices, s)), np.int64(at(eid, s))
@@ -218,8 +184,7 @@ def _attend_grad(
                 prefetch(target, coming * of_v)
                 prefetch(d_prob, np.int64(at(eid, min(s + ahead, last))) * heads)
             t = v * of_v + h
-            z = plus(left, few_numbers(target, t, few))
-            p = _weigh(exact, z, source, i, target, t, heads, steep, none, few)
+            p = _weigh(exact, source, i, target, t, heads, steep, none, few)
             if per:
                 c = _coefficients(coeff, e, h, per, few)
                 d = times(c, _dots_and_add(grad, v * row + h * width, feat, o, d_feat, times(p, c), width, few))
@@ -238,24 +203,22 @@ def _attend_score_grad(
     none, steep = few_alike(score, score.dtype.type(0), few), few_alike(score, slope, few)
     for h in range(low * many, high * many, many):
         t = v * of_v + h
-        right, mean, whole, sum_ = few_numbers(target, t, few), none, none, none
+        mean, whole, sum_ = none, none, none
         for s in range(start, stop):
             if ahead and h == low * many:
                 prefetch(source, np.int64(at(indices, min(s + ahead, last))) * of_u)
                 prefetch(score, np.int64(at(eid, min(s + ahead, last))) * heads)
             i, e = at(indices, s) * of_u + h, at(eid, s) * heads + h
-            z = plus(few_numbers(source, i, few), right)
-            p = _weigh(exact, z, source, i, target, t, heads, steep, none, few)
+            p = _weigh(exact, source, i, target, t, heads, steep, none, few)
             mean = plus(mean, times(p, few_numbers(score, e, few)))
             whole = plus(whole, p)
         # by 1, to rounding: but what cancels below is to cancel to the last bit
         mean = where_above(whole, none, over(mean, whole), mean)
         for s in range(start, stop):
             i, e = at(indices, s) * of_u + h, at(eid, s) * heads + h
-            z = plus(few_numbers(source, i, few), right)
-            p = _weigh(exact, z, source, i, target, t, heads, steep, none, few)
+            p = _weigh(exact, source, i, target, t, heads, steep, none, few)
             d = times(p, minus(few_numbers(score, e, few), mean))
-            d = where_above(z, none, d, times(d, steep))
+            d = where_above(_score(source, i, target, t, few), none, d, times(d, steep))
             store(score, e, d)
             sum_ = plus(sum_, d)
         store(d_right, v * heads + h, sum_)
@@ -272,11 +235,14 @@ def _tables(left: Tensor, right: Tensor, slope: float) -> tuple[Tensor, Tensor]:
     return left.contiguous(), torch.cat([right, right], 1)
 
 
-def _shape(adj, feat: Tensor, source: Tensor, coeff: Tensor | None) -> tuple[int, tuple]:
-    """Units of columns, and what all kernels are told last."""
-    heads, width = feat.shape[1:]
-    few = (0,) * (4 if heads % 4 == 0 and not has_hubs(adj.indptr) else 1)
-    return heads // len(few), (source.shape[1] == heads, heads, width, coeff.shape[1] if coeff is not None else 0, few)
+def _few(adj, heads: int) -> tuple[int, ...]:
+    """As long as heads are taken at a time; one by one where hubs are shared out by heads."""
+    return (0,) * (4 if heads % 4 == 0 and not has_hubs(adj.indptr) else 1)
+
+
+def _per(coeff: Tensor | None) -> int:
+    """Coefficients of an edge."""
+    return 0 if coeff is None else coeff.shape[1]
 
 
 def attend(
@@ -285,11 +251,11 @@ def attend(
     heads, width = feat.shape[1:]
     y, (source, target) = feat.new_empty(len(right), heads, width), _tables(left, right, slope)
     weight, shift = (t if t is not None else feat.new_zeros(n) for t, n in ((coeff, 0), (bias, heads * width)))
-    columns, (exact, *_, per, few) = _shape(adj, feat, source, coeff)
     arrays = adj.indices, adj.eid, *(t.view(-1) for t in (feat, source, target, weight)), scalar(slope, feat)
-    work = len(adj.eid) * heads * (width + 8)
-    shape = exact, heads, width, per, ahead_of(feat), few
-    _attend(work, adj.indptr, columns, *arrays, shift.view(-1), y.view(-1), *shape)
+    work, few = len(adj.eid) * heads * (width + 8), _few(adj, heads)
+    shape = heads, width, _per(coeff), ahead_of(feat)
+    arrays = *arrays, shift.view(-1), y.view(-1), source.shape[1] == heads
+    _attend(work, adj.indptr, heads // len(few), *arrays, shape, few)
     return y, source, target
 
 
@@ -300,13 +266,13 @@ def attend_grad(
     d_feat, d_right = feat.new_empty(*feat.shape), target.new_empty(len(target), heads)
     score = source.new_empty(len(csr.eid), heads)
     weight = coeff if coeff is not None else feat.new_zeros(0)
-    work, factor = len(csr.eid) * heads, scalar(slope, feat)
+    work, factor, exact = len(csr.eid) * heads, scalar(slope, feat), source.shape[1] == heads
     tables = source.view(-1), target.view(-1)
-    columns, (exact, *_, per, few) = _shape(csr, feat, source, coeff)
     arrays = csr.indices, csr.eid, grad.view(-1), feat.view(-1), *tables, weight.view(-1), factor
-    shape = exact, heads, width, per, ahead_of(grad), few
-    _attend_grad(work * (2 * width + 8), csr.indptr, columns, *arrays, d_feat.view(-1), score.view(-1), *shape)
-    columns, (*_, few) = _shape(csc, feat, source, coeff)
-    into, results = (csc.indices, csc.eid, *tables, factor), (score.view(-1), d_right.view(-1))
-    _attend_score_grad(work * 16, csc.indptr, columns, *into, *results, exact, heads, ahead_of(score), few)
+    results, few = (d_feat.view(-1), score.view(-1)), _few(csr, heads)
+    shape = heads, width, _per(coeff), ahead_of(grad)
+    columns = heads // len(few)
+    _attend_grad(work * (2 * width + 8), csr.indptr, columns, *arrays, *results, exact, shape, few)
+    into, few = (csc.indices, csc.eid, *tables, factor, score.view(-1), d_right.view(-1)), _few(csc, heads)
+    _attend_score_grad(work * 16, csc.indptr, heads // len(few), *into, exact, heads, ahead_of(score), few)
     return d_feat, edge_sum(csr, score), d_right

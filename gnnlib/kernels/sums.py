@@ -1,7 +1,8 @@
 """Sums and maxima over neighbours, a part of `gnnlib.kernels.cpu`.
 
-A row's sum is made four lines at a time, in registers, in one walk over its edges for each four, while the lines of
-the edges AHEAD are on their way from memory. Where each head has weights of its own, the four lines are of four heads.
+A row's sum is made eight lines at a time, in registers, in one walk over its edges for each eight, while the lines of
+the edges AHEAD are on their way from memory. Where each head has weights of its own, the lines are of eight heads. What
+is left of a row is taken by fours, then one by one.
 """
 
 import numpy as np

@@ -1,0 +1,14 @@
+"""Tables of the pages, made of committed results."""
+
+import re
+from collections.abc import Callable, Mapping
+
+
+def filled(page: str, tables: Mapping[str, Callable[[], str]]) -> str:
+    """The page with each table between ``<!-- NAME -->`` and ``<!-- -->`` made anew.
+
+    >>> filled("<!-- sum -->\\nold\\n<!-- -->", {"sum": lambda: "new"}).split("\\n")
+    ['<!-- sum -->', 'new', '<!-- -->']
+    """
+    pattern = rf"<!-- ({'|'.join(tables)}) -->\n.*?<!-- -->"
+    return re.sub(pattern, lambda m: f"<!-- {m[1]} -->\n{tables[m[1]]()}\n<!-- -->", page, flags=re.DOTALL)
