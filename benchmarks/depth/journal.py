@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.depth.cells import Cell
 from datasets.files import atomic_write
 
-__all__ = ["Journal"]
+__all__ = ["Journal", "set_aside"]
 
 
 class Journal:
@@ -38,9 +38,7 @@ class Journal:
     def _read(self, path: Path) -> None:
         first, *lines = path.read_text(errors="replace").splitlines(keepends=True) or [""]
         if _parse(first) != self.origin:
-            aside = _free(path)
-            os.replace(path, aside)
-            print(f"{path} belongs to another study; kept as {aside.name}, starting anew", file=sys.stderr)
+            set_aside(path, "belongs to another study")
             return self._write(path)
         whole = [found for found in map(_parse, lines) if found is not None]
         for found in whole:
@@ -67,6 +65,9 @@ def _parse(line: str) -> dict[str, Any] | None:
         return None
 
 
-def _free(path: Path) -> Path:
+def set_aside(path: Path, why: str) -> None:
+    """Renames a file of which no use can be made, and says so."""
     names = (path.with_name(f"{path.stem}-{n}{path.suffix}") for n in range(1, 10**6))
-    return next(name for name in names if not name.exists())
+    aside = next(name for name in names if not name.exists())
+    os.replace(path, aside)
+    print(f"{path} {why}; kept as {aside.name}, starting anew", file=sys.stderr)

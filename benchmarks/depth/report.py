@@ -177,7 +177,7 @@ def _heat(document: Document, conv: str) -> str:
             return "<td></td>"
         share = (mean(row) - low) / (high - low) if high > low else 0.5
         title = f"{_spread(row['test'])} % ({len(row['seeds'])} seeds)"
-        mark = "*" if row["errors"] else ""
+        mark = "*" if any(row["errors"]) else ""
         return f'<td class="good" style="--share: {share:.3f}" title="{title}">{mean(row):.1f}{mark}</td>'
 
     lines = [[escape(r), *(cell(mine.get((r, depth))) for depth in depths)] for r in plots.ranked(document, conv)]

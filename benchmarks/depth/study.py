@@ -1,5 +1,6 @@
 """The study: every cell that is not yet done, in processes of their own, and the figures of all."""
 
+import json
 import multiprocessing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -14,8 +15,8 @@ from torch import Tensor
 
 from benchmarks.depth.cells import USUAL, Cell, Recipe, plan_of, run_cell
 from benchmarks.depth.data import NodeData, check_data
-from benchmarks.depth.journal import Journal
-from benchmarks.depth.summary import summarise
+from benchmarks.depth.journal import Journal, set_aside
+from benchmarks.depth.summary import cells_of, summarise
 from benchmarks.layers import UsageError
 from benchmarks.results import commit, versions
 from gnnlib._dgl import dgl
@@ -95,6 +96,8 @@ def run_study(
     _check(cells, data, recipe)
     origin = {**header, **data.describe(), "recipe": recipe._asdict(), "versions": versions()}
     journal = Journal(out and out / "cells.jsonl", origin)
+    if out is not None:
+        _take_up(out / "results.json", journal)
     code = commit()
     failed = []
     left = [cell for cell in cells if cell not in journal.cells]
@@ -116,6 +119,22 @@ def run_study(
     if failed:
         raise ValueError(f"{len(failed)} of {len(cells)} cells failed, the others are kept: {'; '.join(failed[:5])}")
     return document
+
+
+def _take_up(path: Path, journal: Journal) -> None:
+    """Adds the cells of a ``results.json`` that came without its journal, as one that was committed does."""
+    if not path.exists():
+        return
+    try:
+        document = json.loads(path.read_text())
+        cells = dict(cells_of(document))
+    except (ValueError, KeyError, TypeError, IndexError):
+        return set_aside(path, "is damaged")
+    if any(document.get(name) != value for name, value in journal.origin.items()):
+        return set_aside(path, "belongs to another study")
+    for cell, outcome in cells.items():
+        if cell not in journal.cells:
+            journal.add(cell, outcome)
 
 
 def _check(cells: Sequence[Cell], data: NodeData, recipe: Recipe) -> None:

@@ -1,6 +1,6 @@
-"""All cells as one small document: a row for each convolution, remedy and depth."""
+"""All cells as one small document, a row for each convolution, remedy and depth; and the cells of such a document."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -9,9 +9,11 @@ from benchmarks.depth.data import NodeData
 from benchmarks.depth.journal import Journal
 from benchmarks.results import machine
 
-__all__ = ["deepest", "mean", "summarise"]
+__all__ = ["cells_of", "deepest", "mean", "summarise"]
 
 PICTURES = 4  # depths at which outputs are drawn
+LISTS = {"test": "test", "validation": "val", "train": "train", "epochs": "epochs", "seconds": "seconds",
+         "errors": "error", "commits": "commit"}  # of a row, one a seed, and what a cell calls it  # fmt: skip
 
 Row = dict[str, Any]
 
@@ -22,7 +24,7 @@ def summarise(journal: Journal, data: NodeData, cells: Sequence[Cell]) -> dict[s
     rows = [row for key in order if (row := _row(key, journal)) is not None]
     return {
         **journal.origin,
-        "commits": sorted({str(outcome["commit"]) for outcome in journal.cells.values()}),
+        "commits": sorted({str(code) for row in rows for code in row["commits"]}),
         "machine": machine(),
         "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "rows": rows,
@@ -37,20 +39,30 @@ def _row(key: tuple, journal: Journal) -> Row | None:
     if not seeds:
         return None
     outcomes = [journal.cells[Cell(conv, remedy, depth, seed)] for seed in seeds]
-    lists = {name: [o[part] for o in outcomes] for name, part in (("validation", "val"), ("train", "train"))}
     return {
         "conv": conv,
         "remedy": remedy,
         "depth": depth,
         "seeds": seeds,
-        "test": [o["test"] for o in outcomes],
-        **lists,
+        **{name: [outcome[part] for outcome in outcomes] for name, part in LISTS.items()},
         "parameters": outcomes[0]["parameters"],
-        "epochs": [o["epochs"] for o in outcomes],
-        "seconds": [o["seconds"] for o in outcomes],
-        "errors": sorted({o["error"] for o in outcomes if o["error"]}),
         "looks": next((o["looks"] for o in outcomes if "looks" in o), None),
     }
+
+
+def cells_of(document: Mapping[str, Any]) -> Iterator[tuple[Cell, dict[str, Any]]]:
+    """The inverse of `summarise`, but for the outputs of cells that are in no picture."""
+    dots = {(each["conv"], each["remedy"], each["depth"], 0): each["dots"] for each in document["pictures"]}
+    for row in document["rows"]:
+        for i, seed in enumerate(row["seeds"]):
+            cell = Cell(row["conv"], row["remedy"], row["depth"], seed)
+            outcome = {part: row[name][i] for name, part in LISTS.items()}
+            outcome["parameters"] = row["parameters"]
+            if seed == 0 and row["looks"] is not None:
+                outcome["looks"] = row["looks"]
+            if cell in dots:
+                outcome["dots"] = dots[cell]
+            yield cell, outcome
 
 
 def mean(row: Row, name: str = "test") -> float:

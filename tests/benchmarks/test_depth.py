@@ -43,7 +43,7 @@ DATA = two_clusters(classes=CLASSES)
 
 
 def without_times(outcome):
-    return {name: value for name, value in outcome.items() if name not in ("seconds", "commit")}
+    return {name: value for name, value in outcome.items() if name not in ("seconds", "commit", "commits")}
 
 
 # what the names mean
@@ -287,6 +287,28 @@ def test_the_journal(tmp_path, capsys):
     assert Journal(path, {"data": "other"}).cells == {}
     assert "another study; kept as cells-1.jsonl" in capsys.readouterr().err
     assert first in Journal(tmp_path / "cells-1.jsonl", origin).cells
+
+
+def test_a_study_goes_on_from_its_results(tmp_path, capsys, one_thread):
+    """As it does in a clone, where only ``results.json`` is committed."""
+    first = depth_study(*DATA, **SMALL, out=tmp_path)
+    (tmp_path / "cells.jsonl").unlink()
+    trained = []
+    given = SMALL | {"depths": [*SMALL["depths"], 5]}
+    second = depth_study(*DATA, **given, out=tmp_path, on_cell=lambda cell, outcome: trained.append(cell.depth))
+    assert trained and set(trained) == {5}
+    rows = {(row["conv"], row["remedy"], row["depth"]): row for row in second["rows"]}
+    assert all(rows[row["conv"], row["remedy"], row["depth"]] == row for row in first["rows"])
+    assert {str(picture) for picture in first["pictures"]} & {str(picture) for picture in second["pictures"]}
+    assert not capsys.readouterr().err
+
+    (tmp_path / "cells.jsonl").unlink()
+    (tmp_path / "results.json").write_text('{"rows": [')
+    depth_study(*DATA, **SMALL, out=tmp_path)
+    assert "results.json is damaged; kept as results-1.json" in capsys.readouterr().err
+    depth_study(*DATA, **(SMALL | {"recipe": RECIPE._replace(lr=0.1)}), out=tmp_path)
+    errors = capsys.readouterr().err
+    assert "cells.jsonl belongs to another" in errors and "results.json belongs to another" in errors
 
 
 # the report and the command
