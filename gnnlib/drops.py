@@ -6,14 +6,13 @@ from torch.nn.functional import dropout
 
 from gnnlib._dgl import dgl
 from gnnlib.convs.base import Conv, Features
-from gnnlib.neighbors import edge_ends
-from gnnlib.ops import NORMS, degree_norm, gather_src
+from gnnlib.neighbors import Drop, dropping, edge_ends
 from gnnlib.transforms import keep_edges
 
 __all__ = ["DropEdge", "DropMessage", "DropNode"]
 
 
-class Drop(nn.Module):
+class _Dropping(nn.Module):
     """What drops have in common: a probability, and that they do nothing in evaluation."""
 
     def __init__(self, p: float = 0.5):
@@ -30,7 +29,7 @@ class Drop(nn.Module):
         return f"p={self.p}"
 
 
-class DropEdge(Drop):
+class DropEdge(_Dropping):
     """DropEdge (Rong et al. 2020, arXiv 1907.10903, equation 2): a random subset of the edges in each training step.
 
     ``drop(graph, edge) -> (graph, edge)`` on fewer edges, so that degrees, softmax and maxima are those of the
@@ -61,7 +60,7 @@ class DropEdge(Drop):
         return keep_edges(graph, keep), edge if edge is None else edge[keep.to(edge.device)]
 
 
-class DropNode(Drop):
+class DropNode(_Dropping):
     r"""DropNode (Feng et al. 2020, GRAND, arXiv 2005.11079, section 3.1): all features of a node at once, where
     ``nn.Dropout`` drops single ones.
 
@@ -80,26 +79,27 @@ class DropNode(Drop):
         return x * dropout(x.new_ones(*x.shape[:-1], 1), self.p) if self.drops else x
 
 
-class DropMessage(Drop):
+class DropMessage(_Dropping):
     r"""DropMessage (Fang et al. 2023, arXiv 2204.10037): single features of single messages, so that a node sends
     something else along each of its edges.
 
     .. math:: m_{uv} = \frac{z_{uv}}{1 - p} \circ x_u, \qquad z_{uvj} \sim \mathrm{Bernoulli}(1 - p)
 
-    Stands around the layer whose messages it drops: ``Block(DropMessage(conv, 0.3))``. While training, the layer
-    runs on a graph in which each message is a source with one edge; all it knows of the sources it knows from the
-    message: attention scores what is left of it. A node's own features, where a layer uses them, are not dropped.
-    Degrees are those of the graph.
+    Stands around the layer whose messages it drops: ``Block(DropMessage(conv, 0.3))``. A message is what the layer
+    sends along an edge: the features of its source, or their product with the layer's weight where it multiplies
+    first. Where sums are taken, with or without weights or attention, neither messages nor masks are ever written:
+    whether an entry is kept is computed where it is added, and again in the backward pass. Scores, degrees and a node's
+    own features know nothing of it. Of a layer that sums more than once (k hops, several powers), each sum drops
+    the same.
 
     Args:
-        conv: a one-hop layer of this library
+        conv: a layer of this library
         p: probability that an entry of a message is dropped
 
-    Shapes: those of conv. Memory while training: (E, \*, in_feats), and where the layer multiplies by its weight first,
-    E rows go through it in place of N. In evaluation it is the layer itself.
+    Shapes: those of conv. Memory: no more than the layer's; where messages pass through more than a sum (maxima,
+    products with a matrix for each edge), (E, \*, in_feats) while training. In evaluation it is the layer itself.
 
-    Raises: TypeError for a layer of another library, of which it is not known what it does with degrees; ValueError
-    for p outside 0 to 1.
+    Raises: TypeError for a layer of another library; ValueError for p outside 0 to 1.
 
     >>> from gnnlib import GCNConv
     >>> g = dgl.graph(([0, 1, 2], [2, 2, 0]))
@@ -116,30 +116,5 @@ class DropMessage(Drop):
     def forward(self, graph: dgl.DGLGraph, x: Features, edge: Tensor | None = None) -> Tensor:
         if not self.drops:
             return self.conv(graph, x, edge)
-        x_src, x_dst = self.conv.ends(graph, x)
-        messages = dropout(gather_src(graph, x_src), self.p)
-        messages = messages * self._source_scale(graph, messages, edge)
-        return self.conv(_one_source_each(graph), messages if x_dst is None else (messages, x_dst), edge)
-
-    def _source_scale(self, graph: dgl.DGLGraph, messages: Tensor, edge: Tensor | None) -> Tensor | float:
-        """The factor of each edge that a layer normalised by degree takes from the out-edges of its source, which
-        it cannot see where each source has one."""
-        power = NORMS[getattr(self.conv, "norm", "none")][0]
-        if power == 0:
-            return 1.0
-        degrees = getattr(self.conv, "degrees", None) or ("unweighted" if edge is None else "weighted")
-        share = degree_norm(graph, edge if degrees == "weighted" else None, "left", degrees, like=messages)
-        return share.view(-1, *[1] * (messages.dim() - 1)) ** -power
-
-
-def _one_source_each(graph: dgl.DGLGraph) -> dgl.DGLGraph:
-    """The same destinations and edges, each edge from a source of its own: E sources, E edges."""
-    src, dst = edge_ends(graph)
-    sizes = {"message": len(src), "node": graph.num_dst_nodes()}
-    each = torch.arange(len(src), dtype=src.dtype, device=src.device)
-    spread = dgl.heterograph({("message", "to", "node"): (each, dst)}, sizes, idtype=graph.idtype)
-    if "pos" in graph.srcdata and "pos" in graph.dstdata:
-        spread.srcdata["pos"], spread.dstdata["pos"] = graph.srcdata["pos"][src.long()], graph.dstdata["pos"]
-    for name, value in graph.edata.items():
-        spread.edata[name] = value
-    return spread
+        device = (x[0] if isinstance(x, tuple) else x).device
+        return self.conv(dropping(graph, Drop.draw(self.p), device), x, edge)

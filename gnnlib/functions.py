@@ -19,7 +19,7 @@ from torch.autograd import Function
 from torch.nn.functional import linear
 
 from gnnlib import kernels
-from gnnlib.neighbors import Compressed, Neighbors
+from gnnlib.neighbors import Compressed, Drop, Neighbors
 
 PART = {"cpu": 1 << 19}  # numbers of an intermediate result that are held at once; on other devices, more
 
@@ -43,6 +43,43 @@ class Sum(Function):
         dx = Sum.apply(grad, coeff, ctx.nb.reverse(), ctx.x_heads, ctx.own) if ctx.needs_input_grad[0] else None
         dcoeff = Dot.apply(x, grad, ctx.nb) if ctx.needs_input_grad[1] else None
         return dx, dcoeff, None, None, None
+
+
+class DroppedSum(Function):
+    """x (N_src, H, F), coeff (E, H or 1) or None -> (N_dst, H, F): the sum of what ``nb.drop`` leaves of messages."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, coeff: Tensor | None, nb: Neighbors) -> Tensor:
+        ctx.nb = nb
+        ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, coeff)
+        return kernels.choose(x).dropped_sum(nb.csc, x, coeff, *_drop(nb))
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        (x, coeff), nb, grad = ctx.saved_tensors, ctx.nb, grad.contiguous()
+        dx = DroppedSum.apply(grad, coeff, nb.reverse()) if ctx.needs_input_grad[0] else None
+        dcoeff = DroppedDot.apply(x, grad, nb, coeff.shape[1]) if ctx.needs_input_grad[1] else None
+        return dx, dcoeff, None
+
+
+def _drop(nb: Neighbors) -> Drop:
+    assert nb.drop is not None
+    return nb.drop
+
+
+class DroppedDot(Function):
+    """x (N_src, H, F), y (N_dst, H, F) -> (E, heads = H or 1), over the entries that ``nb.drop`` leaves."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, y: Tensor, nb: Neighbors, heads: int) -> Tensor:
+        ctx.nb = nb
+        ctx.save_for_backward(x, y)
+        return kernels.choose(x).dropped_dot(nb.csc, x, y, heads, *_drop(nb))
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        (x, y), nb, grad = ctx.saved_tensors, ctx.nb, grad.contiguous()
+        return DroppedSum.apply(y, grad, nb.reverse()), DroppedSum.apply(x, grad, nb), None, None
 
 
 class Scaled(Function):
@@ -205,7 +242,7 @@ class Attend(Function):
         feat, own, att_src, att_dst, coeff, bias, *kept = ctx.saved_tensors
         nb, slope, inputs = ctx.nb, ctx.slope, (feat, own, att_src, att_dst, coeff, bias)
         if torch.is_grad_enabled() or ctx.needs_input_grad[4]:
-            return *_recompose(partial(_composed_attention, nb, slope), inputs, grad, ctx), None, None
+            return *_recompose(partial(composed_attention, nb, slope), inputs, grad, ctx), None, None
         k, grad = kernels.choose(grad), grad.contiguous()
         d_feat, d_left, d_right = k.attend_grad(nb.csc, nb.csr, grad, feat, slope, coeff, *kept)
         d_bias = grad.sum(0) if ctx.needs_input_grad[5] else None
@@ -247,12 +284,12 @@ def _add_per_head(d_feat: Tensor, feat: Tensor, vectors: tuple[Tensor, ...], gra
     return list(every.diagonal(dim1=1, dim2=2).permute(0, 2, 1))
 
 
-def _composed_attention(nb: Neighbors, slope: float, feat, own, att_src, att_dst, coeff, bias) -> Tensor:
+def composed_attention(nb: Neighbors, slope: float, feat, own, att_src, att_dst, coeff, bias) -> Tensor:
     left, right = _scores(nb, feat, own, att_src, att_dst)
     z = torch.nn.functional.leaky_relu(copy_src(nb, left) + copy_dst(nb, right), slope)
     prob = Softmax.apply(z, nb)
     prob = prob if coeff is None else (prob * coeff).contiguous()
-    y = Sum.apply(feat, prob, nb, feat.shape[1])
+    y = Sum.apply(feat, prob, nb, feat.shape[1]) if nb.drop is None else DroppedSum.apply(feat, prob, nb)
     return y if bias is None else y + bias
 
 
@@ -319,10 +356,10 @@ def _composed_convolution(nb: Neighbors, x: Tensor, basis: Tensor, weight: Tenso
 
 def _parts(adj: Compressed, width: int, like: Tensor) -> list[tuple[slice, Compressed]]:
     """A few rows of a group of edges after the other, such that an array of that width for each stays in the cache:
-    made once for each power of two of rows, and kept with ``adj.indptr``."""
+    made once for each power of two of rows, and kept with ``adj.indices``."""
     room = PART.get(like.device.type, 1 << 26) // max(1, width)
     step, rows = 1 << max(0, room.bit_length() - 1), len(adj.indptr) - 1
-    kept = adj.indptr.__dict__.setdefault("_gnnlib_parts", {})
+    kept = adj.indices.__dict__.setdefault("_gnnlib_parts", {})
     if step not in kept:
         bounds = [*range(0, rows, step), rows]
         slots = adj.indptr[bounds].tolist()

@@ -8,9 +8,9 @@ from torch.autograd import Function
 
 from gnnlib import kernels
 from gnnlib.functions import _recompose
-from gnnlib.incidence import incidence
-from gnnlib.neighbors import Neighbors, neighbors
-from gnnlib.ops import Graph, aggregate
+from gnnlib.incidence import incidence, sent
+from gnnlib.neighbors import Graph, Neighbors, neighbors
+from gnnlib.ops import aggregate
 
 __all__ = ["gated"]
 
@@ -28,9 +28,9 @@ def gated(graph: Graph, x: Tensor, e: Tensor, epsilon: float | None = None) -> T
     >>> gated(dgl.graph(([0, 1], [2, 2])), x, torch.tensor([[0.0, 100.0], [0.0, -100.0]])).tolist()
     [[0.0, 0.0], [0.0, 0.0], [2.0, 6.0]]
     """
-    nb = neighbors(graph, x.device)
-    flat = (value.reshape(len(value), value.shape[1:].numel()).contiguous() for value in (x, e))
-    return _Gated.apply(*flat, nb, epsilon).view(nb.num_dst, *x.shape[1:])
+    flat_x, flat_e = (value.reshape(len(value), value.shape[1:].numel()).contiguous() for value in (x, e))
+    flat_x, nb = sent(neighbors(graph, x.device), flat_x)
+    return _Gated.apply(flat_x, flat_e, nb, epsilon).view(nb.num_dst, *x.shape[1:])
 
 
 def _composed(nb: Neighbors, epsilon: float | None, x: Tensor, e: Tensor) -> Tensor:

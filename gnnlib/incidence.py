@@ -1,12 +1,14 @@
 """Edges as nodes: what is computed along edges, by the operations there are for nodes."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
-from gnnlib.neighbors import Compressed, Neighbors, neighbors
-from gnnlib.ops import Graph
+from gnnlib.functions import DroppedSum, Sum
+from gnnlib.neighbors import Compressed, Graph, Neighbors, neighbors
 
-__all__ = ["incidence"]
+__all__ = ["incidence", "sent"]
 
 
 def incidence(graph: Graph, like: Tensor | None = None) -> tuple[Neighbors, Neighbors]:
@@ -36,3 +38,20 @@ def incidence(graph: Graph, like: Tensor | None = None) -> tuple[Neighbors, Neig
         return Neighbors(num_nodes, nb.num_edges, end, each[:-1], heard, Compressed(sent.indptr, sent.eid, sent.eid))
 
     return hears(nb.src, nb.csr, nb.num_src), hears(nb.dst, nb.csc, nb.num_dst)
+
+
+def sent(nb: Neighbors, x: Tensor, each: bool = False) -> tuple[Tensor, Neighbors]:
+    """Features and neighbours such that each edge hears what ``nb.drop`` leaves of x on its way. Where it takes
+    something, or with ``each``, each message is a source of its own: (N_src, \\*) -> (E, \\*).
+
+    For what is more than a sum of messages; sums need not make them: `DroppedSum`.
+    """
+    if nb.drop is None and not each:
+        return x, nb
+    from_src, from_dst = incidence(nb)
+    flat = x.reshape(len(x), 1, x.shape[1:].numel()).contiguous()
+    if nb.drop is None:
+        messages = Sum.apply(flat, None, from_src, 1)
+    else:
+        messages = DroppedSum.apply(flat, None, replace(from_src, drop=nb.drop))
+    return messages.view(nb.num_edges, *x.shape[1:]), from_dst.reverse()

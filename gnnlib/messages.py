@@ -8,9 +8,9 @@ from torch.autograd import Function
 
 from gnnlib import kernels
 from gnnlib.functions import _recompose
-from gnnlib.incidence import incidence
-from gnnlib.neighbors import Neighbors, neighbors
-from gnnlib.ops import Graph, _check, aggregate, over_in_degree
+from gnnlib.incidence import incidence, sent
+from gnnlib.neighbors import Graph, Neighbors, neighbors
+from gnnlib.ops import _check, aggregate, over_in_degree
 
 __all__ = ["mean_and_max", "rectified_sum"]
 
@@ -50,8 +50,9 @@ def mean_and_max(
             f"got {tuple(a.shape)}, {tuple(b.shape)}, {tuple(edge.shape)} and {tuple(weight.shape)}"
         )
     c = weight.repeat(1, a.shape[1:-1].numel())
-    ends = (t.reshape(len(t), c.shape[1]).contiguous() for t in (a, b.to(a)))
-    found = _MeanAndMax.apply(*ends, edge.to(a).contiguous(), c.to(a), nb)
+    flat_a, flat_b = (t.reshape(len(t), c.shape[1]).contiguous() for t in (a, b.to(a)))
+    flat_a, nb = sent(nb, flat_a)
+    found = _MeanAndMax.apply(flat_a, flat_b, edge.to(a).contiguous(), c.to(a), nb)
     return tuple(t.view(b.shape) for t in found)
 
 
@@ -82,7 +83,7 @@ def rectified_sum(graph: Graph, x: Tensor, edge: Tensor, coeff: Tensor | None = 
     e = edge.to(x).repeat(1, signals)
     coeff = x.new_ones(nb.num_edges) if coeff is None else coeff.to(x)
     _check("coeff", coeff, nb.num_edges, "edge")
-    flat = x.reshape(len(x), signals * edge.shape[1]).contiguous()
+    flat, nb = sent(nb, x.reshape(len(x), signals * edge.shape[1]).contiguous())
     return _RectifiedSum.apply(flat, e.contiguous(), coeff.contiguous(), nb).view(nb.num_dst, *x.shape[1:])
 
 

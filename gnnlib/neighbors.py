@@ -7,8 +7,8 @@ every edit and frees with the graph: so they are never stale and never outlive i
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -32,6 +32,21 @@ class Compressed(NamedTuple):
     eid: Tensor  # its edge id
 
 
+class Drop(NamedTuple):
+    """Which entries of the messages are kept: those whose hash, of the key, the edge and the column, is at least
+    ``level``; and the factor that makes up for the others."""
+
+    scale: float
+    key: int
+    level: int  # 2**32 times the share that is dropped
+
+    @staticmethod
+    def draw(p: float) -> "Drop":
+        """A key from PyTorch's random numbers; each entry is dropped with probability p."""
+        level = min(round(p * 2**32), 2**32 - 1)
+        return Drop(1 / (1 - p) if p < 1 else 0.0, int(torch.randint(2**32, ())), level)
+
+
 @dataclass(frozen=True, eq=False)
 class Neighbors:
     """The edges of a graph three ways: as a list, by destination (CSC) and by source (CSR).
@@ -50,6 +65,7 @@ class Neighbors:
     csc: Compressed  # by destination: what a node receives
     csr: Compressed  # by source: what a node sends
     memo: dict[object, tuple[Tensor, int]] = field(default_factory=dict, repr=False)
+    drop: Drop | None = None  # what messages lose on their way
 
     @staticmethod
     def from_edges(src: Tensor, dst: Tensor, num_src: int, num_dst: int) -> "Neighbors":
@@ -91,14 +107,14 @@ class Neighbors:
 
     def reverse(self) -> "Neighbors":
         """The same edges with their ends exchanged; costs nothing."""
-        return Neighbors(self.num_dst, self.num_src, self.dst, self.src, self.csr, self.csc)
+        return Neighbors(self.num_dst, self.num_src, self.dst, self.src, self.csr, self.csc, drop=self.drop)
 
     def to(self, device: torch.device) -> "Neighbors":
         def move(group: Compressed) -> Compressed:
             return Compressed(*(t.to(device) for t in group))
 
         src, dst = self.src.to(device), self.dst.to(device)
-        return Neighbors(self.num_src, self.num_dst, src, dst, move(self.csc), move(self.csr))
+        return Neighbors(self.num_src, self.num_dst, src, dst, move(self.csc), move(self.csr), drop=self.drop)
 
     def remember(self, key: object, make: Callable[[], Tensor]) -> Tensor:
         """A tensor that depends on the graph alone, made at its first use and again after a caller wrote into it."""
@@ -180,3 +196,15 @@ def neighbors(graph: "dgl.DGLGraph | Neighbors", device: torch.device | str | No
         if device not in found:
             found[device] = found[graph.device].to(device)
     return found[device]
+
+
+Graph: TypeAlias = dgl.DGLGraph | Neighbors
+
+
+def dropping(graph: dgl.DGLGraph, drop: Drop, device: torch.device) -> dgl.DGLGraph:
+    """The same graph, on which messages lose what ``drop`` takes: sums, attention and the like see to it."""
+    neighbors(graph, device)
+    view = graph.formats([name for names in graph.formats().values() for name in names])
+    found = graph._graph._gnnlib_neighbors
+    view._graph._gnnlib_neighbors = {where: replace(nb, drop=drop) for where, nb in found.items()}
+    return view

@@ -10,26 +10,27 @@ Shapes: N_src, N_dst nodes, E edges in edge-id order. A node with no in-edges ge
 """
 
 from collections.abc import Callable
-from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-from gnnlib._dgl import dgl
 from gnnlib.functions import (
     Attend,
     Convolve,
     Dot,
+    DroppedSum,
     Max,
     Scaled,
     Score,
     Softmax,
     Sum,
+    composed_attention,
     copy_dst,
     copy_src,
     sum_edges,
 )
-from gnnlib.neighbors import Neighbors, neighbors
+from gnnlib.incidence import sent
+from gnnlib.neighbors import Graph, Neighbors, neighbors
 
 __all__ = [
     "aggregate",
@@ -45,8 +46,6 @@ __all__ = [
     "over_in_degree",
     "propagate",
 ]
-
-Graph: TypeAlias = dgl.DGLGraph | Neighbors
 
 
 def _check(name: str, value: Tensor, rows: int, kind: str) -> None:
@@ -96,12 +95,16 @@ def aggregate(graph: Graph, x: Tensor, coeff: Tensor | None = None, reduce: str 
         coeff = coeff.to(x)
     if reduce == "mean":
         if coeff is None and not own:
-            return propagate(graph, x, norm="right")
-        coeff = neighbour_share(graph, x.new_ones(nb.num_edges) if coeff is None else coeff)
-    fused = own if coeff is None and reduce == "sum" else 0.0
+            return propagate(nb, x, norm="right")
+        coeff = neighbour_share(nb, x.new_ones(nb.num_edges) if coeff is None else coeff)
+    fused = own if coeff is None and reduce == "sum" and nb.drop is None else 0.0
     x3, w, restore = _to_heads(x, coeff, keep_heads=reduce == "max")
     if reduce == "max":
-        y = restore(Max.apply(x3, w, nb))
+        messages, over = sent(nb, x3)
+        y = restore(Max.apply(messages, w, over))
+    elif nb.drop is not None:
+        heads = x3.shape[1] if w is None else max(w.shape[1], x3.shape[1])
+        y = restore(DroppedSum.apply(x3.expand(-1, heads, -1).contiguous(), w, nb))
     else:
         y = restore(Sum.apply(x3, w, nb, 1 if w is None else w.shape[1], fused))
     return y if own == fused else y + own * x[: nb.num_dst]
@@ -279,7 +282,8 @@ def attend(
         return t.expand(*heads, -1).reshape(heads.numel(), -1)
 
     vectors, shift = (each(att_src), each(att_dst)), None if bias is None else each(bias).contiguous()
-    y = Attend.apply(flat(feat), None if own is None else flat(own), *vectors, coeff, shift, nb, slope)
+    given = flat(feat), None if own is None else flat(own), *vectors, coeff, shift
+    y = Attend.apply(*given, nb, slope) if nb.drop is None else composed_attention(nb, slope, *given)
     return y if y.shape[1:] == feat.shape[1:] else y.view(nb.num_dst, *feat.shape[1:])
 
 
@@ -321,7 +325,7 @@ def convolve(graph: Graph, x: Tensor, basis: Tensor, weight: Tensor) -> Tensor:
             "expected x (N, *, F), basis (E, K) and weight (K, F, O), or x (N, *, G, F) and weight (G, K, F, O), "
             f"got {tuple(x.shape)}, {tuple(basis.shape)} and {tuple(weight.shape)}"
         )
-    flat = x.reshape(len(x), x.shape[1:-1].numel(), x.shape[-1]).contiguous()
+    flat, nb = sent(nb, x.reshape(len(x), x.shape[1:-1].numel(), x.shape[-1]).contiguous())
     basis = basis.to(x.device if taps else x).contiguous()
     y = Convolve.apply(flat, basis, weight.view(-1, *weight.shape[-3:]).contiguous(), nb)
     return y.view(nb.num_dst, *x.shape[1:-1], weight.shape[-1])
@@ -415,6 +419,8 @@ def propagate(
     _check_norm(nb, norm, degrees)
     if weight is not None:
         return aggregate(nb, x, degree_norm(nb, weight, norm, degrees))
+    if nb.drop is not None and norm != "none":
+        return aggregate(nb, x, degree_norm(nb, None, norm, degrees, like=x))
     if norm == "none":
         return aggregate(nb, x)
     _check("x", x, nb.num_src, "source node")

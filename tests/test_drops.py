@@ -7,24 +7,33 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from torch.nn.functional import dropout
 
 from gnnlib import (
     Block,
+    ChebConv,
     DropEdge,
     DropMessage,
     DropNode,
     ECConv,
     GATConv,
+    GatedGCNConv,
     GATv2Conv,
     GCNConv,
+    GCNEConv,
     GINConv,
+    GINEConv,
+    MessageConv,
+    MoNetConv,
+    PNAConv,
     PredEdgeConv,
     Residual,
     SAGEConv,
     SGConv,
+    SplineConv,
 )
 from gnnlib._dgl import dgl
+from gnnlib.kernels import reference
+from gnnlib.neighbors import Drop, neighbors
 from tests.graphs import GRAPHS, drawn, ends, random_graph, symmetric_graph
 
 few = settings(deadline=None, max_examples=40, derandomize=True)
@@ -177,8 +186,19 @@ CONVS = {
     "gatv2": lambda: GATv2Conv(5, 3, 2),
     "ecc": lambda: ECConv(5, 3, edge_feats=2),
     "pred_edge": lambda: PredEdgeConv(5, 3, pos_feats=2),
+    "cheb": lambda: ChebConv(5, 3, k=2),
+    "gated_gcn": lambda: GatedGCNConv(5, 3, edge_feats=2),
+    "gcne": lambda: GCNEConv(5, 3, edge_feats=2),
+    "gine": lambda: GINEConv(5, 3, edge_feats=2),
+    "message": lambda: MessageConv(5, 3, edge_feats=2),
+    "monet": lambda: MoNetConv(5, 3, dim=2, num_kernels=2),
+    "pna": lambda: PNAConv(5, 3),
+    "pna with edges": lambda: PNAConv(5, 3, edge_feats=2),
+    "spline": lambda: SplineConv(5, 3, (3, 3), spacing=0.4),
 }
-NEEDS_BOTH_ENDS = ("gin", "gin max", "sage", "sage sum", "gat", "gatv2")
+NEEDS_BOTH_ENDS = ("gin", "gin max", "sage", "sage sum", "gat", "gatv2", "gated_gcn", "gine", "message", "pna",
+                   "pna with edges")  # fmt: skip
+KINKED = ("gin", "gin max", "gatv2", "gcne", "gine", "message", "pna", "pna with edges", "spline")
 
 
 def feed(conv, graph, signals=()):
@@ -194,10 +214,12 @@ def feed(conv, graph, signals=()):
 
 @pytest.mark.parametrize("name", CONVS)
 @pytest.mark.parametrize("graph", ["random", "random_int32", "bare", "no_nodes", "batch", "block", "bipartite_csc"])
-def test_a_message_of_which_nothing_is_dropped_is_that_of_the_layer(name, graph):
-    """With a probability so small that nothing is, each message still comes from a source of its own."""
+def test_of_messages_of_which_nothing_is_dropped_the_layer_makes_what_it_does(name, graph):
+    """With a probability so small that nothing is, though all goes the way of dropped messages."""
     graph, conv = GRAPHS[graph](), CONVS[name]().double()
     if name in NEEDS_BOTH_ENDS and not (graph.is_homogeneous or graph.is_block):
+        return
+    if name in ("cheb", "gcne") and not graph.is_homogeneous:
         return
     for signals in ((), (2,)):
         x, edge = feed(conv, graph, signals)
@@ -205,24 +227,90 @@ def test_a_message_of_which_nothing_is_dropped_is_that_of_the_layer(name, graph)
             torch.testing.assert_close(DropMessage(conv, 1e-12)(graph, x, weight), conv(graph, x, weight))
 
 
-def test_messages_are_dropped_entry_by_entry_as_torch_does():
-    """The message matrix written out: GCN and GIN, with their gradients."""
+@pytest.mark.parametrize("name", CONVS)
+def test_where_all_is_dropped_a_layer_hears_of_no_neighbour(name):
+    """Its output is that of each node by itself, whatever the others have."""
+    graph, conv = dgl.graph(([0, 1, 2, 0, 3], [1, 2, 3, 3, 0]), num_nodes=5), CONVS[name]().double()
+    x, edge = feed(conv, graph)
+    drop = DropMessage(conv, 1.0)
+    before = drop(graph, x, edge)
+    for node in range(5):
+        other = x.clone()
+        other[node] += 1
+        changed = (drop(graph, other, edge) - before).flatten(1).abs().amax(1) > 0
+        assert set(changed.nonzero().flatten().tolist()) <= {node}
+
+
+@pytest.mark.parametrize("name", CONVS)
+def test_gradients_are_those_of_the_same_draw(name):
+    """Finite differences, of the features and of every parameter, once and twice, with one draw for all."""
+    graph, conv = random_graph(), CONVS[name]().double()
+    x, edge = feed(conv, graph)
+    drop = DropMessage(conv, 0.4)
+
+    def forward(x, *parameters):
+        torch.manual_seed(3)
+        given = dict(zip((n for n, _ in drop.named_parameters()), parameters, strict=True))
+        return torch.func.functional_call(drop, given, (graph, x, edge))
+
+    inputs = x.requires_grad_(), *(p.detach().clone().requires_grad_() for p in drop.parameters())
+    assert torch.autograd.gradcheck(forward, inputs)
+    if name not in KINKED:
+        assert torch.autograd.gradgradcheck(forward, inputs)
+
+
+def test_messages_are_dropped_entry_by_entry():
+    """The message matrix written out: what GCN multiplies before it sends, GIN as it comes, attention's after
+    the softmax."""
     graph = random_graph()
     src, dst = ends(graph)
     x = torch.randn(11, 5, dtype=torch.float64, requires_grad=True)
-    gcn, gin = GCNConv(5, 3).double(), GINConv(5, 3, apply_func=nn.Identity()).double()
+    gcn, wide, gin = GCNConv(5, 3).double(), GCNConv(5, 8).double(), GINConv(5, 3, apply_func=nn.Identity()).double()
+    gat = GATConv(5, 3, 2).double()
     norm = (graph.out_degrees().clamp(min=1)[src] * graph.in_degrees().clamp(min=1)[dst]).double() ** -0.5
-    for conv, dense in (
-        (gcn, lambda m: torch.zeros(11, 5).double().index_add(0, dst, norm[:, None] * m) @ gcn.weight + gcn.bias),
-        (gin, lambda m: x.index_add(0, dst, m)),
+    alpha = gat(graph, x, get_attention=True)[1].unsqueeze(-1)
+
+    def total(messages):
+        return messages.new_zeros(11, *messages.shape[1:]).index_add(0, dst, messages)
+
+    for conv, columns, dense in (
+        (gcn, 3, lambda z: total(norm[:, None] * z * (x @ gcn.weight)[src]) + gcn.bias),
+        (wide, 5, lambda z: total(norm[:, None] * z * x[src]) @ wide.weight + wide.bias),
+        (gin, 5, lambda z: x + total(z * x[src])),
+        (gat, 6, lambda z: total(alpha * z.view(-1, 2, 3) * gat.fc(x).view(-1, 2, 3)[src]) + gat.bias.view(2, 3)),
     ):
         torch.manual_seed(5)
         found = DropMessage(conv, 0.4)(graph, x)
         torch.manual_seed(5)
-        expected = dense(dropout(x[src], 0.4))
+        drop = Drop.draw(0.4)
+        kept = reference.kept(torch.arange(len(src)), torch.Size([columns]), drop.key, drop.level)
+        assert 0.3 < kept.double().mean() < 0.9
+        expected = dense(kept / 0.6)
         torch.testing.assert_close(found, expected)
         loss = torch.randn_like(found)
-        torch.testing.assert_close(*(torch.autograd.grad(y, x, loss)[0] for y in (found, expected)))
+        torch.testing.assert_close(*(torch.autograd.grad(y, x, loss, retain_graph=True)[0] for y in (found, expected)))
+
+
+def test_the_graph_itself_drops_nothing():
+    """And in evaluation, or outside of the layer, all messages arrive."""
+    graph, x, conv = random_graph(), torch.randn(11, 5), GCNConv(5, 3)
+    before = conv(graph, x)
+    assert not torch.equal(DropMessage(conv, 0.5)(graph, x), before)
+    assert torch.equal(conv(graph, x), before)
+    assert neighbors(graph).drop is None
+
+
+def test_the_same_seed_drops_the_same_and_each_step_something_else():
+    graph, x, drop = random_graph(), torch.randn(11, 5), DropMessage(GCNConv(5, 3), 0.5)
+
+    def steps(seed):
+        torch.manual_seed(seed)
+        return [drop(graph, x) for _ in range(2)]
+
+    first, again, other = steps(1), steps(1), steps(2)
+    assert all(map(torch.equal, first, again))
+    assert not torch.equal(*first)
+    assert not torch.equal(first[0], other[0])
 
 
 def test_a_node_sends_something_else_along_each_edge():

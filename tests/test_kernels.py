@@ -61,6 +61,13 @@ CALLS: dict[str, Callable[[ModuleType, Inputs], object]] = {
     "sum, over heads": lambda k, i: k.neighbour_sum(i.nb.csc, i.src(), i.edge(), 1),
     "sum, one x, over heads": lambda k, i: k.neighbour_sum(i.nb.csc, i.src(False), i.edge(), 1),
     "sum, by source": lambda k, i: k.neighbour_sum(i.nb.csr, i.dst(), i.edge(), i.heads),
+    "dropped_sum": lambda k, i: k.dropped_sum(i.nb.csc, i.src(), None, 2.0, 2**32 - 5, 2**31),
+    "dropped_sum, weighted": lambda k, i: k.dropped_sum(i.nb.csc, i.src(), i.edge(), 1.25, 7, 2**30),
+    "dropped_sum, one weight": lambda k, i: k.dropped_sum(
+        i.nb.csr, i.dst(), i.edge()[:, :1].contiguous(), 2.0, 0, 2**31
+    ),
+    "dropped_dot": lambda k, i: k.dropped_dot(i.nb.csc, i.src(), i.dst(), i.heads, 2.0, 2**32 - 5, 2**31),
+    "dropped_dot, one weight": lambda k, i: k.dropped_dot(i.nb.csr, i.dst(), i.src(), 1, 2.0, 3, 2**31),
     "sum, scaled": lambda k, i: k.scaled_sum(i.nb.csc, i.src().flatten(1), i.draw(i.nb.num_src), i.draw(i.nb.num_dst)),
     "sum, scaled, by source": lambda k, i: k.scaled_sum(
         i.nb.csr, i.dst().flatten(1), i.draw(i.nb.num_dst), i.draw(i.nb.num_src)
@@ -283,6 +290,25 @@ def test_the_same_functions():
             wanted.__code__.co_varnames[: wanted.__code__.co_argcount]
             == (got.__code__.co_varnames[: got.__code__.co_argcount])
         )
+
+
+def test_whether_an_entry_is_kept_depends_on_nothing_else():
+    """The share, and that neighbouring columns, edges and keys choose independently: within 5 deviations of 0."""
+    edges, width = 4000, 96
+    for level in (2**31, 2**30, 3 * 2**30):
+        share = 1 - level / 2**32
+        for key in (0, 1, 2**32 - 1, 1234567):
+            kept = reference.kept(torch.arange(edges), torch.Size([width]), key, level).double() - share
+            other = reference.kept(torch.arange(edges), torch.Size([width]), (key + 1) % 2**32, level).double() - share
+            most = 5 * share * (1 - share)
+            assert abs(kept.mean()) < 5 * (share * (1 - share) / kept.numel()) ** 0.5
+            for a, b in ((kept[1:], kept[:-1]), (kept[:, 1:], kept[:, :-1]), (kept[1:, 1:], kept[:-1, :-1])):
+                assert abs((a * b).mean()) < most / a.numel() ** 0.5
+            together = (kept.T @ kept / edges).fill_diagonal_(0)
+            assert together.abs().max() < 1.4 * most / edges**0.5  # the largest of 4560 pairs of columns
+            rows = (kept[:1000] @ kept[:1000].T / width).fill_diagonal_(0)
+            assert rows.abs().max() < 1.4 * most / width**0.5
+            assert abs((kept[:-1] * other[:-1]).mean()) < most / kept.numel() ** 0.5
 
 
 def test_choose():

@@ -4,9 +4,10 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from gnnlib._dgl import dgl
-from gnnlib.convs.base import Conv, Features
+from gnnlib.convs.base import Conv, Features, add_bias
 from gnnlib.ops import aggregate
 
 
@@ -27,7 +28,8 @@ class GINConv(Conv):
     Raises: ValueError or TypeError, naming expected and received, for x or edge of a wrong shape or dtype, or
     where a graph with two node sets comes without a pair.
 
-    Differs from the paper: nothing. A node without in-edges gets MLP((1 + eps) x_v).
+    Differs from the paper: nothing. Where the MLP begins with a linear map to fewer features, that is taken before the
+    sum, which gives the same. A node without in-edges gets MLP((1 + eps) x_v).
     State dicts of ``dgl.nn.GINConv`` load.
 
     >>> g = dgl.graph(([0, 1], [1, 0]))
@@ -61,6 +63,22 @@ class GINConv(Conv):
     def forward(self, graph: dgl.DGLGraph, x: Features, edge: Tensor | None = None) -> Tensor:
         x_src, x_dst = self.both_ends(graph, x)
         self.check_edge(graph, edge)
+        first, rest = (None, self.apply_func) if self.reduce == "max" else _narrowing(self.apply_func)
+        sent = x_src if first is None else linear(x_src, first.weight)
         if isinstance(x, tuple) or self.eps.requires_grad:
-            return self.apply_func((1 + self.eps) * x_dst + aggregate(graph, x_src, edge, self.reduce))
-        return self.apply_func(aggregate(graph, x_src, edge, self.reduce, own=1 + self.eps.item()))
+            x_dst = (
+                x_dst if first is None else linear(x_dst, first.weight) if isinstance(x, tuple) else sent[: len(x_dst)]
+            )
+            y = (1 + self.eps) * x_dst + aggregate(graph, sent, edge, self.reduce)
+        else:
+            y = aggregate(graph, sent, edge, self.reduce, own=1 + self.eps.item())
+        return rest(y if first is None else add_bias(y, first.bias))
+
+
+def _narrowing(mlp: nn.Module) -> tuple[nn.Linear | None, nn.Module]:
+    """The first layer of an MLP, if it makes features narrower, and the others: sums are taken of its products then. A
+    layer that is more than its weight and bias, of another class or with hooks, is left to itself."""
+    first = mlp[0] if isinstance(mlp, nn.Sequential) and len(mlp) else None
+    if type(first) is not nn.Linear or first._forward_hooks or first._forward_pre_hooks:
+        return None, mlp
+    return (first, mlp[1:]) if first.out_features < first.in_features else (None, mlp)  # type: ignore[index]

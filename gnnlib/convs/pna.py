@@ -9,7 +9,7 @@ from torch.nn.functional import linear
 
 from gnnlib._dgl import dgl
 from gnnlib.convs.base import Conv, Features, _pair, onto
-from gnnlib.incidence import incidence
+from gnnlib.incidence import incidence, sent
 from gnnlib.neighbors import Neighbors, neighbors
 from gnnlib.ops import aggregate
 
@@ -100,10 +100,9 @@ class PNAConv(Conv):
         degree = over.in_degrees.to(x_src).view(-1, *[1] * (x_dst.dim() - 1))
         m_src, m_dst, m_edge = self.M.weight.split([x_src.shape[-1], x_dst.shape[-1], self.edge_feats], 1)
         m, shift = linear(x_src, m_src), linear(x_dst, m_dst, self.M.bias) * (degree > 0)
+        m, over = sent(over, m, each=edge is not None)
         if edge is not None:
-            from_src, from_dst = incidence(over)
-            m = onto(aggregate(from_src, m), linear(edge, m_edge).view(-1, *[1] * (m.dim() - 2), m.shape[-1]))
-            over = from_dst.reverse()
+            m = onto(m, linear(edge, m_edge).view(-1, *[1] * (m.dim() - 2), m.shape[-1]))
         found = torch.cat([AGGREGATORS[name](over, m, shift) for name in self.aggregators], -1)
         own, *each = self.U.weight.split([x_dst.shape[-1], *[found.shape[-1]] * len(self.scalers)], 1)
         typical = (degree.clamp(min=1) + 1).log() / self.delta

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gnnlib.kernels.attention import attend, attend_grad
 from gnnlib.kernels.compile import jit
+from gnnlib.kernels.dropped import dropped_dot, dropped_sum
 from gnnlib.kernels.edges import (
     edge_dot,
     edge_score,

@@ -13,6 +13,8 @@ from torch import Tensor
 __all__ = [
     "attend",
     "attend_grad",
+    "dropped_dot",
+    "dropped_sum",
     "edge_dot",
     "edge_score",
     "edge_score_att_grad",
@@ -76,6 +78,39 @@ def neighbour_sum(adj, x: Tensor, coeff: Tensor | None, heads: int, own: float =
     if own:
         y[: len(x)] += own * x[: len(y)]
     return y
+
+
+def _mix(h: Tensor) -> Tensor:
+    """32 bits of which each depends on each of h: the hash "lowbias32" (Wellons 2018)."""
+    low = 0xFFFFFFFF
+    h = ((h ^ (h >> 16)) * 0x7FEB352D) & low
+    h = ((h ^ (h >> 15)) * 0x846CA68B) & low
+    return h ^ (h >> 16)
+
+
+def kept(eid: Tensor, shape: torch.Size, key: int, level: int) -> Tensor:
+    """Which entries of messages of that shape are kept, as a function of the edge and the column: (E, *shape)."""
+    column = torch.arange(shape.numel(), device=eid.device)
+    of_edge = _mix((eid.long() + key) & 0xFFFFFFFF)
+    return (_mix((of_edge.unsqueeze(1) + column * 0x9E3779B9) & 0xFFFFFFFF) >= level).view(len(eid), *shape)
+
+
+def dropped_sum(adj, x: Tensor, coeff: Tensor | None, scale: float, key: int, level: int) -> Tensor:
+    """y_v[h] = scale times the sum over edges e from u of coeff_e[h] x_u[h], but for the entries that are dropped.
+
+    x (N_u, H, F), coeff (E, H or 1) or None for 1 -> (N_v, H, F)
+    """
+    message = scale * x[adj.indices].where(kept(adj.eid, x.shape[1:], key, level), 0)
+    return _reduce(adj, message if coeff is None else coeff[adj.eid].unsqueeze(-1) * message)
+
+
+def dropped_dot(adj, x: Tensor, y: Tensor, heads: int, scale: float, key: int, level: int) -> Tensor:
+    """s_e[h] = scale <x_u[h], y_v[h]> over the entries that are kept: the gradient of a sum's coefficients.
+
+    x (N_u, H, F), y (N_v, H, F) -> (E, heads = H, or 1 for all together)
+    """
+    each = scale * x[adj.indices].where(kept(adj.eid, x.shape[1:], key, level), 0) * y[_rows(adj)]
+    return _slots_to_edges(adj, each.sum(-1) if heads > 1 else each.sum((1, 2)).unsqueeze(1))
 
 
 def scaled_sum(adj, x: Tensor, scale_u: Tensor, scale_v: Tensor) -> Tensor:

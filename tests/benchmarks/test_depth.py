@@ -296,7 +296,7 @@ def test_a_study_goes_on_from_its_results(tmp_path, capsys, one_thread):
     trained = []
     given = SMALL | {"depths": [*SMALL["depths"], 5]}
     second = depth_study(*DATA, **given, out=tmp_path, on_cell=lambda cell, outcome: trained.append(cell.depth))
-    assert trained and set(trained) == {5}
+    assert set(trained) == {5}
     rows = {(row["conv"], row["remedy"], row["depth"]): row for row in second["rows"]}
     assert all(rows[row["conv"], row["remedy"], row["depth"]] == row for row in first["rows"])
     assert {str(picture) for picture in first["pictures"]} & {str(picture) for picture in second["pictures"]}
@@ -308,7 +308,8 @@ def test_a_study_goes_on_from_its_results(tmp_path, capsys, one_thread):
     assert "results.json is damaged; kept as results-1.json" in capsys.readouterr().err
     depth_study(*DATA, **(SMALL | {"recipe": RECIPE._replace(lr=0.1)}), out=tmp_path)
     errors = capsys.readouterr().err
-    assert "cells.jsonl belongs to another" in errors and "results.json belongs to another" in errors
+    assert "cells.jsonl belongs to another" in errors
+    assert "results.json belongs to another" in errors
 
 
 # the report and the command

@@ -91,3 +91,22 @@ def test_a_parametric_apply_func_may_be_any_module(reduce):
 def test_bad_reduce_is_refused():
     with pytest.raises(ValueError, match="'median'"):
         GINConv(2, 2, reduce="median")(random_graph(), torch.ones(11, 2))
+
+
+@pytest.mark.parametrize("learn_eps", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_narrowing_mlp_goes_before_the_sum_and_gives_the_same(learn_eps, bias):
+    """A hook on its first layer sends the layer the other way; both, and their gradients, agree."""
+    graph, x, weight = random_graph(), torch.randn(11, 9).double().requires_grad_(), torch.rand(23).double()
+    mlp, seen = nn.Sequential(nn.Linear(9, 4, bias=bias), nn.Tanh(), nn.Linear(4, 2)).double(), []
+    conv = GINConv(9, 2, mlp, eps=0.3, learn_eps=learn_eps).double()
+    for given, edge in ((x, weight), (x, None), ((x, 2 * x.detach()), weight)):
+        found = conv(graph, given, edge)
+        hook = mlp[0].register_forward_hook(lambda module, inputs, y: seen.append(inputs[0].shape[-1]))
+        expected = conv(graph, given, edge)
+        hook.remove()
+        torch.testing.assert_close(found, expected)
+        inputs, loss = (x, *conv.parameters()), torch.randn_like(found)
+        for a, b in zip(*(torch.autograd.grad(y, inputs, loss) for y in (found, expected))):
+            torch.testing.assert_close(a, b)
+    assert seen == [9, 9, 9]
