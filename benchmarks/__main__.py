@@ -155,9 +155,13 @@ def _add_depth(commands: Any) -> None:
     depth.add_argument("--remedies", type=_names, metavar="A,B+C", help="none, batchnorm, ...; a wrong name lists all")
     depth.add_argument("--depths", type=_numbers, metavar="N,M", help="numbers of layers, or of hops")
     depth.add_argument("--seeds", type=_positive, default=1, metavar="N", help="run seeds 0 to N-1 (default: 1)")
-    depth.add_argument("--epochs", type=_positive, metavar="N", help="at most (500; digits: 100)")
-    depth.add_argument("--patience", type=_positive, metavar="N", help="epochs without a better one (100; digits: 40)")
-    depth.add_argument("--width", type=_positive, metavar="N", help="features of the layers between (64; digits: 32)")
+    depth.add_argument("--epochs", type=_positive, metavar="N", help="at most (500; digits: 100, pubmed: 200)")
+    depth.add_argument(
+        "--patience", type=_positive, metavar="N", help="epochs without a better one (100; digits: 40, pubmed: 50)"
+    )
+    depth.add_argument(
+        "--width", type=_positive, metavar="N", help="features of the layers between (64; digits, pubmed: 32)"
+    )
     depth.add_argument("--lr", type=float, metavar="X", help="Adam's learning rate (0.01)")
     depth.add_argument("--weight-decay", type=float, metavar="X", help="of the remedy decay (0.0005)")
     depth.add_argument("--drop", type=float, metavar="P", help="of dropout, dropedge, dropnode, dropmessage (0.5)")
