@@ -102,7 +102,8 @@ def _add_speed(commands: Any) -> None:
         "--allocators",
         type=_names,
         metavar="A,B",
-        help="default, keep (glibc's, holding on to its heap) or a run for each (both of them; quick: default)",
+        help="default, keep (glibc's, holding on to its heap), huge (PyTorch's, asking for huge pages), a run for each "
+        "(default and keep; quick: default)",
     )
     speed.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="default: results")
 

@@ -27,6 +27,7 @@ from gnnlib import (
 )
 from gnnlib._dgl import dgl
 from gnnlib.grid.from_torch import from_torch
+from gnnlib.linear import Linear
 
 
 class UsageError(ValueError):
@@ -64,7 +65,7 @@ def _heads(kind: Callable[..., nn.Module], in_feats: int, out_feats: int, heads:
 
 
 def _gin(in_feats: int, out_feats: int) -> nn.Module:
-    mlp = nn.Sequential(nn.Linear(in_feats, out_feats), nn.ReLU(), nn.Linear(out_feats, out_feats))
+    mlp = nn.Sequential(Linear(in_feats, out_feats), nn.ReLU(), Linear(out_feats, out_feats))
     return GINConv(in_feats, out_feats, mlp, learn_eps=True)
 
 
@@ -99,7 +100,7 @@ def _on_graphs(geometry: Geometry) -> Callable[[nn.Module], nn.Module]:
     return partial(from_torch, input_size=geometry.image, backend="graph")
 
 
-class Pointwise(nn.Linear):
+class Pointwise(Linear):
     """Each node by itself, without messages: the control that shows what the graph adds."""
 
     def forward(self, graph: dgl.DGLGraph, x: Tensor) -> Tensor:  # type: ignore[override]

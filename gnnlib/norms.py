@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib._dgl import dgl
+from gnnlib.linear import Linear
 from gnnlib.ops import aggregate
 from gnnlib.readouts import members
 
@@ -202,7 +203,7 @@ class DiffGroupNorm(nn.Module):
     def __init__(self, feats: int, groups: int = 10, lam: float = 0.01):
         super().__init__()
         self.lam = lam
-        self.assign = nn.Linear(feats, groups, bias=False)
+        self.assign = Linear(feats, groups, bias=False)
         self.norm = BatchNorm(groups * feats)
 
     def forward(self, graph: dgl.DGLGraph, x: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib._dgl import dgl
+from gnnlib.linear import Linear
 from gnnlib.ops import aggregate, degree_norm, propagate
 
 __all__ = ["APPNP", "DAGNN", "Hops"]
@@ -133,7 +134,7 @@ class DAGNN(_Propagation):
 
     def __init__(self, feats: int, k: int = 10):
         super().__init__(k)
-        self.score = nn.Linear(feats, 1, bias=False)
+        self.score = Linear(feats, 1, bias=False)
 
     def forward(self, graph: dgl.DGLGraph, x: Tensor, edge: Tensor | None = None) -> Tensor:
         hop = self.hop(graph, x, edge)

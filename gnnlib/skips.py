@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib.convs.base import glorot
+from gnnlib.linear import Linear, linear
 
 __all__ = ["DenseConnection", "GRUUpdate", "InitialResidual", "JumpingKnowledge", "Residual"]
 
@@ -24,7 +25,7 @@ class Residual(nn.Module):
 
     def __init__(self, in_feats: int, out_feats: int, layer: int = 1):
         super().__init__()
-        self.project = nn.Identity() if in_feats == out_feats else nn.Linear(in_feats, out_feats, bias=False)
+        self.project = nn.Identity() if in_feats == out_feats else Linear(in_feats, out_feats, bias=False)
 
     def forward(self, y: Tensor, x: Tensor, x0: Tensor | None) -> Tensor:
         return y + self.project(x[: len(y)])
@@ -61,7 +62,7 @@ class InitialResidual(nn.Module):
             got = None if x0 is None else tuple(x0.shape)
             raise ValueError(f"InitialResidual: expected first hidden features of width {y.shape[-1]}, got {got}")
         z = torch.lerp(y, x0[: len(y)], self.alpha)
-        return z if self.weight is None else torch.lerp(z, z @ self.weight, self.beta)
+        return z if self.weight is None else torch.lerp(z, linear(z, self.weight.T), self.beta)
 
 
 class DenseConnection(nn.Module):
@@ -153,7 +154,7 @@ class _LSTM(nn.Module):
         super().__init__()
         hidden = max(1, num_layers * feats // 2)
         self.lstm = nn.LSTM(feats, hidden, bidirectional=True, batch_first=True)
-        self.att = nn.Linear(2 * hidden, 1)
+        self.att = Linear(2 * hidden, 1)
 
     def forward(self, layers: Tensor) -> Tensor:
         states, _ = self.lstm(layers.reshape(-1, *layers.shape[-2:]))

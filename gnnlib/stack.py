@@ -9,6 +9,7 @@ from torch.utils.checkpoint import checkpoint as run_again
 
 from gnnlib._dgl import dgl
 from gnnlib.dropout import Dropout
+from gnnlib.linear import Linear
 from gnnlib.reversible import Reversible, ReversibleBlock
 
 __all__ = ["Block", "Stack", "concat_heads", "mean_heads"]
@@ -189,8 +190,8 @@ class Stack(nn.Module):
         width = getattr(jumped, "out_feats", width)
         width *= getattr(readout, "widens", 1)
         if encoder is True:
-            encoder = nn.Sequential(nn.Linear(in_feats, hidden_feats), activation())
-        top = nn.Sequential(drop, nn.Linear(width, out_feats)) if head else None
+            encoder = nn.Sequential(Linear(in_feats, hidden_feats), activation())
+        top = nn.Sequential(drop, Linear(width, out_feats)) if head else None
         return Stack(blocks, encoder if encoder is not False else None, jumped, readout, top, checkpoint)
 
     def forward(

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from gnnlib._dgl import dgl
 from gnnlib.dropout import Dropout
+from gnnlib.linear import Linear
 from gnnlib.norms import RowBatchNorm
 from gnnlib.ops import aggregate
 from gnnlib.readouts import members
@@ -70,6 +71,6 @@ class VirtualNode(nn.Module):
 def _update(feats: int, dropout: float) -> nn.Module:
     """What the virtual node makes of what it has heard."""
     return nn.Sequential(
-        *(nn.Linear(feats, 2 * feats), RowBatchNorm(2 * feats), nn.ReLU()),
-        *(nn.Linear(2 * feats, feats), RowBatchNorm(feats), nn.ReLU(), Dropout(dropout)),
+        *(Linear(feats, 2 * feats), RowBatchNorm(2 * feats), nn.ReLU()),
+        *(Linear(2 * feats, feats), RowBatchNorm(feats), nn.ReLU(), Dropout(dropout)),
     )

@@ -26,7 +26,8 @@ from datasets.files import atomic_write
 # What glibc reads when a process starts: large blocks come from the heap, and nothing goes back to the system. Fresh
 # pages, which the system must clear, are then rare.
 KEEP = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40), "MALLOC_TOP_PAD_": str(1 << 28)}
-ALLOCATORS: dict[str, dict[str, str]] = {"default": {}, "keep": KEEP}
+ALLOCATORS: dict[str, dict[str, str]] = {"default": {}, "keep": KEEP, "huge": {"THP_MEM_ALLOC_ENABLE": "1"}}
+USUAL = ["default", "keep"]
 WIDTH = 110  # of the tables where there is no terminal
 ROOT = Path(__file__).parents[2]
 
@@ -57,7 +58,7 @@ class Request:
         """
         names = [workload.name for workload in choose(self.only)]
         glibc = platform.libc_ver()[0] == "glibc"
-        allocators = self.allocators or (["default"] if self.quick or not glibc else list(ALLOCATORS))
+        allocators = self.allocators or (["default"] if self.quick or not glibc else USUAL)
         for allocator in allocators:
             if allocator not in ALLOCATORS:
                 raise UsageError(f"--allocators: expected some of {', '.join(ALLOCATORS)}, got {allocator!r}")

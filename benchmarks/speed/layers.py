@@ -14,6 +14,7 @@ from torch.nn.functional import linear
 
 import gnnlib
 from gnnlib._dgl import dgl
+from gnnlib.linear import Linear
 
 State = dict[str, Tensor]
 HEADS = 4
@@ -36,7 +37,7 @@ class Kind:
 
     ``state`` gives our state dict PyG's names (dgl.nn's are ours). ``edge`` is what PyG's layer takes beside the edges:
     "norm", ready-made coefficients; "feat", edge features; or nothing. ``csr``: whether it takes a sparse matrix too.
-    ``dense`` is the layer when aggregation is the identity.
+    ``dense`` is ours when aggregation is the identity.
     """
 
     title: str
@@ -66,8 +67,8 @@ class Kind:
         return found
 
 
-def _mlp(in_feats: int, out_feats: int) -> nn.Module:
-    return nn.Sequential(nn.Linear(in_feats, out_feats), nn.ReLU(), nn.Linear(out_feats, out_feats))
+def _mlp(in_feats: int, out_feats: int, linear: type[nn.Linear] = nn.Linear) -> nn.Module:
+    return nn.Sequential(linear(in_feats, out_feats), nn.ReLU(), linear(out_feats, out_feats))
 
 
 class _Two(nn.Module):
@@ -75,7 +76,7 @@ class _Two(nn.Module):
 
     def __init__(self, in_feats: int, out_feats: int):
         super().__init__()
-        self.one, self.two = nn.Linear(in_feats, out_feats), nn.Linear(in_feats, out_feats, bias=False)
+        self.one, self.two = Linear(in_feats, out_feats), Linear(in_feats, out_feats, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.one(x) + self.two(x)
@@ -91,7 +92,7 @@ GCN = Kind(
     dgl=lambda i, o: dgl.nn.GraphConv(i, o),
     pyg=lambda i, o: pyg().GCNConv(i, o, normalize=False),
     state=lambda s: {"lin.weight": s["weight"].T, "bias": s["bias"]},
-    dense=nn.Linear,
+    dense=Linear,
     edge="norm",
 )
 GIN = Kind(
@@ -100,7 +101,7 @@ GIN = Kind(
     dgl=lambda i, o: dgl.nn.GINConv(_mlp(i, o), "sum"),
     pyg=lambda i, o: pyg().GINConv(_mlp(i, o)),
     state=partial(_renamed, prefix="apply_func", other="nn"),
-    dense=_mlp,
+    dense=partial(_mlp, linear=Linear),
 )
 GAT = Kind(
     f"GAT, {HEADS} heads",
@@ -113,7 +114,7 @@ GAT = Kind(
         "att_dst": s["attn_r"],
         "bias": s["bias"],
     },
-    dense=nn.Linear,
+    dense=Linear,
     csr=False,  # PyG takes the matrix, but gathers as it does from an edge list
 )
 SAGE = Kind(

@@ -3,10 +3,11 @@
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gnnlib._dgl import dgl
 from gnnlib.convs.base import Conv, Features
+from gnnlib.linear import Linear
 from gnnlib.ops import propagate
 
 
@@ -46,7 +47,7 @@ class ChebConv(Conv):
         if not isinstance(k, int) or k < 1:
             raise ValueError(f"ChebConv: expected k >= 1, got {k}")
         self.k = k
-        self.linear = nn.Linear(k * in_feats, out_feats, bias=bias)
+        self.linear = Linear(k * in_feats, out_feats, bias=bias)
 
     def forward(
         self, graph: dgl.DGLGraph, x: Features, edge: Tensor | None = None, lambda_max: float | Tensor = 2.0

@@ -7,15 +7,16 @@ from torch import Tensor, nn
 
 from gnnlib._dgl import dgl
 from gnnlib.convs.base import Conv, Features, add_bias, onto, zeros
+from gnnlib.linear import Linear
 from gnnlib.ops import aggregate, convolve, over_in_degree
 
 
 def _network(edge_feats: int, hidden: int, in_feats: int, out_feats: int) -> nn.Module:
-    last = nn.Linear(hidden, in_feats * out_feats)
+    last = Linear(hidden, in_feats * out_feats)
     with torch.no_grad():  # the matrices, not the network, should keep the variance of x
         last.weight.mul_(in_feats**-0.5)
         last.bias.mul_(in_feats**-0.5)
-    return nn.Sequential(nn.Linear(edge_feats, hidden), nn.ReLU(inplace=True), last)
+    return nn.Sequential(Linear(edge_feats, hidden), nn.ReLU(inplace=True), last)
 
 
 class ECConv(Conv):

@@ -7,6 +7,7 @@ from torch.nn.functional import leaky_relu
 
 from gnnlib._dgl import dgl
 from gnnlib.convs.base import Conv, Features, _pair, add_bias, glorot, zeros
+from gnnlib.linear import Linear
 from gnnlib.ops import aggregate, attend, edge_score, edge_softmax, gather_dst, gather_src
 
 
@@ -81,9 +82,9 @@ class GATConv(_Attention):
         super().__init__(in_feats, out_feats, num_heads, negative_slope, attn_drop)
         width = num_heads * out_feats
         if isinstance(in_feats, tuple):
-            self.fc_src, self.fc_dst = (nn.Linear(n, width, bias=False) for n in in_feats)
+            self.fc_src, self.fc_dst = (Linear(n, width, bias=False) for n in in_feats)
         else:
-            self.fc = nn.Linear(in_feats, width, bias=False)
+            self.fc = Linear(in_feats, width, bias=False)
         self.attn_l, self.attn_r = glorot(1, num_heads, out_feats), glorot(1, num_heads, out_feats)
         self.bias = zeros(width) if bias else None
         gain = nn.init.calculate_gain("relu")
@@ -145,8 +146,8 @@ class GATv2Conv(_Attention):
         width_src, width_dst = _pair(in_feats)
         if share_weights and width_src != width_dst:
             raise ValueError(f"GATv2Conv: shared weights need equal widths, got {in_feats}")
-        self.fc_src = nn.Linear(width_src, num_heads * out_feats, bias=bias)
-        self.fc_dst = self.fc_src if share_weights else nn.Linear(width_dst, num_heads * out_feats, bias=bias)
+        self.fc_src = Linear(width_src, num_heads * out_feats, bias=bias)
+        self.fc_dst = self.fc_src if share_weights else Linear(width_dst, num_heads * out_feats, bias=bias)
         self.attn = glorot(1, num_heads, out_feats)
         gain = nn.init.calculate_gain("relu")
         for name, parameter in self.named_parameters():

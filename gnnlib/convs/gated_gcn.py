@@ -2,12 +2,13 @@
 
 from typing import ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from gnnlib._dgl import dgl
 from gnnlib.convs.base import Conv, Features, _pair, onto
 from gnnlib.gating import gated
 from gnnlib.incidence import incidence
+from gnnlib.linear import Linear
 from gnnlib.ops import aggregate
 
 EPSILON = 1e-6
@@ -60,10 +61,10 @@ class GatedGCNConv(Conv):
             raise ValueError(f"GatedGCNConv: expected edge_feats of at least 0, got {edge_feats}")
         src_feats, dst_feats = _pair(in_feats)
         self.edge_feats, self.normalise = edge_feats, normalise
-        self.A, self.E = nn.Linear(dst_feats, out_feats), nn.Linear(dst_feats, out_feats)
-        self.B, self.D = nn.Linear(src_feats, out_feats), nn.Linear(src_feats, out_feats)
+        self.A, self.E = Linear(dst_feats, out_feats), Linear(dst_feats, out_feats)
+        self.B, self.D = Linear(src_feats, out_feats), Linear(src_feats, out_feats)
         if edge_feats:
-            self.C = nn.Linear(edge_feats, out_feats)
+            self.C = Linear(edge_feats, out_feats)
         else:
             self.takes_edge = None  # type: ignore[misc]
 

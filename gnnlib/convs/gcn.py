@@ -3,10 +3,10 @@
 from typing import ClassVar
 
 from torch import Tensor
-from torch.nn.functional import linear
 
 from gnnlib._dgl import dgl
 from gnnlib.convs.base import Conv, Features, add_bias, glorot, onto, zeros
+from gnnlib.linear import linear
 from gnnlib.ops import NORMS, propagate
 
 
@@ -70,6 +70,6 @@ class GCNConv(Conv):
             return add_bias(spread(x), self.bias)
         first = x.shape[-1] > self.out_feats or (x.shape[-1] == self.out_feats and x.requires_grad)
         if first:  # else the sum over neighbours is kept for the gradient of W, and here x, which is kept anyway
-            y = spread(x @ self.weight)
+            y = spread(linear(x, self.weight.T))
             return y if self.bias is None else onto(y, self.bias)
         return linear(spread(x), self.weight.T, self.bias)

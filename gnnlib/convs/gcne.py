@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from gnnlib._dgl import dgl
 from gnnlib.convs.base import Conv, Features
+from gnnlib.linear import Linear
 from gnnlib.messages import rectified_sum
 from gnnlib.neighbors import neighbors
 
@@ -43,8 +44,8 @@ class GCNEConv(Conv):
     def __init__(self, in_feats: int, out_feats: int, edge_feats: int):
         super().__init__(in_feats, out_feats)
         self.edge_feats = edge_feats
-        self.linear = nn.Linear(in_feats, out_feats)
-        self.edge_func = nn.Linear(edge_feats, out_feats)
+        self.linear = Linear(in_feats, out_feats)
+        self.edge_func = Linear(edge_feats, out_feats)
         self.root = nn.Parameter(nn.init.normal_(torch.empty(out_feats)))
 
     def forward(self, graph: dgl.DGLGraph, x: Features, edge: Tensor | None = None) -> Tensor:

@@ -4,10 +4,10 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
 from gnnlib._dgl import dgl
 from gnnlib.convs.base import Conv, Features, add_bias
+from gnnlib.linear import Linear, linear
 from gnnlib.ops import aggregate
 
 
@@ -51,7 +51,7 @@ class GINConv(Conv):
     ):
         super().__init__(in_feats, out_feats)
         self.apply_func = apply_func or nn.Sequential(
-            nn.Linear(in_feats, out_feats), nn.ReLU(inplace=True), nn.Linear(out_feats, out_feats)
+            Linear(in_feats, out_feats), nn.ReLU(inplace=True), Linear(out_feats, out_feats)
         )
         self.reduce = reduce
         start = torch.tensor([float(eps)])
@@ -79,6 +79,9 @@ def _narrowing(mlp: nn.Module) -> tuple[nn.Linear | None, nn.Module]:
     """The first layer of an MLP, if it makes features narrower, and the others: sums are taken of its products then. A
     layer that is more than its weight and bias, of another class or with hooks, is left to itself."""
     first = mlp[0] if isinstance(mlp, nn.Sequential) and len(mlp) else None
-    if type(first) is not nn.Linear or first._forward_hooks or first._forward_pre_hooks:
+    if not isinstance(first, nn.Linear) or type(first).forward not in (nn.Linear.forward, Linear.forward):
         return None, mlp
-    return (first, mlp[1:]) if first.out_features < first.in_features else (None, mlp)  # type: ignore[index]
+    if first._forward_hooks or first._forward_pre_hooks:
+        return None, mlp
+    narrower = first.out_features < first.in_features
+    return (first, mlp[1:]) if narrower else (None, mlp)  # type: ignore[index]

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from gnnlib._dgl import dgl
 from gnnlib.convs.base import Features
 from gnnlib.convs.gin import GINConv
+from gnnlib.linear import Linear
 from gnnlib.messages import rectified_sum
 
 
@@ -51,7 +52,7 @@ class GINEConv(GINConv):
     ):
         super().__init__(in_feats, out_feats, apply_func, eps, learn_eps)
         self.edge_feats = in_feats if edge_feats is None else edge_feats
-        self.edge_func = nn.Identity() if edge_feats is None else nn.Linear(edge_feats, in_feats)
+        self.edge_func = nn.Identity() if edge_feats is None else Linear(edge_feats, in_feats)
 
     def forward(self, graph: dgl.DGLGraph, x: Features, edge: Tensor | None = None) -> Tensor:
         x_src, x_dst = self.both_ends(graph, x)

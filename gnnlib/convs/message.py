@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
-from torch import Tensor, nn
-from torch.nn.functional import linear
+from torch import Tensor
 
 from gnnlib._dgl import dgl
 from gnnlib.convs.base import Conv, Features, _pair, onto
+from gnnlib.linear import Linear, linear
 from gnnlib.messages import mean_and_max
 
 AGGREGATORS = ("mean", "max")
@@ -66,8 +66,8 @@ class MessageConv(Conv):
             raise ValueError(f"MessageConv: expected aggregators of {list(AGGREGATORS)}, got {aggregators!r}")
         src_feats, dst_feats = _pair(in_feats)
         self.edge_feats, self.hidden, self.aggregators = edge_feats, hidden, aggregators
-        self.M = nn.Linear(src_feats + dst_feats + edge_feats, hidden)
-        self.U = nn.Linear(dst_feats + len(aggregators) * hidden, out_feats)
+        self.M = Linear(src_feats + dst_feats + edge_feats, hidden)
+        self.U = Linear(dst_feats + len(aggregators) * hidden, out_feats)
         if not edge_feats:
             self.takes_edge = None  # type: ignore[misc]
 

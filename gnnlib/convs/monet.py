@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from gnnlib._dgl import dgl
 from gnnlib.convs.base import Conv, Features, add_bias, zeros
+from gnnlib.linear import Linear
 from gnnlib.ops import convolve, over_in_degree
 
 
@@ -54,7 +55,7 @@ class MoNetConv(Conv):
         if reduce not in ("sum", "mean"):
             raise ValueError(f"MoNetConv: expected reduce to be 'sum' or 'mean', got {reduce!r}")
         self.dim, self.num_kernels, self.reduce = dim, num_kernels, reduce
-        self.fc = nn.Linear(in_feats, num_kernels * out_feats, bias=False)
+        self.fc = Linear(in_feats, num_kernels * out_feats, bias=False)
         self.mu = nn.Parameter(0.1 * torch.randn(num_kernels, dim))
         self.inv_sigma = nn.Parameter(torch.ones(num_kernels, dim))
         self.bias = zeros(out_feats) if bias else None

@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import linear
+from torch import Tensor
 
 from gnnlib._dgl import dgl
 from gnnlib.convs.base import Conv, Features, _pair, onto
 from gnnlib.incidence import incidence, sent
+from gnnlib.linear import Linear, linear
 from gnnlib.neighbors import Neighbors, neighbors
 from gnnlib.ops import aggregate
 
@@ -88,8 +88,8 @@ class PNAConv(Conv):
             raise ValueError(f"PNAConv: expected edge_feats >= 0 and a positive delta, got {edge_feats} and {delta}")
         self.edge_feats, self.aggregators, self.scalers, self.delta = edge_feats, aggregators, scalers, delta
         src_feats, dst_feats = _pair(in_feats)
-        self.M = nn.Linear(src_feats + dst_feats + edge_feats, src_feats)
-        self.U = nn.Linear(dst_feats + len(scalers) * len(aggregators) * src_feats, out_feats)
+        self.M = Linear(src_feats + dst_feats + edge_feats, src_feats)
+        self.U = Linear(dst_feats + len(scalers) * len(aggregators) * src_feats, out_feats)
         if not edge_feats:
             self.takes_edge = None  # type: ignore[misc]
 

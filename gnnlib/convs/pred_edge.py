@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from gnnlib._dgl import dgl
 from gnnlib.convs.base import Conv, Features, add_bias, glorot, zeros
+from gnnlib.linear import Linear
 from gnnlib.ops import aggregate, convolve, edge_score
 
 
@@ -72,7 +73,7 @@ class PredEdgeConv(Conv):
                 f"side by side, got {out_feats}"
             )
         self.pos_feats, self.pos_scale = pos_feats, pos_scale
-        first, second = nn.Linear(2 * pos_feats, hidden), nn.Linear(hidden, relations)
+        first, second = Linear(2 * pos_feats, hidden), Linear(hidden, relations)
         self.first, self.second = first, second  # of the network on [p_u, p_v]
         self.edge_activation = edge_activation or nn.Identity()
         self.normalise = normalise

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from gnnlib._dgl import dgl
 from gnnlib.convs.base import Conv, Features, onto
+from gnnlib.linear import Linear
 from gnnlib.ops import aggregate
 
 
@@ -45,8 +46,8 @@ class SAGEConv(Conv):
             raise ValueError(f"SAGEConv: expected reduce to be 'mean', 'sum' or 'max', got {reduce!r}")
         src_feats, dst_feats = in_feats if isinstance(in_feats, tuple) else (in_feats, in_feats)
         self.reduce = reduce
-        self.fc_self = nn.Linear(dst_feats, out_feats, bias=bias)
-        self.fc_neigh = nn.Linear(src_feats, out_feats, bias=False)
+        self.fc_self = Linear(dst_feats, out_feats, bias=bias)
+        self.fc_neigh = Linear(src_feats, out_feats, bias=False)
         gain = nn.init.calculate_gain("relu")
         for fc in (self.fc_self, self.fc_neigh):
             nn.init.xavier_uniform_(fc.weight, gain)

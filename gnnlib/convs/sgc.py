@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from gnnlib._dgl import dgl
 from gnnlib.convs.base import Conv, Features
+from gnnlib.linear import Linear
 from gnnlib.ops import propagate
 
 
@@ -54,7 +55,7 @@ class SGConv(Conv):
         if not isinstance(k, int) or k < 0:
             raise ValueError(f"SGConv: expected k >= 0, got {k}")
         self.k, self.norm, self.degrees = k, norm, degrees
-        self.fc = nn.Linear(in_feats, out_feats, bias=bias)
+        self.fc = Linear(in_feats, out_feats, bias=bias)
         nn.init.xavier_uniform_(self.fc.weight)
         if bias:
             nn.init.zeros_(self.fc.bias)

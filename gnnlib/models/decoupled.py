@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from gnnlib.convs import SGConv
 from gnnlib.convs.base import glorot
 from gnnlib.dropout import Dropout
+from gnnlib.linear import Linear
 from gnnlib.norms import BatchNorm
 from gnnlib.propagation import APPNP, DAGNN, Hops
 from gnnlib.stack import Block, Stack
@@ -63,7 +64,7 @@ class GfNN(Stack):
 
     def __init__(self, in_feats: int, hidden_feats: int, out_feats: int, k: int = 2, dropout: float = 0.5):
         first = Block(SGConv(in_feats, hidden_feats, k), activation=nn.ReLU())
-        super().__init__([first], head=nn.Sequential(Dropout(dropout), nn.Linear(hidden_feats, out_feats)))
+        super().__init__([first], head=nn.Sequential(Dropout(dropout), Linear(hidden_feats, out_feats)))
 
 
 class SIGN(Stack):
@@ -95,7 +96,7 @@ class SIGN(Stack):
     def __init__(self, in_feats: int, hidden_feats: int, out_feats: int, k: int = 3, dropout: float = 0.5):
         hops, width = Hops(k), (k + 1) * hidden_feats
         inception = _Inception(k + 1, in_feats, hidden_feats)
-        head = nn.Sequential(inception, nn.ReLU(), Dropout(dropout), nn.Linear(width, out_feats))
+        head = nn.Sequential(inception, nn.ReLU(), Dropout(dropout), Linear(width, out_feats))
         super().__init__([Block(hops, merge=nn.Identity())], head=head)
 
 
@@ -173,4 +174,4 @@ class DAGNNNet(Stack):
 
 def _mlp(in_feats: int, hidden_feats: int, out_feats: int, dropout: float) -> nn.Sequential:
     drop = Dropout(dropout)
-    return nn.Sequential(drop, nn.Linear(in_feats, hidden_feats), nn.ReLU(), drop, nn.Linear(hidden_feats, out_feats))
+    return nn.Sequential(drop, Linear(in_feats, hidden_feats), nn.ReLU(), drop, Linear(hidden_feats, out_feats))

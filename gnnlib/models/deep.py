@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from gnnlib.convs import GCNConv
 from gnnlib.convs.base import glorot
 from gnnlib.dropout import Dropout
+from gnnlib.linear import Linear, linear
 from gnnlib.skips import InitialResidual, JumpingKnowledge
 from gnnlib.stack import Block, Stack
 
@@ -48,7 +49,7 @@ class JKNet(Stack):
         convs = [GCNConv(hidden_feats if layer else in_feats, hidden_feats) for layer in range(num_layers)]
         blocks = [Block(conv, activation=nn.ReLU(), dropout=drop) for conv in convs]
         merge = jump(hidden_feats, num_layers)
-        head = nn.Sequential(drop, nn.Linear(merge.out_feats, out_feats))
+        head = nn.Sequential(drop, Linear(merge.out_feats, out_feats))
         super().__init__(blocks, jump=merge, head=head)
 
 
@@ -102,8 +103,8 @@ class GCNII(Stack):
 
         super().__init__(
             [block(layer) for layer in range(1, num_layers + 1)],
-            encoder=nn.Sequential(drop, nn.Linear(in_feats, hidden_feats), nn.ReLU()),
-            head=nn.Sequential(drop, nn.Linear(hidden_feats, out_feats)),
+            encoder=nn.Sequential(drop, Linear(in_feats, hidden_feats), nn.ReLU()),
+            head=nn.Sequential(drop, Linear(hidden_feats, out_feats)),
         )
 
 
@@ -117,6 +118,6 @@ class _TwoMatrices(nn.Module):
 
     def forward(self, y: Tensor, x: Tensor, x0: Tensor) -> Tensor:
         def mapped(z: Tensor, weight: Tensor) -> Tensor:
-            return torch.lerp(z, z @ weight, self.beta)
+            return torch.lerp(z, linear(z, weight.T), self.beta)
 
         return torch.lerp(mapped(y, self.weight), mapped(x0[: len(y)], self.first), self.alpha)

@@ -243,7 +243,7 @@ def test_names_and_groups_choose_workloads():
     assert len({w.name for w in WORKLOADS} | {w.group for w in WORKLOADS}) == len(WORKLOADS) + 9
     with pytest.raises(UsageError, match=r"unknown 'gnc'; expected some of: gcn, .*; or the groups layers, "):
         choose(["gcn", "gnc"])
-    with pytest.raises(UsageError, match="--allocators: expected some of default, keep, got 'fast'"):
+    with pytest.raises(UsageError, match="--allocators: expected some of default, keep, huge, got 'fast'"):
         command.Request(allocators=["fast"]).tasks()
 
 
