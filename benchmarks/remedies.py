@@ -165,6 +165,11 @@ def _dense(plan: Plan) -> None:
     plan.set(skip=DenseConnection, encoder=True)
 
 
+def _jk_lstm(plan: Plan) -> None:
+    """As wide as the layers: by default it would have 34 million parameters over 64 of them."""
+    plan.set(jump=partial(JumpingKnowledge.lstm, hidden=plan.width))
+
+
 _initial_alone = partial(InitialResidual, lam=None)
 
 
@@ -240,7 +245,7 @@ REMEDIES: dict[str, Remedy] = {
     "gcnii": _gcnii,
     "jk-cat": _with(jump=JumpingKnowledge.cat),
     "jk-max": _with(jump=JumpingKnowledge.max),
-    "jk-lstm": _with(jump=JumpingKnowledge.lstm),
+    "jk-lstm": _jk_lstm,
     "gru": _with(encoder=True, skip=GRUUpdate, activation=nn.Identity),
     "reversible": _with(reversible=2),
     "shared": _share,

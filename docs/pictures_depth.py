@@ -1,8 +1,8 @@
-"""Draws docs/images/depth-cora-*, the pictures of docs/depth.md, and writes its tables into it:
+"""Draws docs/images/depth-cora-*, the pictures of docs/depth.md, and makes the tables of it and docs/depth-remedies.md:
 .venv/bin/python -m docs.pictures_depth"""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,14 @@ from matplotlib.figure import Figure
 
 from benchmarks.depth import plots
 from benchmarks.depth.summary import Row, deepest, mean
+from benchmarks.remedies import REMEDIES
 from benchmarks.report.plots.look import in_our_style
 from benchmarks.results import mean_std
 from docs.tables import filled
 
 ROOT = Path(__file__).parents[1]
-PAGE, IMAGES = ROOT / "docs" / "depth.md", ROOT / "docs" / "images"
+PAGES, IMAGES = [ROOT / "docs" / name for name in ("depth.md", "depth-remedies.md")], ROOT / "docs" / "images"
+CONVS = ("gcn", "gin", "gat", "sgc")
 GAPS = ("none", "batchnorm", "dropout", "decay", "dropout+decay", "layerwise")
 Document = dict[str, Any]
 Lines = list[list[str]]
@@ -98,25 +100,33 @@ def gaps(document: Document, conv: str, at: Sequence[int] = (2, 6, 16, 64)) -> s
 
 
 def remedies(document: Document, conv: str) -> str:
-    """All of them, the best at the largest depth first, at the depths where all were run."""
+    """All of them, the best at the largest depth first."""
     rows = [row for row in document["rows"] if row["conv"] == conv]
-    names = {row["remedy"] for row in rows}
-    at = [depth for depth in depths(document) if all(find(document, conv, name, depth) for name in names)]
     lines = []
     for deep in deepest(rows, conv):
-        of_depths = [percent(find(document, conv, deep["remedy"], depth)) for depth in at]
+        of_depths = [percent(find(document, conv, deep["remedy"], depth)) for depth in depths(document)]
         lines.append([f"`{deep['remedy']}`", *of_depths, f"{deep['parameters']:,}"])
-    return markdown([conv, *map(str, at), "parameters"], lines)
+    return markdown([conv, *map(str, depths(document)), "parameters"], lines)
 
 
-TABLES = {
-    "plain": plain,
-    "dropout": lambda document: plain(document, "dropout+decay"),
-    "cured": lambda document: cured(document, ("gcn", "gin", "gat", "sgc")),
-    "gat": lambda document: collapse(document, "gat"),
-    "gcn": lambda document: collapse(document, "gcn"),
-    "gaps": lambda document: gaps(document, "gcn"),
-    "remedies": lambda document: remedies(document, "gcn"),
+def at_the_deepest(document: Document) -> str:
+    """Each remedy by itself at the largest depth, under each convolution, the best on the whole first."""
+    deep = max(depths(document))
+    found = {name: [find(document, conv, name, deep) for conv in CONVS] for name in REMEDIES}
+    whole = {name: rows for name, rows in found.items() if None not in rows}
+    order = sorted(whole, key=lambda name: -sum(mean(row) for row in whole[name] if row is not None))
+    return markdown([f"{deep} layers", *CONVS], [[f"`{name}`", *map(percent, whole[name])] for name in order])
+
+
+TABLES: dict[str, tuple[str, Callable[[Document], str]]] = {
+    "plain": ("cora", plain),
+    "dropout": ("cora", partial(plain, remedy="dropout+decay")),
+    "cured": ("cora", partial(cured, convs=CONVS)),
+    "gat": ("cora", partial(collapse, conv="gat")),
+    "gcn": ("cora", partial(collapse, conv="gcn")),
+    "gaps": ("cora", partial(gaps, conv="gcn")),
+    "deepest": ("cora", at_the_deepest),
+    **{f"cora-{conv}": ("cora", partial(remedies, conv=conv)) for conv in CONVS},
 }
 
 
@@ -134,7 +144,7 @@ def draw(document: Document) -> None:
     figure.axes[0].legend(fontsize=6)
     save(figure, "layers")
     figure = Figure((10, 2.7), layout="constrained")
-    convs = [conv for conv in ("gcn", "gin", "gat", "sgc") if conv in {row["conv"] for row in document["rows"]}]
+    convs = [conv for conv in CONVS if conv in {row["conv"] for row in document["rows"]}]
     for ax, conv in zip(figure.subplots(1, len(convs)), convs, strict=True):
         plots.accuracy_by_depth(document, conv, ax=ax)
         ax.set_title(f"{conv}: test accuracy, %", loc="left")
@@ -145,12 +155,13 @@ def draw(document: Document) -> None:
 
 
 def with_tables(page: str) -> str:
-    return filled(page, {name: partial(make, study("cora")) for name, make in TABLES.items()})
+    return filled(page, {name: partial(make, study(data)) for name, (data, make) in TABLES.items()})
 
 
 def main() -> None:
     draw(study("cora"))
-    PAGE.write_text(with_tables(PAGE.read_text("utf-8")), "utf-8")
+    for page in PAGES:
+        page.write_text(with_tables(page.read_text("utf-8")), "utf-8")
 
 
 if __name__ == "__main__":

@@ -112,7 +112,8 @@ class JumpingKnowledge(nn.Module):
     """Jumping knowledge (Xu et al. 2018, arXiv 1806.03536, section 4): the output draws on every layer.
 
     ``jump(outputs) -> y`` from the outputs of L layers, each (N, \\*, F). Made by `cat` (side by side, L F wide),
-    `max` (elementwise) or `lstm` (weights per node and layer from a bidirectional LSTM over the layers).
+    `max` (elementwise) or `lstm` (weights per node and layer from a bidirectional LSTM over the layers, ``hidden`` wide
+    in each direction: the paper does not say how wide, the default L F / 2 is PyG's).
 
     >>> JumpingKnowledge.cat(2, num_layers=3)([torch.ones(4, 2)] * 3).shape
     torch.Size([4, 6])
@@ -131,8 +132,8 @@ class JumpingKnowledge(nn.Module):
         return cls(_Max(), feats)
 
     @classmethod
-    def lstm(cls, feats: int, num_layers: int) -> "JumpingKnowledge":
-        return cls(_LSTM(feats, num_layers), feats)
+    def lstm(cls, feats: int, num_layers: int, hidden: int | None = None) -> "JumpingKnowledge":
+        return cls(_LSTM(feats, hidden or max(1, num_layers * feats // 2)), feats)
 
     def forward(self, outputs: Sequence[Tensor]) -> Tensor:
         rows = len(outputs[-1])  # blocks shrink from layer to layer
@@ -150,9 +151,8 @@ class _Max(nn.Module):
 
 
 class _LSTM(nn.Module):
-    def __init__(self, feats: int, num_layers: int):
+    def __init__(self, feats: int, hidden: int):
         super().__init__()
-        hidden = max(1, num_layers * feats // 2)
         self.lstm = nn.LSTM(feats, hidden, bidirectional=True, batch_first=True)
         self.att = Linear(2 * hidden, 1)
 

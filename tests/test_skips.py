@@ -211,6 +211,9 @@ def test_jumping_knowledge_of_several_signals_and_shrinking_blocks(mode):
 def test_jumping_knowledge_weighs_layers_by_shares_that_sum_to_one():
     x = torch.randn(6, 4)
     torch.testing.assert_close(JumpingKnowledge.lstm(4, 3)([x, x, x]), x)
+    narrow = JumpingKnowledge.lstm(4, 3, hidden=2)
+    torch.testing.assert_close(narrow([x, x, x]), x)
+    assert narrow.merge.lstm.hidden_size == 2
 
 
 @pytest.mark.parametrize("mode", ["cat", "max", "lstm"])
