@@ -419,10 +419,10 @@ def propagate(
     _check_norm(nb, norm, degrees)
     if weight is not None:
         return aggregate(nb, x, degree_norm(nb, weight, norm, degrees))
-    if nb.drop is not None and norm != "none":
-        return aggregate(nb, x, degree_norm(nb, None, norm, degrees, like=x))
     if norm == "none":
         return aggregate(nb, x)
+    if nb.drop is not None:
+        return aggregate(nb, x, degree_norm(nb, None, norm, degrees, like=x))
     _check("x", x, nb.num_src, "source node")
     flat = x.reshape(len(x), x.shape[1:].numel()).contiguous()
     y = Scaled.apply(flat, *_scales(nb, norm, degrees, x.dtype), nb)

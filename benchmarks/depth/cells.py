@@ -93,7 +93,7 @@ def _train(model: Stack, plan: Plan, data: NodeData, recipe: Recipe) -> list[dic
     records: list[dict[str, float]] = []
     if plan.layerwise:
         head = partial(nn.Linear, out_features=data.num_classes)
-        adam = partial(torch.optim.Adam, lr=recipe.lr, weight_decay=plan.decay.get("*", 0.0))
+        adam = partial(torch.optim.Adam, lr=recipe.lr, weight_decay=plan.decay.get("*", 0.0), fused=True)
         records += chain(*fit_layerwise(model, [batch], head, loss, adam, recipe.epochs))
     if not plan.whole:
         return records
@@ -104,7 +104,7 @@ def _train(model: Stack, plan: Plan, data: NodeData, recipe: Recipe) -> list[dic
 
     names = [name for name, _ in model.named_parameters()]
     decay = {pattern: value for pattern, value in plan.decay.items() if filter_names(names, pattern)}
-    optimiser = torch.optim.Adam(decay_groups(model, decay), lr=recipe.lr)
+    optimiser = torch.optim.Adam(decay_groups(model, decay), lr=recipe.lr, fused=True)
     return records + fit(
         model,
         lambda: [batch],
