@@ -14,6 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from gnnlib._dgl import dgl  # noqa: F401, for the examples
 from gnnlib.functions import (
     Attend,
     Convolve,
