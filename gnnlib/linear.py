@@ -1,11 +1,12 @@
 """Products with weights, by whichever of PyTorch's libraries is faster on the processor at hand.
 
 Dense float32 products are most of a step of many layers. PyTorch gives them to MKL, which on processors that are not
-Intel's takes its AVX2 path even where there is AVX-512, and then is half as fast as oneDNN, which PyTorch holds too,
-but uses for convolutions and bfloat16.
+Intel's takes its AVX2 path even where there is AVX-512; oneDNN, which PyTorch holds too, but uses for convolutions and
+bfloat16, takes AVX-512 wherever it is.
 """
 
 import platform
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -17,7 +18,9 @@ __all__ = ["Linear", "linear"]
 FEW = 1 << 20  # multiply-adds; with fewer, what a call costs by itself counts
 
 
+@cache
 def _onednn_is_faster() -> bool:
+    """Asked at the first large product, not at import."""
     has = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
     return has and torch.backends.cpu.get_cpu_capability() == "AVX512" and not _made_by_intel() and _is_there()
 
@@ -43,9 +46,6 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
 
-ONEDNN = _onednn_is_faster()
-
-
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """y = x W^T + b, as ``torch.nn.functional.linear``, with derivatives of any order.
 
@@ -54,7 +54,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     >>> linear(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0]]), torch.tensor([0.5])).tolist()
     [[11.5]]
     """
-    if not ONEDNN or not _fits(x, weight):
+    if not _fits(x, weight) or not _onednn_is_faster():
         return nn.functional.linear(x, weight, bias)
     if x.dim() == 2:  # not a view, which what is done to y in place would have to copy
         return _Linear.apply(x, weight, bias)

@@ -64,14 +64,13 @@ class GINConv(Conv):
         x_src, x_dst = self.both_ends(graph, x)
         self.check_edge(graph, edge)
         first, rest = (None, self.apply_func) if self.reduce == "max" else _narrowing(self.apply_func)
-        sent = x_src if first is None else linear(x_src, first.weight)
+        if first is not None:
+            x_src = linear(x_src, first.weight)
+            x_dst = linear(x_dst, first.weight) if isinstance(x, tuple) else x_src[: len(x_dst)]
         if isinstance(x, tuple) or self.eps.requires_grad:
-            x_dst = (
-                x_dst if first is None else linear(x_dst, first.weight) if isinstance(x, tuple) else sent[: len(x_dst)]
-            )
-            y = (1 + self.eps) * x_dst + aggregate(graph, sent, edge, self.reduce)
+            y = (1 + self.eps) * x_dst + aggregate(graph, x_src, edge, self.reduce)
         else:
-            y = aggregate(graph, sent, edge, self.reduce, own=1 + self.eps.item())
+            y = aggregate(graph, x_src, edge, self.reduce, own=1 + self.eps.item())
         return rest(y if first is None else add_bias(y, first.bias))
 
 
