@@ -8,8 +8,9 @@ from typing import Any
 
 from benchmarks.depth.cells import Cell
 from datasets.files import atomic_write
+from gnnlib._files import set_aside
 
-__all__ = ["Journal", "set_aside"]
+__all__ = ["Journal", "keep_aside"]
 
 
 class Journal:
@@ -38,7 +39,7 @@ class Journal:
     def _read(self, path: Path) -> None:
         first, *lines = path.read_text(errors="replace").splitlines(keepends=True) or [""]
         if _parse(first) != self.origin:
-            set_aside(path, "belongs to another study")
+            keep_aside(path, "belongs to another study")
             return self._write(path)
         whole = [found for found in map(_parse, lines) if found is not None]
         for found in whole:
@@ -65,9 +66,7 @@ def _parse(line: str) -> dict[str, Any] | None:
         return None
 
 
-def set_aside(path: Path, why: str) -> None:
+def keep_aside(path: Path, why: str) -> None:
     """Renames a file of which no use can be made, and says so."""
-    names = (path.with_name(f"{path.stem}-{n}{path.suffix}") for n in range(1, 10**6))
-    aside = next(name for name in names if not name.exists())
-    os.replace(path, aside)
+    aside = set_aside(path, path)
     print(f"{path} {why}; kept as {aside.name}, starting anew", file=sys.stderr)

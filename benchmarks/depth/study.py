@@ -15,7 +15,7 @@ from torch import Tensor
 
 from benchmarks.depth.cells import USUAL, Cell, Recipe, plan_of, run_cell
 from benchmarks.depth.data import NodeData, check_data
-from benchmarks.depth.journal import Journal, set_aside
+from benchmarks.depth.journal import Journal, keep_aside
 from benchmarks.depth.summary import cells_of, summarise
 from benchmarks.layers import UsageError
 from benchmarks.results import commit, versions
@@ -129,9 +129,9 @@ def _take_up(path: Path, journal: Journal) -> None:
         document = json.loads(path.read_text())
         cells = dict(cells_of(document))
     except (ValueError, KeyError, TypeError, IndexError):
-        return set_aside(path, "is damaged")
+        return keep_aside(path, "is damaged")
     if any(document.get(name) != value for name, value in journal.origin.items()):
-        return set_aside(path, "belongs to another study")
+        return keep_aside(path, "belongs to another study")
     for cell, outcome in cells.items():
         if cell not in journal.cells:
             journal.add(cell, outcome)
