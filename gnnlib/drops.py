@@ -96,8 +96,9 @@ class DropMessage(_Dropping):
         conv: a layer of this library
         p: probability that an entry of a message is dropped
 
-    Shapes: those of conv. Memory: no more than the layer's; where messages pass through more than a sum (maxima,
-    products with a matrix for each edge), (E, \*, in_feats) while training. In evaluation it is the layer itself.
+    Shapes: those of conv. Memory while training: that of the layer; with attention also numbers for each edge and head,
+    and where messages pass through more than a sum (maxima, products with a matrix for each edge), (E, \*, in_feats).
+    In evaluation it is the layer itself.
 
     Raises: TypeError for a layer of another library; ValueError for p outside 0 to 1.
 
