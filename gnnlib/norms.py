@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from gnnlib._dgl import dgl
 from gnnlib.linear import Linear
 from gnnlib.ops import aggregate
-from gnnlib.readouts import members
+from gnnlib.readouts import graph_sizes, members
 
 __all__ = [
     "BatchNorm",
@@ -27,9 +27,11 @@ __all__ = [
 
 
 def graph_mean(graph: dgl.DGLGraph, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """The function from x (N, \\*, F) to the mean over each node's own graph, of the same shape."""
+    """The function from x (N, \\*, F) to the mean over each node's own graph: (N, \\*, F), or (1, \\*, F) for one graph."""
+    if len(graph_sizes(graph)) == 1:
+        return lambda x: x.sum(0, keepdim=True) / max(len(x), 1)
     nb = members(graph, device)
-    return lambda x: aggregate(nb, x, reduce="mean")[nb.dst]
+    return lambda x: aggregate(nb.reverse(), aggregate(nb, x, reduce="mean"))
 
 
 class BatchNorm(nn.BatchNorm1d):
