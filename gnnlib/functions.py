@@ -16,9 +16,9 @@ from functools import partial
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.nn.functional import linear
 
 from gnnlib import kernels
+from gnnlib.linear import linear
 from gnnlib.neighbors import Compressed, Drop, Neighbors
 
 PART = {"cpu": 1 << 19}  # numbers of an intermediate result that are held at once; on other devices, more
