@@ -1,4 +1,4 @@
-"""Draws docs/images/depth-cora-*, the pictures of docs/depth.md, and makes the tables of it and docs/depth-remedies.md:
+"""Draws docs/images/depth-*, the pictures of docs/depth.md, and makes the tables of it and docs/depth-remedies.md:
 .venv/bin/python -m docs.pictures_depth"""
 
 import json
@@ -19,7 +19,9 @@ from docs.tables import filled
 ROOT = Path(__file__).parents[1]
 PAGES, IMAGES = [ROOT / "docs" / name for name in ("depth.md", "depth-remedies.md")], ROOT / "docs" / "images"
 CONVS = ("gcn", "gin", "gat", "sgc")
+DRAWN = {"cora": ("heat", "layers", "accuracy", "outputs"), "pubmed": ("layers", "accuracy")}
 INSTEAD = ("appnp", "dagnn")
+THIN = ("none", "shared", "lowrank", "grouped", "channel")
 GAPS = ("none", "batchnorm", "dropout", "decay", "dropout+decay", "layerwise")
 Document = dict[str, Any]
 Lines = list[list[str]]
@@ -58,26 +60,22 @@ def plain(document: Document, remedy: str = "none") -> str:
 
 
 def cured(document: Document, convs: Sequence[str]) -> str:
-    """Each convolution at the largest depth with the remedy that validates best there, and at its own best depth; not
-    with those that take another network in its place."""
+    """Each convolution at the largest depth with the remedy that validates best there, and at the depth where that
+    remedy does; of the rows with the most seeds, and not with those that take another network in its place."""
     lines = []
     for conv in convs:
         mine = [row for row in document["rows"] if row["conv"] == conv and row["remedy"] not in INSTEAD]
+        most = max(len(row["seeds"]) for row in mine)
+        mine = [row for row in mine if len(row["seeds"]) == most]
         deep = deepest(mine, conv)[0]
-        best = max(mine, key=partial(mean, name="validation"))
+        best = max((row for row in mine if row["remedy"] == deep["remedy"]), key=partial(mean, name="validation"))
+        bare = find(document, conv, "none", deep["depth"])
         apart = f"{mean(deep) - mean(best):+.1f}".replace("-", "−")
-        where = f"{percent(best)} (`{best['remedy']}`, {best['depth']})"
-        lines.append(
-            [
-                conv,
-                percent(find(document, conv, "none", deep["depth"])),
-                f"{percent(deep)} (`{deep['remedy']}`)",
-                where,
-                apart,
-            ]
-        )
+        found = [percent(bare), f"{percent(deep)} (`{deep['remedy']}`)", f"{percent(best)} ({best['depth']})"]
+        lines.append([conv, *found, apart, str(most)])
     deep = max(depths(document))
-    return markdown(["", f"plain, {deep} layers", f"its best at {deep}", "its best anywhere", "difference"], lines)
+    head = ["", f"plain, {deep} layers", f"its best at {deep}", "that at its best depth", "difference", "seeds"]
+    return markdown(head, lines)
 
 
 def collapse(document: Document, conv: str) -> str:
@@ -112,6 +110,17 @@ def remedies(document: Document, conv: str) -> str:
     return markdown([conv, *map(str, depths(document)), "parameters"], lines)
 
 
+def thin(document: Document, at: Sequence[int] = (8, 16, 32)) -> str:
+    """Accuracy against parameters: what each way to fewer of them leaves under every convolution; GCN's parameters."""
+    lines = []
+    for depth in at:
+        for remedy in THIN:
+            rows = [find(document, conv, remedy, depth) for conv in CONVS]
+            size = "" if rows[0] is None else f"{rows[0]['parameters'] / 1000:.0f}"
+            lines.append([str(depth), f"`{remedy}`", size, *map(percent, rows)])
+    return markdown(["layers", "", "thousand parameters", *CONVS], lines)
+
+
 def at_the_deepest(document: Document) -> str:
     """Each remedy by itself at the largest depth, under each convolution, the best on the whole first."""
     deep = max(depths(document))
@@ -121,22 +130,34 @@ def at_the_deepest(document: Document) -> str:
     return markdown([f"{deep} layers", *CONVS], [[f"`{name}`", *map(percent, whole[name])] for name in order])
 
 
-TABLES: dict[str, Callable[[Document], str]] = {
-    "plain": plain,
-    "dropout": partial(plain, remedy="dropout+decay"),
-    "cured": partial(cured, convs=CONVS),
-    "gat": partial(collapse, conv="gat"),
-    "gcn": partial(collapse, conv="gcn"),
-    "gaps": partial(gaps, conv="gcn"),
-    "deepest": at_the_deepest,
-    **{f"cora-{conv}": partial(remedies, conv=conv) for conv in CONVS},
+SHOWN: dict[str, dict[str, Callable[[Document], str]]] = {
+    "cora": {
+        "plain": plain,
+        "dropout": partial(plain, remedy="dropout+decay"),
+        "cured": partial(cured, convs=CONVS),
+        "start-gat": partial(collapse, conv="gat"),
+        "start-gcn": partial(collapse, conv="gcn"),
+        "gaps": partial(gaps, conv="gcn"),
+        "deepest": at_the_deepest,
+        "thin": thin,
+        **{f"all-{conv}": partial(remedies, conv=conv) for conv in CONVS},
+    },
+    "pubmed": {
+        "plain": plain,
+        "dropout": partial(plain, remedy="dropout+decay"),
+        "cured": partial(cured, convs=CONVS),
+        "start-gcn": partial(collapse, conv="gcn"),
+        "all-gcn": partial(remedies, conv="gcn"),
+    },
 }
+TABLES = {f"{data}-{name}": (data, make) for data, tables in SHOWN.items() for name, make in tables.items()}
 
 
 @in_our_style()
 def draw(document: Document) -> None:
     def save(figure: Figure, name: str) -> None:
-        figure.savefig(IMAGES / f"depth-{document['data']}-{name}.png", dpi=90)
+        if name in DRAWN[document["data"]]:
+            figure.savefig(IMAGES / f"depth-{document['data']}-{name}.png", dpi=90)
 
     heat = plots.heat_map(document, "gcn", size=(6.2, 0.9 + 0.24 * len(plots.ranked(document, "gcn"))))
     save(heat.figure, "heat")
@@ -158,12 +179,13 @@ def draw(document: Document) -> None:
 
 
 def with_tables(page: str) -> str:
-    document = study("cora")
-    return filled(page, {name: partial(make, document) for name, make in TABLES.items()})
+    documents = {data: study(data) for data in SHOWN}
+    return filled(page, {name: partial(make, documents[data]) for name, (data, make) in TABLES.items()})
 
 
 def main() -> None:
-    draw(study("cora"))
+    for data in SHOWN:
+        draw(study(data))
     for page in PAGES:
         page.write_text(with_tables(page.read_text("utf-8")), "utf-8")
 
