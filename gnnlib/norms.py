@@ -27,7 +27,7 @@ __all__ = [
 
 
 def graph_mean(graph: dgl.DGLGraph, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """The function from x (N, \\*, F) to the mean over each node's own graph, of that shape; (1, \\*, F) for one graph."""
+    """x (N, \\*, F) -> the mean over each node's own graph, of that shape; of one graph (1, \\*, F)."""
     if len(graph_sizes(graph)) == 1:
         return lambda x: x.sum(0, keepdim=True) / max(len(x), 1)
     nb = members(graph, device)
