@@ -76,8 +76,8 @@ def _fits(x: Tensor, weight: Tensor) -> bool:
 class _Linear(Function):
     """x (M, K), weight (N, K), bias (N,) or None -> (M, N)
 
-    The weight's gradient is MKL's: oneDNN would first turn both of its factors round, which takes longer. MKL takes up
-    to thirteen times as long where the wider factor comes first.
+    The weight's gradient is MKL's: oneDNN would first turn both of its factors round, which takes longer. MKL is
+    slower where the wider factor comes first.
     """
 
     @staticmethod
