@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from gnnlib.kernels.edges import EDGE_PARTS, FASTMATH_DOT
-from gnnlib.kernels.rows import ahead_of, fetch, inline, scalar
+from gnnlib.kernels.rows import AHEAD, ahead_of, fetch, inline, scalar
 from gnnlib.kernels.team import Kernel
 from gnnlib.kernels.vectors import at, lanes, lines
 
@@ -44,8 +44,8 @@ def _dropped_sum(chunk, v, start, stop, low, high, indices, eid, x, coeff, y, he
     for f in range(np.uint64(v * row + begin), np.uint64(v * row + end)):
         y[f] = 0
     for s in range(start, stop):
-        if ahead:
-            fetch(x, np.int64(at(indices, min(s + ahead, last))) * row, row)
+        if len(ahead):
+            fetch(x, np.int64(at(indices, min(s + AHEAD, last))) * row, row)
         i, e = np.int64(at(indices, s)) * row, np.int64(at(eid, s))
         of_edge = mix(np.uint32(key + e))
         if heads == 1:

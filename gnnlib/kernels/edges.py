@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 from torch import Tensor
 
-from gnnlib.kernels.rows import ahead_of, dot, fetch, scalar
+from gnnlib.kernels.rows import AHEAD, ahead_of, dot, fetch, scalar
 from gnnlib.kernels.team import CHUNKS, FASTMATH, Kernel
 from gnnlib.kernels.vectors import at, lanes, lines
 
@@ -20,8 +20,8 @@ def _edge_dot(chunk, v, start, stop, low, high, indices, eid, x, y, out, heads, 
     x_step, y_step = width * (x_heads > 1), width * (y_heads > 1)
     first, beyond = start + (stop - start) * low // EDGE_PARTS, start + (stop - start) * high // EDGE_PARTS
     for s in range(first, beyond):
-        if ahead:
-            fetch(x, at(indices, min(s + ahead, last)) * row, row)
+        if len(ahead):
+            fetch(x, at(indices, min(s + AHEAD, last)) * row, row)
         i, o, e = at(indices, s) * row, v * y_heads * width, np.int64(at(eid, s)) * heads
         for h in range(heads):
             out[e + h] = dot(x, i + h * x_step, y, o + h * y_step, width)

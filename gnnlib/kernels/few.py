@@ -1,9 +1,12 @@
 """A few rows at once in numba: the heads of a node, one beside the other.
 
-How many is the length of ``few``, a tuple, which is a number known to the compiler. One number of each row makes a
-short vector; a line of each, a tuple of vectors, here called lines. Rows are ``step`` numbers apart. One load, one
-comparison and one product then serve what belongs to all rows of an edge; sums of their lines are made together.
+How many is the length of ``few``, a tuple of tuples, each as long as a row has lines: both are `known`, the loops over
+them are unrolled and what they sum stays in registers. One number of each row makes a short vector; the lines of all, a
+tuple of vectors, here called lines. Rows are ``step`` numbers apart. One load, one comparison and one product then
+serve what belongs to all rows of an edge; sums of their lines are made together.
 """
+
+from functools import reduce
 
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
@@ -11,6 +14,12 @@ from numba.core import cgutils
 
 from gnnlib.kernels.compile import intrinsic
 from gnnlib.kernels.vectors import Vector, address, below, call, inlined, lanes, splat, suffix
+
+
+def known(number: int) -> tuple[int, ...]:
+    """A number that the compiler is told, as the length of a tuple: each makes a kernel of its own, in which what
+    depends on it is settled. A kernel that asks at every edge keeps its sums and places on the stack."""
+    return (0,) * number
 
 
 def _halves(builder, a, b, size):
@@ -23,12 +32,13 @@ def _halves(builder, a, b, size):
 
 
 @intrinsic
-def few_totals(typingctx, lines):
-    """The sum of each line, as a short vector. Lines are halved two by two, so that few registers stay half empty."""
-    kind = lines.dtype
+def few_totals(typingctx, lines, few):
+    """The sum of each row, as a short vector. Lines are halved two by two, so that few registers stay half empty."""
+    kind, each = lines.dtype, few.dtype.count
 
     def codegen(context, builder, signature, args):
-        vectors, size = cgutils.unpack_tuple(builder, args[0]), kind.count
+        every, size = cgutils.unpack_tuple(builder, args[0]), kind.count
+        vectors = [reduce(builder.fadd, every[start : start + each]) for start in range(0, len(every), each)]
         while len(vectors) > 1:  # the blocks of a vector come from as many lines
             vectors = [_halves(builder, a, b, size) for a, b in zip(vectors[::2], vectors[1::2], strict=True)]
             size //= 2
@@ -43,7 +53,7 @@ def few_totals(typingctx, lines):
             vector, count = builder.fadd(*parts), count // 2
         return vector
 
-    return Vector(kind.dtype, len(lines))(lines), codegen
+    return Vector(kind.dtype, len(few))(lines, few), codegen
 
 
 @intrinsic
@@ -70,14 +80,22 @@ def few_alike(typingctx, array, number, few):
 
 
 def _lines(array, few):
-    return types.UniTuple(Vector(array.dtype), len(few))
+    return types.UniTuple(Vector(array.dtype), len(few) * few.dtype.count)
 
 
-def _places(context, builder, array, args, count):
-    """Where the lines of ``count`` rows are, as pointers: of args (array, i, step, ...)."""
+def _places(context, builder, array, args, few):
+    """Where the lines of all rows are, as pointers: of args (array, i, step, ...)."""
     type_ = context.get_value_type(Vector(array.dtype))
-    steps = [builder.mul(args[2], ir.IntType(64)(k)) for k in range(count)]
-    return [address(context, builder, array, args[0], builder.add(args[1], step), type_) for step in steps], type_
+    starts = [builder.add(args[1], builder.mul(args[2], ir.IntType(64)(row))) for row in range(len(few))]
+    offsets = [ir.IntType(64)(line * type_.count) for line in range(few.dtype.count)]
+    places = [builder.add(start, offset) for start in starts for offset in offsets]
+    return [address(context, builder, array, args[0], place, type_) for place in places], type_
+
+
+def _masks(builder, n, type_, few):
+    """Of the lines of all rows, whose first n numbers count."""
+    offsets = [ir.IntType(64)(line * type_.count) for line in range(few.dtype.count)]
+    return [below(builder, builder.sub(n, offset), type_.count) for offset in offsets] * len(few)
 
 
 @intrinsic
@@ -95,7 +113,7 @@ def few_load(typingctx, array, i, step, few):
     kind = _lines(array, few)
 
     def codegen(context, builder, signature, args):
-        places, _ = _places(context, builder, array, args, len(few))
+        places, _ = _places(context, builder, array, args, few)
         align = array.dtype.bitwidth // 8
         return context.make_tuple(builder, kind, [builder.load(place, align=align) for place in places])
 
@@ -104,46 +122,48 @@ def few_load(typingctx, array, i, step, few):
 
 @intrinsic
 def few_load_first(typingctx, array, i, step, n, few):
-    """The first n numbers of each line, then zeros."""
+    """The first n numbers of each row, then zeros."""
     kind = _lines(array, few)
 
     def codegen(context, builder, signature, args):
-        places, type_ = _places(context, builder, array, args, len(few))
-        mask, align = below(builder, args[3], type_.count), ir.IntType(32)(array.dtype.bitwidth // 8)
+        places, type_ = _places(context, builder, array, args, few)
+        masks, align = _masks(builder, args[3], type_, few), ir.IntType(32)(array.dtype.bitwidth // 8)
         name, none = f"llvm.masked.load.{suffix(type_)}.p0", ir.Constant(type_, None)
-        vectors = [call(builder, name, type_, [place, align, mask, none]) for place in places]
+        vectors = [
+            call(builder, name, type_, [place, align, mask, none]) for place, mask in zip(places, masks, strict=True)
+        ]
         return context.make_tuple(builder, kind, vectors)
 
     return kind(array, types.int64, types.int64, types.int64, few), codegen
 
 
 @intrinsic
-def few_store(typingctx, array, i, step, lines):
+def few_store(typingctx, array, i, step, lines, few):
     def codegen(context, builder, signature, args):
-        places, _ = _places(context, builder, array, args, len(lines))
+        places, _ = _places(context, builder, array, args, few)
         for place, vector in zip(places, cgutils.unpack_tuple(builder, args[3]), strict=True):
             builder.store(vector, place, align=array.dtype.bitwidth // 8)
         return context.get_dummy_value()
 
-    return types.void(array, types.int64, types.int64, lines), codegen
+    return types.void(array, types.int64, types.int64, lines, few), codegen
 
 
 @intrinsic
-def few_store_first(typingctx, array, i, step, lines, n):
+def few_store_first(typingctx, array, i, step, lines, n, few):
     def codegen(context, builder, signature, args):
-        places, type_ = _places(context, builder, array, args, len(lines))
-        mask, align = below(builder, args[4], type_.count), ir.IntType(32)(array.dtype.bitwidth // 8)
+        places, type_ = _places(context, builder, array, args, few)
+        masks, align = _masks(builder, args[4], type_, few), ir.IntType(32)(array.dtype.bitwidth // 8)
         name = f"llvm.masked.store.{suffix(type_)}.p0"
-        for place, vector in zip(places, cgutils.unpack_tuple(builder, args[3]), strict=True):
+        for place, vector, mask in zip(places, cgutils.unpack_tuple(builder, args[3]), masks, strict=True):
             call(builder, name, ir.VoidType(), [vector, place, align, mask])
         return context.get_dummy_value()
 
-    return types.void(array, types.int64, types.int64, lines, types.int64), codegen
+    return types.void(array, types.int64, types.int64, lines, types.int64, few), codegen
 
 
 @intrinsic
 def few_scaled(typingctx, factors, lines, onto):
-    """factor * line + line of onto, for each row; factors are a short vector, or lines."""
+    """factor * line + line of onto, for each row and line; factors are a short vector, one for each row, or lines."""
 
     def codegen(context, builder, signature, args):
         vectors, others = (cgutils.unpack_tuple(builder, value) for value in args[1:])
@@ -151,8 +171,8 @@ def few_scaled(typingctx, factors, lines, onto):
         if isinstance(factors, types.BaseTuple):
             by = cgutils.unpack_tuple(builder, args[0])
         else:
-            numbers = [builder.extract_element(args[0], ir.IntType(32)(k)) for k in range(len(vectors))]
-            by = [splat(builder, number, type_) for number in numbers]
+            numbers = [builder.extract_element(args[0], ir.IntType(32)(k)) for k in range(factors.count)]
+            by = [splat(builder, number, type_) for number in numbers for _ in range(len(vectors) // factors.count)]
         name = f"llvm.fma.{suffix(type_)}"
         done = [call(builder, name, type_, [*three]) for three in zip(by, vectors, others, strict=True)]
         return context.make_tuple(builder, onto, done)
@@ -162,15 +182,15 @@ def few_scaled(typingctx, factors, lines, onto):
 
 @inlined
 def few_get(x, i, step, left, few):
-    return few_load(x, i, step, few) if left >= lanes(x) else few_load_first(x, i, step, left, few)
+    return few_load(x, i, step, few) if left >= len(few[0]) * lanes(x) else few_load_first(x, i, step, left, few)
 
 
 @inlined
-def few_put(y, o, step, lines, left):
-    if left >= lanes(y):
-        few_store(y, o, step, lines)
+def few_put(y, o, step, lines, left, few):
+    if left >= len(few[0]) * lanes(y):
+        few_store(y, o, step, lines, few)
     else:
-        few_store_first(y, o, step, lines, left)
+        few_store_first(y, o, step, lines, left, few)
 
 
 # ---------------------------------------------------------------- arithmetic on short vectors

@@ -8,6 +8,7 @@ from functools import partial
 from torch import Tensor
 
 from gnnlib.kernels.compile import jit
+from gnnlib.kernels.few import known
 from gnnlib.kernels.team import FASTMATH
 from gnnlib.kernels.vectors import get, lanes, load, load_first, prefetch, put, scaled, total, zero
 
@@ -17,8 +18,9 @@ CACHED = 1 << 22  # bytes: rows of a smaller array come from the cache, soon eno
 inline = partial(jit, cache=False, fastmath=FASTMATH, _nrt=False)
 
 
-def ahead_of(x: Tensor) -> int:
-    return AHEAD if x.nbytes > CACHED else 0
+def ahead_of(x: Tensor) -> tuple[int, ...]:
+    """Whether rows of x are to be asked for, `known`."""
+    return known(x.nbytes > CACHED)
 
 
 def scalar(value: float, like: Tensor):

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gnnlib.kernels.few import few_alike, few_get, few_numbers, few_put, few_scaled, few_zero
-from gnnlib.kernels.rows import add, ahead_of, clear, fetch, scalar
+from gnnlib.kernels.few import few_alike, few_get, few_numbers, few_put, few_scaled, few_zero, known
+from gnnlib.kernels.rows import AHEAD, add, ahead_of, clear, fetch, scalar
 from gnnlib.kernels.team import Kernel
 from gnnlib.kernels.vectors import at, get, inlined, lanes, lines, prefetch, put, scaled, zero
 
-EIGHT, FOUR, ONE = (0,) * 8, (0,) * 4, (0,)
+EIGHT, FOUR, ONE = (known(1),) * 8, (known(1),) * 4, (known(1),)
 PLAIN, SCALED, WEIGHTED = range(3)
 
 
@@ -27,19 +27,19 @@ def _sum_lines(v, start, stop, f, indices, eid, scale_u, scale_v, coeff, x, y, o
     if own != 0 and o < len(x):
         sums = few_scaled(few_alike(y, own, few), few_get(x, o, step, left, few), sums)
     for s in range(start, stop):
-        if ahead:
-            coming = min(s + ahead, last)
+        if len(ahead):
+            coming = min(s + AHEAD, last)
             for k in range(len(few)):
                 prefetch(x, np.int64(at(indices, coming)) * width + f + k * step)
-            if how == WEIGHTED:
+            if len(how) == WEIGHTED:
                 prefetch(coeff, np.int64(at(eid, coming)))
         u = np.int64(at(indices, s))
-        if how == SCALED:
+        if len(how) == SCALED:
             c = at(scale_v, v) * at(scale_u, u)
-        elif how == WEIGHTED:
+        elif len(how) == WEIGHTED:
             c = at(coeff, np.int64(at(eid, s)))
         sums = few_scaled(few_alike(y, c, few), few_get(x, u * width + f, step, left, few), sums)
-    few_put(y, o, step, sums, left)
+    few_put(y, o, step, sums, left, few)
 
 
 @Kernel
@@ -64,14 +64,14 @@ def _sum_heads(v, start, stop, h, indices, eid, x, coeff, y, heads, x_heads, wid
     for f in range(0, width, lanes(y)):
         left, g, sums = width - f, h * step + f, few_zero(y, few)
         for s in range(start, stop):
-            if ahead:
-                coming = min(s + ahead, last)
+            if len(ahead):
+                coming = min(s + AHEAD, last)
                 for k in range(len(few)):
                     prefetch(x, np.int64(at(indices, coming)) * row + g + k * step)
                 prefetch(coeff, np.int64(at(eid, coming)) * heads + h)
             c = few_numbers(coeff, np.int64(at(eid, s)) * heads + h, few)
             sums = few_scaled(c, few_get(x, np.int64(at(indices, s)) * row + g, step, left, few), sums)
-        few_put(y, (v * heads + h) * width + f, width, sums, left)
+        few_put(y, (v * heads + h) * width + f, width, sums, left, few)
 
 
 @Kernel
@@ -94,9 +94,9 @@ def _sum_over_heads(chunk, v, start, stop, low, high, indices, eid, x, coeff, y,
     for f in range(low * lanes(y), min(high * lanes(y), width), lanes(y)):
         left, sum_ = width - f, zero(y)
         for s in range(start, stop):
-            if ahead:
-                prefetch(coeff, np.int64(at(eid, min(s + ahead, last))) * heads)
-                fetch(x, np.int64(at(indices, min(s + ahead, last))) * row, row)
+            if len(ahead):
+                prefetch(coeff, np.int64(at(eid, min(s + AHEAD, last))) * heads)
+                fetch(x, np.int64(at(indices, min(s + AHEAD, last))) * row, row)
             i, e = np.int64(at(indices, s)) * row + f, np.int64(at(eid, s)) * heads
             for h in range(heads):
                 sum_ = scaled(at(coeff, e + h), get(x, i + h * step, left), sum_)
@@ -138,7 +138,7 @@ def _sum_rows(
     how = SCALED if scale is not None else PLAIN if coeff is None else WEIGHTED
     factors = *(scale or (none, none)), none if coeff is None else coeff
     arrays = adj.indices, adj.eid, *factors, x.view(-1), y.view(-1), scalar(own, x)
-    _sum(len(adj.indices) * width, adj.indptr, lines(x, width), *arrays, how, width, ahead_of(x))
+    _sum(len(adj.indices) * width, adj.indptr, lines(x, width), *arrays, known(how), width, ahead_of(x))
 
 
 @Kernel
@@ -147,8 +147,8 @@ def _tap_sum(chunk, v, start, stop, low, high, indices, eid, tap, x, z, signals,
     o = v * signals * whole
     clear(z, o + low * whole, (high - low) * whole)
     for s in range(start, stop):
-        if ahead:
-            fetch(x, at(indices, min(s + ahead, last)) * row + low * width, (high - low) * width)
+        if len(ahead):
+            fetch(x, at(indices, min(s + AHEAD, last)) * row + low * width, (high - low) * width)
         i, t = at(indices, s) * row, np.int64(at(tap, np.int64(at(eid, s)))) * width
         for b in range(low, high):
             add(z, o + b * whole + t, x, i + b * width, one, width)
@@ -169,8 +169,8 @@ def _edge_sum(chunk, v, start, stop, low, high, eid, value, y, heads, ahead):
     for f in range(low * lanes(y), min(high * lanes(y), heads), lanes(y)):
         n, sum_ = heads - f, zero(y)
         for s in range(start, stop):
-            if ahead:
-                prefetch(value, np.int64(at(eid, min(s + ahead, last))) * heads + f)
+            if len(ahead):
+                prefetch(value, np.int64(at(eid, min(s + AHEAD, last))) * heads + f)
             sum_ = scaled(one, get(value, at(eid, s) * heads + f, n), sum_)
         put(y, v * heads + f, sum_, n)
 
