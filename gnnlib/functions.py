@@ -232,7 +232,7 @@ class Attend(Function):
     @staticmethod
     def forward(ctx, feat, own, att_src, att_dst, coeff, bias, nb: Neighbors, slope: float) -> Tensor:
         left, right = _scores(nb, feat, own, att_src, att_dst)
-        y, *kept = kernels.choose(feat).attend(nb.csc, feat, left, right, slope, coeff, bias)
+        y, *kept = kernels.choose(feat).attend(nb.csc, nb.csr, feat, left, right, slope, coeff, bias)
         ctx.nb, ctx.slope = nb, slope
         ctx.save_for_backward(feat, own, att_src, att_dst, coeff, bias, *kept)
         return y

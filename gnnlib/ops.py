@@ -31,7 +31,7 @@ from gnnlib.functions import (
     sum_edges,
 )
 from gnnlib.incidence import sent
-from gnnlib.neighbors import Graph, Neighbors, neighbors
+from gnnlib.neighbors import Compressed, Graph, Neighbors, neighbors
 
 __all__ = [
     "aggregate",
@@ -442,12 +442,17 @@ def _check_norm(nb: Neighbors, norm: str, degrees: str) -> None:
 def _scales(nb: Neighbors, norm: str, degrees: str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """The factor of each source and of each destination, from counts of edges."""
 
-    def factor(end: str, count: Tensor, power: float) -> Tensor:
-        return nb.remember((end, norm, degrees, dtype), lambda: (count.clamp(min=1).double() ** power).to(dtype))
+    def factor(end: str, grouped: Compressed, power: float) -> Tensor:
+        def make() -> Tensor:
+            if power == 0:
+                return torch.ones(len(grouped.indptr) - 1, dtype=dtype, device=nb.device)
+            return (grouped.indptr.diff().clamp(min=1).double() ** power).to(dtype)
+
+        return nb.remember((end, norm, degrees, dtype), make)
 
     powers = NORMS[norm]
-    src = factor("src", nb.in_degrees if degrees == "in" else nb.out_degrees, powers[0])
-    return src, factor("dst", nb.in_degrees, powers[1])
+    src = factor("src", nb.csc if degrees == "in" else nb.csr, powers[0])
+    return src, factor("dst", nb.csc, powers[1])
 
 
 def neighbour_share(graph: Graph, weight: Tensor) -> Tensor:

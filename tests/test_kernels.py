@@ -1,7 +1,9 @@
 """The kernels: the reference against numpy and scipy, numba against the reference, any number of threads bit by bit."""
 
 import contextlib
+import importlib
 import itertools
+import pkgutil
 import re
 from collections.abc import Callable, Iterator
 from types import ModuleType
@@ -18,6 +20,9 @@ from hypothesis import strategies as st
 from gnnlib import aggregate, kernels, neighbors
 from gnnlib._dgl import dgl
 from gnnlib.kernels import cpu, reference, rows, sums, team
+from gnnlib.kernels.compile import jit
+from gnnlib.kernels.few import few_exp, few_numbers, known
+from gnnlib.kernels.vectors import store
 from gnnlib.neighbors import Neighbors
 from tests.graphs import GRAPHS, drawn
 
@@ -98,11 +103,13 @@ CALLS: dict[str, Callable[[ModuleType, Inputs], object]] = {
     "edge_score_att_grad, one of each": lambda k, i: k.edge_score_att_grad(
         i.nb.csc, i.src(False), i.dst(False), 0.2, i.edge()
     ),
-    "attend": lambda k, i: k.attend(i.nb.csc, *i.attention(), 0.2, None, None)[0],
-    "attend, weighted": lambda k, i: k.attend(i.nb.csc, *i.attention(), 0.2, i.edge(), i.att())[0],
-    "attend, one weight": lambda k, i: k.attend(i.nb.csc, *i.attention(), 0.0, i.edge()[:, :1].contiguous(), None)[0],
-    "attend, far apart": lambda k, i: k.attend(i.nb.csc, *i.attention(60), 0.2, i.edge(), i.att())[0],
-    "attend, beyond a slope": lambda k, i: k.attend(i.nb.csc, *i.attention(), -0.5, None, None)[0],
+    "attend": lambda k, i: k.attend(i.nb.csc, i.nb.csr, *i.attention(), 0.2, None, None)[0],
+    "attend, weighted": lambda k, i: k.attend(i.nb.csc, i.nb.csr, *i.attention(), 0.2, i.edge(), i.att())[0],
+    "attend, one weight": lambda k, i: k.attend(
+        i.nb.csc, i.nb.csr, *i.attention(), 0.0, i.edge()[:, :1].contiguous(), None
+    )[0],
+    "attend, far apart": lambda k, i: k.attend(i.nb.csc, i.nb.csr, *i.attention(60), 0.2, i.edge(), i.att())[0],
+    "attend, beyond a slope": lambda k, i: k.attend(i.nb.csc, i.nb.csr, *i.attention(), -0.5, None, None)[0],
     "attend_grad": lambda k, i: attend_grad(k, i, None),
     "attend_grad, far apart": lambda k, i: attend_grad(k, i, i.edge(), i.attention(60)),
     "attend_grad, weighted": lambda k, i: attend_grad(k, i, i.edge()),
@@ -112,7 +119,7 @@ CALLS: dict[str, Callable[[ModuleType, Inputs], object]] = {
 
 def attend_grad(k: ModuleType, i: Inputs, coeff: torch.Tensor | None, attention: tuple | None = None):
     feat, *sides = attention or i.attention()
-    kept = k.attend(i.nb.csc, feat, *sides, 0.2, coeff, i.att())[1:]
+    kept = k.attend(i.nb.csc, i.nb.csr, feat, *sides, 0.2, coeff, i.att())[1:]
     return k.attend_grad(i.nb.csc, i.nb.csr, i.dst(), feat, 0.2, coeff, *kept)
 
 
@@ -325,7 +332,24 @@ def test_choose():
     assert kernels.choose(torch.zeros(1)) is cpu
 
 
-KERNELS = {name: kernel for name, kernel in vars(cpu).items() if isinstance(kernel, team.Kernel)}
+KERNELS = {
+    f"{module.name}.{name}": kernel
+    for module in pkgutil.iter_modules(kernels.__path__, "gnnlib.kernels.")
+    for name, kernel in vars(importlib.import_module(module.name)).items()
+    if isinstance(kernel, team.Kernel)
+}
+
+
+def call_the_rest(i: Inputs) -> None:
+    """What has tests of its own with the layer it is made for."""
+    x, y, e, one = i.draw(i.nb.num_src, 8), i.draw(i.nb.num_dst, 8), i.draw(i.nb.num_edges, 8), i.edge()[:, 0]
+    r, c, share = i.draw(i.nb.num_edges, 2), i.draw(2, 8), i.draw(i.nb.num_dst)
+    cpu.gated_sum(i.nb.csc, e, x)
+    cpu.gate_grad(i.nb.csc, e, x, y, y)
+    cpu.rectified_sum(i.nb.csc, x, e, one)
+    cpu.rectified_grad(i.nb.csc, x, e, one, y)
+    arg = cpu.messages(i.nb.csc, x, y, r, c, share)[2]
+    cpu.messages_grad(i.nb.csc, i.nb.csr, x, y, r, c, share, arg, y, y)
 
 
 @pytest.mark.parametrize("name", KERNELS)
@@ -333,6 +357,7 @@ def test_float32_is_not_computed_in_float64(name, monkeypatch):
     """A float64 constant or scalar in a loop would drag it along, at half the speed."""
     kernel, nb, seen = KERNELS[name], neighbors(GRAPHS["random"]()), []
     monkeypatch.setattr(kernel, "compiled", lambda *arguments: seen.append(arguments))
+    call_the_rest(Inputs(nb, 3, 7, torch.float32))
     for case in CALLS:
         with contextlib.suppress(AssertionError, IndexError):  # of a result that was not computed
             call(case, cpu, nb, 3, 7, torch.float32)
@@ -344,6 +369,33 @@ def test_float32_is_not_computed_in_float64(name, monkeypatch):
     fresh.compiled(*seen[0])
     for code in fresh.compiled.inspect_llvm().values():
         assert not re.search(r"fpext|f(add|sub|mul|div) [^\n]*double|llvm\.\w+\.f64", code)
+
+
+# ---------------------------------------------------------------- exp
+
+
+@jit
+def _exp(x, y, few):
+    for i in range(0, len(x), len(few)):
+        store(y, i, few_exp(few_numbers(x, i, few)))
+
+
+@pytest.mark.parametrize("few", [1, 4, 8])
+@pytest.mark.parametrize(("dtype", "least"), [(np.float32, -87.2), (np.float64, -708.2)])
+def test_exp_is_numpys_to_the_last_bit_but_one(dtype, least, few):
+    x = np.random.default_rng(0).uniform(least, 88, 8000).astype(dtype)
+    x[:8] = 0, -0.0, 1e-9, -1e-9, np.log(2) / 2, -np.log(2) / 2, least, 88
+    y = np.empty_like(x)
+    _exp(x, y, (known(1),) * few)
+    assert (y[:2] == 1).all()
+    assert np.abs(y / np.exp(x.astype(np.longdouble)) - 1).max() < np.finfo(dtype).eps
+
+
+def test_exp_of_what_is_far_below_and_of_nan():
+    x = np.array([-np.inf, -3e38, -104, np.nan], np.float32)
+    y = np.empty_like(x)
+    _exp(x, y, (known(1),) * 4)
+    assert np.array_equal(y, [0, 0, 0, np.nan], equal_nan=True)
 
 
 # ---------------------------------------------------------------- NaN and infinity
@@ -393,7 +445,7 @@ def test_awkward_scores_as_torch(module, name, dtype):
     feat = torch.tensor([1.0, 2.0, 4.0], dtype=dtype)
     want = (torch.nn.functional.leaky_relu(score, 0.2).softmax(0) * feat).sum()
     for left, right in ((score, torch.zeros_like(score)), (torch.zeros_like(score), score[:1].expand(3))):
-        y, *_ = module.attend(nb.csc, feat.view(3, 1, 1), left.view(3, 1), right.reshape(3, 1), 0.2, None, None)
+        y, *_ = module.attend(nb.csc, nb.csr, feat.view(3, 1, 1), left.view(3, 1), right.reshape(3, 1), 0.2, None, None)
         torch.testing.assert_close(y.flatten()[1], want if left is score else _uniform(right, feat), equal_nan=True)
 
 
@@ -411,8 +463,8 @@ def test_attention_of_scores_at_any_distance(module, apart, slope):
     nb, random = neighbors(graph), torch.Generator().manual_seed(0)
     left, right = (apart * torch.rand(60, 3, generator=random) - shift for shift in (apart / 2, apart / 3))
     feat = torch.randn(60, 3, 5, generator=random)
-    y, *kept = module.attend(nb.csc, feat, left, right, slope, None, None)
-    want, *exact = reference.attend(nb.csc, feat.double(), left.double(), right.double(), slope, None, None)
+    y, *kept = module.attend(nb.csc, nb.csr, feat, left, right, slope, None, None)
+    want, *exact = reference.attend(nb.csc, nb.csr, feat.double(), left.double(), right.double(), slope, None, None)
     torch.testing.assert_close(y.double(), want, rtol=1e-5, atol=3e-5)
     grad = torch.randn(y.shape, generator=random)
     for a, b in zip(
@@ -603,4 +655,4 @@ def test_a_type_numba_refuses_is_an_error_each_time():
 def test_no_two_kernels_share_a_cache_entry():
     """All launchers have the same code, and numba tells functions apart by their names and code."""
     names = [kernel.compiled._cache._cache_file._index_name for kernel in KERNELS.values()]
-    assert len(set(names)) == len(names)
+    assert len(set(names)) == len(names) > 20

@@ -5,7 +5,6 @@ load for all, and what is summed stays in registers. A head of more lines takes 
 """
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from gnnlib.kernels.few import (
@@ -35,8 +34,8 @@ from gnnlib.kernels.vectors import at, lanes, lines, prefetch, store, where_abov
 # taken one by one ("exact"), relative to the top of each row.
 #
 # Tables, a row a node, in it a number a head. Of a source: left, the factor for z > 0, the one for the others; exact:
-# left. Of a destination: right and such factors, which the forward pass divides by the softmax's denominator when it
-# knows it; exact: right and the top, which becomes the denominator's logarithm.
+# left. Of a destination, made by the forward pass: right and such factors, over the softmax's denominator when that is
+# known; exact: right and the top, which becomes the denominator's logarithm.
 SPREAD = 40.0
 MOST = 8  # lines; what is summed, a row and what multiplies it are three times as many registers
 
@@ -76,16 +75,41 @@ def _top(source, indices, start, stop, of_u, h, target, t, none, slope, few):
 
 @Kernel
 def _attend(
-    chunk, v, start, stop, low, high, indices, eid, feat, source, target, coeff, slope, bias, y, heads, width, form
+    chunk,
+    v,
+    start,
+    stop,
+    low,
+    high,
+    indices,
+    eid,
+    feat,
+    source,
+    right,
+    target,
+    coeff,
+    bias,
+    y,
+    slope,
+    most,
+    shape,
+    form,
 ):
-    exact, per, ahead, few = form
+    """Rows of ``right`` are so far ``apart``; ``most`` is the largest left."""
+    (heads, width, apart), (exact, per, ahead, few) = shape, form
     many, row, last = len(few), heads * width, len(indices) - 1
     of_u, of_v = (heads, 2 * heads) if len(exact) else (3 * heads, 3 * heads)
     none, one, steep = few_alike(y, y.dtype.type(0), few), few_alike(y, y.dtype.type(1), few), few_alike(y, slope, few)
     for h in range(low * many, high * many, many):
-        t, sum_ = v * of_v + h, one
+        t, sum_, number = v * of_v + h, one, few_numbers(right, v * apart + h, few)
+        store(target, t, number)
         if len(exact):
             store(target, t + heads, _top(source, indices, start, stop, of_u, h, target, t, none, steep, few))
+        else:
+            finite, bound = plus(one, minus(number, number)), plus(number, few_alike(y, most, few))  # or NaN
+            bound = where_above(bound, none, bound, none)
+            store(target, t + heads, finite)
+            store(target, t + 2 * heads, times(finite, few_exp(times(bound, minus(steep, one)))))
         for f in range(h * width, (h + 1) * width, len(few[0]) * lanes(y)):
             left, sum_, sums = (h + 1) * width - f, none, few_zero(y, few)
             for s in range(start, stop):
@@ -112,11 +136,11 @@ def _attend(
 
 @Kernel
 def _attend_grad(
-    chunk, u, start, stop, low, high, indices, eid, grad, feat, source, target, coeff, slope, d_feat, d_prob, heads,
-    width, form,
+    chunk, u, start, stop, low, high, indices, eid, grad, feat, source, target, coeff, slope, d_feat, d_prob, shape,
+    form,
 ):  # fmt: skip
     """By source: d_feat, and of each edge the gradient of its softmax."""
-    exact, per, ahead, few = form
+    (heads, width), (exact, per, ahead, few) = shape, form
     many, row, last = len(few), heads * width, len(indices) - 1
     of_u, of_v = (heads, 2 * heads) if len(exact) else (3 * heads, 3 * heads)
     none, steep = few_alike(d_feat, d_feat.dtype.type(0), few), few_alike(d_feat, slope, few)
@@ -176,15 +200,33 @@ def _attend_score_grad(
         store(d_right, v * heads + h, sum_)
 
 
-def _tables(left: Tensor, right: Tensor, slope: float) -> tuple[Tensor, Tensor]:
-    """The tables of the sources and of the destinations, before the softmax's denominators are known."""
-    if left.numel() and right.numel() and 0 <= slope <= 1:
-        (low, high), ends = (t.item() for t in left.aminmax()), [t.item() for t in right.aminmax()]
-        if high - low <= SPREAD and np.isfinite(ends).all():
-            apart, bound = left - high, (right + high).clamp_(min=0)
-            source = torch.cat([left, apart.exp(), apart.mul_(slope).exp_()], 1)
-            return source, torch.cat([right, torch.ones_like(right), bound.mul_(slope - 1).exp_()], 1)
-    return left.contiguous(), torch.cat([right, right], 1)
+@Kernel
+def _tell(chunk, u, start, stop, low, high, left, table, slope, most, apart, heads, few):
+    """The table of the sources from rows of left that are so far apart, and the largest left."""
+    by, top, many = few_alike(table, slope, few), few_alike(table, most, few), len(few)
+    for h in range(low * many, high * many, many):
+        number, o = few_numbers(left, u * apart + h, few), u * 3 * heads + h
+        store(table, o, number)
+        store(table, o + heads, few_exp(minus(number, top)))
+        store(table, o + 2 * heads, few_exp(times(by, minus(number, top))))
+
+
+def _sources(adj, left: Tensor, slope: float) -> tuple[Tensor, float]:
+    """The table of the sources, and the largest left."""
+    if left.numel() and 0 <= slope <= 1:
+        low, high = (t.item() for t in left.aminmax())
+        if high - low <= SPREAD:
+            (flat, apart), heads, few = _flat(left), left.shape[1], _few(adj, left.unsqueeze(2))
+            table, given = left.new_empty(len(left), 3 * heads), (scalar(slope, left), scalar(high, left))
+            _tell(32 * left.numel(), adj.indptr, heads // len(few), flat, table.view(-1), *given, apart, heads, few)
+            return table, high
+    return left.contiguous(), 0.0
+
+
+def _flat(x: Tensor) -> tuple[Tensor, int]:
+    """The rows of x in a flat array, and how far apart they are there."""
+    x = x.detach() if x.stride(1) == 1 else x.detach().contiguous()
+    return x.as_strided(((len(x) - 1) * x.stride(0) + x.shape[1] if len(x) else 0,), (1,)), x.stride(0)
 
 
 def _few(adj, feat: Tensor) -> tuple[tuple[int, ...], ...]:
@@ -200,15 +242,18 @@ def _per(coeff: Tensor | None) -> tuple[int, ...]:
 
 
 def attend(
-    adj, feat: Tensor, left: Tensor, right: Tensor, slope: float, coeff: Tensor | None, bias: Tensor | None
+    csc, csr, feat: Tensor, left: Tensor, right: Tensor, slope: float, coeff: Tensor | None, bias: Tensor | None
 ) -> tuple[Tensor, ...]:
     heads, width = feat.shape[1:]
-    y, (source, target) = feat.new_empty(len(right), heads, width), _tables(left, right, slope)
+    (source, most), (flat, apart) = _sources(csr, left, slope), _flat(right)
+    exact = source.shape[1] == heads
+    y, target = feat.new_empty(len(right), heads, width), feat.new_empty(len(right), heads * (2 if exact else 3))
     weight, shift = (t if t is not None else feat.new_zeros(n) for t, n in ((coeff, 0), (bias, heads * width)))
-    arrays = adj.indices, adj.eid, *(t.view(-1) for t in (feat, source, target, weight)), scalar(slope, feat)
-    work, few = len(adj.eid) * heads * (width + 8), _few(adj, feat)
-    form = known(source.shape[1] == heads), _per(coeff), ahead_of(feat), few
-    _attend(work, adj.indptr, heads // len(few), *arrays, shift.view(-1), y.view(-1), heads, width, form)
+    ends = feat.view(-1), source.view(-1), flat
+    arrays = csc.indices, csc.eid, *ends, *(t.view(-1) for t in (target, weight, shift, y))
+    work, few, shape = len(csc.eid) * heads * (width + 8), _few(csc, feat), (heads, width, apart)
+    given, form = (scalar(slope, feat), scalar(most, feat)), (known(exact), _per(coeff), ahead_of(feat), few)
+    _attend(work, csc.indptr, heads // len(few), *arrays, *given, shape, form)
     return y, source, target
 
 
@@ -223,8 +268,8 @@ def attend_grad(
     tables, few = (source.view(-1), target.view(-1)), _few(csr, feat)
     arrays = csr.indices, csr.eid, grad.view(-1), feat.view(-1), *tables, weight.view(-1), factor
     results, form = (d_feat.view(-1), score.view(-1)), (exact, _per(coeff), ahead_of(grad), few)
-    _attend_grad(work * (2 * width + 8), csr.indptr, heads // len(few), *arrays, *results, heads, width, form)
-    few, into = _few(csc, score.unsqueeze(2)), (csc.indices, csc.eid, *tables, factor)
-    results, form = (score.view(-1), d_right.view(-1)), (exact, ahead_of(score), few)
-    _attend_score_grad(work * 16, csc.indptr, heads // len(few), *into, *results, heads, form)
+    _attend_grad(work * (2 * width + 8), csr.indptr, heads // len(few), *arrays, *results, (heads, width), form)
+    few, into = _few(csc, score.unsqueeze(2)), (csc.indices, csc.eid, *tables, factor, score.view(-1))
+    columns = heads // len(few)
+    _attend_score_grad(work * 16, csc.indptr, columns, *into, d_right.view(-1), heads, (exact, ahead_of(score), few))
     return d_feat, edge_sum(csr, score), d_right

@@ -6,6 +6,7 @@ tuple of vectors, here called lines. Rows are ``step`` numbers apart. One load, 
 serve what belongs to all rows of an edge; sums of their lines are made together.
 """
 
+import math
 from functools import reduce
 
 from llvmlite import ir  # type: ignore[import-untyped]
@@ -207,16 +208,53 @@ def _elementwise(operation: str):
     return both
 
 
-def _function(name: str):
-    @intrinsic
-    def each(typingctx, vector):
-        def codegen(context, builder, signature, args):
-            return call(builder, f"llvm.{name}.{suffix(args[0].type)}", args[0].type, [args[0]])
+@intrinsic
+def few_log(typingctx, vector):
+    def codegen(context, builder, signature, args):
+        return call(builder, f"llvm.log.{suffix(args[0].type)}", args[0].type, args)
 
-        return vector(vector), codegen
-
-    return each
+    return vector(vector), codegen
 
 
 plus, minus, times, over = map(_elementwise, ("fadd", "fsub", "fmul", "fdiv"))
-few_exp, few_log = map(_function, ("exp", "log"))
+
+# Of a type: its bits, those of its fraction, the exponent's bias, where its smallest power of 2 is, and the terms that
+# the series of exp takes to be exact to the last bit but one within half a power of 2. LN2 in two parts, the first
+# of so few digits that its multiples are exact.
+LN2 = {
+    types.float32: (0.693359375, -2.12194440054690583e-4),
+    types.float64: (0.693147180369123816490, 1.90821492927058770e-10),
+}
+EXP = {types.float32: (32, 23, 127, -87.3, 8), types.float64: (64, 52, 1023, -708.3, 14)}
+
+
+@intrinsic
+def few_exp(typingctx, vector):
+    """exp, of numbers up to 88 (float64: 708); LLVM's own calls the C library for each number. Those below the smallest
+    normal number are 0."""
+    bits, fraction, bias, least, terms = EXP[vector.dtype]
+
+    def codegen(context, builder, signature, args):
+        (x,), type_ = args, args[0].type
+        whole, name = ir.VectorType(ir.IntType(bits), type_.count), suffix(type_)
+
+        def all_of(value, kind=type_):
+            return ir.Constant(kind, [value] * type_.count)
+
+        def fma(a, b, c):
+            return call(builder, f"llvm.fma.{name}", type_, [a, b, c])
+
+        # x = n ln 2 + rest, exp(x) = 2^n exp(rest)
+        n = call(builder, f"llvm.rint.{name}", type_, [builder.fmul(x, all_of(1 / math.log(2)))])
+        rest = x
+        for part in LN2[vector.dtype]:
+            rest = fma(n, all_of(-part), rest)
+        series = all_of(1 / math.factorial(terms - 1))
+        for k in reversed(range(terms - 1)):
+            series = fma(series, rest, all_of(1 / math.factorial(k)))
+        n = call(builder, f"llvm.fptosi.sat.v{type_.count}i{bits}.{name}", whole, [n])  # of NaN: 0
+        power = builder.shl(builder.add(n, all_of(bias, whole)), all_of(fraction, whole))
+        found = builder.fmul(series, builder.bitcast(power, type_))
+        return builder.select(builder.fcmp_ordered("<", x, all_of(least)), all_of(0.0), found)
+
+    return vector(vector), codegen

@@ -234,17 +234,17 @@ def _attention(
 
 
 def attend(
-    adj, feat: Tensor, left: Tensor, right: Tensor, slope: float, coeff: Tensor | None, bias: Tensor | None
+    csc, csr, feat: Tensor, left: Tensor, right: Tensor, slope: float, coeff: Tensor | None, bias: Tensor | None
 ) -> tuple[Tensor, ...]:
     """y_v[h] = sum over edges e from u of  coeff_e[h] softmax_e(leaky(left_u[h] + right_v[h])) feat_u[h] + bias[h], and
     what `attend_grad` wants to be given back: here left, right and the logarithm of the softmax's denominator.
 
     feat (N_u, H, F), left (N_u, H), right (N_v, H), coeff (E, H or 1) or None, bias (H, F) or None -> (N_v, H, F), ...
     """
-    _, prob, log = _attention(adj, left, right, slope)
+    _, prob, log = _attention(csc, left, right, slope)
     if coeff is not None:
-        prob = prob * coeff[adj.eid]
-    y = _reduce(adj, prob.unsqueeze(-1) * feat[adj.indices])
+        prob = prob * coeff[csc.eid]
+    y = _reduce(csc, prob.unsqueeze(-1) * feat[csc.indices])
     return y if bias is None else y + bias, left, right, log
 
 
