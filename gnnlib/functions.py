@@ -244,15 +244,14 @@ class Attend(Function):
         if torch.is_grad_enabled() or ctx.needs_input_grad[4]:
             return *_recompose(partial(composed_attention, nb, slope), inputs, grad, ctx), None, None
         k, grad = kernels.choose(grad), grad.contiguous()
-        d_feat, d_left, d_right = k.attend_grad(nb.csc, nb.csr, grad, feat, slope, coeff, *kept)
+        d_feat, d_score, d_right = k.attend_grad(nb.csc, nb.csr, grad, feat, slope, coeff, *kept)
         d_bias = grad.sum(0) if ctx.needs_input_grad[5] else None
         if own is None:
-            padded = torch.nn.functional.pad(d_right, (0, 0, 0, len(feat) - len(d_right)))
-            d_att_src, d_att_dst = _add_per_head(d_feat, feat, (att_src, att_dst), (d_left, padded))
+            att = torch.stack([att_src, att_dst])
+            d_att_src, d_att_dst = k.attend_ends_grad(nb.csr, feat, att, d_score, d_right, d_feat)
             return d_feat, None, d_att_src, d_att_dst, None, d_bias, None, None
-        d_own = torch.zeros_like(own)
-        (d_att_src,) = _add_per_head(d_feat, feat, (att_src,), (d_left,))
-        (d_att_dst,) = _add_per_head(d_own, own, (att_dst,), (d_right,))
+        (d_att_src,) = k.attend_ends_grad(nb.csr, feat, att_src.unsqueeze(0), d_score, None, d_feat)
+        d_own, d_att_dst = d_right.unsqueeze(2) * att_dst, torch.einsum("nh,nhf->hf", d_right, own)
         return d_feat, d_own, d_att_src, d_att_dst, None, d_bias, None, None
 
 
@@ -273,15 +272,6 @@ def _blocks(*vectors: Tensor) -> Tensor:
 def _per_head(feat: Tensor, *vectors: Tensor) -> tuple[Tensor, ...]:
     """<feat_v[h], vector[h]> for each vector: (N, H)"""
     return linear(feat.flatten(1), _blocks(*vectors)).split(feat.shape[1], 1)
-
-
-def _add_per_head(d_feat: Tensor, feat: Tensor, vectors: tuple[Tensor, ...], grads: tuple[Tensor, ...]) -> list[Tensor]:
-    """The backward pass of `_per_head`: adds its gradient to d_feat, and returns those of the vectors."""
-    heads, width = feat.shape[1:]
-    grad = torch.cat(grads, 1)
-    d_feat.flatten(1).addmm_(grad, _blocks(*vectors))
-    every = (grad.T @ feat.flatten(1)).view(len(vectors), heads, heads, width)
-    return list(every.diagonal(dim1=1, dim2=2).permute(0, 2, 1))
 
 
 def composed_attention(nb: Neighbors, slope: float, feat, own, att_src, att_dst, coeff, bias) -> Tensor:

@@ -113,6 +113,8 @@ CALLS: dict[str, Callable[[ModuleType, Inputs], object]] = {
     "attend_grad": lambda k, i: attend_grad(k, i, None),
     "attend_grad, far apart": lambda k, i: attend_grad(k, i, i.edge(), i.attention(60)),
     "attend_grad, weighted": lambda k, i: attend_grad(k, i, i.edge()),
+    "attend_ends_grad": lambda k, i: attend_ends_grad(k, i, i.draw(2, i.heads, i.width)),
+    "attend_ends_grad, one vector": lambda k, i: attend_ends_grad(k, i, i.draw(1, i.heads, i.width)),
     "attend_grad, one weight": lambda k, i: attend_grad(k, i, i.edge()[:, :1].contiguous()),
 }
 
@@ -121,6 +123,12 @@ def attend_grad(k: ModuleType, i: Inputs, coeff: torch.Tensor | None, attention:
     feat, *sides = attention or i.attention()
     kept = k.attend(i.nb.csc, i.nb.csr, feat, *sides, 0.2, coeff, i.att())[1:]
     return k.attend_grad(i.nb.csc, i.nb.csr, i.dst(), feat, 0.2, coeff, *kept)
+
+
+def attend_ends_grad(k: ModuleType, i: Inputs, att: torch.Tensor):
+    feat, d_feat, d_score = i.src(), i.src(), i.edge()
+    d_right = i.draw(min(i.nb.num_src, i.nb.num_dst), i.heads) if len(att) > 1 else None
+    return k.attend_ends_grad(i.nb.csr, feat, att, d_score, d_right, d_feat), d_feat
 
 
 def call(name: str, module: ModuleType, *inputs) -> tuple[torch.Tensor, ...]:

@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from gnnlib.kernels.few import (
+    few_add,
     few_alike,
     few_exp,
     few_get,
@@ -24,8 +25,7 @@ from gnnlib.kernels.few import (
     times,
 )
 from gnnlib.kernels.rows import AHEAD, ahead_of, fetch, inline, scalar
-from gnnlib.kernels.sums import edge_sum
-from gnnlib.kernels.team import Kernel, has_hubs
+from gnnlib.kernels.team import CHUNKS, Kernel, has_hubs
 from gnnlib.kernels.vectors import at, lanes, lines, prefetch, store, where_above
 
 # With c the largest left of any source and z = left_u + right_v: relative to leaky(c + right_v), which no score of v
@@ -201,6 +201,29 @@ def _attend_score_grad(
 
 
 @Kernel
+def _ends_grad(chunk, u, start, stop, low, high, eid, d_score, d_right, feat, att, d_feat, d_att, heads, width, form):
+    """By source: what the gradients of left and right add to that of feat, and those of the vectors that made them."""
+    vectors, ahead, few = form
+    many, row, last = len(few), heads * width, len(eid) - 1
+    none = few_alike(d_feat, d_feat.dtype.type(0), few)
+    for h in range(low * many, high * many, many):
+        of_left = none
+        for s in range(start, stop):
+            if len(ahead):
+                prefetch(d_score, np.int64(at(eid, min(s + AHEAD, last))) * heads + h)
+            of_left = plus(of_left, few_numbers(d_score, np.int64(at(eid, s)) * heads + h, few))
+        of_right = few_numbers(d_right, u * heads + h, few) if u * heads < len(d_right) else none
+        for f in range(h * width, (h + 1) * width, len(few[0]) * lanes(d_feat)):
+            left, part = (h + 1) * width - f, chunk * len(vectors) * row + f
+            own = few_get(feat, u * row + f, width, left, few)
+            few_add(d_feat, u * row + f, width, of_left, few_get(att, f, width, left, few), left, few)
+            few_add(d_att, part, width, of_left, own, left, few)
+            if len(vectors) > 1:
+                few_add(d_feat, u * row + f, width, of_right, few_get(att, row + f, width, left, few), left, few)
+                few_add(d_att, part + row, width, of_right, own, left, few)
+
+
+@Kernel
 def _tell(chunk, u, start, stop, low, high, left, table, slope, most, apart, heads, few):
     """The table of the sources from rows of left that are so far apart, and the largest left."""
     by, top, many = few_alike(table, slope, few), few_alike(table, most, few), len(few)
@@ -272,4 +295,14 @@ def attend_grad(
     few, into = _few(csc, score.unsqueeze(2)), (csc.indices, csc.eid, *tables, factor, score.view(-1))
     columns = heads // len(few)
     _attend_score_grad(work * 16, csc.indptr, columns, *into, d_right.view(-1), heads, (exact, ahead_of(score), few))
-    return d_feat, edge_sum(csr, score), d_right
+    return d_feat, score, d_right
+
+
+def attend_ends_grad(csr, feat: Tensor, att: Tensor, d_score: Tensor, d_right: Tensor | None, d_feat: Tensor) -> Tensor:
+    heads, width = feat.shape[1:]
+    right = feat.new_empty(0) if d_right is None else d_right.view(-1)
+    arrays = csr.eid, d_score.view(-1), right, feat.view(-1), att.view(-1), d_feat.view(-1)
+    few, d_att = _few(csr, feat), feat.new_zeros(CHUNKS, *att.shape)
+    work, form = d_score.numel() + 4 * feat.numel(), (known(len(att)), ahead_of(d_score), few)
+    _ends_grad(work, csr.indptr, heads // len(few), *arrays, d_att.view(-1), heads, width, form)
+    return d_att.sum(0)

@@ -8,7 +8,7 @@ summed by one thread in the order of edge ids, so any number of threads gives th
 import torch
 from torch import Tensor
 
-from gnnlib.kernels.attention import attend, attend_grad
+from gnnlib.kernels.attention import attend, attend_ends_grad, attend_grad
 from gnnlib.kernels.compile import jit
 from gnnlib.kernels.dropped import dropped_dot, dropped_sum
 from gnnlib.kernels.edges import (

@@ -194,6 +194,12 @@ def few_put(y, o, step, lines, left, few):
         few_store_first(y, o, step, lines, left, few)
 
 
+@inlined
+def few_add(y, o, step, factors, lines, left, few):
+    """Adds factor * line to each line of y."""
+    few_put(y, o, step, few_scaled(factors, lines, few_get(y, o, step, left, few)), left, few)
+
+
 # ---------------------------------------------------------------- arithmetic on short vectors
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 __all__ = [
     "attend",
+    "attend_ends_grad",
     "attend_grad",
     "dropped_dot",
     "dropped_sum",
@@ -251,7 +252,8 @@ def attend(
 def attend_grad(
     csc, csr, grad: Tensor, feat: Tensor, slope: float, coeff: Tensor | None, *kept: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of `attend` for feat, left and right; what it returned beside y comes last.
+    """Gradients of `attend` for feat, for the scores before the LeakyReLU, (E, H), and for right; what it returned
+    beside y comes last.
 
     With p the softmax, d_e = coeff_e <grad_v, feat_u> its gradient and m_v the sum of p_e d_e over the edges of v, the
     score's gradient is p_e (d_e - m_v).
@@ -265,7 +267,19 @@ def attend_grad(
     d_score = torch.where(z > 0, d_score, d_score * slope)
     d_feat = neighbour_sum(csr, grad, _slots_to_edges(csc, prob * scale), feat.shape[1])
     by_edge = _slots_to_edges(csc, d_score)
-    return d_feat, edge_sum(csr, by_edge), edge_sum(csc, by_edge)
+    return d_feat, by_edge, edge_sum(csc, by_edge)
+
+
+def attend_ends_grad(csr, feat: Tensor, att: Tensor, d_score: Tensor, d_right: Tensor | None, d_feat: Tensor) -> Tensor:
+    """Where left_u = <att_0, feat_u> and, for the first N_v sources, right_u = <att_1, feat_u>: adds what comes through
+    them to d_feat, and returns the gradient of att, (1, H, F) with d_right None, or (2, H, F).
+    """
+    grads = feat.new_zeros(len(att), *feat.shape[:2])
+    grads[0] = edge_sum(csr, d_score)
+    if d_right is not None:
+        grads[1, : len(d_right)] = d_right
+    d_feat += torch.einsum("knh,khf->nhf", grads, att)
+    return torch.einsum("knh,nhf->khf", grads, feat)
 
 
 def gated_sum(adj, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
