@@ -1,7 +1,8 @@
-"""Draws docs/images/depth-*, the pictures of docs/depth.md, and makes the tables of it and docs/depth-remedies.md:
-.venv/bin/python -m docs.pictures_depth"""
+"""Draws docs/images/depth-*, the pictures of docs/depth.md, and makes the tables of it, of docs/depth-remedies.md and
+of docs/depth-command.md: .venv/bin/python -m docs.pictures_depth"""
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,18 +18,28 @@ from benchmarks.results import mean_std
 from docs.tables import filled
 
 ROOT = Path(__file__).parents[1]
-PAGES, IMAGES = [ROOT / "docs" / name for name in ("depth.md", "depth-remedies.md")], ROOT / "docs" / "images"
+PAGES = [ROOT / "docs" / name for name in ("depth.md", "depth-remedies.md", "depth-command.md")]
+IMAGES = ROOT / "docs" / "images"
 CONVS = ("gcn", "gin", "gat", "sgc")
 DRAWN = {"cora": ("heat", "layers", "accuracy", "outputs"), "pubmed": ("layers", "accuracy")}
 INSTEAD = ("appnp", "dagnn")
 THIN = ("none", "shared", "lowrank", "grouped", "channel")
 GAPS = ("none", "batchnorm", "dropout", "decay", "dropout+decay", "layerwise")
+WAYS = {
+    "plain": "plain, with initial residuals",
+    "checkpointed": "checkpointed",
+    "reversible": "reversible",
+}
 Document = dict[str, Any]
 Lines = list[list[str]]
 
 
+def read(*path: str) -> Document:
+    return json.loads(ROOT.joinpath("benchmarks", "results", *path).read_text())
+
+
 def study(data: str) -> Document:
-    return json.loads((ROOT / "benchmarks" / "results" / f"depth-{data}" / "results.json").read_text())
+    return read(f"depth-{data}", "results.json")
 
 
 def find(document: Document, conv: str, remedy: str, depth: int) -> Row | None:
@@ -121,13 +132,27 @@ def thin(document: Document, at: Sequence[int] = (8, 16, 32)) -> str:
     return markdown(["layers", "", "thousand parameters", *CONVS], lines)
 
 
-def at_the_deepest(document: Document) -> str:
+def at_the_deepest(document: Document, convs: Sequence[str] = CONVS) -> str:
     """Each remedy by itself at the largest depth, under each convolution, the best on the whole first."""
     deep = max(depths(document))
-    found = {name: [find(document, conv, name, deep) for conv in CONVS] for name in REMEDIES}
+    found = {name: [find(document, conv, name, deep) for conv in convs] for name in REMEDIES}
     whole = {name: rows for name, rows in found.items() if None not in rows}
     order = sorted(whole, key=lambda name: -sum(mean(row) for row in whole[name] if row is not None))
-    return markdown([f"{deep} layers", *CONVS], [[f"`{name}`", *map(percent, whole[name])] for name in order])
+    return markdown([f"{deep} layers", *convs], [[f"`{name}`", *map(percent, whole[name])] for name in order])
+
+
+def memory(document: Document) -> str:
+    """What a training step holds by depth, and between the last two depths the exponent with which it grows."""
+    rows = read(f"memory-{document['data']}", "memory.json")["rows"]
+    deep = sorted({row["depth"] for row in rows})
+    lines = []
+    for way, title in WAYS.items():
+        steps = {row["depth"]: row for row in rows if row["way"] == way}
+        less, most = (steps[depth]["bytes"] for depth in deep[-2:])
+        exponent = math.log(most / less) / math.log(deep[-1] / deep[-2])
+        cells = [f"{steps[depth]['bytes'] / 1e6:.0f} MB, {steps[depth]['seconds']:.2g} s" for depth in deep]
+        lines.append([title, *cells, f"{exponent:.2f}"])
+    return markdown(["", *(f"{depth} layers" for depth in deep), "memory grows as depth to the"], lines)
 
 
 BOTH: dict[str, Callable[[Document], str]] = {
@@ -135,18 +160,23 @@ BOTH: dict[str, Callable[[Document], str]] = {
     "dropout": partial(plain, remedy="dropout+decay"),
     "cured": partial(cured, convs=CONVS),
     "start-gcn": partial(collapse, conv="gcn"),
+    "gaps": partial(gaps, conv="gcn"),
     "all-gcn": partial(remedies, conv="gcn"),
+    "memory": memory,
 }
 SHOWN = {
     "cora": {
         **BOTH,
         "start-gat": partial(collapse, conv="gat"),
-        "gaps": partial(gaps, conv="gcn"),
         "deepest": at_the_deepest,
         "thin": thin,
         **{f"all-{conv}": partial(remedies, conv=conv) for conv in CONVS[1:]},
     },
-    "pubmed": BOTH,
+    "pubmed": {
+        **BOTH,
+        "deepest": partial(at_the_deepest, convs=("gcn", "sgc")),
+        "all-sgc": partial(remedies, conv="sgc"),
+    },
 }
 TABLES = {f"{data}-{name}": (data, make) for data, tables in SHOWN.items() for name, make in tables.items()}
 
