@@ -25,11 +25,7 @@ DRAWN = {"cora": ("heat", "layers", "accuracy", "outputs"), "pubmed": ("layers",
 INSTEAD = ("appnp", "dagnn")
 THIN = ("none", "shared", "lowrank", "grouped", "channel")
 GAPS = ("none", "batchnorm", "dropout", "decay", "dropout+decay", "layerwise")
-WAYS = {
-    "plain": "plain, with initial residuals",
-    "checkpointed": "checkpointed",
-    "reversible": "reversible",
-}
+WAYS = {"plain": "plain, with initial residuals", "checkpointed": "checkpointed", "reversible": "reversible"}
 Document = dict[str, Any]
 Lines = list[list[str]]
 

@@ -113,9 +113,9 @@ CALLS: dict[str, Callable[[ModuleType, Inputs], object]] = {
     "attend_grad": lambda k, i: attend_grad(k, i, None),
     "attend_grad, far apart": lambda k, i: attend_grad(k, i, i.edge(), i.attention(60)),
     "attend_grad, weighted": lambda k, i: attend_grad(k, i, i.edge()),
+    "attend_grad, one weight": lambda k, i: attend_grad(k, i, i.edge()[:, :1].contiguous()),
     "attend_ends_grad": lambda k, i: attend_ends_grad(k, i, i.draw(2, i.heads, i.width)),
     "attend_ends_grad, one vector": lambda k, i: attend_ends_grad(k, i, i.draw(1, i.heads, i.width)),
-    "attend_grad, one weight": lambda k, i: attend_grad(k, i, i.edge()[:, :1].contiguous()),
 }
 
 

@@ -75,28 +75,10 @@ def _top(source, indices, start, stop, of_u, h, target, t, none, slope, few):
 
 @Kernel
 def _attend(
-    chunk,
-    v,
-    start,
-    stop,
-    low,
-    high,
-    indices,
-    eid,
-    feat,
-    source,
-    right,
-    target,
-    coeff,
-    bias,
-    y,
-    slope,
-    most,
-    shape,
-    form,
+    chunk, v, start, stop, low, high, indices, eid, feat, source, right, target, coeff, bias, y, slope, most, size, form
 ):
     """Rows of ``right`` are so far ``apart``; ``most`` is the largest left."""
-    (heads, width, apart), (exact, per, ahead, few) = shape, form
+    (heads, width, apart), (exact, per, ahead, few) = size, form
     many, row, last = len(few), heads * width, len(indices) - 1
     of_u, of_v = (heads, 2 * heads) if len(exact) else (3 * heads, 3 * heads)
     none, one, steep = few_alike(y, y.dtype.type(0), few), few_alike(y, y.dtype.type(1), few), few_alike(y, slope, few)
@@ -136,11 +118,11 @@ def _attend(
 
 @Kernel
 def _attend_grad(
-    chunk, u, start, stop, low, high, indices, eid, grad, feat, source, target, coeff, slope, d_feat, d_prob, shape,
+    chunk, u, start, stop, low, high, indices, eid, grad, feat, source, target, coeff, slope, d_feat, d_prob, size,
     form,
 ):  # fmt: skip
     """By source: d_feat, and of each edge the gradient of its softmax."""
-    (heads, width), (exact, per, ahead, few) = shape, form
+    (heads, width), (exact, per, ahead, few) = size, form
     many, row, last = len(few), heads * width, len(indices) - 1
     of_u, of_v = (heads, 2 * heads) if len(exact) else (3 * heads, 3 * heads)
     none, steep = few_alike(d_feat, d_feat.dtype.type(0), few), few_alike(d_feat, slope, few)
@@ -274,9 +256,9 @@ def attend(
     weight, shift = (t if t is not None else feat.new_zeros(n) for t, n in ((coeff, 0), (bias, heads * width)))
     ends = feat.view(-1), source.view(-1), flat
     arrays = csc.indices, csc.eid, *ends, *(t.view(-1) for t in (target, weight, shift, y))
-    work, few, shape = len(csc.eid) * heads * (width + 8), _few(csc, feat), (heads, width, apart)
+    work, few, size = len(csc.eid) * heads * (width + 8), _few(csc, feat), (heads, width, apart)
     given, form = (scalar(slope, feat), scalar(most, feat)), (known(exact), _per(coeff), ahead_of(feat), few)
-    _attend(work, csc.indptr, heads // len(few), *arrays, *given, shape, form)
+    _attend(work, csc.indptr, heads // len(few), *arrays, *given, size, form)
     return y, source, target
 
 
