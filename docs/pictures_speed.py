@@ -1,10 +1,11 @@
-"""Makes the tables of docs/speed.md and of README.md out of benchmarks/results/speed:
+"""Makes the tables of docs/speed.md and of README.md, and docs/images/speed.png, out of benchmarks/results/speed:
 .venv/bin/python -m docs.pictures_speed"""
 
 import json
 from pathlib import Path
 
 from benchmarks.speed.measure import PEERS, Row
+from benchmarks.speed.plot import plot
 from benchmarks.speed.show import milliseconds
 from docs.tables import filled
 
@@ -92,3 +93,4 @@ def with_tables(page: str) -> str:
 if __name__ == "__main__":
     for path in PAGES:
         path.write_text(with_tables(path.read_text("utf-8")), "utf-8")
+    plot(list(rows().values()), ROOT / "docs" / "images" / "speed.png")
