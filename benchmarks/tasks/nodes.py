@@ -30,6 +30,7 @@ class Planetoid(Task):
         Layer("appnp", "APPNP", lambda _: APPNPNet),
         Layer("dagnn", "DAGNN", lambda _: DAGNNNet),
         Layer("dagnn-64", "DAGNN, 64 hops", lambda _: DAGNNNet),
+        Layer("dagnn-64-consistent", "DAGNN, 64 hops, consistent", lambda _: DAGNNNet),
         Layer("jknet", "JKNet", lambda _: JKNet),
         Layer("gcnii", "GCNII", lambda _: GCNII),
         Layer("gcnii-consistent", "GCNII, consistent", lambda _: GCNII),

@@ -381,10 +381,11 @@ def test_pubmeds_gat_has_eight_heads_at_the_end(citations):
     assert run(task, "gcn", options).parameters == 16 * 500 + 16 + 16 * 3 + 3
 
 
+@pytest.mark.parametrize("layer", ["dagnn-64", "dagnn-64-consistent"])
 @pytest.mark.parametrize("name", ["cora", "pubmed"])
-def test_the_deep_dagnn_takes_64_hops(citations, name):
+def test_the_deep_dagnn_takes_64_hops(citations, name, layer):
     task, _ = citations(name, 20, 3)
-    model = task.recipe(layers.known(task.own)["dagnn-64"]).build(20, 3)
+    model = task.recipe(layers.known(task.own)[layer]).build(20, 3)
     assert [module.k for module in model.modules() if isinstance(module, DAGNN)] == [64]
 
 
@@ -487,7 +488,8 @@ def test_citations_are_scored_on_the_test_nodes_of_the_best_epoch(citations, mon
     assert keep.validation == keep.curve["validation"][-1]
 
 
-def test_all_nodes_are_asked_to_agree_and_some_to_be_right(citations, monkeypatch):
+@pytest.mark.parametrize(("layer", "alone"), [("gcnii-consistent", "gcnii"), ("dagnn-64-consistent", "dagnn-64")])
+def test_all_nodes_are_asked_to_agree_and_some_to_be_right(citations, monkeypatch, layer, alone):
     task, options = citations("cora", 20, 3)
     seen = []
 
@@ -497,12 +499,12 @@ def test_all_nodes_are_asked_to_agree_and_some_to_be_right(citations, monkeypatc
             return super().forward(scores, labels)
 
     monkeypatch.setattr("benchmarks.tasks.nodes.ConsistencyLoss", Spy)
-    outcome = run(task, "gcnii-consistent", options)
+    outcome = run(task, layer, options)
     ((scores, labels),) = seen
     assert scores.shape == (2, task.graph.num_nodes(), 3)
     assert not torch.equal(scores[0], scores[1]), "what is dropped differs"
     assert torch.equal(labels, task.label.where(task.masks["train"], -100))
-    assert outcome.parameters == run(task, "gcnii", options).parameters
+    assert outcome.parameters == run(task, alone, options).parameters
 
 
 def test_a_graph_with_self_loops_once_and_rows_that_sum_to_one(citations):
