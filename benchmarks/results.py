@@ -127,6 +127,12 @@ class Store:
         }
 
 
+def keep_aside(path: Path, why: str) -> None:
+    """Renames a file of which no use can be made, and says so."""
+    aside = set_aside(path, path)
+    print(f"{path} {why}; kept as {aside.name}, starting anew", file=sys.stderr)
+
+
 def _written(outcome: Outcome) -> dict[str, Any]:
     return {name: value for name, value in vars(outcome).items() if name not in ("curve", "looks", "model")}
 

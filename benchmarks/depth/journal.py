@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.depth.cells import Cell
+from benchmarks.results import keep_aside
 from datasets.files import atomic_write
-from gnnlib._files import set_aside
 
-__all__ = ["Journal", "keep_aside"]
+__all__ = ["Journal"]
 
 
 class Journal:
@@ -64,9 +64,3 @@ def _parse(line: str) -> dict[str, Any] | None:
         return json.loads(line) if line.endswith("\n") else None
     except ValueError:
         return None
-
-
-def keep_aside(path: Path, why: str) -> None:
-    """Renames a file of which no use can be made, and says so."""
-    aside = set_aside(path, path)
-    print(f"{path} {why}; kept as {aside.name}, starting anew", file=sys.stderr)

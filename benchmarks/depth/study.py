@@ -15,10 +15,10 @@ from torch import Tensor
 
 from benchmarks.depth.cells import USUAL, Cell, Recipe, plan_of, run_cell
 from benchmarks.depth.data import NodeData, check_data
-from benchmarks.depth.journal import Journal, keep_aside
+from benchmarks.depth.journal import Journal
 from benchmarks.depth.summary import cells_of, summarise
 from benchmarks.layers import UsageError
-from benchmarks.results import commit, versions
+from benchmarks.results import commit, keep_aside, versions
 from gnnlib._dgl import dgl
 from gnnlib._workers import start_worker
 

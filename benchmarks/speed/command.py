@@ -1,4 +1,4 @@
-"""The command: a worker for each regime, one after the other; ``speed.json`` is whole after each row."""
+"""The command: a worker for each regime, one after the other; each row is in ``speed.json`` before the next begins."""
 
 import importlib.metadata
 import json
@@ -15,19 +15,20 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks.layers import UsageError
-from benchmarks.results import commit, machine, versions
+from benchmarks.results import machine, versions
 from benchmarks.speed import show
+from benchmarks.speed.figures import Figures
 from benchmarks.speed.measure import Row
 from benchmarks.speed.plot import plot
 from benchmarks.speed.worker import Task
 from benchmarks.speed.workloads import choose
-from datasets.files import atomic_write
 
 # What glibc reads when a process starts: large blocks come from the heap, and nothing goes back to the system. Fresh
 # pages, which the system must clear, are then rare.
 KEEP = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40), "MALLOC_TOP_PAD_": str(1 << 28)}
 ALLOCATORS: dict[str, dict[str, str]] = {"default": {}, "keep": KEEP, "huge": {"THP_MEM_ALLOC_ENABLE": "1"}}
 USUAL = ["default", "keep"]
+KEY = ["workload", "allocator", "threads"]
 WIDTH = 110  # of the tables where there is no terminal
 ROOT = Path(__file__).parents[2]
 
@@ -78,33 +79,31 @@ class Request:
 
 
 def run(request: Request) -> Path:
-    """Times all that was asked for, shows it, and writes ``speed.json`` and ``speed.png``.
+    """Times all that was asked for, shows it, and adds it to ``speed.json`` and ``speed.png``.
 
     Raises: ValueError where outputs disagree or a worker dies; what was finished by then is written and shown.
     """
     tasks, rows = request.tasks(), []
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
-    document: dict[str, Any] = {
+    shared = {
         "shrink": tasks[0].shrink,
-        "repeats": tasks[0].repeats,
-        "copy_bandwidth": [],
         "versions": {**versions(), "torch_geometric": _version("torch-geometric")},
-        "commit": commit(),
         "machine": machine(),
     }
+    figures, bandwidths = Figures(request.path, shared, KEY), []
     try:
         for message in _progress(tasks, Console(stderr=True)):
             if "row" in message:
                 rows.append(Row.from_document(message["row"]))
+                figures.add(rows[-1].document())
             else:
-                document["copy_bandwidth"].append(message["copy_bandwidth"])
-            with atomic_write(request.path) as partial:
-                partial.write_text(json.dumps({**document, "rows": [row.document() for row in rows]}, indent=1) + "\n")
+                bandwidths.append(message["copy_bandwidth"])
+                figures.extra = {"copy_bandwidth": bandwidths}
     finally:
         if rows:
             console.print(*show.tables(rows))
-            console.print(*show.notes(document), sep="\n", highlight=False)
-            plot(rows, request.path.with_suffix(".png"))
+            console.print(*show.notes({**shared, "copy_bandwidth": bandwidths}), sep="\n", highlight=False)
+            plot([Row.from_document(row) for row in figures.rows], request.path.with_suffix(".png"))
     return request.path
 
 

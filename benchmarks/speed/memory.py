@@ -23,9 +23,9 @@ from torch import nn
 
 from benchmarks.depth.data import load
 from benchmarks.layers import UsageError
-from benchmarks.results import commit, machine, versions
+from benchmarks.results import machine, versions
+from benchmarks.speed.figures import Figures
 from benchmarks.speed.measure import slope, watched
-from datasets.files import atomic_write
 from gnnlib import GCNConv, InitialResidual, SkipInit, Stack
 from gnnlib.training import Batch, fit
 
@@ -76,15 +76,15 @@ class Request:
 
 
 def run(request: Request) -> Path:
-    """Measures all that was asked for, shows it, and writes ``memory.json``."""
+    """Measures all that was asked for, shows it, and adds it to ``memory.json``."""
     rows, console = [], Console(width=None if sys.stdout.isatty() else 110)
-    header = {"data": request.data, "width": request.width, "versions": versions(), "commit": commit()}
     tasks = request.tasks()
     load(request.data, request.folder)  # bad input is told before anything starts
+    shared = {"data": request.data, "width": request.width, "versions": versions(), "machine": machine()}
+    figures = Figures(request.path, shared, ["way", "depth"])
     for row in _measured(tasks, Console(stderr=True)):
         rows.append(row)
-        with atomic_write(request.path) as partly:
-            partly.write_text(json.dumps({**header, "machine": machine(), "rows": rows}, indent=1) + "\n")
+        figures.add(row)
     console.print(_table(request, rows))
     return request.path
 

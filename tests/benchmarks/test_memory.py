@@ -24,7 +24,6 @@ def figures(monkeypatch):
         return subprocess.CompletedProcess(words, 0, json.dumps(row))
 
     monkeypatch.setattr(memory, "subprocess", SimpleNamespace(run=process, PIPE=subprocess.PIPE))
-    monkeypatch.setattr(memory, "commit", lambda: None)
 
 
 def test_a_table_and_a_file_without_those_that_died(figures, tmp_path, capsys):
@@ -41,6 +40,35 @@ def test_a_table_and_a_file_without_those_that_died(figures, tmp_path, capsys):
         ("plain", 100),
         ("checkpointed", 10),
     ]
+
+
+def test_a_later_run_keeps_what_it_does_not_measure(figures, tmp_path):
+    def held(*words):
+        main(["memory", *words, "--out", str(tmp_path)])
+        return [(row["way"], row["depth"], row["bytes"]) for row in json.loads(path.read_text())["rows"]]
+
+    path = tmp_path / "memory-digits" / "memory.json"
+    first = held("--depths", "10", "--ways", "plain,reversible")
+    assert first == [("plain", 10, 3e7), ("reversible", 10, 3e6)]
+    assert held("--depths", "4", "--ways", "plain") == [*first, ("plain", 4, 1.2e7)]
+    text = path.read_text()
+    path.write_text(text.replace("30000000.0", "1.0"))
+    assert held("--depths", "10", "--ways", "plain") == [*first, ("plain", 4, 1.2e7)], "measured anew"
+
+
+def test_a_file_of_other_conditions_or_a_damaged_one_is_kept_aside(figures, tmp_path, capsys):
+    folder = tmp_path / "memory-digits"
+    words = ["memory", "--depths", "10", "--ways", "plain", "--out", str(tmp_path)]
+    main(words)
+    main([*words, "--width", "32"])
+    assert "memory.json has other width; kept as memory-1.json, starting anew" in capsys.readouterr().err
+    assert [json.loads((folder / name).read_text())["width"] for name in ("memory-1.json", "memory.json")] == [64, 32]
+    cut = (folder / "memory.json").read_text()[:-20]
+    (folder / "memory.json").write_text(cut)
+    main([*words, "--width", "32"])
+    assert "memory.json is damaged (" in capsys.readouterr().err
+    assert (folder / "memory-2.json").read_text() == cut
+    assert len(json.loads((folder / "memory.json").read_text())["rows"]) == 1
 
 
 @pytest.mark.parametrize(

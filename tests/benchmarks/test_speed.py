@@ -307,12 +307,13 @@ def test_the_command_times_in_a_process_of_its_own_and_writes_it(tmp_path, capsy
 @pytest.fixture
 def worker(tmp_path, monkeypatch):
     """Replaces the worker by a process that prints these messages, then ends with status 9."""
+    python = sys.executable
 
     def replace(*messages):
         stub, launcher = tmp_path / "stub.py", tmp_path / "python"
         lines = "\n".join(map(json.dumps, messages))
         stub.write_text(f"print({lines!r})\nraise SystemExit(9)")
-        launcher.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{stub}"\n')
+        launcher.write_text(f'#!/bin/sh\nexec "{python}" "{stub}"\n')
         launcher.chmod(0o755)
         monkeypatch.setattr(command.sys, "executable", str(launcher))
 
@@ -334,6 +335,17 @@ def test_a_worker_that_fails_leaves_the_rows_before(tmp_path, capsys, worker, la
     assert caught.err == f"timed GCN\nbenchmarks: error: {reason}\n"
     assert "2.00 ≥ 1.3" in caught.out
     assert "moves 10.0 GB/s" in caught.out
+
+
+def test_a_later_run_keeps_the_rows_that_it_does_not_time(tmp_path, worker, monkeypatch):
+    times = a_row(), a_row(workload="gat", title="GAT"), a_row(seconds={"gnnlib": [3.0], "dgl": [6.0]})
+    for code, row in zip("abc", times, strict=True):
+        monkeypatch.setattr("benchmarks.speed.figures.commit", lambda code=code: code)
+        worker({"copy_bandwidth": 1e10}, {"row": row.document()})
+        main(["speed", "--only", row.workload, "--quick", "--out", str(tmp_path)])
+    rows = json.loads((tmp_path / "speed.json").read_text())["rows"]
+    found = [(row["workload"], row["seconds"]["gnnlib"], row["commit"]) for row in rows]
+    assert found == [("gcn", [3.0], "c"), ("gat", [1.0, 2.0, 4.0], "b")]
 
 
 def test_a_wrong_name_starts_nothing(tmp_path, capsys):
