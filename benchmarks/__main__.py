@@ -87,7 +87,7 @@ def _add_run(commands: Any) -> None:
 def _add_speed(commands: Any) -> None:
     speed = commands.add_parser(
         "speed",
-        help="time layers beside dgl.nn's and PyG's; write speed.json and speed.png",
+        help="time layers beside dgl.nn's and PyG's; add to speed.json and draw speed.png",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -173,7 +173,7 @@ def _add_depth(commands: Any) -> None:
 def _add_memory(commands: Any) -> None:
     memory = commands.add_parser(
         "memory",
-        help="memory and time of a training step by depth; write memory.json",
+        help="memory and time of a training step by depth; add to memory.json",
         description="A training step of a deep GCN, on one thread: with initial residuals, plain; checkpointed, which "
         "keeps the outputs of every sqrt(L)-th of L layers and computes the others again; and reversible, which keeps "
         "the last alone. Each figure comes from a process of its own.",
