@@ -171,7 +171,7 @@ SHOWN = {
     "pubmed": {
         **BOTH,
         "deepest": partial(at_the_deepest, convs=("gcn", "sgc")),
-        "all-sgc": partial(remedies, conv="sgc"),
+        **{f"all-{conv}": partial(remedies, conv=conv) for conv in ("gin", "sgc")},
     },
 }
 TABLES = {f"{data}-{name}": (data, make) for data, tables in SHOWN.items() for name, make in tables.items()}
