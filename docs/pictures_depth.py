@@ -170,7 +170,7 @@ SHOWN = {
     },
     "pubmed": {
         **BOTH,
-        "deepest": partial(at_the_deepest, convs=("gcn", "sgc")),
+        "deepest": partial(at_the_deepest, convs=("gcn", "gin", "sgc")),
         **{f"all-{conv}": partial(remedies, conv=conv) for conv in ("gin", "sgc")},
     },
 }
