@@ -171,7 +171,7 @@ SHOWN = {
     "pubmed": {
         **BOTH,
         "deepest": partial(at_the_deepest, convs=("gcn", "gin", "sgc")),
-        **{f"all-{conv}": partial(remedies, conv=conv) for conv in ("gin", "sgc")},
+        **{f"all-{conv}": partial(remedies, conv=conv) for conv in CONVS[1:]},
     },
 }
 TABLES = {f"{data}-{name}": (data, make) for data, tables in SHOWN.items() for name, make in tables.items()}
