@@ -25,6 +25,7 @@ from gnnlib.convs import (
 from gnnlib.drops import DropEdge, DropMessage, DropNode
 from gnnlib.embeddings import SumOfEmbeddings, one_hot
 from gnnlib.encodings import laplacian_encoding, random_walk_encoding
+from gnnlib.heap import keep_heap
 from gnnlib.images.store import GraphStore
 from gnnlib.initial import SkipInit, hold_variance
 from gnnlib.neighbors import Neighbors, neighbors
@@ -105,6 +106,7 @@ __all__ = [
     "grouped",
     "haar_pyramid",
     "hold_variance",
+    "keep_heap",
     "identity_mapping",
     "laplacian_encoding",
     "laplacian_pyramid",

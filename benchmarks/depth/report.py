@@ -77,7 +77,7 @@ def _facts(document: Document) -> str:
         "when": document["when"],
         "commit": ", ".join(f"<code>{escape(code)}</code>" for code in document["commits"]),
         "versions": " · ".join(f"{name} {value}" for name, value in document["versions"].items()),
-        "machine": escape(document["machine"]),
+        "machine": escape("; ".join(document["machines"])),
     }
     return "<dl>\n" + "\n".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in facts.items() if text) + "\n</dl>"
 

@@ -18,7 +18,7 @@ from benchmarks.depth.data import NodeData, check_data
 from benchmarks.depth.journal import Journal
 from benchmarks.depth.summary import cells_of, summarise
 from benchmarks.layers import UsageError
-from benchmarks.results import commit, keep_aside, versions
+from benchmarks.results import commit, keep_aside, machine, versions
 from gnnlib._dgl import dgl
 from gnnlib._workers import start_worker
 
@@ -98,7 +98,8 @@ def run_study(
     journal = Journal(out and out / "cells.jsonl", origin)
     if out is not None:
         _take_up(out / "results.json", journal)
-    code = commit()
+    with _one_thread():  # as cells have
+        made = {"commit": commit(), "machine": machine()}
     failed = []
     left = [cell for cell in cells if cell not in journal.cells]
     left.sort(key=lambda cell: (cell.seed, -cell.depth))  # long ones first, so that no process waits in the end
@@ -107,7 +108,7 @@ def run_study(
         if isinstance(outcome, Exception):
             failed.append(f"{cell}: {type(outcome).__name__}: {outcome}")
             continue
-        outcome["commit"] = code
+        outcome |= made
         journal.add(cell, outcome)
         on_cell(cell, outcome)
     document = {"command": command, **summarise(journal, data, cells)}

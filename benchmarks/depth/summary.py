@@ -7,13 +7,13 @@ from typing import Any
 from benchmarks.depth.cells import Cell, dot_rows
 from benchmarks.depth.data import NodeData
 from benchmarks.depth.journal import Journal
-from benchmarks.results import machine
 
 __all__ = ["cells_of", "deepest", "mean", "summarise"]
 
 PICTURES = 4  # depths at which outputs are drawn
+# of a row, one a seed, and what a cell calls it
 LISTS = {"test": "test", "validation": "val", "train": "train", "epochs": "epochs", "seconds": "seconds",
-         "errors": "error", "commits": "commit"}  # of a row, one a seed, and what a cell calls it  # fmt: skip
+         "errors": "error", "commits": "commit", "machines": "machine"}  # fmt: skip
 
 Row = dict[str, Any]
 
@@ -25,7 +25,7 @@ def summarise(journal: Journal, data: NodeData, cells: Sequence[Cell]) -> dict[s
     return {
         **journal.origin,
         "commits": sorted({str(code) for row in rows for code in row["commits"]}),
-        "machine": machine(),
+        "machines": sorted({place for row in rows for place in row["machines"]}),
         "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "rows": rows,
         "pictures": _pictures(rows, journal),

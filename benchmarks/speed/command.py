@@ -23,10 +23,8 @@ from benchmarks.speed.plot import plot
 from benchmarks.speed.worker import Task
 from benchmarks.speed.workloads import choose
 
-# What glibc reads when a process starts: large blocks come from the heap, and nothing goes back to the system. Fresh
-# pages, which the system must clear, are then rare.
-KEEP = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40), "MALLOC_TOP_PAD_": str(1 << 28)}
-ALLOCATORS: dict[str, dict[str, str]] = {"default": {}, "keep": KEEP, "huge": {"THP_MEM_ALLOC_ENABLE": "1"}}
+# What PyTorch reads when a process starts; "keep" is `gnnlib.keep_heap`, which the process calls.
+ALLOCATORS: dict[str, dict[str, str]] = {"default": {}, "keep": {}, "huge": {"THP_MEM_ALLOC_ENABLE": "1"}}
 USUAL = ["default", "keep"]
 KEY = ["workload", "allocator", "threads"]
 WIDTH = 110  # of the tables where there is no terminal

@@ -1,6 +1,6 @@
 """A process that times in one regime: ``python -m benchmarks.speed.worker TASK`` writes a line of JSON for each row.
 
-A process of its own, because the allocator and OpenMP read the environment once, when a process starts.
+A process of its own, because the allocator is set and OpenMP reads the environment once, when a process starts.
 """
 
 import gc
@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+import gnnlib
 from benchmarks.speed.bound import copy_bandwidth
 from benchmarks.speed.measure import Effort, Row, differences, times
 from benchmarks.speed.workloads import choose
@@ -63,6 +64,8 @@ def main(task: Task) -> None:
         print(json.dumps(message), file=out, flush=True)
 
     warnings.filterwarnings("ignore", message="Dataloader CPU affinity opt is not enabled")
+    if task.allocator == "keep" and not gnnlib.keep_heap():
+        return say(error="--allocators keep: expected glibc's malloc, which this system hasn't got")
     if task.threads:
         torch.set_num_threads(task.threads)
     say(copy_bandwidth=copy_bandwidth())

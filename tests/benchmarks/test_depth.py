@@ -289,16 +289,19 @@ def test_the_journal(tmp_path, capsys):
     assert first in Journal(tmp_path / "cells-1.jsonl", origin).cells
 
 
-def test_a_study_goes_on_from_its_results(tmp_path, capsys, one_thread):
+def test_a_study_goes_on_from_its_results(tmp_path, capsys, monkeypatch, one_thread):
     """As it does in a clone, where only ``results.json`` is committed."""
     first = depth_study(*DATA, **SMALL, out=tmp_path)
     (tmp_path / "cells.jsonl").unlink()
+    monkeypatch.setattr("benchmarks.depth.study.machine", lambda: "another machine")
     trained = []
     given = SMALL | {"depths": [*SMALL["depths"], 5]}
     second = depth_study(*DATA, **given, out=tmp_path, on_cell=lambda cell, outcome: trained.append(cell.depth))
     assert set(trained) == {5}
     rows = {(row["conv"], row["remedy"], row["depth"]): row for row in second["rows"]}
     assert all(rows[row["conv"], row["remedy"], row["depth"]] == row for row in first["rows"])
+    assert {place for row in second["rows"] for place in row["machines"]} == {*first["machines"], "another machine"}
+    assert "another machine" in (tmp_path / "report.html").read_text()
     assert {str(picture) for picture in first["pictures"]} & {str(picture) for picture in second["pictures"]}
     assert not capsys.readouterr().err
 

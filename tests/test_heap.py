@@ -1,0 +1,50 @@
+"""Memory that is kept: seen by the page faults of a process of its own."""
+
+import ctypes
+import subprocess
+import sys
+
+import pytest
+
+import gnnlib
+
+COUNT = """
+import resource, torch, gnnlib
+{first}
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(3):
+    x = torch.ones(1 << 24)
+before = faults()
+for _ in range(4):
+    x = torch.ones(1 << 24)  # 16384 pages
+print((faults() - before) // 4)
+"""
+
+
+def pages(first):
+    """Fresh pages that an array of 64 MiB takes, one after the other."""
+    run = subprocess.run([sys.executable, "-c", COUNT.format(first=first)], capture_output=True, text=True, check=True)
+    return int(run.stdout)
+
+
+def glibc():
+    return hasattr(ctypes.CDLL(None), "gnu_get_libc_version")
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not glibc(), reason="malloc is not glibc's")
+def test_large_arrays_take_no_fresh_pages():
+    kept = pages("assert gnnlib.keep_heap()")
+    plain = pages("")
+    if plain < 1000:
+        pytest.skip("this system gives huge pages, or keeps memory by itself")
+    assert kept < plain / 100
+
+
+@pytest.mark.parametrize("problem", [OSError, AttributeError, TypeError])
+def test_other_systems_are_left_alone(monkeypatch, problem):
+    def refuse(name):
+        raise problem
+
+    monkeypatch.setattr(ctypes, "CDLL", refuse)
+    assert gnnlib.keep_heap() is False
