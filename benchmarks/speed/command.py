@@ -88,7 +88,7 @@ def run(request: Request) -> Path:
         "versions": {**versions(), "torch_geometric": _version("torch-geometric")},
         "machine": machine(),
     }
-    figures, bandwidths = Figures(request.path, shared, KEY), []
+    figures, bandwidths = Figures(request.path, shared, KEY, Row.__dataclass_fields__), []
     try:
         for message in _progress(tasks, Console(stderr=True)):
             if "row" in message:

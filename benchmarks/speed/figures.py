@@ -1,7 +1,7 @@
 """The file of a measuring command: whole after each row, and no row is lost to a later run that measures others."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ Row = dict[str, Any]
 
 class Figures:
     """Rows as JSON, under what they share. A row takes the place of one with the same ``key``; the others stay, each
-    with the commit that measured it. A file that shares something else, or is damaged, is kept aside.
+    with the commit that measured it. A file that shares something else, or is damaged, is kept aside; so is one whose
+    rows lack the key or one of the other ``fields``.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -26,8 +27,8 @@ class Figures:
     [('gcn', 2), ('gat', 5)]
     """
 
-    def __init__(self, path: Path, shared: dict[str, Any], key: Sequence[str]):
-        self.path, self.shared, self.key = path, shared, key
+    def __init__(self, path: Path, shared: dict[str, Any], key: Sequence[str], fields: Iterable[str] = ()):
+        self.path, self.shared, self.key, self.fields = path, shared, key, tuple(fields)
         self.extra: dict[str, Any] = {}  # of the newest run
         self._rows: dict[tuple, Row] = {}
         self._commit = commit()
@@ -51,8 +52,11 @@ class Figures:
             document = json.loads(self.path.read_text())
             other = [name for name, value in self.shared.items() if document[name] != value]
             rows = {self._place(row): row for row in document["rows"]}
+            lacking = {name for row in rows.values() for name in self.fields if name not in row}
         except (ValueError, KeyError, TypeError) as error:
             return keep_aside(self.path, f"is damaged ({error!r})")
+        if lacking:
+            return keep_aside(self.path, f"is damaged (a row lacks {', '.join(sorted(lacking))})")
         if other:
             return keep_aside(self.path, f"has other {', '.join(other)}")
         self._rows = rows

@@ -14,6 +14,7 @@ from torch import nn
 from benchmarks.__main__ import main
 from benchmarks.layers import UsageError
 from benchmarks.speed import bound, command, graphs, grid, layers, show
+from benchmarks.speed.figures import Figures
 from benchmarks.speed.measure import Case, Effort, Row, differences, slope, times
 from benchmarks.speed.plot import plot
 from benchmarks.speed.worker import Task, rows
@@ -302,6 +303,17 @@ def test_the_command_times_in_a_process_of_its_own_and_writes_it(tmp_path, capsy
     assert "400 times smaller" in shown
     assert "keep allocator, 1 thread" in shown
     assert (tmp_path / "speed.png").exists()
+
+
+def test_a_file_with_half_a_row_is_kept_aside_before_anything_is_timed(tmp_path, capsys):
+    path, key = tmp_path / "speed.json", ["workload", "allocator", "threads"]
+    Figures(path, {"machine": "mine"}, key).add(a_row().document())
+    assert len(Figures(path, {"machine": "mine"}, key, Row.__dataclass_fields__).rows) == 1
+    document = json.loads(path.read_text())
+    del document["rows"][0]["peak"]
+    path.write_text(json.dumps(document))
+    assert Figures(path, {"machine": "mine"}, key, Row.__dataclass_fields__).rows == []
+    assert "speed.json is damaged (a row lacks peak); kept as speed-1.json" in capsys.readouterr().err
 
 
 @pytest.fixture
