@@ -117,8 +117,7 @@ class FlatGraphs:
         return self._graph(nodes, edges, self.ndata, self.edata)
 
     def _runs(self, chosen: np.ndarray) -> "tuple[Runs, Runs]":
-        find = _loops().find_runs
-        return find(chosen, self.nodes.numpy()), find(chosen, self.edges.numpy())
+        return _loops().find_runs(chosen, self.nodes.numpy(), self.edges.numpy())
 
     def _graph(self, nodes: "Runs", edges: "Runs", ndata: Columns, edata: Columns) -> dgl.DGLGraph:
         (ntype, etype, _), num_nodes, num_edges = self.types, int(nodes.place[-1]), int(edges.place[-1])
