@@ -66,11 +66,11 @@ def plain(document: Document, remedy: str = "none") -> str:
     return markdown([f"`{remedy}`", *map(str, depths(document))], lines)
 
 
-def cured(document: Document, convs: Sequence[str]) -> str:
+def cured(document: Document) -> str:
     """Each convolution at the largest depth with the remedy that validates best there, and at the depth where that
     remedy does; of the rows with the most seeds, and not with those that take another network in its place."""
     lines = []
-    for conv in convs:
+    for conv in CONVS:
         mine = [row for row in document["rows"] if row["conv"] == conv and row["remedy"] not in INSTEAD]
         most = max(len(row["seeds"]) for row in mine)
         mine = [row for row in mine if len(row["seeds"]) == most]
@@ -128,13 +128,13 @@ def thin(document: Document, at: Sequence[int] = (8, 16, 32)) -> str:
     return markdown(["layers", "", "thousand parameters", *CONVS], lines)
 
 
-def at_the_deepest(document: Document, convs: Sequence[str] = CONVS) -> str:
+def at_the_deepest(document: Document) -> str:
     """Each remedy by itself at the largest depth, under each convolution, the best on the whole first."""
     deep = max(depths(document))
-    found = {name: [find(document, conv, name, deep) for conv in convs] for name in REMEDIES}
+    found = {name: [find(document, conv, name, deep) for conv in CONVS] for name in REMEDIES}
     whole = {name: rows for name, rows in found.items() if None not in rows}
     order = sorted(whole, key=lambda name: -sum(mean(row) for row in whole[name] if row is not None))
-    return markdown([f"{deep} layers", *convs], [[f"`{name}`", *map(percent, whole[name])] for name in order])
+    return markdown([f"{deep} layers", *CONVS], [[f"`{name}`", *map(percent, whole[name])] for name in order])
 
 
 def memory(document: Document) -> str:
@@ -154,26 +154,14 @@ def memory(document: Document) -> str:
 BOTH: dict[str, Callable[[Document], str]] = {
     "plain": plain,
     "dropout": partial(plain, remedy="dropout+decay"),
-    "cured": partial(cured, convs=CONVS),
+    "cured": cured,
     "start-gcn": partial(collapse, conv="gcn"),
     "gaps": partial(gaps, conv="gcn"),
-    "all-gcn": partial(remedies, conv="gcn"),
+    "deepest": at_the_deepest,
+    **{f"all-{conv}": partial(remedies, conv=conv) for conv in CONVS},
     "memory": memory,
 }
-SHOWN = {
-    "cora": {
-        **BOTH,
-        "start-gat": partial(collapse, conv="gat"),
-        "deepest": at_the_deepest,
-        "thin": thin,
-        **{f"all-{conv}": partial(remedies, conv=conv) for conv in CONVS[1:]},
-    },
-    "pubmed": {
-        **BOTH,
-        "deepest": partial(at_the_deepest, convs=("gcn", "gin", "sgc")),
-        **{f"all-{conv}": partial(remedies, conv=conv) for conv in CONVS[1:]},
-    },
-}
+SHOWN = {"cora": {**BOTH, "start-gat": partial(collapse, conv="gat"), "thin": thin}, "pubmed": BOTH}
 TABLES = {f"{data}-{name}": (data, make) for data, tables in SHOWN.items() for name, make in tables.items()}
 
 

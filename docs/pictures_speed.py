@@ -1,7 +1,8 @@
-"""Makes the tables of docs/speed.md and of README.md, and docs/images/speed.png, out of benchmarks/results/speed:
-.venv/bin/python -m docs.pictures_speed"""
+"""Makes the tables of docs/speed.md and of README.md, and docs/images/speed.png, out of benchmarks/results/speed and
+speed-xeon: .venv/bin/python -m docs.pictures_speed"""
 
 import json
+from functools import partial
 from pathlib import Path
 
 from benchmarks.speed.measure import PEERS, Row
@@ -15,9 +16,9 @@ SHORT = ("gcn", "gin", "gat", "sage", "sgc", "weighted", "weighted-heads", "ecc-
 """What README shows."""
 
 
-def rows() -> dict[tuple[str, str], Row]:
+def rows(folder: str = "speed") -> dict[tuple[str, str], Row]:
     """By allocator and workload."""
-    found = json.loads((ROOT / "benchmarks" / "results" / "speed" / "speed.json").read_text())["rows"]
+    found = json.loads((ROOT / "benchmarks" / "results" / folder / "speed.json").read_text())["rows"]
     return {(row["allocator"], row["workload"]): Row.from_document(row) for row in found}
 
 
@@ -44,13 +45,12 @@ def _markdown(*lines: list[str]) -> str:
     return "\n".join("|" + "".join(f" {cell} |" for cell in cells) for cells in (head, ["---"] * len(head), *others))
 
 
-def full() -> str:
-    """A line for each workload that has peers; after the peaks, with a heap that is kept."""
-    found, lines = rows(), []
+def full(folder: str = "speed") -> str:
+    """A line for each workload that has peers; after the peaks, where it was measured, with a heap that is kept."""
+    found, lines = rows(folder), []
     for (allocator, name), row in found.items():
         if allocator != "default" or row.factors:
             continue
-        kept = found["keep", name]
         bound = "" if row.bound is None else f"{row.bound:.0%}"
         cells = [
             row.title,
@@ -59,10 +59,14 @@ def full() -> str:
             _aimed(row, "pyg"),
             _times(row, "csr"),
         ]
-        cells += [milliseconds(row.median("dense")), bound, _peaks(row), milliseconds(kept.median("gnnlib"))]
-        lines.append([*cells, _times(kept, "dgl"), _times(kept, "pyg"), milliseconds(kept.median("dense"))])
+        cells += [milliseconds(row.median("dense")), bound, _peaks(row)]
+        if kept := found.get(("keep", name)):
+            cells += [milliseconds(kept.median("gnnlib")), _times(kept, "dgl"), _times(kept, "pyg")]
+            cells += [milliseconds(kept.median("dense"))]
+        lines.append(cells)
     head = ["workload", "ms", "dgl.nn", "PyG", "PyG, CSR", "dense, ms", "bound", "peak MB, best other"]
-    return _markdown([*head, "kept: ms", "dgl.nn", "PyG", "dense, ms"], *lines)
+    head += ["kept: ms", "dgl.nn", "PyG", "dense, ms"] if len(lines[0]) > len(head) else []
+    return _markdown(head, *lines)
 
 
 def growth() -> str:
@@ -83,7 +87,7 @@ def short() -> str:
     return _markdown(["workload", "gnnlib (ms)", "dgl.nn", "PyG", "dense part (ms)", "peak MB, best other"], *lines)
 
 
-TABLES = {"speed-full": full, "speed-growth": growth, "speed": short}
+TABLES = {"speed-full": full, "speed-xeon": partial(full, "speed-xeon"), "speed-growth": growth, "speed": short}
 
 
 def with_tables(page: str) -> str:
