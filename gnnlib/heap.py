@@ -22,7 +22,7 @@ def keep_heap() -> bool:
     The same from outside: ``MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=1099511627776 MALLOC_TOP_PAD_=268435456``.
 
     >>> import gnnlib
-    >>> gnnlib.keep_heap() in (True, False)
+    >>> gnnlib.keep_heap()  # doctest: +SKIP
     True
     """
     try:

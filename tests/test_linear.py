@@ -109,6 +109,7 @@ def test_any_number_of_threads_gives_the_same_bits(onednn, two_threads):
         *same, weight = run(threads)
         assert all(map(torch.equal, first, same))
         close(weight, first[2])
+        assert torch.equal(weight, first[2]) or products._made_by_intel()
     assert torch.equal(run(2)[2], weight)
 
 
