@@ -128,6 +128,10 @@ PUBMED = {
     "gat": Recipe(partial(_gat, 8), 0.01, {"*": 1e-3}, epochs=1000, patience=100, score=best_accuracy),
     # Of 1e-5, 3e-5, 5e-5, 7e-5, 1e-4 and 1.4e-4.
     "sgc": replace(RECIPES["sgc"], decay={"*": 7e-5}),
+    # Differs: 8 hops. Mean validation accuracy of five seeds that are in no table, with a decay of 5e-4 and of 1e-3: 2
+    # hops 81.4 and 81.8, 4 hops 81.8 and 81.8, 6 hops 82.6 and 82.6, 8 hops 82.8 and 82.5, 10 hops 82.8 and 82.1.
+    # Tried besides: 3 and 12 hops, decays of 2e-4 (82.8 with 8 hops) and 2e-3, 64 wide, a dropout of 0.8.
+    "gfnn": replace(RECIPES["gfnn"], decay={"*": 5e-4}, hops=8),
     # Gasteiger et al. 2019: the first layer decayed.
     "appnp": replace(RECIPES["appnp"], decay={"encoder.0.*": 5e-3}),
     # Liu et al. 2020: 20 hops.
