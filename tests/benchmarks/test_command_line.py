@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import layers, request, runner
-from benchmarks.__main__ import main, parser
+from benchmarks.__main__ import main
+from benchmarks.arguments import parser
 from benchmarks.layers import LAYERS
 from benchmarks.tasks import TASKS
 from tests.benchmarks.fake_task import Fake

@@ -9,7 +9,8 @@ import torch
 from matplotlib.axes import Axes
 from torch import nn
 
-from benchmarks.__main__ import main, parser
+from benchmarks.__main__ import main
+from benchmarks.arguments import parser
 from benchmarks.depth import CONVS, REMEDIES, Cell, Recipe, cells, depth_study, plots, study
 from benchmarks.depth.command import PRESETS, Request
 from benchmarks.depth.data import NodeData, digits_graph
