@@ -22,6 +22,7 @@ from gnnlib.convs import (
     SGConv,
     SplineConv,
 )
+from gnnlib.degrees import degree_norm
 from gnnlib.drops import DropEdge, DropMessage, DropNode
 from gnnlib.embeddings import SumOfEmbeddings, one_hot
 from gnnlib.encodings import laplacian_encoding, random_walk_encoding
@@ -39,7 +40,7 @@ from gnnlib.norms import (
     PairNorm,
     PairNormSCS,
 )
-from gnnlib.ops import aggregate, degree_norm, edge_dot, edge_softmax, propagate
+from gnnlib.ops import aggregate, edge_dot, edge_softmax, propagate
 from gnnlib.pooling import coarsen, graclus, voxel
 from gnnlib.propagation import APPNP, DAGNN
 from gnnlib.pyramid import haar_pyramid, laplacian_pyramid

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib._dgl import dgl
+from gnnlib.degrees import NORMS
 from gnnlib.distributed import gathered, rank, world_size
 from gnnlib.norms import BatchNorm, LayerNorm, NodeNorm
-from gnnlib.ops import NORMS
 from gnnlib.stack import Stack
 from gnnlib.tables import Table
 

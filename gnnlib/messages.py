@@ -7,10 +7,11 @@ from torch import Tensor
 from torch.autograd import Function
 
 from gnnlib import kernels
+from gnnlib.degrees import over_in_degree
 from gnnlib.functions import _recompose
 from gnnlib.incidence import incidence, sent
-from gnnlib.neighbors import Graph, Neighbors, neighbors
-from gnnlib.ops import _check, aggregate, over_in_degree
+from gnnlib.neighbors import Graph, Neighbors, check_rows, neighbors
+from gnnlib.ops import aggregate
 
 __all__ = ["mean_and_max", "rectified_sum"]
 
@@ -39,11 +40,11 @@ def mean_and_max(
     [[3.0, 1.5], [4.0, 3.0]]
     """
     nb = neighbors(graph, a.device if isinstance(a, Tensor) else None)
-    _check("a", a, nb.num_src, "source node")
-    _check("b", b, nb.num_dst, "destination node")
+    check_rows("a", a, nb.num_src, "source node")
+    check_rows("b", b, nb.num_dst, "destination node")
     edge = a.new_zeros(nb.num_edges, 0) if edge is None else edge
     weight = a.new_zeros(0, a.shape[-1]) if weight is None else weight
-    _check("edge", edge, nb.num_edges, "edge")
+    check_rows("edge", edge, nb.num_edges, "edge")
     if a.shape[1:] != b.shape[1:] or a.dim() < 2 or edge.dim() != 2 or weight.shape != (edge.shape[1], a.shape[-1]):
         raise ValueError(
             "expected a and b of shape (N, ..., F), edge (E, D) and weight (D, F), "
@@ -75,14 +76,14 @@ def rectified_sum(graph: Graph, x: Tensor, edge: Tensor, coeff: Tensor | None = 
     [0.0, 0.0, 4.0]
     """
     nb = neighbors(graph, x.device if isinstance(x, Tensor) else None)
-    _check("x", x, nb.num_src, "source node")
-    _check("edge", edge, nb.num_edges, "edge")
+    check_rows("x", x, nb.num_src, "source node")
+    check_rows("edge", edge, nb.num_edges, "edge")
     if x.dim() < 2 or edge.dim() != 2 or edge.shape[1] != x.shape[-1]:
         raise ValueError(f"expected x (N, ..., F) and edge (E, F), got {tuple(x.shape)} and {tuple(edge.shape)}")
     signals = x.shape[1:-1].numel()
     e = edge.to(x).repeat(1, signals)
     coeff = x.new_ones(nb.num_edges) if coeff is None else coeff.to(x)
-    _check("coeff", coeff, nb.num_edges, "edge")
+    check_rows("coeff", coeff, nb.num_edges, "edge")
     flat, nb = sent(nb, x.reshape(len(x), signals * edge.shape[1]).contiguous())
     return _RectifiedSum.apply(flat, e.contiguous(), coeff.contiguous(), nb).view(nb.num_dst, *x.shape[1:])
 

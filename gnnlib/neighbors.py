@@ -201,6 +201,16 @@ def neighbors(graph: "dgl.DGLGraph | Neighbors", device: torch.device | str | No
 Graph: TypeAlias = dgl.DGLGraph | Neighbors
 
 
+def check_rows(name: str, value: Tensor, rows: int, kind: str) -> None:
+    """Raises unless ``value`` holds floating-point numbers, a row for each of so many nodes or edges."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name}: expected a tensor, got {type(value).__name__}")
+    if not value.is_floating_point():
+        raise TypeError(f"{name}: expected floating-point values, got {value.dtype}; convert with .float()")
+    if value.dim() == 0 or len(value) != rows:
+        raise ValueError(f"{name}: expected {rows} rows, one for each {kind}, got shape {tuple(value.shape)}")
+
+
 def dropping(graph: dgl.DGLGraph, drop: Drop, device: torch.device) -> dgl.DGLGraph:
     """The same graph, on which messages lose what ``drop`` takes: sums, attention and the like see to it."""
     neighbors(graph, device)

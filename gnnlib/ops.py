@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from gnnlib._dgl import dgl  # noqa: F401, for the examples
+from gnnlib.degrees import check_norm, degree_norm, neighbour_share, scales
 from gnnlib.functions import (
     Attend,
     Convolve,
@@ -28,34 +29,21 @@ from gnnlib.functions import (
     composed_attention,
     copy_dst,
     copy_src,
-    sum_edges,
 )
 from gnnlib.incidence import sent
-from gnnlib.neighbors import Compressed, Graph, Neighbors, neighbors
+from gnnlib.neighbors import Graph, Neighbors, check_rows, neighbors
 
 __all__ = [
     "aggregate",
     "attend",
     "convolve",
-    "degree_norm",
     "edge_dot",
     "edge_score",
     "edge_softmax",
     "gather_dst",
     "gather_src",
-    "neighbour_share",
-    "over_in_degree",
     "propagate",
 ]
-
-
-def _check(name: str, value: Tensor, rows: int, kind: str) -> None:
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{name}: expected a tensor, got {type(value).__name__}")
-    if not value.is_floating_point():
-        raise TypeError(f"{name}: expected floating-point values, got {value.dtype}; convert with .float()")
-    if value.dim() == 0 or len(value) != rows:
-        raise ValueError(f"{name}: expected {rows} rows, one for each {kind}, got shape {tuple(value.shape)}")
 
 
 def aggregate(graph: Graph, x: Tensor, coeff: Tensor | None = None, reduce: str = "sum", own: float = 0.0) -> Tensor:
@@ -88,11 +76,11 @@ def aggregate(graph: Graph, x: Tensor, coeff: Tensor | None = None, reduce: str 
     nb = neighbors(graph, x.device if isinstance(x, Tensor) else None)
     if own and nb.num_dst > nb.num_src:
         raise ValueError(f"own: expected destinations that are sources too, got {nb.num_dst} and {nb.num_src} of them")
-    _check("x", x, nb.num_src, "source node")
+    check_rows("x", x, nb.num_src, "source node")
     if x.dim() < 2:
         raise ValueError(f"x: expected shape (N, ..., F), got {tuple(x.shape)}")
     if coeff is not None:
-        _check("coeff", coeff, nb.num_edges, "edge")
+        check_rows("coeff", coeff, nb.num_edges, "edge")
         coeff = coeff.to(x)
     if reduce == "mean":
         if coeff is None and not own:
@@ -140,6 +128,33 @@ def _to_heads(x: Tensor, coeff: Tensor | None, keep_heads: bool) -> tuple[Tensor
     return x3.contiguous(), w.contiguous() if w is not None else None, restore
 
 
+def propagate(
+    graph: Graph, x: Tensor, weight: Tensor | None = None, norm: str = "both", degrees: str = "unweighted"
+) -> Tensor:
+    """The sum over in-neighbours normalised by degree: ``aggregate(graph, x, degree_norm(graph, weight, ...))``.
+
+    Without weights the coefficients are products of a factor of each end, and none is made per edge.
+
+    Shapes: x (N_src, \\*, F); weight (E,) or None; returns (N_dst, \\*, F).
+
+    >>> g = dgl.graph(([0, 1, 2], [2, 2, 0]))
+    >>> propagate(g, torch.tensor([[1.0], [5.0], [100.0]]), norm="right").flatten().tolist()
+    [100.0, 0.0, 3.0]
+    """
+    nb = neighbors(graph, x.device)
+    check_norm(nb, norm, degrees)
+    if weight is not None:
+        return aggregate(nb, x, degree_norm(nb, weight, norm, degrees))
+    if norm == "none":
+        return aggregate(nb, x)
+    if nb.drop is not None:
+        return aggregate(nb, x, degree_norm(nb, None, norm, degrees, like=x))
+    check_rows("x", x, nb.num_src, "source node")
+    flat = x.reshape(len(x), x.shape[1:].numel()).contiguous()
+    y = Scaled.apply(flat, *scales(nb, norm, degrees, x.dtype), nb)
+    return y if x.dim() == 2 else y.reshape(-1, *x.shape[1:])
+
+
 def edge_dot(graph: Graph, x: Tensor, y: Tensor) -> Tensor:
     """The dot product of both ends of every edge: s(u->v) = <x_u, y_v>.
 
@@ -151,8 +166,8 @@ def edge_dot(graph: Graph, x: Tensor, y: Tensor) -> Tensor:
     [11.0, 17.0]
     """
     nb = neighbors(graph, x.device if isinstance(x, Tensor) else None)
-    _check("x", x, nb.num_src, "source node")
-    _check("y", y, nb.num_dst, "destination node")
+    check_rows("x", x, nb.num_src, "source node")
+    check_rows("y", y, nb.num_dst, "destination node")
     ends = list(zip(x.shape[1:], y.shape[1:]))
     if (
         x.dim() < 2
@@ -176,7 +191,7 @@ def edge_dot(graph: Graph, x: Tensor, y: Tensor) -> Tensor:
 
 def _on_edges(graph: Graph, values: Tensor) -> tuple[Neighbors, Tensor]:
     nb = neighbors(graph, values.device if isinstance(values, Tensor) else None)
-    _check("score", values, nb.num_edges, "edge")
+    check_rows("score", values, nb.num_edges, "edge")
     return nb, values.reshape(nb.num_edges, values.shape[1:].numel()).contiguous()
 
 
@@ -208,8 +223,8 @@ def edge_score(graph: Graph, a: Tensor, b: Tensor, att: Tensor, slope: float = 0
     [[9.699999809265137]]
     """
     nb = neighbors(graph, a.device if isinstance(a, Tensor) else None)
-    _check("a", a, nb.num_src, "source node")
-    _check("b", b, nb.num_dst, "destination node")
+    check_rows("a", a, nb.num_src, "source node")
+    check_rows("b", b, nb.num_dst, "destination node")
     if any(t.dim() != 3 or t.shape[1] not in (1, len(att)) or t.shape[2] != att.shape[1] for t in (a, b)):
         raise ValueError(
             f"expected a and b of shape (N, H or 1, J) and att (H, J), "
@@ -254,9 +269,9 @@ def attend(
     [0.0, 0.0, 5.0]
     """
     nb = neighbors(graph, feat.device if isinstance(feat, Tensor) else None)
-    _check("feat", feat, nb.num_src, "source node")
+    check_rows("feat", feat, nb.num_src, "source node")
     if own is not None:
-        _check("own", own, nb.num_dst, "destination node")
+        check_rows("own", own, nb.num_dst, "destination node")
     elif nb.num_dst > nb.num_src:
         raise ValueError(f"own: expected features of {nb.num_dst} destinations, of which {nb.num_src} are sources too")
     shapes = [tuple(t.shape) for t in (att_src, att_dst, *([] if bias is None else [bias]))]
@@ -271,7 +286,7 @@ def attend(
         )
     heads = feat.shape[1:-1]
     if coeff is not None:
-        _check("coeff", coeff, nb.num_edges, "edge")
+        check_rows("coeff", coeff, nb.num_edges, "edge")
         if coeff.shape[1:] not in (heads, torch.Size()):
             raise ValueError(f"coeff: expected ({nb.num_edges},) or (E, *, H) of feat, got {tuple(coeff.shape)}")
         coeff = coeff.to(feat).reshape(nb.num_edges, coeff.shape[1:].numel()).contiguous()
@@ -309,12 +324,12 @@ def convolve(graph: Graph, x: Tensor, basis: Tensor, weight: Tensor) -> Tensor:
     [0.0, 0.0, 420.0]
     """
     nb = neighbors(graph, x.device if isinstance(x, Tensor) else None)
-    _check("x", x, nb.num_src, "source node")
+    check_rows("x", x, nb.num_src, "source node")
     taps = isinstance(basis, Tensor) and basis.dtype in (torch.int32, torch.int64)
     if taps:
         _check_taps(basis, nb.num_edges, weight)
     else:
-        _check("basis", basis, nb.num_edges, "edge")
+        check_rows("basis", basis, nb.num_edges, "edge")
     if (
         x.dim() + 1 < weight.dim()
         or weight.dim() not in (3, 4)
@@ -343,142 +358,12 @@ def _check_taps(taps: Tensor, num_edges: int, weight: Tensor) -> None:
 def gather_src(graph: Graph, x: Tensor) -> Tensor:
     """Each edge's copy of its source's value: (N_src, \\*) -> (E, \\*)."""
     nb = neighbors(graph, x.device if isinstance(x, Tensor) else None)
-    _check("x", x, nb.num_src, "source node")
+    check_rows("x", x, nb.num_src, "source node")
     return copy_src(nb, x.reshape(len(x), x.shape[1:].numel())).reshape(nb.num_edges, *x.shape[1:])
 
 
 def gather_dst(graph: Graph, x: Tensor) -> Tensor:
     """Each edge's copy of its destination's value: (N_dst, \\*) -> (E, \\*)."""
     nb = neighbors(graph, x.device if isinstance(x, Tensor) else None)
-    _check("x", x, nb.num_dst, "destination node")
+    check_rows("x", x, nb.num_dst, "destination node")
     return copy_dst(nb, x.reshape(len(x), x.shape[1:].numel())).reshape(nb.num_edges, *x.shape[1:])
-
-
-# ---------------------------------------------------------------- degrees
-
-NORMS = {"both": (-0.5, -0.5), "left": (-1.0, 0.0), "right": (0.0, -1.0), "none": (0.0, 0.0)}
-"""Powers of the degree of the source and of the destination."""
-
-
-def degree_norm(
-    graph: Graph,
-    weight: Tensor | None = None,
-    norm: str = "both",
-    degrees: str = "unweighted",
-    like: Tensor | None = None,
-) -> Tensor:
-    """Edge coefficients normalised by degree: b(u->v) = w(u->v) d_u^p d_v^q.
-
-    ``norm`` is "both" (p = q = -1/2: Kipf and Welling 2017, arXiv 1609.02907, equation 2), "right" (p = 0, q = -1:
-    divide by the row sum of the adjacency matrix, the mean over neighbours), "left" (p = -1, q = 0) or "none".
-
-    ``degrees`` says which degree: "unweighted" counts the out-edges of the source and the in-edges of the
-    destination; "weighted" sums their weights; "in" counts in-edges at both ends (whole graphs only).
-    A count of 0 is taken as 1, as in DGL; a weighted degree of 0 gives the factor 0. In a block, out-edges are those
-    inside the block.
-
-    Shapes: weight (E, \\*) or None; returns (E, \\*), or (E,) with the dtype and device of ``like``.
-
-    Raises: ValueError for unknown names, or for negative weighted degrees under a square root.
-
-    >>> g = dgl.graph(([0, 1, 2, 2], [2, 2, 2, 0]))
-    >>> degree_norm(g, norm="right").tolist()
-    [0.3333333432674408, 0.3333333432674408, 0.3333333432674408, 1.0]
-    >>> degree_norm(g, torch.tensor([1.0, 2.0, 5.0, 7.0]), "right", "weighted").tolist()
-    [0.125, 0.25, 0.625, 1.0]
-    """
-    like = weight if weight is not None else like if like is not None else torch.empty(0, device=graph.device)
-    nb = neighbors(graph, like.device)
-    _check_norm(nb, norm, degrees)
-    if weight is not None:
-        _check("weight", weight, nb.num_edges, "edge")
-        if degrees == "weighted":
-            return _weighted_norm(nb, weight, NORMS[norm])
-
-    def make() -> Tensor:
-        src, dst = _scales(nb, norm, degrees, torch.float64)
-        return (src[nb.src] * dst[nb.dst]).to(like.dtype)
-
-    factor = nb.remember((norm, degrees == "in", like.dtype), make)
-    return factor if weight is None else weight * factor.view(-1, *[1] * (weight.dim() - 1))
-
-
-def propagate(
-    graph: Graph, x: Tensor, weight: Tensor | None = None, norm: str = "both", degrees: str = "unweighted"
-) -> Tensor:
-    """The sum over in-neighbours normalised by degree: ``aggregate(graph, x, degree_norm(graph, weight, ...))``.
-
-    Without weights the coefficients are products of a factor of each end, and none is made per edge.
-
-    Shapes: x (N_src, \\*, F); weight (E,) or None; returns (N_dst, \\*, F).
-
-    >>> g = dgl.graph(([0, 1, 2], [2, 2, 0]))
-    >>> propagate(g, torch.tensor([[1.0], [5.0], [100.0]]), norm="right").flatten().tolist()
-    [100.0, 0.0, 3.0]
-    """
-    nb = neighbors(graph, x.device)
-    _check_norm(nb, norm, degrees)
-    if weight is not None:
-        return aggregate(nb, x, degree_norm(nb, weight, norm, degrees))
-    if norm == "none":
-        return aggregate(nb, x)
-    if nb.drop is not None:
-        return aggregate(nb, x, degree_norm(nb, None, norm, degrees, like=x))
-    _check("x", x, nb.num_src, "source node")
-    flat = x.reshape(len(x), x.shape[1:].numel()).contiguous()
-    y = Scaled.apply(flat, *_scales(nb, norm, degrees, x.dtype), nb)
-    return y if x.dim() == 2 else y.reshape(-1, *x.shape[1:])
-
-
-def _check_norm(nb: Neighbors, norm: str, degrees: str) -> None:
-    if norm not in NORMS:
-        raise ValueError(f"norm: expected one of {sorted(NORMS)}, got {norm!r}")
-    if degrees not in ("unweighted", "weighted", "in"):
-        raise ValueError(f"degrees: expected 'unweighted', 'weighted' or 'in', got {degrees!r}")
-    if degrees == "in" and nb.num_src != nb.num_dst:
-        raise ValueError(f"degrees='in' needs a whole graph, got {nb.num_src} sources, {nb.num_dst} destinations")
-
-
-def _scales(nb: Neighbors, norm: str, degrees: str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """The factor of each source and of each destination, from counts of edges."""
-
-    def factor(end: str, grouped: Compressed, power: float) -> Tensor:
-        def make() -> Tensor:
-            if power == 0:
-                return torch.ones(len(grouped.indptr) - 1, dtype=dtype, device=nb.device)
-            return (grouped.indptr.diff().clamp(min=1).double() ** power).to(dtype)
-
-        return nb.remember((end, norm, degrees, dtype), make)
-
-    powers = NORMS[norm]
-    src = factor("src", nb.csc if degrees == "in" else nb.csr, powers[0])
-    return src, factor("dst", nb.csc, powers[1])
-
-
-def neighbour_share(graph: Graph, weight: Tensor) -> Tensor:
-    """Edge values divided by the number of in-edges of their destination, so that their sum is a mean."""
-    return degree_norm(graph, weight, norm="right")
-
-
-def over_in_degree(graph: Graph, y: Tensor) -> Tensor:
-    """Values of the destinations (N_dst, *) divided by their numbers of in-edges: a sum becomes a mean."""
-    nb = neighbors(graph, y.device)
-    share = _scales(nb, "right", "unweighted", y.dtype)[1]
-    return y * share.view(-1, *[1] * (y.dim() - 1))
-
-
-def _power(degree: Tensor, power: float) -> Tensor:
-    """degree ** power, 0 where the degree is 0."""
-    return torch.where(degree == 0, 0.0, degree.where(degree != 0, 1.0) ** power)
-
-
-def _weighted_norm(nb: Neighbors, weight: Tensor, powers: tuple[float, float]) -> Tensor:
-    flat = weight.reshape(nb.num_edges, weight.shape[1:].numel())
-    factor = flat
-    for power, view, copy in ((powers[0], nb.reverse(), copy_src), (powers[1], nb, copy_dst)):
-        if power:
-            degree = sum_edges(view, flat)
-            if power == -0.5 and bool((degree < 0).any()):
-                raise ValueError(f"expected weighted degrees of at least 0 under a square root, got {degree.min():.3g}")
-            factor = factor * copy(nb, _power(degree, power))
-    return factor.reshape(weight.shape)

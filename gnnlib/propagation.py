@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib._dgl import dgl
+from gnnlib.degrees import degree_norm
 from gnnlib.linear import Linear
-from gnnlib.ops import aggregate, degree_norm, propagate
+from gnnlib.ops import aggregate, propagate
 
 __all__ = ["APPNP", "DAGNN", "Hops"]
 

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from gnnlib import aggregate, kernels, neighbors
 from gnnlib._dgl import dgl
 from gnnlib.kernels import cpu, reference, rows, sums, team
-from gnnlib.kernels.compile import jit
-from gnnlib.kernels.few import few_exp, few_numbers, known
+from gnnlib.kernels.compile import jit, known
+from gnnlib.kernels.few import few_exp, few_numbers
 from gnnlib.kernels.vectors import store
 from gnnlib.neighbors import Neighbors
 from tests.graphs import GRAPHS, drawn

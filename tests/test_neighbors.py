@@ -13,8 +13,8 @@ import scipy.sparse
 import torch
 from hypothesis import given
 
+from gnnlib import aggregate, degree_norm
 from gnnlib import neighbors as find
-from gnnlib import ops
 from gnnlib._dgl import dgl
 from gnnlib.neighbors import Compressed, Neighbors
 from tests.graphs import GRAPHS, bipartite, drawn, ends, path, random_graph
@@ -206,7 +206,7 @@ def test_an_edit_while_a_layer_works_on_the_old_graph():
     """Backward uses the edges of forward, whatever became of the graph since."""
     graph = path(3)
     x = torch.ones(3, 1, requires_grad=True)
-    y = ops.aggregate(graph, x)
+    y = aggregate(graph, x)
     graph.remove_edges([0, 1])
     y.sum().backward()
     assert x.grad.flatten().tolist() == [1.0, 1.0, 0.0]
@@ -219,7 +219,7 @@ def test_an_edit_while_a_layer_works_on_the_old_graph():
 def test_freed_with_its_graph(name):
     graph = GRAPHS[name]()
     nb = find(graph)
-    ops.degree_norm(graph)
+    degree_norm(graph)
     alive = weakref.ref(nb)
     gc.disable()
     try:
@@ -255,7 +255,7 @@ def test_no_reference_to_the_graph():
 def test_not_pickled():
     graph = random_graph()
     size = len(pickle.dumps(graph))
-    ops.degree_norm(graph)
+    degree_norm(graph)
     data = pickle.dumps(graph)
     assert len(data) == size
     loaded = pickle.loads(data)
@@ -310,14 +310,14 @@ def test_remember():
 def test_remember_survives_its_callers():
     """Weights that start as a norm and are then trained must not train the norm."""
     graph = random_graph()
-    same = ops.degree_norm(graph).clone()
-    learned = torch.nn.Parameter(ops.degree_norm(graph))
+    same = degree_norm(graph).clone()
+    learned = torch.nn.Parameter(degree_norm(graph))
     with torch.no_grad():
         learned += 1
-    assert torch.equal(ops.degree_norm(graph), same)
+    assert torch.equal(degree_norm(graph), same)
     assert torch.equal(learned, same + 1)
-    assert ops.degree_norm(graph).requires_grad_().requires_grad
-    assert not ops.degree_norm(graph).requires_grad
+    assert degree_norm(graph).requires_grad_().requires_grad
+    assert not degree_norm(graph).requires_grad
 
 
 @pytest.mark.parametrize("name", ["random", "random_csc"])
@@ -325,14 +325,14 @@ def test_made_under_inference_mode_used_in_training(name):
     graph = GRAPHS[name]()
     x = torch.ones(graph.num_nodes(), 2)
     with torch.inference_mode():
-        norm = ops.degree_norm(graph)
-        evaluated = ops.aggregate(graph, x, norm)
+        norm = degree_norm(graph)
+        evaluated = aggregate(graph, x, norm)
     nb = find(graph)
     assert not any(t.is_inference() for t in (norm, nb.src, nb.dst, *nb.csc, *nb.csr))
     assert not norm.requires_grad
     assert evaluated.is_inference()
     x.requires_grad_()
-    trained = ops.aggregate(graph, x, ops.degree_norm(graph))
+    trained = aggregate(graph, x, degree_norm(graph))
     trained.sum().backward()
     assert torch.equal(trained, evaluated)
     assert x.grad is not None
@@ -340,8 +340,8 @@ def test_made_under_inference_mode_used_in_training(name):
 
 def test_made_with_gradients_used_under_inference_mode():
     graph = random_graph()
-    norm = ops.degree_norm(graph)
+    norm = degree_norm(graph)
     with torch.inference_mode():
-        assert torch.equal(ops.degree_norm(graph), norm)
-        assert torch.equal(ops.degree_norm(graph).requires_grad_(False), norm)
-    ops.aggregate(graph, torch.ones(11, 2, requires_grad=True), ops.degree_norm(graph)).sum().backward()
+        assert torch.equal(degree_norm(graph), norm)
+        assert torch.equal(degree_norm(graph).requires_grad_(False), norm)
+    aggregate(graph, torch.ones(11, 2, requires_grad=True), degree_norm(graph)).sum().backward()

@@ -7,9 +7,10 @@ import numpy as np
 import torch
 
 from gnnlib._dgl import dgl
+from gnnlib.degrees import NORMS
 from gnnlib.images import gaussian_graph, pixel_graph
 from gnnlib.images.gaussian import KNYAZEV, Decay
-from gnnlib.ops import NORMS, aggregate, gather_dst, gather_src
+from gnnlib.ops import aggregate, gather_dst, gather_src
 
 SIGMA = 0.05 * math.pi  # where the image is 1 wide
 CUTOFF = 0.01
@@ -23,7 +24,7 @@ def adjacency(shape: Sequence[int], decay: Decay = KNYAZEV, norm: str = "both", 
         \hat A_{vu} = (D_u + \epsilon)^p A_{vu} (D_v + \epsilon)^q - \text{less}
 
     with positions in units of the image's width, sigma = 0.05 pi, D the row sums and epsilon = 1e-5. ``norm`` says p
-    and q, as in :func:`gnnlib.ops.degree_norm`: "both" is Kipf's, "right" A / row sum, "none" A. The tutorial takes 0.2
+    and q, as in :func:`gnnlib.degree_norm`: "both" is Kipf's, "right" A / row sum, "none" A. The tutorial takes 0.2
     off each entry above 0.0001, which are all of its entries: the smallest is 0.003.
 
     Edges are sorted by destination, then by source. float64, as the tutorial's numpy has it.

@@ -6,8 +6,9 @@ from torch import Tensor
 
 from gnnlib._dgl import dgl
 from gnnlib.convs.base import Conv, Features, add_bias, glorot, onto, zeros
+from gnnlib.degrees import NORMS
 from gnnlib.linear import linear
-from gnnlib.ops import NORMS, propagate
+from gnnlib.ops import propagate
 
 
 class GCNConv(Conv):

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from gnnlib._dgl import dgl
 from gnnlib.convs.base import Conv, Features, add_bias, zeros
+from gnnlib.degrees import over_in_degree
 from gnnlib.linear import Linear
-from gnnlib.ops import convolve, over_in_degree
+from gnnlib.ops import convolve
 
 
 class MoNetConv(Conv):

@@ -20,7 +20,7 @@ class SGConv(Conv):
         in_feats, out_feats: widths
         k: number of hops, 0 or more
         norm: as in `GCNConv`
-        degrees: "unweighted", "weighted" or "in" (`gnnlib.ops.degree_norm`). None does as ``dgl.nn.SGConv``: with
+        degrees: "unweighted", "weighted" or "in" (`gnnlib.degrees.degree_norm`). None does as ``dgl.nn.SGConv``: with
             edge weights their sums; without, in-edges counted at both ends (in blocks, where the
             in-edges of sources are not known, "unweighted")
         bias: whether to add c

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from gnnlib._dgl import dgl
 from gnnlib.convs.base import Conv, Features, add_bias, glorot, onto, zeros
-from gnnlib.ops import convolve, gather_dst, gather_src, over_in_degree
+from gnnlib.degrees import over_in_degree
+from gnnlib.ops import convolve, gather_dst, gather_src
 
 __all__ = ["SplineConv", "spline_basis"]
 

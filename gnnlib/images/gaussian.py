@@ -8,8 +8,8 @@ from scipy.spatial import KDTree
 from scipy.spatial.distance import cdist
 from torch import Tensor
 
-from gnnlib import ops
 from gnnlib._dgl import dgl
+from gnnlib.degrees import degree_norm
 
 __all__ = ["GAUSSIAN", "HEAT", "KNYAZEV", "Decay", "gaussian_graph"]
 
@@ -77,7 +77,7 @@ def gaussian_graph(
       entries A_vv = 1);
     - ``"left"``: :math:`A D^{-1}`, the outgoing weights sum to 1;
 
-    where D holds the row sums of A after the cut-off (see :func:`gnnlib.ops.degree_norm`). Other laws of distance
+    where D holds the row sums of A after the cut-off (see :func:`gnnlib.degrees.degree_norm`). Other laws of distance
     go by the same name in the literature; ``decay`` chooses (see :class:`Decay`).
 
     - ``edata["weight"]``: (E,), in the dtype of the positions.
@@ -123,9 +123,7 @@ def gaussian_graph(
     graph = dgl.graph((torch.from_numpy(src[keep]), torch.from_numpy(dst[keep])), num_nodes=len(where))
     graph = graph.to(points.device)
     graph.ndata["pos"] = points
-    graph.edata["weight"] = ops.degree_norm(
-        graph, torch.from_numpy(weight[keep]).to(points), norm=norm, degrees="weighted"
-    )
+    graph.edata["weight"] = degree_norm(graph, torch.from_numpy(weight[keep]).to(points), norm=norm, degrees="weighted")
     return graph
 
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from gnnlib import ops
 from gnnlib._dgl import dgl
+from gnnlib.degrees import degree_norm
 from gnnlib.images.edges import Edges, Nearest
 from gnnlib.images.points import with_offsets
 from gnnlib.images.regions import Image, Regions, as_pixels, describe, regions
@@ -119,7 +119,7 @@ def graph_from_labels(
         edges: another rule from `gnnlib.images.edges` in place of ``Nearest(k, sigma)``.
         self_loops: an edge of weight 1 from each node to itself as well, the first of those it hears.
         norm: of the weights, by their sums: "none", "right" (A / row sum), "both" (Kipf's, whose A has self-loops) or
-            "left", as in :func:`gnnlib.ops.degree_norm`.
+            "left", as in :func:`gnnlib.degrees.degree_norm`.
 
     Shapes: S the label map's shape, (H, W) for an image; n regions, by default E = n min(k, n - 1) edges.
 
@@ -142,7 +142,7 @@ def graph_from_labels(
         raise TypeError(f"edges: expected None or a rule such as gnnlib.images.Touching(), got {rule!r}")
     parts = regions(image, labels, mask)
     graph = with_label_map(graph_from_arrays(region_arrays(parts, rule, features, self_loops)), parts)
-    graph.edata["weight"] = ops.degree_norm(graph, graph.edata["weight"], norm, degrees="weighted")
+    graph.edata["weight"] = degree_norm(graph, graph.edata["weight"], norm, degrees="weighted")
     return graph
 
 

@@ -7,6 +7,7 @@ load for all, and what is summed stays in registers. A head of more lines takes 
 import numpy as np
 from torch import Tensor
 
+from gnnlib.kernels.compile import known
 from gnnlib.kernels.few import (
     few_add,
     few_alike,
@@ -18,7 +19,6 @@ from gnnlib.kernels.few import (
     few_scaled,
     few_totals,
     few_zero,
-    known,
     minus,
     over,
     plus,

@@ -78,6 +78,12 @@ def jit(func: Callable, *, cache: bool = True, **options):
     return compiled
 
 
+def known(number: int) -> tuple[int, ...]:
+    """A number that the compiler is told, as the length of a tuple: each makes a kernel of its own, in which what
+    depends on it is settled. A kernel that asks at every edge keeps its sums and places on the stack."""
+    return (0,) * number
+
+
 def named(func: Callable, name: str, **names: object) -> FunctionType:
     """A copy under another name, with other global names: numba's cache tells functions apart by name and code."""
     assert isinstance(func, FunctionType)

@@ -17,12 +17,6 @@ from gnnlib.kernels.compile import intrinsic
 from gnnlib.kernels.vectors import Vector, address, below, call, inlined, lanes, splat, suffix
 
 
-def known(number: int) -> tuple[int, ...]:
-    """A number that the compiler is told, as the length of a tuple: each makes a kernel of its own, in which what
-    depends on it is settled. A kernel that asks at every edge keeps its sums and places on the stack."""
-    return (0,) * number
-
-
 def _halves(builder, a, b, size):
     """In blocks of ``size`` numbers, the first halves of a's and b's blocks plus the second halves."""
     half, kind = size // 2, ir.VectorType(ir.IntType(32), a.type.count)

@@ -13,14 +13,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from gnnlib.kernels.compile import jit
-from gnnlib.kernels.few import known
+from gnnlib.kernels.compile import jit, known
 from gnnlib.kernels.reference import edge_ids
+from gnnlib.kernels.rows import AHEAD
 from gnnlib.kernels.team import CHUNKS, FASTMATH, Kernel
 from gnnlib.kernels.vectors import at, every, get, lanes, lines, prefetch, put, scaled, where_above, where_same, zero
 
 MANY = 4
-AHEAD = 64  # slots
 
 inline = partial(jit, cache=False, fastmath=FASTMATH, _nrt=False, forceinline=True)
 

@@ -7,8 +7,7 @@ from functools import partial
 
 from torch import Tensor
 
-from gnnlib.kernels.compile import jit
-from gnnlib.kernels.few import known
+from gnnlib.kernels.compile import jit, known
 from gnnlib.kernels.team import FASTMATH
 from gnnlib.kernels.vectors import get, lanes, load, load_first, prefetch, put, scaled, total, zero
 

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gnnlib.kernels.few import few_alike, few_get, few_numbers, few_put, few_scaled, few_zero, known
+from gnnlib.kernels.compile import known
+from gnnlib.kernels.few import few_alike, few_get, few_numbers, few_put, few_scaled, few_zero
 from gnnlib.kernels.rows import AHEAD, add, ahead_of, clear, fetch, scalar
 from gnnlib.kernels.team import Kernel
 from gnnlib.kernels.vectors import at, get, inlined, lanes, lines, prefetch, put, scaled, zero

@@ -9,7 +9,7 @@ import gnnlib
 from gnnlib import PredEdgeConv
 from gnnlib._dgl import dgl
 from gnnlib.convs.pred_edge import start_local
-from gnnlib.ops import neighbour_share
+from gnnlib.degrees import neighbour_share
 from tests.checks import Case, on_every_graph, properties
 from tests.graphs import all_pairs, random_graph
 
