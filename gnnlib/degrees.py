@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from gnnlib._dgl import dgl  # noqa: F401, for the examples
-from gnnlib.functions import copy_dst, copy_src, sum_edges
+from gnnlib.functions.sums import copy_dst, copy_src, sum_edges
 from gnnlib.neighbors import Compressed, Graph, Neighbors, check_rows, neighbors
 
 __all__ = ["NORMS", "degree_norm", "neighbour_share", "over_in_degree"]

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from gnnlib import kernels
-from gnnlib.functions import _recompose
+from gnnlib.functions.recompose import recompose
 from gnnlib.incidence import incidence, sent
 from gnnlib.neighbors import Graph, Neighbors, neighbors
 from gnnlib.ops import aggregate
@@ -57,7 +57,7 @@ class _Gated(Function):
     def backward(ctx, grad: Tensor):
         x, e, t, y, total = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return *_recompose(partial(_composed, ctx.nb, ctx.epsilon), (x, e), grad, ctx), None, None
+            return *recompose(partial(_composed, ctx.nb, ctx.epsilon), (x, e), grad, ctx), None, None
         grad, k = (grad / total).contiguous(), kernels.choose(grad)
         dx = k.gated_sum(ctx.nb.csr, t, grad)[0] if ctx.needs_input_grad[0] else None
         base = torch.zeros_like(y) if ctx.epsilon is None else y

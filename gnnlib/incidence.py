@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from gnnlib.functions import DroppedSum, Sum
+from gnnlib.functions.sums import DroppedSum, Sum
 from gnnlib.neighbors import Compressed, Graph, Neighbors, neighbors
 
 __all__ = ["incidence", "sent"]

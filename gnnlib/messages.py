@@ -8,7 +8,7 @@ from torch.autograd import Function
 
 from gnnlib import kernels
 from gnnlib.degrees import over_in_degree
-from gnnlib.functions import _recompose
+from gnnlib.functions.recompose import recompose
 from gnnlib.incidence import incidence, sent
 from gnnlib.neighbors import Graph, Neighbors, check_rows, neighbors
 from gnnlib.ops import aggregate
@@ -106,7 +106,7 @@ class _RectifiedSum(Function):
     def backward(ctx, grad: Tensor):
         given = ctx.saved_tensors
         if torch.is_grad_enabled() or ctx.needs_input_grad[2]:
-            return *_recompose(partial(_rectified, ctx.nb), given, grad, ctx), None
+            return *recompose(partial(_rectified, ctx.nb), given, grad, ctx), None
         de = kernels.choose(grad).rectified_grad(ctx.nb.csc, *given, grad.contiguous())
         dx = aggregate(incidence(ctx.nb)[0].reverse(), de) if ctx.needs_input_grad[0] else None
         return dx, de if ctx.needs_input_grad[1] else None, None, None
@@ -135,7 +135,7 @@ class _MeanAndMax(Function):
         *inputs, share, arg = ctx.saved_tensors
         if torch.is_grad_enabled() or ctx.needs_input_grad[2]:
             grad = torch.cat([d_mean, d_top], 1)
-            return *_recompose(partial(_composed, ctx.nb), tuple(inputs), grad, ctx), None
+            return *recompose(partial(_composed, ctx.nb), tuple(inputs), grad, ctx), None
         given, k = (*inputs, share, arg, d_mean.contiguous(), d_top.contiguous()), kernels.choose(d_mean)
         da, db, dc = k.messages_grad(ctx.nb.csc, ctx.nb.csr, *given)
         return da, db, None, dc, None

@@ -16,20 +16,9 @@ from torch import Tensor
 
 from gnnlib._dgl import dgl  # noqa: F401, for the examples
 from gnnlib.degrees import check_norm, degree_norm, neighbour_share, scales
-from gnnlib.functions import (
-    Attend,
-    Convolve,
-    Dot,
-    DroppedSum,
-    Max,
-    Scaled,
-    Score,
-    Softmax,
-    Sum,
-    composed_attention,
-    copy_dst,
-    copy_src,
-)
+from gnnlib.functions.attention import Attend, Score, Softmax, composed_attention
+from gnnlib.functions.convolution import Convolve
+from gnnlib.functions.sums import Dot, DroppedSum, Max, Scaled, Sum, copy_dst, copy_src
 from gnnlib.incidence import sent
 from gnnlib.neighbors import Graph, Neighbors, check_rows, neighbors
 

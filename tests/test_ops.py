@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from torch.autograd import gradcheck, gradgradcheck
 from torch.autograd.graph import saved_tensors_hooks
 
-from gnnlib import functions, kernels, ops
+from gnnlib import kernels, ops
 from gnnlib._dgl import dgl
 from gnnlib.degrees import degree_norm
+from gnnlib.functions import convolution
 from gnnlib.kernels import cpu, reference
 from gnnlib.ops import aggregate, edge_dot, edge_score, edge_softmax, gather_dst, gather_src
 from tests.graphs import GRAPHS, bipartite, drawn, ends, path, random_graph
@@ -302,7 +303,7 @@ def test_derivatives_of_attend(name):
 @pytest.mark.parametrize("part", [1, 60, 1 << 20])
 def test_convolve_is_its_sum(name, module, inner, part, monkeypatch):
     """Values and gradients, however few destinations are taken at a time."""
-    monkeypatch.setitem(functions.PART, "cpu", part)
+    monkeypatch.setitem(convolution.PART, "cpu", part)
     graph = GRAPHS[name]()
     num_src, num_dst, num_edges = sizes(graph)
     inputs = rand(num_src, *inner, grad=True), rand(num_edges, 5, grad=True), rand(5, 3, 2, grad=True)
@@ -325,7 +326,7 @@ def test_convolve_is_its_sum(name, module, inner, part, monkeypatch):
 @pytest.mark.parametrize("part", [1, 60, 1 << 20])
 @pytest.mark.parametrize("integer", [torch.int32, torch.int64], ids=str)
 def test_taps_are_a_one_hot_basis(name, module, part, integer, monkeypatch):
-    monkeypatch.setitem(functions.PART, "cpu", part)
+    monkeypatch.setitem(convolution.PART, "cpu", part)
     graph = GRAPHS[name]()
     num_src, _, num_edges = sizes(graph)
     taps = torch.randint(4, (num_edges,), generator=torch.Generator().manual_seed(0), dtype=integer)
@@ -346,7 +347,7 @@ def test_taps_are_a_one_hot_basis(name, module, part, integer, monkeypatch):
 @pytest.mark.parametrize("inner", [(), (4,)], ids=str)
 def test_groups_have_weights_of_their_own(name, module, part, taps, inner, monkeypatch):
     """Values and gradients, against one group after the other."""
-    monkeypatch.setitem(functions.PART, "cpu", part)
+    monkeypatch.setitem(convolution.PART, "cpu", part)
     graph = GRAPHS[name]()
     num_src, _, num_edges = sizes(graph)
     basis = torch.arange(num_edges) % 5 if taps else rand(num_edges, 5)

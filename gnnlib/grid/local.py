@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from gnnlib._dgl import dgl
 from gnnlib.convs.base import Conv, Features, zeros
-from gnnlib.functions import sum_edges
+from gnnlib.functions.sums import sum_edges
 from gnnlib.grid.window import Window
 from gnnlib.neighbors import neighbors
 from gnnlib.ops import gather_src
