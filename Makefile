@@ -6,7 +6,7 @@ OUT ?= results
 ARGS ?=
 
 # A process a core, with one thread each: tests that are about threads set their own number.
-TOGETHER := OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --dist loadfile
+TOGETHER := OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --dist loadfile --durations 12
 
 SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3; do \

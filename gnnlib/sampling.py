@@ -16,11 +16,11 @@ from torch import Tensor
 
 from gnnlib._dgl import dgl
 from gnnlib.distributed import rank, shard, shares, world_size
-from gnnlib.inference import Rows, inference
+from gnnlib.inference import Rows
 from gnnlib.neighbors import edge_ends
 from gnnlib.training import Batch
 
-__all__ = ["cluster_batches", "clusters", "gcn_weight", "inference", "sampled_batches"]
+__all__ = ["cluster_batches", "clusters", "gcn_weight", "sampled_batches"]
 
 
 def gcn_weight(graph: dgl.DGLGraph) -> Tensor:
