@@ -76,9 +76,9 @@ def run(task: Nodes, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
     embeddings; before that, another one from those of the encoder's first weights. 512 wide, 256 on PubMed.
 
     Differs from the authors' code: the linear layer sees embeddings of length 1, with a little weight decay, which was
-    chosen by validation accuracy on Cora. Tried there besides, on two to eight other seeds: 200 to 1500 epochs in place
+    chosen by validation accuracy on Cora. Tried there besides, on one to eight other seeds: 200 to 1500 epochs in place
     of the patience, embeddings as they are or centred, no decay, logistic regression to the end, 1024 wide, a slope of
-    the PReLU for each feature, four shuffles a step. All validate within a point, and test at 81.3 to 82.6 on average,
+    the PReLU for each feature, four shuffles a step. None validates a point better; they test at 81.3 to 82.6 on average,
     while two seeds of one setting differ by 2. Half of the words dropped in training tests best, and validates worse.
     """
     torch.manual_seed(seed)
