@@ -31,13 +31,14 @@ A run that was killed goes on where it stopped: say the same command again. Data
 GNNLIB_DATA, then the user's cache, and only then downloaded. GNNLIB_DEBUG=1 shows where an error came from.
 """
 
+WITH_EXAMPLES: dict[str, Any] = {"epilog": EXAMPLES, "formatter_class": argparse.RawDescriptionHelpFormatter}
+
 
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Train gnnlib's layers on real data and compare them, with the published figures beside.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        **WITH_EXAMPLES,
     )
     commands = top.add_subparsers(dest="command", metavar="{list,run,report,depth,memory,speed,partition,host,scaling}")
     commands.required = True
@@ -56,8 +57,7 @@ def _add_run(commands: Any) -> None:
     run = commands.add_parser(
         "run",
         help="train and test; write results/<run>/<layer>/result.json and report.html",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        **WITH_EXAMPLES,
     )
     run.add_argument("tasks", nargs="*", default=["digits"], metavar="TASK", help="names from 'list' (default: digits)")
     run.add_argument("--layers", type=_names, metavar="A,B", help="instead of the task's own, names from 'list'")
@@ -85,8 +85,7 @@ def _add_speed(commands: Any) -> None:
     speed = commands.add_parser(
         "speed",
         help="time layers beside dgl.nn's and PyG's; add to speed.json and draw speed.png",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        **WITH_EXAMPLES,
     )
     speed.add_argument(
         "--only", type=_names, metavar="A,B", help="workloads or groups of them (default: all but remedies)"
@@ -143,8 +142,7 @@ def _add_depth(commands: Any) -> None:
         "convolution, remedy, depth and seed is trained with Adam on full batches and early stopping. A remedy is what "
         "its name says and nothing else: the plain net, none, has no dropout and no weight decay. With + several go "
         "together: gcnii+dropout.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        **WITH_EXAMPLES,
     )
     depth.add_argument(
         "name", nargs="?", default="digits", metavar="DATA", help="digits (default), cora, citeseer, pubmed"
@@ -174,8 +172,7 @@ def _add_memory(commands: Any) -> None:
         description="A training step of a deep GCN, on one thread: with initial residuals, plain; checkpointed, which "
         "keeps the outputs of every sqrt(L)-th of L layers and computes the others again; and reversible, which keeps "
         "the last alone. Each figure comes from a process of its own.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        **WITH_EXAMPLES,
     )
     memory.add_argument("name", nargs="?", default="digits", metavar="DATA", help="as for 'depth' (default: digits)")
     memory.add_argument("--depths", type=_numbers, default=[10, 100, 1000], metavar="N,M", help="default: 10,100,1000")
