@@ -4,6 +4,7 @@ Import gnnlib before dgl: it makes DGL run on any PyTorch.
 """
 
 from gnnlib import _mkl, _dgl  # noqa: F401, I001  first: DGL may not import without it
+from gnnlib._version import __version__ as __version__
 from gnnlib.convs import (
     ChebConv,
     ECConv,
@@ -128,5 +129,3 @@ __all__ = [
     "share",
     "voxel",
 ]
-
-__version__ = "0.1.0"

@@ -18,6 +18,7 @@ from gnnlib import training
 from gnnlib._dgl import dgl
 from gnnlib._files import atomic_write
 from gnnlib._structure import Named, describe, rebuild
+from gnnlib._version import __version__
 
 __all__ = ["about_model", "load_model", "predict", "save_model"]
 
@@ -50,8 +51,6 @@ def save_model(model: nn.Module, folder: Folder, about: Mapping[str, Any] | None
     >>> torch.equal(same(g, x), model(g, x))
     True
     """
-    from gnnlib import __version__
-
     made, tensors = describe(model)
     versions = {"gnnlib": __version__, "torch": torch.__version__}
     text = json.dumps({"format": FORMAT, **versions, "about": dict(about or {}), "model": made}, indent=1)
