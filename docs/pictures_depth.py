@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "docs" / name for name in ("depth.md", "depth-remedies.md", "depth-command.md")]
 IMAGES = ROOT / "docs" / "images"
 CONVS = ("gcn", "gin", "gat", "sgc")
-DRAWN = {"cora": ("heat", "layers", "accuracy", "outputs"), "pubmed": ("layers", "accuracy")}
+DRAWN = {"cora": ("heat", "layers", "accuracy", "outputs"), "pubmed": ("heat", "layers", "accuracy")}
 INSTEAD = ("appnp", "dagnn")
 THIN = ("none", "shared", "lowrank", "grouped", "channel")
 GAPS = ("none", "batchnorm", "dropout", "decay", "dropout+decay", "layerwise")
@@ -77,7 +77,7 @@ def cured(document: Document) -> str:
         deep = deepest(mine, conv)[0]
         best = max((row for row in mine if row["remedy"] == deep["remedy"]), key=partial(mean, name="validation"))
         bare = find(document, conv, "none", deep["depth"])
-        apart = f"{mean(deep) - mean(best):+.1f}".replace("-", "−")
+        apart = f"{round(mean(deep) - mean(best), 1) + 0:+.1f}".replace("-", "−")  # no −0.0
         found = [percent(bare), f"{percent(deep)} (`{deep['remedy']}`)", f"{percent(best)} ({best['depth']})"]
         lines.append([conv, *found, apart, str(most)])
     deep = max(depths(document))
