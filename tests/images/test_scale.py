@@ -325,7 +325,11 @@ images_to_store(np.zeros((10**5, 28, 28), np.uint8), recipes.dwivedi, sys.argv[1
 def test_an_interrupt_ends_it_soon_and_without_noise(tmp_path):
     """From a terminal, which sends the signal to the workers too; the script has no guard against running again."""
     run = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, tmp_path], stderr=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-c", SCRIPT, tmp_path],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # tests in the background ignore it
     )
     while run.poll() is None and not [*tmp_path.glob("parts/*/[0-9]*.npz")]:
         time.sleep(0.05)
