@@ -315,8 +315,9 @@ def test_what_cannot_be_converted_at_all(tmp_path):
 
 
 SCRIPT = """
-import sys, numpy as np
+import signal, sys, numpy as np
 from gnnlib.images import images_to_store, recipes, scale
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite that runs in the background ignores it
 scale.PART = 784
 images_to_store(np.zeros((10**5, 28, 28), np.uint8), recipes.dwivedi, sys.argv[1], workers=1)
 """
@@ -325,11 +326,7 @@ images_to_store(np.zeros((10**5, 28, 28), np.uint8), recipes.dwivedi, sys.argv[1
 def test_an_interrupt_ends_it_soon_and_without_noise(tmp_path):
     """From a terminal, which sends the signal to the workers too; the script has no guard against running again."""
     run = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, tmp_path],
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # tests in the background ignore it
+        [sys.executable, "-c", SCRIPT, tmp_path], stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     while run.poll() is None and not [*tmp_path.glob("parts/*/[0-9]*.npz")]:
         time.sleep(0.05)
