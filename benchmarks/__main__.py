@@ -5,13 +5,13 @@ import errno
 import os
 import sys
 
-from benchmarks.arguments import parser
+from gnnlib.benchmarks.arguments import parser
 
 
 def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     # Only now: torch and DGL take seconds, --help should not.
-    from benchmarks.layers import UsageError
+    from gnnlib.benchmarks.catalog.layers import UsageError
 
     try:
         return COMMANDS[options.command](options)
@@ -31,9 +31,9 @@ def _list(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from benchmarks.layers import LAYERS
-    from benchmarks.runner import describe_tasks
-    from benchmarks.tasks import TASKS
+    from gnnlib.benchmarks.catalog.layers import LAYERS
+    from gnnlib.benchmarks.runner.run import describe_tasks
+    from gnnlib.benchmarks.tasks import TASKS
 
     tasks = Table("task", "what it is", "layers", "seeds", title="Tasks")
     for row in describe_tasks():
@@ -48,10 +48,10 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from benchmarks.request import Request
-    from benchmarks.runner import run
-    from benchmarks.tasks import Options
-    from gnnlib.distributed import joined
+    from gnnlib.benchmarks.runner.request import Request
+    from gnnlib.benchmarks.runner.run import run
+    from gnnlib.benchmarks.tasks import Options
+    from gnnlib.train.distributed import joined
 
     request = Request(
         tasks=list(dict.fromkeys(options.tasks)),
@@ -69,7 +69,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _depth(options: argparse.Namespace) -> int:
-    from benchmarks.depth.command import Request, run
+    from gnnlib.benchmarks.depth.command import Request, run
 
     changed = {name: getattr(options, name) for name in ("width", "epochs", "patience", "lr", "weight_decay", "drop")}
     request = Request(
@@ -88,7 +88,7 @@ def _depth(options: argparse.Namespace) -> int:
 
 
 def _memory(options: argparse.Namespace) -> int:
-    from benchmarks.speed.memory import WAYS, Request, run
+    from gnnlib.benchmarks.speed.memory import WAYS, Request, run
 
     ways = options.ways or tuple(WAYS)
     request = Request(options.name, options.depths, ways, options.width, folder=options.data, out=options.out)
@@ -97,7 +97,7 @@ def _memory(options: argparse.Namespace) -> int:
 
 
 def _speed(options: argparse.Namespace) -> int:
-    from benchmarks.speed.command import Request, run
+    from gnnlib.benchmarks.speed.command import Request, run
 
     request = Request(
         only=options.only,
@@ -120,8 +120,8 @@ def _speed(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from benchmarks.report import figures_table, leaderboard_table, load_results, write_report
-    from benchmarks.runner import runs
+    from gnnlib.benchmarks.report import figures_table, leaderboard_table, load_results, write_report
+    from gnnlib.benchmarks.runner.run import runs
 
     for folder in runs(options.out):
         results, problems = load_results(folder)
@@ -134,22 +134,22 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _partition(options: argparse.Namespace) -> int:
-    from benchmarks.hosts import cut
-    from benchmarks.tasks import Options
+    from gnnlib.benchmarks.runner.hosts import cut
+    from gnnlib.benchmarks.tasks import Options
 
     print(f"Parts: {cut(options.name, options.parts, Options(data=options.data, limit=options.limit), options.out)}")
     return 0
 
 
 def _scaling(options: argparse.Namespace) -> int:
-    from benchmarks.scaling import Request, run
+    from gnnlib.benchmarks.runner.scaling import Request, run
 
     print(f"Figures: {run(Request(options.name, options.processes, options.arguments, options.out))}")
     return 0
 
 
 def _host(options: argparse.Namespace) -> int:
-    from benchmarks.hosts import Request, run
+    from gnnlib.benchmarks.runner.hosts import Request, run
 
     return run(Request(options.folder, options.addresses, options.trainers, options.port, options.arguments))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .files import Folder, FormatError, data_dir, find
+from gnnlib.datasets.files import Folder, FormatError, data_dir, find
 
 __all__ = ["CIFAR10", "cifar10"]
 

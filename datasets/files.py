@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from filelock import FileLock
 
-from gnnlib._files import atomic_write
+from gnnlib._utils.files import atomic_write
 
 __all__ = ["DownloadError", "FormatError", "atomic_write", "cache_dir", "cached", "data_dir", "digest", "find", "track"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .files import FormatError
+from gnnlib.datasets.files import FormatError
 
 __all__ = ["read_idx"]
 

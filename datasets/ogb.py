@@ -21,11 +21,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gnnlib._dgl import dgl  # before ogb imports it
-from gnnlib._modules import module_as
-
-from .files import Folder, FormatError, cache_dir, cached
-from .ogb_files import PAPER, Files, Row, check, find_files, has_types, master
+from gnnlib._platform.dgl import dgl  # before ogb imports it
+from gnnlib._platform.modules import module_as
+from gnnlib.datasets.files import Folder, FormatError, cache_dir, cached
+from gnnlib.datasets.ogb_files import PAPER, Files, Row, check, find_files, has_types, master
 
 __all__ = ["Metric", "ogb_graphs", "ogb_names", "ogb_nodes"]
 

@@ -15,7 +15,7 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from .files import DownloadError, Folder, FormatError, atomic_write, cache_dir, data_dir, digest, find
+from gnnlib.datasets.files import DownloadError, Folder, FormatError, atomic_write, cache_dir, data_dir, digest, find
 
 __all__ = ["PAPER", "Files", "Row", "check", "find_files", "has_types", "master"]
 

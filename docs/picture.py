@@ -6,9 +6,9 @@ from matplotlib.figure import Figure
 from skimage.data import astronaut
 from skimage.transform import rescale
 
-import datasets
+from gnnlib import datasets
 from gnnlib.images import graph_from_labels, pixel_graph, segment
-from gnnlib.pictures import show_graph, show_regions
+from gnnlib.viz import show_graph, show_regions
 
 
 def main() -> None:

@@ -10,12 +10,12 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from benchmarks.depth import plots
-from benchmarks.depth.summary import Row, deepest, mean
-from benchmarks.remedies import REMEDIES
-from benchmarks.report.plots.look import in_our_style
-from benchmarks.results import mean_std
 from docs.tables import filled
+from gnnlib.benchmarks.catalog.remedies import REMEDIES
+from gnnlib.benchmarks.depth import plots
+from gnnlib.benchmarks.depth.summary import Row, deepest, mean
+from gnnlib.benchmarks.records.results import mean_std
+from gnnlib.benchmarks.report.plots.look import in_our_style
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "docs" / name for name in ("depth.md", "depth-remedies.md", "depth-command.md")]

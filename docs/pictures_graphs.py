@@ -11,13 +11,13 @@ from skimage.segmentation import felzenszwalb
 from skimage.transform import rescale
 from torch import nn
 
-import datasets
-from benchmarks.layers import LAYERS
-from benchmarks.tasks import Options
-from benchmarks.tasks.superpixels import SAMPLES, DigitsSuperpixels
-from gnnlib import GATConv, GCNConv, Residual, Stack, pictures, readout_flat
-from gnnlib._dgl import dgl
-from gnnlib.attribution import attention, saliency
+from gnnlib import GATConv, GCNConv, Residual, Stack, datasets, readout_flat
+from gnnlib import viz as pictures
+from gnnlib._platform.dgl import dgl
+from gnnlib.analysis.attribution import attention, saliency
+from gnnlib.benchmarks.catalog.layers import LAYERS
+from gnnlib.benchmarks.tasks import Options
+from gnnlib.benchmarks.tasks.superpixels import SAMPLES, DigitsSuperpixels
 from gnnlib.images import graph_from_labels, pixel_graph, segment
 from gnnlib.images.hierarchy import hierarchy
 

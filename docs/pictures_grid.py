@@ -11,8 +11,8 @@ from skimage.data import astronaut
 from skimage.transform import rescale
 from torch import nn
 
-import datasets
-from gnnlib import GATConv, GCNConv, pictures
+from gnnlib import GATConv, GCNConv, datasets
+from gnnlib import viz as pictures
 from gnnlib.grid import GridConv, GridPool, adaptive_lattice, lattice, to_nodes
 from gnnlib.grid.field import shift_invariance
 from gnnlib.grid.filters import EDGES, LAPLACIAN, MEAN, fixed, gabor, gaussian

@@ -13,13 +13,13 @@ from skimage import data
 from skimage.color import rgb2hsv, rgb2lab
 from skimage.segmentation import felzenszwalb
 
-from gnnlib._dgl import dgl
+from gnnlib._platform.dgl import dgl
+from gnnlib.coarsening.clusters import coarsen
+from gnnlib.coarsening.pyramids import Pyramid, haar_pyramid
 from gnnlib.grid import lattice
 from gnnlib.images.hierarchy import Hierarchy, hierarchy
 from gnnlib.images.proposals import best_overlap, proposals
-from gnnlib.pictures import show_levels
-from gnnlib.pooling import coarsen
-from gnnlib.pyramid import Pyramid, haar_pyramid
+from gnnlib.viz import show_levels
 
 IMAGES = Path(__file__).parent / "images"
 

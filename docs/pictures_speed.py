@@ -5,10 +5,10 @@ import json
 from functools import partial
 from pathlib import Path
 
-from benchmarks.speed.measure import PEERS, Row
-from benchmarks.speed.plot import plot
-from benchmarks.speed.show import milliseconds
 from docs.tables import filled
+from gnnlib.benchmarks.speed.measure import PEERS, Row
+from gnnlib.benchmarks.speed.plot import plot
+from gnnlib.benchmarks.speed.show import milliseconds
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "docs" / "speed.md", ROOT / "README.md"]

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-import datasets
-from gnnlib import aggregate, propagate
+from gnnlib import aggregate, datasets, propagate
+from gnnlib.analysis.symmetry import rotation_error
 from gnnlib.images import icosphere, sphere_graph
 from gnnlib.images.sphere import (
     equirectangular,
@@ -20,7 +20,6 @@ from gnnlib.images.sphere import (
     random_rotations,
     sphere_interpolation,
 )
-from gnnlib.symmetry import rotation_error
 
 IMAGES = Path(__file__).parent / "images"
 DIGITS = datasets.digits(train=False)[0].double().unsqueeze(1)

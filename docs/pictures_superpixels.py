@@ -19,13 +19,13 @@ from skimage.segmentation import slic
 from skimage.transform import resize
 from sklearn.datasets import load_sample_images
 
-import datasets
-from benchmarks.layers import LAYERS
-from benchmarks.published import ELSEWHERE, PUBLISHED, Published
-from benchmarks.tasks.superpixels import MNISTSuperpixels, enlarged_digits
-from datasets.files import data_dir
 from docs.tables import filled
-from gnnlib import pictures
+from gnnlib import datasets
+from gnnlib import viz as pictures
+from gnnlib.benchmarks.catalog.layers import LAYERS
+from gnnlib.benchmarks.catalog.published import ELSEWHERE, PUBLISHED, Published
+from gnnlib.benchmarks.tasks.superpixels import MNISTSuperpixels, enlarged_digits
+from gnnlib.datasets.files import data_dir
 from gnnlib.images import recipes
 
 ROOT = Path(__file__).parents[1]

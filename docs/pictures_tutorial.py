@@ -12,13 +12,13 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from benchmarks.layers import known
-from benchmarks.tasks import Options
-from benchmarks.tasks.base import shuffled
-from benchmarks.tasks.filters import adjacency
-from benchmarks.tasks.tutorial import MODELS, Tutorial
-from gnnlib import pictures
-from gnnlib._dgl import dgl
+from gnnlib import viz as pictures
+from gnnlib._platform.dgl import dgl
+from gnnlib.benchmarks.catalog.layers import known
+from gnnlib.benchmarks.tasks import Options
+from gnnlib.benchmarks.tasks.base import shuffled
+from gnnlib.benchmarks.tasks.filters import adjacency
+from gnnlib.benchmarks.tasks.tutorial import MODELS, Tutorial
 from gnnlib.images.gaussian import GAUSSIAN
 
 IMAGES = Path(__file__).parent / "images"

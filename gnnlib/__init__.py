@@ -3,9 +3,9 @@
 Import gnnlib before dgl: it makes DGL run on any PyTorch.
 """
 
-from gnnlib import _mkl, _dgl  # noqa: F401, I001  first: DGL may not import without it
+from gnnlib._platform import mkl, dgl as _dgl  # noqa: F401, I001  first: DGL may not import without it
 from gnnlib._version import __version__ as __version__
-from gnnlib.convs import (
+from gnnlib.nn.conv import (
     ChebConv,
     ECConv,
     GATConv,
@@ -23,15 +23,15 @@ from gnnlib.convs import (
     SGConv,
     SplineConv,
 )
-from gnnlib.degrees import degree_norm
-from gnnlib.drops import DropEdge, DropMessage, DropNode
-from gnnlib.embeddings import SumOfEmbeddings, one_hot
-from gnnlib.encodings import laplacian_encoding, random_walk_encoding
-from gnnlib.heap import keep_heap
-from gnnlib.images.store import GraphStore
-from gnnlib.initial import SkipInit, hold_variance
-from gnnlib.neighbors import Neighbors, neighbors
-from gnnlib.norms import (
+from gnnlib.ops.degrees import degree_norm
+from gnnlib.nn.drop import DropEdge, DropMessage, DropNode
+from gnnlib.nn.embedding import SumOfEmbeddings, one_hot
+from gnnlib.nn.encoding import laplacian_encoding, random_walk_encoding
+from gnnlib._utils.memory import keep_heap
+from gnnlib.data.store import GraphStore
+from gnnlib.nn.init import SkipInit, hold_variance
+from gnnlib.graph.adjacency import Neighbors, neighbors
+from gnnlib.nn.norm import (
     BatchNorm,
     DiffGroupNorm,
     GraphNorm,
@@ -42,16 +42,16 @@ from gnnlib.norms import (
     PairNormSCS,
 )
 from gnnlib.ops import aggregate, edge_dot, edge_softmax, propagate
-from gnnlib.pooling import coarsen, graclus, voxel
-from gnnlib.propagation import APPNP, DAGNN
-from gnnlib.pyramid import haar_pyramid, laplacian_pyramid
-from gnnlib.readouts import readout_flat, readout_max, readout_mean, readout_mean_max, readout_sum
-from gnnlib.reversible import Reversible, ReversibleBlock
-from gnnlib.saved import load_model, predict, save_model
-from gnnlib.sharing import channel_conv, grouped, identity_mapping, low_rank, share
-from gnnlib.skips import DenseConnection, GRUUpdate, InitialResidual, JumpingKnowledge, Residual
-from gnnlib.stack import Block, Stack, concat_heads, mean_heads
-from gnnlib.virtual_node import VirtualNode
+from gnnlib.coarsening.clusters import coarsen, graclus, voxel
+from gnnlib.nn.propagation import APPNP, DAGNN
+from gnnlib.coarsening.pyramids import haar_pyramid, laplacian_pyramid
+from gnnlib.nn.readout import readout_flat, readout_max, readout_mean, readout_mean_max, readout_sum
+from gnnlib.nn.reversible import Reversible, ReversibleBlock
+from gnnlib.io.save import load_model, predict, save_model
+from gnnlib.nn.reparametrize import channel_conv, grouped, identity_mapping, low_rank, share
+from gnnlib.nn.residual import DenseConnection, GRUUpdate, InitialResidual, JumpingKnowledge, Residual
+from gnnlib.nn.stack import Block, Stack, concat_heads, mean_heads
+from gnnlib.nn.virtual_node import VirtualNode
 
 __all__ = [
     "APPNP",

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib import kernels
-from gnnlib._dgl import dgl
+from gnnlib._platform.dgl import dgl
 from gnnlib.kernels import reference as reference_kernels
 from tests.graphs import GRAPHS, WHOLE, bare, bipartite, clique, ends, path, random_graph
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from hypothesis import strategies as st
 
-from gnnlib._dgl import dgl
+from gnnlib._platform.dgl import dgl
 
 
 def random_graph(

@@ -5,7 +5,7 @@ import gzip
 import numpy as np
 import pytest
 
-from datasets.ogb_files import master
+from gnnlib.datasets.ogb_files import master
 
 TASKS = {name: row for package in ("graphproppred", "nodeproppred") for name, row in master(package).items()}
 needs_ogb = pytest.mark.skipif(not TASKS, reason="ogb is not installed")  # to import it would ask the package index

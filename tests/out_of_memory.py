@@ -18,13 +18,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.speed.measure import peak
-from gnnlib._dgl import dgl
-from gnnlib.hops import HopFiles, hops_to_disk, row_batches
-from gnnlib.propagation import Hops
-from gnnlib.stack import Stack
-from gnnlib.training import fit
-from gnnlib.transforms import add_self_loop
+from gnnlib._platform.dgl import dgl
+from gnnlib.benchmarks.speed.measure import peak
+from gnnlib.graph.transforms import add_self_loop
+from gnnlib.large.precomputed import HopFiles, hops_to_disk, row_batches
+from gnnlib.nn.propagation import Hops
+from gnnlib.nn.stack import Stack
+from gnnlib.train.loop import fit
 
 WIDTH, BLOCK = 1024, 4096
 GIB = 2**30

@@ -8,7 +8,7 @@ import traceback
 import pytest
 import torch
 
-from gnnlib.distributed import joined
+from gnnlib.train.distributed import joined
 
 needs_fork = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked"),

@@ -14,7 +14,7 @@ import numba
 import numpy as np
 import pytest
 
-from gnnlib.kernels.compile import jit
+from gnnlib.kernels.cpu.compile import jit
 
 ROOT = Path(__file__).parents[1]
 
@@ -32,8 +32,9 @@ sys.path[:0] = [{root!r}]
 import torch
 
 import gnnlib
-from gnnlib import kernels, ops
-from gnnlib._dgl import dgl
+from gnnlib import kernels
+from gnnlib.ops import message_passing as ops
+from gnnlib._platform.dgl import dgl
 from gnnlib.kernels import reference
 
 
@@ -85,7 +86,7 @@ def run(cache, tmp_path):
 # ---------------------------------------------------------------- threads
 
 THREADS = """
-from gnnlib.kernels import team
+from gnnlib.kernels.cpu import team
 if os.environ.get("WITHOUT_OPENMP"):
     team._RUNTIME = 0  # a PyTorch that is linked to no OpenMP runtime
 graph, results = make(), []
@@ -278,7 +279,7 @@ def test_nowhere_to_cache(run, tmp_path):
     env = {"HOME": where, "XDG_CACHE_HOME": where, "NUMBA_CACHE_DIR": where, "PYTHONPATH": str(package)}
     script = f"""
 {LOGGED}
-from gnnlib.kernels import sums
+from gnnlib.kernels.cpu import sums
 assert sums.__file__.startswith({str(package)!r})
 assert sums._sum.compiled.stats.cache_path is None
 """

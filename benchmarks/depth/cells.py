@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from benchmarks.depth.data import NodeData
-from benchmarks.remedies import Plan, make_plan
-from benchmarks.tasks.base import accuracy, count
 from gnnlib import Reversible, Stack
-from gnnlib.layerwise import fit_layerwise
-from gnnlib.smoothing import Diagnosis, Layer, diagnose
-from gnnlib.training import Batch, decay_groups, fit, predict
+from gnnlib.analysis.smoothing import Diagnosis, Layer, diagnose
+from gnnlib.benchmarks.catalog.remedies import Plan, make_plan
+from gnnlib.benchmarks.depth.data import NodeData
+from gnnlib.benchmarks.tasks.base import accuracy, count
+from gnnlib.train.layerwise import fit_layerwise
+from gnnlib.train.loop import Batch, decay_groups, fit, predict
 
 __all__ = ["MEASURES", "USUAL", "Cell", "Recipe", "plan_of", "run_cell"]
 

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import datasets
-from benchmarks.layers import UsageError
-from datasets.files import Folder
-from gnnlib._dgl import dgl
-from gnnlib.transforms import add_self_loop
+from gnnlib import datasets
+from gnnlib._platform.dgl import dgl
+from gnnlib.benchmarks.catalog.layers import UsageError
+from gnnlib.datasets.files import Folder
+from gnnlib.graph.transforms import add_self_loop
 
 __all__ = ["DATA", "NodeData", "check_data", "digits_graph", "load"]
 

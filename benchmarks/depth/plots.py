@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.depth.summary import Row, deepest, mean
-from benchmarks.report.plots.look import INK, PALETTE, clip, in_our_style
+from gnnlib.benchmarks.depth.summary import Row, deepest, mean
+from gnnlib.benchmarks.report.plots.look import INK, PALETTE, clip, in_our_style
 
 __all__ = ["BY_LAYER", "accuracy_by_depth", "chosen", "colour", "heat_map", "measure_by_layer", "outputs_in_2d"]
 

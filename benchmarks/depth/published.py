@@ -1,7 +1,7 @@
 """Published figures by depth, on the public splits, each with its source."""
 
-from benchmarks.published import PUBLISHED as SHALLOW
-from benchmarks.published import Published
+from gnnlib.benchmarks.catalog.published import PUBLISHED as SHALLOW
+from gnnlib.benchmarks.catalog.published import Published
 
 __all__ = ["published"]
 

@@ -11,13 +11,13 @@ from typing import Any, cast
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks import report as parts
-from benchmarks.depth import plots
-from benchmarks.depth.published import published
-from benchmarks.depth.summary import Row, deepest, mean
-from benchmarks.report.plots import look
-from benchmarks.results import mean_std
-from datasets.files import atomic_write
+from gnnlib.benchmarks import report as parts
+from gnnlib.benchmarks.depth import plots
+from gnnlib.benchmarks.depth.published import published
+from gnnlib.benchmarks.depth.summary import Row, deepest, mean
+from gnnlib.benchmarks.records.results import mean_std
+from gnnlib.benchmarks.report.plots import look
+from gnnlib.datasets.files import atomic_write
 
 __all__ = ["write_report", "write_results"]
 
@@ -215,8 +215,8 @@ def _inside(document: Document) -> str:
     head = ["convolution, remedy", "depth", "train (%)", "test (%)", "gap", "gradient at the start", "gradient trained",
             "diagnosis at the start", "trained"]  # fmt: skip
     return f"""<section><h2>Train and test, gradients, diagnosis</h2>
-<p>The gradient's norm at the first layer over that at the last; what <code>gnnlib.smoothing.diagnose</code> says
-(seed 0).</p>
+<p>The gradient's norm at the first layer over that at the last; what <code>gnnlib.analysis.smoothing._diagnose</code>
+says (seed 0).</p>
 <details><summary>All {len(lines)} rows</summary>
 {_table("Gap and gradients", head, lines)}</details></section>"""
 

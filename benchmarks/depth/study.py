@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.depth.cells import USUAL, Cell, Recipe, plan_of, run_cell
-from benchmarks.depth.data import NodeData, check_data
-from benchmarks.depth.journal import Journal
-from benchmarks.depth.summary import cells_of, summarise
-from benchmarks.layers import UsageError
-from benchmarks.results import commit, keep_aside, machine, versions
-from gnnlib._dgl import dgl
-from gnnlib._workers import start_worker
+from gnnlib._platform.dgl import dgl
+from gnnlib._utils.workers import start_worker
+from gnnlib.benchmarks.catalog.layers import UsageError
+from gnnlib.benchmarks.depth.cells import USUAL, Cell, Recipe, plan_of, run_cell
+from gnnlib.benchmarks.depth.data import NodeData, check_data
+from gnnlib.benchmarks.depth.journal import Journal
+from gnnlib.benchmarks.depth.summary import cells_of, summarise
+from gnnlib.benchmarks.records.results import commit, keep_aside, machine, versions
 
 __all__ = ["depth_study", "run_study"]
 
@@ -50,7 +50,7 @@ def depth_study(
         feat: features
         labels: a class for each node; those in no mask are not looked at
         masks: which nodes are for "train", "val" and "test"
-        convs, remedies: names, of `benchmarks.depth.CONVS` and `REMEDIES`; "a+b" is both
+        convs, remedies: names, of `gnnlib.benchmarks.depth.CONVS` and `REMEDIES`; "a+b" is both
         recipe: width, epochs, patience, learning rate, and how strong decay and drops are
         jobs: processes, one thread each; more than 1 needs ``if __name__ == "__main__"`` around a script
         out: a folder for ``cells.jsonl``, with which a study that was stopped goes on, ``results.json``,
@@ -66,7 +66,7 @@ def depth_study(
     Raises: UsageError for unknown names and remedies that do not go together, ValueError for data of wrong shapes,
     both before any training.
 
-    >>> from gnnlib.transforms import add_self_loop
+    >>> from gnnlib.graph.transforms import add_self_loop
     >>> g = add_self_loop(dgl.graph(([0, 1, 2, 3], [1, 0, 3, 2])))
     >>> mask = torch.ones(4, dtype=torch.bool)
     >>> study = depth_study(g, torch.eye(4), torch.tensor([0, 0, 1, 1]), dict(train=mask, val=mask, test=mask),
@@ -113,7 +113,7 @@ def run_study(
         on_cell(cell, outcome)
     document = {"command": command, **summarise(journal, data, cells)}
     if out is not None:
-        from benchmarks.depth.report import write_report, write_results
+        from gnnlib.benchmarks.depth.report import write_report, write_results
 
         write_results(document, out)
         write_report(out)

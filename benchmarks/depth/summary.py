@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from benchmarks.depth.cells import Cell, dot_rows
-from benchmarks.depth.data import NodeData
-from benchmarks.depth.journal import Journal
+from gnnlib.benchmarks.depth.cells import Cell, dot_rows
+from gnnlib.benchmarks.depth.data import NodeData
+from gnnlib.benchmarks.depth.journal import Journal
 
 __all__ = ["cells_of", "deepest", "mean", "summarise"]
 

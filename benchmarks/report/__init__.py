@@ -3,9 +3,9 @@
 To import this is cheap: matplotlib is loaded when a page is written, rich when a table is printed.
 """
 
-from benchmarks.report.page import write_report
-from benchmarks.report.ranking import columns, figures_table, leaderboard, leaderboard_table, sources
-from benchmarks.report.reading import load_results
+from gnnlib.benchmarks.report.page import write_report
+from gnnlib.benchmarks.report.ranking import columns, figures_table, leaderboard, leaderboard_table, sources
+from gnnlib.benchmarks.report.reading import load_results
 
 __all__ = [
     "columns",

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from benchmarks.report import plots
-from benchmarks.report.reading import Result
+from gnnlib.benchmarks.report import plots
+from gnnlib.benchmarks.report.reading import Result
 
 
 def curves(folder: Path, results: Sequence[Result]) -> str:

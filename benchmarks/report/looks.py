@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.report import plots
-from benchmarks.report.reading import Result
-from benchmarks.report.samples import Sample, read
+from gnnlib.benchmarks.report import plots
+from gnnlib.benchmarks.report.reading import Result
+from gnnlib.benchmarks.report.samples import Sample, read
 
 Look = dict[str, np.ndarray]  # "saliency" (n,), perhaps "attention" (e,)
 

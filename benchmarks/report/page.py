@@ -7,8 +7,8 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from benchmarks.report.ranking import Row, columns, leaderboard
-from benchmarks.report.reading import Result, clean, load_results, shared_arguments
+from gnnlib.benchmarks.report.ranking import Row, columns, leaderboard
+from gnnlib.benchmarks.report.reading import Result, clean, load_results, shared_arguments
 
 
 def write_report(run: Path) -> Path:
@@ -24,8 +24,8 @@ def write_report(run: Path) -> Path:
         OSError: the folder cannot be written to.
     """
     # Only now: matplotlib takes its time, and datasets imports torch.
-    from benchmarks.report import charts, looks, plots, samples, tables
-    from datasets.files import atomic_write
+    from gnnlib.benchmarks.report import charts, looks, plots, samples, tables
+    from gnnlib.datasets.files import atomic_write
 
     run = Path(run)
     results, problems = load_results(run)

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.published import ELSEWHERE
-from benchmarks.report.reading import Result
+from gnnlib.benchmarks.catalog.published import ELSEWHERE
+from gnnlib.benchmarks.report.reading import Result
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.report import plots
-from benchmarks.report.reading import clean
+from gnnlib.benchmarks.report import plots
+from gnnlib.benchmarks.report.reading import clean
 
 Sample = dict[str, Any]
 

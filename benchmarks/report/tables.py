@@ -7,9 +7,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import plots
-from benchmarks.report.ranking import Column, Row, columns, decimals, figures, sources
-from benchmarks.report.reading import Result, shared_arguments
+from gnnlib.benchmarks.report import plots
+from gnnlib.benchmarks.report.ranking import Column, Row, columns, decimals, figures, sources
+from gnnlib.benchmarks.report.reading import Result, shared_arguments
 
 TABLE_CLASSES = 20  # a confusion matrix of more classes is a picture
 

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import gnnlib
-from benchmarks.speed.graphs import Small
-from benchmarks.speed.layers import Kind, both_norm, pyg
-from benchmarks.speed.measure import Case
-from benchmarks.speed.single import CLASSES, Call, forward
-from gnnlib._dgl import dgl
+from gnnlib._platform.dgl import dgl
+from gnnlib.benchmarks.speed.graphs import Small
+from gnnlib.benchmarks.speed.layers import Kind, both_norm, pyg
+from gnnlib.benchmarks.speed.measure import Case
+from gnnlib.benchmarks.speed.single import CLASSES, Call, forward
 from gnnlib.images import GraphStore
 
 WIDTH, DEPTH, BATCHES = 64, 4, 2  # batches in one step

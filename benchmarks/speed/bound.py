@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import gnnlib
-from gnnlib._dgl import dgl
+from gnnlib._platform.dgl import dgl
 
 LINE = 16  # numbers in a line, which is what memory hands out at a time
 
@@ -19,9 +19,9 @@ def _touch() -> Any:
 
     Integers, because sums of floats wait for each other.
     """
-    from gnnlib.kernels.rows import AHEAD  # numba, which takes a while
-    from gnnlib.kernels.team import Kernel
-    from gnnlib.kernels.vectors import prefetch
+    from gnnlib.kernels.cpu.rows import AHEAD  # numba, which takes a while
+    from gnnlib.kernels.cpu.team import Kernel
+    from gnnlib.kernels.cpu.vectors import prefetch
 
     def touch(chunk, v, start, stop, low, high, indices, eid, coeff, x, y, width, coeffs):
         total, last = np.int32(0), len(indices) - 1

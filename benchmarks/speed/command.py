@@ -14,21 +14,20 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks.layers import UsageError
-from benchmarks.results import machine, versions
-from benchmarks.speed import show
-from benchmarks.speed.figures import Figures
-from benchmarks.speed.measure import Row
-from benchmarks.speed.plot import plot
-from benchmarks.speed.worker import Task
-from benchmarks.speed.workloads import choose
+from gnnlib.benchmarks.catalog.layers import UsageError
+from gnnlib.benchmarks.records.results import CHECKOUT, machine, versions
+from gnnlib.benchmarks.speed import show
+from gnnlib.benchmarks.speed.figures import Figures
+from gnnlib.benchmarks.speed.measure import Row
+from gnnlib.benchmarks.speed.plot import plot
+from gnnlib.benchmarks.speed.worker import Task
+from gnnlib.benchmarks.speed.workloads import choose
 
 # What PyTorch reads when a process starts; "keep" is `gnnlib.keep_heap`, which the process calls.
 ALLOCATORS: dict[str, dict[str, str]] = {"default": {}, "keep": {}, "huge": {"THP_MEM_ALLOC_ENABLE": "1"}}
 USUAL = ["default", "keep"]
 KEY = ["workload", "allocator", "threads"]
 WIDTH = 110  # of the tables where there is no terminal
-ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -129,10 +128,10 @@ def _progress(tasks: Sequence[Task], console: Console) -> Iterator[dict[str, Any
 def _messages(task: Task) -> Iterator[dict[str, Any]]:
     """What a worker says, as it says it."""
     environment = {**os.environ, **ALLOCATORS[task.allocator]}
-    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment["PYTHONPATH"] = os.pathsep.join([str(CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])])
     if task.threads:
         environment["OMP_NUM_THREADS"] = str(task.threads)  # torch's number does not reach every library
-    command = [sys.executable, "-m", "benchmarks.speed.worker", task.to_json()]
+    command = [sys.executable, "-m", "gnnlib.benchmarks.speed.worker", task.to_json()]
     done = 0
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         try:

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from benchmarks.speed.batches import MANY, endless
-from benchmarks.speed.layers import pyg
-from benchmarks.speed.measure import Case
-from datasets import digits
-from gnnlib._dgl import dgl
+from gnnlib._platform.dgl import dgl
+from gnnlib.benchmarks.speed.batches import MANY, endless
+from gnnlib.benchmarks.speed.layers import pyg
+from gnnlib.benchmarks.speed.measure import Case
+from gnnlib.datasets import digits
 from gnnlib.images import images_to_store, recipes, superpixel_graph
 
 SIDE = 28

@@ -7,7 +7,7 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from gnnlib._dgl import dgl
+from gnnlib._platform.dgl import dgl
 from gnnlib.images import pixel_graph
 
 NUM_NODES, NUM_LINKS = 169_343, 1_160_000  # the size of ogbn-arxiv

@@ -6,10 +6,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from benchmarks.speed.measure import Case, Step
-from benchmarks.speed.single import CLASSES, training
+from gnnlib.benchmarks.speed.measure import Case, Step
+from gnnlib.benchmarks.speed.single import CLASSES, training
 from gnnlib.grid import GridConv, lattice, to_nodes
-from gnnlib.grid.from_torch import from_torch
+from gnnlib.grid._from_torch import from_torch
 from gnnlib.models import VGG16, LeNet5, SmallCNN
 
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int], int]] = {

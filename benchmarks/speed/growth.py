@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
-from benchmarks.speed import graphs
-from benchmarks.speed.layers import GAT, GCN
-from benchmarks.speed.measure import Case
-from benchmarks.speed.single import WIDTH, aggregation_case, step_case
-from gnnlib._dgl import dgl
+from gnnlib._platform.dgl import dgl
+from gnnlib.benchmarks.speed import graphs
+from gnnlib.benchmarks.speed.layers import GAT, GCN
+from gnnlib.benchmarks.speed.measure import Case
+from gnnlib.benchmarks.speed.single import WIDTH, aggregation_case, step_case
 
 GROWN: dict[str, Callable[[dgl.DGLGraph, int], Case]] = {
     "aggregate": lambda graph, width: aggregation_case(graph, width=width),

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 import gnnlib
-from gnnlib._dgl import dgl
-from gnnlib.linear import Linear
+from gnnlib._platform.dgl import dgl
+from gnnlib.ops.linear import Linear
 
 State = dict[str, Tensor]
 HEADS = 4

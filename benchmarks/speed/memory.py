@@ -1,7 +1,7 @@
 """``python -m benchmarks memory``: what a training step holds and takes at each depth, plain, checkpointed, reversible.
 
-Each figure comes from a process of its own, ``python -m benchmarks.speed.memory TASK``, which leaves no memory behind.
-"""
+Each figure comes from a process of its own, ``python -m gnnlib.benchmarks.speed.memory TASK``, which leaves no memory
+behind."""
 
 import json
 import os
@@ -21,13 +21,13 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from benchmarks.depth.data import load
-from benchmarks.layers import UsageError
-from benchmarks.results import machine, versions
-from benchmarks.speed.figures import Figures
-from benchmarks.speed.measure import slope, watched
 from gnnlib import GCNConv, InitialResidual, SkipInit, Stack
-from gnnlib.training import Batch, fit
+from gnnlib.benchmarks.catalog.layers import UsageError
+from gnnlib.benchmarks.depth.data import load
+from gnnlib.benchmarks.records.results import CHECKOUT, machine, versions
+from gnnlib.benchmarks.speed.figures import Figures
+from gnnlib.benchmarks.speed.measure import slope, watched
+from gnnlib.train.loop import Batch, fit
 
 __all__ = ["WAYS", "Request", "run"]
 
@@ -40,7 +40,6 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 # What glibc reads when a process starts: what is freed goes back to the system, in pieces from 64 KiB on.
 GIVE_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536"}
-ROOT = Path(__file__).parents[2]
 STEPS = 5  # of training, to show that the loss falls
 
 
@@ -91,11 +90,11 @@ def run(request: Request) -> Path:
 
 def _measured(tasks: Sequence[Task], console: Console) -> Iterator[dict[str, Any]]:
     environment = {**os.environ, **GIVE_BACK}
-    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment["PYTHONPATH"] = os.pathsep.join([str(CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])])
     for done, task in enumerate(tasks):
         title = f"{task.way}, {task.depth} layers"
         with console.status(f"{title} ({done + 1} of {len(tasks)})"):
-            words = [sys.executable, "-m", "benchmarks.speed.memory", json.dumps(asdict(task))]
+            words = [sys.executable, "-m", "gnnlib.benchmarks.speed.memory", json.dumps(asdict(task))]
             found = subprocess.run(words, env=environment, stdout=subprocess.PIPE, text=True)
         if found.returncode:
             why = "; out of memory, perhaps" if found.returncode < 0 else ""

@@ -7,9 +7,9 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.report.plots.look import INK, PALETTE, in_our_style, label_powers, save
-from benchmarks.speed.measure import Row
-from benchmarks.speed.show import regime_name
+from gnnlib.benchmarks.report.plots.look import INK, PALETTE, in_our_style, label_powers, save
+from gnnlib.benchmarks.speed.measure import Row
+from gnnlib.benchmarks.speed.show import regime_name
 
 NAMES = {"dgl": "dgl.nn", "pyg": "PyG", "csr": "PyG, CSR"}
 

@@ -5,11 +5,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from benchmarks.remedies import REMEDIES, make_plan
-from benchmarks.speed.graphs import power_law_graph
-from benchmarks.speed.measure import Case
-from benchmarks.speed.single import training
-from gnnlib._dgl import dgl
+from gnnlib._platform.dgl import dgl
+from gnnlib.benchmarks.catalog.remedies import REMEDIES, make_plan
+from gnnlib.benchmarks.speed.graphs import power_law_graph
+from gnnlib.benchmarks.speed.measure import Case
+from gnnlib.benchmarks.speed.single import training
 
 NUM_NODES, NUM_LINKS = 2708, 5278  # Cora's
 DEPTH, WIDTH, CLASSES = 16, 64, 7

@@ -7,8 +7,8 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from benchmarks.speed.measure import PEERS, Row
-from benchmarks.speed.remedies import DEPTH
+from gnnlib.benchmarks.speed.measure import PEERS, Row
+from gnnlib.benchmarks.speed.remedies import DEPTH
 
 GRAIN = 1e6  # bytes that make no difference between two peaks: a step's own are known to a few pages
 EXPLANATION = (

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import gnnlib
-from benchmarks.speed import bound, graphs
-from benchmarks.speed.layers import Kind, both_norm, csr, gather_scatter, pyg
-from benchmarks.speed.measure import Case
-from gnnlib._dgl import dgl
+from gnnlib._platform.dgl import dgl
+from gnnlib.benchmarks.speed import bound, graphs
+from gnnlib.benchmarks.speed.layers import Kind, both_norm, csr, gather_scatter, pyg
+from gnnlib.benchmarks.speed.measure import Case
 
 Call = Callable[[nn.Module, Tensor], Tensor]
 CLASSES = 10

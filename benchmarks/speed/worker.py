@@ -1,4 +1,5 @@
-"""A process that times in one regime: ``python -m benchmarks.speed.worker TASK`` writes a line of JSON for each row.
+"""A process that times in one regime: ``python -m gnnlib.benchmarks.speed.worker TASK`` writes a line of JSON for each
+row.
 
 A process of its own, because the allocator is set and OpenMP reads the environment once, when a process starts.
 """
@@ -14,9 +15,9 @@ from typing import Any
 import torch
 
 import gnnlib
-from benchmarks.speed.bound import copy_bandwidth
-from benchmarks.speed.measure import Effort, Row, differences, times
-from benchmarks.speed.workloads import choose
+from gnnlib.benchmarks.speed.bound import copy_bandwidth
+from gnnlib.benchmarks.speed.measure import Effort, Row, differences, times
+from gnnlib.benchmarks.speed.workloads import choose
 
 
 @dataclass(frozen=True)

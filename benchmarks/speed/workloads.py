@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from math import isqrt
 
-from benchmarks.layers import UsageError
-from benchmarks.speed import batches, convert, graphs, grid, growth, remedies, single
-from benchmarks.speed.layers import GAT, GCN, GIN, SAGE, Kind, ecc, messages
-from benchmarks.speed.measure import Case
+from gnnlib.benchmarks.catalog.layers import UsageError
+from gnnlib.benchmarks.speed import batches, convert, graphs, grid, growth, remedies, single
+from gnnlib.benchmarks.speed.layers import GAT, GCN, GIN, SAGE, Kind, ecc, messages
+from gnnlib.benchmarks.speed.measure import Case
 from gnnlib.images import recipes
 
 

@@ -1,21 +1,26 @@
 """The tasks by name."""
 
-from benchmarks.tasks.base import Options, Task
-from benchmarks.tasks.cnn import CNN, Fashion, LeNet
-from benchmarks.tasks.equivariance import Equivariance
-from benchmarks.tasks.few_labels import FewLabels
-from benchmarks.tasks.links import LinksCora, LinksPubMed
-from benchmarks.tasks.molecules import MUTAG, PROTEINS
-from benchmarks.tasks.nodes import CiteSeer, Cora, PubMed
-from benchmarks.tasks.ogb_graphs import ogb_graph_tasks
-from benchmarks.tasks.ogb_nodes import Arxiv, Mag, Papers100M, Products, Proteins
-from benchmarks.tasks.partitioned import Partitioned
-from benchmarks.tasks.pixels import MNIST, Digits
-from benchmarks.tasks.planted import Planted
-from benchmarks.tasks.sphere import Sphere
-from benchmarks.tasks.superpixels import CIFARSuperpixels, DigitsSuperpixels, FashionSuperpixels, MNISTSuperpixels
-from benchmarks.tasks.transfer import Transfer
-from benchmarks.tasks.tutorial import Tutorial
+from gnnlib.benchmarks.tasks.base import Options, Task
+from gnnlib.benchmarks.tasks.cnn import CNN, Fashion, LeNet
+from gnnlib.benchmarks.tasks.equivariance import Equivariance
+from gnnlib.benchmarks.tasks.few_labels import FewLabels
+from gnnlib.benchmarks.tasks.links import LinksCora, LinksPubMed
+from gnnlib.benchmarks.tasks.molecules import MUTAG, PROTEINS
+from gnnlib.benchmarks.tasks.nodes import CiteSeer, Cora, PubMed
+from gnnlib.benchmarks.tasks.ogb_graphs import ogb_graph_tasks
+from gnnlib.benchmarks.tasks.ogb_nodes import Arxiv, Mag, Papers100M, Products, Proteins
+from gnnlib.benchmarks.tasks.partitioned import Partitioned
+from gnnlib.benchmarks.tasks.pixels import MNIST, Digits
+from gnnlib.benchmarks.tasks.planted import Planted
+from gnnlib.benchmarks.tasks.sphere import Sphere
+from gnnlib.benchmarks.tasks.superpixels import (
+    CIFARSuperpixels,
+    DigitsSuperpixels,
+    FashionSuperpixels,
+    MNISTSuperpixels,
+)
+from gnnlib.benchmarks.tasks.transfer import Transfer
+from gnnlib.benchmarks.tasks.tutorial import Tutorial
 
 ALL: list[type[Task]] = [
     Digits,

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.layers import Geometry, Layer
-from benchmarks.results import Outcome
-from gnnlib.attribution import attention, saliency
-from gnnlib.checkpoints import Checkpoint
-from gnnlib.distributed import shard
-from gnnlib.neighbors import edge_ends
-from gnnlib.training import Batch
+from gnnlib.analysis.attribution import attention, saliency
+from gnnlib.benchmarks.catalog.layers import Geometry, Layer
+from gnnlib.benchmarks.records.results import Outcome
+from gnnlib.graph.adjacency import edge_ends
+from gnnlib.train.checkpoints import Checkpoint
+from gnnlib.train.distributed import shard
+from gnnlib.train.loop import Batch
 
 OnEpoch = Callable[[dict[str, float]], None]
 
@@ -58,7 +58,7 @@ class Options:
     patience: int | None = None  # epochs without a better validation, after which training ends
     mode: str | None = None  # how much of a large graph is in a step
     labels: str | None = None  # what known labels are used for besides, or several uses joined by +
-    checkpoint: Checkpoint | None = None  # of the seed that runs, for `gnnlib.training.fit`
+    checkpoint: Checkpoint | None = None  # of the seed that runs, for `gnnlib.train.loop.fit`
 
     ASKED: ClassVar[tuple[str, ...]] = (
         "data",
@@ -77,7 +77,7 @@ class Options:
 
     @property
     def fitting(self) -> dict[str, Any]:
-        """What a task of `Task.one_model` hands on to `gnnlib.training.fit`."""
+        """What a task of `Task.one_model` hands on to `gnnlib.train.loop.fit`."""
         precision = self.precision or "float32"
         return {"clip": self.clip, "precision": precision, "patience": self.patience, "checkpoint": self.checkpoint}
 
@@ -127,7 +127,7 @@ class Task(ABC):
         return options.epochs or self.epochs
 
     def scheduler(self, optimiser: torch.optim.Optimizer, epochs: int, options: Options) -> Any:
-        """Of the learning rate, for `gnnlib.training.fit`; None leaves it as it is."""
+        """Of the learning rate, for `gnnlib.train.loop.fit`; None leaves it as it is."""
         return SCHEDULES[options.schedule or self.schedule or "constant"](optimiser, epochs)
 
     def values(self, outcomes: Mapping[int, Outcome]) -> list[float] | None:

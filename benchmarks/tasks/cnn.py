@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate, pad
 
-import datasets
-from benchmarks.layers import Layer
-from benchmarks.results import Outcome
-from benchmarks.tasks.base import OnEpoch, Options, accuracy, confusion, count, curve, shuffled
-from benchmarks.tasks.pixels import PixelTask
-from datasets.files import data_dir
+from gnnlib import datasets
+from gnnlib.benchmarks.catalog.layers import Layer
+from gnnlib.benchmarks.records.results import Outcome
+from gnnlib.benchmarks.tasks.base import OnEpoch, Options, accuracy, confusion, count, curve, shuffled
+from gnnlib.benchmarks.tasks.pixels import PixelTask
+from gnnlib.datasets.files import data_dir
 from gnnlib.models import LeNet5, SmallCNN, lenet_input, rbf_loss
-from gnnlib.training import fit, predict
+from gnnlib.train.loop import fit, predict
 
 
 def enlarged(images: Tensor) -> Tensor:

@@ -8,16 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import datasets
-from benchmarks.layers import LAYERS, Geometry, Layer
-from benchmarks.results import Outcome
-from benchmarks.tasks.base import OnEpoch, Options, Task, accuracy, confusion, count, curve, shuffled
-from gnnlib import BatchNorm, GraphStore, Stack, readout_flat, readout_mean
-from gnnlib._dgl import dgl
-from gnnlib.grid import GridConv, to_images, to_nodes
-from gnnlib.images import superpixel_graph
-from gnnlib.images.pixels import pixel_batch
-from gnnlib.symmetry import (
+from gnnlib import BatchNorm, GraphStore, Stack, datasets, readout_flat, readout_mean
+from gnnlib._platform.dgl import dgl
+from gnnlib.analysis.symmetry import (
     class_distances,
     deformation_distance,
     permutation_error,
@@ -25,7 +18,13 @@ from gnnlib.symmetry import (
     shuffled_nodes,
     translation_error,
 )
-from gnnlib.training import Batch, fit, predict
+from gnnlib.benchmarks.catalog.layers import LAYERS, Geometry, Layer
+from gnnlib.benchmarks.records.results import Outcome
+from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, accuracy, confusion, count, curve, shuffled
+from gnnlib.grid import GridConv, to_images, to_nodes
+from gnnlib.images import superpixel_graph
+from gnnlib.images.pixels import pixel_batch
+from gnnlib.train.loop import Batch, fit, predict
 
 BORDER = 3  # empty pixels around each digit, which no shift measured here pushes out
 SIZE = (8 + 2 * BORDER, 8 + 2 * BORDER)
@@ -58,7 +57,8 @@ def _superpixels(name: str) -> Layer:
 class Equivariance(Task):
     """Three layers and a mean over nodes, trained on digits; then images are shifted, deformed and shuffled.
 
-    Figures, of the first test images: relative changes by the measures of `gnnlib.symmetry`, of nodes (away from the
+    Figures, of the first test images: relative changes by the measures of `gnnlib.analysis.symmetry`, of nodes (away
+    from the
     border) and of features (what the mean gives, before the last linear layer); and distances within classes over those
     between. Of all test images, accuracies: of a linear layer over all nodes, trained again on the features of pixels
     in one other order, with their graph where the network looks at it; and of the whole network trained and tested on

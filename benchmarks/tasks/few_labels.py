@@ -7,15 +7,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-import datasets
-from benchmarks.layers import Geometry, Layer
-from benchmarks.results import Outcome
-from benchmarks.tasks.base import OnEpoch, Options, Task, accuracy, count, curve
-from benchmarks.tasks.infomax import embed, encoder, fit_linear, pretrain
-from gnnlib import GCNConv, Stack
-from gnnlib._dgl import dgl
-from gnnlib.training import Batch, fit, predict
-from gnnlib.transforms import add_self_loop
+from gnnlib import GCNConv, Stack, datasets
+from gnnlib._platform.dgl import dgl
+from gnnlib.benchmarks.catalog.layers import Geometry, Layer
+from gnnlib.benchmarks.records.results import Outcome
+from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, accuracy, count, curve
+from gnnlib.benchmarks.tasks.infomax import embed, encoder, fit_linear, pretrain
+from gnnlib.graph.transforms import add_self_loop
+from gnnlib.train.loop import Batch, fit, predict
 
 
 class Arm(NamedTuple):

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from gnnlib._dgl import dgl
-from gnnlib.degrees import NORMS
+from gnnlib._platform.dgl import dgl
 from gnnlib.images import gaussian_graph, pixel_graph
 from gnnlib.images.gaussian import KNYAZEV, Decay
 from gnnlib.ops import aggregate, gather_dst, gather_src
+from gnnlib.ops.degrees import NORMS
 
 SIGMA = 0.05 * math.pi  # where the image is 1 wide
 CUTOFF = 0.01

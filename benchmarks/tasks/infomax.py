@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
-from benchmarks.layers import Layer
-from benchmarks.results import Outcome
-from benchmarks.tasks.base import OnEpoch, Options, accuracy, count, curve
-from benchmarks.tasks.unsupervised import learn
 from gnnlib import Block, GCNConv, Stack
-from gnnlib._dgl import dgl
+from gnnlib._platform.dgl import dgl
+from gnnlib.benchmarks.catalog.layers import Layer
+from gnnlib.benchmarks.records.results import Outcome
+from gnnlib.benchmarks.tasks.base import OnEpoch, Options, accuracy, count, curve
+from gnnlib.benchmarks.tasks.unsupervised import learn
 from gnnlib.models import DGI
 
 EPOCHS, PATIENCE, LR = 1000, 20, 1e-3  # at most; and until the loss has not fallen for so many

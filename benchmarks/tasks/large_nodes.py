@@ -12,25 +12,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from benchmarks.layers import Geometry, Layer, UsageError
-from benchmarks.remedies import Kind, make_plan
-from benchmarks.results import Outcome
-from benchmarks.speed.measure import peak, reset_peak
-from benchmarks.tasks.base import OnEpoch, Options, Task, count, curve
-from benchmarks.tasks.node_modes import Clusters, Full, Mode, Rows, Sampled
-from datasets.files import cache_dir
 from gnnlib import GCNConv, Stack
-from gnnlib._dgl import dgl
-from gnnlib.distributed import world_size
-from gnnlib.dropout import Dropout
-from gnnlib.hops import HopFiles, hops_to_disk
-from gnnlib.labels import WithLabels, correct, known_labels, label_propagation, smooth, soft_labels
+from gnnlib._platform.dgl import dgl
+from gnnlib.benchmarks.catalog.layers import Geometry, Layer, UsageError
+from gnnlib.benchmarks.catalog.remedies import Kind, make_plan
+from gnnlib.benchmarks.records.results import Outcome
+from gnnlib.benchmarks.speed.measure import peak, reset_peak
+from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, count, curve
+from gnnlib.benchmarks.tasks.node_modes import Clusters, Full, Mode, Rows, Sampled
+from gnnlib.datasets.files import cache_dir
+from gnnlib.graph.transforms import add_self_loop
+from gnnlib.large.labels import WithLabels, correct, known_labels, label_propagation, smooth, soft_labels
+from gnnlib.large.precomputed import HopFiles, hops_to_disk
+from gnnlib.large.sampling import gcn_weight
+from gnnlib.large.tables import Table
 from gnnlib.models import SIGN
-from gnnlib.propagation import Hops
-from gnnlib.sampling import gcn_weight
-from gnnlib.tables import Table
-from gnnlib.training import Batch, decay_groups, fit
-from gnnlib.transforms import add_self_loop
+from gnnlib.nn.dropout import Dropout
+from gnnlib.nn.propagation import Hops
+from gnnlib.train.distributed import world_size
+from gnnlib.train.loop import Batch, decay_groups, fit
 
 OutputsOf = Callable[[Tensor], Tensor]  # from ids of nodes (n,) to (n, C)
 

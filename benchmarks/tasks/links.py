@@ -7,14 +7,13 @@ import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor
 
-import datasets
-from benchmarks.layers import Geometry, Layer
-from benchmarks.results import Outcome
-from benchmarks.tasks.base import OnEpoch, Options, Task, count, curve
-from benchmarks.tasks.unsupervised import learn
-from gnnlib import GCNConv, Stack
+from gnnlib import GCNConv, Stack, datasets
+from gnnlib.benchmarks.catalog.layers import Geometry, Layer
+from gnnlib.benchmarks.records.results import Outcome
+from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, count, curve
+from gnnlib.benchmarks.tasks.unsupervised import learn
+from gnnlib.graph.transforms import add_self_loop
 from gnnlib.models.autoencoder import GAE, VGAE, link_scores
-from gnnlib.transforms import add_self_loop
 
 
 def ranking(z: Tensor, links: datasets.Links) -> tuple[float, float]:

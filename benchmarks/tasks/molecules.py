@@ -6,13 +6,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-import datasets
-from benchmarks.layers import Layer
-from benchmarks.results import Outcome
-from benchmarks.tasks.base import OnEpoch, Options, Task, accuracy, confusion, count, curve
-from gnnlib import BatchNorm, GINConv, GraphStore, JumpingKnowledge, Stack, readout_sum
-from gnnlib.distributed import shard
-from gnnlib.training import Batch, fit, predict
+from gnnlib import BatchNorm, GINConv, GraphStore, JumpingKnowledge, Stack, datasets, readout_sum
+from gnnlib.benchmarks.catalog.layers import Layer
+from gnnlib.benchmarks.records.results import Outcome
+from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, accuracy, confusion, count, curve
+from gnnlib.train.distributed import shard
+from gnnlib.train.loop import Batch, fit, predict
 
 
 def collate(graphs: GraphStore, labels: Tensor, rows: Tensor) -> Batch:
@@ -33,7 +32,7 @@ class TU(Task):
     max_seeds = 10
     sharded = True
     one_model = True
-    inputs = "`graph.ndata['feat']` of `datasets.tu`"
+    inputs = "`graph.ndata['feat']` of `gnnlib.datasets.tu`"
     epochs = 350
     metric = "10-fold accuracy"
     readout = "sum over nodes, of all layers"

@@ -10,11 +10,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from gnnlib._dgl import dgl
-from gnnlib.hops import row_batches
-from gnnlib.inference import inference
-from gnnlib.sampling import cluster_batches, clusters, sampled_batches
-from gnnlib.training import Batch, predict
+from gnnlib._platform.dgl import dgl
+from gnnlib.large.inference import inference
+from gnnlib.large.precomputed import row_batches
+from gnnlib.large.sampling import cluster_batches, clusters, sampled_batches
+from gnnlib.train.loop import Batch, predict
 
 __all__ = ["Clusters", "Full", "Mode", "Rows", "Sampled"]
 

@@ -6,19 +6,18 @@ from typing import ClassVar, cast
 import torch
 from torch import nn
 
-import datasets
-from benchmarks.layers import Geometry, Layer
-from benchmarks.results import Outcome
-from benchmarks.tasks import infomax
-from benchmarks.tasks.base import OnEpoch, Options, Task, accuracy, count, curve
-from benchmarks.tasks.recipes import PUBMED, RECIPES, Recipe, two_layers
-from benchmarks.tasks.words import on_words, words
-from gnnlib import propagate
-from gnnlib._dgl import dgl
-from gnnlib.consistency import ConsistencyLoss, Draws
+from gnnlib import datasets, propagate
+from gnnlib._platform.dgl import dgl
+from gnnlib.benchmarks.catalog.layers import Geometry, Layer
+from gnnlib.benchmarks.records.results import Outcome
+from gnnlib.benchmarks.tasks import infomax
+from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, accuracy, count, curve
+from gnnlib.benchmarks.tasks.recipes import PUBMED, RECIPES, Recipe, two_layers
+from gnnlib.benchmarks.tasks.words import on_words, words
+from gnnlib.graph.transforms import add_self_loop
 from gnnlib.models import GCNII, APPNPNet, DAGNNNet, GfNN, JKNet
-from gnnlib.training import Batch, decay_groups, fit, predict
-from gnnlib.transforms import add_self_loop
+from gnnlib.train.consistency import ConsistencyLoss, Draws
+from gnnlib.train.loop import Batch, decay_groups, fit, predict
 
 
 class Planetoid(Task):

@@ -6,12 +6,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-import datasets
-from benchmarks.layers import Geometry, Layer, UsageError
-from benchmarks.remedies import Kind, Plan, make_plan
-from benchmarks.results import Outcome
-from benchmarks.tasks.base import OnEpoch, Options, Task, count, curve, shuffled
-from datasets.ogb_files import master
 from gnnlib import (
     BatchNorm,
     Block,
@@ -21,13 +15,19 @@ from gnnlib import (
     Stack,
     SumOfEmbeddings,
     VirtualNode,
+    datasets,
     one_hot,
     readout_mean,
     readout_sum,
 )
-from gnnlib.dropout import Dropout
-from gnnlib.norms import RowBatchNorm
-from gnnlib.training import Batch, decay_groups, fit, predict
+from gnnlib.benchmarks.catalog.layers import Geometry, Layer, UsageError
+from gnnlib.benchmarks.catalog.remedies import Kind, Plan, make_plan
+from gnnlib.benchmarks.records.results import Outcome
+from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, count, curve, shuffled
+from gnnlib.datasets.ogb_files import master
+from gnnlib.nn.dropout import Dropout
+from gnnlib.nn.norm import RowBatchNorm
+from gnnlib.train.loop import Batch, decay_groups, fit, predict
 
 METRICS = {"rocauc": "ROC-AUC", "ap": "average precision", "acc": "accuracy", "rmse": "RMSE"}
 PUBLISHED, SMALL = "published", "small"

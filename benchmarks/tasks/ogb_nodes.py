@@ -5,11 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import datasets
-from benchmarks.tasks.base import Options
-from benchmarks.tasks.large_nodes import LargeNodes, Nodes
-from gnnlib._dgl import dgl
-from gnnlib.neighbors import edge_ends
+from gnnlib import datasets
+from gnnlib._platform.dgl import dgl
+from gnnlib.benchmarks.tasks.base import Options
+from gnnlib.benchmarks.tasks.large_nodes import LargeNodes, Nodes
+from gnnlib.graph.adjacency import edge_ends
 
 
 class OGBNodes(LargeNodes):

@@ -6,13 +6,13 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from benchmarks.layers import Layer, UsageError
-from benchmarks.results import Outcome
-from benchmarks.tasks.base import OnEpoch, Options, Task, count, curve
 from gnnlib import BatchNorm, Stack
-from gnnlib.distributed import all_of, world_size
-from gnnlib.partitions import connect, part_config, sampled, share_right
-from gnnlib.training import fit
+from gnnlib.benchmarks.catalog.layers import Layer, UsageError
+from gnnlib.benchmarks.records.results import Outcome
+from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, count, curve
+from gnnlib.large.partitions import connect, part_config, sampled, share_right
+from gnnlib.train.distributed import all_of, world_size
+from gnnlib.train.loop import fit
 
 
 class Partitioned(Task):

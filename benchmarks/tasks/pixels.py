@@ -9,16 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-import datasets
-from benchmarks.layers import Geometry, Layer
-from benchmarks.results import Outcome
-from benchmarks.tasks.base import OnEpoch, Options, Task, accuracy, confusion, count, curve, looked_at, shuffled
-from gnnlib import BatchNorm, Residual, Stack, readout_flat
-from gnnlib._dgl import dgl
+from gnnlib import BatchNorm, Residual, Stack, datasets, readout_flat
+from gnnlib._platform.dgl import dgl
+from gnnlib.benchmarks.catalog.layers import Geometry, Layer
+from gnnlib.benchmarks.records.results import Outcome
+from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, accuracy, confusion, count, curve, looked_at, shuffled
 from gnnlib.grid import to_images
 from gnnlib.images import pixel_graph
-from gnnlib.models.blocks import conv_norm_relu
-from gnnlib.training import Batch, fit, predict
+from gnnlib.models.vision.blocks import conv_norm_relu
+from gnnlib.train.loop import Batch, fit, predict
 
 
 def one_image_each(graph: dgl.DGLGraph, x: Tensor) -> Tensor:

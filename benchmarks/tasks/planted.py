@@ -4,13 +4,13 @@ from typing import ClassVar
 
 from torch import Tensor
 
-import datasets
-from benchmarks.tasks.base import Options, accuracy
-from benchmarks.tasks.large_nodes import LargeNodes, Nodes, Setting
+from gnnlib import datasets
+from gnnlib.benchmarks.tasks.base import Options, accuracy
+from gnnlib.benchmarks.tasks.large_nodes import LargeNodes, Nodes, Setting
 
 
 class Planted(LargeNodes):
-    """`datasets.planted`, on two layers."""
+    """`gnnlib.datasets.planted`, on two layers."""
 
     name = "planted"
     summary = "a power-law graph with 40 planted communities, 169343 nodes (--limit N of them, --mode M, --labels A+B)"

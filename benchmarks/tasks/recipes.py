@@ -8,8 +8,8 @@ from typing import Any
 from torch import nn
 
 from gnnlib import Block, DropNode, GATConv, Stack, mean_heads
-from gnnlib.dropout import Dropout
 from gnnlib.models import GCNII, SGC, APPNPNet, DAGNNNet, GfNN, JKNet
+from gnnlib.nn.dropout import Dropout
 
 Build = Callable[[int, int], Stack]  # from the number of features and of classes
 Record = dict[str, float]  # of an epoch

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-import datasets
-from benchmarks.layers import Geometry, Layer
-from benchmarks.results import Outcome
-from benchmarks.tasks.base import OnEpoch, Options, Task, accuracy, confusion, count, curve, shuffled
-from benchmarks.tasks.pixels import OnImages
-from benchmarks.tasks.transfer import largest
-from datasets.files import data_dir
-from gnnlib import BatchNorm, Block, Stack, aggregate
+from gnnlib import BatchNorm, Block, Stack, aggregate, datasets
+from gnnlib.analysis.symmetry import rotation_error
+from gnnlib.benchmarks.catalog.layers import Geometry, Layer
+from gnnlib.benchmarks.records.results import Outcome
+from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, accuracy, confusion, count, curve, shuffled
+from gnnlib.benchmarks.tasks.pixels import OnImages
+from gnnlib.benchmarks.tasks.transfer import largest
+from gnnlib.datasets.files import data_dir
 from gnnlib.grid import GridPool
 from gnnlib.images import icosphere, sphere_graph
 from gnnlib.images.sphere import (
@@ -27,9 +27,8 @@ from gnnlib.images.sphere import (
     sphere_interpolation,
     sphere_pooling,
 )
-from gnnlib.models.blocks import conv_norm_relu
-from gnnlib.symmetry import rotation_error
-from gnnlib.training import Batch, fit, predict
+from gnnlib.models.vision.blocks import conv_norm_relu
+from gnnlib.train.loop import Batch, fit, predict
 
 CLASSES = 10
 

@@ -9,18 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-import datasets
-from benchmarks.layers import Geometry, Layer, UsageError
-from benchmarks.remedies import Kind, Plan, make_plan
-from benchmarks.results import Outcome
-from benchmarks.tasks.base import OnEpoch, Options, Task, accuracy, confusion, count, curve, looked_at, shuffled
-from benchmarks.tasks.cnn import enlarged
-from benchmarks.tasks.molecules import collate
-from gnnlib import GraphStore, Stack, readout_mean_max
-from gnnlib._dgl import dgl
+from gnnlib import GraphStore, Stack, datasets, readout_mean_max
+from gnnlib._platform.dgl import dgl
+from gnnlib.benchmarks.catalog.layers import Geometry, Layer, UsageError
+from gnnlib.benchmarks.catalog.remedies import Kind, Plan, make_plan
+from gnnlib.benchmarks.records.results import Outcome
+from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, accuracy, confusion, count, curve, looked_at, shuffled
+from gnnlib.benchmarks.tasks.cnn import enlarged
+from gnnlib.benchmarks.tasks.molecules import collate
+from gnnlib.graph.batch import owners
+from gnnlib.graph.transforms import keep_nodes
 from gnnlib.images import random_affine, recipes
-from gnnlib.training import Batch, decay_groups, fit, predict
-from gnnlib.transforms import keep_nodes, owners
+from gnnlib.train.loop import Batch, decay_groups, fit, predict
 
 SAMPLES = 6  # test images in the report
 SMOOTHING = 0.1  # of labels
@@ -63,7 +63,7 @@ class Superpixels(Task):
     segments: ClassVar[int]  # about so many
     colours: ClassVar[int] = 1
     names: ClassVar[tuple[str, ...]]  # of the classes
-    images: ClassVar[Any]  # a loader, as `datasets.superpixels` takes it
+    images: ClassVar[Any]  # a loader, as `gnnlib.datasets.superpixels` takes it
 
     def load(self, options: Options) -> None:
         name = options.recipe or self.image_recipes[0]

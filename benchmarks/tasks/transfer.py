@@ -9,17 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, cross_entropy, interpolate
 
-import datasets
-from benchmarks.layers import Geometry, Layer
-from benchmarks.results import Outcome
-from benchmarks.tasks.base import OnEpoch, Options, Task, accuracy, confusion, count, curve, shuffled
-from datasets.files import data_dir
-from gnnlib import BatchNorm, GraphStore, Residual, Stack, readout_max
-from gnnlib._dgl import dgl
+from gnnlib import BatchNorm, GraphStore, Residual, Stack, datasets, readout_max
+from gnnlib._platform.dgl import dgl
+from gnnlib.benchmarks.catalog.layers import Geometry, Layer
+from gnnlib.benchmarks.records.results import Outcome
+from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, accuracy, confusion, count, curve, shuffled
+from gnnlib.datasets.files import data_dir
+from gnnlib.graph.transforms import add_self_loop
 from gnnlib.images import Nearest, pixel_graph, segment, superpixel_graph
 from gnnlib.images.recipes import Recipe
-from gnnlib.training import Batch, fit, predict
-from gnnlib.transforms import add_self_loop
+from gnnlib.train.loop import Batch, fit, predict
 
 REGIONS = Recipe(partial(segment, num_segments=81), Nearest(8), ("mean",))  # as `superpixel_graph` has them
 Draw = Callable[[Tensor], Batch]  # the images with these numbers, as graphs

@@ -10,18 +10,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from benchmarks.layers import Geometry, Layer, Pointwise
-from benchmarks.results import Outcome
-from benchmarks.tasks.base import OnEpoch, Options, accuracy, count, curve, looked_at, shuffled
-from benchmarks.tasks.cnn import ImageTask
-from benchmarks.tasks.filters import adjacency, all_pairs
-from benchmarks.tasks.pixels import SAMPLES, one_image_each
 from gnnlib import BatchNorm, Block, GCNConv, PredEdgeConv, Stack, edge_softmax
-from gnnlib._dgl import dgl
-from gnnlib.convs.pred_edge import start_local
+from gnnlib._platform.dgl import dgl
+from gnnlib.benchmarks.catalog.layers import Geometry, Layer, Pointwise
+from gnnlib.benchmarks.records.results import Outcome
+from gnnlib.benchmarks.tasks.base import OnEpoch, Options, accuracy, count, curve, looked_at, shuffled
+from gnnlib.benchmarks.tasks.cnn import ImageTask
+from gnnlib.benchmarks.tasks.filters import adjacency, all_pairs
+from gnnlib.benchmarks.tasks.pixels import SAMPLES, one_image_each
 from gnnlib.images import pixel_graph
 from gnnlib.images.gaussian import GAUSSIAN
-from gnnlib.training import Batch, fit, predict
+from gnnlib.nn.conv.pred_edge import start_local
+from gnnlib.train.loop import Batch, fit, predict
 
 MEAN, STD = 0.1307, 0.3081  # of MNIST's training pixels
 PIXEL = 1 / math.sqrt((28**2 - 1) / 12)  # a pixel in coordinates of deviation 1
@@ -101,7 +101,7 @@ class Tutorial(ImageTask):
     published, and that after 40 stands beside. With --epochs N the score is that after N.
 
     The three adjacencies by exp(-d / s^2) and the three Gaussian ones have nothing taken off. "predicted-trained" is
-    ours: the network that predicts edges starts local (`gnnlib.convs.pred_edge.start_local`), its five relations are
+    ours: the network that predicts edges starts local (`gnnlib.nn.conv.pred_edge.start_local`), its five relations are
     mixed to eight maps, which pass a ReLU and become one again, before the same read-out; Adam through one cycle of
     rates up to 0.01 on batches of 256 for 15 epochs. Chosen on 3000 training images held out.
     """

@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gnnlib._dgl import dgl
+from gnnlib._platform.dgl import dgl
 from gnnlib.models import DGI, GAE
-from gnnlib.training import Batch, fit
+from gnnlib.train.loop import Batch, fit
 
 
 class Objective(nn.Module):

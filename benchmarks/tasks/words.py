@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from gnnlib import Stack, aggregate
-from gnnlib._dgl import dgl
+from gnnlib._platform.dgl import dgl
 
 
 def words(feat: Tensor) -> dgl.DGLGraph:

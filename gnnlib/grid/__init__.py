@@ -1,11 +1,11 @@
 """Image networks as the special case of a graph that is a grid."""
 
+from gnnlib.grid._from_torch import GridNetwork, connections, from_torch
+from gnnlib.grid._lattice import Whole, adaptive_lattice, lattice, matrix, transposed_lattice, window_lattice
 from gnnlib.grid.conv import GridConv, GridConvTranspose, grid_conv
 from gnnlib.grid.dense import to_images, to_nodes, whole
 from gnnlib.grid.field import extent, filter_at, influence, receptive_field, shift_invariance
 from gnnlib.grid.filters import fixed
-from gnnlib.grid.from_torch import GridNetwork, connections, from_torch
-from gnnlib.grid.lattice import Whole, adaptive_lattice, lattice, matrix, transposed_lattice, window_lattice
 from gnnlib.grid.local import LocalConv, parameters
 from gnnlib.grid.pool import GridPool
 from gnnlib.grid.window import Window

@@ -6,12 +6,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from gnnlib import ops
-from gnnlib._dgl import dgl
-from gnnlib.convs.base import Conv, Features, add_bias
+from gnnlib._platform.dgl import dgl
+from gnnlib.grid._lattice import taps
 from gnnlib.grid.dense import convolve, convolve_transposed, on_images, whole
-from gnnlib.grid.lattice import taps
 from gnnlib.grid.window import positive
+from gnnlib.nn.conv.base import Conv, Features, add_bias
+from gnnlib.ops import message_passing as ops
 
 __all__ = ["GridConv", "GridConvTranspose", "grid_conv"]
 
@@ -49,7 +49,7 @@ class GridConv(Conv):
 
     .. math:: y_v = \sum_{u \to v} x_u W_{\mathrm{tap}(u \to v)} + c
 
-    Stride, padding and dilation belong to the graph, see :func:`gnnlib.grid.lattice`. Where that is a whole lattice,
+    Stride, padding and dilation belong to the graph, see :func:`gnnlib.grid._lattice`. Where that is a whole lattice,
     or a batch of one, PyTorch's own convolution runs on a view of x; elsewhere, as on a pixel graph with pixels
     cut out, messages are passed.
 

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple, TypeAlias
 import torch.nn.functional as F
 from torch import Tensor
 
-from gnnlib._dgl import dgl
+from gnnlib._platform.dgl import dgl
+from gnnlib.grid._lattice import adaptive_lattice, window_lattice
 from gnnlib.grid.conv import grid_conv
 from gnnlib.grid.dense import to_images, to_nodes
-from gnnlib.grid.lattice import adaptive_lattice, window_lattice
 from gnnlib.grid.pool import GridPool
 from gnnlib.grid.window import Ints, Padding, Window
 

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gnnlib._dgl import dgl
-from gnnlib.grid.lattice import Whole, answers, window_lattice
+from gnnlib._platform.dgl import dgl
+from gnnlib.graph.adjacency import edge_ends
+from gnnlib.grid._lattice import Whole, answers, window_lattice
 from gnnlib.grid.window import Window
-from gnnlib.neighbors import edge_ends
 
 __all__ = ["to_images", "to_nodes", "whole"]
 
@@ -76,7 +76,7 @@ def whole(graph: dgl.DGLGraph, kernel_size: tuple[int, ...] | None = None) -> Wh
     Args:
         kernel_size: of the window; None: what the edges reach.
 
-    >>> from gnnlib.grid.lattice import lattice
+    >>> from gnnlib.grid._lattice import lattice
     >>> batch = dgl.batch([lattice((6, 6), 3, stride=2, padding=1)] * 4)
     >>> whole(batch).copies, whole(batch).window.stride
     (4, (2, 2))

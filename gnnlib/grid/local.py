@@ -5,12 +5,12 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from gnnlib._dgl import dgl
-from gnnlib.convs.base import Conv, Features, zeros
-from gnnlib.functions.sums import sum_edges
+from gnnlib._platform.dgl import dgl
+from gnnlib.graph.adjacency import neighbors
 from gnnlib.grid.window import Window
-from gnnlib.neighbors import neighbors
+from gnnlib.nn.conv.base import Conv, Features, zeros
 from gnnlib.ops import gather_src
+from gnnlib.ops.autograd.sums import sum_edges
 
 __all__ = ["LocalConv", "parameters"]
 
@@ -22,7 +22,7 @@ class LocalConv(Conv):
     .. math:: y_v = \sum_{u \to v} x_u W_{u \to v} + c_v
 
     Args:
-        graph: the one that it is for, say a :func:`gnnlib.grid.lattice`; batches of it will do too
+        graph: the one that it is for, say a :func:`gnnlib.grid._lattice`; batches of it will do too
         in_feats, out_feats: widths
         groups: each of so many parts of the outputs sees its own part of the inputs only
         bias: whether to add c, one for each node and output

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from gnnlib._dgl import dgl
+from gnnlib._platform.dgl import dgl
 from gnnlib.grid.dense import has_pool, on_images, pool, whole
 from gnnlib.ops import aggregate
 
@@ -15,7 +15,7 @@ class GridPool(nn.Module):
 
     .. math:: y_v = \max_{u \to v} x_u, \qquad y_v = \frac{1}{a_v} \sum_{u \to v} x_u
 
-    The windows belong to the graph: :func:`gnnlib.grid.lattice`, :func:`gnnlib.grid.adaptive_lattice`, or any other.
+    The windows belong to the graph: :func:`gnnlib.grid._lattice`, :func:`gnnlib.grid.adaptive_lattice`, or any other.
     On a whole lattice PyTorch's own pooling runs, if it has this window.
 
     Args:

@@ -2,6 +2,7 @@
 ``DGLGraph`` with ``ndata["pos"]``, for images in pixels, row then column, so one model takes them all. The recipes of
 the literature are in `gnnlib.images.recipes`."""
 
+from gnnlib.data.store import GraphStore
 from gnnlib.images.affine import random_affine
 from gnnlib.images.edges import Edges, Nearest, Strongest, Touching, Within
 from gnnlib.images.gaussian import GAUSSIAN, HEAT, KNYAZEV, Decay, gaussian_graph
@@ -10,7 +11,6 @@ from gnnlib.images.points import icosphere, mesh_graph, point_graph, sphere_grap
 from gnnlib.images.regions import paint
 from gnnlib.images.scale import images_to_store
 from gnnlib.images.segments import segment
-from gnnlib.images.store import GraphStore
 from gnnlib.images.superpixels import (
     graph_from_arrays,
     graph_from_labels,

@@ -5,9 +5,9 @@ import math
 import torch
 from torch import Tensor
 
-from gnnlib._dgl import dgl
-from gnnlib.readouts import readout_mean
-from gnnlib.transforms import owners
+from gnnlib._platform.dgl import dgl
+from gnnlib.graph.batch import owners
+from gnnlib.nn.readout import readout_mean
 
 __all__ = ["random_affine"]
 

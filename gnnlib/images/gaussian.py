@@ -8,8 +8,8 @@ from scipy.spatial import KDTree
 from scipy.spatial.distance import cdist
 from torch import Tensor
 
-from gnnlib._dgl import dgl
-from gnnlib.degrees import degree_norm
+from gnnlib._platform.dgl import dgl
+from gnnlib.ops.degrees import degree_norm
 
 __all__ = ["GAUSSIAN", "HEAT", "KNYAZEV", "Decay", "gaussian_graph"]
 
@@ -77,8 +77,8 @@ def gaussian_graph(
       entries A_vv = 1);
     - ``"left"``: :math:`A D^{-1}`, the outgoing weights sum to 1;
 
-    where D holds the row sums of A after the cut-off (see :func:`gnnlib.degrees.degree_norm`). Other laws of distance
-    go by the same name in the literature; ``decay`` chooses (see :class:`Decay`).
+    where D holds the row sums of A after the cut-off (see :func:`gnnlib.ops.degrees.degree_norm`). Other laws of
+    distance go by the same name in the literature; ``decay`` chooses (see :class:`Decay`).
 
     - ``edata["weight"]``: (E,), in the dtype of the positions.
     - ``ndata["pos"]``: (N, d), as given.

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 
-from gnnlib._dgl import dgl
+from gnnlib._platform.dgl import dgl
+from gnnlib.coarsening.clusters import Coarsening, coarsen
 from gnnlib.images.edges import Touching
 from gnnlib.images.regions import Image, Regions, describe, regions
 from gnnlib.images.superpixels import graph_from_arrays, region_arrays, with_label_map
-from gnnlib.pooling import Coarsening, coarsen
 
 __all__ = ["SIMILARITIES", "Hierarchy", "hierarchy"]
 
@@ -70,7 +70,7 @@ class Hierarchy:
 
     def levels(self, sizes: Sequence[int]) -> list[Coarsening]:
         """Region graphs of fewer and fewer nodes, each with the edges from and to the level below, the first from and
-        to the leaves: `gnnlib.pooling.coarsen`.
+        to the leaves: `gnnlib.coarsening.clusters.coarsen`.
 
         Args:
             sizes: numbers of regions, each smaller than the one before, or equal to it.

@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 import torch
 
-from gnnlib._dgl import dgl
+from gnnlib._platform.dgl import dgl
 from gnnlib.images.points import with_offsets
 from gnnlib.images.regions import Image, as_mask, as_pixels, is_image
 

@@ -5,7 +5,7 @@ import torch
 from scipy.spatial import KDTree
 from torch import Tensor
 
-from gnnlib._dgl import dgl
+from gnnlib._platform.dgl import dgl
 from gnnlib.images.regions import as_array, as_integer
 
 __all__ = ["icosphere", "mesh_graph", "point_graph", "sphere_graph", "with_offsets"]

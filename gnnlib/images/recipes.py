@@ -35,7 +35,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gnnlib._dgl import dgl
+from gnnlib._platform.dgl import dgl
 from gnnlib.images.edges import Edges, Nearest, Strongest, Touching, Within
 from gnnlib.images.gaussian import KNYAZEV
 from gnnlib.images.regions import Image, Regions, as_pixels, regions

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gnnlib._dgl import dgl
+from gnnlib._platform.dgl import dgl
 
 __all__ = [
     "FEATURES",

@@ -24,13 +24,13 @@ from filelock import FileLock
 from torch import Tensor
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from gnnlib._modules import module_as
-from gnnlib._workers import start_worker
-from gnnlib.images import archive
-from gnnlib.images.flat import FlatGraphs
+from gnnlib._platform.modules import module_as
+from gnnlib._utils.workers import start_worker
+from gnnlib.data import archive
+from gnnlib.data.flat import FlatGraphs
+from gnnlib.data.store import GraphStore
 from gnnlib.images.recipes import Recipe
 from gnnlib.images.regions import Image, as_array, skimage
-from gnnlib.images.store import GraphStore
 from gnnlib.images.superpixels import graph_from_arrays
 
 __all__ = ["images_to_store"]

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from scipy.spatial import KDTree
 from torch import Tensor
 
-from gnnlib._dgl import dgl
+from gnnlib._platform.dgl import dgl
 from gnnlib.images.points import icosphere, sphere_graph
 
 __all__ = [

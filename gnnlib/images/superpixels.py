@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from gnnlib._dgl import dgl
-from gnnlib.degrees import degree_norm
+from gnnlib._platform.dgl import dgl
 from gnnlib.images.edges import Edges, Nearest
 from gnnlib.images.points import with_offsets
 from gnnlib.images.regions import Image, Regions, as_pixels, describe, regions
 from gnnlib.images.segments import segment
+from gnnlib.ops.degrees import degree_norm
 
 __all__ = [
     "graph_from_arrays",
@@ -119,7 +119,7 @@ def graph_from_labels(
         edges: another rule from `gnnlib.images.edges` in place of ``Nearest(k, sigma)``.
         self_loops: an edge of weight 1 from each node to itself as well, the first of those it hears.
         norm: of the weights, by their sums: "none", "right" (A / row sum), "both" (Kipf's, whose A has self-loops) or
-            "left", as in :func:`gnnlib.degrees.degree_norm`.
+            "left", as in :func:`gnnlib.ops.degrees.degree_norm`.
 
     Shapes: S the label map's shape, (H, W) for an image; n regions, by default E = n min(k, n - 1) edges.
 

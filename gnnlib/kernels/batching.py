@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gnnlib.kernels.compile import jit
+from gnnlib.kernels.cpu.compile import jit
 
 __all__ = ["Runs", "copy_runs", "find_runs", "shift_runs"]
 

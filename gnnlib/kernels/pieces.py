@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from gnnlib.kernels.compile import jit
+from gnnlib.kernels.cpu.compile import jit
 
 __all__ = ["connected_pieces"]
 

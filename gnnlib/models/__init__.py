@@ -1,16 +1,16 @@
 """The classic networks, as plain torch modules on images (B, C, H, W), and the papers' networks on graphs.
 
-Those on images are written once; `gnnlib.grid.from_torch` makes the same network on graphs of any of them. Those on
+Those on images are written once; `gnnlib.grid._from_torch` makes the same network on graphs of any of them. Those on
 graphs are configurations of `gnnlib.Stack`.
 """
 
-from gnnlib.models.alexnet import AlexNet
 from gnnlib.models.autoencoder import GAE, VGAE, link_scores, reconstruction_loss
 from gnnlib.models.decoupled import SGC, SIGN, APPNPNet, DAGNNNet, GfNN
 from gnnlib.models.deep import GCNII, JKNet
 from gnnlib.models.dgi import DGI
-from gnnlib.models.googlenet import GoogLeNet
-from gnnlib.models.inception import (
+from gnnlib.models.vision.alexnet import AlexNet
+from gnnlib.models.vision.googlenet import GoogLeNet
+from gnnlib.models.vision.inception import (
     AsymmetricInception,
     ExpandedInception,
     Inception,
@@ -18,7 +18,7 @@ from gnnlib.models.inception import (
     ResidualInception,
     StackedInception,
 )
-from gnnlib.models.lenet import (
+from gnnlib.models.vision.lenet import (
     LeNet5,
     PartialConv2d,
     RadialBasis,
@@ -27,9 +27,9 @@ from gnnlib.models.lenet import (
     lenet_input,
     rbf_loss,
 )
-from gnnlib.models.resnet import Bottleneck, ResNet, ResNet50
-from gnnlib.models.small import AllConvolutional, SmallCNN
-from gnnlib.models.vgg import VGG, VGG16
+from gnnlib.models.vision.resnet import Bottleneck, ResNet, ResNet50
+from gnnlib.models.vision.small import AllConvolutional, SmallCNN
+from gnnlib.models.vision.vgg import VGG, VGG16
 
 __all__ = [
     "DGI",

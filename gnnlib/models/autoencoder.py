@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 from torch.utils.checkpoint import checkpoint as run_again
 
-from gnnlib._dgl import dgl
+from gnnlib._platform.dgl import dgl
 from gnnlib.ops import edge_dot
 
 __all__ = ["GAE", "VGAE", "link_scores", "reconstruction_loss"]

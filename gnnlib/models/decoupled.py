@@ -7,13 +7,13 @@ that have made k hops is the model with ``k``.
 import torch
 from torch import Tensor, nn
 
-from gnnlib.convs import SGConv
-from gnnlib.convs.base import glorot
-from gnnlib.dropout import Dropout
-from gnnlib.linear import Linear
-from gnnlib.norms import BatchNorm
-from gnnlib.propagation import APPNP, DAGNN, Hops
-from gnnlib.stack import Block, Stack
+from gnnlib.nn.conv import SGConv
+from gnnlib.nn.conv.base import glorot
+from gnnlib.nn.dropout import Dropout
+from gnnlib.nn.norm import BatchNorm
+from gnnlib.nn.propagation import APPNP, DAGNN, Hops
+from gnnlib.nn.stack import Block, Stack
+from gnnlib.ops.linear import Linear
 
 __all__ = ["APPNPNet", "DAGNNNet", "GfNN", "SGC", "SIGN"]
 
@@ -86,7 +86,7 @@ class SIGN(Stack):
     Differs from the paper: self-loops are the caller's; batch normalisation before the ReLU, as in the authors' code;
     returns scores, of which the paper takes the softmax.
 
-    >>> from gnnlib._dgl import dgl
+    >>> from gnnlib._platform.dgl import dgl
     >>> g, x = dgl.graph(([0, 1], [1, 0])), torch.rand(2, 8)
     >>> model = SIGN(8, 16, 3, k=2).eval()
     >>> torch.equal(model(g, x), model.head(Hops(2)(g, x)))

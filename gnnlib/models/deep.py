@@ -6,12 +6,12 @@ from math import log
 import torch
 from torch import Tensor, nn
 
-from gnnlib.convs import GCNConv
-from gnnlib.convs.base import glorot
-from gnnlib.dropout import Dropout
-from gnnlib.linear import Linear, linear
-from gnnlib.skips import InitialResidual, JumpingKnowledge
-from gnnlib.stack import Block, Stack
+from gnnlib.nn.conv import GCNConv
+from gnnlib.nn.conv.base import glorot
+from gnnlib.nn.dropout import Dropout
+from gnnlib.nn.residual import InitialResidual, JumpingKnowledge
+from gnnlib.nn.stack import Block, Stack
+from gnnlib.ops.linear import Linear, linear
 
 __all__ = ["GCNII", "JKNet"]
 

@@ -4,10 +4,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from gnnlib._dgl import dgl
-from gnnlib.convs.base import glorot
+from gnnlib._platform.dgl import dgl
+from gnnlib.graph.batch import graph_sizes, members
+from gnnlib.nn.conv.base import glorot
 from gnnlib.ops import aggregate, edge_dot
-from gnnlib.readouts import graph_sizes, members
 
 __all__ = ["DGI", "shuffle_rows"]
 

@@ -14,14 +14,14 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from benchmarks.__main__ import main
-from benchmarks.layers import Geometry
-from benchmarks.results import Outcome
-from benchmarks.tasks import TASKS, Task
-from benchmarks.tasks.base import accuracy, confusion, count, curve
 from gnnlib import Stack
-from gnnlib._dgl import dgl
-from gnnlib.training import Batch, fit, predict
+from gnnlib._platform.dgl import dgl
+from gnnlib.benchmarks.__main__ import main
+from gnnlib.benchmarks.catalog.layers import Geometry
+from gnnlib.benchmarks.records.results import Outcome
+from gnnlib.benchmarks.tasks import TASKS, Task
+from gnnlib.benchmarks.tasks.base import accuracy, confusion, count, curve
+from gnnlib.train.loop import Batch, fit, predict
 
 
 class Fake(Task):

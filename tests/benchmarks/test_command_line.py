@@ -13,11 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import layers, request, runner
-from benchmarks.__main__ import main
-from benchmarks.arguments import parser
-from benchmarks.layers import LAYERS
-from benchmarks.tasks import TASKS
+from gnnlib.benchmarks.__main__ import main
+from gnnlib.benchmarks.arguments import parser
+from gnnlib.benchmarks.catalog import layers
+from gnnlib.benchmarks.catalog.layers import LAYERS
+from gnnlib.benchmarks.runner import request
+from gnnlib.benchmarks.runner import run as runner
+from gnnlib.benchmarks.tasks import TASKS
 from tests.benchmarks.fake_task import Fake
 
 ROOT = Path(__file__).parents[2]

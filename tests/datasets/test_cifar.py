@@ -8,9 +8,9 @@ import tarfile
 import numpy as np
 import pytest
 
-from datasets import CIFAR10, DownloadError, FormatError, cifar10
+from gnnlib.datasets import CIFAR10, DownloadError, FormatError, cifar10
 
-module = importlib.import_module("datasets.cifar")  # not to be confused with the function
+module = importlib.import_module("gnnlib.datasets.cifar")  # not to be confused with the function
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (12, 3, 32, 32)).astype(np.uint8)
 LABELS = RNG.permutation(12) % 10

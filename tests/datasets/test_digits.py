@@ -2,7 +2,7 @@
 
 import torch
 
-from datasets import digits
+from gnnlib.datasets import digits
 
 
 def test_one_fixed_split():

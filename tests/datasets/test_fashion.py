@@ -6,9 +6,9 @@ import importlib
 import numpy as np
 import pytest
 
-from datasets import FASHION, DownloadError, FormatError, fashion
+from gnnlib.datasets import FASHION, DownloadError, FormatError, fashion
 
-module = importlib.import_module("datasets.fashion")  # `datasets.fashion` itself is the function
+module = importlib.import_module("gnnlib.datasets._fashion")  # `gnnlib.datasets.fashion` itself is the function
 INSTALLED = module.INSTALLED
 
 

@@ -5,8 +5,8 @@ import gzip
 import numpy as np
 import pytest
 
-from datasets.files import FormatError
-from datasets.idx import read_idx
+from gnnlib.datasets.files import FormatError
+from gnnlib.datasets.idx import read_idx
 
 # two images of 2 rows and 3 columns: magic number, sizes, values
 IMAGES = bytes.fromhex("00000803 00000002 00000002 00000003  010203 040506  0708ff 0a0b00")

@@ -6,9 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import datasets
-from datasets.links import _number, _pair
-from gnnlib._dgl import dgl
+from gnnlib import datasets
+from gnnlib._platform.dgl import dgl
+from gnnlib.datasets.links import _number, _pair
 
 
 def drawn(n, seed, chance=0.3):

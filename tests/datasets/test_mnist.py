@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from datasets import FormatError, mnist
+from gnnlib.datasets import FormatError, mnist
 
-module = importlib.import_module("datasets.mnist")  # `datasets.mnist` itself is the function
+module = importlib.import_module("gnnlib.datasets._mnist")  # `gnnlib.datasets.mnist` itself is the function
 SHA256 = module.SHA256
 
 

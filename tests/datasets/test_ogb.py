@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 import torch
 
-from datasets import FormatError, ogb_graphs, ogb_names, ogb_nodes
-from datasets.ogb_files import check, find_files, master
+from gnnlib.datasets import FormatError, ogb_graphs, ogb_names, ogb_nodes
+from gnnlib.datasets.ogb_files import check, find_files, master
 from tests.ogb_raw import TASKS, needs_ogb, write_graphs, write_nodes, write_tables
 
 pytestmark = needs_ogb
@@ -30,7 +30,7 @@ def _alone(monkeypatch):
         raise OSError(f"asked {args}")
 
     monkeypatch.setattr(builtins, "input", refuse)
-    monkeypatch.setattr("datasets.files.urllib.request.urlopen", refuse)
+    monkeypatch.setattr("gnnlib.datasets.files.urllib.request.urlopen", refuse)
 
 
 def snapshot(folder):
@@ -362,7 +362,7 @@ def test_ogb_asks_no_package_index(tmp_path):
         "import socket, threading\n"
         "calls = []\n"
         "socket.getaddrinfo = lambda *a, **k: calls.append(a) or 1 / 0\n"
-        "from datasets import ogb_graphs\n"
+        "from gnnlib.datasets import ogb_graphs\n"
         f"ogb_graphs('ogbg-molhiv', {str(tmp_path)!r})\n"
         "for thread in threading.enumerate():\n"
         "    if thread is not threading.main_thread() and not thread.daemon:\n"

@@ -4,8 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import datasets
-from gnnlib._modules import module_as
+from gnnlib import datasets
+from gnnlib._platform.modules import module_as
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,7 +11,7 @@ import pytest
 import scipy.sparse
 import torch
 
-from datasets import FormatError, planetoid, row_normalise
+from gnnlib.datasets import FormatError, planetoid, row_normalise
 
 CLASSES, FEATS, TRAIN, REST = 2, 3, 4, 510  # REST: rows of allx, the training nodes among them
 TEST = [514, 510, 516, 512, 511]  # not in order; 513 and 515 have no node behind them

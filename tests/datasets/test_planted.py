@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-import datasets
+from gnnlib import datasets
 
 NUM = 4000
 

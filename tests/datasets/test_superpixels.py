@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from datasets import mnist, superpixels
-from gnnlib._dgl import dgl
+from gnnlib._platform.dgl import dgl
+from gnnlib.datasets import mnist, superpixels
 from gnnlib.images import Nearest, recipes, scale
 from gnnlib.images.recipes import Recipe
 from gnnlib.images.segments import SLIC
 
 pytest.importorskip("skimage", reason="scikit-image is not installed")
-module = sys.modules["datasets.superpixels"]
+module = sys.modules["gnnlib.datasets._superpixels"]
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_workers_and_an_unguarded_script(data, tmp_path, cache):
     script.write_text(
         "import sys\n"
         "print('running')\n"
-        "from datasets import mnist, superpixels\n"
+        "from gnnlib.datasets import mnist, superpixels\n"
         "print(len(superpixels(mnist, sys.argv[1], workers=1)))\n"
     )
     root = Path(__file__).parents[2]

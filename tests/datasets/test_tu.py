@@ -5,7 +5,7 @@ import zipfile
 import pytest
 import torch
 
-from datasets import FormatError, ten_folds, tu
+from gnnlib.datasets import FormatError, ten_folds, tu
 
 # a path 1-2-3 whose nodes are listed out of order, an edge listed twice, a graph of one node, a directed pair
 TABLES = {

@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from gnnlib._dgl import dgl
-from gnnlib.convs import ECConv
+from gnnlib._platform.dgl import dgl
 from gnnlib.grid import GridConv, GridConvTranspose, grid_conv, lattice, to_images, to_nodes, transposed_lattice, whole
 from gnnlib.images import pixel_batch, pixel_graph
+from gnnlib.nn.conv import ECConv
 from tests.grid import draws
 
 CONV = nn.Conv1d, nn.Conv2d, nn.Conv3d

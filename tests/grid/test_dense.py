@@ -5,7 +5,7 @@ import pickle
 import pytest
 import torch
 
-from gnnlib._dgl import dgl
+from gnnlib._platform.dgl import dgl
 from gnnlib.grid import (
     GridConv,
     Window,

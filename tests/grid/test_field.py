@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from gnnlib import ECConv, GATConv, GATv2Conv, GCNConv, PredEdgeConv, SAGEConv
-from gnnlib._dgl import dgl
+from gnnlib._platform.dgl import dgl
 from gnnlib.grid import GridConv, GridPool, adaptive_lattice, lattice, matrix, to_nodes, transposed_lattice
+from gnnlib.grid._from_torch import from_torch
 from gnnlib.grid.field import extent, filter_at, influence, receptive_field, shift_invariance
-from gnnlib.grid.from_torch import from_torch
 from gnnlib.images import graph_from_labels, pixel_graph
 from tests.grid import draws
 

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from gnnlib import models
-from gnnlib._dgl import dgl
+from gnnlib._platform.dgl import dgl
 from gnnlib.grid import convert, lattice, to_nodes, transposed_lattice
-from gnnlib.grid.from_torch import connections, from_torch
+from gnnlib.grid._from_torch import connections, from_torch
 from gnnlib.images.pixels import pixel_batch, pixel_graph
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same'")  # PyTorch's, about speed

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from sklearn.datasets import load_digits
 
-from gnnlib._dgl import dgl
+from gnnlib._platform.dgl import dgl
 from gnnlib.grid import Window, adaptive_lattice, lattice, matrix, transposed_lattice
 from gnnlib.images import pixel_graph
 

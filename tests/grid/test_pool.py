@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from gnnlib._dgl import dgl
+from gnnlib._platform.dgl import dgl
 from gnnlib.grid import GridPool, adaptive_lattice, lattice, to_images, to_nodes, transposed_lattice
 from gnnlib.images import pixel_graph
 from tests.grid import draws

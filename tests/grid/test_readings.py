@@ -1,7 +1,7 @@
 """One convolution, read as other layers: what holds between them on whole grids, and for one layer on any grid.
 
 Edge-conditioned layers with one-hot taps and grids with pixels cut out are in ``test_conv.py``, windows of every shape
-in ``tests/convs/test_spline.py``.
+in ``tests/nn/conv/test_spline.py``.
 """
 
 import pytest
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from gnnlib import ECConv, SplineConv
-from gnnlib._dgl import dgl
+from gnnlib._platform.dgl import dgl
 from gnnlib.grid import GridConv, to_images, to_nodes
 from gnnlib.images import pixel_graph
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gnnlib._dgl import dgl
+from gnnlib._platform.dgl import dgl
 from gnnlib.images import pixel_graph, random_affine, superpixel_graph
 
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gnnlib._dgl import dgl
+from gnnlib._platform.dgl import dgl
 from gnnlib.images import pixel_batch, pixel_graph
 
 CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from scipy.spatial.distance import cdist
 
-from datasets import mnist
+from gnnlib.datasets import mnist
 from gnnlib.images import recipes, segments
 from gnnlib.kernels.pieces import connected_pieces
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from gnnlib._dgl import dgl
+from gnnlib._platform.dgl import dgl
 from gnnlib.images import graph_from_labels, paint, pixel_batch, pixel_graph, segment, superpixel_graph
 from gnnlib.images.regions import FEATURES, as_pixels, describe, regions
 

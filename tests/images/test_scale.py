@@ -17,11 +17,11 @@ import torch
 pytest.importorskip("skimage", reason="scikit-image is not installed")
 
 from gnnlib import GraphStore, neighbors
-from gnnlib._dgl import dgl
+from gnnlib._platform.dgl import dgl
+from gnnlib.graph.adjacency import Neighbors
 from gnnlib.images import Nearest, Touching, Within, archive, images_to_store, recipes, scale, segment, superpixel_graph
 from gnnlib.images.recipes import Recipe
 from gnnlib.images.segments import SLIC
-from gnnlib.neighbors import Neighbors
 
 IMAGES = np.random.default_rng(0).random((7, 12, 10)) ** 4
 FEW = Recipe(SLIC(9, compactness=0.25), Nearest(3))
@@ -263,7 +263,7 @@ def test_loaders_read_it_as_any_store(tmp_path):
 PEAK = """
 import resource, sys
 from pathlib import Path
-from gnnlib.images import archive
+from gnnlib.data import archive
 folder, part = map(Path, sys.argv[1:])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 archive.join(folder, [part] * 100, {})

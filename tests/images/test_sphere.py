@@ -8,6 +8,7 @@ import torch
 from scipy import ndimage, stats
 
 from gnnlib import ChebConv, GCNConv, aggregate
+from gnnlib.analysis.symmetry import relabel, rotation_error
 from gnnlib.grid import GridPool
 from gnnlib.images import icosphere, sphere_graph
 from gnnlib.images.sphere import (
@@ -18,7 +19,6 @@ from gnnlib.images.sphere import (
     sphere_interpolation,
     sphere_pooling,
 )
-from gnnlib.symmetry import relabel, rotation_error
 
 EYE = torch.eye(3, dtype=torch.float64)
 

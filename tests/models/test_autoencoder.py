@@ -10,7 +10,7 @@ from torch.distributions import Normal, kl_divergence
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from gnnlib import GCNConv, Stack
-from gnnlib._dgl import dgl
+from gnnlib._platform.dgl import dgl
 from gnnlib.models import autoencoder
 from gnnlib.models.autoencoder import GAE, VGAE, link_scores, reconstruction_loss
 from tests.graphs import clique, path, random_graph

@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from gnnlib import propagate
-from gnnlib._dgl import dgl
+from gnnlib._platform.dgl import dgl
 from gnnlib.models import SGC, SIGN, APPNPNet, DAGNNNet, GfNN
 from tests.graphs import random_graph, symmetric_graph
-from tests.test_propagation import averaging
+from tests.nn.test_propagation import averaging
 
 MODELS = {
     "sgc": lambda: SGC(5, 3, k=3),

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from gnnlib import JumpingKnowledge
-from gnnlib._dgl import dgl
+from gnnlib._platform.dgl import dgl
 from gnnlib.models import GCNII, JKNet
-from gnnlib.training import decay_groups
+from gnnlib.train.loop import decay_groups
 from tests.graphs import symmetric_graph
-from tests.test_propagation import averaging
+from tests.nn.test_propagation import averaging
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from gnnlib import Block, GCNConv, Stack
-from gnnlib._dgl import dgl
+from gnnlib._platform.dgl import dgl
 from gnnlib.models.dgi import DGI, shuffle_rows
 from tests.graphs import path, random_graph, symmetric_graph
 

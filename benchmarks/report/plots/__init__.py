@@ -5,10 +5,10 @@ change, and the same results give the same bytes whatever those settings are. A 
 all plots of a run.
 """
 
-from benchmarks.report.plots.curves import CURVES, curve_panel, learning_curves, mean_curve, recorded
-from benchmarks.report.plots.look import PALETTE, png, save, styles, svg
-from benchmarks.report.plots.pictures import confusion, levels, looks, sample
-from benchmarks.report.plots.scatter import COSTS, leaderboard_scatter, scatter_panel
+from gnnlib.benchmarks.report.plots.curves import CURVES, curve_panel, learning_curves, mean_curve, recorded
+from gnnlib.benchmarks.report.plots.look import PALETTE, png, save, styles, svg
+from gnnlib.benchmarks.report.plots.pictures import confusion, levels, looks, sample
+from gnnlib.benchmarks.report.plots.scatter import COSTS, leaderboard_scatter, scatter_panel
 
 __all__ = [
     "COSTS", "CURVES", "PALETTE", "confusion", "curve_panel", "leaderboard_scatter",

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from benchmarks.report.plots.look import clip, in_our_style, label_powers, metric_label, styles
-from benchmarks.report.reading import Result
+from gnnlib.benchmarks.report.plots.look import clip, in_our_style, label_powers, metric_label, styles
+from gnnlib.benchmarks.report.reading import Result
 
 CURVES = {"loss": "training loss", "validation loss": "validation loss", "train": "train", "validation": "validation"}
 SIZE = (3.7, 2.7)  # inches

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from benchmarks.report.plots.look import INK, clip, in_our_style
-from benchmarks.report.reading import Result
-from gnnlib._dgl import dgl
+from gnnlib._platform.dgl import dgl
+from gnnlib.benchmarks.report.plots.look import INK, clip, in_our_style
+from gnnlib.benchmarks.report.reading import Result
 from gnnlib.images.hierarchy import hierarchy
-from gnnlib.pictures import show_graph, show_levels, show_regions, show_values
+from gnnlib.viz import show_graph, show_levels, show_regions, show_values
 
 NAMED = 30  # the most classes whose names and counts can be read in the picture of a confusion matrix
 

@@ -6,8 +6,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.report.plots.look import clip, in_our_style, label_powers, metric_label, styles
-from benchmarks.report.reading import Result
+from gnnlib.benchmarks.report.plots.look import clip, in_our_style, label_powers, metric_label, styles
+from gnnlib.benchmarks.report.reading import Result
 
 SIZE = (4.4, 3.1)  # inches
 COSTS = {"parameters": "parameters", "seconds": "seconds, all seeds"}

@@ -1,0 +1,148 @@
+"""The names of layers on the command line, and what each becomes: ``make(in_feats, out_feats) -> conv``.
+
+Those of networks on images become ``make(network) -> network``: the same, for one path or the other.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+
+from torch import Tensor, nn
+
+from gnnlib import (
+    ChebConv,
+    ECConv,
+    GATConv,
+    GatedGCNConv,
+    GATv2Conv,
+    GCNConv,
+    GINConv,
+    MessageConv,
+    MoNetConv,
+    PNAConv,
+    PredEdgeConv,
+    SAGEConv,
+    SGConv,
+    SplineConv,
+)
+from gnnlib._platform.dgl import dgl
+from gnnlib.grid._from_torch import from_torch
+from gnnlib.ops.linear import Linear
+
+
+class UsageError(ValueError):
+    """The user asked for something that cannot be; the message says what would do."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What a task offers to its layers; nothing where it is empty."""
+
+    graph: bool = True  # with features on its nodes
+    hops: bool = False  # for layers of which all is learned after the hops, which are made once
+    edge_feats: int = 0
+    pos_feats: int = 0
+    pos_scale: float = 1.0  # pixels; about the size of an image
+    spacing: float = 1.0  # pixels from a node to the next
+    image: tuple[int, ...] = ()  # channels, rows, columns
+
+
+@dataclass(frozen=True)
+class Layer:
+    name: str
+    title: str
+    make: Callable[[Geometry], Callable[..., nn.Module]]
+    needs: str = "graph"  # an attribute of Geometry that must not be empty
+
+    def fits(self, geometry: Geometry) -> bool:
+        return bool(getattr(geometry, self.needs))
+
+
+def _heads(kind: Callable[..., nn.Module], in_feats: int, out_feats: int, heads: int = 4) -> nn.Module:
+    """Attention heads that join to the width asked for; a single one where they would not."""
+    heads = heads if out_feats % heads == 0 else 1
+    return kind(in_feats, out_feats // heads, heads)
+
+
+def _gin(in_feats: int, out_feats: int) -> nn.Module:
+    mlp = nn.Sequential(Linear(in_feats, out_feats), nn.ReLU(), Linear(out_feats, out_feats))
+    return GINConv(in_feats, out_feats, mlp, learn_eps=True)
+
+
+def _ecc(geometry: Geometry) -> Callable[[int, int], nn.Module]:
+    return partial(ECConv, edge_feats=geometry.edge_feats, hidden=16)
+
+
+def _monet(geometry: Geometry) -> Callable[[int, int], nn.Module]:
+    return partial(MoNetConv, dim=geometry.edge_feats, num_kernels=4)
+
+
+def _pred_edge(geometry: Geometry) -> Callable[[int, int], nn.Module]:
+    return partial(
+        PredEdgeConv,
+        pos_feats=geometry.pos_feats,
+        hidden=32,
+        relations=4,
+        edge_activation=nn.Tanh(),
+        pos_scale=geometry.pos_scale,
+    )
+
+
+def _spline(geometry: Geometry) -> Callable[[int, int], nn.Module]:
+    return partial(SplineConv, kernel_size=(3,) * geometry.pos_feats, spacing=geometry.spacing)
+
+
+def _as_written(_: Geometry) -> Callable[[nn.Module], nn.Module]:
+    return lambda network: network
+
+
+def _on_graphs(geometry: Geometry) -> Callable[[nn.Module], nn.Module]:
+    return partial(from_torch, input_size=geometry.image, backend="graph")
+
+
+class Pointwise(Linear):
+    """Each node by itself, without messages: the control that shows what the graph adds."""
+
+    def forward(self, graph: dgl.DGLGraph, x: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(x[: graph.num_dst_nodes()])  # of a block, the destinations
+
+
+LAYERS = {
+    layer.name: layer
+    for layer in (
+        Layer("mlp", "no graph (control)", lambda _: Pointwise),
+        Layer("gcn", "GCN", lambda _: GCNConv),
+        Layer("gin", "GIN", lambda _: _gin),
+        Layer("sage", "GraphSAGE", lambda _: SAGEConv),
+        Layer("gat", "GAT", lambda _: partial(_heads, GATConv)),
+        Layer("gatv2", "GATv2", lambda _: partial(_heads, GATv2Conv)),
+        Layer("gated-gcn", "GatedGCN", lambda geometry: partial(GatedGCNConv, edge_feats=geometry.edge_feats)),
+        Layer("pna", "PNA", lambda geometry: partial(PNAConv, edge_feats=geometry.edge_feats)),
+        Layer("message", "Messages", lambda geometry: partial(MessageConv, edge_feats=geometry.edge_feats)),
+        Layer("cheb", "ChebNet", lambda _: partial(ChebConv, k=3)),
+        Layer("sgc", "SGC", lambda _: partial(SGConv, k=2)),
+        Layer("monet", "MoNet", _monet, needs="edge_feats"),
+        Layer("ecc", "ECC", _ecc, needs="edge_feats"),
+        Layer("pred-edge", "Predicted edges", _pred_edge, needs="pos_feats"),
+        Layer("spline", "SplineCNN", _spline, needs="pos_feats"),
+        Layer("cnn", "CNN, dense", _as_written, needs="image"),
+        Layer("cnn-graph", "CNN, graph", _on_graphs, needs="image"),
+    )
+}
+
+
+def known(own: Iterable[Layer] = ()) -> dict[str, Layer]:
+    """The layers by name, a task's own among them."""
+    return {**LAYERS, **{layer.name: layer for layer in own}}
+
+
+def choose(names: Iterable[str], geometry: Geometry, task: str, own: Iterable[Layer] = ()) -> list[Layer]:
+    """The layers of these names that the task can serve; the others are an error."""
+    layers = known(own)
+    fitting = [name for name, layer in layers.items() if layer.fits(geometry)]
+    for name in names:
+        if name not in fitting:
+            raise UsageError(
+                f"{task} has no {layers[name].needs} for layer {name!r}; expected one of: {', '.join(fitting)}"
+            )
+    return [layers[name] for name in names]

@@ -1,0 +1,74 @@
+"""The model that a run keeps of a layer, with a card that says where it comes from."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from gnnlib.benchmarks.records.results import Outcome, Store
+from gnnlib.datasets.files import atomic_write
+from gnnlib.io.save import about_model, save_model
+
+
+def keep_model(store: Store, seed: int, outcome: Outcome) -> None:
+    """Saves a seed's model to ``model`` beside its result, unless one that is better on validation is there. Where a
+    task does not validate, the first seed's stays."""
+    assert outcome.model is not None
+    try:
+        there = about_model(store.model)
+    except (FileNotFoundError, ValueError):
+        there = None
+    sign = 1 if store.header["metric"]["higher_is_better"] else -1
+    if there is None or _better(outcome.validation, there["validation"], sign):
+        about = {"task": store.header["task"], "layer": store.header["layer"], "seed": seed, "score": outcome.score}
+        save_model(outcome.model, store.model, {**about, "validation": outcome.validation})
+
+
+def _better(new: float | None, old: float | None, sign: int) -> bool:
+    return new is not None and old is not None and sign * new > sign * old
+
+
+def write_card(store: Store, inputs: str | None, values: list[float] | None = None) -> None:
+    """``README.md`` of the model, from the result of all seeds so far."""
+    found, about = store.document(values), about_model(store.model)
+    metric, seeds = found["metric"], found["seeds"]
+    unit = metric["unit"] and f" {metric['unit']}"
+    spread = "" if metric["std"] is None else f" ± {metric['std']:.2f}"
+    over = "seed 0" if seeds == [0] else f"seeds {', '.join(map(str, seeds))}"
+    chosen = "" if about["validation"] is None else f"; {about['validation']:.2f}{unit} on validation"
+    published = found["published"] and f"{found['published']['value']}, {found['published']['source']}"
+    rows = {
+        metric["name"]: f"{metric['mean']:.2f}{spread}{unit} over {over}",
+        "this model": f"{about['score']:.2f}{unit}, seed {about['seed']}{chosen}",
+        "published": published,
+        "data": found["summary"],
+        "what it sees": inputs,
+        "arguments": ", ".join(f"{name} {value}" for name, value in found["arguments"].items() if value is not None),
+        "parameters": f"{found['parameters']}",
+        "training": f"{found['seconds']:.0f} s in all, on {found['machine']}",
+        "versions": ", ".join(f"{name} {version}" for name, version in found["versions"].items()),
+        "commit": found["commit"],
+        "command": f"`{found['command']}`",
+    }
+    table = "".join(f"| {name} | {text} |\n" for name, text in rows.items() if text)
+    head = f"# {found['title']} on {found['task']}\n\n|   |   |\n|---|---|\n"
+    with atomic_write(store.model / "README.md") as part:
+        part.write_text(f"{head}{table}\n{_usage(store.model)}")
+
+
+def _usage(folder: Path) -> str:
+    """The lines of Python that load it."""
+    config = json.loads((folder / "config.json").read_text())
+    others = sorted({name for name in _names(config["model"]) if not name.startswith(("gnnlib.", "torch.nn."))})
+    imports = "".join(f"from {name.rpartition('.')[0]} import {name.rpartition('.')[2]}\n" for name in others)
+    known = f", known=[{', '.join(name.rpartition('.')[2] for name in others)}]" if others else ""
+    load = f'model = gnnlib.load_model("{folder.name}"{known})  # model(graph, x, edge)'
+    return f"```python\nimport gnnlib\n{imports}\n{load}\n```\n"
+
+
+def _names(made: Any) -> Iterator[str]:
+    """Of the classes and functions that a model is made of."""
+    if isinstance(made, dict):
+        yield from (made[kind] for kind in ("module", "name") if isinstance(made.get(kind), str))
+    for part in made.values() if isinstance(made, dict) else made if isinstance(made, list) else ():
+        yield from _names(part)

@@ -1,0 +1,122 @@
+"""What a run shows in the terminal: bars and a live leaderboard, or plain lines where there is no terminal."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from types import TracebackType
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+from rich.progress import Task as Bar
+from rich.table import Table
+from rich.text import Text
+
+from gnnlib.train.checkpoints import Checkpoint
+
+EVERY = 60.0  # seconds between two lines where there is no terminal
+
+
+class TimeLeft(ProgressColumn):
+    """What the bar's field ``left`` says."""
+
+    def render(self, task: Bar) -> Text:
+        return Text(clock(task.fields["left"]()), style="progress.remaining")
+
+
+def clock(seconds: float | None) -> str:
+    """
+    >>> clock(3725.9), clock(None)
+    ('1:02:05', '-:--:--')
+    """
+    return "-:--:--" if seconds is None else str(timedelta(seconds=int(seconds)))
+
+
+class Progress:
+    """A bar over all trainings of a run, one over the epochs of the present one, and the leaderboard so far; where
+    there is no terminal, a line for each training, and one each minute.
+
+    The time left follows from what the training has taken so far, before its breaks too (`Checkpoint.seconds`), for
+    each epoch that it has done; the trainings to come are taken to be like those so far.
+    """
+
+    def __init__(self, title: str, total: int, done: int, quiet: bool = False):
+        self.console = Console(quiet=quiet)
+        self.bars = Bars(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeLeft(),
+            console=self.console,
+        )
+        self.done, self.total = done, total
+        self.took: list[float] = []  # seconds of each training that is finished
+        self.at_epoch = 0, 0.0  # the last one, and the seconds it came at
+        self.checkpoint: Checkpoint | None = None
+        self.all = self.bars.add_task(title, total=total, completed=done, left=self.left)
+        self.one = self.bars.add_task("", total=None, visible=False, left=self.left_of_one)
+        self.table: RenderableType = ""
+        self.note = ""
+        self.live = Live(get_renderable=self._show, console=self.console, refresh_per_second=4, transient=True)
+
+    def _show(self) -> RenderableType:
+        return Group(self.table, self.bars, self.note)
+
+    def __enter__(self) -> "Progress":
+        if self.console.is_terminal and not self.console.quiet:
+            self.live.start()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.live.stop()
+
+    def start(self, layer: str, seed: int, epochs: int, checkpoint: Checkpoint) -> None:
+        self.title, self.epochs, self.note = f"{layer}, seed {seed}", epochs, ""
+        self.checkpoint, self.at_epoch, self.said = checkpoint, (0, 0.0), checkpoint.seconds
+        self.bars.reset(self.one, total=epochs, description=self.title, visible=True)
+
+    def left_of_one(self) -> float | None:
+        """Seconds to the end of the present training; None before the end of its first epoch."""
+        epoch, at = self.at_epoch
+        if epoch == 0 or self.checkpoint is None:
+            return None
+        return max(0.0, at / epoch * self.epochs - self.checkpoint.seconds)
+
+    def left(self) -> float | None:
+        """Seconds to the end of the run."""
+        present, others = self.left_of_one(), self.total - self.done
+        if others == 0:
+            return 0.0
+        if present is None or self.checkpoint is None:
+            return sum(self.took) / len(self.took) * others if self.took else None
+        expected = [*self.took, present + self.checkpoint.seconds]
+        return present + sum(expected) / len(expected) * (others - 1)
+
+    def epoch(self, record: dict[str, float]) -> None:
+        shown = next((f", {key} {record[key]:.1f} %" for key in ("validation", "test") if key in record), "")
+        self.note = f"loss {record['loss']:.3f}{shown}"
+        assert self.checkpoint is not None
+        seconds = self.checkpoint.seconds
+        self.at_epoch = int(record["epoch"]), seconds
+        self.bars.update(self.one, completed=record["epoch"])
+        self.bars.update(self.all, completed=self.done + record["epoch"] / self.epochs)
+        if not self.console.is_terminal and seconds - self.said >= EVERY:
+            self.said = seconds
+            left = clock(self.left_of_one())
+            line = f"{self.title}: epoch {record['epoch']} of {self.epochs}, {self.note}, {left} left"
+            self.console.print(line, soft_wrap=True)
+
+    def finish(self, line: str, table: Table) -> None:
+        assert self.checkpoint is not None
+        self.took.append(self.checkpoint.seconds)
+        self.done += 1
+        self.bars.update(self.all, completed=self.done)
+        self.table = table
+        if not self.console.is_terminal:
+            self.console.print(line)
+
+    def summary(self, tables: Sequence[Table | None], line: str) -> None:
+        self.console.print(*(table for table in tables if table is not None))
+        self.console.print(line, soft_wrap=True, highlight=False)

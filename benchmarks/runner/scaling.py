@@ -1,0 +1,97 @@
+"""What a second process brings: a training on one process with one thread, one with several, several with one each."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from gnnlib.benchmarks.catalog.layers import UsageError
+from gnnlib.benchmarks.records.results import commit, machine, versions
+from gnnlib.benchmarks.runner.run import find_task
+from gnnlib.datasets.files import atomic_write
+
+
+@dataclass(frozen=True)
+class Request:
+    task: str
+    processes: int = 2
+    arguments: Sequence[str] = ()  # of `run`
+    out: Path = Path("results")
+
+    @property
+    def path(self) -> Path:
+        return self.out / f"scaling-{self.task}" / "scaling.json"
+
+    def words(self) -> list[str]:
+        """The arguments, without the place of the data on this machine.
+
+        >>> Request("digits", arguments=["--data", "/home/me/data", "--epochs", "2"]).words()
+        ['--data', 'DIR', '--epochs', '2']
+        """
+        given = list(self.arguments)
+        after_data = [i > 0 and given[i - 1] == "--data" for i in range(len(given))]
+        return ["DIR" if hidden else word for word, hidden in zip(given, after_data, strict=True)]
+
+    def teams(self) -> list[tuple[int, int]]:
+        """Processes and threads of each.
+
+        >>> Request("digits", processes=4).teams()
+        [(1, 1), (1, 4), (4, 1)]
+        """
+        return [(1, 1), (1, self.processes), (self.processes, 1)]
+
+
+def run(request: Request) -> Path:
+    """Trains one seed with each team, shows seconds and speed-ups, and writes ``scaling.json``.
+
+    Raises: UsageError for a task that is not there or that processes cannot share; ValueError where a run fails.
+    """
+    if not find_task(request.task).sharded:
+        raise UsageError(f"scaling: expected a task whose batches can be shared, got {request.task}")
+    rows: list[dict[str, Any]] = []
+    for processes, threads in request.teams():
+        result = _train(request, processes, threads)
+        rows.append({"processes": processes, "threads": threads, **_figures(result)})
+        rows[-1]["speedup"] = rows[0]["seconds"] / rows[-1]["seconds"]
+        document = {"task": request.task, "arguments": request.words(), "rows": rows}
+        with atomic_write(request.path) as part:
+            about = {"versions": versions(), "commit": commit(), "machine": machine()}
+            part.write_text(json.dumps({**document, **about}, indent=1) + "\n")
+    Console().print(table(request.task, rows))
+    return request.path
+
+
+def _train(request: Request, processes: int, threads: int) -> dict[str, Any]:
+    """The result of ``python -m benchmarks run``, of its first layer."""
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    with tempfile.TemporaryDirectory() as folder:
+        run = ["-m", "benchmarks", "run", request.task, "--seeds", "1", "--out", folder, *request.arguments]
+        command = [sys.executable, *(torchrun if processes > 1 else []), *run]
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        found = sorted(Path(folder).glob("*/*/result.json"))
+        if done.returncode or not found:
+            last = "\n".join(done.stderr.splitlines()[-5:])
+            said = " ".join(command[1:])
+            raise ValueError(f"scaling: expected a result of {said}, got status {done.returncode}\n{last}")
+        return json.loads(found[0].read_text())
+
+
+def _figures(result: dict[str, Any]) -> dict[str, Any]:
+    return {"seconds": result["seconds"], "loss": result["curves"][0]["loss"][-1], "score": result["metric"]["mean"]}
+
+
+def table(task: str, rows: Sequence[dict[str, Any]]) -> Table:
+    shown = Table("processes", "threads of each", "seconds", "speed-up", "last loss", "score", title=task)
+    for row in rows:
+        numbers = f"{row['seconds']:.1f}", f"{row['speedup']:.2f}", f"{row['loss']:.4f}", f"{row['score']:.2f}"
+        shown.add_row(str(row["processes"]), str(row["threads"]), *numbers)
+    return shown

@@ -1,0 +1,63 @@
+"""MNIST: 60000 + 10000 handwritten digits of 28x28 pixels."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from gnnlib.datasets.files import Folder, FormatError, find
+from gnnlib.datasets.idx import read_idx
+
+__all__ = ["mnist"]
+
+URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+SHA256 = {
+    "train-images-idx3-ubyte.gz": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+    "train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+    "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+    "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+}
+
+
+def mnist(data: Folder = None, train: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
+    """MNIST (LeCun, Bottou, Bengio, Haffner 1998, "Gradient-based learning applied to document recognition").
+
+    Args:
+        data: a directory with the idx files, in it or in ``mnist/``; else ``GNNLIB_DATA``, else downloaded.
+        train: the 60000 training images, else the 10000 test images.
+
+    Returns:
+        images (n, 28, 28), uint8, rows from the top, 0 background to 255 ink; labels (n,), int64, 0 to 9.
+
+    Raises:
+        FileNotFoundError: no such file or directory; DownloadError if the download failed, too.
+        FormatError: wrong magic number, truncated, not 28x28, labels above 9 or of another number than the images.
+
+    >>> images, labels = mnist()  # doctest: +SKIP
+    >>> images.shape, images.dtype, labels.shape  # doctest: +SKIP
+    (torch.Size([60000, 28, 28]), torch.uint8, torch.Size([60000]))
+    """
+    return read_images(lambda name: find(f"mnist/{name}", data, URL + name, SHA256[name]), train)
+
+
+def read_images(file: Callable[[str], Path], train: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images and labels of one part, from the idx files that MNIST and its successors name alike.
+
+    Args:
+        file: the path of a file, given its public name.
+        train: the training part, else the test part.
+
+    Raises:
+        FormatError: as `mnist`.
+    """
+    part = "train" if train else "t10k"
+    image_file, label_file = (file(f"{part}-{what}-ubyte.gz") for what in ("images-idx3", "labels-idx1"))
+    images = torch.from_numpy(read_idx(image_file, magic=0x803))
+    labels = torch.from_numpy(read_idx(label_file, magic=0x801)).long()
+    if images.shape[1:] != (28, 28):
+        raise FormatError(f"{image_file}: expected images of 28x28, received {'x'.join(map(str, images.shape[1:]))}")
+    if len(images) != len(labels):
+        raise FormatError(f"{label_file}: expected {len(images)} labels, as many as images, received {len(labels)}")
+    if len(labels) and int(labels.max()) > 9:
+        raise FormatError(f"{label_file}: expected labels 0 to 9, received {int(labels.max())}")
+    return images, labels

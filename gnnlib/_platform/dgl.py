@@ -1,0 +1,145 @@
+"""Imports DGL on any PyTorch. The only module that knows how DGL is packaged.
+
+DGL 2.x imports ``dgl.graphbolt`` on the way to ``dgl.distributed``. GraphBolt needs a binary built
+for one exact PyTorch and ``torchdata.datapipes``, which torchdata dropped in 0.10; without them
+``import dgl`` fails, although nothing else in DGL needs GraphBolt. So where GraphBolt cannot load,
+a placeholder takes its name before DGL is imported. A DGL whose GraphBolt can load, or one without
+GraphBolt (1.1.3), is left alone.
+
+Import ``gnnlib`` before ``dgl``, also in spawned workers that unpickle a ``DGLGraph``.
+
+>>> from gnnlib._platform.dgl import dgl
+>>> dgl.graph(([0, 1], [1, 2])).num_edges()
+2
+"""
+
+import importlib
+import importlib.util
+import os
+import re
+import sys
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import NoReturn
+
+import torch
+
+from gnnlib._platform.modules import module_as
+
+__all__ = ["dgl"]
+
+OLDEST = (1, 1, 3)
+NAME = "dgl.graphbolt"
+# What GraphBolt imports beyond DGL's declared dependencies, and where to get it.
+GRAPHBOLT_NEEDS = {"torchdata.datapipes": "'torchdata<0.10'", "pydantic": "pydantic", "yaml": "pyyaml"}
+
+
+class _Placeholder(ModuleType):
+    """Stands in for a module that cannot load here, and says so as soon as it is used."""
+
+    def __init__(self, name: str, reason: str):
+        super().__init__(name, reason)
+        self.__spec__ = ModuleSpec(name, loader=None, origin="placeholder made by gnnlib")
+        self._reason = reason
+        # DGL asks isinstance(graph, graphbolt.FusedCSCSamplingGraph); nothing is an instance of this.
+        self.FusedCSCSamplingGraph = type(
+            "FusedCSCSamplingGraph", (), {"__doc__": reason, "__new__": lambda cls, *args, **kwargs: self._explain()}
+        )
+
+    def _explain(self, name: str = "FusedCSCSamplingGraph") -> NoReturn:
+        raise ImportError(f"{self.__name__}.{name} is not available: {self._reason}", name=self.__name__)
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("_"):  # import machinery, inspection and notebooks probe these
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        self._explain(name)
+
+
+def _findable(name: str) -> bool:
+    """Whether a module, or a subpackage of a package, is there; nothing is imported to find out."""
+    parent, _, child = name.partition(".")
+    spec = importlib.util.find_spec(parent)
+    if spec is None or not child:
+        return spec is not None
+    return any(Path(folder, child).is_dir() for folder in spec.submodule_search_locations or ())
+
+
+def _why_graphbolt_cannot_load(package: Path, torch_version: str) -> str | None:
+    """One paragraph for the user, or None where GraphBolt is complete or not part of this DGL."""
+    folder = package / "graphbolt"
+    if not (folder / "__init__.py").exists():
+        return None
+    names = (re.search(r"graphbolt_pytorch_([\d.]+)\.(so|dylib|dll)$", f.name) for f in folder.glob("*graphbolt_*"))
+    built = sorted((m[1] for m in names if m), key=_numbers)
+    version = torch_version.split("+")[0]
+    missing = [f"its binary for PyTorch {version}"] if version not in built else []
+    missing += [name for name in GRAPHBOLT_NEEDS if not _findable(name)]
+    if not missing:
+        return None
+    torches = " to ".join(dict.fromkeys([built[0], built[-1]])) if built else "as your DGL was built for"
+    return (
+        f"this DGL lacks {', '.join(missing)}, so gnnlib put a placeholder in GraphBolt's place. "
+        "DGL graphs, message passing, samplers, loaders and distributed training work without it. "
+        f"For GraphBolt itself install PyTorch {torches}, {', '.join(GRAPHBOLT_NEEDS.values())}."
+    )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(n) for n in re.findall(r"\d+", version)[:3])
+
+
+def _check_version(found: str) -> None:
+    if _numbers(found) < OLDEST:
+        raise ImportError(
+            f"gnnlib needs DGL {'.'.join(map(str, OLDEST))} or newer, found {found} "
+            "(pip falls back to such a one where no wheel fits: use Python 3.10 to 3.12).",
+            name="dgl",
+        )
+
+
+def _version_on_disk(package: Path) -> str | None:
+    """DGL's version without importing it: one that is too old would fail on the way."""
+    try:
+        match = re.search(r'^__version__ = "(.+)"', (package / "_ffi" / "libinfo.py").read_text("utf-8"), re.MULTILINE)
+    except OSError:
+        return None
+    return match[1] if match else None
+
+
+def _attach_submodules() -> None:
+    """Where ``import dgl`` failed before, Python kept DGL's submodules but not as attributes of their packages."""
+    for name, module in list(sys.modules.items()):
+        parent, _, child = name.rpartition(".")
+        if name.startswith("dgl.") and parent in sys.modules and child not in vars(sys.modules[parent]):
+            setattr(sys.modules[parent], child, module)
+
+
+def _import_dgl() -> None:
+    """Afterwards ``import dgl`` works, here and everywhere else in this process."""
+    loaded = sys.modules.get("dgl")
+    if loaded is not None:
+        _check_version(loaded.__version__)
+        return
+    spec = importlib.util.find_spec("dgl")
+    if spec is None or spec.origin is None:
+        raise ImportError("gnnlib needs DGL: pip install 'dgl>=1.1.3,<3' (Python 3.10 to 3.12).", name="dgl")
+    package = Path(spec.origin).parent
+    _check_version(_version_on_disk(package) or "1.1.3")
+    os.environ.setdefault("DGLBACKEND", "pytorch")  # else DGL writes a file into the home directory
+    reason = _why_graphbolt_cannot_load(package, torch.__version__)
+    if reason:
+        sys.modules[NAME] = _Placeholder(NAME, reason)
+    try:
+        # DGL 2 imports ogb where it is installed, and ogb would ask the package index from a thread.
+        with module_as("outdated", None):
+            importlib.import_module("dgl")
+    except BaseException:
+        if reason:
+            del sys.modules[NAME]
+        raise
+    _attach_submodules()
+
+
+_import_dgl()
+import dgl  # noqa: E402

@@ -1,0 +1,30 @@
+"""See over-smoothing: how alike the nodes have become, and whether that is what ails a model.
+
+A measure is ``f(graph, x)`` with x (N, \\*, F); it returns (B, \\*) in float64, a number for each of the B graphs
+of a batch and each signal. `diagnose` runs a model once and names its disease.
+"""
+
+from gnnlib.analysis.smoothing._diagnose import Diagnosis, diagnose
+from gnnlib.analysis.smoothing._fixed_point import fixed_point, fixed_point_distance
+from gnnlib.analysis.smoothing.distance import mad_gap, mean_average_distance
+from gnnlib.analysis.smoothing.energy import dead_share, dirichlet_energy, effective_rank, numerical_rank
+from gnnlib.analysis.smoothing.groups import group_distance_ratio, instance_information_gain
+from gnnlib.analysis.smoothing.probe import Layer
+from gnnlib.analysis.smoothing.verdict import Finding
+
+__all__ = [
+    "Diagnosis",
+    "Finding",
+    "Layer",
+    "dead_share",
+    "diagnose",
+    "dirichlet_energy",
+    "effective_rank",
+    "fixed_point",
+    "fixed_point_distance",
+    "group_distance_ratio",
+    "instance_information_gain",
+    "mad_gap",
+    "mean_average_distance",
+    "numerical_rank",
+]

@@ -1,0 +1,62 @@
+"""Where repeated averaging leads, and how far from there features are."""
+
+import torch
+from torch import Tensor
+
+from gnnlib._platform.dgl import dgl
+from gnnlib.analysis.smoothing.base import adjacency, checked, components, sum_nodes
+from gnnlib.graph.adjacency import neighbors
+from gnnlib.ops import aggregate
+
+__all__ = ["fixed_point", "fixed_point_distance"]
+
+
+def fixed_point(graph: dgl.DGLGraph, x: Tensor, norm: str = "both") -> Tensor:
+    r"""What x becomes under `gnnlib.propagate` without end (Li, Han and Wu 2018, arXiv 1801.07606, theorem 1; Oono and
+    Suzuki 2020, arXiv 1905.10947). On each connected component c, with d the degrees:
+
+    .. math:: \mathrm{both:}\quad x_v \to \sqrt{d_v} \, \frac{\sum_{u \in c} \sqrt{d_u} x_u}{\sum_{u \in c} d_u}
+        \qquad \mathrm{right:}\quad x_v \to \frac{\sum_{u \in c} d_u x_u}{\sum_{u \in c} d_u}
+
+    A multiple of the square root of the degree, or one value. The difference shrinks at each step by the
+    second largest absolute eigenvalue of the normalised adjacency matrix. A component needs an odd cycle, say
+    a self-loop, to get there; without one it swings between two values. A node without edges goes to 0.
+
+    Args:
+        graph: a whole graph or a batch, with every edge in both directions
+        x: features
+        norm: "both" (divide by the square roots of both degrees) or "right" (the mean over neighbours)
+
+    Shapes: x (N, \*, F); returns the same, in float64.
+
+    Raises: ValueError for another ``norm``, or a graph with an edge of one direction only.
+
+    >>> g = dgl.add_self_loop(dgl.graph(([0, 1, 1, 2], [1, 0, 2, 1])))
+    >>> x = torch.tensor([[7.0], [0.0], [0.0]])
+    >>> fixed_point(g, x, norm="right").flatten().tolist()
+    [2.0, 2.0, 2.0]
+    """
+    x = checked(graph, x)
+    if norm not in ("both", "right"):
+        raise ValueError(f"norm: expected 'both' or 'right', got {norm!r}")
+    counts = adjacency(graph).tocsr()
+    if one_way := (counts != counts.T).nnz // 2:
+        raise ValueError(f"expected every edge in both directions, got {one_way} pairs of nodes where they differ")
+    groups = components(graph, x.device)
+    degree = neighbors(graph, x.device).in_degrees.to(x).view(-1, *[1] * (x.dim() - 1))
+    root = degree.sqrt() if norm == "both" else torch.ones_like(degree)
+    total = aggregate(groups, degree / root.clamp(min=1) * x) / aggregate(groups, degree).clamp(min=1)
+    return root * (degree > 0) * total[groups.dst]
+
+
+def fixed_point_distance(graph: dgl.DGLGraph, x: Tensor, norm: str = "both") -> Tensor:
+    """How far x is from its `fixed_point`, in the Frobenius norm of each graph; for "both" this is the distance to the
+    subspace M of Oono and Suzuki (2020, arXiv 1905.10947, section 3.1).
+
+    Shapes: x (N, \\*, F); returns (B, \\*).
+
+    >>> g = dgl.graph(([0, 1, 0, 1], [1, 0, 0, 1]))
+    >>> fixed_point_distance(g, torch.tensor([[3.0], [1.0]])).square().round(decimals=6).tolist()
+    [2.0]
+    """
+    return sum_nodes(graph, (checked(graph, x) - fixed_point(graph, x, norm)).square().sum(-1)).sqrt()

@@ -1,0 +1,117 @@
+"""Energy, rank and dead features: what the matrix of all nodes' features still holds."""
+
+import torch
+from torch import Tensor
+
+from gnnlib._platform.dgl import dgl
+from gnnlib.analysis.smoothing.base import checked, each_part
+from gnnlib.graph.adjacency import neighbors
+from gnnlib.graph.batch import members
+from gnnlib.ops import aggregate
+
+__all__ = ["dead_share", "dirichlet_energy", "effective_rank", "numerical_rank"]
+
+CHUNK = 2**22  # differences held at a time: 32 MiB
+
+
+def dirichlet_energy(graph: dgl.DGLGraph, x: Tensor, weight: Tensor | None = None, norm: str = "none") -> Tensor:
+    r"""How much features differ along the edges (Cai and Wang 2020, arXiv 2006.13318, definition 3.1).
+
+    .. math:: E(x) = \frac12 \sum_{u \to v} w_{uv} \Big| \frac{x_u}{\sqrt{d_u}} - \frac{x_v}{\sqrt{d_v}} \Big|^2
+
+    With ``norm="both"`` (the paper's) d is 1 + the weights of the in-edges from other nodes; with "none" it is 1, and
+    E = tr(x^T (D - A) x). Where each edge is there in both directions, it counts once. The energy per node of Rusch,
+    Bronstein and Mishra (2023, arXiv 2303.10993) is 2 E / N with "none". Self-loops change neither.
+
+    Args:
+        graph: a whole graph, or a batch of them
+        x: features
+        weight: w, default 1
+        norm: "none" or "both"
+
+    Shapes: x (N, \*, F), weight (E,); returns (B, \*). Differences are taken a few edges at a time.
+
+    Raises: TypeError or ValueError, naming expected and received.
+
+    >>> g = dgl.graph(([0, 1, 1, 2], [1, 0, 2, 1]))
+    >>> x = torch.tensor([[1.0], [2.0], [5.0]])
+    >>> dirichlet_energy(g, x).tolist()
+    [10.0]
+    """
+    x = checked(graph, x)
+    if norm not in ("none", "both"):
+        raise ValueError(f"norm: expected 'none' or 'both', got {norm!r}")
+    nb = neighbors(graph, x.device)
+    if weight is None:
+        weight = x.new_ones(nb.num_edges)
+    elif weight.shape != (nb.num_edges,):
+        raise ValueError(f"weight: expected shape ({nb.num_edges},), got {tuple(weight.shape)}")
+    weight = weight.to(x)
+    if norm == "both":
+        others = weight * (nb.src != nb.dst)
+        degree = 1 + aggregate(nb, x.new_ones(len(x), 1), others)
+        x = x * degree.rsqrt().view(-1, *[1] * (x.dim() - 1))
+    owner = members(graph, x.device).dst
+    energy = x.new_zeros(graph.batch_size, *x.shape[1:-1])
+    for edges in torch.arange(nb.num_edges, device=x.device).split(max(1, CHUNK // max(1, x.shape[1:].numel()))):
+        src, dst = nb.src[edges], nb.dst[edges]
+        square = (x[src] - x[dst]).square().sum(-1)
+        energy = energy.index_add(0, owner[dst], square * weight[edges].view(-1, *[1] * (square.dim() - 1)))
+    return energy / 2
+
+
+def numerical_rank(graph: dgl.DGLGraph, x: Tensor) -> Tensor:
+    r"""The numerical (or stable) rank (Rudelson and Vershynin 2007, arXiv math/0503442): 1 where all nodes are
+    multiples of one vector, whatever the lengths; at most the rank.
+
+    .. math:: \lVert X \rVert_F^2 \big/ \lVert X \rVert_2^2 = \sum_i \sigma_i^2 \big/ \max_i \sigma_i^2
+
+    Zhang, Deidda, Higham and Tudisco (2025, arXiv 2502.04591) show that it falls to 1 in deep networks whose
+    energy does not fall.
+
+    Shapes: x (N, \*, F); returns (B, \*). Zero features have rank 0.
+
+    >>> g = dgl.graph(([0], [1]))
+    >>> numerical_rank(g, torch.tensor([[2.0, 0.0], [0.0, 1.0]])).tolist()
+    [1.25]
+    """
+    squares = [torch.linalg.svdvals(part).square() for part in each_part(graph, checked(graph, x))]
+    return torch.stack([s.sum(-1) / _or_one(s[..., :1].sum(-1)) for s in squares])
+
+
+def effective_rank(graph: dgl.DGLGraph, x: Tensor) -> Tensor:
+    r"""The effective rank (Roy and Vetterli 2007, "The effective rank: a measure of effective dimensionality"): the
+    exponential of the entropy of the singular values.
+
+    .. math:: \exp\Big(-\sum_i p_i \log p_i\Big), \qquad p_i = \sigma_i \Big/ \sum_j \sigma_j
+
+    Shapes: x (N, \*, F); returns (B, \*), from 1 to min(n, F). Zero features have rank 0.
+
+    >>> g = dgl.graph(([0], [1]))
+    >>> effective_rank(g, torch.tensor([[3.0, 0.0], [0.0, 3.0]])).round(decimals=6).tolist()
+    [2.0]
+    """
+    ranks = []
+    for part in each_part(graph, checked(graph, x)):
+        sigma = torch.linalg.svdvals(part)
+        total = sigma.sum(-1, keepdim=True)
+        entropy = torch.special.entr(sigma / _or_one(total)).sum(-1)
+        ranks.append(entropy.exp() * (total.squeeze(-1) > 0))
+    return torch.stack(ranks)
+
+
+def _or_one(value: Tensor) -> Tensor:
+    return value.where(value > 0, 1.0)
+
+
+def dead_share(graph: dgl.DGLGraph, x: Tensor) -> Tensor:
+    """The share of features that are 0 at every node, as a ReLU leaves them that never fires (Lu et al. 2020, "Dying
+    ReLU and initialization", arXiv 1903.06733).
+
+    Shapes: x (N, \\*, F); returns (B, \\*).
+
+    >>> g = dgl.graph(([0], [1]))
+    >>> dead_share(g, torch.tensor([[0.0, 1.0], [0.0, 0.0]])).tolist()
+    [0.5]
+    """
+    return torch.stack([(part == 0).all(-2).double().mean(-1) for part in each_part(graph, checked(graph, x))])

@@ -1,0 +1,242 @@
+"""Pyramids: a signal on a graph as a low resolution of it and the details of each level, from which it comes back.
+
+A level is a bipartite graph from fine to coarse: a `gnnlib.grid._lattice`, or the ``pool`` of a
+`gnnlib.coarsening.clusters.Coarsening`. Features are (N, \\*, F); all is differentiable.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from gnnlib._platform.dgl import dgl
+from gnnlib.graph.adjacency import Neighbors, neighbors
+from gnnlib.ops import aggregate, propagate
+
+__all__ = ["Pyramid", "haar_pyramid", "laplacian_pyramid"]
+
+
+class Level(Protocol):
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor]: ...
+
+    def join(self, low: Tensor, detail: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Pyramid:
+    """Levels in a row, the finest first.
+
+    >>> from gnnlib.grid import lattice
+    >>> pyramid = haar_pyramid([lattice(4, 2, stride=2), lattice(2, 2, stride=2)])
+    >>> low, details = pyramid.split(torch.tensor([[1.0], [3.0], [6.0], [6.0]], dtype=torch.float64))
+    >>> low.tolist(), [(detail.flatten().round(decimals=3) + 0).tolist() for detail in details]
+    ([[4.0]], [[1.414, 0.0], [4.0]])
+    >>> pyramid.join(low, details).flatten().round(decimals=3).tolist()
+    [1.0, 3.0, 6.0, 6.0]
+    """
+
+    levels: Sequence[Level]
+
+    def split(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The low resolution, and the details of each level, the finest first."""
+        details = []
+        for level in self.levels:
+            x, detail = level.split(x)
+            details.append(detail)
+        return x, details
+
+    def join(self, low: Tensor, details: Sequence[Tensor]) -> Tensor:
+        """What was split, but for rounding.
+
+        Raises: ValueError for a wrong number of details.
+        """
+        if len(details) != len(self.levels):
+            raise ValueError(f"details: expected those of {len(self.levels)} levels, got {len(details)}")
+        for level, detail in zip(reversed(self.levels), reversed(details)):
+            low = level.join(low, detail)
+        return low
+
+
+@dataclass(frozen=True)
+class _Laplacian:
+    down: Neighbors
+    up: Neighbors
+    weight: Tensor | None
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        low = _mean(self.down, x, self.weight)
+        return low, x - _mean(self.up, low, self.weight)
+
+    def join(self, low: Tensor, detail: Tensor) -> Tensor:
+        return _mean(self.up, low, self.weight) + detail
+
+
+def _mean(graph: Neighbors, x: Tensor, weight: Tensor | None) -> Tensor:
+    weight = None if weight is None else weight.to(x)
+    return propagate(graph, x, weight, "right", "unweighted" if weight is None else "weighted")
+
+
+def laplacian_pyramid(graphs: Sequence[dgl.DGLGraph], weights: Sequence[Tensor | None] | None = None) -> Pyramid:
+    r"""The Laplacian pyramid (Burt and Adelson 1983, "The Laplacian Pyramid as a Compact Image Code"): each level's
+    details are what its low resolution, spread out again, lacks.
+
+    .. math:: low_v = \frac{\sum_{u \to v} w_{uv} x_u}{\sum_{u \to v} w_{uv}}, \qquad
+              detail_u = x_u - \frac{\sum_{u \to v} w_{uv} low_v}{\sum_{u \to v} w_{uv}}
+
+    On ``lattice(size, 5, stride=2, padding=2)`` with the weights [1, 4, 6, 4, 1] / 16 along each axis, by tap, it is
+    the paper's. It has a row of details for each fine node, so more numbers than x.
+
+    Args:
+        graphs: from fine to coarse, the finest first
+        weights: of each one's edges; None: 1
+
+    Shapes: weights (E,); x (N, \*, F); low (n, \*, F), details as the x of their level.
+
+    Raises: ValueError for levels that do not fit on each other, or another number of weights.
+
+    Differs from the paper: at the border, where the window's weights inside the image are made to add up to 1.
+
+    >>> from gnnlib.grid import lattice
+    >>> low, (detail,) = laplacian_pyramid([lattice(4, 2, stride=2)]).split(torch.tensor([[1.0], [3.0], [6.0], [6.0]]))
+    >>> low.flatten().tolist(), detail.flatten().tolist()
+    ([2.0, 6.0], [-1.0, 1.0, 0.0, 0.0])
+    """
+    _check(graphs)
+    weights = [None] * len(graphs) if weights is None else weights
+    if len(weights) != len(graphs):
+        raise ValueError(f"weights: expected {len(graphs)}, one for each level, got {len(weights)}")
+    return Pyramid([_Laplacian(nb, nb.reverse(), w) for nb, w in zip(map(neighbors, graphs), weights)])
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Nodes two by two, or alone: the mean of each pair, and the difference."""
+
+    down: Neighbors
+    high: Neighbors  # from nodes to details
+    share: Tensor  # by edge of down: of the node in its pair's area
+    coeff: Tensor  # by edge of high
+    root: Tensor  # (N, 1), the square root of each node's area
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        low = aggregate(self.down, x, self.share)
+        return low, aggregate(self.high, self.root.to(x) * x, self.coeff)
+
+    def join(self, low: Tensor, detail: Tensor) -> Tensor:
+        back = aggregate(self.high.reverse(), detail, self.coeff)
+        return aggregate(self.down.reverse(), low) + back / self.root.to(detail)
+
+
+@dataclass(frozen=True)
+class _Haar:
+    """Clusters, as pairs of pairs of pairs."""
+
+    steps: Pyramid
+    sizes: list[int]
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        low, details = self.steps.split(x.flatten(1))
+        detail = torch.cat(details)
+        return low.view(len(low), *x.shape[1:]), detail.view(len(detail), *x.shape[1:])
+
+    def join(self, low: Tensor, detail: Tensor) -> Tensor:
+        if len(detail) != sum(self.sizes):
+            raise ValueError(f"details: expected {sum(self.sizes)} rows, got shape {tuple(detail.shape)}")
+        x = self.steps.join(low.flatten(1), detail.flatten(1).split(self.sizes))
+        return x.view(len(x), *low.shape[1:])
+
+
+def haar_pyramid(graphs: Sequence[dgl.DGLGraph], area: Tensor | None = None) -> Pyramid:
+    r"""Haar wavelets on clusters of any size and area (Haar 1910; on trees: Gavish, Nadler and Coifman 2010,
+    "Multiscale Wavelets on Trees, Graphs and High Dimensional Data", section 3). Within a cluster neighbours in number
+    are paired, then the pairs, and so on; each pair of areas a and b gives its mean and one detail:
+
+    .. math:: m = \frac{a x_a + b x_b}{a + b}, \qquad d = \sqrt{\frac{a b}{a + b}} \, (x_b - x_a)
+
+    The low resolution is the mean of each cluster. With the details of all levels there are as many numbers as in
+    x, and they are an orthonormal basis:
+
+    .. math:: \sum_u a_u x_u^2 = \sum_v A_v \, low_v^2 + \sum_{levels} \sum_j d_j^2
+
+    so the smallest details may be dropped. Pairs and details are bipartite graphs, whose reverse brings x back.
+
+    Args:
+        graphs: from fine to coarse, the finest first, with one out-edge at each node. Windows of a lattice must lie
+            side by side: ``lattice(size, 2, stride=2, ceil_mode=True)``
+        area: of the finest nodes; None: ``srcdata["area"]`` of the first graph, else 1
+
+    Shapes: area (N,), positive; x (N, \*, F); low (n, \*, F), details (N - n, \*, F), those of nodes first, then those
+    of pairs, ..., each in the order of the clusters.
+
+    Raises: ValueError for levels that do not fit on each other, a node with another number of out-edges, a cluster
+    without nodes, areas that are not positive, or a wrong number of them.
+
+    Differs from the paper: nothing for clusters of two; for more, the papers leave the basis open.
+
+    >>> from gnnlib.coarsening.clusters import coarsen
+    >>> level = coarsen(dgl.graph([], num_nodes=3), torch.tensor([0, 0, 1]))
+    >>> low, (detail,) = haar_pyramid([level.pool]).split(torch.tensor([[1.0], [5.0], [4.0]]))
+    >>> low.flatten().tolist(), detail.square().round().tolist()
+    ([3.0, 4.0], [[8.0]])
+    """
+    _check(graphs)
+    levels = []
+    for graph in graphs:
+        if area is None:
+            area = graph.srcdata.get("area", torch.ones(graph.num_src_nodes(), device=graph.device))
+        level, area = _haar(graph, area.double())
+        levels.append(level)
+    return Pyramid(levels)
+
+
+def _haar(graph: dgl.DGLGraph, area: Tensor) -> tuple[_Haar, Tensor]:
+    """The level above nodes of these areas, and the areas of its clusters."""
+    nb = neighbors(graph, area.device)
+    if bool((nb.out_degrees != 1).any()):
+        raise ValueError(
+            f"expected one out-edge at each of {nb.num_src} nodes, "
+            f"got {int(nb.out_degrees.min())} to {int(nb.out_degrees.max())}"
+        )
+    if area.shape != (nb.num_src,) or not bool((area > 0).all() & area.isfinite().all()):
+        raise ValueError(f"area: expected {nb.num_src} positive numbers, got shape {tuple(area.shape)}")
+    if bool((nb.in_degrees == 0).any()):
+        raise ValueError(f"expected clusters of at least one node, got none in {int(nb.in_degrees.argmin())}")
+    node, cluster = nb.csc.indices.long(), torch.repeat_interleave(nb.in_degrees.long())
+    steps: list[_Pairs] = []
+    while not steps or len(node) > nb.num_dst:
+        sizes = torch.bincount(cluster, minlength=nb.num_dst)
+        rank = torch.arange(len(cluster), device=area.device) - (sizes.cumsum(0) - sizes)[cluster]
+        opens = rank % 2 == 0
+        steps.append(_pairs(node, opens.cumsum(0) - 1, area))
+        area = _collect(steps[-1].down, area)
+        node, cluster = torch.arange(len(area), device=area.device), cluster[opens]
+    return _Haar(Pyramid(steps), [step.high.num_dst for step in steps]), area
+
+
+def _pairs(node: Tensor, pair: Tensor, area: Tensor) -> _Pairs:
+    """Of nodes that lie side by side with the one of their pair."""
+    down = Neighbors.from_edges(node, pair, len(node), int(pair[-1]) + 1 if len(pair) else 0)
+    share = area[node] / _collect(down, area)[pair]
+    two = (down.in_degrees == 2)[pair]
+    ends = node[two].view(-1, 2)
+    detail = torch.arange(len(ends), device=area.device).repeat_interleave(2)
+    other = area[ends].flip(1) / area[ends].sum(1, keepdim=True)
+    coeff = other.sqrt() * torch.tensor([-1.0, 1.0], device=area.device)
+    high = Neighbors.from_edges(ends.flatten(), detail, len(node), len(ends))
+    return _Pairs(down, high, share, coeff.flatten(), area.sqrt().view(-1, 1))
+
+
+def _collect(graph: Neighbors, value: Tensor) -> Tensor:
+    return aggregate(graph, value.view(-1, 1)).view(-1)
+
+
+def _check(graphs: Sequence[dgl.DGLGraph]) -> None:
+    for level, (fine, coarse) in enumerate(pairwise(graphs)):
+        if fine.num_dst_nodes() != coarse.num_src_nodes():
+            raise ValueError(
+                f"expected levels that fit on each other, got {fine.num_dst_nodes()} nodes above level {level} "
+                f"and {coarse.num_src_nodes()} below level {level + 1}"
+            )

@@ -1,0 +1,194 @@
+"""Graphs laid end to end in flat arrays, and batches cut out of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gnnlib._platform.dgl import dgl
+from gnnlib.graph.adjacency import LIMIT, Compressed, Neighbors, edge_ends, tell
+
+if TYPE_CHECKING:
+    from gnnlib.kernels.batching import Runs
+
+__all__ = ["FlatGraphs", "index_type"]
+
+Columns = dict[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class FlatGraphs:
+    """The frames and the `Neighbors` of G graphs end to end, each graph's nodes and edges numbered from 0.
+
+    Such numbers are small (two bytes where every graph has fewer than 2**15 nodes and edges), and a batch is made by
+    copying each chosen graph's run of every array, adding to the numbers where the run now begins.
+
+    Shapes, with N nodes and E edges in all: nodes, edges (G + 1,) int64, where those of each graph begin;
+    starts (N,) of "csc" and "csr": the indptr without its last; ends (E,): "src", "dst" and, unless the order is that
+    of the edge ids, "csc indices" and "csc eid", "csr indices" and "csr eid".
+    """
+
+    types: tuple[str, str, str]
+    idtype: torch.dtype
+    nodes: Tensor
+    edges: Tensor
+    ndata: Columns
+    edata: Columns
+    starts: Columns
+    ends: Columns
+
+    @staticmethod
+    def of(graphs: Sequence[dgl.DGLGraph]) -> "FlatGraphs":
+        """One or more graphs of equal types, index types and (where they have rows) columns."""
+        nodes, edges = _bounds([g.num_nodes() for g in graphs]), _bounds([g.num_edges() for g in graphs])
+        first_node = torch.repeat_interleave(nodes[:-1].int(), edges.diff())
+        src, dst = (torch.cat(end).int() + first_node for end in zip(*map(edge_ends, graphs)))
+        ndata = _end_to_end([g.ndata for g in graphs if g.num_nodes()] or [graphs[0].ndata])
+        edata = _end_to_end([g.edata for g in graphs if g.num_edges()] or [graphs[0].edata])
+        return FlatGraphs._split(graphs[0], nodes, edges, src, dst, ndata, edata)
+
+    @staticmethod
+    def of_batch(graph: dgl.DGLGraph, by: Sequence[str] | None = None) -> "FlatGraphs":
+        """The graphs of a batch. ``by``: the groupings, "csc" and "csr", whose "indices" and "eid" are kept; None for
+        those where the order is not that of the edge ids."""
+        nodes, edges = _bounds(graph.batch_num_nodes().tolist()), _bounds(graph.batch_num_edges().tolist())
+        src, dst = (end.int() for end in edge_ends(graph))
+        return FlatGraphs._split(graph, nodes, edges, src, dst, dict(graph.ndata), dict(graph.edata), by)
+
+    @staticmethod
+    def _split(
+        like: dgl.DGLGraph,
+        nodes: Tensor,
+        edges: Tensor,
+        src: Tensor,
+        dst: Tensor,
+        ndata: Columns,
+        edata: Columns,
+        by: Sequence[str] | None = None,
+    ) -> "FlatGraphs":
+        """Of ends (E,) that are numbered through all graphs."""
+        first_node, first_edge = (torch.repeat_interleave(b[:-1].int(), edges.diff()) for b in (nodes, edges))
+        nb = Neighbors.from_edges(src, dst, int(nodes[-1]), int(nodes[-1]))
+        before = torch.repeat_interleave(edges[:-1].int(), nodes.diff())
+        in_order = torch.arange(len(src), dtype=torch.int32)
+        starts, ends = {}, {"src": src - first_node, "dst": dst - first_node}
+        for way, group in (("csc", nb.csc), ("csr", nb.csr)):
+            starts[way] = group.indptr[:-1] - before
+            if way in by if by is not None else not torch.equal(group.eid, in_order):
+                ends[f"{way} indices"], ends[f"{way} eid"] = group.indices - first_node, group.eid - first_edge
+        small = index_type(nodes, edges)
+        return FlatGraphs(
+            types=like.canonical_etypes[0],
+            idtype=like.idtype,
+            nodes=nodes,
+            edges=edges,
+            ndata=ndata,
+            edata=edata,
+            starts={name: value.to(small) for name, value in starts.items()},
+            ends={name: value.to(small) for name, value in ends.items()},
+        )
+
+    def select(self, chosen: np.ndarray) -> "FlatGraphs":
+        """Those with these indices, (B,) int64."""
+        nodes, edges = self._runs(chosen)
+        return replace(
+            self,
+            nodes=torch.from_numpy(nodes.place),
+            edges=torch.from_numpy(edges.place),
+            ndata=_cut(self.ndata, nodes),
+            edata=_cut(self.edata, edges),
+            starts=_cut(self.starts, nodes),
+            ends=_cut(self.ends, edges),
+        )
+
+    def batch(self, chosen: np.ndarray) -> dgl.DGLGraph:
+        """Those with these indices, (B,) int64, as one graph."""
+        nodes, edges = self._runs(chosen)
+        return self._graph(nodes, edges, _cut(self.ndata, nodes), _cut(self.edata, edges))
+
+    def whole(self) -> dgl.DGLGraph:
+        """All as one graph, which shares their frames."""
+        nodes, edges = (_loops().Runs.all(bounds.numpy()) for bounds in (self.nodes, self.edges))
+        return self._graph(nodes, edges, self.ndata, self.edata)
+
+    def _runs(self, chosen: np.ndarray) -> "tuple[Runs, Runs]":
+        return _loops().find_runs(chosen, self.nodes.numpy(), self.edges.numpy())
+
+    def _graph(self, nodes: "Runs", edges: "Runs", ndata: Columns, edata: Columns) -> dgl.DGLGraph:
+        (ntype, etype, _), num_nodes, num_edges = self.types, int(nodes.place[-1]), int(edges.place[-1])
+        shift_runs = _loops().shift_runs
+
+        def indptr(way: str, dtype: torch.dtype) -> Tensor:
+            return shift_runs(self.starts[way], nodes, edges.place, dtype, closed=True)
+
+        def end(name: str, dtype: torch.dtype) -> Tensor:
+            return shift_runs(self.ends[name], edges, (edges if name.endswith("eid") else nodes).place, dtype)
+
+        def find() -> Neighbors:
+            ends = {name: end(name, torch.int32) for name in self.ends}
+
+            def group(way: str, other: str) -> Compressed:
+                indices, eid = ends.get(f"{way} indices", ends[other]), ends.get(f"{way} eid")
+                return Compressed(indptr(way, torch.int32), indices, _count(num_edges) if eid is None else eid)
+
+            return Neighbors(num_nodes, num_nodes, ends["src"], ends["dst"], group("csc", "src"), group("csr", "dst"))
+
+        mixed = "csc eid" in self.ends  # else DGL wants an empty list of ids
+        structure = dgl.heterograph_index.create_unitgraph_from_csr(
+            1,
+            num_nodes,
+            num_nodes,
+            indptr("csc", self.idtype),
+            end("csc indices" if mixed else "src", self.idtype),
+            end("csc eid", self.idtype) if mixed else torch.empty(0, dtype=self.idtype),
+            ["coo", "csr", "csc"],
+            True,  # CSC
+        )
+        frames = dgl.frame.Frame(ndata, num_nodes), dgl.frame.Frame(edata, num_edges)
+        graph = dgl.DGLGraph(structure, [ntype], [etype], *([frame] for frame in frames))
+        graph.set_batch_num_nodes(torch.from_numpy(nodes.size).to(self.idtype))
+        graph.set_batch_num_edges(torch.from_numpy(edges.size).to(self.idtype))
+        tell(graph, find)
+        return graph
+
+
+@cache
+def _loops() -> ModuleType:
+    from gnnlib.kernels import batching  # imports numba, which takes a while: on first use only
+
+    return batching
+
+
+def _cut(columns: Columns, runs: "Runs") -> Columns:
+    return {name: _loops().copy_runs(value, runs) for name, value in columns.items()}
+
+
+def index_type(nodes: Tensor, edges: Tensor) -> torch.dtype:
+    """What holds the numbers within each graph, where the bounds of all are (G + 1,)."""
+    return torch.int16 if max(nodes.diff().max(), edges.diff().max()) < 2**15 else torch.int32
+
+
+def _bounds(sizes: list[int]) -> Tensor:
+    bounds = torch.tensor([0, *sizes]).cumsum(0)
+    if bounds[-1] > LIMIT:
+        raise ValueError(f"expected at most {LIMIT} nodes and edges in all, got {bounds[-1]}")
+    return bounds
+
+
+def _end_to_end(frames: list[Any]) -> Columns:
+    return {name: torch.cat([frame[name].detach() for frame in frames]) for name in frames[0]}
+
+
+def _count(num: int) -> Tensor:
+    """0, 1, 2, ... as int32; batches of about the same size share the array, unless it is large."""
+    return _count_to(1 << num.bit_length())[:num] if num < 2**20 else torch.arange(num, dtype=torch.int32)
+
+
+@lru_cache(maxsize=4)
+def _count_to(num: int) -> Tensor:
+    return torch.arange(num, dtype=torch.int32)

@@ -1,0 +1,183 @@
+"""An image network written in PyTorch as the same network on graphs."""
+
+import operator
+from collections import Counter
+from collections.abc import Sequence
+from copy import deepcopy
+from itertools import chain
+from math import prod
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from gnnlib._platform.dgl import dgl
+from gnnlib.grid.convert import Step
+from gnnlib.grid.dense import to_images
+from gnnlib.grid.tracing import Code, Shapes, caller, convert, refused, trace
+
+__all__ = ["GridNetwork", "connections", "from_torch"]
+
+
+def from_torch(module: nn.Module, input_size: Sequence[int], backend: str = "graph") -> "GridNetwork":
+    """The same network on graphs: every convolution and pooling, in a module or a plain function, becomes a `GridConv`,
+    `GridConvTranspose` or `GridPool` on the lattice of its window.
+
+    All else (norms, activations, dropout, linear layers, addition, concatenation, ...) stays PyTorch's and sees nodes
+    as images. The weights are copies under the same names, so that state dicts load both ways. From the same seed,
+    dropout draws the same.
+
+    Args:
+        module: a network of one input, images (B, C, \\*size), that ``torch.fx`` can trace: branches and several
+            outputs, but no control flow that depends on data. What depends on training or evaluation is kept for both
+        input_size: (C, \\*size) of an image. Other sizes may come later; each is checked before its first run
+        backend: "graph": messages are passed; "dense": PyTorch's own kernels for the same windows, since the lattices
+            are whole. Can be set later, ``net.backend = "dense"``
+
+    Raises: ValueError, before any work: for what cannot be converted, all of it named with the path of its module; for
+    control flow; for shapes that do not fit, a window larger than its padded input, an unknown ``backend``.
+
+    >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 10))
+    >>> images, same = torch.randn(5, 1, 8, 8), from_torch(net, (1, 8, 8))
+    >>> torch.allclose(same(images), net(images), atol=1e-5), list(same.state_dict()) == list(net.state_dict())
+    (True, True)
+    >>> from gnnlib.images.pixels import pixel_batch
+    >>> same(pixel_batch((8, 8), 5), images.flatten(2).mT.flatten(0, 1)).shape
+    torch.Size([5, 10])
+    """
+    root = deepcopy(module)
+    modes = {part: part.training for part in root.modules()}
+    graphs = {mode: trace(root.train(mode)) for mode in (True, False)}
+    for part, mode in modes.items():
+        part.training = mode
+    bad = list(dict.fromkeys(chain(*(refused(root, graph) for graph in graphs.values()))))
+    if bad:
+        raise ValueError(
+            f"from_torch: cannot convert {', '.join(bad)}: expected convolutions, pooling, norms, activations, "
+            "dropout, linear layers, and elementwise or shape functions"
+        )
+    graphs = {mode: convert(graph) for mode, graph in graphs.items()}
+    return GridNetwork(root, input_size, graphs, backend)
+
+
+class GridNetwork(nn.Module):
+    """A network on graphs; made by `from_torch`.
+
+    Call it like the original, on images (B, C, \\*size), or on a graph and its nodes' features: a batch of B grids of
+    ``input_size``, lattices or pixel graphs, with x (B N, C). It returns what the original does.
+
+    Raises: ValueError for images or nodes that do not fit.
+    """
+
+    root: nn.Module  # the same parts; what was traced finds them there
+
+    def __init__(self, root: nn.Module, input_size: Sequence[int], graphs: dict[bool, fx.Graph], backend: str):
+        super().__init__()
+        self.training = root.training
+        self.input_size = tuple(input_size)
+        self.backend = backend
+        self.code = {mode: Code(graph) for mode, graph in graphs.items()}
+        self._fitting: set[tuple[int, ...]] = set()
+        self._parameters, self._buffers, self._modules = root._parameters, root._buffers, root._modules
+        self._non_persistent_buffers_set = root._non_persistent_buffers_set
+        self.__dict__["root"] = root
+        self._fit(self.input_size)
+
+    @property
+    def backend(self) -> str:
+        return "dense" if self._dense else "graph"
+
+    @backend.setter
+    def backend(self, name: str) -> None:
+        if name not in ("graph", "dense"):
+            raise ValueError(f"backend: expected 'graph' or 'dense', got {name!r}")
+        self._dense = name == "dense"
+
+    def forward(self, images: Tensor | dgl.DGLGraph, x: Tensor | None = None) -> Any:
+        if not isinstance(images, Tensor):
+            images = self._images(images, x)
+        if images.dim() != len(self.input_size) + 1:
+            raise ValueError(f"expected images (B, {self.input_size[0]}, *size), got {tuple(images.shape)}")
+        if images.shape[1:] not in self._fitting:
+            self._fit(tuple(images.shape[1:]))
+        return self.code[self.training].run(self.root, images, self._dense)
+
+    def _images(self, graph: dgl.DGLGraph, x: Tensor | None) -> Tensor:
+        channels, *size = self.input_size
+        nodes = graph.batch_num_nodes(graph.srctypes[0])
+        if (nodes != prod(size)).any():
+            raise ValueError(f"expected graphs of {prod(size)} nodes, {tuple(size)}, got {sorted(set(nodes.tolist()))}")
+        if x is None or x.shape != (int(nodes.sum()), channels):
+            got = None if x is None else tuple(x.shape)
+            raise ValueError(f"expected x of shape {(int(nodes.sum()), channels)}, got {got}")
+        return to_images(x, size)
+
+    @torch.no_grad()
+    def _fit(self, shape: tuple[int, ...]) -> None:
+        """Raises where a part does not fit images of this shape."""
+        constants = (value for value in vars(self.root).values() if isinstance(value, Tensor))
+        tensors = {id(t): t.to("meta") for t in chain(self.parameters(), self.buffers(), constants)}
+        blank = deepcopy(self.root, tensors)
+        for code in self.code.values():
+            Shapes(blank, code.graph).run(torch.empty(2, *shape, dtype=_dtype(self), device="meta"), False)
+        self._fitting.add(shape)
+
+
+def connections(net: GridNetwork) -> dict[str, int]:
+    """How many connections each part of a network has, all within it included; "" is the whole network.
+
+    As LeCun et al. (1998, "Gradient-based learning applied to document recognition", section II.B) count them. On a
+    lattice: edges, times the pairs of maps that have a kernel (not one that is 0 whatever the parameters; in pooling,
+    each map with itself), and one for each output with a bias. In a linear layer: inputs times outputs, and the biases.
+    Elsewhere: one for each element to which a parameter or a buffer is added, or from which it is subtracted.
+
+    >>> net = from_torch(nn.Sequential(nn.Conv2d(1, 6, 5), nn.AvgPool2d(2)), (1, 32, 32))
+    >>> connections(net)
+    {'': 127008, '0': 122304, '1': 4704}
+    """
+    root = deepcopy(net.root).eval()
+    counter = _Connections(root, net.code[net.training].graph)
+    with torch.no_grad():
+        for parameter in root.parameters():  # to see which kernels are 0 all the same
+            parameter.copy_(torch.linspace(1, 2, parameter.numel()).view_as(parameter))
+        counter.run(torch.zeros(1, *net.input_size, dtype=_dtype(net)), False)
+    total: Counter[str] = Counter()
+    for node, number in counter.found:
+        parts = caller(node)[0].split(".") if caller(node)[0] else []
+        total.update({".".join(parts[:depth]): number for depth in range(len(parts) + 1)})
+    return dict(total)
+
+
+def _dtype(net: nn.Module) -> torch.dtype | None:
+    return next((p.dtype for p in net.parameters()), None)
+
+
+class _Connections(Shapes):
+    """Counts the connections of every node that has some."""
+
+    def __init__(self, module: nn.Module, graph: fx.Graph):
+        super().__init__(module, graph)
+        self.found: list[tuple[fx.Node, int]] = []
+        self.moving = set(graph.find_nodes(op="placeholder"))  # what depends on the images
+        for node in graph.nodes:
+            if self.moving.intersection(node.all_input_nodes):
+                self.moving.add(node)
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        inputs = set(n.all_input_nodes)
+        if n.op == "call_function" and hasattr(n.target, "step"):
+            self.found.append((n, _edges(self.step(n.target, *self.fetch_args_kwargs_from_env(n)))))
+        elif n.target is F.linear:
+            width = self.env[n.all_input_nodes[0]].shape[-1]
+            self.found.append((n, value.numel() * (width + (len(inputs) == 3))))
+        elif n.target in (operator.add, operator.sub) and n in self.moving and inputs - self.moving:
+            self.found.append((n, value.numel()))
+        return value
+
+
+def _edges(step: Step) -> int:
+    pairs = step.channels if step.weight is None else int(step.weight.flatten(2).any(2).sum())
+    biases = 0 if step.bias is None else step.channels * prod(step.size)
+    return pairs * step.lattice().num_edges() + biases

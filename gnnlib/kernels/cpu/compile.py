@@ -1,0 +1,92 @@
+"""numba.njit with a cache on disk that fails no call, and that tells when it compiles."""
+
+import hashlib
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+import numba
+from numba.core.caching import FunctionCache
+from numba.core.compiler_lock import global_compiler_lock
+from numba.extending import intrinsic as _intrinsic
+
+log = logging.getLogger("gnnlib")
+intrinsic: Any = _intrinsic  # what it makes is called without its first argument, which mypy does not know
+
+# A child forked while another thread compiles would wait for the compiler's lock for ever.
+os.register_at_fork(
+    before=global_compiler_lock.acquire,
+    after_in_parent=global_compiler_lock.release,
+    after_in_child=global_compiler_lock.release,
+)
+
+
+def _digest() -> bytes:
+    """Of every source of the kernels: numba notices edits of the file of a function only, not of what it calls."""
+    sources = sorted(Path(__file__).parents[1].rglob("*.py"))
+    return hashlib.sha256(b"\0".join(source.read_bytes() for source in sources)).digest()
+
+
+class _DiskCache(FunctionCache):
+    """numba's cache on disk that fails no call: what cannot be read is compiled, what cannot be written is not kept."""
+
+    stamp = _digest()
+    told = False  # that kernels are being compiled
+
+    def __init__(self, function: Callable):
+        super().__init__(function)
+        self._cache_file._source_stamp = self._cache_file._source_stamp, self.stamp
+
+    def load_overload(self, sig, target_context):
+        try:
+            found = super().load_overload(sig, target_context)
+        except Exception as error:  # damaged bytes may raise anything
+            log.warning("gnnlib: compiling %s again, its cache is damaged: %r", self._name, error)
+            try:
+                self.flush()
+            except OSError:
+                log.debug("gnnlib: the cache cannot be written", exc_info=True)
+            return None
+        # processes that fill an empty cache at the same time may take each other's file for their own
+        if found is not None and tuple(found.signature.args) == tuple(sig):
+            return found
+        if not _DiskCache.told:
+            _DiskCache.told = True
+            log.warning(
+                "gnnlib: compiling kernels for this machine, once, a second or two each; kept in %s", self._cache_path
+            )
+        return None
+
+    def save_overload(self, sig, data) -> None:
+        try:
+            super().save_overload(sig, data)
+        except Exception as error:  # disk full, directory gone
+            log.warning("gnnlib: %s cannot be cached and will be compiled in each process: %r", self._name, error)
+
+
+def jit(func: Callable, *, cache: bool = True, **options):
+    """numba.njit without the interpreter's lock, cached on disk where a directory can be written, else in memory."""
+    compiled: Any = numba.njit(func, nogil=True, error_model="numpy", **options)
+    if cache:
+        try:
+            compiled._cache = _DiskCache(func)  # as cache=True does, which takes numba's own and raises at import
+        except (RuntimeError, OSError):  # "no locator available": no writable cache directory
+            log.debug("gnnlib: no cache directory", exc_info=True)
+    return compiled
+
+
+def known(number: int) -> tuple[int, ...]:
+    """A number that the compiler is told, as the length of a tuple: each makes a kernel of its own, in which what
+    depends on it is settled. A kernel that asks at every edge keeps its sums and places on the stack."""
+    return (0,) * number
+
+
+def named(func: Callable, name: str, **names: object) -> FunctionType:
+    """A copy under another name, with other global names: numba's cache tells functions apart by name and code."""
+    assert isinstance(func, FunctionType)
+    copy = FunctionType(func.__code__, func.__globals__ | names, name)
+    copy.__qualname__ = name
+    return copy

@@ -1,0 +1,260 @@
+"""A few rows at once in numba: the heads of a node, one beside the other.
+
+How many is the length of ``few``, a tuple of tuples, each as long as a row has lines: both are `known`, the loops over
+them are unrolled and what they sum stays in registers. One number of each row makes a short vector; the lines of all, a
+tuple of vectors, here called lines. Rows are ``step`` numbers apart. One load, one comparison and one product then
+serve what belongs to all rows of an edge; sums of their lines are made together.
+"""
+
+import math
+from functools import reduce
+
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import types
+from numba.core import cgutils
+
+from gnnlib.kernels.cpu.compile import intrinsic
+from gnnlib.kernels.cpu.vectors import Vector, address, below, call, inlined, lanes, splat, suffix
+
+
+def _halves(builder, a, b, size):
+    """In blocks of ``size`` numbers, the first halves of a's and b's blocks plus the second halves."""
+    half, kind = size // 2, ir.VectorType(ir.IntType(32), a.type.count)
+    blocks = [start for vector in (0, a.type.count) for start in range(vector, vector + a.type.count, size)]
+    first = [start + i for start in blocks for i in range(half)]
+    parts = [builder.shuffle_vector(a, b, ir.Constant(kind, [i + by for i in first])) for by in (0, half)]
+    return builder.fadd(*parts)
+
+
+@intrinsic
+def few_totals(typingctx, lines, few):
+    """The sum of each row, as a short vector. Lines are halved two by two, so that few registers stay half empty."""
+    kind, each = lines.dtype, few.dtype.count
+
+    def codegen(context, builder, signature, args):
+        every, size = cgutils.unpack_tuple(builder, args[0]), kind.count
+        vectors = [reduce(builder.fadd, every[start : start + each]) for start in range(0, len(every), each)]
+        while len(vectors) > 1:  # the blocks of a vector come from as many lines
+            vectors = [_halves(builder, a, b, size) for a, b in zip(vectors[::2], vectors[1::2], strict=True)]
+            size //= 2
+        vector, count = vectors[0], kind.count
+        while size > 1:
+            none, index = ir.Constant(vector.type, ir.Undefined), ir.VectorType(ir.IntType(32), count // 2)
+            size //= 2
+            starts = [start + i for start in range(0, count, 2 * size) for i in range(size)]
+            parts = [
+                builder.shuffle_vector(vector, none, ir.Constant(index, [i + by for i in starts])) for by in (0, size)
+            ]
+            vector, count = builder.fadd(*parts), count // 2
+        return vector
+
+    return Vector(kind.dtype, len(few))(lines, few), codegen
+
+
+@intrinsic
+def few_numbers(typingctx, array, i, few):
+    """array[i], array[i + 1], ..., one for each row."""
+    kind = Vector(array.dtype, len(few))
+
+    def codegen(context, builder, signature, args):
+        place = address(context, builder, array, args[0], args[1], context.get_value_type(kind))
+        return builder.load(place, align=array.dtype.bitwidth // 8)
+
+    return kind(array, types.int64, few), codegen
+
+
+@intrinsic
+def few_alike(typingctx, array, number, few):
+    """One number, of the array's type, for all rows."""
+    kind = Vector(array.dtype, len(few))
+
+    def codegen(context, builder, signature, args):
+        return splat(builder, args[1], context.get_value_type(kind))
+
+    return kind(array, array.dtype, few), codegen
+
+
+def _lines(array, few):
+    return types.UniTuple(Vector(array.dtype), len(few) * few.dtype.count)
+
+
+def _places(context, builder, array, args, few):
+    """Where the lines of all rows are, as pointers: of args (array, i, step, ...)."""
+    type_ = context.get_value_type(Vector(array.dtype))
+    starts = [builder.add(args[1], builder.mul(args[2], ir.IntType(64)(row))) for row in range(len(few))]
+    offsets = [ir.IntType(64)(line * type_.count) for line in range(few.dtype.count)]
+    places = [builder.add(start, offset) for start in starts for offset in offsets]
+    return [address(context, builder, array, args[0], place, type_) for place in places], type_
+
+
+def _masks(builder, n, type_, few):
+    """Of the lines of all rows, whose first n numbers count."""
+    offsets = [ir.IntType(64)(line * type_.count) for line in range(few.dtype.count)]
+    return [below(builder, builder.sub(n, offset), type_.count) for offset in offsets] * len(few)
+
+
+@intrinsic
+def few_zero(typingctx, array, few):
+    kind = _lines(array, few)
+
+    def codegen(context, builder, signature, args):
+        return ir.Constant(context.get_value_type(kind), None)
+
+    return kind(array, few), codegen
+
+
+@intrinsic
+def few_load(typingctx, array, i, step, few):
+    kind = _lines(array, few)
+
+    def codegen(context, builder, signature, args):
+        places, _ = _places(context, builder, array, args, few)
+        align = array.dtype.bitwidth // 8
+        return context.make_tuple(builder, kind, [builder.load(place, align=align) for place in places])
+
+    return kind(array, types.int64, types.int64, few), codegen
+
+
+@intrinsic
+def few_load_first(typingctx, array, i, step, n, few):
+    """The first n numbers of each row, then zeros."""
+    kind = _lines(array, few)
+
+    def codegen(context, builder, signature, args):
+        places, type_ = _places(context, builder, array, args, few)
+        masks, align = _masks(builder, args[3], type_, few), ir.IntType(32)(array.dtype.bitwidth // 8)
+        name, none = f"llvm.masked.load.{suffix(type_)}.p0", ir.Constant(type_, None)
+        vectors = [
+            call(builder, name, type_, [place, align, mask, none]) for place, mask in zip(places, masks, strict=True)
+        ]
+        return context.make_tuple(builder, kind, vectors)
+
+    return kind(array, types.int64, types.int64, types.int64, few), codegen
+
+
+@intrinsic
+def few_store(typingctx, array, i, step, lines, few):
+    def codegen(context, builder, signature, args):
+        places, _ = _places(context, builder, array, args, few)
+        for place, vector in zip(places, cgutils.unpack_tuple(builder, args[3]), strict=True):
+            builder.store(vector, place, align=array.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, types.int64, lines, few), codegen
+
+
+@intrinsic
+def few_store_first(typingctx, array, i, step, lines, n, few):
+    def codegen(context, builder, signature, args):
+        places, type_ = _places(context, builder, array, args, few)
+        masks, align = _masks(builder, args[4], type_, few), ir.IntType(32)(array.dtype.bitwidth // 8)
+        name = f"llvm.masked.store.{suffix(type_)}.p0"
+        for place, vector, mask in zip(places, cgutils.unpack_tuple(builder, args[3]), masks, strict=True):
+            call(builder, name, ir.VoidType(), [vector, place, align, mask])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, types.int64, lines, types.int64, few), codegen
+
+
+@intrinsic
+def few_scaled(typingctx, factors, lines, onto):
+    """factor * line + line of onto, for each row and line; factors are a short vector, one for each row, or lines."""
+
+    def codegen(context, builder, signature, args):
+        vectors, others = (cgutils.unpack_tuple(builder, value) for value in args[1:])
+        type_ = vectors[0].type
+        if isinstance(factors, types.BaseTuple):
+            by = cgutils.unpack_tuple(builder, args[0])
+        else:
+            numbers = [builder.extract_element(args[0], ir.IntType(32)(k)) for k in range(factors.count)]
+            by = [splat(builder, number, type_) for number in numbers for _ in range(len(vectors) // factors.count)]
+        name = f"llvm.fma.{suffix(type_)}"
+        done = [call(builder, name, type_, [*three]) for three in zip(by, vectors, others, strict=True)]
+        return context.make_tuple(builder, onto, done)
+
+    return onto(factors, lines, onto), codegen
+
+
+@inlined
+def few_get(x, i, step, left, few):
+    return few_load(x, i, step, few) if left >= len(few[0]) * lanes(x) else few_load_first(x, i, step, left, few)
+
+
+@inlined
+def few_put(y, o, step, lines, left, few):
+    if left >= len(few[0]) * lanes(y):
+        few_store(y, o, step, lines, few)
+    else:
+        few_store_first(y, o, step, lines, left, few)
+
+
+@inlined
+def few_add(y, o, step, factors, lines, left, few):
+    """Adds factor * line to each line of y."""
+    few_put(y, o, step, few_scaled(factors, lines, few_get(y, o, step, left, few)), left, few)
+
+
+# ---------------------------------------------------------------- arithmetic on short vectors
+
+
+def _elementwise(operation: str):
+    @intrinsic
+    def both(typingctx, a, b):
+        def codegen(context, builder, signature, args):
+            return getattr(builder, operation)(*args)
+
+        return a(a, b), codegen
+
+    return both
+
+
+@intrinsic
+def few_log(typingctx, vector):
+    def codegen(context, builder, signature, args):
+        return call(builder, f"llvm.log.{suffix(args[0].type)}", args[0].type, args)
+
+    return vector(vector), codegen
+
+
+plus, minus, times, over = map(_elementwise, ("fadd", "fsub", "fmul", "fdiv"))
+
+# Of a type: its bits, those of its fraction, the exponent's bias, where its smallest power of 2 is, and the terms that
+# the series of exp takes to be exact to the last bit but one within half a power of 2. LN2 in two parts, the first
+# of so few digits that its multiples are exact.
+LN2 = {
+    types.float32: (0.693359375, -2.12194440054690583e-4),
+    types.float64: (0.693147180369123816490, 1.90821492927058770e-10),
+}
+EXP = {types.float32: (32, 23, 127, -87.3, 8), types.float64: (64, 52, 1023, -708.3, 14)}
+
+
+@intrinsic
+def few_exp(typingctx, vector):
+    """exp, of numbers up to 88 (float64: 708); LLVM's own calls the C library for each number. Those below the smallest
+    normal number are 0."""
+    bits, fraction, bias, least, terms = EXP[vector.dtype]
+
+    def codegen(context, builder, signature, args):
+        (x,), type_ = args, args[0].type
+        whole, name = ir.VectorType(ir.IntType(bits), type_.count), suffix(type_)
+
+        def all_of(value, kind=type_):
+            return ir.Constant(kind, [value] * type_.count)
+
+        def fma(a, b, c):
+            return call(builder, f"llvm.fma.{name}", type_, [a, b, c])
+
+        # x = n ln 2 + rest, exp(x) = 2^n exp(rest)
+        n = call(builder, f"llvm.rint.{name}", type_, [builder.fmul(x, all_of(1 / math.log(2)))])
+        rest = x
+        for part in LN2[vector.dtype]:
+            rest = fma(n, all_of(-part), rest)
+        series = all_of(1 / math.factorial(terms - 1))
+        for k in reversed(range(terms - 1)):
+            series = fma(series, rest, all_of(1 / math.factorial(k)))
+        n = call(builder, f"llvm.fptosi.sat.v{type_.count}i{bits}.{name}", whole, [n])  # of NaN: 0
+        power = builder.shl(builder.add(n, all_of(bias, whole)), all_of(fraction, whole))
+        found = builder.fmul(series, builder.bitcast(power, type_))
+        return builder.select(builder.fcmp_ordered("<", x, all_of(least)), all_of(0.0), found)
+
+    return vector(vector), codegen

@@ -1,0 +1,124 @@
+"""Softmax, scores, and attention in one pass."""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from gnnlib import kernels
+from gnnlib.graph.adjacency import Neighbors
+from gnnlib.ops.autograd.recompose import recompose
+from gnnlib.ops.autograd.sums import DroppedSum, Sum, copy_dst, copy_src, sum_edges
+from gnnlib.ops.linear import linear
+
+
+class Softmax(Function):
+    """(E, H) -> (E, H)"""
+
+    @staticmethod
+    def forward(ctx, score: Tensor, nb: Neighbors) -> Tensor:
+        prob = kernels.choose(score).edge_softmax(nb.csc, score)
+        ctx.nb = nb
+        ctx.save_for_backward(prob)
+        return prob
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        (prob,), nb = ctx.saved_tensors, ctx.nb
+        if torch.is_grad_enabled():
+            return prob * (grad - copy_dst(nb, sum_edges(nb, prob * grad))), None
+        return kernels.choose(grad).edge_softmax_grad(nb.csc, prob, grad.contiguous()), None
+
+
+class Score(Function):
+    """a (N_src, H or 1, J), b (N_dst, H or 1, J), att (H, J) -> (E, H)"""
+
+    @staticmethod
+    def forward(ctx, a: Tensor, b: Tensor, att: Tensor, nb: Neighbors, slope: float) -> Tensor:
+        ctx.nb, ctx.slope = nb, slope
+        ctx.save_for_backward(a, b, att)
+        return kernels.choose(a).edge_score(nb.csc, a, b, att, slope)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        a, b, att = ctx.saved_tensors
+        nb, slope, needs = ctx.nb, ctx.slope, ctx.needs_input_grad
+        if torch.is_grad_enabled():
+            grads = recompose(lambda a, b, att: _composed_score(nb, a, b, att, slope), (a, b, att), grad, ctx)
+            return *grads, None, None
+        k, grad = kernels.choose(grad), grad.contiguous()
+        da = k.edge_score_grad(nb.csr, a, b, att, slope, grad) if needs[0] else None
+        db = k.edge_score_grad(nb.csc, b, a, att, slope, grad) if needs[1] else None
+        datt = k.edge_score_att_grad(nb.csc, a, b, slope, grad) if needs[2] else None
+        return da, db, datt, None, None
+
+
+def _composed_score(nb: Neighbors, a: Tensor, b: Tensor, att: Tensor, slope: float) -> Tensor:
+    def on_edges(copy: Callable, x: Tensor) -> Tensor:
+        return copy(nb, x.flatten(1)).unflatten(1, x.shape[1:])
+
+    z = on_edges(copy_src, a) + on_edges(copy_dst, b)
+    return (torch.nn.functional.leaky_relu(z, slope) * att).sum(-1)
+
+
+class Attend(Function):
+    """feat (N_src, H, F), own (N_dst, H, F), att_src, att_dst (H, F), coeff (E, H or 1) or None,
+    bias (H, F) or None -> (N_dst, H, F)
+
+    ``own`` None: the destinations are the first sources.
+    """
+
+    @staticmethod
+    def forward(ctx, feat, own, att_src, att_dst, coeff, bias, nb: Neighbors, slope: float) -> Tensor:
+        left, right = _scores(nb, feat, own, att_src, att_dst)
+        y, *kept = kernels.choose(feat).attend(nb.csc, nb.csr, feat, left, right, slope, coeff, bias)
+        ctx.nb, ctx.slope = nb, slope
+        ctx.save_for_backward(feat, own, att_src, att_dst, coeff, bias, *kept)
+        return y
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        feat, own, att_src, att_dst, coeff, bias, *kept = ctx.saved_tensors
+        nb, slope, inputs = ctx.nb, ctx.slope, (feat, own, att_src, att_dst, coeff, bias)
+        if torch.is_grad_enabled() or ctx.needs_input_grad[4]:
+            return *recompose(partial(composed_attention, nb, slope), inputs, grad, ctx), None, None
+        k, grad = kernels.choose(grad), grad.contiguous()
+        d_feat, d_score, d_right = k.attend_grad(nb.csc, nb.csr, grad, feat, slope, coeff, *kept)
+        d_bias = grad.sum(0) if ctx.needs_input_grad[5] else None
+        if own is None:
+            att = torch.stack([att_src, att_dst])
+            d_att_src, d_att_dst = k.attend_ends_grad(nb.csr, feat, att, d_score, d_right, d_feat)
+            return d_feat, None, d_att_src, d_att_dst, None, d_bias, None, None
+        (d_att_src,) = k.attend_ends_grad(nb.csr, feat, att_src.unsqueeze(0), d_score, None, d_feat)
+        d_own, d_att_dst = d_right.unsqueeze(2) * att_dst, torch.einsum("nh,nhf->hf", d_right, own)
+        return d_feat, d_own, d_att_src, d_att_dst, None, d_bias, None, None
+
+
+def _scores(nb: Neighbors, feat: Tensor, own: Tensor | None, att_src: Tensor, att_dst: Tensor) -> tuple[Tensor, Tensor]:
+    """Both ends' parts of the scores: (N_src, H) and (N_dst, H)."""
+    if own is not None:
+        return _per_head(feat, att_src)[0], _per_head(own, att_dst)[0]
+    left, right = _per_head(feat, att_src, att_dst)
+    return left, right[: nb.num_dst]
+
+
+def _blocks(*vectors: Tensor) -> Tensor:
+    """Each (H, F) as (H, H F), block by block, one below the other: products per head become matrix products."""
+    one = torch.eye(len(vectors[0]), dtype=vectors[0].dtype, device=vectors[0].device).unsqueeze(2)
+    return torch.cat([(one * vector).flatten(1) for vector in vectors])
+
+
+def _per_head(feat: Tensor, *vectors: Tensor) -> tuple[Tensor, ...]:
+    """<feat_v[h], vector[h]> for each vector: (N, H)"""
+    return linear(feat.flatten(1), _blocks(*vectors)).split(feat.shape[1], 1)
+
+
+def composed_attention(nb: Neighbors, slope: float, feat, own, att_src, att_dst, coeff, bias) -> Tensor:
+    left, right = _scores(nb, feat, own, att_src, att_dst)
+    z = torch.nn.functional.leaky_relu(copy_src(nb, left) + copy_dst(nb, right), slope)
+    prob = Softmax.apply(z, nb)
+    prob = prob if coeff is None else (prob * coeff).contiguous()
+    y = Sum.apply(feat, prob, nb, feat.shape[1]) if nb.drop is None else DroppedSum.apply(feat, prob, nb)
+    return y if bias is None else y + bias

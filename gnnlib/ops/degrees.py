@@ -1,0 +1,110 @@
+"""What degrees make of edges: an edge u->v counts w(u->v) d_u^p d_v^q."""
+
+import torch
+from torch import Tensor
+
+from gnnlib._platform.dgl import dgl  # noqa: F401, for the examples
+from gnnlib.graph.adjacency import Compressed, Graph, Neighbors, check_rows, neighbors
+from gnnlib.ops.autograd.sums import copy_dst, copy_src, sum_edges
+
+__all__ = ["NORMS", "degree_norm", "neighbour_share", "over_in_degree"]
+
+NORMS = {"both": (-0.5, -0.5), "left": (-1.0, 0.0), "right": (0.0, -1.0), "none": (0.0, 0.0)}
+"""Powers of the degree of the source and of the destination."""
+
+
+def degree_norm(
+    graph: Graph,
+    weight: Tensor | None = None,
+    norm: str = "both",
+    degrees: str = "unweighted",
+    like: Tensor | None = None,
+) -> Tensor:
+    """Edge coefficients normalised by degree: b(u->v) = w(u->v) d_u^p d_v^q.
+
+    ``norm`` is "both" (p = q = -1/2: Kipf and Welling 2017, arXiv 1609.02907, equation 2), "right" (p = 0, q = -1:
+    divide by the row sum of the adjacency matrix, the mean over neighbours), "left" (p = -1, q = 0) or "none".
+
+    ``degrees`` says which degree: "unweighted" counts the out-edges of the source and the in-edges of the
+    destination; "weighted" sums their weights; "in" counts in-edges at both ends (whole graphs only).
+    A count of 0 is taken as 1, as in DGL; a weighted degree of 0 gives the factor 0. In a block, out-edges are those
+    inside the block.
+
+    Shapes: weight (E, \\*) or None; returns (E, \\*), or (E,) with the dtype and device of ``like``.
+
+    Raises: ValueError for unknown names, or for negative weighted degrees under a square root.
+
+    >>> g = dgl.graph(([0, 1, 2, 2], [2, 2, 2, 0]))
+    >>> degree_norm(g, norm="right").tolist()
+    [0.3333333432674408, 0.3333333432674408, 0.3333333432674408, 1.0]
+    >>> degree_norm(g, torch.tensor([1.0, 2.0, 5.0, 7.0]), "right", "weighted").tolist()
+    [0.125, 0.25, 0.625, 1.0]
+    """
+    like = weight if weight is not None else like if like is not None else torch.empty(0, device=graph.device)
+    nb = neighbors(graph, like.device)
+    check_norm(nb, norm, degrees)
+    if weight is not None:
+        check_rows("weight", weight, nb.num_edges, "edge")
+        if degrees == "weighted":
+            return _weighted_norm(nb, weight, NORMS[norm])
+
+    def make() -> Tensor:
+        src, dst = scales(nb, norm, degrees, torch.float64)
+        return (src[nb.src] * dst[nb.dst]).to(like.dtype)
+
+    factor = nb.remember((norm, degrees == "in", like.dtype), make)
+    return factor if weight is None else weight * factor.view(-1, *[1] * (weight.dim() - 1))
+
+
+def check_norm(nb: Neighbors, norm: str, degrees: str) -> None:
+    if norm not in NORMS:
+        raise ValueError(f"norm: expected one of {sorted(NORMS)}, got {norm!r}")
+    if degrees not in ("unweighted", "weighted", "in"):
+        raise ValueError(f"degrees: expected 'unweighted', 'weighted' or 'in', got {degrees!r}")
+    if degrees == "in" and nb.num_src != nb.num_dst:
+        raise ValueError(f"degrees='in' needs a whole graph, got {nb.num_src} sources, {nb.num_dst} destinations")
+
+
+def scales(nb: Neighbors, norm: str, degrees: str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """The factor of each source and of each destination, from counts of edges."""
+
+    def factor(end: str, grouped: Compressed, power: float) -> Tensor:
+        def make() -> Tensor:
+            if power == 0:
+                return torch.ones(len(grouped.indptr) - 1, dtype=dtype, device=nb.device)
+            return (grouped.indptr.diff().clamp(min=1).double() ** power).to(dtype)
+
+        return nb.remember((end, norm, degrees, dtype), make)
+
+    powers = NORMS[norm]
+    src = factor("src", nb.csc if degrees == "in" else nb.csr, powers[0])
+    return src, factor("dst", nb.csc, powers[1])
+
+
+def neighbour_share(graph: Graph, weight: Tensor) -> Tensor:
+    """Edge values divided by the number of in-edges of their destination, so that their sum is a mean."""
+    return degree_norm(graph, weight, norm="right")
+
+
+def over_in_degree(graph: Graph, y: Tensor) -> Tensor:
+    """Values of the destinations (N_dst, *) divided by their numbers of in-edges: a sum becomes a mean."""
+    nb = neighbors(graph, y.device)
+    share = scales(nb, "right", "unweighted", y.dtype)[1]
+    return y * share.view(-1, *[1] * (y.dim() - 1))
+
+
+def _power(degree: Tensor, power: float) -> Tensor:
+    """degree ** power, 0 where the degree is 0."""
+    return torch.where(degree == 0, 0.0, degree.where(degree != 0, 1.0) ** power)
+
+
+def _weighted_norm(nb: Neighbors, weight: Tensor, powers: tuple[float, float]) -> Tensor:
+    flat = weight.reshape(nb.num_edges, weight.shape[1:].numel())
+    factor = flat
+    for power, view, copy in ((powers[0], nb.reverse(), copy_src), (powers[1], nb, copy_dst)):
+        if power:
+            degree = sum_edges(view, flat)
+            if power == -0.5 and bool((degree < 0).any()):
+                raise ValueError(f"expected weighted degrees of at least 0 under a square root, got {degree.min():.3g}")
+            factor = factor * copy(nb, _power(degree, power))
+    return factor.reshape(weight.shape)

@@ -1,0 +1,158 @@
+"""Energy, rank and dead share against their definitions on dense matrices."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+
+from gnnlib._platform.dgl import dgl
+from gnnlib.analysis.smoothing import dead_share, dirichlet_energy, effective_rank, numerical_rank
+from gnnlib.analysis.smoothing import energy as energy_module
+from tests.graphs import GRAPHS, TWO_SETS, WHOLE, bare, drawn, ends, path, random_graph, symmetric_graph
+
+MEASURES = [dirichlet_energy, numerical_rank, effective_rank, dead_share]
+
+
+def features(graph, *axes):
+    return torch.randn(graph.num_nodes(), *axes, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+def counts(graph, weight=None):
+    """A[u, v]: the edges, or their weights, from u to v."""
+    src, dst = ends(graph)
+    a = np.zeros((graph.num_nodes(), graph.num_nodes()))
+    np.add.at(a, (src.numpy(), dst.numpy()), 1.0 if weight is None else weight.numpy())
+    return a
+
+
+def dense_energy(a, x, norm):
+    """Half the sum over all pairs of nodes, x (n, F)."""
+    if norm == "both":
+        x = x / np.sqrt(1 + (a - np.diag(np.diag(a))).sum(0))[:, None]
+    return 0.5 * sum(a[u, v] * ((x[u] - x[v]) ** 2).sum() for u in range(len(x)) for v in range(len(x)))
+
+
+@pytest.mark.parametrize("norm", ["none", "both"])
+@pytest.mark.parametrize("name", WHOLE)
+def test_energy_is_the_sum_over_pairs(name, norm):
+    graph = GRAPHS[name]()
+    x = features(graph, 3)
+    sizes = graph.batch_num_nodes().tolist()
+    a, first = counts(graph), np.cumsum([0, *sizes])
+    expected = [dense_energy(a[i:j, i:j], x[i:j].numpy(), norm) for i, j in pairwise(first)]
+    np.testing.assert_allclose(dirichlet_energy(graph, x, norm=norm), expected, rtol=1e-12)
+
+
+@given(drawn())
+def test_energy_of_a_symmetric_graph_is_a_trace_with_the_laplacian(graph):
+    graph = dgl.add_reverse_edges(graph)
+    x, a = features(graph, 4).numpy(), counts(graph)
+    both = np.diag(a.sum(0)) - a
+    expected = np.trace(x.T @ both @ x)
+    # each edge is there in both directions: tr(x' L x) counts it once
+    np.testing.assert_allclose(dirichlet_energy(graph, torch.from_numpy(x)), [expected], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("norm", ["none", "both"])
+def test_energy_with_weights_and_in_pieces(monkeypatch, norm):
+    graph = random_graph()
+    weight = torch.rand(graph.num_edges(), dtype=torch.float64)
+    x = features(graph, 2, 3)
+    whole = dirichlet_energy(graph, x, weight, norm)
+    expected = [dense_energy(counts(graph, weight), x[:, i].numpy(), norm) for i in range(2)]
+    np.testing.assert_allclose(whole, [expected], rtol=1e-12)
+    monkeypatch.setattr(energy_module, "CHUNK", 12)
+    torch.testing.assert_close(dirichlet_energy(graph, x, weight, norm), whole)
+
+
+def test_normalised_energy_is_zero_at_the_root_of_the_degree_only():
+    graph = dgl.add_self_loop(dgl.remove_self_loop(symmetric_graph()))
+    root = graph.in_degrees().double().sqrt()[:, None]  # with the self-loop: 1 + the others
+    assert dirichlet_energy(graph, root, norm="both").item() == pytest.approx(0, abs=1e-20)
+    assert dirichlet_energy(graph, root).item() > 0.1
+    assert dirichlet_energy(graph, torch.ones_like(root)).item() == 0
+
+
+def test_energy_keeps_differences_that_float32_squares_lose():
+    graph = dgl.graph(([0, 1], [1, 0]))
+    x = torch.tensor([[1.0], [1.0 + 2**-23]])
+    assert dirichlet_energy(graph, x).item() == 2.0**-46
+
+
+def test_energy_has_gradients():
+    graph = random_graph()
+    x = features(graph, 2).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: dirichlet_energy(graph, x, norm="both"), x)
+
+
+def test_ranks_are_those_of_known_singular_values():
+    graph = bare(9)
+    q, _ = torch.linalg.qr(features(graph, 4))
+    r, _ = torch.linalg.qr(torch.randn(6, 4, dtype=torch.float64))
+    sigma = torch.tensor([4.0, 2.0, 1.0, 1.0], dtype=torch.float64)
+    x = q @ sigma.diag() @ r.T
+    p = sigma / 8
+    assert numerical_rank(graph, x).item() == pytest.approx(22 / 16)
+    assert effective_rank(graph, x).item() == pytest.approx((-(p * p.log()).sum()).exp().item())
+
+
+@pytest.mark.parametrize("rank", [numerical_rank, effective_rank])
+def test_ranks_at_their_ends(rank):
+    graph = bare(8)
+    column, row = features(graph, 1), torch.randn(1, 5, dtype=torch.float64)
+    assert rank(graph, column @ row).item() == pytest.approx(1)
+    q, _ = torch.linalg.qr(features(graph, 5))
+    assert rank(graph, 7 * q).item() == pytest.approx(5)
+    assert rank(graph, torch.zeros(8, 5)).item() == 0
+    assert rank(bare(0), torch.zeros(0, 5)).item() == 0
+
+
+def test_rank_sees_what_energy_does_not():
+    """Multiples of one vector, as under repeated averaging with a sign that alternates: high energy, rank one."""
+    graph = dgl.add_reverse_edges(path(6))
+    flat = torch.tensor([1.0, -1, 1, -1, 1, -1])[:, None] * torch.ones(1, 6)
+    rich = torch.eye(6)
+    assert dirichlet_energy(graph, flat) > dirichlet_energy(graph, rich)
+    assert effective_rank(graph, flat).item() == pytest.approx(1)
+    assert effective_rank(graph, rich).item() == pytest.approx(6)
+
+
+def test_dead_share_counts_columns_of_zeros():
+    x = torch.tensor([[0.0, 1, 0, 0], [0, 0, 0, 2], [0, 0, 0, 3]])
+    assert dead_share(bare(3), x).item() == 0.5
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_a_batch_and_signals_are_measured_one_by_one(measure):
+    parts = [symmetric_graph(6), path(4), bare(3)]
+    x = torch.randn(13, 2, 5).relu()
+    got = measure(dgl.batch(parts), x)
+    assert got.shape == (3, 2)
+    assert got.dtype == torch.float64
+    for i, (graph, rows) in enumerate(zip(parts, x.split([6, 4, 3]))):
+        for signal in range(2):
+            torch.testing.assert_close(got[i, signal : signal + 1], measure(graph, rows[:, signal]))
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_bad_input_is_named(measure):
+    graph = path(4)
+    with pytest.raises(ValueError, match=r"expected shape \(4, ..., F\), got \(3, 2\)"):
+        measure(graph, torch.ones(3, 2))
+    with pytest.raises(TypeError, match=r"floating-point.*torch.int64"):
+        measure(graph, torch.ones(4, 2, dtype=torch.int64))
+    for name in TWO_SETS:
+        with pytest.raises(ValueError, match="one node type"):
+            measure(GRAPHS[name](), torch.ones(4, 2))
+    with pytest.raises(TypeError, match="expected a DGLGraph, got str"):
+        measure("graph", torch.ones(4, 2))
+
+
+def test_bad_arguments_of_energy_are_named():
+    graph = path(4)
+    with pytest.raises(ValueError, match="'none' or 'both', got 'left'"):
+        dirichlet_energy(graph, torch.ones(4, 2), norm="left")
+    with pytest.raises(ValueError, match=r"weight: expected shape \(3,\), got \(4,\)"):
+        dirichlet_energy(graph, torch.ones(4, 2), torch.ones(4))

@@ -1,0 +1,398 @@
+"""The depth study: what the names mean, what is measured, and that a study which was stopped goes on."""
+
+import json
+import re
+from itertools import product
+
+import pytest
+import torch
+from matplotlib.axes import Axes
+from torch import nn
+
+from gnnlib import GCNConv, SGConv
+from gnnlib._platform.dgl import dgl
+from gnnlib.benchmarks.__main__ import main
+from gnnlib.benchmarks.arguments import parser
+from gnnlib.benchmarks.catalog.layers import UsageError
+from gnnlib.benchmarks.catalog.remedies import make_plan
+from gnnlib.benchmarks.depth import CONVS, REMEDIES, Cell, Recipe, cells, depth_study, plots, study
+from gnnlib.benchmarks.depth.command import PRESETS, Request
+from gnnlib.benchmarks.depth.data import NodeData, digits_graph
+from gnnlib.benchmarks.depth.journal import Journal
+from gnnlib.benchmarks.depth.published import PUBLISHED, published
+from gnnlib.graph.transforms import add_self_loop
+
+RECIPE = Recipe(width=8, epochs=1)
+FEATS, CLASSES = 6, 4
+
+
+def two_clusters(size=40, classes=2, feats=FEATS):
+    """Clusters of nodes that are linked inside six times as often as outside; noisy features."""
+    random = torch.Generator().manual_seed(0)
+    label = torch.arange(size) % classes
+    same = label.unsqueeze(1) == label
+    link = torch.rand(size, size, generator=random) < torch.where(same, 0.15, 0.025)
+    src, dst = (link | link.T).fill_diagonal_(False).nonzero().T
+    feat = torch.randn(size, feats, generator=random)
+    feat[torch.arange(size), label] += 2
+    part = torch.arange(size) // classes % 3
+    masks = {name: part == i for i, name in enumerate(("train", "val", "test"))}
+    return NodeData(add_self_loop(dgl.graph((src, dst), num_nodes=size)), feat, label, masks)
+
+
+DATA = two_clusters(classes=CLASSES)
+
+
+def without_times(outcome):
+    return {name: value for name, value in outcome.items() if name not in ("seconds", "commit", "commits")}
+
+
+# what the names mean
+
+
+@pytest.mark.parametrize(("conv", "remedy"), list(product(CONVS, REMEDIES)))
+def test_every_remedy_serves_every_convolution(one_thread, conv, remedy):
+    cell = Cell(conv, remedy, 3, 1)
+    if (conv, remedy) == ("sgc-hops", "dense"):
+        with pytest.raises(ValueError, match="widths must be equal"):
+            cells.run_cell(cell, DATA, RECIPE)
+        return
+    outcome = cells.run_cell(cell, DATA, RECIPE)
+    assert outcome["error"] is None
+    assert all(0 <= outcome[part] <= 100 for part in ("train", "val", "test"))
+    assert outcome["parameters"] > 0
+
+
+def build(conv, remedy, depth=5, width=8):
+    return make_plan(conv, remedy, depth, (FEATS, width, CLASSES)).build(DATA.graph, DATA.feat)
+
+
+def test_none_holds_nothing():
+    plan = make_plan("gcn", "none", 4, (FEATS, 8, CLASSES))
+    model = plan.build(DATA.graph, DATA.feat)
+    assert not plan.decay
+    assert {module.p for module in model.modules() if isinstance(module, nn.Dropout)} == {0.0}
+    for block in model.blocks:
+        assert (block.norm, block.skip, block.drop_edge) == (None, None, None)
+
+
+def test_hops_are_one_sgc_layer():
+    model, layer = build("sgc-hops", "none"), SGConv(FEATS, CLASSES, k=5)
+    linear = model.encoder[0]
+    nn.init.zeros_(linear.bias)
+    layer.fc.load_state_dict(linear.state_dict())
+    torch.testing.assert_close(model(DATA.graph, DATA.feat), layer(DATA.graph, DATA.feat))
+
+
+def test_gcnii_is_the_papers_equation():
+    """Equation 5 on dense matrices."""
+    torch.manual_seed(0)
+    model = build("gcn", "gcnii", depth=4)
+    adjacency = torch.zeros(len(DATA.feat), len(DATA.feat)).index_put_(DATA.graph.edges(), torch.tensor(1.0))
+    degree = adjacency.sum(0).rsqrt()
+    average = degree.unsqueeze(1) * adjacency.T * degree
+    x = first = model.encoder(DATA.feat)
+    for layer, block in enumerate(model.blocks, 1):
+        beta = torch.log(torch.tensor(0.5 / layer + 1))
+        x = 0.9 * average @ x + 0.1 * first
+        x = torch.relu((1 - beta) * x + beta * x @ block.skip.weight)
+    assert layer == 4
+    torch.testing.assert_close(model(DATA.graph, DATA.feat), model.head(x))
+
+
+@pytest.mark.parametrize("remedy", ["appnp", "dagnn"])
+def test_propagation_is_a_network_without_a_graph_and_then_hops(remedy):
+    """Whatever the convolution; no node further away than the depth is heard."""
+    line = add_self_loop(dgl.graph((torch.arange(9), torch.arange(1, 10))))
+    x = torch.eye(10).requires_grad_()
+    models = [make_plan(conv, remedy, 3, (10, 8, 2)).build(line, x) for conv in ("gat", "mlp")]
+    assert models[0].state_dict().keys() == models[1].state_dict().keys()
+    heard = torch.autograd.grad(models[0](line, x)[9].sum(), x)[0].abs().sum(1) > 0
+    assert heard.nonzero().flatten().tolist() == [6, 7, 8, 9]
+
+
+def test_fewer_parameters():
+    plain = sum(p.numel() for p in build("gcn", "none", 16, 32).parameters())
+    for remedy in ("shared", "lowrank", "grouped", "channel"):
+        assert sum(p.numel() for p in build("gcn", remedy, 16, 32).parameters()) < 0.6 * plain, remedy
+
+
+def test_several_remedies_go_together():
+    model = build("gcn", "dropmessage+gcnii+batchnorm+dropout+dropedge+decay")
+    block = model.blocks[0]
+    names = [type(part).__name__ for part in (block.conv, block.norm, block.skip, block.dropout, block.drop_edge)]
+    assert names == ["DropMessage", "BatchNorm", "InitialResidual", "Dropout", "DropEdge"]
+    assert isinstance(block.conv.conv, GCNConv)
+
+
+@pytest.mark.parametrize(
+    ("conv", "remedy", "message"),
+    [
+        ("gnc", "none", r"unknown convolution 'gnc'; expected some of: gcn, gin"),
+        (
+            "gcn",
+            "pairnrom",
+            r"unknown remedy 'pairnrom'; expected some of: none, batchnorm, .*dagnn, or several with \+",
+        ),
+        ("gcn", "batchnorm+", r"unknown remedy ''"),
+        ("gcn", "batchnorm+pairnorm", r"gcn with batchnorm\+pairnorm: two of them set norm: BatchNorm and PairNorm"),
+    ],
+)
+def test_names_that_cannot_be(conv, remedy, message):
+    with pytest.raises(UsageError, match=message):
+        make_plan(conv, remedy, 2, (4, 4, 4))
+
+
+def test_published_figures_ignore_what_every_paper_trains_with():
+    assert published("cora", "gcn", "gcnii+dropout+decay-parts")[64].value == 85.5
+    assert published("pubmed", "gcn", "none")[64].value == 35.3
+    assert not published("cora", "gcn", "pairnorm")
+    for data, conv, remedy in PUBLISHED:
+        assert data in PRESETS
+        make_plan(conv, remedy, 2, (4, 4, 4))
+
+
+# what is measured
+
+
+def test_depth_collapses_a_plain_net_and_a_remedy_holds_it(one_thread):
+    data = two_clusters(80)
+    recipe = Recipe(width=16, epochs=30, lr=0.02)
+    found = depth_study(*data, remedies=["none", "gcnii"], depths=[2, 32], recipe=recipe)
+    accuracy = {(row["remedy"], row["depth"]): row["test"][0] for row in found["rows"]}
+    assert accuracy["none", 2] > 85
+    assert accuracy["none", 32] < 70
+    assert accuracy["gcnii", 32] > 85
+    looks = {row["remedy"]: row["looks"] for row in found["rows"] if row["depth"] == 32}
+    assert looks["none"][0]["verdict"] == "over-smoothing"
+    assert looks["none"][0]["distance"][-1] < 1e-4 < looks["gcnii"][1]["distance"][-1]
+    assert looks["none"][0]["layer"] == list(range(2, 33, 2))
+
+
+def test_the_layers_of_a_reversible_net_are_seen(one_thread):
+    outcome = cells.run_cell(Cell("gcn", "reversible", 4, 0), DATA, RECIPE)
+    start, end = outcome["looks"]
+    assert start["layer"] == [1, 2, 3, 4]
+    assert all(value > 0 for value in end["gradient"])
+
+
+def test_a_loss_that_explodes_is_told(one_thread):
+    outcome = cells.run_cell(Cell("gin", "none", 8, 0), DATA, RECIPE._replace(lr=1e30, epochs=5))
+    assert "try a lower learning rate" in outcome["error"]
+    assert 0 <= outcome["test"] <= 100
+    assert outcome["dots"] is None
+    json.dumps(outcome, allow_nan=False)
+
+
+def test_nodes_that_say_the_same_are_one_dot():
+    assert cells._dots(torch.ones(30, 4)) == [[0, 0]] * 30
+    spread = torch.tensor(cells._dots(torch.randn(30, 4, generator=torch.Generator().manual_seed(0))))
+    assert spread.abs().max() > 50
+
+
+def test_digits_have_twenty_labels_a_class():
+    data = digits_graph()
+    assert data.label[data.masks["train"]].bincount().tolist() == [20] * 10
+    assert torch.stack(list(data.masks.values())).sum(0).eq(1).all()
+    src, dst = data.graph.edges()
+    assert {*zip(src.tolist(), dst.tolist())} == {*zip(dst.tolist(), src.tolist())}
+    assert data.graph.has_edges_between(data.graph.nodes(), data.graph.nodes()).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"feat": torch.ones(3, 2)}, r"feat: expected shape \(40, F\), got \(3, 2\)"),
+        ({"label": torch.ones(40)}, r"labels: expected 40 integers, got torch.float32 \(40,\)"),
+        ({"masks": {"train": DATA.masks["train"]}}, r"masks: expected train, val, test, got train"),
+        ({"masks": {**DATA.masks, "val": torch.zeros(40, dtype=torch.bool)}}, r"for val, .* with 0 set"),
+    ],
+)
+def test_data_of_wrong_shapes(monkeypatch, change, message):
+    monkeypatch.setattr(study, "run_cell", lambda *args: pytest.fail("a training began"))
+    with pytest.raises(ValueError, match=message):
+        depth_study(*DATA._replace(**change))
+
+
+# going on where it stopped
+
+SMALL = dict(convs=["gcn"], remedies=["none", "dropedge+dropout"], depths=[2], seeds=2, recipe=RECIPE)
+
+
+@pytest.fixture(scope="module")
+def whole():
+    return [without_times(row) for row in depth_study(*DATA, **SMALL)["rows"]]
+
+
+def test_a_study_that_was_stopped_goes_on_to_the_same_figures(monkeypatch, tmp_path, whole):
+    seen = []
+
+    def stop(cell, outcome):
+        seen.append(cell)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        depth_study(*DATA, **SMALL, out=tmp_path, on_cell=stop)
+    path = tmp_path / "cells.jsonl"
+    before = path.read_text()
+    assert before.count("\n") == 4, "the first is about all of them"
+    path.write_text(before[:-20])  # the last line was cut off when the machine went down
+    again = []
+    found = depth_study(*DATA, **SMALL, out=tmp_path, on_cell=lambda cell, outcome: again.append(cell))
+    assert len(again) == 4 - 2
+    assert set(again) & set(seen) == {seen[-1]}
+    assert [without_times(row) for row in found["rows"]] == whole
+    assert path.read_text().startswith("".join(before.splitlines(keepends=True)[:3]))
+    monkeypatch.setattr(study, "run_cell", lambda *args: pytest.fail("nothing is left to train"))
+    assert depth_study(*DATA, **SMALL, out=tmp_path)["rows"] == found["rows"]
+
+
+def test_processes_give_the_same_figures(tmp_path, whole):
+    found = depth_study(*DATA, **SMALL, jobs=2)
+    assert [without_times(row) for row in found["rows"]] == whole
+
+
+def test_a_cell_that_fails_does_not_take_the_others_with_it(monkeypatch, tmp_path, one_thread):
+    real = study.run_cell
+
+    def run(cell, *given):
+        if cell.remedy == "residual":
+            raise MemoryError("no room")
+        return real(cell, *given)
+
+    monkeypatch.setattr(study, "run_cell", run)
+    given = dict(depths=[2], remedies=["none", "residual", "batchnorm"], recipe=RECIPE, out=tmp_path)
+    with pytest.raises(
+        ValueError, match=r"1 of 3 cells failed.*gcn with residual, 2 layers, seed 0: MemoryError: no room"
+    ):
+        depth_study(*DATA, **given)
+    rows = json.loads((tmp_path / "results.json").read_text())["rows"]
+    assert [row["remedy"] for row in rows] == ["none", "batchnorm"]
+
+
+def test_the_journal(tmp_path, capsys):
+    path, origin = tmp_path / "cells.jsonl", {"data": "mine"}
+    first, second = Cell("gcn", "none", 2, 0), Cell("gcn", "none", 4, 0)
+    journal = Journal(path, origin)
+    journal.add(first, {"test": 1.0})
+    journal.add(second, {"test": 2.0})
+    assert Journal(path, origin).cells == {first: {"test": 1.0}, second: {"test": 2.0}}
+    assert not capsys.readouterr().err
+
+    path.write_text(path.read_text()[:-1])
+    assert Journal(path, origin).cells == {first: {"test": 1.0}}
+    assert "1 damaged or cut off" in capsys.readouterr().err
+    assert path.read_text().endswith("}\n"), "so that the next line begins a line"
+
+    assert Journal(path, {"data": "other"}).cells == {}
+    assert "another study; kept as cells-1.jsonl" in capsys.readouterr().err
+    assert first in Journal(tmp_path / "cells-1.jsonl", origin).cells
+
+
+def test_a_study_goes_on_from_its_results(tmp_path, capsys, monkeypatch, one_thread):
+    """As it does in a clone, where only ``results.json`` is committed."""
+    first = depth_study(*DATA, **SMALL, out=tmp_path)
+    (tmp_path / "cells.jsonl").unlink()
+    monkeypatch.setattr("gnnlib.benchmarks.depth.study.machine", lambda: "another machine")
+    trained = []
+    given = SMALL | {"depths": [*SMALL["depths"], 5]}
+    second = depth_study(*DATA, **given, out=tmp_path, on_cell=lambda cell, outcome: trained.append(cell.depth))
+    assert set(trained) == {5}
+    rows = {(row["conv"], row["remedy"], row["depth"]): row for row in second["rows"]}
+    assert all(rows[row["conv"], row["remedy"], row["depth"]] == row for row in first["rows"])
+    assert {place for row in second["rows"] for place in row["machines"]} == {*first["machines"], "another machine"}
+    assert "another machine" in (tmp_path / "report.html").read_text()
+    assert {str(picture) for picture in first["pictures"]} & {str(picture) for picture in second["pictures"]}
+    assert not capsys.readouterr().err
+
+    (tmp_path / "cells.jsonl").unlink()
+    (tmp_path / "results.json").write_text('{"rows": [')
+    depth_study(*DATA, **SMALL, out=tmp_path)
+    assert "results.json is damaged; kept as results-1.json" in capsys.readouterr().err
+    depth_study(*DATA, **(SMALL | {"recipe": RECIPE._replace(lr=0.1)}), out=tmp_path)
+    errors = capsys.readouterr().err
+    assert "cells.jsonl belongs to another" in errors
+    assert "results.json belongs to another" in errors
+
+
+# the report and the command
+
+
+def test_report_and_pictures(tmp_path, one_thread):
+    found = depth_study(*DATA, **SMALL, out=tmp_path, name="cora")
+    page = (tmp_path / "report.html").read_text()
+    assert not re.search(r"""(src|href)=["'](?!data:|#)""", page), "nothing is loaded"
+    assert "<script" not in page
+    assert "28.7 at 64" in page
+    assert "DropEdge" in page
+    for remedy in ("none", "dropedge+dropout"):
+        assert f'<th scope="row">{remedy}</th><td class="good"' in page
+    names = {path.name for path in (tmp_path / "plots").iterdir()}
+    assert names >= {"gcn-accuracy.png", "gcn-distance-curves.png", "gcn-gradient-curves.png", "gcn-outputs.png"}
+
+    def refuse(constant):
+        pytest.fail(f"{constant} is no JSON")
+
+    text = (tmp_path / "results.json").read_text()
+    assert json.loads(text, parse_constant=refuse)["rows"] == found["rows"]
+    axes = plots.heat_map(found, "gcn")
+    assert isinstance(axes, Axes)
+    assert len(axes.texts) == 2
+    assert plots.accuracy_by_depth(found, "gcn", ax=axes) is axes
+    assert len(plots.measure_by_layer(found, "gcn", "distance").lines) == 4
+
+
+def test_command(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("gnnlib.benchmarks.depth.command.load", lambda name, folder: DATA)
+    words = [
+        "depth",
+        "cora",
+        "--convs",
+        "gin",
+        "--remedies",
+        "none,gcnii+decay",
+        "--depths",
+        "2",
+        "--epochs",
+        "1",
+    ]
+    assert main([*words, "--width", "8", "--jobs", "1", "--out", str(tmp_path)]) == 0
+    shown = capsys.readouterr()
+    assert "gin with gcnii+decay, 2 layers, seed 0" in shown.err
+    assert "gcnii+decay" in shown.out
+    folder = tmp_path / "depth-cora-width8-epochs1"
+    assert (folder / "report.html").exists()
+    assert json.loads((folder / "results.json").read_text())["command"] == (
+        "python -m benchmarks depth cora --convs gin --remedies none,gcnii+decay --depths 2 --width 8 --epochs 1"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["cota"], "unknown data 'cota'; expected one of: digits, cora, citeseer, pubmed"),
+        (["--convs", "gcn,resnet"], "unknown convolution 'resnet'"),
+        (["--remedies", "none,magic"], "unknown remedy 'magic'"),
+        (["--convs", "sgc-hops", "--remedies", "dense"], "sgc-hops with dense"),
+    ],
+)
+def test_what_cannot_be_is_told_before_training(monkeypatch, tmp_path, capsys, words, message):
+    monkeypatch.setattr(study, "run_cell", lambda *args: pytest.fail("a training began"))
+    assert main(["depth", *words, "--out", str(tmp_path / "results")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"benchmarks: error: {message}")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "results").exists()
+
+
+def test_help_teaches(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["depth", "--help"])
+    text = capsys.readouterr().out
+    for flag in ("--convs A,B", "--remedies A,B+C", "--depths N,M", "--seeds N", "--jobs N", "--data DIR", "--drop P"):
+        assert re.search(rf"^  {re.escape(flag)}\s+\w+", text, re.M), flag
+    for example in re.findall(r"^  python -m benchmarks (depth.*?)(?:   .*)?$", text, re.M):
+        options = parser().parse_args(example.split())
+        request = Request(options.name, options.convs, options.remedies, options.depths, options.seeds)
+        assert request.cells()

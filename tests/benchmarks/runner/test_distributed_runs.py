@@ -1,0 +1,103 @@
+"""Runs of several processes: what they write and say, what is left when one dies, what is refused, the speed-up."""
+
+import io
+import json
+import os
+from contextlib import nullcontext, redirect_stderr, redirect_stdout
+
+import pytest
+import torch
+
+from gnnlib.benchmarks.__main__ import main
+from gnnlib.benchmarks.catalog.layers import UsageError
+from gnnlib.benchmarks.runner import request, scaling
+from gnnlib.benchmarks.runner import run as runner
+from gnnlib.benchmarks.runner.progress import Progress
+from gnnlib.benchmarks.runner.request import Request, check
+from gnnlib.benchmarks.tasks.molecules import MUTAG
+from gnnlib.benchmarks.tasks.nodes import Cora
+from gnnlib.train.distributed import rank
+from tests.processes import forked, needs_fork
+
+pytestmark = needs_fork
+
+
+@pytest.fixture
+def runs(twins, tmp_path, monkeypatch):
+    """``runs(number, out)``: a short run by so many processes; status, output and errors of each."""
+    monkeypatch.setattr(MUTAG, "steps", 4)
+    monkeypatch.setattr(runner, "write_report", lambda folder: folder / "report.html")  # takes longer than all else
+    words = ["run", "mutag", "--data", str(twins.mutag()), "--seeds", "1", "--epochs", "4"]
+
+    def command(out):
+        with redirect_stdout(io.StringIO()) as said, redirect_stderr(io.StringIO()) as wrong:
+            return main([*words, "--out", str(out)]), said.getvalue(), wrong.getvalue()
+
+    return lambda number, out: forked(lambda: command(out), tmp_path, number, group=nullcontext)
+
+
+def result(out):
+    [path] = out.glob("*/gin/result.json")
+    return path.parent.parent.name, json.loads(path.read_text())
+
+
+def test_two_processes_write_what_one_would_and_the_first_alone_speaks(runs, tmp_path):
+    [(status, _, _)] = runs(1, tmp_path / "one")
+    (first, said, wrong), (second, silent, _) = runs(2, tmp_path / "two")
+    assert (status, first, second) == (0, 0, 0), wrong
+    assert "Report: " in said
+    assert silent == ""
+    (_, one), (name, two) = result(tmp_path / "one"), result(tmp_path / "two")
+    assert name == "mutag-epochs4-processes2"
+    assert two["arguments"] == {**one["arguments"], "processes": 2}
+    assert two["command"].startswith("torchrun --nproc-per-node 2 -m benchmarks run mutag ")
+    assert two["curves"][0]["loss"] == pytest.approx(one["curves"][0]["loss"], abs=1e-3)
+
+
+def test_a_process_that_dies_leaves_what_is_needed_to_go_on(runs, tmp_path, monkeypatch):
+    runs(2, tmp_path / "whole")
+
+    def dies(self, record):
+        if rank() == 1 and record["epoch"] == 2:
+            torch.save("dead", tmp_path / "1.pt")
+            os._exit(1)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "epoch", dies)
+        (status, _, wrong), _ = runs(2, tmp_path / "parts")
+    assert status == 2
+    assert wrong.splitlines()[-1] == (
+        "benchmarks: error: process 0 of 2: another process has ended; what is finished is kept, "
+        "the same command goes on from there"
+    )
+    assert list((tmp_path / "parts").glob("*/gin/*.checkpoint"))
+    (status, _, _), _ = runs(2, tmp_path / "parts")
+    assert status == 0
+    assert result(tmp_path / "parts")[1]["curves"] == result(tmp_path / "whole")[1]["curves"]
+
+
+def test_what_cannot_be_shared_is_refused(monkeypatch):
+    monkeypatch.setattr(request, "world_size", lambda: 2)
+    with pytest.raises(UsageError, match="cora trains on everything at once: expected one process, got 2"):
+        check(Request(["cora"]), [Cora()])
+
+
+def test_the_speedup_of_processes_is_that_over_one_with_one_thread(tmp_path, monkeypatch, capsys):
+    seconds = {(1, 1): 12.0, (1, 2): 8.0, (2, 1): 6.0}
+
+    def train(asked, processes, threads):
+        assert asked.arguments == ["--epochs", "2"]
+        taken = seconds[processes, threads]
+        return {"seconds": taken, "curves": [{"loss": [0.7, 0.5]}], "metric": {"mean": 90.0}}
+
+    monkeypatch.setattr(scaling, "_train", train)
+    assert main(["scaling", "--out", str(tmp_path), "mutag", "--epochs", "2"]) == 0
+    rows = json.loads((tmp_path / "scaling-mutag" / "scaling.json").read_text())["rows"]
+    assert [(row["processes"], row["threads"], row["speedup"]) for row in rows] == [
+        (1, 1, 1.0),
+        (1, 2, 1.5),
+        (2, 1, 2.0),
+    ]
+    assert "scaling.json" in capsys.readouterr().out
+    assert main(["scaling", "--out", str(tmp_path), "cora"]) == 2
+    assert "expected a task whose batches can be shared, got cora" in capsys.readouterr().err

@@ -1,0 +1,90 @@
+"""A graph on two hosts, which are one machine: cut, served, trained on; and what happens when something is missing."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from gnnlib import BatchNorm, SAGEConv, Stack
+from gnnlib.benchmarks.__main__ import main
+from gnnlib.benchmarks.runner import hosts
+from gnnlib.benchmarks.runner.hosts import _own, _started, _wait
+from gnnlib.large.partitions import partition
+from gnnlib.train.loop import Batch, fit, predict
+from tests.graphs import communities
+
+ROOT = Path(__file__).parents[2]
+
+
+def full_batch(graph, split):
+    """The test accuracy of the same network, %."""
+    model = Stack.build(SAGEConv, 4, 32, 4, num_layers=3, norm=BatchNorm, dropout=0.5)
+    train, test = (
+        Batch(graph, graph.ndata["feat"], graph.ndata["label"][i], rows=i) for i in (split["train"], split["test"])
+    )
+    fit(model, lambda: [train], nn.functional.cross_entropy, torch.optim.Adam(model.parameters(), lr=0.01), epochs=30)
+    outputs, target = predict(model, [test])
+    return 100 * (outputs.argmax(-1) == target).double().mean().item()
+
+
+def test_two_hosts_learn_what_the_whole_graph_teaches(tmp_path, monkeypatch):
+    """Takes 15 s on two cores: many imports, a meeting. Rows of another host's shared memory would be other rows."""
+    monkeypatch.delenv("GIT_DIR")
+    graph, split = communities(1200, noise=0.4)
+    partition(graph, split, 2, tmp_path / "parts", "communities")
+    command = [sys.executable, "-m", "benchmarks", "host", "--addresses", "10.77.0.1,10.77.0.2", tmp_path / "parts"]
+    asked = ["--epochs", "20", "--out", tmp_path / "out"]
+    alone = ["timeout", "900", "tests/two_hosts.sh"]  # which takes its hosts down when told to stop
+    done = subprocess.run([*alone, *map(str, command + asked)], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode == 77:
+        pytest.skip(done.stderr.strip())
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Report: ") == 1
+    [path] = (tmp_path / "out").glob("partitioned-communities-parts2-epochs20-processes2/sage/result.json")
+    result = json.loads(path.read_text())
+    assert result["metric"]["mean"] == pytest.approx(full_batch(graph, split), abs=0.5)
+    assert result["metric"]["mean"] > 99
+
+
+@pytest.mark.parametrize(
+    ("server", "trainers", "status"),
+    [("sleep 60", ["true", "sleep 0.3"], 0), ("sleep 60", ["sleep 60", "exit 3"], 3), ("exit 1", ["sleep 60"], 1)],
+    ids=["all-is-well", "a-trainer-dies", "the-server-dies"],
+)
+def test_no_process_waits_for_one_that_is_gone(monkeypatch, capsys, server, trainers, status):
+    monkeypatch.setattr(hosts, "GRACE", 0.2)
+    began = time.monotonic()
+    with _started([(["sh", "-c", words], {}) for words in (server, *trainers)]) as processes:
+        assert _wait(*processes) == status
+    assert time.monotonic() - began < 30
+    assert all(process.returncode is not None for process in processes)
+    assert bool(status) == ("a process has ended before its time" in capsys.readouterr().err)
+
+
+def test_each_host_knows_its_own_address():
+    assert _own(["203.0.113.7", "127.0.0.1"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["partition", "nowhere", "--parts", "2", "--out", "{new}"], "unknown task 'nowhere'"),
+        (["partition", "digits", "--parts", "2", "--out", "{new}"], "expected a task on the nodes of one large graph"),
+        (["partition", "planted", "--parts", "2", "--out", "{parts}"], "expected a folder without parts"),
+        (["host", "--addresses", "127.0.0.1", "{new}"], "expected one partitioned graph in {new}"),
+        (["host", "--addresses", "127.0.0.1", "{parts}"], "expected one for each of 2 parts, got 1"),
+        (["host", "--addresses", "203.0.113.7,203.0.113.8", "{parts}"], "got 203.0.113.7, 203.0.113.8"),
+        (["run", "partitioned", "--out", "{new}"], "--data: expected the folder that 'partition' wrote, got none"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_starts(tmp_path, capsys, words, expected):
+    parts, new = tmp_path / "parts", tmp_path / "new"
+    parts.mkdir()
+    (parts / "ours.json").write_text(json.dumps({"graph_name": "ours", "num_parts": 2}))
+    assert main([word.format(parts=parts, new=new) for word in words]) == 2
+    assert expected.format(new=new) in capsys.readouterr().err

@@ -1,0 +1,143 @@
+"""Transforms: dgl's graphs, with batch sizes and frames kept."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gnnlib._platform.dgl import dgl
+from gnnlib.graph.transforms import add_self_loop, keep_edges, keep_nodes, reverse
+from gnnlib.grid import lattice
+from tests.graphs import GRAPHS, TWO_SETS, WHOLE, batch, drawn, ends, random_graph
+
+few = settings(deadline=None, max_examples=40, derandomize=True)
+
+
+@few
+@given(drawn(), st.data())
+def test_keep_edges_is_dgls_subgraph_on_the_same_nodes(graph, data):
+    keep = torch.tensor(data.draw(st.lists(st.booleans(), min_size=graph.num_edges(), max_size=graph.num_edges())))
+    keep = keep.bool()
+    graph.edata["value"] = torch.randn(graph.num_edges(), 2)
+    graph.ndata["pos"] = torch.randn(graph.num_nodes(), 2)
+    found, expected = keep_edges(graph, keep), dgl.edge_subgraph(graph, keep, relabel_nodes=False)
+    assert torch.equal(torch.stack(ends(found)), torch.stack(ends(expected)))
+    assert torch.equal(found.edata["value"], expected.edata["value"])
+    assert torch.equal(found.ndata["pos"], graph.ndata["pos"])
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_keep_edges_of_every_graph(name):
+    graph = GRAPHS[name]()
+    graph.srcdata["pos"] = torch.randn(graph.num_src_nodes(), 2)
+    graph.edata["value"] = torch.randn(graph.num_edges())
+    for keep in (torch.ones(graph.num_edges()).bool(), torch.arange(graph.num_edges()) % 2 == 1):
+        smaller = keep_edges(graph, keep)
+        assert torch.equal(torch.stack(ends(smaller)), torch.stack([end[keep] for end in ends(graph)]))
+        assert torch.equal(smaller.edata["value"], graph.edata["value"][keep])
+        assert torch.equal(smaller.srcdata["pos"], graph.srcdata["pos"])
+        assert (smaller.idtype, smaller.is_block) == (graph.idtype, graph.is_block)
+        assert smaller.ntypes == graph.ntypes
+
+
+def test_keep_edges_keeps_batches():
+    graph = batch()
+    smaller = keep_edges(graph, torch.arange(graph.num_edges()) != 10)
+    assert smaller.batch_num_nodes().tolist() == [6, 0, 3, 4]
+    assert smaller.batch_num_edges().tolist() == [9, 0, 0, 2]
+    pair = dgl.batch([GRAPHS["bipartite"](), GRAPHS["bipartite"]()])
+    smaller = keep_edges(pair, torch.arange(16) >= 4)
+    assert smaller.batch_num_nodes("in").tolist() == [6, 6]
+    assert smaller.batch_num_nodes("out").tolist() == [4, 4]
+    assert smaller.batch_num_edges().tolist() == [4, 8]
+
+
+@pytest.mark.parametrize(
+    ("keep", "said"),
+    [
+        (torch.ones(22).bool(), r"shape \(23,\), got torch.bool \(22,\)"),
+        (torch.ones(23), r"shape \(23,\), got torch.float32 \(23,\)"),
+        (torch.ones(23, 1).bool(), r"shape \(23,\), got torch.bool \(23, 1\)"),
+    ],
+)
+def test_bad_masks_are_refused(keep, said):
+    with pytest.raises(ValueError, match=said):
+        keep_edges(random_graph(), keep)
+
+
+@few
+@given(drawn(), st.data())
+def test_keep_nodes_is_dgls_subgraph(graph, data):
+    keep = torch.tensor(data.draw(st.lists(st.booleans(), min_size=graph.num_nodes(), max_size=graph.num_nodes())))
+    keep = keep.bool()
+    graph.edata["value"] = torch.arange(graph.num_edges())
+    graph.ndata["pos"] = torch.randn(graph.num_nodes(), 2)
+    found, expected = keep_nodes(graph, keep), dgl.node_subgraph(graph, keep)
+    order = expected.edata["value"].argsort()
+    assert torch.equal(torch.stack(ends(found)), torch.stack(ends(expected))[:, order])
+    assert torch.equal(found.edata["value"], expected.edata["value"][order])
+    assert torch.equal(found.ndata["pos"], graph.ndata["pos"][keep])
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_keep_nodes_keeps_the_index_type_and_takes_all_or_none(name):
+    graph = GRAPHS[name]()
+    whole, none = (keep_nodes(graph, torch.full((graph.num_nodes(),), kept)) for kept in (True, False))
+    assert torch.equal(torch.stack(ends(whole)), torch.stack(ends(graph)))
+    assert (none.num_nodes(), none.num_edges()) == (0, 0)
+    assert whole.idtype == none.idtype == graph.idtype
+
+
+def test_keep_nodes_keeps_batches():
+    keep = torch.tensor([True] * 6 + [False, False, True] + [True, True, True, False])
+    smaller = keep_nodes(batch(), keep)
+    assert smaller.batch_num_nodes().tolist() == [6, 0, 1, 3]
+    assert smaller.batch_num_edges().tolist() == [9, 0, 0, 2]
+
+
+@pytest.mark.parametrize("name", TWO_SETS)
+def test_keep_nodes_needs_one_node_set(name):
+    with pytest.raises(ValueError, match="one node set"):
+        keep_nodes(GRAPHS[name](), torch.ones(3).bool())
+
+
+def test_a_bad_mask_of_nodes_is_refused():
+    with pytest.raises(ValueError, match=r"shape \(11,\), got torch.bool \(10,\)"):
+        keep_nodes(random_graph(), torch.ones(10).bool())
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_add_self_loop_adds_one_to_each_node(name):
+    graph = GRAPHS[name]()
+    graph.edata["value"] = 1 + torch.rand(graph.num_edges())
+    larger = add_self_loop(graph)
+    assert larger.idtype == graph.idtype
+    assert larger.batch_num_nodes().tolist() == graph.batch_num_nodes().tolist()
+    for before, after in zip(dgl.unbatch(graph.formats(["coo"])), dgl.unbatch(larger), strict=True):
+        new = torch.arange(before.num_nodes(), dtype=graph.idtype)
+        expected = torch.stack([torch.cat([end, new]) for end in ends(before)])
+        assert torch.equal(torch.stack(ends(after)), expected)
+        assert torch.equal(after.edata["value"], torch.cat([before.edata["value"], torch.ones(len(new))]))
+
+
+def test_add_self_loop_keeps_batches():
+    larger = add_self_loop(batch())
+    assert larger.batch_num_nodes().tolist() == [6, 0, 3, 4]
+    assert larger.batch_num_edges().tolist() == [9 + 6, 0, 3, 3 + 4]
+
+
+@pytest.mark.parametrize("name", TWO_SETS)
+def test_add_self_loop_needs_one_node_set(name):
+    with pytest.raises(ValueError, match="one node set"):
+        add_self_loop(GRAPHS[name]())
+
+
+def test_reversing_keeps_frames_and_sizes():
+    batch = dgl.batch([lattice((4, 4), 2, stride=2)] * 3)
+    turned = reverse(batch)
+    assert turned.batch_size == 3
+    assert turned.canonical_etypes == [("out", "tap", "in")]
+    assert torch.equal(turned.edata["tap"], batch.edata["tap"])
+    assert turned.batch_num_nodes("in").tolist() == [16] * 3
+    again = reverse(turned)
+    assert all(torch.equal(a, b) for a, b in zip(ends(again), ends(batch)))

@@ -1,0 +1,369 @@
+"""Saved models: what is loaded is what was saved, to the bit, whatever it is made of; and nothing else is."""
+
+import json
+import os
+from functools import partial
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+import gnnlib
+from gnnlib import (
+    APPNP,
+    DAGNN,
+    BatchNorm,
+    Block,
+    DenseConnection,
+    DiffGroupNorm,
+    DropEdge,
+    DropMessage,
+    DropNode,
+    GRUUpdate,
+    InitialResidual,
+    JumpingKnowledge,
+    LayerNorm,
+    MeanSubtraction,
+    NodeNorm,
+    PairNorm,
+    PairNormSCS,
+    Residual,
+    SkipInit,
+    Stack,
+    channel_conv,
+    grouped,
+    identity_mapping,
+    load_model,
+    low_rank,
+    mean_heads,
+    predict,
+    readout_mean,
+    readout_mean_max,
+    save_model,
+    share,
+)
+from gnnlib import models as zoo
+from gnnlib.grid import from_torch
+from gnnlib.io.save import about_model
+from tests.graphs import random_graph
+
+FEATS, NODES, EDGES = 8, 12, 40
+GRAPH = random_graph(NODES, EDGES, seed=0)
+GRAPH.ndata["pos"] = torch.rand(NODES, 2, generator=torch.Generator().manual_seed(0))
+
+
+def heads(kind, in_feats, out_feats):
+    return kind(in_feats, out_feats // 2, 2)
+
+
+CONVS = {
+    "gcn": gnnlib.GCNConv,
+    "gin": partial(gnnlib.GINConv, learn_eps=True),
+    "gin fixed": gnnlib.GINConv,
+    "sage": gnnlib.SAGEConv,
+    "gat": partial(heads, gnnlib.GATConv),
+    "gatv2": partial(heads, partial(gnnlib.GATv2Conv, share_weights=True)),
+    "sgc": partial(gnnlib.SGConv, k=2),
+    "cheb": partial(gnnlib.ChebConv, k=3),
+    "monet": partial(gnnlib.MoNetConv, dim=3, num_kernels=2),
+    "ecc": partial(gnnlib.ECConv, edge_feats=3, hidden=4),
+    "pred-edge": partial(gnnlib.PredEdgeConv, pos_feats=2, edge_activation=nn.Tanh()),
+    "spline": partial(gnnlib.SplineConv, kernel_size=(3, 3)),
+    "gated-gcn": partial(gnnlib.GatedGCNConv, edge_feats=3),
+    "pna": partial(gnnlib.PNAConv, edge_feats=3),
+    "message": partial(gnnlib.MessageConv, edge_feats=0),
+    "drop-message": lambda i, o: DropMessage(gnnlib.GCNConv(i, o), 0.5),
+    "low-rank": lambda i, o: low_rank(gnnlib.GCNConv(i, o), 2),
+    "grouped": lambda i, o: grouped(gnnlib.SAGEConv(i, o), 2),
+    "channels": lambda i, o: identity_mapping(channel_conv(gnnlib.GCNConv(i, o), 3), layer=2),
+    "appnp": lambda i, o: APPNP(3, drop=nn.Dropout(0.2)),
+    "dagnn": lambda i, o: DAGNN(o, 3),
+}
+REMEDIES = {
+    "batchnorm": {"norm": BatchNorm, "skip": Residual, "dropout": 0.5, "readout": readout_mean_max},
+    "pairnorm": {"norm": PairNorm, "skip": InitialResidual, "dropout": DropNode(0.5), "encoder": True},
+    "scs": {"norm": PairNormSCS, "drop_edge": DropEdge(0.5)},
+    "skipinit": {"norm": SkipInit, "skip": Residual},
+    "mean": {"norm": MeanSubtraction, "skip": DenseConnection},
+    "groups": {"norm": partial(DiffGroupNorm, groups=3), "skip": GRUUpdate, "activation": partial(nn.LeakyReLU, 0.1)},
+    "nodes": {"norm": NodeNorm, "jump": JumpingKnowledge.lstm},
+    "graphs": {"norm": gnnlib.GraphNorm, "jump": JumpingKnowledge.cat, "readout": readout_mean},
+    "reversible": {"norm": LayerNorm, "reversible": 2},
+    "checkpointed": {"checkpoint": True, "jump": JumpingKnowledge.max},
+}
+
+
+def run(model, *inputs, seed=0):
+    torch.manual_seed(seed)
+    return model(*inputs)
+
+
+def assert_same(model, folder, *inputs, **options):
+    """The same outputs, in training too, where dropouts draw and running statistics move; the same state, as shared."""
+    save_model(model, folder)
+    same = load_model(folder, **options)
+    assert not any(module.training for module in same.modules())
+    was, now = model.state_dict(), same.state_dict()
+    assert list(was) == list(now)
+    assert all(torch.equal(was[name], now[name]) for name in was)
+    kept = [(name, p.requires_grad) for name, p in model.named_parameters()]
+    assert [(name, p.requires_grad) for name, p in same.named_parameters()] == kept
+    assert [type(m).__name__ for m in same.modules()] == [type(m).__name__ for m in model.modules()]
+    for train in (True, False, True):
+        torch.testing.assert_close(run(same.train(train), *inputs), run(model.train(train), *inputs), rtol=0, atol=0)
+    return same
+
+
+@pytest.mark.parametrize("name", CONVS)
+def test_every_layer(name, tmp_path):
+    torch.manual_seed(0)
+    conv = CONVS[name](FEATS, FEATS)
+    kind = getattr(conv, "takes_edge", None)
+    edge = torch.rand(EDGES, 3) if kind == "feature" or name in ("monet", "ecc") else None
+    assert_same(Block(conv), tmp_path, GRAPH, torch.randn(NODES, FEATS), edge)
+
+
+@pytest.mark.parametrize("name", REMEDIES)
+def test_every_remedy(name, tmp_path):
+    torch.manual_seed(0)
+    model = Stack.build(gnnlib.GCNConv, FEATS, FEATS, 3, num_layers=4, **REMEDIES[name])
+    same = assert_same(model, tmp_path, GRAPH, torch.randn(NODES, FEATS))
+    shared = [module for block in same.blocks for module in block.modules() if isinstance(module, DropNode | DropEdge)]
+    assert len(set(shared)) <= 1 or name == "reversible", "one dropout serves all blocks"
+
+
+@pytest.mark.parametrize("make", [zoo.SGC, zoo.GfNN, zoo.APPNPNet, zoo.DAGNNNet, zoo.JKNet, zoo.GCNII])
+def test_networks_on_graphs(make, tmp_path):
+    torch.manual_seed(0)
+    widths = (FEATS, 3) if make is zoo.SGC else (FEATS, 16, 3)
+    assert_same(make(*widths), tmp_path, GRAPH, torch.randn(NODES, FEATS))
+
+
+def test_encoders_without_labels(tmp_path):
+    torch.manual_seed(0)
+    x = torch.randn(NODES, FEATS)
+    encoder = Stack.build(gnnlib.GCNConv, FEATS, 16, 16, num_layers=2)
+    assert_same(zoo.DGI(encoder, 16), tmp_path / "dgi", GRAPH, x)
+    assert_same(zoo.GAE(encoder), tmp_path / "gae", GRAPH, x)
+
+
+@pytest.mark.parametrize("make", [zoo.LeNet5, zoo.SmallCNN])
+@pytest.mark.parametrize("graph", [False, True])
+def test_networks_on_images(make, graph, tmp_path):
+    torch.manual_seed(0)
+    size = (1, 32, 32) if make is zoo.LeNet5 else (1, 28, 28)
+    network = make()
+    network = from_torch(network, size, backend="graph") if graph else network
+    same = assert_same(network, tmp_path, torch.rand(2, *size))
+    assert not graph or (same.backend, same.input_size) == ("graph", size)
+
+
+def test_weights_that_are_shared_stay_shared_and_are_written_once(tmp_path):
+    torch.manual_seed(0)
+    model = Stack.build(gnnlib.GCNConv, FEATS, FEATS, 3, num_layers=6, encoder=True)
+    share(model.blocks)
+    model.head[1].requires_grad_(False)
+    same = assert_same(model, tmp_path, GRAPH, torch.randn(NODES, FEATS))
+    assert same.blocks[0].conv.weight is same.blocks[4].conv.weight
+    names = safetensors.torch.load_file(tmp_path / "model.safetensors")
+    assert [name for name in names if "blocks" in name] == ["blocks.0.conv.bias", "blocks.0.conv.weight"]
+
+
+def test_what_was_changed_after_construction_is_kept(tmp_path):
+    model = Stack.build(partial(heads, gnnlib.GATConv), FEATS, FEATS, 3, num_layers=2, head=True)
+    model.encoder, model.readout = nn.Sequential(nn.Linear(4, FEATS), nn.Tanh()), partial(readout_mean)
+    model.blocks[0].merge = mean_heads
+    model.blocks[1] = Block(gnnlib.GCNConv(FEATS // 2, FEATS))
+    model.double()
+    same = assert_same(model, tmp_path, GRAPH, torch.randn(NODES, 4, dtype=torch.float64))
+    assert same.blocks[0].merge is mean_heads
+
+
+def test_a_loaded_model_trains_and_is_saved_again(tmp_path):
+    torch.manual_seed(0)
+    model = Stack.build(gnnlib.GCNConv, FEATS, FEATS, 3, num_layers=3, norm=BatchNorm)
+    save_model(model, tmp_path, about={"epoch": 1})
+    again = load_model(tmp_path).train()
+    again(GRAPH, torch.randn(NODES, FEATS)).sum().backward()
+    torch.optim.SGD(again.parameters(), 0.1).step()
+    save_model(again, tmp_path, about={"epoch": 2})
+    assert about_model(tmp_path) == {"epoch": 2}
+    assert torch.equal(load_model(tmp_path).blocks[0].conv.weight, again.blocks[0].conv.weight)
+    assert sorted(os.listdir(tmp_path)) == ["config.json", "model.safetensors"]
+
+
+# ---------------------------------------------------------------- new graphs
+
+
+def test_predictions_for_new_graphs_are_those_of_each_by_itself():
+    torch.manual_seed(0)
+    graphs = [random_graph(n, 3 * n, seed=n) for n in (4, 7, 5, 9, 6)]
+    for graph in graphs:
+        graph.ndata["h"], graph.edata["w"] = torch.randn(graph.num_nodes(), FEATS), torch.rand(graph.num_edges())
+    model = Stack.build(gnnlib.GCNConv, FEATS, 16, 3, num_layers=2, dropout=0.5, norm=BatchNorm, readout=readout_mean)
+    alone = torch.cat([model.eval()(g, g.ndata["h"], g.edata["w"]) for g in graphs])
+    model.train()
+    found = predict(model, graphs, "h", edge="w", batch_size=2)
+    torch.testing.assert_close(found, alone)
+    assert model.training
+    assert not found.requires_grad
+    torch.testing.assert_close(predict(model, graphs[3], "h", edge="w"), alone[3:4])
+
+
+def test_graphs_without_the_features_are_named():
+    with pytest.raises(KeyError, match=r"expected graphs with 'feat', got one with \['pos'\]"):
+        predict(gnnlib.GCNConv(2, 2), GRAPH)
+    with pytest.raises(KeyError, match=r"expected graphs with 'w', got one with \[\]"):
+        predict(gnnlib.GCNConv(2, 2), GRAPH, "pos", edge="w")
+    with pytest.raises(ValueError, match="a graph or more, got none"):
+        predict(gnnlib.GCNConv(2, 2), [])
+
+
+# ---------------------------------------------------------------- what cannot be
+
+
+class Own(nn.Module):
+    def forward(self, graph, x):
+        return x
+
+
+def doubled(graph, x):
+    return 2 * x
+
+
+@pytest.fixture
+def saved(tmp_path):
+    save_model(Stack.build(gnnlib.GCNConv, FEATS, FEATS, 3, num_layers=2), tmp_path)
+    return tmp_path
+
+
+def edit(folder, old, new):
+    path = folder / "config.json"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def test_parts_of_others_are_loaded_when_the_caller_trusts_them(tmp_path):
+    model = Stack([Block(Own())], readout=doubled)
+    save_model(model, tmp_path)
+    with pytest.raises(
+        ValueError, match=r"config.json: .*got tests.io.test_save.Own; if you trust it, say known=\[Own\]"
+    ):
+        load_model(tmp_path)
+    with pytest.raises(ValueError, match=r"readout: .*got tests.io.test_save.doubled; .* known=\[doubled\]"):
+        load_model(tmp_path, known=[Own])
+    assert_same(model, tmp_path, GRAPH, torch.ones(NODES, 2), known=[Own, doubled])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "os.system",
+        "builtins.eval",
+        "gnnlib.train.layerwise._load",
+        "gnnlib.io.save.os.system",
+        "gnnlib.train.checkpoints.atomic_write",
+    ]
+    + [
+        "gnnlib._utils.files.atomic_write",
+        "gnnlib.train.checkpoints.Checkpoint",
+        "torch.nn.NoSuchLayer",
+        "gnnlib.nowhere.GCNConv",
+    ]
+    + ["gnnlib.nn.conv.gcn.GCNConv", "torch.load", "gnnlib.train.layerwise.get_context", "torch.nn.functional.torch"]
+    + [
+        "gnnlib.save_model",
+        "gnnlib.images.images_to_store",
+        "gnnlib.nn.stack._run",
+        "gnnlib.readout_mean",
+        "gnnlib",
+        "",
+    ],
+)
+def test_no_other_name_becomes_anything(saved, name):
+    edit(saved, '"gnnlib.GCNConv"', json.dumps(name))
+    with pytest.raises(ValueError, match=f"config.json: blocks.0.conv: expected .*, got {name}"):
+        load_model(saved)
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        (lambda: Stack([], readout=lambda graph, x: x), r"readout: expected what can be imported, got .*<lambda>"),
+        (lambda: Stack([], readout=torch.Generator()), r"readout: expected modules, tensors, .*, got <torch._C.Gen"),
+        (
+            lambda: Stack([Block(type("Inner", (Own,), {})())]),
+            r"blocks.0.conv: expected what can be imported, got .*In",
+        ),
+    ],
+)
+def test_what_cannot_be_written_is_named_before_anything_is(part, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        save_model(part(), tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
+def test_hooks_are_not_lost_silently(tmp_path):
+    model = Stack.build(gnnlib.GCNConv, FEATS, FEATS, 3, num_layers=2)
+    model.blocks[1].register_forward_hook(print)
+    with pytest.raises(ValueError, match=r"blocks.1: expected a module without hooks, got Block with _forward_hooks"):
+        save_model(model, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+@pytest.mark.parametrize("damage", [lambda b: b[:-30], lambda b: b[:5], lambda b: b"", lambda b: b"[1]", None])
+def test_files_that_are_damaged_or_missing_are_named(saved, name, damage):
+    path = saved / name
+    if damage is None:
+        path.unlink()
+    else:
+        path.write_bytes(damage(path.read_bytes()))
+    error, message = (FileNotFoundError, name) if damage is None else (ValueError, rf"{path} is damaged \(")
+    with pytest.raises(error, match=message):
+        load_model(saved)
+
+
+def test_a_format_of_another_version(saved):
+    edit(saved, '"format": 1', '"format": 2')
+    with pytest.raises(ValueError, match=rf"config.json is of format 2, expected 1; .* gnnlib {gnnlib.__version__}"):
+        load_model(saved)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.pop("blocks.0.conv.weight"), "expected a tensor blocks.0.conv.weight, got none"),
+        (lambda t: t.update(more=torch.ones(1)), r"and others: \['more'\]"),
+        (
+            lambda t: t.update({"blocks.1.conv.weight": torch.ones(9, 3)}),
+            r"blocks.1.conv.weight: expected shape \(8, 3\) of torch.float32, got \(9, 3\)",
+        ),
+        (
+            lambda t: t.update({"blocks.1.conv.weight": torch.ones(8, 3).half()}),
+            r"blocks.1.conv.weight: expected .* of torch.float32, got \(8, 3\) of torch.float16",
+        ),
+    ],
+)
+def test_weights_that_do_not_fit(saved, change, message):
+    path = saved / "model.safetensors"
+    tensors = safetensors.torch.load_file(path)
+    change(tensors)
+    safetensors.torch.save_file(tensors, path)
+    with pytest.raises(ValueError, match=message):
+        load_model(saved)
+
+
+def test_a_full_disk_leaves_the_model_that_was_there(saved, monkeypatch):
+    before = {path.name: path.read_bytes() for path in saved.iterdir()}
+
+    def full(path, content):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(OSError, match=r"No space left on device: '.*model.safetensors'"):
+            save_model(gnnlib.GCNConv(2, 2), saved)
+    assert {path.name: path.read_bytes() for path in saved.iterdir()} == before

@@ -1,0 +1,246 @@
+"""Parts of a graph: batches that say what the whole graph says, that come again as they were, and inference."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from gnnlib import (
+    APPNP,
+    BatchNorm,
+    Block,
+    GATConv,
+    GCNConv,
+    GINConv,
+    InitialResidual,
+    JumpingKnowledge,
+    LayerNorm,
+    PairNorm,
+    Residual,
+    SAGEConv,
+    Stack,
+    readout_mean,
+)
+from gnnlib._platform.dgl import dgl
+from gnnlib.large.inference import inference
+from gnnlib.large.sampling import cluster_batches, clusters, gcn_weight, sampled_batches
+from gnnlib.large.tables import Table
+from gnnlib.train.checkpoints import Checkpoint
+from gnnlib.train.loop import fit
+from tests.graphs import random_graph, symmetric_graph
+
+NUM, F, C = 40, 6, 3
+
+
+def gat(in_feats, out_feats):
+    return GATConv(in_feats, out_feats // 2 if out_feats % 2 == 0 else out_feats, 2 if out_feats % 2 == 0 else 1)
+
+
+CONVS = {"sage": SAGEConv, "gcn": partial(GCNConv, norm="right"), "gat": gat, "gin": GINConv}
+REMEDIES = {
+    "none": {},
+    "batchnorm, residual": {"norm": BatchNorm, "skip": Residual},
+    "initial, encoder, head": {"norm": LayerNorm, "skip": partial(InitialResidual, lam=None), "encoder": True},
+    "jump": {"jump": JumpingKnowledge.cat, "dropout": 0.5},
+}
+
+
+@pytest.fixture
+def case():
+    graph = random_graph(NUM, 150)
+    some = torch.Generator().manual_seed(0)
+    return graph, torch.randn(NUM, F, generator=some), torch.arange(NUM), some
+
+
+def build(conv, remedy, layers=3):
+    torch.manual_seed(0)
+    model = Stack.build(CONVS[conv], F, 8, C, layers, **REMEDIES[remedy])
+    for norm in model.modules():
+        if isinstance(norm, BatchNorm):
+            nn.init.uniform_(norm.running_mean)
+            nn.init.uniform_(norm.running_var, 0.5, 2)
+    return model.eval()
+
+
+@pytest.mark.parametrize("remedy", REMEDIES)
+@pytest.mark.parametrize("conv", CONVS)
+def test_with_all_neighbours_a_batch_says_what_the_whole_graph_says(case, conv, remedy):
+    graph, x, target, some = case
+    model = build(conv, remedy)
+    whole = model(graph, x)
+    batches = sampled_batches(graph, x, target, target, [-1, -1, -1], 7, some)
+    with torch.no_grad():
+        for batch in batches:
+            assert torch.allclose(model(batch.graph, batch.x, batch.edge), whole[batch.target], atol=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 100])
+@pytest.mark.parametrize("remedy", REMEDIES)
+def test_inference_is_the_model_on_the_whole_graph(case, remedy, batch_size):
+    graph, x, *_ = case
+    for conv in ("sage", "gat"):
+        model = build(conv, remedy).train()
+        found = inference(model, graph, x, batch_size)
+        assert model.training
+        assert torch.allclose(found, model.eval()(graph, x), atol=1e-5)
+        assert torch.equal(inference(model, graph, x, batch_size), found), "the same bits on a second run"
+
+
+@pytest.fixture(params=[1, 2])
+def threads(request):
+    """DGL samples otherwise where there are several."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("threads")
+def test_gcn_by_its_weights_is_gcn_in_batches_and_in_inference(case):
+    *_, some = case
+    for graph in (symmetric_graph(NUM), random_graph(NUM, 150, idtype=torch.int32)):
+        x, target, edge = torch.randn(NUM, F), torch.arange(NUM), gcn_weight(graph)
+        model = build("gcn", "none")
+        gcn = Stack.build(GCNConv, F, 8, C, 3).eval()
+        gcn.load_state_dict(model.state_dict())
+        whole = gcn(graph, x)
+        assert torch.allclose(model(graph, x, edge), whole, atol=1e-5)
+        assert torch.allclose(inference(model, graph, x, 9, edge), whole, atol=1e-5)
+        for batch in sampled_batches(graph, x, target, target, [-1] * 3, 9, some, edge=edge):
+            assert torch.allclose(model(batch.graph, batch.x, batch.edge), whole[batch.target], atol=1e-5)
+
+
+def test_a_mean_over_samples_estimates_that_over_all_neighbours():
+    graph = symmetric_graph(NUM)
+    x, target, edge = torch.randn(NUM, 1), torch.arange(NUM), gcn_weight(graph)
+    conv, some = GCNConv(1, 1, norm="right", bias=False), torch.Generator().manual_seed(0)
+    draws = []
+    for _ in range(400):
+        [batch] = sampled_batches(graph, x, target, target, [2], NUM, some, edge=edge)
+        y = torch.empty(NUM, 1).index_copy_(0, batch.target, conv(batch.graph[0], batch.x, batch.edge[0]).detach())
+        draws.append(y)
+    draws, expected = torch.stack(draws), conv(graph, x, edge).detach()
+    error = (draws.mean(0) - expected) / (draws.std(0) / 20 + 1e-6)
+    assert error.abs().max() < 5
+    assert draws.std(0).max() > 0.1
+
+
+def test_an_epoch_holds_each_node_once_and_is_drawn_from_its_generator(case):
+    graph, x, target, some = case
+    nodes = torch.arange(0, NUM, 2)
+
+    def epoch(generator):
+        return list(sampled_batches(graph, x, target, nodes, [2, 3], 8, generator))
+
+    first, second = epoch(some), epoch(some)
+    for batches in (first, second):
+        assert [len(batch.target) for batch in batches] == [8, 8, 4]
+        assert sorted(torch.cat([batch.target for batch in batches]).tolist()) == nodes.tolist()
+        for batch in batches:
+            assert torch.equal(batch.graph[-1].dstdata[dgl.NID], batch.target)
+            assert torch.equal(batch.x, x[batch.graph[0].srcdata[dgl.NID]])
+            assert all(block.in_degrees().max() <= fanout for block, fanout in zip(batch.graph, (2, 3), strict=True))
+    assert not torch.equal(first[0].target, second[0].target)
+    dgl.seed(5)
+    again = torch.Generator().manual_seed(0)
+    torch.randn(NUM, F, generator=again)
+    for ours, theirs in zip([*first, *second], [*epoch(again), *epoch(again)], strict=True):
+        assert torch.equal(ours.target, theirs.target)
+        assert torch.equal(ours.graph[0].edata[dgl.EID], theirs.graph[0].edata[dgl.EID])
+
+
+def test_a_sampled_training_that_was_killed_ends_as_it_would_have(case, tmp_path):
+    graph, x, *_ = case
+    label = torch.arange(NUM) % C
+
+    class Killed(Exception):
+        pass
+
+    def train(path, kill=None):
+        torch.manual_seed(0)
+        some = torch.Generator().manual_seed(0)
+        model = Stack.build(SAGEConv, F, 8, C, 2, norm=BatchNorm, dropout=0.5)
+
+        def on_epoch(record):
+            if record["epoch"] == kill:
+                raise Killed
+
+        fit(
+            model,
+            lambda: sampled_batches(graph, x, label, torch.arange(NUM), [2, 2], 16, some),
+            cross_entropy,
+            torch.optim.Adam(model.parameters(), lr=0.01),
+            epochs=4,
+            on_epoch=on_epoch,
+            checkpoint=Checkpoint(tmp_path / path),
+            generators=[some],
+        )
+        return model.state_dict()
+
+    expected = train("whole")
+    with pytest.raises(Killed):
+        train("killed", kill=2)
+    dgl.seed(99)
+    found = train("killed")
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+def test_clusters_hold_each_node_once_with_the_edges_among_them(case):
+    graph, x, target, some = case
+    cluster, edge = torch.arange(NUM) % 5, torch.rand(graph.num_edges())
+    nodes = torch.arange(20)
+    batches = list(cluster_batches(graph, x, target, nodes, cluster, 2, some, edge=edge))
+    assert sorted(torch.cat([batch.target for batch in batches]).tolist()) == nodes.tolist()
+    for batch in batches:
+        within = batch.graph.ndata[dgl.NID]
+        assert torch.equal(batch.x, x[within])
+        assert torch.equal(within[batch.rows], batch.target)
+        src, dst = graph.edges()
+        among = torch.isin(cluster[src], cluster[within]) & torch.isin(cluster[dst], cluster[within])
+        assert sorted(batch.graph.edata[dgl.EID].tolist()) == among.nonzero().flatten().tolist()
+        assert torch.equal(batch.edge, edge[batch.graph.edata[dgl.EID]])
+    assert not list(cluster_batches(graph, x, target, nodes[:0], cluster, 2, some))
+    assert not clusters(graph, 1).any()
+    with pytest.raises(ValueError, match="expected a number from 1 to 40, that of nodes, got 41"):
+        clusters(graph, 41)
+
+
+def test_metis_finds_what_hangs_together():
+    clique = dgl.graph(tuple((1 - torch.eye(20)).nonzero().T))
+    graph = dgl.add_edges(dgl.batch([clique] * 4), [0, 20, 40], [20, 40, 60])
+    found = clusters(graph, 4).view(4, 20)
+    assert torch.equal(found, found[:, :1].expand(4, 20))
+    assert len(found[:, 0].unique()) == 4
+
+
+@pytest.mark.parametrize(
+    ("model", "kind", "error"),
+    [
+        (GCNConv(F, C), TypeError, r"expected a Stack of Blocks, got GCNConv of \[\]"),
+        (Stack.build(SAGEConv, F, 8, C, 4, reversible=2), TypeError, r"got Stack of \['Reversible'\]"),
+        (Stack.build(SAGEConv, F, 8, C, 2, readout=readout_mean), ValueError, "expected no readout"),
+        (Stack.build(SAGEConv, F, 8, C, 2, norm=PairNorm), ValueError, r"take nodes one by one, got PairNorm\(\)"),
+        (Stack.build(GCNConv, F, 8, C, 2), ValueError, r"expected GCNConv\(norm='right'\).*got norm='both'"),
+    ],
+)
+def test_inference_says_what_it_cannot_take_apart(case, model, kind, error):
+    with pytest.raises(kind, match=error):
+        inference(model, *case[:2])
+
+
+def test_a_layer_of_many_hops_needs_the_whole_graph(case):
+    with pytest.raises(ValueError, match="APPNP: expected a whole graph"):
+        inference(Stack([Block(APPNP())]), *case[:2])
+
+
+@pytest.mark.parametrize("remedy", REMEDIES)
+def test_inference_with_all_layers_on_the_disk_is_the_same(case, tmp_path, remedy):
+    graph, x, *_ = case
+    features = Table(tmp_path / "x.npy", tuple(x.shape), x.numpy().dtype)
+    features.write([x.numpy()])
+    model = build("sage", remedy)
+    found = inference(model, graph, features, 9, folder=tmp_path)
+    assert isinstance(found, Table)
+    assert torch.equal(found[torch.arange(NUM)], inference(model, graph, x, 9))

@@ -1,0 +1,141 @@
+"""SGConv: powers of the normalised adjacency matrix; and dgl.nn.SGConv."""
+
+import pytest
+import torch
+
+from gnnlib import GCNConv, SGConv
+from gnnlib._platform.dgl import dgl
+from tests.checks import Case, Dense, on_every_graph, properties
+from tests.graphs import random_graph, sampled_blocks, symmetric_graph
+
+POWERS = {"both": (-0.5, -0.5), "left": (-1, 0), "right": (0, -1), "none": (0, 0)}
+
+
+def power(degree, exponent):
+    there = degree > 0
+    return degree.where(there, 1.0) ** exponent * there
+
+
+def matrix(conv, dense, edge):
+    weighted, counts = dense.adjacency(edge), dense.adjacency()
+    degrees = conv.degrees
+    if degrees is None:
+        square = dense.graph.is_homogeneous
+        degrees = "weighted" if edge is not None else "in" if square else "unweighted"
+    if degrees == "in":
+        # as dgl.nn: a source that no one sends to counts as if one did
+        out, into = counts.sum(1).clamp(min=1), counts.sum(1)
+    else:
+        by = weighted if degrees == "weighted" else counts
+        out, into = by.sum(0), by.sum(1)
+    p, q = POWERS[conv.norm]
+    return power(into, q).unsqueeze(1) * weighted * power(out, p)
+
+
+def reference(conv, dense, x_src, x_dst, edge):
+    return conv.fc(torch.linalg.matrix_power(matrix(conv, dense, edge), conv.k) @ x_src if conv.k else x_src)
+
+
+def one_hop(conv, dense, x_src, x_dst, edge):
+    return conv.fc(matrix(conv, dense, edge) @ x_src)
+
+
+def alone(conv, x_dst):
+    return conv.fc(torch.zeros_like(x_dst) if conv.k else x_dst)
+
+
+def case(name, k, edge=None, twin=True, bias=True, **options):
+    return Case(
+        name,
+        lambda: SGConv(5, 3, k, bias=bias, **options),
+        one_hop if k == 1 else reference,
+        alone,
+        edge=edge,
+        positive=True,
+        whole=k != 1,
+        twin=(lambda: dgl.nn.SGConv(5, 3, k, bias=bias, allow_zero_in_degree=True)) if twin else None,
+        twin_whole=True,
+    )
+
+
+CASES = [
+    case("one-hop", 1),
+    case("two-hops", 2),
+    case("three-hops-no-bias", 3, bias=False),
+    case("one-hop-weighted", 1, edge="weight"),
+    case("three-hops-weighted", 3, edge="weight"),
+    case("unweighted", 2, edge="weight", degrees="unweighted", twin=False),
+    case("right", 2, norm="right", degrees="unweighted", twin=False),
+    case("none-weighted", 2, edge="weight", norm="none", degrees="unweighted", twin=False),
+    case("no-hop", 0),
+]
+
+test_every_graph = on_every_graph(CASES)
+test_properties = properties(CASES)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_list_of_blocks_is_a_product_of_matrices(k, weighted):
+    blocks = sampled_blocks(k)
+    conv = SGConv(5, 3, k).double()
+    x = torch.randn(blocks[0].num_src_nodes(), 5, dtype=torch.float64)
+    edges = [torch.rand(b.num_edges(), dtype=torch.float64) + 0.1 for b in blocks] if weighted else None
+    expected = x
+    for i, block in enumerate(blocks):
+        expected = matrix(conv, Dense.of(block, torch.float64), edges[i] if weighted else None) @ expected
+    y = conv(blocks, x, edges)
+    assert y.shape == (blocks[-1].num_dst_nodes(), 3)
+    torch.testing.assert_close(y, conv.fc(expected), rtol=0, atol=1e-12)
+
+
+def test_whole_graph_blocks_equal_the_graph():
+    """Where all neighbours are sampled and degrees are those of the destinations, blocks change nothing."""
+    graph = symmetric_graph()
+    blocks = [dgl.to_block(graph, graph.nodes()) for _ in range(3)]
+    conv = SGConv(4, 3, k=3, norm="right", degrees="unweighted").double()
+    x = torch.randn(11, 4, dtype=torch.float64)
+    assert torch.equal(blocks[0].srcdata[dgl.NID], graph.nodes())
+    torch.testing.assert_close(conv(blocks, x), conv(graph, x), rtol=0, atol=1e-13)
+
+
+def test_k_hops_are_k_propagations_and_one_linear_map():
+    graph, x = symmetric_graph(), torch.randn(11, 5, dtype=torch.float64)
+    conv, hop = SGConv(5, 3, k=4).double(), GCNConv(5, 5, weight=False, bias=False)
+    y = x
+    for _ in range(4):
+        y = hop(graph, y)
+    torch.testing.assert_close(conv(graph, x), conv.fc(y), rtol=0, atol=1e-13)
+
+
+def test_a_wrong_number_of_blocks_is_refused():
+    blocks, x = sampled_blocks(2), torch.ones(40, 5)
+    with pytest.raises(ValueError, match="expected 3 blocks, one for each hop, got 2"):
+        SGConv(5, 3, k=3)(blocks, x)
+    with pytest.raises(ValueError, match="list of 2 blocks, got one"):
+        SGConv(5, 3, k=2)(blocks[0], x[: blocks[0].num_src_nodes()])
+
+
+def test_a_wrong_number_of_edge_lists_is_refused():
+    blocks = sampled_blocks(2)
+    x = torch.ones(blocks[0].num_src_nodes(), 5)
+    with pytest.raises(ValueError, match=r"expected 2 .*got 1"):
+        SGConv(5, 3, k=2)(blocks, x, [torch.ones(blocks[0].num_edges())])
+
+
+def test_in_degrees_need_a_whole_graph():
+    blocks = sampled_blocks(1)
+    x = torch.ones(blocks[0].num_src_nodes(), 5)
+    with pytest.raises(ValueError, match=f"got {len(x)} sources, 5 destinations"):
+        SGConv(5, 3, degrees="in")(blocks[0], x)
+
+
+@pytest.mark.parametrize("k", [-1, 1.5])
+def test_bad_hops_are_refused(k):
+    with pytest.raises(ValueError, match=f"k >= 0, got {k}"):
+        SGConv(5, 3, k)
+
+
+def test_isolated_nodes_do_not_spoil_weighted_degrees():
+    graph = random_graph()
+    assert bool(SGConv(5, 3, 2)(graph, torch.ones(11, 5), torch.ones(23)).isfinite().all())

@@ -1,0 +1,174 @@
+"""Encodings: eigenvalue equations, closed forms on paths, cycles and cliques, and those of dgl."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from gnnlib import laplacian_encoding, random_walk_encoding
+from gnnlib._platform.dgl import dgl
+from gnnlib.nn import encoding as encodings
+from tests.graphs import GRAPHS, TWO_SETS, WHOLE, bare, clique, path, random_graph, star, symmetric_graph
+
+BOTH = pytest.mark.parametrize("encode", [laplacian_encoding, random_walk_encoding])
+
+
+def both_ways(graph):
+    return dgl.add_reverse_edges(graph)
+
+
+def cycle(num_nodes):
+    each = torch.arange(num_nodes)
+    return both_ways(dgl.graph((each, each.roll(-1))))
+
+
+def connected(num_nodes):
+    """Each node hears a node before it."""
+    each = torch.arange(1, num_nodes)
+    return dgl.graph(((torch.rand(num_nodes - 1) * each).long(), each))
+
+
+def weighted(graph):
+    """The graph, and the same number on both directions of each edge."""
+    src, dst = graph.edges()
+    weight = torch.rand(graph.num_nodes(), graph.num_nodes(), dtype=torch.float64) + 0.1
+    return graph, (weight + weight.T)[src, dst]
+
+
+def normalised_laplacian(graph, weight=None):
+    n = graph.num_nodes()
+    a, (src, dst) = np.zeros((n, n)), (end.numpy() for end in graph.edges())
+    np.add.at(a, (dst, src), 1.0 if weight is None else weight.numpy())
+    np.fill_diagonal(a, 0)
+    scale = 1 / np.sqrt(a.sum(1))
+    return np.eye(n) - scale[:, None] * a * scale
+
+
+# ---------------------------------------------------------------- the Laplacian
+
+
+@pytest.mark.parametrize("dense", [1000, 0], ids=["dense", "sparse"])
+@pytest.mark.parametrize("with_weights", [False, True])
+def test_smallest_eigenvectors_after_the_first(dense, with_weights, monkeypatch):
+    monkeypatch.setattr(encodings, "DENSE", dense)
+    torch.manual_seed(0)
+    graph, weight = weighted(both_ways(connected(30)))
+    weight = weight if with_weights else None
+    p, k = laplacian_encoding(graph, 5, weight).double().numpy(), 5
+    laplacian = normalised_laplacian(graph, weight)
+    values = np.linalg.eigvalsh(laplacian)[1 : k + 1]
+    np.testing.assert_allclose(laplacian @ p, p * values, atol=1e-6)
+    np.testing.assert_allclose(p.T @ p, np.eye(k), atol=1e-6)
+
+
+def test_a_path_has_cosines():
+    """Eigenvectors sqrt(d_v) cos(pi j v / (n - 1)), eigenvalues 1 - cos(pi j / (n - 1))."""
+    n, k = 8, 7
+    v, j = torch.arange(n, dtype=torch.float64).unsqueeze(1), torch.arange(1, k + 1, dtype=torch.float64)
+    degree = torch.tensor([1.0, *[2.0] * (n - 2), 1.0], dtype=torch.float64).unsqueeze(1)
+    waves = degree.sqrt() * torch.cos(math.pi * j * v / (n - 1))
+    waves = waves / waves.norm(dim=0)
+    found = laplacian_encoding(both_ways(path(n)), k).double()
+    torch.testing.assert_close(found.abs(), waves.abs(), rtol=0, atol=1e-6)
+    sign = (found * waves).sum(0)
+    torch.testing.assert_close(found, sign * waves, rtol=0, atol=1e-6)
+    first = (found.abs() > 0.9999 * found.abs().amax(0)).int().argmax(0)
+    assert bool((found[first, torch.arange(k)] > 0).all())
+
+
+def test_equals_that_of_dgl_up_to_signs():
+    graph = both_ways(dgl.graph(([0, 1, 2, 3, 4, 0, 1], [1, 2, 3, 4, 5, 2, 4])))
+    found, theirs = laplacian_encoding(graph, 5), dgl.lap_pe(graph, 5, padding=True)
+    torch.testing.assert_close(found.abs(), theirs.abs().float(), rtol=0, atol=1e-5)
+
+
+def test_directed_graphs_are_made_symmetric():
+    graph = dgl.graph(([0, 1, 2, 3, 4, 0, 6], [1, 2, 3, 4, 5, 2, 3]))
+    torch.testing.assert_close(laplacian_encoding(graph, 4), laplacian_encoding(both_ways(graph), 4))
+
+
+def test_self_loops_do_not_count():
+    graph = both_ways(path(6))
+    torch.testing.assert_close(laplacian_encoding(dgl.add_self_loop(graph), 3), laplacian_encoding(graph, 3))
+
+
+def test_small_graphs_are_padded():
+    found = laplacian_encoding(dgl.batch([clique(2), both_ways(path(4))]), 3)
+    assert (found[:2] != 0).any(0).tolist() == [True, False, False]
+    assert (found[2:] != 0).any(0).all()
+    assert not laplacian_encoding(bare(1), 3).any()
+
+
+# ---------------------------------------------------------------- random walks
+
+
+@pytest.mark.parametrize("n", [3, 5, 8])
+def test_a_clique_forgets(n):
+    """The chance to be back after i steps is (1 + (n - 1) (-1 / (n - 1))^i) / n."""
+    step = torch.arange(1, 7, dtype=torch.float64)
+    expected = (1 + (n - 1) * (-1 / (n - 1)) ** step) / n
+    torch.testing.assert_close(random_walk_encoding(clique(n), 6), expected.float().expand(n, 6))
+
+
+def test_a_cycle_knows_its_length():
+    """Back after n steps once round, or after an even number to and fro."""
+    found = random_walk_encoding(cycle(5), 5)
+    torch.testing.assert_close(found, torch.tensor([0, 1 / 2, 0, 3 / 8, 2 / 2**5]).expand(5, 5))
+
+
+@pytest.mark.parametrize("with_weights", [False, True])
+def test_powers_of_the_transition_matrix(with_weights):
+    torch.manual_seed(0)
+    graph = random_graph()  # directed, with a self-loop, a threefold edge and nodes without out-edges
+    weight = torch.rand(23, dtype=torch.float64) if with_weights else None
+    src, dst = graph.edges()
+    a = torch.zeros(11, 11, dtype=torch.float64)
+    a.index_put_((src, dst), torch.ones(23, dtype=torch.float64) if weight is None else weight, accumulate=True)
+    walk = a / a.sum(1, keepdim=True).where(a.sum(1, keepdim=True) > 0, 1)
+    expected = torch.stack([torch.linalg.matrix_power(walk, i).diagonal() for i in range(1, 8)], 1)
+    torch.testing.assert_close(random_walk_encoding(graph, 7, weight), expected.float())
+
+
+@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")  # in DGL 1
+def test_equals_that_of_dgl():
+    graph = symmetric_graph()
+    torch.testing.assert_close(random_walk_encoding(graph, 9), dgl.random_walk_pe(graph, 9))
+
+
+@pytest.mark.parametrize("room", [1, 30, 10**6])
+def test_few_walks_at_a_time_are_the_same(room, monkeypatch):
+    graph = dgl.batch([random_graph(), bare(0), clique(4), random_graph(20, 60)])
+    expected = random_walk_encoding(graph, 5)
+    monkeypatch.setattr(encodings, "ROOM", room)
+    assert torch.equal(random_walk_encoding(graph, 5), expected)
+
+
+# ---------------------------------------------------------------- both
+
+
+@BOTH
+@pytest.mark.parametrize("name", WHOLE)
+def test_every_graph(encode, name):
+    graph = GRAPHS[name]()
+    found = encode(graph, 3)
+    assert found.shape == (graph.num_nodes(), 3)
+    assert found.dtype == torch.float32
+    assert found.isfinite().all()
+    assert torch.equal(encode(GRAPHS[name](), 3), found)
+
+
+@BOTH
+def test_a_batch_is_its_graphs_one_by_one(encode):
+    graphs = [symmetric_graph(9), bare(0), clique(3), both_ways(star(4)), bare(2), random_graph()]
+    torch.testing.assert_close(encode(dgl.batch(graphs), 4), torch.cat([encode(graph, 4) for graph in graphs]))
+
+
+@BOTH
+def test_wrong_calls(encode):
+    with pytest.raises(ValueError, match="expected k >= 1, got 0"):
+        encode(path(3), 0)
+    for name in TWO_SETS:
+        graph = GRAPHS[name]()
+        with pytest.raises(ValueError, match=f"two node sets with {graph.num_src_nodes()} sources"):
+            encode(graph, 3)

@@ -1,0 +1,32 @@
+"""Edges as nodes: copies to edges and sums over them, against indexing."""
+
+import pytest
+import torch
+
+from gnnlib import aggregate, neighbors
+from gnnlib.graph.adjacency import Neighbors
+from gnnlib.ops.edges_as_nodes import incidence
+from tests.graphs import GRAPHS, ends
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_the_arrays_are_those_of_the_bipartite_graph(name):
+    graph = GRAPHS[name]()
+    nb, each = neighbors(graph), torch.arange(graph.num_edges())
+    for found, end, count in zip(incidence(graph), ends(graph), (nb.num_src, nb.num_dst)):
+        expected = Neighbors.from_edges(end, each, count, len(each))
+        assert (found.num_src, found.num_dst) == (count, len(each))
+        for ours, theirs in zip((*found.csc, *found.csr, found.src), (*expected.csc, *expected.csr, expected.src)):
+            assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("name", ["random", "bipartite", "bare", "no_nodes"])
+def test_copies_and_sums(name):
+    graph = GRAPHS[name]()
+    (src, dst), (from_src, from_dst) = ends(graph), incidence(graph)
+    x = torch.randn(graph.num_src_nodes(), 2, 3, dtype=torch.float64, requires_grad=True)
+    m = aggregate(from_src, x)
+    assert torch.equal(m, x[src])
+    total = torch.zeros(graph.num_dst_nodes(), 2, 3, dtype=torch.float64)
+    torch.testing.assert_close(aggregate(from_dst.reverse(), m), total.index_add(0, dst, x[src]))
+    assert torch.autograd.gradcheck(lambda x: aggregate(from_dst.reverse(), aggregate(from_src, x) ** 2), x)

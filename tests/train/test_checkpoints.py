@@ -1,0 +1,196 @@
+"""Checkpoints: a training that was broken off anywhere ends as one that was not."""
+
+import errno
+import os
+import resource
+
+import pytest
+import torch
+from torch import nn
+
+from gnnlib import BatchNorm, GCNConv, Stack
+from gnnlib._platform.dgl import dgl
+from gnnlib.train.checkpoints import Checkpoint
+from gnnlib.train.loop import Batch, fit, predict
+from tests.graphs import random_graph
+
+EPOCHS = 6
+
+
+class Killed(Exception):
+    pass
+
+
+def train(checkpoint=None, kill=None, epochs=EPOCHS, width=8, seen=None, every_step=False):
+    """Dropout, batch norm, Adam, a schedule, shuffled batches of a generator's own; ``kill`` ends it in that epoch."""
+    torch.manual_seed(0)
+    generator = torch.Generator().manual_seed(1)
+    graph = random_graph(20, 80, seed=0)
+    x, target = torch.randn(20, 4), torch.arange(20) % 3
+    model = Stack.build(GCNConv, 4, width, 3, num_layers=3, norm=BatchNorm, dropout=0.5)
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimiser, 0.05, total_steps=4 * EPOCHS + 1)
+    epochs_begun = []
+
+    def batches():
+        epochs_begun.append(None)
+        for number, rows in enumerate(torch.randperm(20, generator=generator).split(5)):
+            if kill == len(epochs_begun) and number == 2:
+                raise Killed
+            yield Batch(graph, x, target[rows], rows=rows)
+
+    def measure():
+        outputs, found = predict(model, [Batch(graph, x, target)])
+        return {"validation": (outputs.argmax(1) == found).double().mean().item()}
+
+    records = fit(
+        model,
+        batches,
+        nn.functional.cross_entropy,
+        optimiser,
+        epochs,
+        scheduler=scheduler,
+        every_step=every_step,
+        measure=measure,
+        score=lambda record: (record["validation"], -record["loss"]),
+        on_epoch=seen,
+        checkpoint=checkpoint,
+        generators=[generator],
+    )
+    return records, model.state_dict()
+
+
+def assert_same(one, other):
+    assert one[0] == other[0]
+    for name, value in one[1].items():
+        assert torch.equal(value, other[1][name]), name
+
+
+@pytest.mark.parametrize("every_step", [False, True])
+def test_broken_off_in_every_epoch_it_ends_the_same(tmp_path, every_step):
+    whole, path = train(every_step=every_step), tmp_path / "run.checkpoint"
+    for kill in range(1, 4):  # three epochs of its own, then two, then one
+        with pytest.raises(Killed):
+            train(Checkpoint(path), kill=kill, every_step=every_step)
+    seen = []
+    assert_same(train(Checkpoint(path), seen=seen.append, every_step=every_step), whole)
+    assert seen == whole[0]
+    assert_same(
+        train(Checkpoint(path), every_step=every_step), whole
+    )  # of a training that has ended, nothing is left to do
+    assert os.listdir(tmp_path) == ["run.checkpoint"]
+
+
+def test_patience_counts_across_the_break(tmp_path):
+    """No epoch is better than the first: with a patience of 2 it ends after the third, wherever it was broken off."""
+
+    def flat(checkpoint, epochs):
+        model = nn.Linear(1, 1)
+        model.forward = lambda graph, x, edge=None: nn.Linear.forward(model, x)
+        batch = Batch(dgl.graph(([0], [1])), torch.ones(2, 1), torch.ones(2, 1))
+        optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
+        score = {"score": lambda record: 0.0, "patience": 2, "checkpoint": checkpoint}
+        return fit(model, lambda: [batch], nn.functional.mse_loss, optimiser, epochs, **score)
+
+    for epochs in (1, 2, 3, 9):
+        path = tmp_path / str(epochs)
+        flat(Checkpoint(path), epochs)
+        assert len(flat(Checkpoint(path), 9)) == 3
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:-7], lambda b: b[:40], lambda b: b"", lambda b: b[:99] + b"!" + b[100:]]
+)
+def test_a_damaged_file_is_named_and_the_training_starts_anew(damage, tmp_path):
+    path = tmp_path / "run.checkpoint"
+    whole = train(Checkpoint(path), epochs=3)
+    broken = damage(path.read_bytes())
+    path.write_bytes(broken)
+    with pytest.warns(UserWarning, match="run.checkpoint is damaged; kept as run.checkpoint.old"):
+        again = train(Checkpoint(path), epochs=3)
+    assert_same(again, whole)
+    assert (tmp_path / "run.checkpoint.old").read_bytes() == broken
+
+
+def test_each_file_that_does_not_count_is_kept(tmp_path):
+    path = tmp_path / "run.checkpoint"
+    for content in (b"first", b"second", b"third"):
+        path.write_bytes(content)
+        with pytest.warns(UserWarning, match=r"run.checkpoint is damaged; kept as run.checkpoint(-\d)?.old"):
+            assert Checkpoint(path).read() is None
+    names = ("run.checkpoint.old", "run.checkpoint-1.old", "run.checkpoint-2.old")
+    assert [(tmp_path / name).read_bytes() for name in names] == [b"first", b"second", b"third"]
+
+
+def test_a_file_that_cannot_be_read_is_named_and_set_aside(tmp_path, monkeypatch):
+    path = tmp_path / "run.checkpoint"
+    train(Checkpoint(path), epochs=2)
+    content = path.read_bytes()
+
+    def denied(self):
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(path), "read_bytes", denied)
+        with pytest.warns(UserWarning, match=r"is unreadable \(Permission denied\); kept as run.checkpoint.old"):
+            assert Checkpoint(path).read() is None
+    assert (tmp_path / "run.checkpoint.old").read_bytes() == content
+    path.mkdir()  # no file at all
+    with pytest.warns(UserWarning, match=r"is unreadable \(Is a directory\); kept as run.checkpoint-1.old"):
+        assert Checkpoint(path).read() is None
+
+
+@pytest.fixture
+def small_files():
+    """The system refuses files of more than so many bytes, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_leaves_the_checkpoint_that_was_there(tmp_path, small_files):
+    whole, path = train(), tmp_path / "run.checkpoint"
+    train(Checkpoint(path), epochs=3)
+    before = path.read_bytes()
+    small_files(len(before) // 2)
+    with pytest.raises(OSError, match=r"\[Errno 27\] File too large: '.*run.checkpoint'"):
+        train(Checkpoint(path))
+    assert os.listdir(tmp_path) == ["run.checkpoint"]
+    assert path.read_bytes() == before
+    small_files(resource.RLIM_INFINITY)
+    assert_same(train(Checkpoint(path)), whole)
+
+
+def test_what_a_kill_within_a_write_left_goes_with_the_checkpoint(tmp_path):
+    path = tmp_path / "run.checkpoint"
+    for name in (f".{'0f' * 16}.run.checkpoint", f".{'0f' * 16}.other.checkpoint", "mine.run.checkpoint"):
+        (tmp_path / name).touch()
+    Checkpoint(path).write({})
+    Checkpoint(path).remove()
+    assert sorted(os.listdir(tmp_path)) == [f".{'0f' * 16}.other.checkpoint", "mine.run.checkpoint"]
+
+
+def test_of_another_origin(tmp_path):
+    path = tmp_path / "run.checkpoint"
+    train(Checkpoint(path, "seed 0"), epochs=2)
+    with pytest.warns(UserWarning, match="of another training .'seed 0', expected 'seed 1'"):
+        assert Checkpoint(path, "seed 1").read() is None
+
+
+def test_of_another_model(tmp_path):
+    path = tmp_path / "run.checkpoint"
+    train(Checkpoint(path), epochs=2)
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        train(Checkpoint(path), width=9)
+
+
+def test_no_code_is_run_on_reading(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "trapped"),)
+
+    path = tmp_path / "run.checkpoint"
+    Checkpoint(path).write({"model": Trap()})  # with a checksum that is right
+    with pytest.raises(Exception, match=r"(?i)weights.only"):
+        Checkpoint(path).read()
+    assert not (tmp_path / "trapped").exists()
