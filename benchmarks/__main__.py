@@ -51,7 +51,7 @@ def _run(options: argparse.Namespace) -> int:
     from gnnlib.benchmarks.runner.request import Request
     from gnnlib.benchmarks.runner.run import run
     from gnnlib.benchmarks.tasks import Options
-    from gnnlib.train.distributed import joined
+    from gnnlib.train.distributed import process_group
 
     request = Request(
         tasks=list(dict.fromkeys(options.tasks)),
@@ -63,7 +63,7 @@ def _run(options: argparse.Namespace) -> int:
         tensorboard=options.tensorboard,
         options=Options(**{name: getattr(options, name) for name in Options.ASKED}),
     )
-    with joined():
+    with process_group():
         run(request)
     return 0
 

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from gnnlib import data as data_room
 from gnnlib import images as images_room
+from gnnlib.data import GraphStore
 from gnnlib.datasets.files import Folder, cache_dir, digest
-from gnnlib.images import GraphStore, images_to_store, recipes
+from gnnlib.images import images_to_store, recipes
 
 __all__ = ["superpixels"]
 

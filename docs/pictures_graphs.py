@@ -66,12 +66,12 @@ def trained(make, images: torch.Tensor, labels: torch.Tensor, epochs: int = 12) 
     graph = pixel_graph(images.shape[1:])
     model = Stack.build(make, 1, 16, 16, num_layers=2, skip=Residual, readout=lambda g, x: readout_flat(g, x)[0])
     model.head = nn.Linear(16 * graph.num_nodes(), 10)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     for _ in range(epochs):
         for rows in torch.randperm(len(images)).split(64):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             nn.functional.cross_entropy(model(graph, nodes(images[rows])), labels[rows]).backward()
-            optimiser.step()
+            optimizer.step()
     return model.eval(), graph
 
 

@@ -107,13 +107,13 @@ def learning() -> None:
     torch.manual_seed(0)
     conv = nn.Conv2d(1, 8, 5)
     net = nn.Sequential(conv, nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(32, 10))
-    optimiser = torch.optim.Adam(net.parameters(), 0.005)
+    optimizer = torch.optim.Adam(net.parameters(), 0.005)
     snapshots = [conv.weight[:, 0].detach().clone()]
     for _ in range(40):
         for batch in torch.randperm(len(DIGITS)).split(64):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             nn.functional.cross_entropy(net(DIGITS[batch].unsqueeze(1)), LABELS[batch]).backward()
-            optimiser.step()
+            optimizer.step()
         snapshots.append(conv.weight[:, 0].detach().clone())
     animation = pictures.animate_filters(snapshots, [f"epoch {epoch}" for epoch in range(len(snapshots))])
     animation.save(IMAGES / "grid-learning.gif", writer="pillow", fps=8, dpi=50)

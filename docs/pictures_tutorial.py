@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from gnnlib import viz as pictures
 from gnnlib._platform.dgl import dgl
-from gnnlib.benchmarks.catalog.layers import known
+from gnnlib.benchmarks.catalog.layers import choices
 from gnnlib.benchmarks.tasks import Options
 from gnnlib.benchmarks.tasks.base import shuffled
 from gnnlib.benchmarks.tasks.filters import adjacency
@@ -53,9 +53,9 @@ def over_training(
     torch.manual_seed(0)
     task, plan = Tutorial(), MODELS[name]
     task.load(Options())
-    model, generator = task.model(known(task.own)[name]), torch.Generator().manual_seed(0)
+    model, generator = task.model(choices(task.own)[name]), torch.Generator().manual_seed(0)
     graph = plan.graph(SHAPE)
-    optimiser, scheduler = plan.optimiser(model.parameters(), frames)
+    optimizer, scheduler = plan.optimizer(model.parameters(), frames)
 
     def forever():
         while True:
@@ -65,9 +65,9 @@ def over_training(
     for _ in range(frames):
         for _ in range(steps):
             batch = next(batches)
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             cross_entropy(model(graph, batch.x), batch.target).backward()
-            optimiser.step()
+            optimizer.step()
         if scheduler is not None:
             scheduler.step()
         found.append(look(model, graph).detach().clone())

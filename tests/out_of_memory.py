@@ -21,7 +21,7 @@ from torch import nn
 from gnnlib._platform.dgl import dgl
 from gnnlib.benchmarks.speed.measure import peak
 from gnnlib.graph.transforms import add_self_loop
-from gnnlib.large.precomputed import HopFiles, hops_to_disk, row_batches
+from gnnlib.large.precomputed import PropagatedFeatures, precompute_propagation, row_batches
 from gnnlib.nn.propagation import Hops
 from gnnlib.nn.stack import Stack
 from gnnlib.train.loop import fit
@@ -50,20 +50,20 @@ def make(folder: Path, num_nodes: int, k: int, limit: int) -> None:
     torch.set_num_threads(1)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     start = time.monotonic()
-    hops_to_disk(graph_of(num_nodes), folder / "x.npy", folder, k, memory=limit // 4)
+    precompute_propagation(graph_of(num_nodes), folder / "x.npy", folder, k, memory=limit // 4)
     print(f"made in {time.monotonic() - start:.0f} s; {peak() / 2**20:.0f} MiB resident at most", flush=True)
-    torch.save(sgc(HopFiles([folder / f"hop-{k}.npy"]), num_nodes), folder / "sgc.pt")
+    torch.save(sgc(PropagatedFeatures([folder / f"hop-{k}.npy"]), num_nodes), folder / "sgc.pt")
     print(f"SGC trained on them; {peak() / 2**20:.0f} MiB resident at most", flush=True)
 
 
-def sgc(x: HopFiles | torch.Tensor, num_nodes: int) -> dict[str, torch.Tensor]:
+def sgc(x: PropagatedFeatures | torch.Tensor, num_nodes: int) -> dict[str, torch.Tensor]:
     """The weights after an epoch over every 64th node, of ten classes at random; ``x`` has features (n, 1, WIDTH)."""
     some = torch.Generator().manual_seed(0)
     label, rows = torch.randint(10, (num_nodes,), generator=some), torch.arange(0, num_nodes, 64)
     torch.manual_seed(0)
     model = Stack([], head=nn.Sequential(nn.Flatten(), nn.Linear(WIDTH, 10)))
-    optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
-    fit(model, lambda: row_batches(x, label, rows, 512, some), nn.functional.cross_entropy, optimiser, 1)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    fit(model, lambda: row_batches(x, label, rows, 512, some), nn.functional.cross_entropy, optimizer, 1)
     return model.state_dict()
 
 

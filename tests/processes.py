@@ -8,7 +8,7 @@ import traceback
 import pytest
 import torch
 
-from gnnlib.train.distributed import joined
+from gnnlib.train.distributed import process_group
 
 needs_fork = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked"),
@@ -16,7 +16,7 @@ needs_fork = [
 ]
 
 
-def forked(function, folder, number=2, group=joined):
+def forked(function, folder, number=2, group=process_group):
     """What ``function()`` returns in each of so many processes, by rank; an error as its name and its message."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

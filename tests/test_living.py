@@ -199,7 +199,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from gnnlib.kernels import cpu
 
 graph = make(num_nodes=5, num_edges=9)
-csc, score = gnnlib.neighbors(graph).csc, torch.rand(9, 1)
+csc, score = gnnlib.adjacency(graph).csc, torch.rand(9, 1)
 other = threading.Thread(target=cpu.edge_softmax, args=(csc, score))
 other.start()
 while global_compiler_lock._lock.acquire(blocking=False):

@@ -48,7 +48,7 @@ class Geometry:
 
 
 @dataclass(frozen=True)
-class Layer:
+class LayerSpec:
     name: str
     title: str
     make: Callable[[Geometry], Callable[..., nn.Module]]
@@ -110,35 +110,35 @@ class Pointwise(Linear):
 LAYERS = {
     layer.name: layer
     for layer in (
-        Layer("mlp", "no graph (control)", lambda _: Pointwise),
-        Layer("gcn", "GCN", lambda _: GCNConv),
-        Layer("gin", "GIN", lambda _: _gin),
-        Layer("sage", "GraphSAGE", lambda _: SAGEConv),
-        Layer("gat", "GAT", lambda _: partial(_heads, GATConv)),
-        Layer("gatv2", "GATv2", lambda _: partial(_heads, GATv2Conv)),
-        Layer("gated-gcn", "GatedGCN", lambda geometry: partial(GatedGCNConv, edge_feats=geometry.edge_feats)),
-        Layer("pna", "PNA", lambda geometry: partial(PNAConv, edge_feats=geometry.edge_feats)),
-        Layer("message", "Messages", lambda geometry: partial(MessageConv, edge_feats=geometry.edge_feats)),
-        Layer("cheb", "ChebNet", lambda _: partial(ChebConv, k=3)),
-        Layer("sgc", "SGC", lambda _: partial(SGConv, k=2)),
-        Layer("monet", "MoNet", _monet, needs="edge_feats"),
-        Layer("ecc", "ECC", _ecc, needs="edge_feats"),
-        Layer("pred-edge", "Predicted edges", _pred_edge, needs="pos_feats"),
-        Layer("spline", "SplineCNN", _spline, needs="pos_feats"),
-        Layer("cnn", "CNN, dense", _as_written, needs="image"),
-        Layer("cnn-graph", "CNN, graph", _on_graphs, needs="image"),
+        LayerSpec("mlp", "no graph (control)", lambda _: Pointwise),
+        LayerSpec("gcn", "GCN", lambda _: GCNConv),
+        LayerSpec("gin", "GIN", lambda _: _gin),
+        LayerSpec("sage", "GraphSAGE", lambda _: SAGEConv),
+        LayerSpec("gat", "GAT", lambda _: partial(_heads, GATConv)),
+        LayerSpec("gatv2", "GATv2", lambda _: partial(_heads, GATv2Conv)),
+        LayerSpec("gated-gcn", "GatedGCN", lambda geometry: partial(GatedGCNConv, edge_feats=geometry.edge_feats)),
+        LayerSpec("pna", "PNA", lambda geometry: partial(PNAConv, edge_feats=geometry.edge_feats)),
+        LayerSpec("message", "Messages", lambda geometry: partial(MessageConv, edge_feats=geometry.edge_feats)),
+        LayerSpec("cheb", "ChebNet", lambda _: partial(ChebConv, k=3)),
+        LayerSpec("sgc", "SGC", lambda _: partial(SGConv, k=2)),
+        LayerSpec("monet", "MoNet", _monet, needs="edge_feats"),
+        LayerSpec("ecc", "ECC", _ecc, needs="edge_feats"),
+        LayerSpec("pred-edge", "Predicted edges", _pred_edge, needs="pos_feats"),
+        LayerSpec("spline", "SplineCNN", _spline, needs="pos_feats"),
+        LayerSpec("cnn", "CNN, dense", _as_written, needs="image"),
+        LayerSpec("cnn-graph", "CNN, graph", _on_graphs, needs="image"),
     )
 }
 
 
-def known(own: Iterable[Layer] = ()) -> dict[str, Layer]:
+def choices(own: Iterable[LayerSpec] = ()) -> dict[str, LayerSpec]:
     """The layers by name, a task's own among them."""
     return {**LAYERS, **{layer.name: layer for layer in own}}
 
 
-def choose(names: Iterable[str], geometry: Geometry, task: str, own: Iterable[Layer] = ()) -> list[Layer]:
+def choose(names: Iterable[str], geometry: Geometry, task: str, own: Iterable[LayerSpec] = ()) -> list[LayerSpec]:
     """The layers of these names that the task can serve; the others are an error."""
-    layers = known(own)
+    layers = choices(own)
     fitting = [name for name, layer in layers.items() if layer.fits(geometry)]
     for name in names:
         if name not in fitting:

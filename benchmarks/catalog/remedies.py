@@ -15,13 +15,13 @@ from gnnlib import (
     APPNP,
     DAGNN,
     BatchNorm,
-    Block,
     DenseConnection,
     DiffGroupNorm,
     DropEdge,
     DropMessage,
     DropNode,
     GCNConv,
+    GNNLayer,
     GraphNorm,
     GRUUpdate,
     InitialResidual,
@@ -35,17 +35,13 @@ from gnnlib import (
     SGConv,
     SkipInit,
     Stack,
-    channel_conv,
-    grouped,
-    hold_variance,
-    identity_mapping,
-    low_rank,
-    share,
+    lsuv_init_,
 )
 from gnnlib._platform.dgl import dgl
 from gnnlib.benchmarks.catalog.layers import LAYERS, Geometry, Pointwise, UsageError
 from gnnlib.nn.conv.base import Conv
-from gnnlib.nn.dropout import Dropout
+from gnnlib.nn.drop import Dropout
+from gnnlib.nn.reparametrize import block_diagonal, circulant, identity_mapping, low_rank, share_parameters_
 
 __all__ = ["CONVS", "REMEDIES", "Kind", "Plan", "make_plan"]
 
@@ -189,12 +185,12 @@ def _map_identity(stack: Stack, graph: dgl.DGLGraph, x: Tensor) -> None:
 
 
 def _convs(stack: Stack) -> list[nn.Module]:
-    return [block.conv for block in stack.blocks if isinstance(block, Block)]
+    return [block.conv for block in stack.blocks if isinstance(block, GNNLayer)]
 
 
 def _share(plan: Plan) -> None:
     plan.set(encoder=True)
-    plan.finish.append(lambda stack, graph, x: share(_convs(stack)))
+    plan.finish.append(lambda stack, graph, x: share_parameters_(_convs(stack)))
 
 
 def _smaller(form: Callable[[nn.Module, Plan], nn.Module]) -> Remedy:
@@ -208,7 +204,7 @@ def _smaller(form: Callable[[nn.Module, Plan], nn.Module]) -> Remedy:
 
 
 def _hold_variance(plan: Plan) -> None:
-    plan.finish.append(lambda stack, graph, x: hold_variance(stack, graph, x))
+    plan.finish.append(lambda stack, graph, x: lsuv_init_(stack, graph, x))
 
 
 def _layerwise(plan: Plan, whole: bool) -> None:
@@ -250,8 +246,8 @@ REMEDIES: dict[str, Remedy] = {
     "reversible": _with(reversible=2),
     "shared": _share,
     "lowrank": _smaller(lambda conv, plan: low_rank(conv, max(1, plan.width // 8))),
-    "grouped": _smaller(lambda conv, plan: grouped(conv, 4)),
-    "channel": _smaller(lambda conv, plan: channel_conv(conv, 9)),
+    "grouped": _smaller(lambda conv, plan: block_diagonal(conv, 4)),
+    "channel": _smaller(lambda conv, plan: circulant(conv, 9)),
     "skipinit": _with(norm=SkipInit, skip=Residual),
     "variance": _hold_variance,
     "layerwise": partial(_layerwise, whole=False),

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib import Reversible, Stack
-from gnnlib.analysis.smoothing import Diagnosis, Layer, diagnose
+from gnnlib.analysis.smoothing import Diagnosis, LayerStatistics, diagnose
 from gnnlib.benchmarks.catalog.remedies import Plan, make_plan
 from gnnlib.benchmarks.depth.data import NodeData
 from gnnlib.benchmarks.tasks.base import accuracy, count
 from gnnlib.train.layerwise import fit_layerwise
 from gnnlib.train.loop import Batch, decay_groups, fit, predict
 
-__all__ = ["MEASURES", "USUAL", "Cell", "Recipe", "plan_of", "run_cell"]
+__all__ = ["MEASURES", "USUAL", "Cell", "TrainingSettings", "plan_of", "run_cell"]
 
 LOOK = 16  # layers of a model that are looked at, evenly spaced; the last is among them
 DOTS = 300  # nodes in a picture
@@ -36,7 +36,7 @@ class Cell(NamedTuple):
         return f"{self.conv} with {self.remedy}, {self.depth} layers, seed {self.seed}"
 
 
-class Recipe(NamedTuple):
+class TrainingSettings(NamedTuple):
     """How every cell is trained: full batches, Adam, and the weights of the best validation epoch (by accuracy, then
     loss). ``weight_decay`` and ``drop`` say how strong those remedies are that decay or drop; others have neither."""
 
@@ -48,15 +48,15 @@ class Recipe(NamedTuple):
     drop: float = 0.5
 
 
-USUAL = Recipe()
+USUAL = TrainingSettings()
 
 
-def plan_of(cell: Cell, data: NodeData, recipe: Recipe) -> Plan:
+def plan_of(cell: Cell, data: NodeData, recipe: TrainingSettings) -> Plan:
     widths = data.feat.shape[1], recipe.width, data.num_classes
     return make_plan(cell.conv, cell.remedy, cell.depth, widths, drop=recipe.drop, weight_decay=recipe.weight_decay)
 
 
-def run_cell(cell: Cell, data: NodeData, recipe: Recipe) -> dict[str, Any]:
+def run_cell(cell: Cell, data: NodeData, recipe: TrainingSettings) -> dict[str, Any]:
     """Accuracies in percent, cost, and for seed 0 what the layers put out before and after training.
 
     A loss that is no longer finite ends the training; ``error`` says so, and the accuracies are those of what is left.
@@ -85,7 +85,7 @@ def run_cell(cell: Cell, data: NodeData, recipe: Recipe) -> dict[str, Any]:
     return outcome
 
 
-def _train(model: Stack, plan: Plan, data: NodeData, recipe: Recipe) -> list[dict[str, float]]:
+def _train(model: Stack, plan: Plan, data: NodeData, recipe: TrainingSettings) -> list[dict[str, float]]:
     """The records of the epochs of the whole model, or of those of its layers."""
     train, val = data.masks["train"], data.masks["val"]
     batch = Batch(data.graph, data.feat, data.label[train], rows=train)
@@ -104,12 +104,12 @@ def _train(model: Stack, plan: Plan, data: NodeData, recipe: Recipe) -> list[dic
 
     names = [name for name, _ in model.named_parameters()]
     decay = {pattern: value for pattern, value in plan.decay.items() if filter_names(names, pattern)}
-    optimiser = torch.optim.Adam(decay_groups(model, decay), lr=recipe.lr, fused=True)
+    optimizer = torch.optim.Adam(decay_groups(model, decay), lr=recipe.lr, fused=True)
     return records + fit(
         model,
         lambda: [batch],
         loss,
-        optimiser,
+        optimizer,
         recipe.epochs,
         measure=measure,
         score=lambda record: (record["validation"], -record["validation loss"]),
@@ -129,7 +129,7 @@ def _look(model: Stack, data: NodeData) -> dict[str, Any]:
     return {"verdict": found.verdict, "layer": [int(layer.name) for layer in found.layers], **measures}
 
 
-def _column(layers: Sequence[Layer], name: str) -> list[float]:
+def _column(layers: Sequence[LayerStatistics], name: str) -> list[float]:
     return [getattr(layer, name) for layer in layers]
 
 

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from gnnlib.benchmarks.catalog.layers import UsageError
 from gnnlib.benchmarks.catalog.remedies import make_plan
-from gnnlib.benchmarks.depth.cells import USUAL, Cell, Recipe
+from gnnlib.benchmarks.depth.cells import USUAL, Cell, TrainingSettings
 from gnnlib.benchmarks.depth.data import load
 from gnnlib.benchmarks.depth.study import run_study
 from gnnlib.benchmarks.depth.summary import deepest, mean
@@ -32,7 +32,7 @@ class Preset:
     convs: Sequence[str] = ("gcn", "mlp")
     remedies: Sequence[str] = CITATIONS
     depths: Sequence[int] = (2, 4, 8, 16, 32, 64)
-    recipe: Recipe = USUAL
+    recipe: TrainingSettings = USUAL
 
 
 PRESETS = {
@@ -40,10 +40,10 @@ PRESETS = {
         convs=("gcn", "gat", "mlp"),
         remedies=("none", "batchnorm", "pairnorm", "residual", "gcnii"),
         depths=(2, 8, 32),
-        recipe=Recipe(width=32, epochs=100, patience=40),
+        recipe=TrainingSettings(width=32, epochs=100, patience=40),
     ),
     **dict.fromkeys(("cora", "citeseer"), Preset()),
-    "pubmed": Preset(recipe=Recipe(width=32, epochs=200, patience=50)),  # seven times the nodes of Cora
+    "pubmed": Preset(recipe=TrainingSettings(width=32, epochs=200, patience=50)),  # seven times the nodes of Cora
 }
 
 
@@ -56,7 +56,7 @@ class Request:
     remedies: Sequence[str] | None = None
     depths: Sequence[int] | None = None
     seeds: int = 1
-    recipe: tuple[tuple[str, Any], ...] = ()  # fields of `Recipe`
+    recipe: tuple[tuple[str, Any], ...] = ()  # fields of `TrainingSettings`
     jobs: int | None = None
     folder: Path | None = None
     out: Path = Path("results")
@@ -67,7 +67,7 @@ class Request:
             raise UsageError(f"unknown data {self.data!r}; expected one of: {', '.join(PRESETS)}")
         return PRESETS[self.data]
 
-    def full_recipe(self) -> Recipe:
+    def full_recipe(self) -> TrainingSettings:
         return self.preset.recipe._replace(**dict(self.recipe))
 
     def cells(self) -> list[Cell]:

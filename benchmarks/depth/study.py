@@ -16,7 +16,7 @@ from torch import Tensor
 from gnnlib._platform.dgl import dgl
 from gnnlib._utils.workers import start_worker
 from gnnlib.benchmarks.catalog.layers import UsageError
-from gnnlib.benchmarks.depth.cells import USUAL, Cell, Recipe, plan_of, run_cell
+from gnnlib.benchmarks.depth.cells import USUAL, Cell, TrainingSettings, plan_of, run_cell
 from gnnlib.benchmarks.depth.data import NodeData, check_data
 from gnnlib.benchmarks.depth.journal import Journal
 from gnnlib.benchmarks.depth.summary import cells_of, summarise
@@ -37,7 +37,7 @@ def depth_study(
     depths: Sequence[int] = (2, 4, 8, 16),
     seeds: int = 1,
     *,
-    recipe: Recipe = USUAL,
+    recipe: TrainingSettings = USUAL,
     jobs: int = 1,
     out: Path | None = None,
     name: str = "own",
@@ -82,7 +82,7 @@ def depth_study(
 def run_study(
     data: NodeData,
     cells: Sequence[Cell],
-    recipe: Recipe,
+    recipe: TrainingSettings,
     *,
     jobs: int,
     out: Path | None,
@@ -138,7 +138,7 @@ def _take_up(path: Path, journal: Journal) -> None:
             journal.add(cell, outcome)
 
 
-def _check(cells: Sequence[Cell], data: NodeData, recipe: Recipe) -> None:
+def _check(cells: Sequence[Cell], data: NodeData, recipe: TrainingSettings) -> None:
     """Builds each convolution under each remedy once, two layers deep."""
     if not cells or min(cell.depth for cell in cells) < 1:
         raise UsageError(f"expected cells with depths of 1 or more, got {sorted({cell.depth for cell in cells})}")
@@ -151,7 +151,7 @@ def _check(cells: Sequence[Cell], data: NodeData, recipe: Recipe) -> None:
 
 
 def _outcomes(
-    cells: Sequence[Cell], data: NodeData, recipe: Recipe, jobs: int
+    cells: Sequence[Cell], data: NodeData, recipe: TrainingSettings, jobs: int
 ) -> Iterator[tuple[Cell, dict[str, Any] | Exception]]:
     """Each cell with its outcome, or what went wrong, as they come."""
     if jobs == 1 or len(cells) < 2:
@@ -171,7 +171,7 @@ def _outcomes(
                 ) from error
 
 
-def _attempt(cell: Cell, data: NodeData, recipe: Recipe) -> dict[str, Any] | Exception:
+def _attempt(cell: Cell, data: NodeData, recipe: TrainingSettings) -> dict[str, Any] | Exception:
     try:
         return run_cell(cell, data, recipe)
     except Exception as error:  # one cell of thousands must not take the others with it
@@ -189,7 +189,7 @@ def _one_thread() -> Iterator[None]:
 
 
 @contextmanager
-def _processes(jobs: int, data: NodeData, recipe: Recipe) -> Iterator[ProcessPoolExecutor]:
+def _processes(jobs: int, data: NodeData, recipe: TrainingSettings) -> Iterator[ProcessPoolExecutor]:
     """Processes that have read the data, and that end with this one, however it ends."""
     others = set(multiprocessing.active_children())
     spawn = multiprocessing.get_context("spawn")
@@ -204,10 +204,10 @@ def _processes(jobs: int, data: NodeData, recipe: Recipe) -> Iterator[ProcessPoo
         pool.shutdown(cancel_futures=True)
 
 
-_given: tuple[NodeData, Recipe]  # of a process of the pool
+_given: tuple[NodeData, TrainingSettings]  # of a process of the pool
 
 
-def _begin(data: NodeData, recipe: Recipe) -> None:
+def _begin(data: NodeData, recipe: TrainingSettings) -> None:
     global _given
     _given = data, recipe
     start_worker()

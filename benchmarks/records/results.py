@@ -31,7 +31,9 @@ class Outcome:
     confusion: list[list[int]] | None = None
     seconds: float = 0.0
     figures: dict[str, float] = field(default_factory=dict)  # what else was measured, by name
-    looks: dict[str, np.ndarray] = field(default_factory=dict, compare=False)  # at the task's samples: `looked_at`
+    looks: dict[str, np.ndarray] = field(
+        default_factory=dict, compare=False
+    )  # at the task's samples: `attribution_maps`
     model: nn.Module | None = field(default=None, compare=False)  # as trained, where the task is `Task.one_model`
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from gnnlib.benchmarks.catalog.layers import UsageError, known
+from gnnlib.benchmarks.catalog.layers import UsageError, choices
 from gnnlib.benchmarks.records.logs import check_tensorboard
 from gnnlib.benchmarks.tasks import Options, Task
 from gnnlib.benchmarks.tasks.base import SCHEDULES
@@ -73,7 +73,7 @@ def check(request: Request, tasks: Sequence[Task]) -> None:
     """Raises UsageError for what can be known to fail before any data are read."""
     options = request.options
     for task in tasks:
-        layers = known(task.own)
+        layers = choices(task.own)
         for name in request.layers or ():
             if name not in layers:
                 raise UsageError(f"unknown layer {name!r}; expected one of: {', '.join(layers)}")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gnnlib.benchmarks.catalog.layers import Layer, UsageError, choose, known
+from gnnlib.benchmarks.catalog.layers import LayerSpec, UsageError, choices, choose
 from gnnlib.benchmarks.catalog.published import PUBLISHED
 from gnnlib.benchmarks.records.cards import keep_model, write_card
 from gnnlib.benchmarks.records.logs import Log
@@ -35,9 +35,9 @@ def run(request: Request) -> list[Path]:
     for task in tasks:
         if distributed.rank() == 0:
             print(f"Loading {task.name}", flush=True)
-        with distributed.host_first():
+        with distributed.host_main_first():
             task.load(request.options)
-        fitting = [name for name in task.layers if known(task.own)[name].fits(task.geometry)]
+        fitting = [name for name in task.layers if choices(task.own)[name].fits(task.geometry)]
         names = request.layers if request.layers is not None else fitting
         plan.append((task, choose(names, task.geometry, task.name, task.own)))
     return [_run_task(task, layers, request) for task, layers in plan]
@@ -63,7 +63,7 @@ def _run_name(task: Task, options: Options) -> str:
     return "-".join([task.setting, *extras])
 
 
-def _run_task(task: Task, layers: Sequence[Layer], request: Request) -> Path:
+def _run_task(task: Task, layers: Sequence[LayerSpec], request: Request) -> Path:
     folder = request.out / _run_name(task, request.options)
     num_seeds = request.seeds or task.seeds
     first = distributed.rank() == 0  # which alone prints and writes
@@ -71,7 +71,7 @@ def _run_task(task: Task, layers: Sequence[Layer], request: Request) -> Path:
     for store in stores.values():
         if first:
             store.open(request.fresh)
-        store.outcomes = distributed.same(store.outcomes)
+        store.outcomes = distributed.broadcast_object(store.outcomes)
     if first:
         _write_samples(task, folder)
     done, total = sum(len(set(range(num_seeds)) & set(s.outcomes)) for s in stores.values()), num_seeds * len(layers)
@@ -119,7 +119,7 @@ def _tell(listeners: Sequence[OnEpoch], record: dict[str, float]) -> None:
 OPTIONAL = ("remedy", "mode", "labels", "clip", "precision", "schedule", "patience")
 
 
-def _store(task: Task, layer: Layer, folder: Path, request: Request) -> Store:
+def _store(task: Task, layer: LayerSpec, folder: Path, request: Request) -> Store:
     options = request.options
     published = PUBLISHED.get((task.setting, layer.name))
     header: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Workloads on many small graphs: batching, and training from the loader to the optimiser's step.
+"""Workloads on many small graphs: batching, and training from the loader to the optimizer's step.
 
 Batches are drawn at random from a data set too large for the cache, as they are in training.
 """
@@ -18,7 +18,7 @@ from gnnlib.benchmarks.speed.graphs import Small
 from gnnlib.benchmarks.speed.layers import Kind, both_norm, pyg
 from gnnlib.benchmarks.speed.measure import Case
 from gnnlib.benchmarks.speed.single import CLASSES, Call, forward
-from gnnlib.images import GraphStore
+from gnnlib.data import GraphStore
 
 WIDTH, DEPTH, BATCHES = 64, 4, 2  # batches in one step
 MANY = 32  # batches that a data set makes
@@ -107,15 +107,15 @@ def endless(loader: Iterable) -> Iterator:
         yield from loader
 
 
-def _train(net: Net, path: Path, batches: Iterator, optimiser: torch.optim.Optimizer) -> None:
+def _train(net: Net, path: Path, batches: Iterator, optimizer: torch.optim.Optimizer) -> None:
     for item in islice(batches, BATCHES):
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         cross_entropy(*path.logits(net, item)).backward()
-        optimiser.step()
+        optimizer.step()
 
 
 def training_case(kind: Kind, make: Callable[[int, int], Small], size: int, many: int = MANY) -> Case:
-    """From the loader to the optimiser's step, over a few batches of the ``many`` in ``make(count, classes)``."""
+    """From the loader to the optimizer's step, over a few batches of the ``many`` in ``make(count, classes)``."""
     torch.manual_seed(0)
     small = make(size * many, CLASSES)
     order = torch.randperm(size * many).tolist()
@@ -126,8 +126,8 @@ def training_case(kind: Kind, make: Callable[[int, int], Small], size: int, many
     for way, nets in layers.items():
         name, net, path = "gnnlib" if way == "ours" else way, Net(nets, head), ways[way](kind, small, size, order)
         # Adam, but without a rate: the outputs stay those that were compared, the work is the same
-        optimiser = torch.optim.Adam(net.parameters(), lr=0.0)
-        case.steps[name] = partial(_train, net, path, endless(path.loader), optimiser)
+        optimizer = torch.optim.Adam(net.parameters(), lr=0.0)
+        case.steps[name] = partial(_train, net, path, endless(path.loader), optimizer)
         if way != "dense":
             case.outputs[name] = partial(_first, net, path)
     return case

@@ -44,13 +44,13 @@ def _touch() -> Any:
 def gather(graph: dgl.DGLGraph, width: int, coeffs: int = 0) -> tuple[Callable[[], None], int]:
     """A function that reads and writes what an aggregation of (N, width) floats must, on as many threads as torch
     uses, and the bytes it moves. ``coeffs``: numbers an edge."""
-    nb = gnnlib.neighbors(graph).csc
+    adj = gnnlib.adjacency(graph).csc
     x, coeff = (torch.ones(n, dtype=torch.int32) for n in (graph.num_nodes() * width, graph.num_edges() * coeffs))
     y, touch = torch.zeros_like(x), _touch()
-    moved = graph.num_edges() * (width + 1 + coeffs + (coeffs > 0)) * 4 + y.nbytes + nb.indptr.nbytes
+    moved = graph.num_edges() * (width + 1 + coeffs + (coeffs > 0)) * 4 + y.nbytes + adj.indptr.nbytes
 
     def run() -> None:
-        touch(graph.num_edges() * width, nb.indptr, 1, nb.indices, nb.eid, coeff, x, y, width, coeffs)
+        touch(graph.num_edges() * width, adj.indptr, 1, adj.indices, adj.eid, coeff, x, y, width, coeffs)
 
     return run, moved
 

@@ -20,10 +20,10 @@ from gnnlib.benchmarks.speed import show
 from gnnlib.benchmarks.speed.figures import Figures
 from gnnlib.benchmarks.speed.measure import Row
 from gnnlib.benchmarks.speed.plot import plot
-from gnnlib.benchmarks.speed.worker import Task
+from gnnlib.benchmarks.speed.worker import TimingJob
 from gnnlib.benchmarks.speed.workloads import choose
 
-# What PyTorch reads when a process starts; "keep" is `gnnlib.keep_heap`, which the process calls.
+# What PyTorch reads when a process starts; "keep" is `gnnlib.retain_freed_memory`, which the process calls.
 ALLOCATORS: dict[str, dict[str, str]] = {"default": {}, "keep": {}, "huge": {"THP_MEM_ALLOC_ENABLE": "1"}}
 USUAL = ["default", "keep"]
 KEY = ["workload", "allocator", "threads"]
@@ -46,7 +46,7 @@ class Request:
     def path(self) -> Path:
         return self.out / "speed.json"
 
-    def tasks(self) -> list[Task]:
+    def tasks(self) -> list[TimingJob]:
         """One for each regime.
 
         Raises: UsageError for names that are not there.
@@ -62,7 +62,7 @@ class Request:
                 raise UsageError(f"--allocators: expected some of {', '.join(ALLOCATORS)}, got {allocator!r}")
         threads: Sequence[int | None] = self.threads or [None]
         return [
-            Task(
+            TimingJob(
                 names=names,
                 shrink=self.shrink or (8 if self.quick else 1),
                 repeats=self.repeats or (3 if self.quick else 5),
@@ -111,7 +111,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _progress(tasks: Sequence[Task], console: Console) -> Iterator[dict[str, Any]]:
+def _progress(tasks: Sequence[TimingJob], console: Console) -> Iterator[dict[str, Any]]:
     """The workers' messages, with a bar over the rows of all of them; a line for each where there is no terminal."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
@@ -125,7 +125,7 @@ def _progress(tasks: Sequence[Task], console: Console) -> Iterator[dict[str, Any
                 yield message
 
 
-def _messages(task: Task) -> Iterator[dict[str, Any]]:
+def _messages(task: TimingJob) -> Iterator[dict[str, Any]]:
     """What a worker says, as it says it."""
     environment = {**os.environ, **ALLOCATORS[task.allocator]}
     environment["PYTHONPATH"] = os.pathsep.join([str(CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])])

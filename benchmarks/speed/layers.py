@@ -203,12 +203,12 @@ def both_norm(graph: dgl.DGLGraph) -> Tensor:
 
 def csr(graph: dgl.DGLGraph, weight: Tensor | None = None) -> Tensor:
     """The (N_dst, N_src) matrix whose product with x is the weighted sum over in-edges."""
-    nb = gnnlib.neighbors(graph).csc
-    value = torch.ones(len(nb.eid)) if weight is None else weight[nb.eid.long()]
+    adj = gnnlib.adjacency(graph).csc
+    value = torch.ones(len(adj.eid)) if weight is None else weight[adj.eid.long()]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
         return torch.sparse_csr_tensor(
-            nb.indptr.long(), nb.indices.long(), value, (graph.num_nodes(),) * 2, check_invariants=False
+            adj.indptr.long(), adj.indices.long(), value, (graph.num_nodes(),) * 2, check_invariants=False
         )
 
 

@@ -44,7 +44,7 @@ STEPS = 5  # of training, to show that the loss falls
 
 
 @dataclass(frozen=True)
-class Task:
+class MemoryJob:
     data: str
     folder: str | None
     way: str
@@ -65,13 +65,13 @@ class Request:
     def path(self) -> Path:
         return self.out / f"memory-{self.data}" / "memory.json"
 
-    def tasks(self) -> list[Task]:
+    def tasks(self) -> list[MemoryJob]:
         """Raises: UsageError for ways that are not there."""
         for way in self.ways:
             if way not in WAYS:
                 raise UsageError(f"--ways: expected some of {', '.join(WAYS)}, got {way!r}")
         folder = None if self.folder is None else str(self.folder.absolute())
-        return [Task(self.data, folder, way, depth, self.width) for way, depth in product(self.ways, self.depths)]
+        return [MemoryJob(self.data, folder, way, depth, self.width) for way, depth in product(self.ways, self.depths)]
 
 
 def run(request: Request) -> Path:
@@ -88,7 +88,7 @@ def run(request: Request) -> Path:
     return request.path
 
 
-def _measured(tasks: Sequence[Task], console: Console) -> Iterator[dict[str, Any]]:
+def _measured(tasks: Sequence[MemoryJob], console: Console) -> Iterator[dict[str, Any]]:
     environment = {**os.environ, **GIVE_BACK}
     environment["PYTHONPATH"] = os.pathsep.join([str(CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])])
     for done, task in enumerate(tasks):
@@ -121,7 +121,7 @@ def _table(request: Request, rows: Sequence[dict[str, Any]]) -> Table:
     return shown
 
 
-def measure(task: Task) -> dict[str, Any]:
+def measure(task: MemoryJob) -> dict[str, Any]:
     """Bytes by which a training step raises the memory of this process at its highest, seconds
     on one thread, and the first and last loss."""
     torch.manual_seed(0)
@@ -130,8 +130,8 @@ def measure(task: Task) -> dict[str, Any]:
     model = Stack.build(GCNConv, data.feat.shape[1], task.width, data.num_classes, task.depth, **WAYS[task.way])
     rows = data.masks["train"]
     batch = Batch(data.graph, data.feat, data.label[rows], rows=rows)
-    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
-    train = partial(fit, model, lambda: [batch], nn.functional.cross_entropy, optimiser)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    train = partial(fit, model, lambda: [batch], nn.functional.cross_entropy, optimizer)
     first = train(1)[0]["loss"]  # compiles, makes the gradients and what Adam keeps
     _, peak = watched(partial(train, 1), True)
     start = time.perf_counter()
@@ -141,4 +141,4 @@ def measure(task: Task) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(Task(**json.loads(sys.argv[1])))))
+    print(json.dumps(measure(MemoryJob(**json.loads(sys.argv[1])))))

@@ -14,7 +14,7 @@ from gnnlib.benchmarks.speed.single import training
 NUM_NODES, NUM_LINKS = 2708, 5278  # Cora's
 DEPTH, WIDTH, CLASSES = 16, 64, 7
 COSTLY = [name for name in REMEDIES if not name.startswith(("none", "decay", "layerwise", "variance"))]
-"""Those that change a step; the others change how a network is started, or what the optimiser does."""
+"""Those that change a step; the others change how a network is started, or what the optimizer does."""
 
 
 def remedy_case(name: str) -> Case:

@@ -13,7 +13,7 @@ from gnnlib.benchmarks.speed.remedies import DEPTH
 GRAIN = 1e6  # bytes that make no difference between two peaks: a step's own are known to a few pages
 EXPLANATION = (
     "GCN, GIN, GAT, GraphSAGE: a training step of three layers 128 wide on one large graph; superpixels, pixels: of "
-    "four layers 64 wide, a batch, from the loader to the optimiser; of images, one to a graph, or a batch from the "
+    "four layers 64 wide, a batch, from the loader to the optimizer; of images, one to a graph, or a batch from the "
     "disk by itself. dgl.nn, PyG, CSR: how many times longer they take (median of the ratios of neighbouring "
     "repetitions), and the target. CSR: PyG with the adjacency as a sparse "
     "matrix. dense: the same without aggregation. bound: the least time that the dense part and the gathered rows' way "

@@ -27,7 +27,7 @@ def forward(layers: nn.ModuleList, call: Call, x: Tensor) -> Tensor:
 
 
 def training(layers: nn.Module, run: Callable[[], Tensor], target: Tensor) -> Callable[[], None]:
-    """A step without the optimiser: forward, loss, backward."""
+    """A step without the optimizer: forward, loss, backward."""
 
     def step() -> None:
         layers.zero_grad(set_to_none=True)

@@ -21,7 +21,7 @@ from gnnlib.benchmarks.speed.workloads import choose
 
 
 @dataclass(frozen=True)
-class Task:
+class TimingJob:
     names: list[str]
     shrink: int = 1  # how many times smaller graphs are
     repeats: int = 5
@@ -33,7 +33,7 @@ class Task:
         return json.dumps(asdict(self))
 
 
-def rows(task: Task) -> Iterator[Row]:
+def rows(task: TimingJob) -> Iterator[Row]:
     """Checks and times one workload after the other."""
     effort = Effort(task.repeats, task.budget, memory=task.allocator == "default")
     for workload in choose(task.names):
@@ -58,14 +58,14 @@ def rows(task: Task) -> Iterator[Row]:
         yield row
 
 
-def main(task: Task) -> None:
+def main(task: TimingJob) -> None:
     out, sys.stdout = sys.stdout, sys.stderr  # what libraries print is not a row
 
     def say(**message: Any) -> None:
         print(json.dumps(message), file=out, flush=True)
 
     warnings.filterwarnings("ignore", message="Dataloader CPU affinity opt is not enabled")
-    if task.allocator == "keep" and not gnnlib.keep_heap():
+    if task.allocator == "keep" and not gnnlib.retain_freed_memory():
         return say(error="--allocators keep: expected glibc's malloc, which this system hasn't got")
     if task.threads:
         torch.set_num_threads(task.threads)
@@ -82,6 +82,6 @@ def main(task: Task) -> None:
 
 if __name__ == "__main__":
     try:
-        main(Task(**json.loads(sys.argv[1])))
+        main(TimingJob(**json.loads(sys.argv[1])))
     except KeyboardInterrupt:  # the command, which got it too, says what there is to say
         sys.exit(130)

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib.analysis.attribution import attention, saliency
-from gnnlib.benchmarks.catalog.layers import Geometry, Layer
+from gnnlib.benchmarks.catalog.layers import Geometry, LayerSpec
 from gnnlib.benchmarks.records.results import Outcome
-from gnnlib.graph.adjacency import edge_ends
+from gnnlib.graph.adjacency import edge_endpoints
 from gnnlib.train.checkpoints import Checkpoint
 from gnnlib.train.distributed import shard
 from gnnlib.train.loop import Batch
@@ -22,7 +22,7 @@ from gnnlib.train.loop import Batch
 OnEpoch = Callable[[dict[str, float]], None]
 
 
-def _warmup(optimiser: torch.optim.Optimizer, epochs: int) -> torch.optim.lr_scheduler.LRScheduler:
+def _warmup(optimizer: torch.optim.Optimizer, epochs: int) -> torch.optim.lr_scheduler.LRScheduler:
     """Up along a line for a tenth of the epochs, then down to 0 along a cosine (Goyal et al. 2017, arXiv 1706.02677,
     section 2.2; Loshchilov and Hutter 2017, arXiv 1608.03983, equation 5)."""
     rising = max(1, epochs // 10)
@@ -31,12 +31,12 @@ def _warmup(optimiser: torch.optim.Optimizer, epochs: int) -> torch.optim.lr_sch
         falling = (epoch - rising) / max(1, epochs - rising)
         return (epoch + 1) / (rising + 1) if epoch < rising else (1 + math.cos(math.pi * falling)) / 2
 
-    return torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 
-# Of the learning rate, by epoch: the scheduler of an optimiser and a number of epochs.
+# Of the learning rate, by epoch: the scheduler of an optimizer and a number of epochs.
 SCHEDULES: dict[str, Callable[[torch.optim.Optimizer, int], Any]] = {
-    "constant": lambda optimiser, epochs: None,
+    "constant": lambda optimizer, epochs: None,
     "cosine": torch.optim.lr_scheduler.CosineAnnealingLR,
     "warmup": _warmup,
 }
@@ -91,7 +91,7 @@ class Task(ABC):
     unit: ClassVar[str] = "%"
     higher_is_better: ClassVar[bool] = True
     layers: ClassVar[tuple[str, ...]]  # run when none are named, where they fit
-    own: ClassVar[tuple[Layer, ...]] = ()  # layers and networks that no other task has
+    own: ClassVar[tuple[LayerSpec, ...]] = ()  # layers and networks that no other task has
     seeds: ClassVar[int] = 1
     max_seeds: ClassVar[int | None] = None  # where seeds are folds
     epochs: ClassVar[int]
@@ -115,7 +115,7 @@ class Task(ABC):
         """Read the data; whatever is missing or damaged raises here, before any training."""
 
     @abstractmethod
-    def run(self, layer: Layer, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
+    def run(self, layer: LayerSpec, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
         """Train and test one model; the same seed gives the same figures."""
 
     @property
@@ -123,12 +123,12 @@ class Task(ABC):
         """The task and its data: figures of one setting belong together."""
         return self.name if self.data is None else f"{self.name}-{self.data}"
 
-    def num_epochs(self, layer: Layer, options: Options) -> int:
+    def num_epochs(self, layer: LayerSpec, options: Options) -> int:
         return options.epochs or self.epochs
 
-    def scheduler(self, optimiser: torch.optim.Optimizer, epochs: int, options: Options) -> Any:
+    def scheduler(self, optimizer: torch.optim.Optimizer, epochs: int, options: Options) -> Any:
         """Of the learning rate, for `gnnlib.train.loop.fit`; None leaves it as it is."""
-        return SCHEDULES[options.schedule or self.schedule or "constant"](optimiser, epochs)
+        return SCHEDULES[options.schedule or self.schedule or "constant"](optimizer, epochs)
 
     def values(self, outcomes: Mapping[int, Outcome]) -> list[float] | None:
         """The figure of each seed where the protocol needs all seeds to tell; None: each seed's own score."""
@@ -155,7 +155,7 @@ def curve(records: list[dict[str, float]]) -> dict[str, list[float]]:
     return {key: [record[key] for record in records] for key in (records[0] if records else {})}
 
 
-def looked_at(model: nn.Module, batch: Batch) -> dict[str, np.ndarray]:
+def attribution_maps(model: nn.Module, batch: Batch) -> dict[str, np.ndarray]:
     """For the report, what a trained model goes by in each graph, or signal, of a batch: saliency_0 (n,) of its class,
     attention_0 (E,) of the last layer that has any, the mean over heads, 1 where spread evenly; saliency_1, ..."""
     graph, x, target, edge, _ = batch
@@ -163,7 +163,7 @@ def looked_at(model: nn.Module, batch: Batch) -> dict[str, np.ndarray]:
     found = {"saliency": (saliency(model, graph, x, target, edge), graph.batch_num_nodes())}
     for last in attention(model, graph, x, edge)[-1:]:
         share = last.mean(-1)
-        even = 1 / graph.in_degrees()[edge_ends(graph)[1].long()].to(share)
+        even = 1 / graph.in_degrees()[edge_endpoints(graph)[1].long()].to(share)
         found["attention"] = share / even.view(-1, *[1] * (share.dim() - 1)), graph.batch_num_edges()
     return {
         f"{name}_{i}": one.cpu().numpy()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate, pad
 
 from gnnlib import datasets
-from gnnlib.benchmarks.catalog.layers import Layer
+from gnnlib.benchmarks.catalog.layers import LayerSpec
 from gnnlib.benchmarks.records.results import Outcome
 from gnnlib.benchmarks.tasks.base import OnEpoch, Options, accuracy, confusion, count, curve, shuffled
 from gnnlib.benchmarks.tasks.pixels import PixelTask
@@ -59,22 +59,22 @@ class ImageTask(PixelTask):
     def loss(self, outputs: Tensor, target: Tensor) -> Tensor:
         return cross_entropy(outputs, target)
 
-    def run(self, layer: Layer, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
+    def run(self, layer: LayerSpec, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
         torch.manual_seed(seed)
         generator = torch.Generator().manual_seed(seed)
         model = self.model(layer).to(options.device)
         epochs, num = self.num_epochs(layer, options), len(self.train[1])
-        optimiser = torch.optim.Adam(model.parameters(), self.lr)
+        optimizer = torch.optim.Adam(model.parameters(), self.lr)
         steps = epochs * -(-num // self.batch_size)
-        rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, self.lr, total_steps=steps + 1, cycle_momentum=False)
+        rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, total_steps=steps + 1, cycle_momentum=False)
         records = fit(
             model,
             lambda: self.batches(*self.train, shuffled(num, self.batch_size, generator)),
             self.loss,
-            optimiser,
+            optimizer,
             epochs,
             scheduler=rate,
-            every_step=True,
+            step_per_batch=True,
             measure=lambda: {"test": accuracy(*predict(model, self.everything(*self.test)))},
             on_epoch=on_epoch,
             **options.fitting,

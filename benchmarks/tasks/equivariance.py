@@ -18,7 +18,7 @@ from gnnlib.analysis.symmetry import (
     shuffled_nodes,
     translation_error,
 )
-from gnnlib.benchmarks.catalog.layers import LAYERS, Geometry, Layer
+from gnnlib.benchmarks.catalog.layers import LAYERS, Geometry, LayerSpec
 from gnnlib.benchmarks.records.results import Outcome
 from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, accuracy, confusion, count, curve, shuffled
 from gnnlib.grid import GridConv, to_images, to_nodes
@@ -49,9 +49,9 @@ class FullyConnected(nn.Linear):
         return super().forward(readout_flat(graph, x)).relu()
 
 
-def _superpixels(name: str) -> Layer:
+def _superpixels(name: str) -> LayerSpec:
     layer = LAYERS[name]
-    return Layer(f"superpixel-{name}", f"{layer.title} on regions", layer.make, layer.needs)
+    return LayerSpec(f"superpixel-{name}", f"{layer.title} on regions", layer.make, layer.needs)
 
 
 class Equivariance(Task):
@@ -68,9 +68,9 @@ class Equivariance(Task):
     name = "equivariance"
     summary = "scikit-learn's digits: what shifts, deformations and shuffled pixels change"
     own = (
-        Layer("connected", "fully connected", lambda _: nn.Linear),
-        Layer("image-conv", "dense CNN", lambda _: partial(ImageConv, kernel_size=3, padding=1)),
-        Layer("grid-conv", "GridConv", lambda _: partial(GridConv, kernel_size=3)),
+        LayerSpec("connected", "fully connected", lambda _: nn.Linear),
+        LayerSpec("image-conv", "dense CNN", lambda _: partial(ImageConv, kernel_size=3, padding=1)),
+        LayerSpec("grid-conv", "GridConv", lambda _: partial(GridConv, kernel_size=3)),
         _superpixels("gcn"),
         _superpixels("ecc"),
     )
@@ -92,7 +92,7 @@ class Equivariance(Task):
         self.geometry = Geometry(edge_feats=2, pos_feats=2, pos_scale=float(max(ENLARGED)))
         self.classes = [str(c) for c in range(CLASSES)]
 
-    def run(self, layer: Layer, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
+    def run(self, layer: LayerSpec, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
         torch.manual_seed(seed)
         cut = superpixels if layer.name.startswith("superpixel-") else pixels
         epochs = self.num_epochs(layer, options)
@@ -115,7 +115,7 @@ class Equivariance(Task):
             figures=figures,
         )
 
-    def build(self, layer: Layer) -> Stack:
+    def build(self, layer: LayerSpec) -> Stack:
         if layer.name == "connected":
             hidden = 4 * self.width
             return Stack([FullyConnected(SIZE[0] * SIZE[1], hidden)], head=nn.Linear(hidden, CLASSES))
@@ -212,13 +212,13 @@ def train_on(
 ) -> list[dict[str, float]]:
     """The records of a training on ``num`` images."""
     generator = torch.Generator().manual_seed(seed)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-2)
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-2, total_steps=epochs + 1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-2)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=epochs + 1)
     return fit(
         model,
         lambda: (cut(rows) for rows in shuffled(num, 64, generator)),
         F.cross_entropy,
-        optimiser,
+        optimizer,
         epochs,
         scheduler=scheduler,
         on_epoch=on_epoch,
@@ -231,11 +231,11 @@ def accuracy_of_linear(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]
     x, labels = train
     mean, std = x.mean(), x.std()
     linear = nn.Linear(x.shape[1], CLASSES).to(x.device)
-    optimiser = torch.optim.AdamW(linear.parameters(), lr=1e-3, weight_decay=1e-2)
+    optimizer = torch.optim.AdamW(linear.parameters(), lr=1e-3, weight_decay=1e-2)
     generator = torch.Generator().manual_seed(seed)
     for _ in range(epochs):
         for i in shuffled(len(x), 64, generator):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             F.cross_entropy(linear((x[i] - mean) / std), labels[i]).backward()
-            optimiser.step()
+            optimizer.step()
     return accuracy(linear((test[0] - mean) / std), test[1])

@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from gnnlib import GCNConv, Stack, datasets
 from gnnlib._platform.dgl import dgl
-from gnnlib.benchmarks.catalog.layers import Geometry, Layer
+from gnnlib.benchmarks.catalog.layers import Geometry, LayerSpec
 from gnnlib.benchmarks.records.results import Outcome
 from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, accuracy, count, curve
 from gnnlib.benchmarks.tasks.infomax import embed, encoder, fit_linear, pretrain
@@ -50,7 +50,7 @@ class FewLabels(Task):
     summary = "Cora cut in two: pre-trained without labels on one half, few labels on the other"
     metric = "test accuracy, 5 labels a class"
     layers = tuple(ARMS)
-    own = tuple(Layer(name, arm.title, lambda _: GCNConv) for name, arm in ARMS.items())
+    own = tuple(LayerSpec(name, arm.title, lambda _: GCNConv) for name, arm in ARMS.items())
     seeds = 10
     epochs = 300  # of pre-training, at most
     labels: ClassVar[tuple[int, ...]] = (1, 5, 20)  # a class
@@ -73,7 +73,7 @@ class FewLabels(Task):
             parts[name] = Batch(half, half.ndata["feat"].to(device), half.ndata["label"].to(device))
         return parts
 
-    def run(self, layer: Layer, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
+    def run(self, layer: LayerSpec, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
         torch.manual_seed(seed)
         arm, halves = ARMS.get(layer.name, ARMS["tuned"]), self.halves(seed, options.device)
         own = halves["own"]
@@ -105,8 +105,8 @@ class FewLabels(Task):
         net = Stack(list(copy.deepcopy(model).blocks), head=nn.Sequential(nn.Dropout(0.5), linear))
         if arm.tuning:
             epochs, lr = arm.tuning
-            optimiser = torch.optim.Adam(net.parameters(), lr=lr, weight_decay=5e-4)
-            fit(net, lambda: [batch], cross_entropy, optimiser, epochs)
+            optimizer = torch.optim.Adam(net.parameters(), lr=lr, weight_decay=5e-4)
+            fit(net, lambda: [batch], cross_entropy, optimizer, epochs)
         return net
 
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
-from gnnlib import Block, GCNConv, Stack
+from gnnlib import GCNConv, GNNLayer, Stack
 from gnnlib._platform.dgl import dgl
-from gnnlib.benchmarks.catalog.layers import Layer
+from gnnlib.benchmarks.catalog.layers import LayerSpec
 from gnnlib.benchmarks.records.results import Outcome
 from gnnlib.benchmarks.tasks.base import OnEpoch, Options, accuracy, count, curve
 from gnnlib.benchmarks.tasks.unsupervised import learn
@@ -17,7 +17,7 @@ from gnnlib.models import DGI
 
 EPOCHS, PATIENCE, LR = 1000, 20, 1e-3  # at most; and until the loss has not fallen for so many
 DECAY = 1e-3  # of the linear layer on top
-LAYER = Layer("dgi", "DGI", lambda _: GCNConv)
+LAYER = LayerSpec("dgi", "DGI", lambda _: GCNConv)
 
 
 class Nodes(Protocol):
@@ -32,7 +32,7 @@ class Nodes(Protocol):
 
 def encoder(in_feats: int, width: int, make: Callable[..., nn.Module] = GCNConv) -> Stack:
     """The paper's: one GCN layer with a PReLU."""
-    return Stack([Block(make(in_feats, width), activation=nn.PReLU())])
+    return Stack([GNNLayer(make(in_feats, width), activation=nn.PReLU())])
 
 
 def pretrain(
@@ -63,11 +63,11 @@ def fit_linear(
     linear = nn.Linear(x.shape[1], num_classes).to(x.device)
     nn.init.xavier_uniform_(linear.weight)
     nn.init.zeros_(linear.bias)
-    optimiser = torch.optim.Adam(linear.parameters(), lr=lr, weight_decay=decay)
+    optimizer = torch.optim.Adam(linear.parameters(), lr=lr, weight_decay=decay)
     for _ in range(epochs):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         cross_entropy(linear(x), target).backward()
-        optimiser.step()
+        optimizer.step()
     return linear
 
 

@@ -14,7 +14,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from gnnlib import GCNConv, Stack
 from gnnlib._platform.dgl import dgl
-from gnnlib.benchmarks.catalog.layers import Geometry, Layer, UsageError
+from gnnlib.benchmarks.catalog.layers import Geometry, LayerSpec, UsageError
 from gnnlib.benchmarks.catalog.remedies import Kind, make_plan
 from gnnlib.benchmarks.records.results import Outcome
 from gnnlib.benchmarks.speed.measure import peak, reset_peak
@@ -22,12 +22,19 @@ from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, count, curve
 from gnnlib.benchmarks.tasks.node_modes import Clusters, Full, Mode, Rows, Sampled
 from gnnlib.datasets.files import cache_dir
 from gnnlib.graph.transforms import add_self_loop
-from gnnlib.large.labels import WithLabels, correct, known_labels, label_propagation, smooth, soft_labels
-from gnnlib.large.precomputed import HopFiles, hops_to_disk
-from gnnlib.large.sampling import gcn_weight
-from gnnlib.large.tables import Table
+from gnnlib.large.labels import (
+    WithLabels,
+    correct_residuals,
+    label_features,
+    label_propagation,
+    mix_soft_labels,
+    smooth_predictions,
+)
+from gnnlib.large.precomputed import PropagatedFeatures, precompute_propagation
+from gnnlib.large.sampling import gcn_edge_weights
+from gnnlib.large.tables import NpyMatrix
 from gnnlib.models import SIGN
-from gnnlib.nn.dropout import Dropout
+from gnnlib.nn.drop import Dropout
 from gnnlib.nn.propagation import Hops
 from gnnlib.train.distributed import world_size
 from gnnlib.train.loop import Batch, decay_groups, fit
@@ -82,12 +89,12 @@ class LargeNodes(Task):
 
     The figure of memory is what the process took for data and training, above what it had before the data."""
 
-    own: ClassVar[tuple[Layer, ...]] = (
-        Layer("gcn", "GCN", lambda _: partial(GCNConv, norm="right")),  # on `gcn_weight`
-        Layer("sgc", "SGC", lambda _: _sgc, needs="hops"),
-        Layer("gfnn", "GfNN", lambda _: _gfnn, needs="hops"),
-        Layer("sign", "SIGN", lambda _: _sign, needs="hops"),
-        Layer("labels", "labels alone", lambda _: nn.Identity),
+    own: ClassVar[tuple[LayerSpec, ...]] = (
+        LayerSpec("gcn", "GCN", lambda _: partial(GCNConv, norm="right")),  # on `gcn_edge_weights`
+        LayerSpec("sgc", "SGC", lambda _: _sgc, needs="hops"),
+        LayerSpec("gfnn", "GfNN", lambda _: _gfnn, needs="hops"),
+        LayerSpec("sign", "SIGN", lambda _: _sign, needs="hops"),
+        LayerSpec("labels", "labels alone", lambda _: nn.Identity),
     )
     layers: ClassVar[tuple[str, ...]] = ("mlp", "gcn", "sage", "sgc", "gfnn", "sign")  # where the mode serves them
     seeds = 10
@@ -124,12 +131,12 @@ class LargeNodes(Task):
         self.before = reset_peak()
         graph, feat, self.labels, self.split, self.metric_of, self.num_outputs = self.read(options)
         self.graph, self.in_feats = add_self_loop(graph.int()), feat.shape[1]
-        self.feat: Tensor | Table = feat if self.mode == "full" else self._on_disk(feat)
+        self.feat: Tensor | NpyMatrix = feat if self.mode == "full" else self._on_disk(feat)
         self.target = self.labels.squeeze(1).nan_to_num(-1).long() if self.labels.shape[1] == 1 else self.labels.float()
         del graph, feat
         if self.mode == "propagated":
             start = self.folder / "hop-0.npy"
-            self.files = hops_to_disk(self.graph, start, self.folder, self.hops, memory=2**26)
+            self.files = precompute_propagation(self.graph, start, self.folder, self.hops, memory=2**26)
             if "correct-smooth" not in self.uses:  # nothing else sees edges
                 self.graph = dgl.graph(([], []), num_nodes=len(self.feat))
         self.loaded = peak()
@@ -143,14 +150,14 @@ class LargeNodes(Task):
         if make_plan("gcn", self.remedies, self.num_layers, (8, 8, 8)).layerwise:
             raise UsageError(f"--remedy: {self.name} trains networks as a whole, got {self.remedies!r}")
 
-    def _on_disk(self, feat: Tensor) -> Table:
+    def _on_disk(self, feat: Tensor) -> NpyMatrix:
         """Features as a file, in a folder of the user's cache that is named by what they are."""
         content = np.ascontiguousarray(feat.numpy())
         self.folder = cache_dir() / "nodes" / f"{self.name}-{len(content)}-{zlib.crc32(content.data):08x}"
-        table = Table(self.folder / "hop-0.npy", content.shape, content.dtype)
+        table = NpyMatrix(self.folder / "hop-0.npy", content.shape, content.dtype)
         if not table.path.exists():
             table.write([content])
-        return Table.open(table.path)
+        return NpyMatrix.open(table.path)
 
     def whole(self) -> tuple[dgl.DGLGraph, dict[str, Tensor]]:
         """What `partition` cuts, once loaded: a graph with ndata ``feat`` and ``label``, and the ids of each part."""
@@ -158,25 +165,25 @@ class LargeNodes(Task):
         graph.ndata["feat"], graph.ndata["label"] = self.feat, self.target
         return graph, self.split
 
-    def num_epochs(self, layer: Layer, options: Options) -> int:
+    def num_epochs(self, layer: LayerSpec, options: Options) -> int:
         return options.epochs or self.settings[self.mode].epochs
 
-    def run(self, layer: Layer, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
+    def run(self, layer: LayerSpec, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
         reset_peak()
         torch.manual_seed(seed)
         train, everything = self.split["train"], torch.arange(self.graph.num_nodes())
         model: nn.Module = nn.Identity()
         records: list[dict[str, float]] = []
         if layer.name == "labels":
-            known = known_labels(self.target, train)
+            known = label_features(self.target, train)
             outputs: OutputsOf = label_propagation(self.graph, known, self.num_outputs).__getitem__
         else:
             outputs, model, records = self._learn(layer, seed, options, on_epoch)
         score, figures = self._score(outputs, "test"), {}
         if "correct-smooth" in self.uses:
             figures["before correct-smooth, %"] = score
-            known, prob = known_labels(self.target, train), outputs(everything).softmax(1)
-            outputs = smooth(self.graph, correct(self.graph, prob, known), known).__getitem__
+            known, prob = label_features(self.target, train), outputs(everything).softmax(1)
+            outputs = smooth_predictions(self.graph, correct_residuals(self.graph, prob, known), known).__getitem__
             score = self._score(outputs, "test")
         if self.before is not None:
             figures["peak memory, MiB"] = (max(self.loaded, peak()) - self.before) / 2**20
@@ -193,7 +200,7 @@ class LargeNodes(Task):
         return 100 * self.metric_of(outputs(self.split[part]), self.labels[self.split[part]])
 
     def _learn(
-        self, layer: Layer, seed: int, options: Options, on_epoch: OnEpoch
+        self, layer: LayerSpec, seed: int, options: Options, on_epoch: OnEpoch
     ) -> tuple[OutputsOf, nn.Module, list[dict[str, float]]]:
         """One network; with "distil" a second one that hears the first."""
         mode, x = self._mode(layer), self._features(layer)
@@ -205,17 +212,17 @@ class LargeNodes(Task):
         teacher, *_ = self._train(layer, mode, x, self.target, generator, teaching, lambda record: None)
         train = self.split["train"]
         target = torch.zeros(len(self.target), self.num_outputs)
-        target[train] = soft_labels(self.target[train], teacher(train).softmax(1))
+        target[train] = mix_soft_labels(self.target[train], teacher(train).softmax(1))
         found = self._train(layer, mode, x, target, generator, options, on_epoch)
         if kept:
             kept.remove()
         return found
 
-    def _mode(self, layer: Layer) -> Mode:
+    def _mode(self, layer: LayerSpec) -> Mode:
         setting = self.settings[self.mode]
         if layer.needs == "hops":
             return Rows(self.device, setting.batch_size or self.graph.num_nodes())
-        edge = gcn_weight(self.graph) if layer.name == "gcn" else None
+        edge = gcn_edge_weights(self.graph) if layer.name == "gcn" else None
         if self.mode == "full":
             return Full(self.graph, edge, self.device)
         common = self.graph, edge, self.device, self.fanouts, setting.batch_size, self.folder
@@ -223,18 +230,18 @@ class LargeNodes(Task):
             return Sampled(*common)
         return Clusters(*common, number=max(1, self.graph.num_nodes() // self.cluster_size))
 
-    def _features(self, layer: Layer) -> Any:
+    def _features(self, layer: LayerSpec) -> Any:
         """By node id, with what hops the layer takes."""
         if layer.needs != "hops":
             return self.feat
         those = slice(None) if layer.name == "sign" else slice(-1, None)
         if self.mode == "propagated":
-            return HopFiles(self.files[those])
+            return PropagatedFeatures(self.files[those])
         return Hops(self.hops)(self.graph, self.feat)[:, those]
 
     def _train(
         self,
-        layer: Layer,
+        layer: LayerSpec,
         mode: Mode,
         x: Any,
         target: Tensor,
@@ -245,7 +252,7 @@ class LargeNodes(Task):
         train, asking = self.split["train"], "input" in self.uses
 
         def with_labels(shown: Tensor) -> WithLabels:
-            return WithLabels(x, known_labels(self.target, shown), self.num_outputs)
+            return WithLabels(x, label_features(self.target, shown), self.num_outputs)
 
         def batches() -> Iterator[Batch]:
             if not asking:
@@ -255,15 +262,15 @@ class LargeNodes(Task):
 
         model, decay = self._build(layer, self.in_feats + asking * self.num_outputs)
         outputs = partial(mode.outputs, model, with_labels(train) if asking else x)
-        optimiser = torch.optim.Adam(decay_groups(model, decay), lr=self.settings[self.mode].lr)
+        optimizer = torch.optim.Adam(decay_groups(model, decay), lr=self.settings[self.mode].lr)
         epochs = self.num_epochs(layer, options)
         records = fit(
             model,
             batches,
             cross_entropy if self.labels.shape[1] == 1 else binary_cross_entropy_with_logits,
-            optimiser,
+            optimizer,
             epochs,
-            scheduler=self.scheduler(optimiser, epochs, options),
+            scheduler=self.scheduler(optimizer, epochs, options),
             measure=lambda: {"validation": self._score(outputs, "valid")},
             score=lambda record: record["validation"],
             on_epoch=on_epoch,
@@ -272,7 +279,7 @@ class LargeNodes(Task):
         )
         return outputs, model, records
 
-    def _build(self, layer: Layer, in_feats: int) -> tuple[nn.Module, dict[str, float]]:
+    def _build(self, layer: LayerSpec, in_feats: int) -> tuple[nn.Module, dict[str, float]]:
         make = layer.make(self.geometry)
         if layer.needs == "hops":
             return Stack([], head=make(in_feats, self.width, self.num_outputs, self.hops)).to(self.device), {}

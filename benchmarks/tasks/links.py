@@ -8,7 +8,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor
 
 from gnnlib import GCNConv, Stack, datasets
-from gnnlib.benchmarks.catalog.layers import Geometry, Layer
+from gnnlib.benchmarks.catalog.layers import Geometry, LayerSpec
 from gnnlib.benchmarks.records.results import Outcome
 from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, count, curve
 from gnnlib.benchmarks.tasks.unsupervised import learn
@@ -33,8 +33,8 @@ class LinkPrediction(Task):
     metric = "test AUC"
     layers = ("gae", "vgae")
     own = (
-        Layer("gae", "GAE", lambda _: partial(GCNConv, bias=False)),
-        Layer("vgae", "VGAE", lambda _: partial(GCNConv, bias=False)),
+        LayerSpec("gae", "GAE", lambda _: partial(GCNConv, bias=False)),
+        LayerSpec("vgae", "VGAE", lambda _: partial(GCNConv, bias=False)),
     )
     seeds = 10
     epochs = 200
@@ -46,12 +46,12 @@ class LinkPrediction(Task):
         self.feat = self.graph.ndata["feat"].to(options.device)
         self.geometry = Geometry()
 
-    def model(self, layer: Layer) -> GAE:
+    def model(self, layer: LayerSpec) -> GAE:
         kind, width = (VGAE, 2 * 16) if layer.name == "vgae" else (GAE, 16)
         make = layer.make(self.geometry)
         return kind(Stack.build(make, self.feat.shape[1], 32, width, num_layers=2), self.num_pairs)
 
-    def run(self, layer: Layer, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
+    def run(self, layer: LayerSpec, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
         torch.manual_seed(seed)
         split = datasets.link_split(self.graph, seed)
         graph, model = add_self_loop(split.graph), self.model(layer).to(options.device)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib import BatchNorm, GINConv, GraphStore, JumpingKnowledge, Stack, datasets, readout_sum
-from gnnlib.benchmarks.catalog.layers import Layer
+from gnnlib.benchmarks.catalog.layers import LayerSpec
 from gnnlib.benchmarks.records.results import Outcome
 from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, accuracy, confusion, count, curve
 from gnnlib.train.distributed import shard
@@ -51,7 +51,7 @@ class TU(Task):
         batch = collate(self.graphs, self.labels, rows)
         return Batch(batch.graph, batch.x.to(self.device), batch.target.to(self.device))
 
-    def run(self, layer: Layer, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
+    def run(self, layer: LayerSpec, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
         torch.manual_seed(seed)
         generator = torch.Generator().manual_seed(seed)
         train, test = self.folds[seed]
@@ -78,13 +78,13 @@ class TU(Task):
         def measure() -> dict[str, float]:
             return {"test": accuracy(*predict(model, fold))}
 
-        optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
-        scheduler = torch.optim.lr_scheduler.StepLR(optimiser, 50, 0.5)
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+        scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 50, 0.5)
         records = fit(
             model,
             batches,
             nn.functional.cross_entropy,
-            optimiser,
+            optimizer,
             self.num_epochs(layer, options),
             scheduler=scheduler,
             measure=measure,

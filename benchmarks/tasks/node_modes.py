@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.large.inference import inference
+from gnnlib.large.inference import layerwise_inference
 from gnnlib.large.precomputed import row_batches
 from gnnlib.large.sampling import cluster_batches, clusters, sampled_batches
 from gnnlib.train.loop import Batch, predict
@@ -20,7 +20,7 @@ __all__ = ["Clusters", "Full", "Mode", "Rows", "Sampled"]
 
 
 class Mode(Protocol):
-    """``x`` is whatever gives features for node ids: a tensor, `HopFiles`, `WithLabels`."""
+    """``x`` is whatever gives features for node ids: a tensor, `PropagatedFeatures`, `WithLabels`."""
 
     def batches(self, x: Any, target: Tensor, nodes: Tensor, generator: torch.Generator) -> Iterator[Batch]:
         """One epoch, in which the targets of these nodes count."""
@@ -62,7 +62,7 @@ class Sampled:
 
     def outputs(self, model: nn.Module, x: Any, nodes: Tensor) -> Tensor:
         with TemporaryDirectory(dir=self.folder) as layers:
-            return inference(model, self.graph, x, 2048, self.edge, self.device, layers)[nodes]
+            return layerwise_inference(model, self.graph, x, 2048, self.edge, self.device, layers)[nodes]
 
 
 @dataclass

@@ -8,15 +8,15 @@ from torch import nn
 
 from gnnlib import datasets, propagate
 from gnnlib._platform.dgl import dgl
-from gnnlib.benchmarks.catalog.layers import Geometry, Layer
+from gnnlib.benchmarks.catalog.layers import Geometry, LayerSpec
 from gnnlib.benchmarks.records.results import Outcome
 from gnnlib.benchmarks.tasks import infomax
 from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, accuracy, count, curve
-from gnnlib.benchmarks.tasks.recipes import PUBMED, RECIPES, Recipe, two_layers
+from gnnlib.benchmarks.tasks.recipes import PUBMED, RECIPES, PublishedTraining, two_layers
 from gnnlib.benchmarks.tasks.words import on_words, words
 from gnnlib.graph.transforms import add_self_loop
 from gnnlib.models import GCNII, APPNPNet, DAGNNNet, GfNN, JKNet
-from gnnlib.train.consistency import ConsistencyLoss, Draws
+from gnnlib.train.consistency import ConsistencyLoss, StochasticPasses
 from gnnlib.train.loop import Batch, decay_groups, fit, predict
 
 
@@ -25,19 +25,19 @@ class Planetoid(Task):
 
     layers = ("gcn", "gat", "sgc", "gfnn", "appnp", "dagnn", "jknet")
     own = (
-        Layer("gfnn", "GfNN", lambda _: GfNN),
-        Layer("appnp", "APPNP", lambda _: APPNPNet),
-        Layer("dagnn", "DAGNN", lambda _: DAGNNNet),
-        Layer("dagnn-64", "DAGNN, 64 hops", lambda _: DAGNNNet),
-        Layer("dagnn-64-consistent", "DAGNN, 64 hops, consistent", lambda _: DAGNNNet),
-        Layer("jknet", "JKNet", lambda _: JKNet),
-        Layer("gcnii", "GCNII", lambda _: GCNII),
-        Layer("gcnii-consistent", "GCNII, consistent", lambda _: GCNII),
+        LayerSpec("gfnn", "GfNN", lambda _: GfNN),
+        LayerSpec("appnp", "APPNP", lambda _: APPNPNet),
+        LayerSpec("dagnn", "DAGNN", lambda _: DAGNNNet),
+        LayerSpec("dagnn-64", "DAGNN, 64 hops", lambda _: DAGNNNet),
+        LayerSpec("dagnn-64-consistent", "DAGNN, 64 hops, consistent", lambda _: DAGNNNet),
+        LayerSpec("jknet", "JKNet", lambda _: JKNet),
+        LayerSpec("gcnii", "GCNII", lambda _: GCNII),
+        LayerSpec("gcnii-consistent", "GCNII, consistent", lambda _: GCNII),
         infomax.LAYER,
     )
     seeds = 10
     epochs = 200
-    recipes: ClassVar[Mapping[str, Recipe]] = RECIPES  # of other layers: `two_layers`
+    recipes: ClassVar[Mapping[str, PublishedTraining]] = RECIPES  # of other layers: `two_layers`
 
     def load(self, options: Options) -> None:
         graph = datasets.planetoid(self.name, options.data)
@@ -48,10 +48,10 @@ class Planetoid(Task):
         self.num_classes = int(self.label.max()) + 1
         self.geometry = Geometry()
 
-    def recipe(self, layer: Layer) -> Recipe:
+    def recipe(self, layer: LayerSpec) -> PublishedTraining:
         return self.recipes.get(layer.name) or two_layers(layer.make(self.geometry))
 
-    def batches(self, recipe: Recipe) -> dict[str, Batch]:
+    def batches(self, recipe: PublishedTraining) -> dict[str, Batch]:
         """Of each part's nodes, with features as the recipe takes them."""
         x = self.feat
         for _ in range(recipe.hops):
@@ -62,19 +62,19 @@ class Planetoid(Task):
         x = words(x) if recipe.words else x
         return {part: Batch(self.graph, x, self.label[rows], rows=rows) for part, rows in self.masks.items()}
 
-    def run(self, layer: Layer, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
+    def run(self, layer: LayerSpec, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
         if layer is infomax.LAYER:
             return infomax.run(self, seed, options, on_epoch)
         torch.manual_seed(seed)
         recipe = self.recipe(layer)
         model = recipe.build(self.feat.shape[1], self.num_classes).to(options.device)
         model = on_words(model) if recipe.words else model
-        optimiser = torch.optim.Adam(decay_groups(model, recipe.decay), lr=recipe.lr)
+        optimizer = torch.optim.Adam(decay_groups(model, recipe.decay), lr=recipe.lr)
         batches = self.batches(recipe)
         train, learner, loss = batches["train"], cast(nn.Module, model), nn.functional.cross_entropy
         if recipe.draws > 1:  # what they say of all nodes counts
             train = train._replace(target=self.label.where(self.masks["train"], -100), rows=None)
-            learner, loss = Draws(model, recipe.draws), ConsistencyLoss()
+            learner, loss = StochasticPasses(model, recipe.draws), ConsistencyLoss()
 
         def measure() -> dict[str, float]:
             outputs, target = predict(model, [batches["val"]])
@@ -85,7 +85,7 @@ class Planetoid(Task):
             learner,
             lambda: [train],
             loss,
-            optimiser,
+            optimizer,
             self.num_epochs(layer, options),
             measure=measure,
             score=recipe.score,
@@ -100,7 +100,7 @@ class Planetoid(Task):
             curve=curve(records),
         )
 
-    def num_epochs(self, layer: Layer, options: Options) -> int:
+    def num_epochs(self, layer: LayerSpec, options: Options) -> int:
         return options.epochs or (infomax.EPOCHS if layer is infomax.LAYER else self.recipe(layer).epochs)
 
 

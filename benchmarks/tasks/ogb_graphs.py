@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from gnnlib import (
     BatchNorm,
-    Block,
     GCNEConv,
     GINEConv,
+    GNNLayer,
     GraphStore,
     Stack,
     SumOfEmbeddings,
@@ -20,12 +20,12 @@ from gnnlib import (
     readout_mean,
     readout_sum,
 )
-from gnnlib.benchmarks.catalog.layers import Geometry, Layer, UsageError
+from gnnlib.benchmarks.catalog.layers import Geometry, LayerSpec, UsageError
 from gnnlib.benchmarks.catalog.remedies import Kind, Plan, make_plan
 from gnnlib.benchmarks.records.results import Outcome
 from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, count, curve, shuffled
 from gnnlib.datasets.ogb_files import master
-from gnnlib.nn.dropout import Dropout
+from gnnlib.nn.drop import Dropout
 from gnnlib.nn.norm import RowBatchNorm
 from gnnlib.train.loop import Batch, decay_groups, fit, predict
 
@@ -62,10 +62,10 @@ class OGBGraphs(Task):
     epochs in place of 100. For another number, --epochs N."""
 
     own = (
-        Layer("gcn", "GCN", _gcn),
-        Layer("gin", "GIN", _gin),
-        Layer("gcn" + VIRTUAL, "GCN, virtual node", _gcn),
-        Layer("gin" + VIRTUAL, "GIN, virtual node", _gin),
+        LayerSpec("gcn", "GCN", _gcn),
+        LayerSpec("gin", "GIN", _gin),
+        LayerSpec("gcn" + VIRTUAL, "GCN, virtual node", _gcn),
+        LayerSpec("gin" + VIRTUAL, "GIN, virtual node", _gin),
     )
     layers = tuple(layer.name for layer in own)
     seeds = 10
@@ -107,7 +107,7 @@ class OGBGraphs(Task):
         edge = one_hot(edge, self.bonds) if self.bonds else edge
         return Batch(graph, *(t.to(self.device) for t in (atoms, self.labels[rows], edge)))
 
-    def plan(self, layer: Layer) -> Plan | None:
+    def plan(self, layer: LayerSpec) -> Plan | None:
         """The stack to be made, but for those of a form of their own.
 
         Raises: UsageError for a remedy that is unknown or does not go with the task or the layer."""
@@ -125,7 +125,7 @@ class OGBGraphs(Task):
         plan.keywords["encoder"] = SumOfEmbeddings(self.atoms, plan.width)
         return plan
 
-    def model(self, layer: Layer) -> tuple[Stack, dict[str, float]]:
+    def model(self, layer: LayerSpec) -> tuple[Stack, dict[str, float]]:
         """A network, and its weight decay."""
         plan = self.plan(layer)
         if plan is None:
@@ -137,16 +137,16 @@ class OGBGraphs(Task):
             model, decay, width, drop = plan.build(first.graph, first.x), plan.decay, plan.width, plan.drop
         if layer.name.endswith(VIRTUAL):
             blocks = list(model.blocks)
-            if model.jump or not all(isinstance(b, Block) and not hasattr(b.skip, "out_feats") for b in blocks):
+            if model.jump or not all(isinstance(b, GNNLayer) and not hasattr(b.skip, "out_feats") for b in blocks):
                 raise UsageError(f"{layer.title} with {self.remedies}: expected layers of one width in a row, no jump")
             model.blocks = nn.ModuleList([VirtualNode(blocks, width, drop)])
         return model, decay
 
-    def _own_form(self, layer: Layer, width: int, drop: float) -> Stack:
+    def _own_form(self, layer: LayerSpec, width: int, drop: float) -> Stack:
         """The published network, or the small one."""
         make, out_feats, small = layer.make(self.geometry), self.ogb.out_feats, self.remedies == SMALL
         blocks = [
-            Block(make(width, width), BatchNorm(width), activation=nn.Sequential(nn.ReLU(), Dropout(drop)))
+            GNNLayer(make(width, width), BatchNorm(width), activation=nn.Sequential(nn.ReLU(), Dropout(drop)))
             for _ in range(1 if small else self.num_layers - 1)
         ]
         encoder = SumOfEmbeddings(self.atoms, width)
@@ -154,28 +154,28 @@ class OGBGraphs(Task):
             head = nn.Sequential(
                 *(Dropout(drop), nn.Linear(width, width), nn.ReLU()), *(Dropout(drop), nn.Linear(width, out_feats))
             )
-            return Stack([*blocks, Block(make(width, width))], encoder, readout=readout_sum, head=head)
-        blocks.append(Block(make(width, width), BatchNorm(width), activation=Dropout(drop)))
+            return Stack([*blocks, GNNLayer(make(width, width))], encoder, readout=readout_sum, head=head)
+        blocks.append(GNNLayer(make(width, width), BatchNorm(width), activation=Dropout(drop)))
         return Stack(blocks, encoder, readout=readout_mean, head=nn.Linear(width, out_feats))
 
     def score(self, model: nn.Module, part: str) -> float:
         found = self.ogb(*predict(model, (self.batch(rows) for rows in self.split[part].split(256))))
         return found if self.unit == "" else 100 * found
 
-    def run(self, layer: Layer, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
+    def run(self, layer: LayerSpec, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
         torch.manual_seed(seed)
         generator = torch.Generator().manual_seed(seed)
         model, decay = self.model(layer)
         model.to(options.device)
         train, epochs, sign = self.split["train"], self.num_epochs(layer, options), 1 if self.higher_is_better else -1
-        optimiser = torch.optim.Adam(decay_groups(model, decay), lr=self.lr)
+        optimizer = torch.optim.Adam(decay_groups(model, decay), lr=self.lr)
         records = fit(
             model,
             lambda: (self.batch(train[rows]) for rows in shuffled(len(train), self.batch_size, generator)),
             LOSSES[self.ogb.task_type],
-            optimiser,
+            optimizer,
             epochs,
-            scheduler=self.scheduler(optimiser, epochs, options),
+            scheduler=self.scheduler(optimizer, epochs, options),
             measure=lambda: {"validation": self.score(model, "valid")},
             score=lambda record: sign * record["validation"],
             on_epoch=on_epoch,

@@ -9,7 +9,7 @@ from gnnlib import datasets
 from gnnlib._platform.dgl import dgl
 from gnnlib.benchmarks.tasks.base import Options
 from gnnlib.benchmarks.tasks.large_nodes import LargeNodes, Nodes
-from gnnlib.graph.adjacency import edge_ends
+from gnnlib.graph.adjacency import edge_endpoints
 
 
 class OGBNodes(LargeNodes):
@@ -18,7 +18,7 @@ class OGBNodes(LargeNodes):
     def read(self, options: Options) -> Nodes:
         dataset, split, metric = datasets.ogb_nodes(self.name, options.data)
         graph, labels = self.of_one_type(*dataset[0])
-        src, dst = edge_ends(graph)
+        src, dst = edge_endpoints(graph)
         feat = graph.ndata["feat"] if "feat" in graph.ndata else _mean_over_edges(graph.edata["feat"], dst, len(labels))
         graph = self.links(dgl.graph((src, dst), num_nodes=len(labels)))
         return Nodes(graph, feat, labels, split, metric, metric.out_feats)

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from gnnlib import BatchNorm, Stack
-from gnnlib.benchmarks.catalog.layers import Layer, UsageError
+from gnnlib.benchmarks.catalog.layers import LayerSpec, UsageError
 from gnnlib.benchmarks.records.results import Outcome
 from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, count, curve
 from gnnlib.large.partitions import connect, part_config, sampled, share_right
-from gnnlib.train.distributed import all_of, world_size
+from gnnlib.train.distributed import all_gather_object, world_size
 from gnnlib.train.loop import fit
 
 
@@ -44,9 +44,9 @@ class Partitioned(Task):
     @cached_property
     def num_classes(self) -> int:
         book = self.graph.get_partition_book()
-        return 1 + max(all_of(int(self.graph.ndata["label"][book.partid2nids(book.partid)].max())))
+        return 1 + max(all_gather_object(int(self.graph.ndata["label"][book.partid2nids(book.partid)].max())))
 
-    def run(self, layer: Layer, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
+    def run(self, layer: LayerSpec, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
         torch.manual_seed(seed)
         widths = self.graph.ndata["feat"].shape[1], self.width, self.num_classes
         model = Stack.build(layer.make(self.geometry), *widths, len(self.fanouts), norm=BatchNorm, dropout=0.5)

@@ -11,9 +11,19 @@ from torch import Tensor, nn
 
 from gnnlib import BatchNorm, Residual, Stack, datasets, readout_flat
 from gnnlib._platform.dgl import dgl
-from gnnlib.benchmarks.catalog.layers import Geometry, Layer
+from gnnlib.benchmarks.catalog.layers import Geometry, LayerSpec
 from gnnlib.benchmarks.records.results import Outcome
-from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, accuracy, confusion, count, curve, looked_at, shuffled
+from gnnlib.benchmarks.tasks.base import (
+    OnEpoch,
+    Options,
+    Task,
+    accuracy,
+    attribution_maps,
+    confusion,
+    count,
+    curve,
+    shuffled,
+)
 from gnnlib.grid import to_images
 from gnnlib.images import pixel_graph
 from gnnlib.models.vision.blocks import conv_norm_relu
@@ -95,7 +105,7 @@ class PixelTask(Task):
         maps = pairwise([1, *[self.width] * 3])
         return nn.Sequential(*(conv_norm_relu(*pair, 3) for pair in maps), nn.Flatten(), *self.head())
 
-    def model(self, layer: Layer) -> nn.Module:
+    def model(self, layer: LayerSpec) -> nn.Module:
         make = layer.make(self.geometry)
         if layer.needs == "image":
             return OnImages(make(self.network()), self.geometry.image[1:])
@@ -113,7 +123,7 @@ class PixelTask(Task):
         model.head = nn.Sequential(*self.head())
         return model
 
-    def run(self, layer: Layer, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
+    def run(self, layer: LayerSpec, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
         torch.manual_seed(seed)
         generator = torch.Generator().manual_seed(seed)
         model = self.model(layer).to(options.device)
@@ -130,13 +140,13 @@ class PixelTask(Task):
             }
 
         epochs = self.num_epochs(layer, options)
-        optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-2)
-        scheduler = torch.optim.lr_scheduler.OneCycleLR(optimiser, self.lr, total_steps=epochs + 1)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-2)
+        scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, total_steps=epochs + 1)
         records = fit(
             model,
             lambda: self.batches(images[kept], labels[kept], shuffled(len(kept), self.batch_size, generator)),
             nn.functional.cross_entropy,
-            optimiser,
+            optimizer,
             epochs,
             scheduler=scheduler,
             measure=measure,
@@ -156,7 +166,7 @@ class PixelTask(Task):
         )
 
     def looks(self, model: nn.Module) -> dict[str, np.ndarray]:
-        return looked_at(model, next(self.everything(*(part[:SAMPLES] for part in self.test))))
+        return attribution_maps(model, next(self.everything(*(part[:SAMPLES] for part in self.test))))
 
     def samples(self) -> dict[str, np.ndarray]:
         images, labels = self.test

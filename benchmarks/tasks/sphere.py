@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from gnnlib import BatchNorm, Block, Stack, aggregate, datasets
+from gnnlib import BatchNorm, GNNLayer, Stack, aggregate, datasets
 from gnnlib.analysis.symmetry import rotation_error
-from gnnlib.benchmarks.catalog.layers import Geometry, Layer
+from gnnlib.benchmarks.catalog.layers import Geometry, LayerSpec
 from gnnlib.benchmarks.records.results import Outcome
 from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, accuracy, confusion, count, curve, shuffled
 from gnnlib.benchmarks.tasks.pixels import OnImages
@@ -77,21 +77,21 @@ class Sphere(Task):
         images = images if images.is_floating_point() else images.float() / 255
         return images.unsqueeze(1).to(options.device), labels[: options.limit].to(options.device)
 
-    def num_epochs(self, layer: Layer, options: Options) -> int:
+    def num_epochs(self, layer: LayerSpec, options: Options) -> int:
         return 2 * (options.epochs or (self.epochs if self.data == "digits" else 4))
 
-    def points(self, layer: Layer) -> Tensor:
+    def points(self, layer: LayerSpec) -> Tensor:
         return equirectangular(self.map) if layer.needs == "image" else self.graphs[0].ndata["pos"]
 
-    def model(self, layer: Layer) -> nn.Module:
+    def model(self, layer: LayerSpec) -> nn.Module:
         make = layer.make(self.geometry)
         if layer.needs == "image":
             return OnImages(make(self.planar()), self.map)
         widths = (1, *self.widths)
         first, second, third = (
-            Block(make(*pair), BatchNorm(pair[1]), activation=nn.ReLU()) for pair in pairwise(widths)
+            GNNLayer(make(*pair), BatchNorm(pair[1]), activation=nn.ReLU()) for pair in pairwise(widths)
         )
-        blocks = [first, second, Block(GridPool("mean")), third]
+        blocks = [first, second, GNNLayer(GridPool("mean")), third]
         return Stack(blocks, readout=largest, head=nn.Linear(widths[-1], CLASSES))
 
     def planar(self) -> nn.Module:
@@ -116,7 +116,7 @@ class Sphere(Task):
         for some in rows.repeat(self.turns if rotated else 1).split(250):
             yield self.batch(points, self.test, some, random_rotations(len(some), generator) if rotated else None)
 
-    def run(self, layer: Layer, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
+    def run(self, layer: LayerSpec, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
         torch.manual_seed(seed)
         points, epochs = self.points(layer), self.num_epochs(layer, options) // 2
         upright, turned = (self.model(layer).to(options.device) for _ in range(2))
@@ -129,14 +129,14 @@ class Sphere(Task):
                     turn = random_rotations(len(rows), generator) if rotated else None
                     yield self.batch(points, self.train, rows, turn)
 
-            optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-2)
+            optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-2)
             return fit(
                 model,
                 batches,
                 cross_entropy,
-                optimiser,
+                optimizer,
                 epochs,
-                scheduler=torch.optim.lr_scheduler.OneCycleLR(optimiser, self.lr, total_steps=epochs + 1),
+                scheduler=torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, total_steps=epochs + 1),
                 on_epoch=lambda record: on_epoch({**record, "epoch": record["epoch"] + rotated * epochs}),
             )
 

@@ -11,13 +11,23 @@ from torch import Tensor, nn
 
 from gnnlib import GraphStore, Stack, datasets, readout_mean_max
 from gnnlib._platform.dgl import dgl
-from gnnlib.benchmarks.catalog.layers import Geometry, Layer, UsageError
+from gnnlib.benchmarks.catalog.layers import Geometry, LayerSpec, UsageError
 from gnnlib.benchmarks.catalog.remedies import Kind, Plan, make_plan
 from gnnlib.benchmarks.records.results import Outcome
-from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, accuracy, confusion, count, curve, looked_at, shuffled
+from gnnlib.benchmarks.tasks.base import (
+    OnEpoch,
+    Options,
+    Task,
+    accuracy,
+    attribution_maps,
+    confusion,
+    count,
+    curve,
+    shuffled,
+)
 from gnnlib.benchmarks.tasks.cnn import enlarged
 from gnnlib.benchmarks.tasks.molecules import collate
-from gnnlib.graph.batch import owners
+from gnnlib.graph.batch import graph_index
 from gnnlib.graph.transforms import keep_nodes
 from gnnlib.images import random_affine, recipes
 from gnnlib.train.loop import Batch, decay_groups, fit, predict
@@ -74,7 +84,7 @@ class Superpixels(Task):
         self.geometry = Geometry(edge_feats=3, pos_feats=2, pos_scale=self.size, spacing=self.spacing)
         self.classes = list(self.names)
         self.remedies, self.device = options.remedy or self.remedy, options.device
-        if self.plan(Layer("mlp", "", lambda _: nn.Linear), 8).layerwise:
+        if self.plan(LayerSpec("mlp", "", lambda _: nn.Linear), 8).layerwise:
             raise UsageError(f"--remedy: {self.name} trains networks as a whole, got {self.remedies!r}")
         self.train = self.part(options.data, True, options.limit)
         self.test = self.part(options.data, False, num_test)
@@ -84,13 +94,13 @@ class Superpixels(Task):
         assert store.labels is not None
         return store, store.labels
 
-    def plan(self, layer: Layer, width: int) -> Plan:
+    def plan(self, layer: LayerSpec, width: int) -> Plan:
         widths = self.colours + 2, width, 10
         plan = make_plan(Kind(layer.title, layer.make(self.geometry)), self.remedies, 4, widths, 0.1, DECAY)
         plan.set(encoder=True, head=True, readout=readout_mean_max)
         return plan
 
-    def build(self, layer: Layer, seed: int) -> tuple[Stack, Plan]:
+    def build(self, layer: LayerSpec, seed: int) -> tuple[Stack, Plan]:
         first = self.batch(self.train, torch.arange(min(SAMPLES, len(self.train[1]))))
         width = widest(lambda width: self.plan(layer, width).build(first.graph, first.x), self.budget)
         torch.manual_seed(seed)
@@ -105,7 +115,7 @@ class Superpixels(Task):
         edge = torch.cat([graph.edata["offset"] / self.spacing, graph.edata["weight"].unsqueeze(1)], 1)
         return Batch(graph, *(t.to(self.device) for t in (x, target, edge)))
 
-    def run(self, layer: Layer, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
+    def run(self, layer: LayerSpec, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
         model, plan = self.build(layer, seed)
         generator = torch.Generator().manual_seed(seed)
         num_images = len(self.train[1])
@@ -113,7 +123,9 @@ class Superpixels(Task):
         held, kept = torch.arange(num_images).split([num_held, num_images - num_held])
 
         def move(graph: dgl.DGLGraph) -> dgl.DGLGraph:
-            share = LOST * torch.rand(graph.batch_size, generator=generator)[owners(graph, graph.batch_num_nodes())]
+            share = (
+                LOST * torch.rand(graph.batch_size, generator=generator)[graph_index(graph, graph.batch_num_nodes())]
+            )
             graph = keep_nodes(graph, torch.rand(graph.num_nodes(), generator=generator) >= share)
             return random_affine(graph, 10.0, self.size / 14, (0.9, 1.1), 0.1, generator)
 
@@ -131,14 +143,14 @@ class Superpixels(Task):
             }
 
         epochs = self.num_epochs(layer, options)
-        optimiser = torch.optim.AdamW(decay_groups(model, {"*": DECAY, **plan.decay}), lr=RATE)
+        optimizer = torch.optim.AdamW(decay_groups(model, {"*": DECAY, **plan.decay}), lr=RATE)
         records = fit(
             model,
             batches,
             nn.CrossEntropyLoss(label_smoothing=SMOOTHING),
-            optimiser,
+            optimizer,
             epochs,
-            scheduler=torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=epochs + 1),
+            scheduler=torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=epochs + 1),
             measure=measure,
             score=lambda record: (record["validation"], -record["validation loss"]),
             on_epoch=on_epoch,
@@ -152,7 +164,7 @@ class Superpixels(Task):
             validation=max(record["validation"] for record in records),
             curve=curve(records),
             confusion=confusion(outputs, target, 10),
-            looks=looked_at(model, self.batch(self.test, torch.arange(min(SAMPLES, len(self.test[1]))))),
+            looks=attribution_maps(model, self.batch(self.test, torch.arange(min(SAMPLES, len(self.test[1]))))),
             model=model,
         )
 

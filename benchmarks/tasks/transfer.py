@@ -11,7 +11,7 @@ from torch.nn.functional import adaptive_avg_pool2d, cross_entropy, interpolate
 
 from gnnlib import BatchNorm, GraphStore, Residual, Stack, datasets, readout_max
 from gnnlib._platform.dgl import dgl
-from gnnlib.benchmarks.catalog.layers import Geometry, Layer
+from gnnlib.benchmarks.catalog.layers import Geometry, LayerSpec
 from gnnlib.benchmarks.records.results import Outcome
 from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, accuracy, confusion, count, curve, shuffled
 from gnnlib.datasets.files import data_dir
@@ -98,28 +98,28 @@ class Transfer(Task):
         self.geometry = Geometry(pos_feats=2, pos_scale=float(self.train.images.shape[1]))
         self.classes = [str(c) for c in range(10)]
 
-    def num_epochs(self, layer: Layer, options: Options) -> int:
+    def num_epochs(self, layer: LayerSpec, options: Options) -> int:
         return (self.pixel_epochs + 2) * (options.epochs or self.epochs)
 
-    def model(self, layer: Layer) -> Stack:
+    def model(self, layer: LayerSpec) -> Stack:
         make = layer.make(self.geometry)
         return Stack.build(make, 1, self.width, 10, num_layers=3, norm=BatchNorm, skip=Residual, readout=largest)
 
-    def run(self, layer: Layer, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
+    def run(self, layer: LayerSpec, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
         torch.manual_seed(seed)
         generator = torch.Generator().manual_seed(seed)
         model, other = (self.model(layer).to(options.device) for _ in range(2))
         epochs, epoch = options.epochs or self.epochs, numbers(1)
 
         def learn(model: nn.Module, draw: Draw, test: Draw, epochs: int, lr: float) -> list[dict[str, float]]:
-            optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-2)
+            optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-2)
             return fit(
                 model,
                 lambda: (draw(rows) for rows in shuffled(len(self.train.labels), self.batch_size, generator)),
                 cross_entropy,
-                optimiser,
+                optimizer,
                 epochs,
-                scheduler=torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=epochs + 1),
+                scheduler=torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=epochs + 1),
                 measure=lambda: {"test": accuracy(*predict(model, self.test.everything(test)))},
                 on_epoch=lambda record: on_epoch({**record, "epoch": next(epoch)}),
             )

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from gnnlib import BatchNorm, Block, GCNConv, PredEdgeConv, Stack, edge_softmax
+from gnnlib import BatchNorm, GCNConv, GNNLayer, PredEdgeConv, Stack, edge_softmax
 from gnnlib._platform.dgl import dgl
-from gnnlib.benchmarks.catalog.layers import Geometry, Layer, Pointwise
+from gnnlib.benchmarks.catalog.layers import Geometry, LayerSpec, Pointwise
 from gnnlib.benchmarks.records.results import Outcome
-from gnnlib.benchmarks.tasks.base import OnEpoch, Options, accuracy, count, curve, looked_at, shuffled
+from gnnlib.benchmarks.tasks.base import OnEpoch, Options, accuracy, attribution_maps, count, curve, shuffled
 from gnnlib.benchmarks.tasks.cnn import ImageTask
 from gnnlib.benchmarks.tasks.filters import adjacency, all_pairs
 from gnnlib.benchmarks.tasks.pixels import SAMPLES, one_image_each
@@ -27,24 +27,24 @@ MEAN, STD = 0.1307, 0.3081  # of MNIST's training pixels
 PIXEL = 1 / math.sqrt((28**2 - 1) / 12)  # a pixel in coordinates of deviation 1
 
 
-def fixed() -> list[Block]:
+def fixed() -> list[GNNLayer]:
     """The sum over neighbours with the graph's weights: nothing to learn."""
-    return [Block(GCNConv(1, 1, norm="none", weight=False, bias=False))]
+    return [GNNLayer(GCNConv(1, 1, norm="none", weight=False, bias=False))]
 
 
-def predicted() -> list[Block]:
+def predicted() -> list[GNNLayer]:
     """The same sum with weights that a network 4-64-1 predicts."""
-    return [Block(PredEdgeConv(1, 1, 2, hidden=64, edge_activation=nn.Tanh(), weight=False, bias=False))]
+    return [GNNLayer(PredEdgeConv(1, 1, 2, hidden=64, edge_activation=nn.Tanh(), weight=False, bias=False))]
 
 
-def local(relations: int = 5, width: int = 8) -> list[Block]:
+def local(relations: int = 5, width: int = 8) -> list[GNNLayer]:
     """Predicted edges that learn: a network 4-64-5, a softmax over sources in place of its tanh, that starts as one
     narrow filter and four that lean each to one side; their mixtures pass a ReLU and are mixed to one again."""
     conv = PredEdgeConv(1, width, 2, hidden=64, relations=relations, normalise=edge_softmax)
     angle = 2 * math.pi * torch.arange(relations - 1) / (relations - 1)
     lean = torch.cat([torch.zeros(1, 2), torch.stack([angle.cos(), angle.sin()], 1)])
     start_local(conv, torch.tensor([3.0] + [1.5] * (relations - 1)) / PIXEL, lean / PIXEL)
-    return [Block(conv, BatchNorm(width), activation=nn.ReLU()), Block(Pointwise(width, 1))]
+    return [GNNLayer(conv, BatchNorm(width), activation=nn.ReLU()), GNNLayer(Pointwise(width, 1))]
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Model:
     """
 
     title: str
-    blocks: Callable[[], list[Block]] = list
+    blocks: Callable[[], list[GNNLayer]] = list
     graph: Callable[[Sequence[int]], dgl.DGLGraph] = pixel_graph
     rate: float | None = None
     decay: float = 1e-4
@@ -64,7 +64,7 @@ class Model:
     epochs: int = 40
     scored: int | None = 10
 
-    def optimiser(self, parameters: Any, epochs: int) -> tuple[torch.optim.Optimizer, Any]:
+    def optimizer(self, parameters: Any, epochs: int) -> tuple[torch.optim.Optimizer, Any]:
         """And what moves its rate after each epoch."""
         if self.rate is None:
             return torch.optim.SGD(parameters, 1e-3, weight_decay=self.decay), None
@@ -89,7 +89,7 @@ MODELS = {
 }
 
 
-def _before(blocks: Callable[[], list[Block]], _: Geometry) -> Callable[[nn.Module], nn.Module]:
+def _before(blocks: Callable[[], list[GNNLayer]], _: Geometry) -> Callable[[nn.Module], nn.Module]:
     return lambda head: Stack(blocks(), readout=one_image_each, head=head)
 
 
@@ -109,7 +109,7 @@ class Tutorial(ImageTask):
     name = "tutorial"
     summary = "one graph layer, then a linear one: MNIST with --data DIR, else the digits enlarged (--limit N images)"
     own = tuple(
-        Layer(name, model.title, partial(_before, model.blocks), needs="image")
+        LayerSpec(name, model.title, partial(_before, model.blocks), needs="image")
         for name, model in MODELS.items()
         if name != "cnn"
     )
@@ -127,19 +127,19 @@ class Tutorial(ImageTask):
         last = nn.Linear(160, 10, bias=False)
         return nn.Sequential(nn.Conv2d(1, 10, 28, padding=14), nn.ReLU(), nn.MaxPool2d(7), nn.Flatten(), last)
 
-    def model(self, layer: Layer) -> nn.Module:
+    def model(self, layer: LayerSpec) -> nn.Module:
         if layer not in self.own:
             return super().model(layer)
         pixels = self.train[0].shape[1:].numel()
         return layer.make(self.geometry)(nn.Linear(pixels, 10, bias=False))
 
-    def plan(self, layer: Layer) -> Model:
+    def plan(self, layer: LayerSpec) -> Model:
         return MODELS[layer.name if layer in self.own else "cnn"]
 
-    def num_epochs(self, layer: Layer, options: Options) -> int:
+    def num_epochs(self, layer: LayerSpec, options: Options) -> int:
         return options.epochs or self.plan(layer).epochs
 
-    def run(self, layer: Layer, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
+    def run(self, layer: LayerSpec, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
         torch.manual_seed(seed)
         generator = torch.Generator().manual_seed(seed)
         plan, model, epochs = self.plan(layer), self.model(layer).to(options.device), self.num_epochs(layer, options)
@@ -149,13 +149,13 @@ class Tutorial(ImageTask):
         def on(batches: Iterator[Batch]) -> Iterator[Batch]:
             return (batch._replace(graph=graph, edge=weight) for batch in batches)
 
-        optimiser, scheduler = plan.optimiser(model.parameters(), epochs)
+        optimizer, scheduler = plan.optimizer(model.parameters(), epochs)
         rows = partial(shuffled, len(self.train[1]), plan.batch_size, generator)
         records = fit(
             model,
             lambda: on(self.batches(*self.train, rows())),
             cross_entropy,
-            optimiser,
+            optimizer,
             epochs,
             scheduler=scheduler,
             measure=lambda: {"test": accuracy(*predict(model, on(self.everything(*self.test))))},
@@ -169,6 +169,6 @@ class Tutorial(ImageTask):
             parameters=count(model),
             curve=curve(records),
             figures={f"after {epochs} epochs, %": records[-1]["test"]} if scored < epochs else {},
-            looks=looked_at(model, next(on(self.everything(*(part[:SAMPLES] for part in self.test))))),
+            looks=attribution_maps(model, next(on(self.everything(*(part[:SAMPLES] for part in self.test))))),
             model=model,
         )

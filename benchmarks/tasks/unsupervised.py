@@ -25,5 +25,5 @@ def learn(
     model: DGI | GAE, graph: dgl.DGLGraph, x: Tensor, lr: float, epochs: int, **options: Any
 ) -> list[dict[str, float]]:
     """Adam on ``model.loss(graph, x)``, one step an epoch; options are those of `fit`."""
-    optimiser = torch.optim.Adam(model.parameters(), lr=lr)
-    return fit(Objective(model), lambda: [Batch(graph, x, x[:1])], lambda loss, _: loss, optimiser, epochs, **options)
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+    return fit(Objective(model), lambda: [Batch(graph, x, x[:1])], lambda loss, _: loss, optimizer, epochs, **options)

@@ -1,0 +1,1 @@
+"""How DGL, PyTorch and MKL are packaged, and what that requires."""

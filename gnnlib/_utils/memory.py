@@ -2,12 +2,12 @@
 
 import ctypes
 
-__all__ = ["keep_heap"]
+__all__ = ["retain_freed_memory"]
 
 TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4  # glibc's malloc.h
 
 
-def keep_heap() -> bool:
+def retain_freed_memory() -> bool:
     """Tells malloc to keep freed memory for the next arrays, whoever makes them, until the process ends.
 
     Memory fresh from the system is cleared page by page as it is first touched. glibc gives large arrays back as soon
@@ -22,7 +22,7 @@ def keep_heap() -> bool:
     The same from outside: ``MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=1099511627776 MALLOC_TOP_PAD_=268435456``.
 
     >>> import gnnlib
-    >>> gnnlib.keep_heap()  # doctest: +SKIP
+    >>> gnnlib.retain_freed_memory()  # doctest: +SKIP
     True
     """
     try:

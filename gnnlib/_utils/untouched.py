@@ -6,11 +6,11 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-__all__ = ["untouched"]
+__all__ = ["preserve_state"]
 
 
 @contextmanager
-def untouched(model: nn.Module) -> Iterator[None]:
+def preserve_state(model: nn.Module) -> Iterator[None]:
     """In evaluation mode, but batch norms use the statistics of this batch, as in training. Afterwards the model's
     modes and buffers, and the random numbers, are as before."""
     modes = [(module, module.training) for module in model.modules()]

@@ -15,7 +15,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.adjacency import edge_ends
+from gnnlib.graph.adjacency import edge_endpoints
 
 __all__ = [
     "class_distances",
@@ -222,7 +222,7 @@ def relabel(graph: dgl.DGLGraph, order: Tensor) -> dgl.DGLGraph:
     if not torch.equal(order.sort().values, torch.arange(graph.num_nodes(), device=graph.device)):
         raise ValueError(f"order: expected a permutation of {graph.num_nodes()} nodes, got shape {tuple(order.shape)}")
     place = order.argsort()
-    ends = (place[end.long()] for end in edge_ends(graph))
+    ends = (place[end.long()] for end in edge_endpoints(graph))
     other = dgl.graph(tuple(ends), num_nodes=graph.num_nodes(), idtype=graph.idtype)
     other.ndata.update({name: value[order.to(value.device)] for name, value in graph.ndata.items()})
     other.edata.update(dict(graph.edata))

@@ -17,8 +17,8 @@ from scipy.sparse import coo_array, triu
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.adjacency import Neighbors, edge_ends
-from gnnlib.graph.batch import members
+from gnnlib.graph.adjacency import Adjacency, edge_endpoints
+from gnnlib.graph.batch import node_to_graph
 from gnnlib.graph.transforms import reverse
 from gnnlib.ops import aggregate
 
@@ -102,7 +102,7 @@ def _number(graph: dgl.DGLGraph, cluster: Tensor) -> tuple[Tensor, Tensor]:
         raise TypeError(f"cluster: expected a tensor of integers, got {getattr(cluster, 'dtype', type(cluster))}")
     if tuple(cluster.shape) != (graph.num_nodes(),):
         raise ValueError(f"cluster: expected shape ({graph.num_nodes()},), got {tuple(cluster.shape)}")
-    owner = members(graph, graph.device).dst.long()
+    owner = node_to_graph(graph, graph.device).dst.long()
     number = _rows(owner, cluster.to(owner))
     home = owner.new_zeros(int(number.max()) + 1 if len(number) else 0).scatter_(0, number, owner)
     return number, torch.bincount(home, minlength=graph.batch_size)
@@ -129,12 +129,12 @@ def _pool(graph: dgl.DGLGraph, number: Tensor, sizes: Tensor) -> dgl.DGLGraph:
 
 def _coarse(graph: dgl.DGLGraph, number: Tensor, sizes: Tensor) -> dgl.DGLGraph:
     n = int(sizes.sum())
-    src, dst = (number[end.long()] for end in edge_ends(graph))
+    src, dst = (number[end.long()] for end in edge_endpoints(graph))
     between = src != dst
     pair, into = torch.unique(dst[between] * n + src[between], return_inverse=True)
     src, dst = pair % max(n, 1), pair // max(n, 1)
     coarse = dgl.graph((src, dst), num_nodes=n, idtype=graph.idtype)
-    parallel = Neighbors.from_edges(torch.arange(len(into), device=into.device), into, len(into), len(pair))
+    parallel = Adjacency.from_edges(torch.arange(len(into), device=into.device), into, len(into), len(pair))
     for name, value in graph.edata.items():
         if value.is_floating_point() and name not in ("offset", "distance"):
             coarse.edata[name] = _collect(parallel, value[between])
@@ -145,7 +145,7 @@ def _coarse(graph: dgl.DGLGraph, number: Tensor, sizes: Tensor) -> dgl.DGLGraph:
     return coarse
 
 
-def _collect(graph: dgl.DGLGraph | Neighbors, value: Tensor, coeff: Tensor | None = None) -> Tensor:
+def _collect(graph: dgl.DGLGraph | Adjacency, value: Tensor, coeff: Tensor | None = None) -> Tensor:
     """`aggregate` of values of any shape: (N, *) -> (n, *)."""
     y = aggregate(graph, value.reshape(len(value), value.shape[1:].numel()), coeff)
     return y.view(len(y), *value.shape[1:])
@@ -187,7 +187,7 @@ def graclus(graph: dgl.DGLGraph, weight: Tensor | None = None) -> Tensor:
     if values.shape != (edges,) or not (np.isfinite(values) & (values >= 0)).all():
         worst = f" from {values.min()} to {values.max()}" if values.size else ""
         raise ValueError(f"weight: expected {edges} finite numbers of at least 0, got shape {values.shape}{worst}")
-    src, dst = (end.cpu().numpy() for end in edge_ends(graph))
+    src, dst = (end.cpu().numpy() for end in edge_endpoints(graph))
     adjacency = coo_array((values, (dst, src)), shape=(nodes, nodes)).tocsr()
     pairs = triu(adjacency + adjacency.T, k=1).tocoo()
     row, column = pairs.coords
@@ -229,5 +229,5 @@ def voxel(graph: dgl.DGLGraph, size: float | Sequence[float]) -> Tensor:
         raise ValueError(f"size: expected a positive number, or one for each of {pos.shape[1]} axes, got {size}")
     if not bool(pos.isfinite().all()):
         raise ValueError(f"pos: expected finite positions, got {pos[~pos.isfinite()][0]}")
-    owner = members(graph, pos.device).dst.long()
+    owner = node_to_graph(graph, pos.device).dst.long()
     return _rows(owner, *(pos / sides).floor().long().T)

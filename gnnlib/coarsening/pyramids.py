@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.adjacency import Neighbors, neighbors
+from gnnlib.graph.adjacency import Adjacency, adjacency
 from gnnlib.ops import aggregate, propagate
 
 __all__ = ["Pyramid", "haar_pyramid", "laplacian_pyramid"]
@@ -62,8 +62,8 @@ class Pyramid:
 
 @dataclass(frozen=True)
 class _Laplacian:
-    down: Neighbors
-    up: Neighbors
+    down: Adjacency
+    up: Adjacency
     weight: Tensor | None
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -74,7 +74,7 @@ class _Laplacian:
         return _mean(self.up, low, self.weight) + detail
 
 
-def _mean(graph: Neighbors, x: Tensor, weight: Tensor | None) -> Tensor:
+def _mean(graph: Adjacency, x: Tensor, weight: Tensor | None) -> Tensor:
     weight = None if weight is None else weight.to(x)
     return propagate(graph, x, weight, "right", "unweighted" if weight is None else "weighted")
 
@@ -108,15 +108,15 @@ def laplacian_pyramid(graphs: Sequence[dgl.DGLGraph], weights: Sequence[Tensor |
     weights = [None] * len(graphs) if weights is None else weights
     if len(weights) != len(graphs):
         raise ValueError(f"weights: expected {len(graphs)}, one for each level, got {len(weights)}")
-    return Pyramid([_Laplacian(nb, nb.reverse(), w) for nb, w in zip(map(neighbors, graphs), weights)])
+    return Pyramid([_Laplacian(adj, adj.reverse(), w) for adj, w in zip(map(adjacency, graphs), weights)])
 
 
 @dataclass(frozen=True)
 class _Pairs:
     """Nodes two by two, or alone: the mean of each pair, and the difference."""
 
-    down: Neighbors
-    high: Neighbors  # from nodes to details
+    down: Adjacency
+    high: Adjacency  # from nodes to details
     share: Tensor  # by edge of down: of the node in its pair's area
     coeff: Tensor  # by edge of high
     root: Tensor  # (N, 1), the square root of each node's area
@@ -194,20 +194,20 @@ def haar_pyramid(graphs: Sequence[dgl.DGLGraph], area: Tensor | None = None) -> 
 
 def _haar(graph: dgl.DGLGraph, area: Tensor) -> tuple[_Haar, Tensor]:
     """The level above nodes of these areas, and the areas of its clusters."""
-    nb = neighbors(graph, area.device)
-    if bool((nb.out_degrees != 1).any()):
+    adj = adjacency(graph, area.device)
+    if bool((adj.out_degrees != 1).any()):
         raise ValueError(
-            f"expected one out-edge at each of {nb.num_src} nodes, "
-            f"got {int(nb.out_degrees.min())} to {int(nb.out_degrees.max())}"
+            f"expected one out-edge at each of {adj.num_src} nodes, "
+            f"got {int(adj.out_degrees.min())} to {int(adj.out_degrees.max())}"
         )
-    if area.shape != (nb.num_src,) or not bool((area > 0).all() & area.isfinite().all()):
-        raise ValueError(f"area: expected {nb.num_src} positive numbers, got shape {tuple(area.shape)}")
-    if bool((nb.in_degrees == 0).any()):
-        raise ValueError(f"expected clusters of at least one node, got none in {int(nb.in_degrees.argmin())}")
-    node, cluster = nb.csc.indices.long(), torch.repeat_interleave(nb.in_degrees.long())
+    if area.shape != (adj.num_src,) or not bool((area > 0).all() & area.isfinite().all()):
+        raise ValueError(f"area: expected {adj.num_src} positive numbers, got shape {tuple(area.shape)}")
+    if bool((adj.in_degrees == 0).any()):
+        raise ValueError(f"expected clusters of at least one node, got none in {int(adj.in_degrees.argmin())}")
+    node, cluster = adj.csc.indices.long(), torch.repeat_interleave(adj.in_degrees.long())
     steps: list[_Pairs] = []
-    while not steps or len(node) > nb.num_dst:
-        sizes = torch.bincount(cluster, minlength=nb.num_dst)
+    while not steps or len(node) > adj.num_dst:
+        sizes = torch.bincount(cluster, minlength=adj.num_dst)
         rank = torch.arange(len(cluster), device=area.device) - (sizes.cumsum(0) - sizes)[cluster]
         opens = rank % 2 == 0
         steps.append(_pairs(node, opens.cumsum(0) - 1, area))
@@ -218,18 +218,18 @@ def _haar(graph: dgl.DGLGraph, area: Tensor) -> tuple[_Haar, Tensor]:
 
 def _pairs(node: Tensor, pair: Tensor, area: Tensor) -> _Pairs:
     """Of nodes that lie side by side with the one of their pair."""
-    down = Neighbors.from_edges(node, pair, len(node), int(pair[-1]) + 1 if len(pair) else 0)
+    down = Adjacency.from_edges(node, pair, len(node), int(pair[-1]) + 1 if len(pair) else 0)
     share = area[node] / _collect(down, area)[pair]
     two = (down.in_degrees == 2)[pair]
     ends = node[two].view(-1, 2)
     detail = torch.arange(len(ends), device=area.device).repeat_interleave(2)
     other = area[ends].flip(1) / area[ends].sum(1, keepdim=True)
     coeff = other.sqrt() * torch.tensor([-1.0, 1.0], device=area.device)
-    high = Neighbors.from_edges(ends.flatten(), detail, len(node), len(ends))
+    high = Adjacency.from_edges(ends.flatten(), detail, len(node), len(ends))
     return _Pairs(down, high, share, coeff.flatten(), area.sqrt().view(-1, 1))
 
 
-def _collect(graph: Neighbors, value: Tensor) -> Tensor:
+def _collect(graph: Adjacency, value: Tensor) -> Tensor:
     return aggregate(graph, value.view(-1, 1)).view(-1)
 
 

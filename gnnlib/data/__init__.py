@@ -1,0 +1,7 @@
+"""Data sets of many small graphs, in memory and on disk."""
+
+from gnnlib.data.store import GraphStore
+
+__all__ = [
+    "GraphStore",
+]

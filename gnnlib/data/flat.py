@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.adjacency import LIMIT, Compressed, Neighbors, edge_ends, tell
+from gnnlib.graph.adjacency import LIMIT, Adjacency, CompressedRows, edge_endpoints, set_adjacency_factory
 
 if TYPE_CHECKING:
     from gnnlib.kernels.batching import Runs
@@ -23,7 +23,7 @@ Columns = dict[str, Tensor]
 
 @dataclass(frozen=True, eq=False)
 class FlatGraphs:
-    """The frames and the `Neighbors` of G graphs end to end, each graph's nodes and edges numbered from 0.
+    """The frames and the `Adjacency` of G graphs end to end, each graph's nodes and edges numbered from 0.
 
     Such numbers are small (two bytes where every graph has fewer than 2**15 nodes and edges), and a batch is made by
     copying each chosen graph's run of every array, adding to the numbers where the run now begins.
@@ -47,7 +47,7 @@ class FlatGraphs:
         """One or more graphs of equal types, index types and (where they have rows) columns."""
         nodes, edges = _bounds([g.num_nodes() for g in graphs]), _bounds([g.num_edges() for g in graphs])
         first_node = torch.repeat_interleave(nodes[:-1].int(), edges.diff())
-        src, dst = (torch.cat(end).int() + first_node for end in zip(*map(edge_ends, graphs)))
+        src, dst = (torch.cat(end).int() + first_node for end in zip(*map(edge_endpoints, graphs)))
         ndata = _end_to_end([g.ndata for g in graphs if g.num_nodes()] or [graphs[0].ndata])
         edata = _end_to_end([g.edata for g in graphs if g.num_edges()] or [graphs[0].edata])
         return FlatGraphs._split(graphs[0], nodes, edges, src, dst, ndata, edata)
@@ -57,7 +57,7 @@ class FlatGraphs:
         """The graphs of a batch. ``by``: the groupings, "csc" and "csr", whose "indices" and "eid" are kept; None for
         those where the order is not that of the edge ids."""
         nodes, edges = _bounds(graph.batch_num_nodes().tolist()), _bounds(graph.batch_num_edges().tolist())
-        src, dst = (end.int() for end in edge_ends(graph))
+        src, dst = (end.int() for end in edge_endpoints(graph))
         return FlatGraphs._split(graph, nodes, edges, src, dst, dict(graph.ndata), dict(graph.edata), by)
 
     @staticmethod
@@ -73,11 +73,11 @@ class FlatGraphs:
     ) -> "FlatGraphs":
         """Of ends (E,) that are numbered through all graphs."""
         first_node, first_edge = (torch.repeat_interleave(b[:-1].int(), edges.diff()) for b in (nodes, edges))
-        nb = Neighbors.from_edges(src, dst, int(nodes[-1]), int(nodes[-1]))
+        adj = Adjacency.from_edges(src, dst, int(nodes[-1]), int(nodes[-1]))
         before = torch.repeat_interleave(edges[:-1].int(), nodes.diff())
         in_order = torch.arange(len(src), dtype=torch.int32)
         starts, ends = {}, {"src": src - first_node, "dst": dst - first_node}
-        for way, group in (("csc", nb.csc), ("csr", nb.csr)):
+        for way, group in (("csc", adj.csc), ("csr", adj.csr)):
             starts[way] = group.indptr[:-1] - before
             if way in by if by is not None else not torch.equal(group.eid, in_order):
                 ends[f"{way} indices"], ends[f"{way} eid"] = group.indices - first_node, group.eid - first_edge
@@ -129,14 +129,14 @@ class FlatGraphs:
         def end(name: str, dtype: torch.dtype) -> Tensor:
             return shift_runs(self.ends[name], edges, (edges if name.endswith("eid") else nodes).place, dtype)
 
-        def find() -> Neighbors:
+        def find() -> Adjacency:
             ends = {name: end(name, torch.int32) for name in self.ends}
 
-            def group(way: str, other: str) -> Compressed:
+            def group(way: str, other: str) -> CompressedRows:
                 indices, eid = ends.get(f"{way} indices", ends[other]), ends.get(f"{way} eid")
-                return Compressed(indptr(way, torch.int32), indices, _count(num_edges) if eid is None else eid)
+                return CompressedRows(indptr(way, torch.int32), indices, _count(num_edges) if eid is None else eid)
 
-            return Neighbors(num_nodes, num_nodes, ends["src"], ends["dst"], group("csc", "src"), group("csr", "dst"))
+            return Adjacency(num_nodes, num_nodes, ends["src"], ends["dst"], group("csc", "src"), group("csr", "dst"))
 
         mixed = "csc eid" in self.ends  # else DGL wants an empty list of ids
         structure = dgl.heterograph_index.create_unitgraph_from_csr(
@@ -153,7 +153,7 @@ class FlatGraphs:
         graph = dgl.DGLGraph(structure, [ntype], [etype], *([frame] for frame in frames))
         graph.set_batch_num_nodes(torch.from_numpy(nodes.size).to(self.idtype))
         graph.set_batch_num_edges(torch.from_numpy(edges.size).to(self.idtype))
-        tell(graph, find)
+        set_adjacency_factory(graph, find)
         return graph
 
 

@@ -24,7 +24,7 @@ class GraphStore(Dataset):
     """Many small graphs in flat arrays, whose batches equal ``dgl.batch`` of the same graphs and are made faster.
 
     A batch is copied out of the arrays (see `FlatGraphs`), and nothing is sorted for it: it comes with the CSC of DGL's
-    message passing, and its `Neighbors` are copied likewise when they are first asked for.
+    message passing, and its `Adjacency` are copied likewise when they are first asked for.
 
     It is a torch ``Dataset``: `loader`, or any ``DataLoader`` given ``collate_fn=store.collate``, yields batched
     graphs, or pairs (graph, labels) where there are labels. Workers, forked or spawned, send flat tensors, and the

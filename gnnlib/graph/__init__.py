@@ -1,0 +1,1 @@
+"""Graph structure: adjacency, batches, transforms."""

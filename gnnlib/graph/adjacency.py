@@ -19,7 +19,7 @@ from gnnlib._platform.dgl import dgl
 LIMIT = 2**31 - 1
 
 
-class Compressed(NamedTuple):
+class CompressedRows(NamedTuple):
     """Edges grouped by one of their ends.
 
     The edges of node ``v`` stand in slots ``indptr[v]`` to ``indptr[v + 1]``, in the order of their ids.
@@ -48,10 +48,10 @@ class Drop(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Neighbors:
+class Adjacency:
     """The edges of a graph three ways: as a list, by destination (CSC) and by source (CSR).
 
-    >>> nb = neighbors(dgl.graph(([0, 2, 1], [1, 1, 0])))
+    >>> nb = adjacency(dgl.graph(([0, 2, 1], [1, 1, 0])))
     >>> nb.csc.indptr.tolist(), nb.csc.indices.tolist(), nb.csc.eid.tolist()
     ([0, 1, 3, 3], [1, 0, 2], [2, 0, 1])
     >>> nb.reverse().csc is nb.csr
@@ -62,13 +62,13 @@ class Neighbors:
     num_dst: int
     src: Tensor  # (E,) int32, by edge id
     dst: Tensor
-    csc: Compressed  # by destination: what a node receives
-    csr: Compressed  # by source: what a node sends
+    csc: CompressedRows  # by destination: what a node receives
+    csr: CompressedRows  # by source: what a node sends
     memo: dict[object, tuple[Tensor, int]] = field(default_factory=dict, repr=False)
     drop: Drop | None = None  # what messages lose on their way
 
     @staticmethod
-    def from_edges(src: Tensor, dst: Tensor, num_src: int, num_dst: int) -> "Neighbors":
+    def from_edges(src: Tensor, dst: Tensor, num_src: int, num_dst: int) -> "Adjacency":
         """From the ends of every edge, listed by edge id (any integer dtype, any device).
 
         Raises: ValueError for ends out of range, or more than 2**31 - 1 nodes or edges.
@@ -85,7 +85,7 @@ class Neighbors:
                     + (f"from {int(ends.min())} to {int(ends.max())}" if len(ends) else "")
                 )
         src, dst = src.int(), dst.int()
-        return Neighbors(num_src, num_dst, src, dst, _group(dst, src, num_dst), _group(src, dst, num_src))
+        return Adjacency(num_src, num_dst, src, dst, _group(dst, src, num_dst), _group(src, dst, num_src))
 
     @property
     def num_edges(self) -> int:
@@ -105,16 +105,16 @@ class Neighbors:
         """(num_src,) int32"""
         return self.csr.indptr.diff()
 
-    def reverse(self) -> "Neighbors":
+    def reverse(self) -> "Adjacency":
         """The same edges with their ends exchanged; costs nothing."""
-        return Neighbors(self.num_dst, self.num_src, self.dst, self.src, self.csr, self.csc, drop=self.drop)
+        return Adjacency(self.num_dst, self.num_src, self.dst, self.src, self.csr, self.csc, drop=self.drop)
 
-    def to(self, device: torch.device) -> "Neighbors":
-        def move(group: Compressed) -> Compressed:
-            return Compressed(*(t.to(device) for t in group))
+    def to(self, device: torch.device) -> "Adjacency":
+        def move(group: CompressedRows) -> CompressedRows:
+            return CompressedRows(*(t.to(device) for t in group))
 
         src, dst = self.src.to(device), self.dst.to(device)
-        return Neighbors(self.num_src, self.num_dst, src, dst, move(self.csc), move(self.csr), drop=self.drop)
+        return Adjacency(self.num_src, self.num_dst, src, dst, move(self.csc), move(self.csr), drop=self.drop)
 
     def remember(self, key: object, make: Callable[[], Tensor]) -> Tensor:
         """A tensor that depends on the graph alone, made at its first use and again after a caller wrote into it."""
@@ -133,12 +133,12 @@ def _ordinary() -> Iterator[None]:
         yield
 
 
-def _group(by: Tensor, other: Tensor, num_nodes: int) -> Compressed:
+def _group(by: Tensor, other: Tensor, num_nodes: int) -> CompressedRows:
     indptr, eid = kernels.choose(by).group(by, num_nodes)
-    return Compressed(indptr, other[eid], eid)
+    return CompressedRows(indptr, other[eid], eid)
 
 
-def edge_ends(graph: dgl.DGLGraph) -> tuple[Tensor, Tensor]:
+def edge_endpoints(graph: dgl.DGLGraph) -> tuple[Tensor, Tensor]:
     """Both ends of every edge by edge id, from whichever sparse format the graph holds."""
     created = graph.formats()["created"]
     if "coo" in created:
@@ -152,40 +152,40 @@ def edge_ends(graph: dgl.DGLGraph) -> tuple[Tensor, Tensor]:
     return (other, grouped) if created[0] == "csc" else (grouped, other)
 
 
-def _find(graph: dgl.DGLGraph) -> Neighbors:
-    (source, _, destination), (src, dst) = graph.canonical_etypes[0], edge_ends(graph)
-    return Neighbors.from_edges(src, dst, graph.num_src_nodes(source), graph.num_dst_nodes(destination))
+def _find(graph: dgl.DGLGraph) -> Adjacency:
+    (source, _, destination), (src, dst) = graph.canonical_etypes[0], edge_endpoints(graph)
+    return Adjacency.from_edges(src, dst, graph.num_src_nodes(source), graph.num_dst_nodes(destination))
 
 
-def tell(graph: dgl.DGLGraph, find: Callable[[], Neighbors]) -> None:
+def set_adjacency_factory(graph: dgl.DGLGraph, find: Callable[[], Adjacency]) -> None:
     """Teach a graph a shorter way to its neighbours; called once, if at all. It must not hold the graph."""
     graph._graph._gnnlib_find = find
 
 
-def neighbors(graph: "dgl.DGLGraph | Neighbors", device: torch.device | str | None = None) -> Neighbors:
-    """The `Neighbors` of a DGLGraph or message-flow block on ``device`` (default: the graph's own).
+def adjacency(graph: "dgl.DGLGraph | Adjacency", device: torch.device | str | None = None) -> Adjacency:
+    """The `Adjacency` of a DGLGraph or message-flow block on ``device`` (default: the graph's own).
 
-    Given Neighbors, they come back, moved where necessary. Of a graph with several edge types pass ``graph[etype]``,
+    Given Adjacency, they come back, moved where necessary. Of a graph with several edge types pass ``graph[etype]``,
     and keep it: DGL makes a new graph at each such call, and the neighbours belong to it.
 
     Raises: ValueError where the graph has several edge types or 2**31 edges or more.
 
     >>> g = dgl.graph(([0, 1], [1, 2]))
-    >>> neighbors(g) is neighbors(g)
+    >>> adjacency(g) is neighbors(g)
     True
-    >>> before = neighbors(g)
+    >>> before = adjacency(g)
     >>> g.add_edges([2], [0])
-    >>> neighbors(g) is before, neighbors(g).num_edges
+    >>> adjacency(g) is before, neighbors(g).num_edges
     (False, 3)
     """
-    if isinstance(graph, Neighbors):
+    if isinstance(graph, Adjacency):
         return graph if device is None or torch.device(device) == graph.device else graph.to(torch.device(device))
     if not isinstance(graph, dgl.DGLGraph):
         raise TypeError(f"expected a DGLGraph or a block, got {type(graph).__name__}")
     if len(graph.canonical_etypes) != 1:
         raise ValueError(f"expected a graph with one edge type, got {graph.etypes}; pass graph[etype]")
     structure = graph._graph
-    found: dict[torch.device, Neighbors] | None = getattr(structure, "_gnnlib_neighbors", None)
+    found: dict[torch.device, Adjacency] | None = getattr(structure, "_gnnlib_neighbors", None)
     if found is None:
         found = {}
         structure._gnnlib_neighbors = found
@@ -198,10 +198,10 @@ def neighbors(graph: "dgl.DGLGraph | Neighbors", device: torch.device | str | No
     return found[device]
 
 
-Graph: TypeAlias = dgl.DGLGraph | Neighbors
+Graph: TypeAlias = dgl.DGLGraph | Adjacency
 
 
-def check_rows(name: str, value: Tensor, rows: int, kind: str) -> None:
+def check_num_rows(name: str, value: Tensor, rows: int, kind: str) -> None:
     """Raises unless ``value`` holds floating-point numbers, a row for each of so many nodes or edges."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: expected a tensor, got {type(value).__name__}")
@@ -211,10 +211,10 @@ def check_rows(name: str, value: Tensor, rows: int, kind: str) -> None:
         raise ValueError(f"{name}: expected {rows} rows, one for each {kind}, got shape {tuple(value.shape)}")
 
 
-def dropping(graph: dgl.DGLGraph, drop: Drop, device: torch.device) -> dgl.DGLGraph:
+def with_message_dropout(graph: dgl.DGLGraph, drop: Drop, device: torch.device) -> dgl.DGLGraph:
     """The same graph, on which messages lose what ``drop`` takes: sums, attention and the like see to it."""
-    neighbors(graph, device)
+    adjacency(graph, device)
     view = graph.formats([name for names in graph.formats().values() for name in names])
     found = graph._graph._gnnlib_neighbors
-    view._graph._gnnlib_neighbors = {where: replace(nb, drop=drop) for where, nb in found.items()}
+    view._graph._gnnlib_neighbors = {where: replace(adj, drop=drop) for where, adj in found.items()}
     return view

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.adjacency import Compressed, Neighbors
+from gnnlib.graph.adjacency import Adjacency, CompressedRows
 
-__all__ = ["graph_sizes", "members", "owners"]
+__all__ = ["graph_sizes", "node_to_graph", "graph_index"]
 
 
 def graph_sizes(graph: dgl.DGLGraph) -> Tensor:
@@ -16,7 +16,7 @@ def graph_sizes(graph: dgl.DGLGraph) -> Tensor:
     return graph.batch_num_nodes(graph.dsttypes[0])
 
 
-def members(graph: dgl.DGLGraph, device: torch.device) -> Neighbors:
+def node_to_graph(graph: dgl.DGLGraph, device: torch.device) -> Adjacency:
     """Every node with one edge to the graph it belongs to: what readouts aggregate over."""
     sizes = graph_sizes(graph).to(device)
     num_nodes, num_graphs = int(sizes.sum()), len(sizes)
@@ -24,9 +24,11 @@ def members(graph: dgl.DGLGraph, device: torch.device) -> Neighbors:
     owner = torch.repeat_interleave(torch.arange(num_graphs, dtype=torch.int32, device=device), sizes)
     starts = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)]).int()
     each = torch.arange(num_nodes + 1, dtype=torch.int32, device=device)
-    return Neighbors(num_nodes, num_graphs, node, owner, Compressed(starts, node, node), Compressed(each, owner, node))
+    return Adjacency(
+        num_nodes, num_graphs, node, owner, CompressedRows(starts, node, node), CompressedRows(each, owner, node)
+    )
 
 
-def owners(graph: dgl.DGLGraph, sizes: Tensor) -> Tensor:
+def graph_index(graph: dgl.DGLGraph, sizes: Tensor) -> Tensor:
     """Which graph of the batch each edge or node belongs to, from the sizes of each."""
     return torch.repeat_interleave(torch.arange(graph.batch_size, device=graph.device), sizes.to(graph.device))

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.adjacency import edge_ends
-from gnnlib.graph.batch import owners
+from gnnlib.graph.adjacency import edge_endpoints
+from gnnlib.graph.batch import graph_index
 
 __all__ = ["add_self_loop", "keep_edges", "keep_nodes", "reverse"]
 
@@ -23,12 +23,12 @@ def keep_edges(graph: dgl.DGLGraph, keep: Tensor) -> dgl.DGLGraph:
     (2, [1, 1], [2, 1])
     """
     keep = _mask(keep, graph.num_edges()).to(graph.device)
-    src, dst = (end[keep] for end in edge_ends(graph))
+    src, dst = (end[keep] for end in edge_endpoints(graph))
     smaller = _same_nodes(graph, src, dst)
     for name, value in graph.edata.items():
         smaller.edata[name] = value[keep.to(value.device)]
     if not graph.is_block:
-        owner = owners(graph, graph.batch_num_edges())
+        owner = graph_index(graph, graph.batch_num_edges())
         _keep_batch(graph, smaller, torch.bincount(owner[keep], minlength=graph.batch_size))
     return smaller
 
@@ -48,7 +48,7 @@ def keep_nodes(graph: dgl.DGLGraph, keep: Tensor) -> dgl.DGLGraph:
     if not graph.is_homogeneous:
         raise ValueError("expected a graph with one node set")
     keep = _mask(keep, graph.num_nodes()).to(graph.device)
-    src, dst = edge_ends(graph)
+    src, dst = edge_endpoints(graph)
     between = keep[src.long()] & keep[dst.long()]
     number = (keep.cumsum(0) - 1).to(src.dtype)
     ends = tuple(number[end[between].long()] for end in (src, dst))
@@ -58,7 +58,7 @@ def keep_nodes(graph: dgl.DGLGraph, keep: Tensor) -> dgl.DGLGraph:
             new[name] = value[mask.to(value.device)]
     if graph.batch_size > 1:
         nodes, edges = (
-            torch.bincount(owners(graph, sizes)[mask], minlength=graph.batch_size)
+            torch.bincount(graph_index(graph, sizes)[mask], minlength=graph.batch_size)
             for sizes, mask in ((graph.batch_num_nodes(), keep), (graph.batch_num_edges(), between))
         )
         smaller.set_batch_num_nodes(nodes)
@@ -81,9 +81,9 @@ def add_self_loop(graph: dgl.DGLGraph) -> dgl.DGLGraph:
     if not graph.is_homogeneous:
         raise ValueError("expected a graph with one node set: self-loops need sources that are destinations")
     each = graph.nodes()
-    owner = torch.cat([owners(graph, graph.batch_num_edges()), owners(graph, graph.batch_num_nodes())])
+    owner = torch.cat([graph_index(graph, graph.batch_num_edges()), graph_index(graph, graph.batch_num_nodes())])
     order = torch.argsort(owner, stable=True)
-    larger = _same_nodes(graph, *(torch.cat([end, each])[order] for end in edge_ends(graph)))
+    larger = _same_nodes(graph, *(torch.cat([end, each])[order] for end in edge_endpoints(graph)))
     for name, value in graph.edata.items():
         larger.edata[name] = torch.cat([value, value.new_ones(len(each), *value.shape[1:])])[order.to(value.device)]
     _keep_batch(graph, larger, graph.batch_num_edges() + graph.batch_num_nodes())

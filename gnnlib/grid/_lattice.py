@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.adjacency import edge_ends
+from gnnlib.graph.adjacency import edge_endpoints
 from gnnlib.grid.window import Ints, Padding, Window, positive
 
 __all__ = ["Whole", "adaptive_lattice", "lattice", "matrix", "transposed_lattice", "window_lattice"]
@@ -123,7 +123,7 @@ def matrix(graph: dgl.DGLGraph, kernel: Tensor | np.ndarray) -> scipy.sparse.csr
     tap = taps(graph).cpu().numpy()
     if len(tap) and not 0 <= tap.min() <= tap.max() < len(values):
         raise ValueError(f"taps: expected numbers from 0 to {len(values) - 1}, got {tap.min()} to {tap.max()}")
-    src, dst = (ends.cpu().numpy() for ends in edge_ends(graph))
+    src, dst = (ends.cpu().numpy() for ends in edge_endpoints(graph))
     return scipy.sparse.csr_matrix((values[tap], (dst, src)), shape=(graph.num_dst_nodes(), graph.num_src_nodes()))
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.adjacency import edge_ends
+from gnnlib.graph.adjacency import edge_endpoints
 from gnnlib.grid._lattice import Whole, answers, window_lattice
 from gnnlib.grid.window import Window
 
@@ -95,7 +95,7 @@ def whole(graph: dgl.DGLGraph, kernel_size: tuple[int, ...] | None = None) -> Wh
 @torch.no_grad()
 def _recognise(graph: dgl.DGLGraph, kernel_size: tuple[int, ...] | None) -> Whole | None:
     transposed = graph.srctypes == ["out"]
-    ends, sides, tap = edge_ends(graph), (graph.srcdata, graph.dstdata), graph.edata["tap"].long().cpu()
+    ends, sides, tap = edge_endpoints(graph), (graph.srcdata, graph.dstdata), graph.edata["tap"].long().cpu()
     (into, out), sides = (ends[::-1], sides[::-1]) if transposed else (ends, sides)
     if any("pos" not in data for data in sides) or tap.dim() != 1 or not len(tap) or int(tap.min()) < 0:
         return None

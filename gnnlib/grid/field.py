@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.adjacency import edge_ends
+from gnnlib.graph.adjacency import edge_endpoints
 
 __all__ = ["extent", "filter_at", "influence", "receptive_field", "shift_invariance"]
 
@@ -50,7 +50,7 @@ def receptive_field(graphs: Sequence[dgl.DGLGraph], node: int | Sequence[int]) -
     seen = torch.zeros(graphs[-1].num_dst_nodes(), dtype=torch.bool)
     seen[nodes] = True
     for graph in reversed(graphs):
-        src, dst = (end.long().cpu() for end in edge_ends(graph))
+        src, dst = (end.long().cpu() for end in edge_endpoints(graph))
         now, seen = seen, torch.zeros(graph.num_src_nodes(), dtype=torch.bool)
         seen[src[now[dst]]] = True
     return seen

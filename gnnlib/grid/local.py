@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.adjacency import neighbors
+from gnnlib.graph.adjacency import adjacency
 from gnnlib.grid.window import Window
 from gnnlib.nn.conv.base import Conv, Features, zeros
 from gnnlib.ops import gather_src
@@ -65,7 +65,7 @@ class LocalConv(Conv):
         signals, feats = x.shape[1:-1], self.weight.shape[1]
         seen = gather_src(graph, x).reshape(copies, len(self.weight), signals.numel(), self.groups, feats)
         message = torch.einsum("cesgf,efgo->cesgo", seen, self.weight.unflatten(2, (self.groups, -1)))
-        y = sum_edges(neighbors(graph, x.device), message.flatten(2).flatten(0, 1))
+        y = sum_edges(adjacency(graph, x.device), message.flatten(2).flatten(0, 1))
         if self.bias is not None:
             y = y.view(copies, self.num_dst, signals.numel(), self.out_feats) + self.bias.unsqueeze(1)
         return y.view(copies * self.num_dst, *signals, self.out_feats)

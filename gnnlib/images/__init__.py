@@ -2,7 +2,6 @@
 ``DGLGraph`` with ``ndata["pos"]``, for images in pixels, row then column, so one model takes them all. The recipes of
 the literature are in `gnnlib.images.recipes`."""
 
-from gnnlib.data.store import GraphStore
 from gnnlib.images.affine import random_affine
 from gnnlib.images.edges import Edges, Nearest, Strongest, Touching, Within
 from gnnlib.images.gaussian import GAUSSIAN, HEAT, KNYAZEV, Decay, gaussian_graph
@@ -25,7 +24,6 @@ __all__ = [
     "KNYAZEV",
     "Decay",
     "Edges",
-    "GraphStore",
     "Nearest",
     "Strongest",
     "Touching",

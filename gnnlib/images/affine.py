@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.batch import owners
+from gnnlib.graph.batch import graph_index
 from gnnlib.nn.readout import readout_mean
 
 __all__ = ["random_affine"]
@@ -62,10 +62,10 @@ def random_affine(
     matrix = torch.stack([cos, cos * slant - sin, sin, sin * slant + cos], -1).view(number, 2, 2)
 
     moved = graph.local_var()
-    nodes, centre = owners(graph, graph.batch_num_nodes()), readout_mean(graph, pos)
+    nodes, centre = graph_index(graph, graph.batch_num_nodes()), readout_mean(graph, pos)
     moved.ndata["pos"] = (centre + shift)[nodes] + _times(matrix, nodes, pos - centre[nodes])
     if "offset" in graph.edata:
-        moved.edata["offset"] = _times(matrix, owners(graph, graph.batch_num_edges()), graph.edata["offset"])
+        moved.edata["offset"] = _times(matrix, graph_index(graph, graph.batch_num_edges()), graph.edata["offset"])
         if "distance" in graph.edata:
             moved.edata["distance"] = moved.edata["offset"].norm(dim=1)
     return moved

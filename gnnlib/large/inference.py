@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.large.tables import Table
+from gnnlib.large.tables import NpyMatrix
 from gnnlib.nn.norm import BatchNorm, LayerNorm, NodeNorm
 from gnnlib.nn.stack import Stack
 from gnnlib.ops.degrees import NORMS
-from gnnlib.train.distributed import gathered, rank, world_size
+from gnnlib.train.distributed import all_gather_rows, rank, world_size
 
-__all__ = ["Rows", "inference", "layered"]
+__all__ = ["Rows", "layerwise_inference", "layered"]
 
 ROW_BY_ROW = (BatchNorm, LayerNorm, NodeNorm, type(None))  # in evaluation
 
@@ -29,7 +29,7 @@ class Rows(Protocol):
 
 
 @torch.no_grad()
-def inference(
+def layerwise_inference(
     model: nn.Module,
     graph: dgl.DGLGraph,
     x: Rows,
@@ -37,30 +37,31 @@ def inference(
     edge: Tensor | None = None,
     device: torch.device | str = "cpu",
     folder: str | os.PathLike[str] | None = None,
-) -> Tensor | Table:
+) -> Tensor | NpyMatrix:
     """The outputs for all nodes (N, C), on the CPU, exactly ``model(graph, x, edge)`` in evaluation: layer after layer,
     each for so many nodes at a time with all their in-edges. Two layers' features are in memory (with a jump, all of
     them), or none. Processes that train together (`gnnlib.train.distributed`) share the work: all have to call it.
 
     Args:
-        x: features by node id: a tensor, or the `Table` of a file
+        x: features by node id: a tensor, or the `NpyMatrix` of a file
         folder: where layers are kept that are not to be in memory, ``layer-1.npy`` and so on, and the outputs last, of
-            which a `Table` is returned
+            which a `NpyMatrix` is returned
 
-    Raises: TypeError for a model that is no `Stack` of `Block`; ValueError for what needs to see more than the in-edges
-    of some nodes: a degree of sources (``norm="both"``: see `gcn_weight`), statistics over the graph, a readout.
+    Raises: TypeError for a model that is no `Stack` of `GNNLayer`; ValueError for what needs to see more than the
+    in-edges
+    of some nodes: a degree of sources (``norm="both"``: see `gcn_edge_weights`), statistics over the graph, a readout.
 
     >>> from gnnlib import SAGEConv
     >>> g, x = dgl.rand_graph(50, 200), torch.rand(50, 8)
     >>> model = Stack.build(SAGEConv, 8, 16, 3, num_layers=2).eval()
-    >>> torch.allclose(inference(model, g, x, batch_size=20), model(g, x), atol=1e-6)
+    >>> torch.allclose(layerwise_inference(model, g, x, batch_size=20), model(g, x), atol=1e-6)
     True
     """
     stack, was_training = layered(model), model.training
     model.eval()
     names = (f"layer-{number}.npy" for number in count(1))
 
-    def everywhere(step: Callable[[Tensor], Tensor]) -> Tensor | Table:
+    def everywhere(step: Callable[[Tensor], Tensor]) -> Tensor | NpyMatrix:
         path = None if folder is None else Path(folder, next(names))
         parts = torch.arange(graph.num_nodes()).split(batch_size)
         return _together(_in_turns(step, parts), graph.num_nodes(), path)
@@ -91,16 +92,16 @@ def _in_turns(step: Callable[[Tensor], Tensor], parts: Sequence[Tensor]) -> Iter
     """``step`` of each part, on the CPU; of several processes each takes its turns, and has what the others found."""
     for first in range(0, len(parts), world_size()):
         mine = parts[first : first + world_size()][rank() : rank() + 1]
-        for (found,) in gathered([(step(nodes).cpu(),) for nodes in mine]):
+        for (found,) in all_gather_rows([(step(nodes).cpu(),) for nodes in mine]):
             yield found
 
 
-def _together(parts: Iterator[Tensor], num_rows: int, path: Path | None) -> Tensor | Table:
+def _together(parts: Iterator[Tensor], num_rows: int, path: Path | None) -> Tensor | NpyMatrix:
     """Parts of a matrix, in memory or in a file."""
     first = next(parts)
     every = chain([first], parts)
     if path is not None:
-        table = Table(path, (num_rows, first.shape[1]), first[:0].numpy().dtype)
+        table = NpyMatrix(path, (num_rows, first.shape[1]), first[:0].numpy().dtype)
         table.write(part.numpy() for part in every)
         return table
     found, start = torch.empty(num_rows, *first.shape[1:], dtype=first.dtype), 0
@@ -116,12 +117,12 @@ def _top(model: Stack, outputs: list[Tensor]) -> Tensor:
 
 
 def layered(model: nn.Module) -> Stack:
-    """The model, if it can be taken apart: a `Stack` of `Block` in which a node sees its in-edges and nothing else.
+    """The model, if it can be taken apart: a `Stack` of `GNNLayer` in which a node sees its in-edges and nothing else.
 
-    Raises: TypeError or ValueError, as `inference`.
+    Raises: TypeError or ValueError, as `layerwise_inference`.
     """
     kinds = {type(block).__name__ for block in getattr(model, "blocks", [])}
-    if not isinstance(model, Stack) or kinds != {"Block"}:
+    if not isinstance(model, Stack) or kinds != {"GNNLayer"}:
         raise TypeError(f"inference: expected a Stack of Blocks, got {type(model).__name__} of {sorted(kinds)}")
     if model.readout is not None:
         raise ValueError(f"inference: expected no readout, got {model.readout}")
@@ -133,7 +134,7 @@ def layered(model: nn.Module) -> Stack:
             name = getattr(part, "norm", None)
             if isinstance(name, str) and NORMS[name][0]:
                 raise ValueError(
-                    f"inference: expected {type(part).__name__}(norm='right'), for GCN with gcn_weight, "
+                    f"inference: expected {type(part).__name__}(norm='right'), for GCN with gcn_edge_weights, "
                     f"got norm={name!r}, which needs the degrees of sources"
                 )
     return model

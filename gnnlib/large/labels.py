@@ -12,13 +12,20 @@ from torch.nn.functional import one_hot
 from gnnlib._platform.dgl import dgl
 from gnnlib.nn.propagation import APPNP
 
-__all__ = ["WithLabels", "correct", "known_labels", "label_propagation", "smooth", "soft_labels"]
+__all__ = [
+    "WithLabels",
+    "correct_residuals",
+    "label_features",
+    "label_propagation",
+    "smooth_predictions",
+    "mix_soft_labels",
+]
 
 
-def known_labels(label: Tensor, nodes: Tensor) -> Tensor:
+def label_features(label: Tensor, nodes: Tensor) -> Tensor:
     """``label`` where nodes are among these ids, else -1.
 
-    >>> known_labels(torch.tensor([2, 0, 1]), torch.tensor([0, 2])).tolist()
+    >>> label_features(torch.tensor([2, 0, 1]), torch.tensor([0, 2])).tolist()
     [2, -1, 1]
     """
     known = torch.full_like(label, -1)
@@ -59,7 +66,7 @@ def label_propagation(graph: dgl.DGLGraph, label: Tensor, num_classes: int, k: i
     return APPNP(k, 1 - alpha)(graph, _one_hot(label, num_classes))
 
 
-def correct(graph: dgl.DGLGraph, prob: Tensor, label: Tensor, k: int = 50, alpha: float = 0.9) -> Tensor:
+def correct_residuals(graph: dgl.DGLGraph, prob: Tensor, label: Tensor, k: int = 50, alpha: float = 0.9) -> Tensor:
     r"""A model's errors where labels are known, spread over the graph and added: the first half of Correct and Smooth
     (Huang et al. 2020, arXiv 2010.13993, "Correcting for error with residual propagation", with Autoscale).
 
@@ -83,7 +90,7 @@ def correct(graph: dgl.DGLGraph, prob: Tensor, label: Tensor, k: int = 50, alpha
 
     >>> g = dgl.add_self_loop(dgl.graph(([0, 1], [1, 0])))
     >>> prob = torch.tensor([[0.4, 0.6], [0.4, 0.6]])
-    >>> correct(g, prob, torch.tensor([0, -1])).argmax(1).tolist()
+    >>> correct_residuals(g, prob, torch.tensor([0, -1])).argmax(1).tolist()
     [0, 0]
     """
     known = _known(prob, label)
@@ -94,18 +101,18 @@ def correct(graph: dgl.DGLGraph, prob: Tensor, label: Tensor, k: int = 50, alpha
     return prob + spread * scale.where(scale <= 1000, 1.0)
 
 
-def smooth(graph: dgl.DGLGraph, prob: Tensor, label: Tensor, k: int = 50, alpha: float = 0.8) -> Tensor:
+def smooth_predictions(graph: dgl.DGLGraph, prob: Tensor, label: Tensor, k: int = 50, alpha: float = 0.8) -> Tensor:
     r"""Predictions that neighbours agree on, with the known labels in their places: the second half of Correct and
     Smooth (Huang et al. 2020, arXiv 2010.13993, "Smoothing final predictions").
 
     .. math:: G = Y \text{ on known nodes, } Z^{(r)} \text{ elsewhere}, \qquad H_0 = G, \qquad
         H_{i+1} = \alpha S H_i + (1 - \alpha) G
 
-    Args, Shapes and Raises: as of `correct`, whose result is ``prob`` here. Nothing is cut to 0 and 1.
+    Args, Shapes and Raises: as of `correct_residuals`, whose result is ``prob`` here. Nothing is cut to 0 and 1.
 
     >>> g = dgl.add_self_loop(dgl.graph(([0, 1], [1, 0])))
     >>> prob = torch.tensor([[0.4, 0.6], [0.4, 0.6]])
-    >>> smooth(g, prob, torch.tensor([0, -1])).argmax(1).tolist()
+    >>> smooth_predictions(g, prob, torch.tensor([0, -1])).argmax(1).tolist()
     [0, 0]
     """
     known = _known(prob, label).unsqueeze(1)
@@ -126,7 +133,7 @@ class WithLabels:
     prediction"): ``rows[ids]`` is [x_v, one-hot of v's label], (n, F + C), with zeros where it is not known.
 
     A node whose own label is in its input learns nothing else, so what is known must not be what is asked: in each
-    epoch some training nodes' labels are shown (`known_labels`), and the others are the targets.
+    epoch some training nodes' labels are shown (`label_features`), and the others are the targets.
 
     Args:
         x: features by node id (N, F), a tensor or what looks rows up
@@ -144,7 +151,7 @@ class WithLabels:
         return torch.cat([x, _one_hot(self.label[rows], self.num_classes).to(x)], 1)
 
 
-def soft_labels(label: Tensor, teacher: Tensor, share: float = 0.5) -> Tensor:
+def mix_soft_labels(label: Tensor, teacher: Tensor, share: float = 0.5) -> Tensor:
     r"""Targets for distillation (Hinton et al. 2015, arXiv 1503.02531, section 2), from a teacher of the same kind
     self-distillation (Furlanello et al. 2018, arXiv 1805.04770, section 3): part label, part what a trained model says.
 
@@ -161,7 +168,7 @@ def soft_labels(label: Tensor, teacher: Tensor, share: float = 0.5) -> Tensor:
 
     Raises: ValueError for a share outside 0 to 1, or shapes that do not fit.
 
-    >>> soft_labels(torch.tensor([0, -1]), torch.tensor([[0.5, 0.5], [0.25, 0.75]])).tolist()
+    >>> mix_soft_labels(torch.tensor([0, -1]), torch.tensor([[0.5, 0.5], [0.25, 0.75]])).tolist()
     [[0.75, 0.25], [0.25, 0.75]]
     """
     if not 0 <= share <= 1:

@@ -27,7 +27,7 @@ from gnnlib._platform.dgl import dgl
 from gnnlib.large.inference import layered
 from gnnlib.large.sampling import quiet
 from gnnlib.nn.stack import Stack
-from gnnlib.train.distributed import all_of, summed
+from gnnlib.train.distributed import all_gather_object, all_reduce_sum
 from gnnlib.train.loop import Batch
 
 __all__ = ["connect", "infer", "part_config", "partition", "sampled", "share_right"]
@@ -95,8 +95,8 @@ def connect(folder: str | os.PathLike[str]) -> Any:
     """The ``dgl.distributed.DistGraph`` of `partition`, over the servers that the environment names; where it names
     none, a graph of a single part in this process. In a server, this is the server, and returns when it ends.
 
-    At exit all trainers meet and the servers end; within `gnnlib.train.distributed.joined`, one that failed ends at
-    once instead: another may be gone, for whom DGL would wait.
+    At exit all trainers meet and the servers end; within `gnnlib.train.distributed.process_group`, one that failed
+    ends at once instead: another may be gone, for whom DGL would wait.
     """
     path, config = part_config(folder)
     with quiet():
@@ -125,7 +125,7 @@ def sampled(graph: Any, fanouts: Sequence[int], batch_size: int) -> Callable[[],
         batch_size: nodes of this process
     """
     ids = dgl.distributed.node_split(graph.ndata["train"], graph.get_partition_book(), force_even=True)
-    ids = ids[: min(all_of(len(ids)))]
+    ids = ids[: min(all_gather_object(len(ids)))]
     loader = _loader(graph, ids, fanouts, batch_size, shuffle=True)
 
     def batches() -> Iterator[Batch]:
@@ -150,7 +150,7 @@ def infer(model: Stack, graph: Any, batch_size: int = 10_000) -> tuple[Tensor, T
         model: a `Stack` of layers that need no edge features, without a jump
         batch_size: destinations at a time
 
-    Raises: as `gnnlib.large.inference.inference`, for what needs to see more than the in-edges of some nodes;
+    Raises: as `gnnlib.large.inference.layerwise_inference`, for what needs to see more than the in-edges of some nodes;
     ValueError for a jump.
     """
     layered(model)
@@ -183,6 +183,6 @@ def share_right(model: Stack, graph: Any, *parts: str, batch_size: int = 10_000)
     shares = []
     for part in parts:
         counted = graph.ndata[part][ids].bool()
-        hits, num = summed(float((right & counted).sum()), float(counted.sum()))
+        hits, num = all_reduce_sum(float((right & counted).sum()), float(counted.sum()))
         shares.append(hits / max(num, 1.0))
     return shares

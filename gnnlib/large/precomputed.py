@@ -16,18 +16,18 @@ from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
 from gnnlib._utils.files import atomic_write, remove_parts, spread_checksum
-from gnnlib.graph.adjacency import neighbors
-from gnnlib.large.tables import Span, Table
+from gnnlib.graph.adjacency import adjacency
+from gnnlib.large.tables import NpyMatrix, Span
 from gnnlib.ops import propagate
 from gnnlib.train.distributed import shard
 from gnnlib.train.loop import Batch
 
-__all__ = ["HopFiles", "hops_to_disk", "row_batches"]
+__all__ = ["PropagatedFeatures", "precompute_propagation", "row_batches"]
 
 SHARES = 3  # of the memory allowed: what a hop reads, what it makes, and what goes from or to a file
 
 
-def hops_to_disk(
+def precompute_propagation(
     graph: dgl.DGLGraph, features: str | os.PathLike[str], folder: str | os.PathLike[str], k: int, memory: int = 2**30
 ) -> list[Path]:
     """The hops of `gnnlib.nn.propagation.Hops` for features in a file, into files, in bounded memory; the same bits.
@@ -44,7 +44,7 @@ def hops_to_disk(
         k: number of hops
         memory: bytes for features, beside the graph's
 
-    Returns: the files of hops 0 (the features themselves) to k: `HopFiles` reads them.
+    Returns: the files of hops 0 (the features themselves) to k: `PropagatedFeatures` reads them.
 
     Raises: ValueError for k below 0, for features of another shape, type or order, for memory in which not one column
     has room, and for a folder with the hops of other features or another graph.
@@ -53,12 +53,12 @@ def hops_to_disk(
     >>> g = dgl.graph(([0, 1], [1, 0]))
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     np.save(f"{folder}/x.npy", np.float32([[1, 2, 3], [4, 5, 6]]))
-    ...     [path.name for path in hops_to_disk(g, f"{folder}/x.npy", folder, 2)]
+    ...     [path.name for path in precompute_propagation(g, f"{folder}/x.npy", folder, 2)]
     ...     np.load(f"{folder}/hop-1.npy").tolist()
     ['x.npy', 'hop-1.npy', 'hop-2.npy']
     [[4.0, 5.0, 6.0], [1.0, 2.0, 3.0]]
     """
-    table = Table.open(features, graph.num_nodes())
+    table = NpyMatrix.open(features, graph.num_nodes())
     spans, rows = _pieces(table, memory)
     place = _Folder(Path(folder), graph, table)
     todo = [i for i in range(1, _checked(k) + 1) if not place.whole(i)]
@@ -74,7 +74,7 @@ def hops_to_disk(
 
 
 def _make_columns(
-    graph: dgl.DGLGraph, table: Table, place: "_Folder", spans: Sequence[Span], todo: Sequence[int], rows: int
+    graph: dgl.DGLGraph, table: NpyMatrix, place: "_Folder", spans: Sequence[Span], todo: Sequence[int], rows: int
 ) -> None:
     """The hops of some columns each, every one a file."""
     start = {span: table.part(place.part(0, span), span) for span in spans}
@@ -91,9 +91,9 @@ def _make_columns(
 class _Folder:
     """Where hops lie, and the note of what they were made of; the checksums are those of `spread_checksum`."""
 
-    def __init__(self, path: Path, graph: dgl.DGLGraph, table: Table):
+    def __init__(self, path: Path, graph: dgl.DGLGraph, table: NpyMatrix):
         self.path, self.note = path, path / "hops.json"
-        csc = neighbors(graph).csc
+        csc = adjacency(graph).csc
         edges = zlib.crc32(csc.indices.numpy().data, zlib.crc32(csc.indptr.numpy().data))
         made_of = {"features": _seal(table.path), "edges": edges}
         self.text: dict[str, Any] = {**made_of, "hops": {}}
@@ -131,7 +131,7 @@ def _seal(path: Path) -> list[int]:
     return [path.stat().st_size, spread_checksum(path)]
 
 
-def _pieces(table: Table, memory: int) -> tuple[list[Span], int]:
+def _pieces(table: NpyMatrix, memory: int) -> tuple[list[Span], int]:
     """The columns that are in memory together, and how many rows of all columns are."""
     (height, width), size = table.shape, table.dtype.itemsize
     least = SHARES * size * max(height, width, 1)
@@ -147,7 +147,7 @@ def _checked(k: int) -> int:
     return k
 
 
-class HopFiles:
+class PropagatedFeatures:
     """Features after several hops, an .npy file (N, F) each, of which rows are read: ``files[rows]`` is (n, K, F).
 
     They are read, not mapped: nothing but these rows is in memory.
@@ -157,15 +157,17 @@ class HopFiles:
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     np.save(f"{folder}/x.npy", np.float32([[1, 2], [3, 4], [5, 6]]))
-    ...     HopFiles([f"{folder}/x.npy"] * 2)[torch.tensor([2, 0])].tolist()
+    ...     PropagatedFeatures([f"{folder}/x.npy"] * 2)[torch.tensor([2, 0])].tolist()
     [[[5.0, 6.0], [5.0, 6.0]], [[1.0, 2.0], [1.0, 2.0]]]
     """
 
     def __init__(self, paths: Sequence[str | os.PathLike[str]]):
-        self.tables = [Table.open(path) for path in paths]
+        self.tables = [NpyMatrix.open(path) for path in paths]
         kinds = [(table.shape, str(table.dtype)) for table in self.tables]
         if len(set(kinds)) != 1:
-            raise ValueError(f"HopFiles: expected files of one shape and type, got {dict(zip(map(str, paths), kinds))}")
+            raise ValueError(
+                f"PropagatedFeatures: expected files of one shape and type, got {dict(zip(map(str, paths), kinds))}"
+            )
 
     def __len__(self) -> int:
         return len(self.tables[0])
@@ -175,7 +177,7 @@ class HopFiles:
 
 
 def row_batches(
-    x: Tensor | HopFiles,
+    x: Tensor | PropagatedFeatures,
     target: Tensor,
     rows: Tensor,
     batch_size: int,
@@ -185,7 +187,7 @@ def row_batches(
     """Mini-batches without a graph, for `gnnlib.train.loop.fit` and ``predict``: rows of features and their targets.
 
     Args:
-        x: what rows are taken from: `HopFiles`, or what `gnnlib.nn.propagation.Hops` gave
+        x: what rows are taken from: `PropagatedFeatures`, or what `gnnlib.nn.propagation.Hops` gave
         target: (N, ...)
         rows: those that count
         generator: of the order, which is then random; None keeps it

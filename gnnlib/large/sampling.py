@@ -3,7 +3,7 @@ trained says of all nodes is `gnnlib.large.inference`'s.
 
 What an average over some neighbours estimates is the average over all of them. So layers that average train here as
 they are: `SAGEConv`, `GATConv`, ``GCNConv(norm="right")``. GCN itself, which divides by the degrees of both ends, is
-the last of these with `gcn_weight` as ``edge``.
+the last of these with `gcn_edge_weights` as ``edge``.
 """
 
 import warnings
@@ -15,15 +15,15 @@ import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.adjacency import edge_ends
+from gnnlib.graph.adjacency import edge_endpoints
 from gnnlib.large.inference import Rows
-from gnnlib.train.distributed import rank, shard, shares, world_size
+from gnnlib.train.distributed import rank, shard, shards, world_size
 from gnnlib.train.loop import Batch
 
-__all__ = ["cluster_batches", "clusters", "gcn_weight", "sampled_batches"]
+__all__ = ["cluster_batches", "clusters", "gcn_edge_weights", "sampled_batches"]
 
 
-def gcn_weight(graph: dgl.DGLGraph) -> Tensor:
+def gcn_edge_weights(graph: dgl.DGLGraph) -> Tensor:
     r"""The weights (E,) with which the mean over in-edges is GCN's sum: sqrt(d_v / d_u), with d counted in this graph.
 
     .. math:: \frac{1}{d_v} \sum_{u \to v} \sqrt{d_v / d_u} \, x_u = \sum_{u \to v} \frac{x_u}{\sqrt{d_u d_v}}
@@ -35,10 +35,10 @@ def gcn_weight(graph: dgl.DGLGraph) -> Tensor:
     >>> g, x = dgl.graph(([0, 1, 2, 2], [2, 2, 0, 1])), torch.rand(3, 4)
     >>> gcn, mean = GCNConv(4, 2), GCNConv(4, 2, norm="right")
     >>> _ = mean.load_state_dict(gcn.state_dict())
-    >>> torch.allclose(mean(g, x, gcn_weight(g)), gcn(g, x))
+    >>> torch.allclose(mean(g, x, gcn_edge_weights(g)), gcn(g, x))
     True
     """
-    src, dst = edge_ends(graph)  # without index arrays, which a sampled training has no use for
+    src, dst = edge_endpoints(graph)  # without index arrays, which a sampled training has no use for
     out, into = (torch.bincount(ends).clamp(1).double() for ends in (src, dst))
     return into.sqrt().float().index_select(0, dst) * out.rsqrt().float().index_select(0, src)
 
@@ -164,7 +164,7 @@ def cluster_batches(
     asked = torch.zeros(len(members), dtype=torch.bool)
     asked[cluster[nodes]] = True
     for some in torch.randperm(len(members), generator=generator).split(batch_size):
-        if all(bool(asked[share].any()) for share in shares(some)):
+        if all(bool(asked[share].any()) for share in shards(some)):
             within = torch.cat([members[i] for i in shard(some).tolist()])
             rows = counts[within].nonzero().squeeze(1)
             part = dgl.node_subgraph(graph, within.to(graph.idtype))

@@ -19,19 +19,19 @@ from torch import Tensor
 
 from gnnlib._utils.files import atomic_write
 
-__all__ = ["Span", "Table"]
+__all__ = ["Span", "NpyMatrix"]
 
 Span = tuple[int, int]  # of columns: the first, and the one after the last
 NEAR, FAR = 2**14, 2**22  # bytes: rows that are as near are read together; and no more than so many at once
 
 
 @dataclass(frozen=True)
-class Table:
+class NpyMatrix:
     """A matrix (N, F) in an .npy file, float32 or float64: ``table[rows]`` reads the rows of these numbers.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     table = Table(Path(folder) / "x.npy", (3, 2), np.dtype(np.float32))
+    ...     table = NpyMatrix(Path(folder) / "x.npy", (3, 2), np.dtype(np.float32))
     ...     table.write([np.float32([[1, 2]]), np.float32([[3, 4], [5, 6]])])
     ...     Table.open(table.path)[torch.tensor([2, 0])].tolist()
     [[5.0, 6.0], [1.0, 2.0]]
@@ -42,7 +42,7 @@ class Table:
     dtype: np.dtype
 
     @staticmethod
-    def open(path: str | os.PathLike[str], num_rows: int | None = None) -> "Table":
+    def open(path: str | os.PathLike[str], num_rows: int | None = None) -> "NpyMatrix":
         """Raises: ValueError for another shape, type or order than is served, and for a file that is not whole."""
         path = Path(path)
         with open(path, "rb") as file:
@@ -58,7 +58,7 @@ class Table:
             )
         if path.stat().st_size != expected:
             raise ValueError(f"{path}: expected {expected} bytes, got {path.stat().st_size}")
-        return Table(path, (shape[0], shape[1]), dtype)
+        return NpyMatrix(path, (shape[0], shape[1]), dtype)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -93,11 +93,11 @@ class Table:
                 count = min(rows, height - first)
                 yield np.fromfile(file, self.dtype, count * width).reshape(count, width)
 
-    def like(self, path: Path) -> "Table":
+    def like(self, path: Path) -> "NpyMatrix":
         """One of this shape and type elsewhere."""
         return replace(self, path=path)
 
-    def part(self, path: Path, span: Span) -> "Table":
+    def part(self, path: Path, span: Span) -> "NpyMatrix":
         """One of as many rows and so many columns elsewhere."""
         return replace(self, path=path, shape=(len(self), span[1] - span[0]))
 
@@ -107,7 +107,7 @@ class Table:
             for block in blocks:
                 np.ascontiguousarray(block).tofile(file)
 
-    def split(self, parts: Sequence[tuple["Table", Span]], rows: int) -> None:
+    def split(self, parts: Sequence[tuple["NpyMatrix", Span]], rows: int) -> None:
         """Copies columns into each part, in one pass."""
         with ExitStack() as stack:
             files = [(stack.enter_context(part._begun()), span) for part, span in parts]

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from gnnlib.nn.conv import SGConv
 from gnnlib.nn.conv.base import glorot
-from gnnlib.nn.dropout import Dropout
+from gnnlib.nn.drop import Dropout
 from gnnlib.nn.norm import BatchNorm
 from gnnlib.nn.propagation import APPNP, DAGNN, Hops
-from gnnlib.nn.stack import Block, Stack
+from gnnlib.nn.stack import GNNLayer, Stack
 from gnnlib.ops.linear import Linear
 
 __all__ = ["APPNPNet", "DAGNNNet", "GfNN", "SGC", "SIGN"]
@@ -38,7 +38,7 @@ class SGC(Stack):
     """
 
     def __init__(self, in_feats: int, out_feats: int, k: int = 2):
-        super().__init__([Block(SGConv(in_feats, out_feats, k))])
+        super().__init__([GNNLayer(SGConv(in_feats, out_feats, k))])
 
 
 class GfNN(Stack):
@@ -63,7 +63,7 @@ class GfNN(Stack):
     """
 
     def __init__(self, in_feats: int, hidden_feats: int, out_feats: int, k: int = 2, dropout: float = 0.5):
-        first = Block(SGConv(in_feats, hidden_feats, k), activation=nn.ReLU())
+        first = GNNLayer(SGConv(in_feats, hidden_feats, k), activation=nn.ReLU())
         super().__init__([first], head=nn.Sequential(Dropout(dropout), Linear(hidden_feats, out_feats)))
 
 
@@ -97,7 +97,7 @@ class SIGN(Stack):
         hops, width = Hops(k), (k + 1) * hidden_feats
         inception = _Inception(k + 1, in_feats, hidden_feats)
         head = nn.Sequential(inception, nn.ReLU(), Dropout(dropout), Linear(width, out_feats))
-        super().__init__([Block(hops, merge=nn.Identity())], head=head)
+        super().__init__([GNNLayer(hops, merge=nn.Identity())], head=head)
 
 
 class _Inception(nn.Module):
@@ -144,7 +144,7 @@ class APPNPNet(Stack):
         dropout: float = 0.5,
     ):
         hops = APPNP(k, alpha, Dropout(dropout))
-        super().__init__([Block(hops)], encoder=_mlp(in_feats, hidden_feats, out_feats, dropout))
+        super().__init__([GNNLayer(hops)], encoder=_mlp(in_feats, hidden_feats, out_feats, dropout))
 
 
 class DAGNNNet(Stack):
@@ -169,7 +169,7 @@ class DAGNNNet(Stack):
     """
 
     def __init__(self, in_feats: int, hidden_feats: int, out_feats: int, k: int = 10, dropout: float = 0.8):
-        super().__init__([Block(DAGNN(out_feats, k))], encoder=_mlp(in_feats, hidden_feats, out_feats, dropout))
+        super().__init__([GNNLayer(DAGNN(out_feats, k))], encoder=_mlp(in_feats, hidden_feats, out_feats, dropout))
 
 
 def _mlp(in_feats: int, hidden_feats: int, out_feats: int, dropout: float) -> nn.Sequential:

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from gnnlib.nn.conv import GCNConv
 from gnnlib.nn.conv.base import glorot
-from gnnlib.nn.dropout import Dropout
+from gnnlib.nn.drop import Dropout
 from gnnlib.nn.residual import InitialResidual, JumpingKnowledge
-from gnnlib.nn.stack import Block, Stack
+from gnnlib.nn.stack import GNNLayer, Stack
 from gnnlib.ops.linear import Linear, linear
 
 __all__ = ["GCNII", "JKNet"]
@@ -47,7 +47,7 @@ class JKNet(Stack):
     ):
         drop = Dropout(dropout)
         convs = [GCNConv(hidden_feats if layer else in_feats, hidden_feats) for layer in range(num_layers)]
-        blocks = [Block(conv, activation=nn.ReLU(), dropout=drop) for conv in convs]
+        blocks = [GNNLayer(conv, activation=nn.ReLU(), dropout=drop) for conv in convs]
         merge = jump(hidden_feats, num_layers)
         head = nn.Sequential(drop, Linear(merge.out_feats, out_feats))
         super().__init__(blocks, jump=merge, head=head)
@@ -97,9 +97,9 @@ class GCNII(Stack):
         drop = Dropout(dropout)
         skip: Callable[..., nn.Module] = _TwoMatrices if starred else InitialResidual
 
-        def block(layer: int) -> Block:
+        def block(layer: int) -> GNNLayer:
             hop = GCNConv(hidden_feats, hidden_feats, weight=False, bias=False)
-            return Block(hop, None, skip(hidden_feats, hidden_feats, layer, alpha, lam), nn.ReLU(), drop)
+            return GNNLayer(hop, None, skip(hidden_feats, hidden_feats, layer, alpha, lam), nn.ReLU(), drop)
 
         super().__init__(
             [block(layer) for layer in range(1, num_layers + 1)],

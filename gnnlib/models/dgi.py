@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.batch import graph_sizes, members
+from gnnlib.graph.batch import graph_sizes, node_to_graph
 from gnnlib.nn.conv.base import glorot
 from gnnlib.ops import aggregate, edge_dot
 
@@ -36,7 +36,7 @@ class DGI(nn.Module):
 
     Args:
         encoder: called as ``encoder(graph, x, edge)``; in the paper one GCN layer 512 wide with a PReLU:
-            ``Stack([Block(GCNConv(in_feats, 512), activation=nn.PReLU())])``
+            ``Stack([GNNLayer(GCNConv(in_feats, 512), activation=nn.PReLU())])``
         feats: width of its output
 
     ``forward(graph, x, edge=None)`` gives the embeddings, ``loss(graph, x, edge=None)`` what is to be minimised. The
@@ -49,9 +49,9 @@ class DGI(nn.Module):
     Differs from the paper: in a batch each graph has a summary of its own and is corrupted by itself, where the paper
     takes another graph's nodes.
 
-    >>> from gnnlib import Block, GCNConv, Stack
+    >>> from gnnlib import GNNLayer, GCNConv, Stack
     >>> g = dgl.add_self_loop(dgl.rand_graph(20, 60))
-    >>> model, x = DGI(Stack([Block(GCNConv(5, 8), activation=nn.PReLU())]), 8), torch.rand(20, 5)
+    >>> model, x = DGI(Stack([GNNLayer(GCNConv(5, 8), activation=nn.PReLU())]), 8), torch.rand(20, 5)
     >>> model.loss(g, x).backward()
     >>> model(g, x).shape
     torch.Size([20, 8])
@@ -71,10 +71,10 @@ class DGI(nn.Module):
 
     def discriminate(self, graph: dgl.DGLGraph, h: Tensor, summary: Tensor) -> Tensor:
         """h_v W s of each node and its graph's summary, before the sigmoid: (N, feats) and (B, feats) to (N,)."""
-        return edge_dot(members(graph, h.device), h, summary @ self.weight.T)
+        return edge_dot(node_to_graph(graph, h.device), h, summary @ self.weight.T)
 
     def loss(self, graph: dgl.DGLGraph, x: Tensor, edge: Tensor | None = None) -> Tensor:
         real, corrupted = self(graph, x, edge), self(graph, shuffle_rows(graph, x), edge)
-        summary = aggregate(members(graph, real.device), real, reduce="mean").sigmoid()
+        summary = aggregate(node_to_graph(graph, real.device), real, reduce="mean").sigmoid()
         real, corrupted = (self.discriminate(graph, h, summary) for h in (real, corrupted))
         return (softplus(-real).mean() + softplus(corrupted).mean()) / 2

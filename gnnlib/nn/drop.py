@@ -1,15 +1,50 @@
-"""Dropping edges, nodes or messages while training. Single features are dropped by ``nn.Dropout``."""
+"""Dropout of features, edges, nodes and messages during training."""
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.adjacency import Drop, dropping, edge_ends
+from gnnlib.graph.adjacency import Drop, edge_endpoints, with_message_dropout
 from gnnlib.graph.transforms import keep_edges
 from gnnlib.nn.conv.base import Conv, Features
 
-__all__ = ["DropEdge", "DropMessage", "DropNode"]
+__all__ = ["DropEdge", "DropMessage", "DropNode", "Dropout"]
+
+LEVELS = 2**16
+
+
+class Dropout(nn.Dropout):
+    r"""Dropout (Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting", section
+    4), drawn for four entries at a time.
+
+    .. math:: y_i = \frac{z_i}{1 - p} x_i, \qquad z_i \sim \mathrm{Bernoulli}(1 - p)
+
+    PyTorch draws one random number for each entry, which takes longer on a CPU than the layer that follows; here each
+    number of 64 bits serves four. For ``nn.Dropout``, wherever that stands: the same argument, the same distribution,
+    other draws.
+
+    Args:
+        p: probability that an entry is dropped, to the nearest of 65536 steps
+
+    Shapes: x (\*); returns the same.
+
+    Differs from the paper: kept entries grow by 1 / (1 - p) in training, in place of shrinking by 1 - p in evaluation.
+    On other devices, and in place, it is ``nn.Dropout``.
+
+    >>> _ = torch.manual_seed(0)
+    >>> y = Dropout(0.25)(torch.ones(300, 100))
+    >>> y.unique().tolist(), round(y.mean().item(), 1)
+    ([0.0, 1.3333333730697632], 1.0)
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        level = round(self.p * LEVELS)
+        if not self.training or self.inplace or x.device.type != "cpu" or not 0 < level < LEVELS:
+            return super().forward(x)
+        draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+        keep = draws.view(torch.int16)[: x.numel()].view(x.shape) >= level - LEVELS // 2
+        return x * keep.to(x.dtype).mul_(LEVELS / (LEVELS - level))
 
 
 class _Dropping(nn.Module):
@@ -55,7 +90,7 @@ class DropEdge(_Dropping):
             return graph, edge
         keep = torch.rand(graph.num_edges(), device=graph.device) >= self.p
         if self.keep_self_loops and graph.is_homogeneous:
-            src, dst = edge_ends(graph)
+            src, dst = edge_endpoints(graph)
             keep |= src == dst
         return keep_edges(graph, keep), edge if edge is None else edge[keep.to(edge.device)]
 
@@ -66,7 +101,7 @@ class DropNode(_Dropping):
 
     .. math:: y_v = \frac{z_v}{1 - p} x_v, \qquad z_v \sim \mathrm{Bernoulli}(1 - p)
 
-    ``drop(x) -> x``, the ``dropout`` of a `Block`. No node leaves the graph (as in Do et al. 2021).
+    ``drop(x) -> x``, the ``dropout`` of a `GNNLayer`. No node leaves the graph (as in Do et al. 2021).
 
     Args:
         p: probability that a node is dropped; each signal on a graph draws for itself
@@ -85,7 +120,7 @@ class DropMessage(_Dropping):
 
     .. math:: m_{uv} = \frac{z_{uv}}{1 - p} \circ x_u, \qquad z_{uvj} \sim \mathrm{Bernoulli}(1 - p)
 
-    Stands around the layer whose messages it drops: ``Block(DropMessage(conv, 0.3))``. A message is what the layer
+    Stands around the layer whose messages it drops: ``GNNLayer(DropMessage(conv, 0.3))``. A message is what the layer
     sends along an edge: the features of its source, or their product with the layer's weight where it multiplies
     first. Where sums are taken, with or without weights or attention, neither messages nor masks are ever written:
     whether an entry is kept is computed where it is added, and again in the backward pass. Scores, degrees and a node's
@@ -118,4 +153,4 @@ class DropMessage(_Dropping):
         if not self.drops:
             return self.conv(graph, x, edge)
         device = (x[0] if isinstance(x, tuple) else x).device
-        return self.conv(dropping(graph, Drop.draw(self.p), device), x, edge)
+        return self.conv(with_message_dropout(graph, Drop.draw(self.p), device), x, edge)

@@ -9,7 +9,7 @@ from scipy.sparse.linalg import eigsh
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.adjacency import edge_ends, neighbors
+from gnnlib.graph.adjacency import adjacency, edge_endpoints
 from gnnlib.ops import propagate
 
 __all__ = ["laplacian_encoding", "random_walk_encoding"]
@@ -43,7 +43,7 @@ def random_walk_encoding(graph: dgl.DGLGraph, k: int, weight: Tensor | None = No
     [[0.0, 0.5, 0.0, 0.5], [0.0, 1.0, 0.0, 1.0], [0.0, 0.5, 0.0, 0.5]]
     """
     _check("random_walk_encoding", graph, k)
-    nb, number = neighbors(graph), _number(graph)
+    adj, number = adjacency(graph), _number(graph)
     weight = None if weight is None else weight.double()
     degrees = "unweighted" if weight is None else "weighted"
     found = torch.zeros(graph.num_nodes(), k, dtype=torch.float64, device=graph.device)
@@ -55,7 +55,7 @@ def random_walk_encoding(graph: dgl.DGLGraph, k: int, weight: Tensor | None = No
         place = found.new_zeros(len(number), min(step, int(column.max()) + 1))
         place[at] = 1
         for i in range(k):
-            place = propagate(nb, place, weight, "left", degrees)
+            place = propagate(adj, place, weight, "left", degrees)
             found[walker, i] = place[at]
     return found.float()
 
@@ -93,7 +93,7 @@ def laplacian_encoding(graph: dgl.DGLGraph, k: int, weight: Tensor | None = None
     [[0.5, 0.25], [0.0, 0.5], [0.5, 0.25]]
     """
     _check("laplacian_encoding", graph, k)
-    src, dst = (end.cpu().numpy() for end in edge_ends(graph))
+    src, dst = (end.cpu().numpy() for end in edge_endpoints(graph))
     value = np.ones(len(src)) if weight is None else weight.detach().double().cpu().numpy()
     found, start = np.zeros((graph.num_nodes(), k)), 0
     adjacency = csr_array((value, (dst, src)), shape=(len(found), len(found)))

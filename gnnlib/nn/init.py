@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
-from gnnlib._utils.untouched import untouched
-from gnnlib.nn.stack import Block
+from gnnlib._utils.untouched import preserve_state
+from gnnlib.nn.stack import GNNLayer
 
-__all__ = ["SkipInit", "hold_variance"]
+__all__ = ["SkipInit", "lsuv_init_"]
 
 
 class SkipInit(nn.Module):
@@ -17,8 +17,8 @@ class SkipInit(nn.Module):
 
     .. math:: y = \alpha\, x
 
-    The ``norm`` of a `Block` with a `Residual`, in the place of a normalisation: x + alpha f(x). Every block starts as
-    the identity, whatever its layer is, so at any depth features and gradients start as they come in; but for what
+    The ``norm`` of a `GNNLayer` with a `Residual`, in the place of a normalisation: x + alpha f(x). Every block starts
+    as the identity, whatever its layer is, so at any depth features and gradients start as they come in; but for what
     the activation after the sum takes away: a ReLU the signs, once.
 
     Args:
@@ -26,7 +26,7 @@ class SkipInit(nn.Module):
 
     >>> from gnnlib import GCNConv, Residual
     >>> g, x = dgl.graph(([0, 1], [1, 0])), torch.rand(2, 3)
-    >>> bool((Block(GCNConv(3, 3), SkipInit(3), Residual(3, 3), nn.ReLU())(g, x) == x).all())
+    >>> bool((GNNLayer(GCNConv(3, 3), SkipInit(3), Residual(3, 3), nn.ReLU())(g, x) == x).all())
     True
     """
 
@@ -38,7 +38,7 @@ class SkipInit(nn.Module):
         return self.scale * x
 
 
-def hold_variance(model: nn.Module, *inputs: Any, tolerance: float = 0.05, tries: int = 10) -> None:
+def lsuv_init_(model: nn.Module, *inputs: Any, tolerance: float = 0.05, tries: int = 10) -> None:
     r"""Layer-sequential unit variance (LSUV: Mishkin and Matas 2016, arXiv 1511.06422, algorithm 1): scales the weights
     of each layer until its output on these inputs has variance 1.
 
@@ -50,7 +50,7 @@ def hold_variance(model: nn.Module, *inputs: Any, tolerance: float = 0.05, tries
     with depth still, and wants a norm or `SkipInit`. Neighbours become alike as before: that is not a matter of scale.
 
     Args:
-        model: a `Stack`, or any module with `Block` inside
+        model: a `Stack`, or any module with `GNNLayer` inside
         inputs: what ``model`` is called on, such as ``graph, x``
         tolerance: of the variance
         tries: at most, for each layer
@@ -63,7 +63,7 @@ def hold_variance(model: nn.Module, *inputs: Any, tolerance: float = 0.05, tries
     >>> from gnnlib import GCNConv, Stack
     >>> g, x = dgl.add_self_loop(dgl.rand_graph(50, 200)), torch.randn(50, 16)
     >>> model = Stack.build(GCNConv, 16, 16, 16, num_layers=64)
-    >>> hold_variance(model, g, x)
+    >>> lsuv_init_(model, g, x)
     >>> round(model(g, x).var().item(), 1)
     1.0
     """
@@ -73,7 +73,7 @@ def hold_variance(model: nn.Module, *inputs: Any, tolerance: float = 0.05, tries
         for _ in range(tries if matrices else 0):
             variance = y.var().item()
             if not 0 < variance < float("inf"):
-                raise ValueError(f"hold_variance: expected a variance above 0, got {variance} from {conv}")
+                raise ValueError(f"lsuv_init_: expected a variance above 0, got {variance} from {conv}")
             if abs(variance - 1) < tolerance:
                 break
             for matrix in matrices:
@@ -81,10 +81,10 @@ def hold_variance(model: nn.Module, *inputs: Any, tolerance: float = 0.05, tries
             y = conv.forward(*given)
         return y
 
-    convs = dict.fromkeys(block.conv for block in model.modules() if isinstance(block, Block))
+    convs = dict.fromkeys(block.conv for block in model.modules() if isinstance(block, GNNLayer))
     hooks = [conv.register_forward_hook(fit) for conv in convs]
     try:
-        with untouched(model), torch.no_grad():
+        with preserve_state(model), torch.no_grad():
             model(*inputs)
     finally:
         for hook in hooks:

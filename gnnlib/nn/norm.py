@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.batch import graph_sizes, members
+from gnnlib.graph.batch import graph_sizes, node_to_graph
 from gnnlib.ops import aggregate
 from gnnlib.ops.linear import Linear
 
@@ -30,8 +30,8 @@ def graph_mean(graph: dgl.DGLGraph, device: torch.device) -> Callable[[Tensor], 
     """x (N, \\*, F) -> the mean over each node's own graph, of that shape; of one graph (1, \\*, F)."""
     if len(graph_sizes(graph)) == 1:
         return lambda x: x.sum(0, keepdim=True) / max(len(x), 1)
-    nb = members(graph, device)
-    return lambda x: aggregate(nb.reverse(), aggregate(nb, x, reduce="mean"))
+    adj = node_to_graph(graph, device)
+    return lambda x: aggregate(adj.reverse(), aggregate(adj, x, reduce="mean"))
 
 
 class BatchNorm(nn.BatchNorm1d):

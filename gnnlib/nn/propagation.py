@@ -1,6 +1,6 @@
 """Propagation without weights: to come after any network on the features, or after any layer, for many hops.
 
-Called as ``forward(graph, x, edge=None)`` with x (N, \\*, F), like a layer: in a `Block`, or as the ``readout`` of a
+Called as ``forward(graph, x, edge=None)`` with x (N, \\*, F), like a layer: in a `GNNLayer`, or as the ``readout`` of a
 `Stack`.
 """
 

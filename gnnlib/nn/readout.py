@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.batch import graph_sizes, members
+from gnnlib.graph.batch import graph_sizes, node_to_graph
 from gnnlib.ops import aggregate
 
 __all__ = [
@@ -26,17 +26,17 @@ def readout_sum(graph: dgl.DGLGraph, x: Tensor) -> Tensor:
     >>> readout_sum(g, torch.ones(5, 2)).tolist()
     [[2.0, 2.0], [3.0, 3.0]]
     """
-    return aggregate(members(graph, x.device), x)
+    return aggregate(node_to_graph(graph, x.device), x)
 
 
 def readout_mean(graph: dgl.DGLGraph, x: Tensor) -> Tensor:
     """The mean over the nodes of each graph; 0 for a graph without nodes."""
-    return aggregate(members(graph, x.device), x, reduce="mean")
+    return aggregate(node_to_graph(graph, x.device), x, reduce="mean")
 
 
 def readout_max(graph: dgl.DGLGraph, x: Tensor) -> Tensor:
     """The largest value over the nodes of each graph, feature by feature; 0 for a graph without nodes."""
-    return aggregate(members(graph, x.device), x, reduce="max")
+    return aggregate(node_to_graph(graph, x.device), x, reduce="max")
 
 
 def readout_mean_max(graph: dgl.DGLGraph, x: Tensor) -> Tensor:

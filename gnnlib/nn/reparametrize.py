@@ -8,7 +8,7 @@ The weights of a module are all its parameters named "weight" with two axes or m
 too; the last two axes are a matrix, any before them number matrices. Each starts at the nearest matrix of its new
 form, scaled to the length it had, so that variances hold.
 
-Call these before the optimiser is made. Such a layer is saved by its state dict: torch does not pickle it.
+Call these before the optimizer is made. Such a layer is saved by its state dict: torch does not pickle it.
 """
 
 from collections.abc import Callable, Iterable
@@ -19,12 +19,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-__all__ = ["channel_conv", "grouped", "identity_mapping", "low_rank", "share"]
+__all__ = ["circulant", "block_diagonal", "identity_mapping", "low_rank", "share_parameters_"]
 
 Module = TypeVar("Module", bound=nn.Module)
 
 
-def share(modules: Iterable[nn.Module]) -> None:
+def share_parameters_(modules: Iterable[nn.Module]) -> None:
     """All modules use the parameters of the first from here on, like one layer applied again and again (as in
     recurrent networks, and in Li et al. 2016, arXiv 1511.05493).
 
@@ -34,7 +34,7 @@ def share(modules: Iterable[nn.Module]) -> None:
     Raises: ValueError, before anything is changed, where names or shapes of parameters differ.
 
     >>> layers = [nn.Linear(3, 3) for _ in range(5)]
-    >>> share(layers)
+    >>> share_parameters_(layers)
     >>> sum(p.numel() for p in nn.ModuleList(layers).parameters())
     12
     """
@@ -71,12 +71,12 @@ def low_rank(module: Module, rank: int) -> Module:
     return _reform(module, form)
 
 
-def grouped(module: Module, groups: int) -> Module:
+def block_diagonal(module: Module, groups: int) -> Module:
     """Every weight becomes block-diagonal: channels see those of their own group, a b / groups numbers.
 
     Raises: ValueError for a number of groups that does not divide both widths of a weight.
 
-    >>> grouped(nn.Linear(4, 4, bias=False), 2).weight.ne(0).int().tolist()
+    >>> block_diagonal(nn.Linear(4, 4, bias=False), 2).weight.ne(0).int().tolist()
     [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 1], [0, 0, 1, 1]]
     """
 
@@ -88,13 +88,13 @@ def grouped(module: Module, groups: int) -> Module:
     return _reform(module, form)
 
 
-def channel_conv(module: Module, kernel: int) -> Module:
+def circulant(module: Module, kernel: int) -> Module:
     """Every weight becomes a convolution along the channels, zero-padded: W[i, j] = w[i - j + kernel // 2], with
     ``kernel`` numbers.
 
     Raises: ValueError for an even kernel, or weights that are not square.
 
-    >>> sum(p.numel() for p in channel_conv(nn.Linear(64, 64, bias=False), 9).parameters())
+    >>> sum(p.numel() for p in circulant(nn.Linear(64, 64, bias=False), 9).parameters())
     9
     """
     if kernel < 1 or kernel % 2 == 0:

@@ -89,7 +89,7 @@ class GRUUpdate(nn.Module):
     which says how much of x to keep.
 
     With ``GCNConv(n, n, norm="none", bias=False)``, no activation, and weights shared over depth
-    (`gnnlib.nn.reparametrize.share`), a stack of these is the gated graph network.
+    (`gnnlib.nn.reparametrize.share_parameters_`), a stack of these is the gated graph network.
 
     Raises: ValueError where the widths differ.
 

@@ -22,16 +22,16 @@ class ReversibleBlock(nn.Module):
     Solved for x from the last group to the first, the same functions lead back.
 
     Args:
-        parts: f_1 to f_C, each a `Block` (or a module called as ``part(graph, x, edge, x0)``) from F / C features
+        parts: f_1 to f_C, each a `GNNLayer` (or a module called as ``part(graph, x, edge, x0)``) from F / C features
             to as many
 
     Shapes: x (N, \*, F); edge as the parts take it; x0 (N, \*, F) or None, split as x is; returns (N, \*, F).
 
     Raises: ValueError for fewer than two parts, or a width that their number does not divide.
 
-    >>> from gnnlib import Block, GCNConv
+    >>> from gnnlib import GNNLayer, GCNConv
     >>> g, x = dgl.graph(([0, 1], [1, 0])), torch.randn(2, 6)
-    >>> block = ReversibleBlock([Block(GCNConv(3, 3)), Block(GCNConv(3, 3))])
+    >>> block = ReversibleBlock([GNNLayer(GCNConv(3, 3)), GNNLayer(GCNConv(3, 3))])
     >>> torch.allclose(block.inverse(g, block(g, x)), x, atol=1e-5)
     True
     """
@@ -98,9 +98,9 @@ class Reversible(nn.Module):
 
     Batch normalisation inside a part moves its running statistics in both passes. Differentiable once.
 
-    >>> from gnnlib import Block, GCNConv
+    >>> from gnnlib import GNNLayer, GCNConv
     >>> def part():
-    ...     return Block(GCNConv(4, 4), activation=nn.ReLU())
+    ...     return GNNLayer(GCNConv(4, 4), activation=nn.ReLU())
     >>> model = Reversible([ReversibleBlock([part(), part()]) for _ in range(100)])
     >>> model(dgl.graph(([0, 1], [1, 0])), torch.ones(2, 8)).shape
     torch.Size([2, 8])

@@ -1,4 +1,4 @@
-"""Any layer, any remedy, any depth: a `Block` is a layer with its remedies, a `Stack` is blocks in a row."""
+"""Any layer, any remedy, any depth: a `GNNLayer` is a layer with its remedies, a `Stack` is blocks in a row."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as run_again
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.nn.dropout import Dropout
+from gnnlib.nn.drop import Dropout
 from gnnlib.nn.reversible import Reversible, ReversibleBlock
 from gnnlib.ops.linear import Linear
 
-__all__ = ["Block", "Stack", "concat_heads", "mean_heads"]
+__all__ = ["GNNLayer", "Stack", "concat_heads", "mean_heads"]
 
 Factory = Callable[..., nn.Module]
 
@@ -27,7 +27,7 @@ def mean_heads(y: Tensor) -> Tensor:
     return y.mean(-2)
 
 
-class Block(nn.Module):
+class GNNLayer(nn.Module):
     """One layer with its remedies: drop edges, drop features, convolve, normalise, skip, activate.
 
     Args:
@@ -44,7 +44,7 @@ class Block(nn.Module):
     >>> import torch
     >>> from gnnlib import GATConv, BatchNorm, Residual
     >>> g = dgl.graph(([0, 1], [1, 0]))
-    >>> Block(GATConv(8, 4, num_heads=2), BatchNorm(8), Residual(8, 8), nn.ELU())(g, torch.ones(2, 8)).shape
+    >>> GNNLayer(GATConv(8, 4, num_heads=2), BatchNorm(8), Residual(8, 8), nn.ELU())(g, torch.ones(2, 8)).shape
     torch.Size([2, 8])
     """
 
@@ -84,7 +84,7 @@ class Stack(nn.Module):
     """Blocks in a row, then perhaps a jump, a readout per graph, and a head.
 
     Args:
-        blocks: each a `Block`, or a module called as ``block(graph, x, edge, x0)``
+        blocks: each a `GNNLayer`, or a module called as ``block(graph, x, edge, x0)``
         encoder: called on x first; its output is x0, to which initial residuals lead back
         jump: called on the list of all blocks' outputs (`JumpingKnowledge`)
         readout: called as ``readout(graph, x)``
@@ -168,9 +168,9 @@ class Stack(nn.Module):
             raise ValueError(f"Stack: reversible layers have groups of equal width, no jump, and a head, got {got}")
         drop = Dropout(dropout) if isinstance(dropout, (int, float)) else dropout
 
-        def make(before: int, after: int, layer: int) -> Block:
+        def make(before: int, after: int, layer: int) -> GNNLayer:
             made = norm(after) if norm else None, skip(before, after, layer) if skip else None
-            return Block(conv(before, after), *made, activation(), drop, drop_edge)
+            return GNNLayer(conv(before, after), *made, activation(), drop, drop_edge)
 
         encoder = encoder or reversible > 0
         head = bool(encoder or jump or readout) if head is None else head
@@ -183,7 +183,7 @@ class Stack(nn.Module):
                 blocks.append(make(width, hidden_feats, layer))
                 width = getattr(blocks[-1].skip, "out_feats", hidden_feats)
             if not head:
-                blocks.append(Block(conv(width, out_feats), dropout=drop, drop_edge=drop_edge))
+                blocks.append(GNNLayer(conv(width, out_feats), dropout=drop, drop_edge=drop_edge))
         if jump and width != hidden_feats:
             raise ValueError(f"Stack: a jump needs outputs of one width, got {hidden_feats} and {width}")
         jumped = jump(hidden_feats, num_layers) if jump else None
@@ -228,8 +228,8 @@ def _run(steps: Sequence[tuple], every: bool, x: Tensor, x0: Tensor) -> list[Ten
     return outputs
 
 
-def _reversible(make: Callable[[int, int, int], Block], width: int, groups: int, num_layers: int) -> Reversible:
-    def parts(layer: int) -> list[Block]:
+def _reversible(make: Callable[[int, int, int], GNNLayer], width: int, groups: int, num_layers: int) -> Reversible:
+    def parts(layer: int) -> list[GNNLayer]:
         return [make(width, width, layer) for _ in range(groups)]
 
     return Reversible([ReversibleBlock(parts(layer)) for layer in range(1, num_layers + 1)])

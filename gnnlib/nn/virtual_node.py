@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.batch import members
-from gnnlib.nn.dropout import Dropout
+from gnnlib.graph.batch import node_to_graph
+from gnnlib.nn.drop import Dropout
 from gnnlib.nn.norm import RowBatchNorm
 from gnnlib.ops import aggregate
 from gnnlib.ops.linear import Linear
@@ -19,14 +19,14 @@ class VirtualNode(nn.Module):
     r"""Blocks in a row with a virtual node (Gilmer et al. 2017, arXiv 1704.01212, section 5.2; in the form of the Open
     Graph Benchmark's baselines, Hu et al. 2020, arXiv 2005.00687).
 
-    .. math:: z_l = x_l + v_l, \qquad x_{l+1} = \mathrm{Block}_l(z_l), \qquad
+    .. math:: z_l = x_l + v_l, \qquad x_{l+1} = \mathrm{GNNLayer}_l(z_l), \qquad
         v_{l+1} = \mathrm{MLP}_l\Big(v_l + \sum_u z_{l, u}\Big)
 
     with the sum over the nodes of each graph, v_0 a learned vector that begins at 0, and for the MLP twice a linear
     layer, batch normalisation over the graphs and ReLU, the first to twice the width, then dropout.
 
     Args:
-        blocks: each a `Block`, or a module called as ``block(graph, x, edge, x0)``, from feats to feats
+        blocks: each a `GNNLayer`, or a module called as ``block(graph, x, edge, x0)``, from feats to feats
         feats: width of x
         dropout: of the virtual node's features
 
@@ -37,9 +37,9 @@ class VirtualNode(nn.Module):
 
     Differs from Gilmer et al.: there the virtual node is joined to all nodes by edges of a type of their own.
 
-    >>> from gnnlib import Block, GCNConv
+    >>> from gnnlib import GNNLayer, GCNConv
     >>> g = dgl.batch([dgl.graph(([0, 1], [1, 0])), dgl.graph(([], []), num_nodes=3)])
-    >>> VirtualNode([Block(GCNConv(4, 4)) for _ in range(2)], 4)(g, torch.ones(5, 4)).shape
+    >>> VirtualNode([GNNLayer(GCNConv(4, 4)) for _ in range(2)], 4)(g, torch.ones(5, 4)).shape
     torch.Size([5, 4])
     """
 
@@ -57,7 +57,7 @@ class VirtualNode(nn.Module):
                 f"VirtualNode: expected a whole graph, got one of two node sets with {graph.num_src_nodes()} sources "
                 f"and {graph.num_dst_nodes()} destinations"
             )
-        hears = members(graph, x.device)
+        hears = node_to_graph(graph, x.device)
         speaks = hears.reverse()
         v = self.start.expand(hears.num_dst, *x.shape[1:])
         for i, block in enumerate(self.blocks):

@@ -4,10 +4,10 @@ import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl  # noqa: F401, for the examples
-from gnnlib.graph.adjacency import Compressed, Graph, Neighbors, check_rows, neighbors
+from gnnlib.graph.adjacency import Adjacency, CompressedRows, Graph, adjacency, check_num_rows
 from gnnlib.ops.autograd.sums import copy_dst, copy_src, sum_edges
 
-__all__ = ["NORMS", "degree_norm", "neighbour_share", "over_in_degree"]
+__all__ = ["NORMS", "degree_norm", "divide_by_in_degree", "mean_from_sum"]
 
 NORMS = {"both": (-0.5, -0.5), "left": (-1.0, 0.0), "right": (0.0, -1.0), "none": (0.0, 0.0)}
 """Powers of the degree of the source and of the destination."""
@@ -41,55 +41,55 @@ def degree_norm(
     [0.125, 0.25, 0.625, 1.0]
     """
     like = weight if weight is not None else like if like is not None else torch.empty(0, device=graph.device)
-    nb = neighbors(graph, like.device)
-    check_norm(nb, norm, degrees)
+    adj = adjacency(graph, like.device)
+    check_norm(adj, norm, degrees)
     if weight is not None:
-        check_rows("weight", weight, nb.num_edges, "edge")
+        check_num_rows("weight", weight, adj.num_edges, "edge")
         if degrees == "weighted":
-            return _weighted_norm(nb, weight, NORMS[norm])
+            return _weighted_norm(adj, weight, NORMS[norm])
 
     def make() -> Tensor:
-        src, dst = scales(nb, norm, degrees, torch.float64)
-        return (src[nb.src] * dst[nb.dst]).to(like.dtype)
+        src, dst = degree_factors(adj, norm, degrees, torch.float64)
+        return (src[adj.src] * dst[adj.dst]).to(like.dtype)
 
-    factor = nb.remember((norm, degrees == "in", like.dtype), make)
+    factor = adj.remember((norm, degrees == "in", like.dtype), make)
     return factor if weight is None else weight * factor.view(-1, *[1] * (weight.dim() - 1))
 
 
-def check_norm(nb: Neighbors, norm: str, degrees: str) -> None:
+def check_norm(adj: Adjacency, norm: str, degrees: str) -> None:
     if norm not in NORMS:
         raise ValueError(f"norm: expected one of {sorted(NORMS)}, got {norm!r}")
     if degrees not in ("unweighted", "weighted", "in"):
         raise ValueError(f"degrees: expected 'unweighted', 'weighted' or 'in', got {degrees!r}")
-    if degrees == "in" and nb.num_src != nb.num_dst:
-        raise ValueError(f"degrees='in' needs a whole graph, got {nb.num_src} sources, {nb.num_dst} destinations")
+    if degrees == "in" and adj.num_src != adj.num_dst:
+        raise ValueError(f"degrees='in' needs a whole graph, got {adj.num_src} sources, {adj.num_dst} destinations")
 
 
-def scales(nb: Neighbors, norm: str, degrees: str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def degree_factors(adj: Adjacency, norm: str, degrees: str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """The factor of each source and of each destination, from counts of edges."""
 
-    def factor(end: str, grouped: Compressed, power: float) -> Tensor:
+    def factor(end: str, grouped: CompressedRows, power: float) -> Tensor:
         def make() -> Tensor:
             if power == 0:
-                return torch.ones(len(grouped.indptr) - 1, dtype=dtype, device=nb.device)
+                return torch.ones(len(grouped.indptr) - 1, dtype=dtype, device=adj.device)
             return (grouped.indptr.diff().clamp(min=1).double() ** power).to(dtype)
 
-        return nb.remember((end, norm, degrees, dtype), make)
+        return adj.remember((end, norm, degrees, dtype), make)
 
     powers = NORMS[norm]
-    src = factor("src", nb.csc if degrees == "in" else nb.csr, powers[0])
-    return src, factor("dst", nb.csc, powers[1])
+    src = factor("src", adj.csc if degrees == "in" else adj.csr, powers[0])
+    return src, factor("dst", adj.csc, powers[1])
 
 
-def neighbour_share(graph: Graph, weight: Tensor) -> Tensor:
+def divide_by_in_degree(graph: Graph, weight: Tensor) -> Tensor:
     """Edge values divided by the number of in-edges of their destination, so that their sum is a mean."""
     return degree_norm(graph, weight, norm="right")
 
 
-def over_in_degree(graph: Graph, y: Tensor) -> Tensor:
+def mean_from_sum(graph: Graph, y: Tensor) -> Tensor:
     """Values of the destinations (N_dst, *) divided by their numbers of in-edges: a sum becomes a mean."""
-    nb = neighbors(graph, y.device)
-    share = scales(nb, "right", "unweighted", y.dtype)[1]
+    adj = adjacency(graph, y.device)
+    share = degree_factors(adj, "right", "unweighted", y.dtype)[1]
     return y * share.view(-1, *[1] * (y.dim() - 1))
 
 
@@ -98,13 +98,13 @@ def _power(degree: Tensor, power: float) -> Tensor:
     return torch.where(degree == 0, 0.0, degree.where(degree != 0, 1.0) ** power)
 
 
-def _weighted_norm(nb: Neighbors, weight: Tensor, powers: tuple[float, float]) -> Tensor:
-    flat = weight.reshape(nb.num_edges, weight.shape[1:].numel())
+def _weighted_norm(adj: Adjacency, weight: Tensor, powers: tuple[float, float]) -> Tensor:
+    flat = weight.reshape(adj.num_edges, weight.shape[1:].numel())
     factor = flat
-    for power, view, copy in ((powers[0], nb.reverse(), copy_src), (powers[1], nb, copy_dst)):
+    for power, view, copy in ((powers[0], adj.reverse(), copy_src), (powers[1], adj, copy_dst)):
         if power:
             degree = sum_edges(view, flat)
             if power == -0.5 and bool((degree < 0).any()):
                 raise ValueError(f"expected weighted degrees of at least 0 under a square root, got {degree.min():.3g}")
-            factor = factor * copy(nb, _power(degree, power))
+            factor = factor * copy(adj, _power(degree, power))
     return factor.reshape(weight.shape)

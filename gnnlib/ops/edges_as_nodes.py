@@ -5,13 +5,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from gnnlib.graph.adjacency import Compressed, Graph, Neighbors, neighbors
+from gnnlib.graph.adjacency import Adjacency, CompressedRows, Graph, adjacency
 from gnnlib.ops.autograd.sums import DroppedSum, Sum
 
-__all__ = ["incidence", "sent"]
+__all__ = ["incidence", "per_edge_messages"]
 
 
-def incidence(graph: Graph, like: Tensor | None = None) -> tuple[Neighbors, Neighbors]:
+def incidence(graph: Graph, like: Tensor | None = None) -> tuple[Adjacency, Adjacency]:
     """Two graphs from the nodes of a graph to its edges: each edge hears its source, or each its destination.
 
     ``aggregate(from_src, x)`` copies to each edge what its source has, (N_src, \\*, F) -> (E, \\*, F);
@@ -30,28 +30,30 @@ def incidence(graph: Graph, like: Tensor | None = None) -> tuple[Neighbors, Neig
     >>> m.tolist(), aggregate(from_dst.reverse(), m, reduce="max").tolist()
     ([[1.0, 4.0], [3.0, 2.0]], [[0.0, 0.0], [0.0, 0.0], [3.0, 4.0]])
     """
-    nb = neighbors(graph, None if like is None else like.device)
-    each = torch.arange(nb.num_edges + 1, dtype=torch.int32, device=nb.device)
+    adj = adjacency(graph, None if like is None else like.device)
+    each = torch.arange(adj.num_edges + 1, dtype=torch.int32, device=adj.device)
 
-    def hears(end: Tensor, sent: Compressed, num_nodes: int) -> Neighbors:
-        heard = Compressed(each, end, each[:-1])
-        return Neighbors(num_nodes, nb.num_edges, end, each[:-1], heard, Compressed(sent.indptr, sent.eid, sent.eid))
+    def hears(end: Tensor, sent: CompressedRows, num_nodes: int) -> Adjacency:
+        heard = CompressedRows(each, end, each[:-1])
+        return Adjacency(
+            num_nodes, adj.num_edges, end, each[:-1], heard, CompressedRows(sent.indptr, sent.eid, sent.eid)
+        )
 
-    return hears(nb.src, nb.csr, nb.num_src), hears(nb.dst, nb.csc, nb.num_dst)
+    return hears(adj.src, adj.csr, adj.num_src), hears(adj.dst, adj.csc, adj.num_dst)
 
 
-def sent(nb: Neighbors, x: Tensor, each: bool = False) -> tuple[Tensor, Neighbors]:
+def per_edge_messages(adj: Adjacency, x: Tensor, each: bool = False) -> tuple[Tensor, Adjacency]:
     """Features and neighbours such that each edge hears what ``nb.drop`` leaves of x on its way. Where it takes
     something, or with ``each``, each message is a source of its own: (N_src, \\*) -> (E, \\*).
 
     For what is more than a sum of messages; sums need not make them: `DroppedSum`.
     """
-    if nb.drop is None and not each:
-        return x, nb
-    from_src, from_dst = incidence(nb)
+    if adj.drop is None and not each:
+        return x, adj
+    from_src, from_dst = incidence(adj)
     flat = x.reshape(len(x), 1, x.shape[1:].numel()).contiguous()
-    if nb.drop is None:
+    if adj.drop is None:
         messages = Sum.apply(flat, None, from_src, 1)
     else:
-        messages = DroppedSum.apply(flat, None, replace(from_src, drop=nb.drop))
-    return messages.view(nb.num_edges, *x.shape[1:]), from_dst.reverse()
+        messages = DroppedSum.apply(flat, None, replace(from_src, drop=adj.drop))
+    return messages.view(adj.num_edges, *x.shape[1:]), from_dst.reverse()

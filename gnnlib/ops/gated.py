@@ -7,9 +7,9 @@ from torch import Tensor
 from torch.autograd import Function
 
 from gnnlib import kernels
-from gnnlib.graph.adjacency import Graph, Neighbors, neighbors
+from gnnlib.graph.adjacency import Adjacency, Graph, adjacency
 from gnnlib.ops.autograd.recompose import recompose
-from gnnlib.ops.edges_as_nodes import incidence, sent
+from gnnlib.ops.edges_as_nodes import incidence, per_edge_messages
 from gnnlib.ops.message_passing import aggregate
 
 __all__ = ["gated"]
@@ -29,12 +29,12 @@ def gated(graph: Graph, x: Tensor, e: Tensor, epsilon: float | None = None) -> T
     [[0.0, 0.0], [0.0, 0.0], [2.0, 6.0]]
     """
     flat_x, flat_e = (value.reshape(len(value), value.shape[1:].numel()).contiguous() for value in (x, e))
-    flat_x, nb = sent(neighbors(graph, x.device), flat_x)
-    return _Gated.apply(flat_x, flat_e, nb, epsilon).view(nb.num_dst, *x.shape[1:])
+    flat_x, adj = per_edge_messages(adjacency(graph, x.device), flat_x)
+    return _Gated.apply(flat_x, flat_e, adj, epsilon).view(adj.num_dst, *x.shape[1:])
 
 
-def _composed(nb: Neighbors, epsilon: float | None, x: Tensor, e: Tensor) -> Tensor:
-    from_src, from_dst = incidence(nb)
+def _composed(adj: Adjacency, epsilon: float | None, x: Tensor, e: Tensor) -> Tensor:
+    from_src, from_dst = incidence(adj)
     gate, to_dst = e.sigmoid(), from_dst.reverse()
     y = aggregate(to_dst, gate * aggregate(from_src, x))
     return y if epsilon is None else y / (aggregate(to_dst, gate) + epsilon)
@@ -44,12 +44,12 @@ class _Gated(Function):
     """x (N_src, F), e (E, F) -> (N_dst, F)"""
 
     @staticmethod
-    def forward(ctx, x: Tensor, e: Tensor, nb: Neighbors, epsilon: float | None) -> Tensor:
+    def forward(ctx, x: Tensor, e: Tensor, adj: Adjacency, epsilon: float | None) -> Tensor:
         t = (e * 0.5).tanh_()  # unlike torch's sigmoid, the same bits under any number of threads
-        y, total = kernels.choose(x).gated_sum(nb.csc, t, x)
+        y, total = kernels.choose(x).gated_sum(adj.csc, t, x)
         total = torch.ones_like(total) if epsilon is None else total.add_(epsilon)
         y = y.div_(total)
-        ctx.nb, ctx.epsilon = nb, epsilon
+        ctx.adj, ctx.epsilon = adj, epsilon
         ctx.save_for_backward(x, e, t, y, total)
         return y
 
@@ -57,9 +57,9 @@ class _Gated(Function):
     def backward(ctx, grad: Tensor):
         x, e, t, y, total = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return *recompose(partial(_composed, ctx.nb, ctx.epsilon), (x, e), grad, ctx), None, None
+            return *recompose(partial(_composed, ctx.adj, ctx.epsilon), (x, e), grad, ctx), None, None
         grad, k = (grad / total).contiguous(), kernels.choose(grad)
-        dx = k.gated_sum(ctx.nb.csr, t, grad)[0] if ctx.needs_input_grad[0] else None
+        dx = k.gated_sum(ctx.adj.csr, t, grad)[0] if ctx.needs_input_grad[0] else None
         base = torch.zeros_like(y) if ctx.epsilon is None else y
-        de = k.gate_grad(ctx.nb.csc, t, x, base, grad) if ctx.needs_input_grad[1] else None
+        de = k.gate_grad(ctx.adj.csc, t, x, base, grad) if ctx.needs_input_grad[1] else None
         return dx, de, None, None

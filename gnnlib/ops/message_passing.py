@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl  # noqa: F401, for the examples
-from gnnlib.graph.adjacency import Graph, Neighbors, check_rows, neighbors
+from gnnlib.graph.adjacency import Adjacency, Graph, adjacency, check_num_rows
 from gnnlib.ops.autograd.attention import Attend, Score, Softmax, composed_attention
 from gnnlib.ops.autograd.convolution import Convolve
 from gnnlib.ops.autograd.sums import Dot, DroppedSum, Max, Scaled, Sum, copy_dst, copy_src
-from gnnlib.ops.degrees import check_norm, degree_norm, neighbour_share, scales
-from gnnlib.ops.edges_as_nodes import sent
+from gnnlib.ops.degrees import check_norm, degree_factors, degree_norm, divide_by_in_degree
+from gnnlib.ops.edges_as_nodes import per_edge_messages
 
 __all__ = [
     "aggregate",
@@ -62,30 +62,32 @@ def aggregate(graph: Graph, x: Tensor, coeff: Tensor | None = None, reduce: str 
     """
     if reduce not in ("sum", "mean", "max"):
         raise ValueError(f"reduce: expected 'sum', 'mean' or 'max', got {reduce!r}")
-    nb = neighbors(graph, x.device if isinstance(x, Tensor) else None)
-    if own and nb.num_dst > nb.num_src:
-        raise ValueError(f"own: expected destinations that are sources too, got {nb.num_dst} and {nb.num_src} of them")
-    check_rows("x", x, nb.num_src, "source node")
+    adj = adjacency(graph, x.device if isinstance(x, Tensor) else None)
+    if own and adj.num_dst > adj.num_src:
+        raise ValueError(
+            f"own: expected destinations that are sources too, got {adj.num_dst} and {adj.num_src} of them"
+        )
+    check_num_rows("x", x, adj.num_src, "source node")
     if x.dim() < 2:
         raise ValueError(f"x: expected shape (N, ..., F), got {tuple(x.shape)}")
     if coeff is not None:
-        check_rows("coeff", coeff, nb.num_edges, "edge")
+        check_num_rows("coeff", coeff, adj.num_edges, "edge")
         coeff = coeff.to(x)
     if reduce == "mean":
         if coeff is None and not own:
-            return propagate(nb, x, norm="right")
-        coeff = neighbour_share(nb, x.new_ones(nb.num_edges) if coeff is None else coeff)
-    fused = own if coeff is None and reduce == "sum" and nb.drop is None else 0.0
+            return propagate(adj, x, norm="right")
+        coeff = divide_by_in_degree(adj, x.new_ones(adj.num_edges) if coeff is None else coeff)
+    fused = own if coeff is None and reduce == "sum" and adj.drop is None else 0.0
     x3, w, restore = _to_heads(x, coeff, keep_heads=reduce == "max")
     if reduce == "max":
-        messages, over = sent(nb, x3)
+        messages, over = per_edge_messages(adj, x3)
         y = restore(Max.apply(messages, w, over))
-    elif nb.drop is not None:
+    elif adj.drop is not None:
         heads = x3.shape[1] if w is None else max(w.shape[1], x3.shape[1])
-        y = restore(DroppedSum.apply(x3.expand(-1, heads, -1).contiguous(), w, nb))
+        y = restore(DroppedSum.apply(x3.expand(-1, heads, -1).contiguous(), w, adj))
     else:
-        y = restore(Sum.apply(x3, w, nb, 1 if w is None else w.shape[1], fused))
-    return y if own == fused else y + own * x[: nb.num_dst]
+        y = restore(Sum.apply(x3, w, adj, 1 if w is None else w.shape[1], fused))
+    return y if own == fused else y + own * x[: adj.num_dst]
 
 
 def _to_heads(x: Tensor, coeff: Tensor | None, keep_heads: bool) -> tuple[Tensor, Tensor | None, Callable]:
@@ -130,17 +132,17 @@ def propagate(
     >>> propagate(g, torch.tensor([[1.0], [5.0], [100.0]]), norm="right").flatten().tolist()
     [100.0, 0.0, 3.0]
     """
-    nb = neighbors(graph, x.device)
-    check_norm(nb, norm, degrees)
+    adj = adjacency(graph, x.device)
+    check_norm(adj, norm, degrees)
     if weight is not None:
-        return aggregate(nb, x, degree_norm(nb, weight, norm, degrees))
+        return aggregate(adj, x, degree_norm(adj, weight, norm, degrees))
     if norm == "none":
-        return aggregate(nb, x)
-    if nb.drop is not None:
-        return aggregate(nb, x, degree_norm(nb, None, norm, degrees, like=x))
-    check_rows("x", x, nb.num_src, "source node")
+        return aggregate(adj, x)
+    if adj.drop is not None:
+        return aggregate(adj, x, degree_norm(adj, None, norm, degrees, like=x))
+    check_num_rows("x", x, adj.num_src, "source node")
     flat = x.reshape(len(x), x.shape[1:].numel()).contiguous()
-    y = Scaled.apply(flat, *scales(nb, norm, degrees, x.dtype), nb)
+    y = Scaled.apply(flat, *degree_factors(adj, norm, degrees, x.dtype), adj)
     return y if x.dim() == 2 else y.reshape(-1, *x.shape[1:])
 
 
@@ -154,9 +156,9 @@ def edge_dot(graph: Graph, x: Tensor, y: Tensor) -> Tensor:
     >>> edge_dot(g, x, x).tolist()
     [11.0, 17.0]
     """
-    nb = neighbors(graph, x.device if isinstance(x, Tensor) else None)
-    check_rows("x", x, nb.num_src, "source node")
-    check_rows("y", y, nb.num_dst, "destination node")
+    adj = adjacency(graph, x.device if isinstance(x, Tensor) else None)
+    check_num_rows("x", x, adj.num_src, "source node")
+    check_num_rows("y", y, adj.num_dst, "destination node")
     ends = list(zip(x.shape[1:], y.shape[1:]))
     if (
         x.dim() < 2
@@ -175,13 +177,13 @@ def edge_dot(graph: Graph, x: Tensor, y: Tensor) -> Tensor:
         t = t if single else t.expand(len(t), *axes, t.shape[-1])
         return t.reshape(len(t), 1 if single else axes.numel(), t.shape[-1]).contiguous()
 
-    return Dot.apply(to_heads(x), to_heads(y.to(x)), nb).reshape(nb.num_edges, *axes)
+    return Dot.apply(to_heads(x), to_heads(y.to(x)), adj).reshape(adj.num_edges, *axes)
 
 
-def _on_edges(graph: Graph, values: Tensor) -> tuple[Neighbors, Tensor]:
-    nb = neighbors(graph, values.device if isinstance(values, Tensor) else None)
-    check_rows("score", values, nb.num_edges, "edge")
-    return nb, values.reshape(nb.num_edges, values.shape[1:].numel()).contiguous()
+def _on_edges(graph: Graph, values: Tensor) -> tuple[Adjacency, Tensor]:
+    adj = adjacency(graph, values.device if isinstance(values, Tensor) else None)
+    check_num_rows("score", values, adj.num_edges, "edge")
+    return adj, values.reshape(adj.num_edges, values.shape[1:].numel()).contiguous()
 
 
 def edge_softmax(graph: Graph, score: Tensor) -> Tensor:
@@ -193,8 +195,8 @@ def edge_softmax(graph: Graph, score: Tensor) -> Tensor:
     >>> edge_softmax(g, torch.tensor([1.0, 1.0, 7.0])).tolist()
     [0.5, 0.5, 1.0]
     """
-    nb, flat = _on_edges(graph, score)
-    return Softmax.apply(flat, nb).reshape(score.shape)
+    adj, flat = _on_edges(graph, score)
+    return Softmax.apply(flat, adj).reshape(score.shape)
 
 
 def edge_score(graph: Graph, a: Tensor, b: Tensor, att: Tensor, slope: float = 0.0) -> Tensor:
@@ -211,15 +213,15 @@ def edge_score(graph: Graph, a: Tensor, b: Tensor, att: Tensor, slope: float = 0
     >>> edge_score(g, a, torch.zeros(2, 1, 2), torch.tensor([[10.0, 1.0]]), slope=0.1).tolist()
     [[9.699999809265137]]
     """
-    nb = neighbors(graph, a.device if isinstance(a, Tensor) else None)
-    check_rows("a", a, nb.num_src, "source node")
-    check_rows("b", b, nb.num_dst, "destination node")
+    adj = adjacency(graph, a.device if isinstance(a, Tensor) else None)
+    check_num_rows("a", a, adj.num_src, "source node")
+    check_num_rows("b", b, adj.num_dst, "destination node")
     if any(t.dim() != 3 or t.shape[1] not in (1, len(att)) or t.shape[2] != att.shape[1] for t in (a, b)):
         raise ValueError(
             f"expected a and b of shape (N, H or 1, J) and att (H, J), "
             f"got {tuple(a.shape)}, {tuple(b.shape)} and {tuple(att.shape)}"
         )
-    return Score.apply(a.contiguous(), b.contiguous(), att.contiguous(), nb, slope)
+    return Score.apply(a.contiguous(), b.contiguous(), att.contiguous(), adj, slope)
 
 
 def attend(
@@ -257,12 +259,14 @@ def attend(
     >>> attend(g, feat, torch.zeros(1, 1), torch.zeros(1, 1)).flatten().tolist()
     [0.0, 0.0, 5.0]
     """
-    nb = neighbors(graph, feat.device if isinstance(feat, Tensor) else None)
-    check_rows("feat", feat, nb.num_src, "source node")
+    adj = adjacency(graph, feat.device if isinstance(feat, Tensor) else None)
+    check_num_rows("feat", feat, adj.num_src, "source node")
     if own is not None:
-        check_rows("own", own, nb.num_dst, "destination node")
-    elif nb.num_dst > nb.num_src:
-        raise ValueError(f"own: expected features of {nb.num_dst} destinations, of which {nb.num_src} are sources too")
+        check_num_rows("own", own, adj.num_dst, "destination node")
+    elif adj.num_dst > adj.num_src:
+        raise ValueError(
+            f"own: expected features of {adj.num_dst} destinations, of which {adj.num_src} are sources too"
+        )
     shapes = [tuple(t.shape) for t in (att_src, att_dst, *([] if bias is None else [bias]))]
     if (
         feat.dim() < 3
@@ -275,10 +279,10 @@ def attend(
         )
     heads = feat.shape[1:-1]
     if coeff is not None:
-        check_rows("coeff", coeff, nb.num_edges, "edge")
+        check_num_rows("coeff", coeff, adj.num_edges, "edge")
         if coeff.shape[1:] not in (heads, torch.Size()):
-            raise ValueError(f"coeff: expected ({nb.num_edges},) or (E, *, H) of feat, got {tuple(coeff.shape)}")
-        coeff = coeff.to(feat).reshape(nb.num_edges, coeff.shape[1:].numel()).contiguous()
+            raise ValueError(f"coeff: expected ({adj.num_edges},) or (E, *, H) of feat, got {tuple(coeff.shape)}")
+        coeff = coeff.to(feat).reshape(adj.num_edges, coeff.shape[1:].numel()).contiguous()
 
     def flat(t: Tensor) -> Tensor:
         return t.reshape(len(t), heads.numel(), t.shape[-1]).contiguous()
@@ -288,8 +292,8 @@ def attend(
 
     vectors, shift = (each(att_src), each(att_dst)), None if bias is None else each(bias).contiguous()
     given = flat(feat), None if own is None else flat(own), *vectors, coeff, shift
-    y = Attend.apply(*given, nb, slope) if nb.drop is None else composed_attention(nb, slope, *given)
-    return y if y.shape[1:] == feat.shape[1:] else y.view(nb.num_dst, *feat.shape[1:])
+    y = Attend.apply(*given, adj, slope) if adj.drop is None else composed_attention(adj, slope, *given)
+    return y if y.shape[1:] == feat.shape[1:] else y.view(adj.num_dst, *feat.shape[1:])
 
 
 def convolve(graph: Graph, x: Tensor, basis: Tensor, weight: Tensor) -> Tensor:
@@ -312,13 +316,13 @@ def convolve(graph: Graph, x: Tensor, basis: Tensor, weight: Tensor) -> Tensor:
     >>> convolve(g, x, basis, torch.tensor([[[10.0]], [[100.0]]])).flatten().tolist()
     [0.0, 0.0, 420.0]
     """
-    nb = neighbors(graph, x.device if isinstance(x, Tensor) else None)
-    check_rows("x", x, nb.num_src, "source node")
+    adj = adjacency(graph, x.device if isinstance(x, Tensor) else None)
+    check_num_rows("x", x, adj.num_src, "source node")
     taps = isinstance(basis, Tensor) and basis.dtype in (torch.int32, torch.int64)
     if taps:
-        _check_taps(basis, nb.num_edges, weight)
+        _check_taps(basis, adj.num_edges, weight)
     else:
-        check_rows("basis", basis, nb.num_edges, "edge")
+        check_num_rows("basis", basis, adj.num_edges, "edge")
     if (
         x.dim() + 1 < weight.dim()
         or weight.dim() not in (3, 4)
@@ -330,10 +334,10 @@ def convolve(graph: Graph, x: Tensor, basis: Tensor, weight: Tensor) -> Tensor:
             "expected x (N, *, F), basis (E, K) and weight (K, F, O), or x (N, *, G, F) and weight (G, K, F, O), "
             f"got {tuple(x.shape)}, {tuple(basis.shape)} and {tuple(weight.shape)}"
         )
-    flat, nb = sent(nb, x.reshape(len(x), x.shape[1:-1].numel(), x.shape[-1]).contiguous())
+    flat, adj = per_edge_messages(adj, x.reshape(len(x), x.shape[1:-1].numel(), x.shape[-1]).contiguous())
     basis = basis.to(x.device if taps else x).contiguous()
-    y = Convolve.apply(flat, basis, weight.view(-1, *weight.shape[-3:]).contiguous(), nb)
-    return y.view(nb.num_dst, *x.shape[1:-1], weight.shape[-1])
+    y = Convolve.apply(flat, basis, weight.view(-1, *weight.shape[-3:]).contiguous(), adj)
+    return y.view(adj.num_dst, *x.shape[1:-1], weight.shape[-1])
 
 
 def _check_taps(taps: Tensor, num_edges: int, weight: Tensor) -> None:
@@ -346,13 +350,13 @@ def _check_taps(taps: Tensor, num_edges: int, weight: Tensor) -> None:
 
 def gather_src(graph: Graph, x: Tensor) -> Tensor:
     """Each edge's copy of its source's value: (N_src, \\*) -> (E, \\*)."""
-    nb = neighbors(graph, x.device if isinstance(x, Tensor) else None)
-    check_rows("x", x, nb.num_src, "source node")
-    return copy_src(nb, x.reshape(len(x), x.shape[1:].numel())).reshape(nb.num_edges, *x.shape[1:])
+    adj = adjacency(graph, x.device if isinstance(x, Tensor) else None)
+    check_num_rows("x", x, adj.num_src, "source node")
+    return copy_src(adj, x.reshape(len(x), x.shape[1:].numel())).reshape(adj.num_edges, *x.shape[1:])
 
 
 def gather_dst(graph: Graph, x: Tensor) -> Tensor:
     """Each edge's copy of its destination's value: (N_dst, \\*) -> (E, \\*)."""
-    nb = neighbors(graph, x.device if isinstance(x, Tensor) else None)
-    check_rows("x", x, nb.num_dst, "destination node")
-    return copy_dst(nb, x.reshape(len(x), x.shape[1:].numel())).reshape(nb.num_edges, *x.shape[1:])
+    adj = adjacency(graph, x.device if isinstance(x, Tensor) else None)
+    check_num_rows("x", x, adj.num_dst, "destination node")
+    return copy_dst(adj, x.reshape(len(x), x.shape[1:].numel())).reshape(adj.num_edges, *x.shape[1:])

@@ -7,10 +7,10 @@ from torch import Tensor
 from torch.autograd import Function
 
 from gnnlib import kernels
-from gnnlib.graph.adjacency import Graph, Neighbors, check_rows, neighbors
+from gnnlib.graph.adjacency import Adjacency, Graph, adjacency, check_num_rows
 from gnnlib.ops.autograd.recompose import recompose
-from gnnlib.ops.degrees import over_in_degree
-from gnnlib.ops.edges_as_nodes import incidence, sent
+from gnnlib.ops.degrees import mean_from_sum
+from gnnlib.ops.edges_as_nodes import incidence, per_edge_messages
 from gnnlib.ops.message_passing import aggregate
 
 __all__ = ["mean_and_max", "rectified_sum"]
@@ -39,12 +39,12 @@ def mean_and_max(
     >>> [found[2].tolist() for found in mean_and_max(dgl.graph(([0, 1], [2, 2])), a, b)]
     [[3.0, 1.5], [4.0, 3.0]]
     """
-    nb = neighbors(graph, a.device if isinstance(a, Tensor) else None)
-    check_rows("a", a, nb.num_src, "source node")
-    check_rows("b", b, nb.num_dst, "destination node")
-    edge = a.new_zeros(nb.num_edges, 0) if edge is None else edge
+    adj = adjacency(graph, a.device if isinstance(a, Tensor) else None)
+    check_num_rows("a", a, adj.num_src, "source node")
+    check_num_rows("b", b, adj.num_dst, "destination node")
+    edge = a.new_zeros(adj.num_edges, 0) if edge is None else edge
     weight = a.new_zeros(0, a.shape[-1]) if weight is None else weight
-    check_rows("edge", edge, nb.num_edges, "edge")
+    check_num_rows("edge", edge, adj.num_edges, "edge")
     if a.shape[1:] != b.shape[1:] or a.dim() < 2 or edge.dim() != 2 or weight.shape != (edge.shape[1], a.shape[-1]):
         raise ValueError(
             "expected a and b of shape (N, ..., F), edge (E, D) and weight (D, F), "
@@ -52,8 +52,8 @@ def mean_and_max(
         )
     c = weight.repeat(1, a.shape[1:-1].numel())
     flat_a, flat_b = (t.reshape(len(t), c.shape[1]).contiguous() for t in (a, b.to(a)))
-    flat_a, nb = sent(nb, flat_a)
-    found = _MeanAndMax.apply(flat_a, flat_b, edge.to(a).contiguous(), c.to(a), nb)
+    flat_a, adj = per_edge_messages(adj, flat_a)
+    found = _MeanAndMax.apply(flat_a, flat_b, edge.to(a).contiguous(), c.to(a), adj)
     return tuple(t.view(b.shape) for t in found)
 
 
@@ -75,21 +75,21 @@ def rectified_sum(graph: Graph, x: Tensor, edge: Tensor, coeff: Tensor | None = 
     >>> rectified_sum(dgl.graph(([0, 1], [2, 2])), x, edge).flatten().tolist()
     [0.0, 0.0, 4.0]
     """
-    nb = neighbors(graph, x.device if isinstance(x, Tensor) else None)
-    check_rows("x", x, nb.num_src, "source node")
-    check_rows("edge", edge, nb.num_edges, "edge")
+    adj = adjacency(graph, x.device if isinstance(x, Tensor) else None)
+    check_num_rows("x", x, adj.num_src, "source node")
+    check_num_rows("edge", edge, adj.num_edges, "edge")
     if x.dim() < 2 or edge.dim() != 2 or edge.shape[1] != x.shape[-1]:
         raise ValueError(f"expected x (N, ..., F) and edge (E, F), got {tuple(x.shape)} and {tuple(edge.shape)}")
     signals = x.shape[1:-1].numel()
     e = edge.to(x).repeat(1, signals)
-    coeff = x.new_ones(nb.num_edges) if coeff is None else coeff.to(x)
-    check_rows("coeff", coeff, nb.num_edges, "edge")
-    flat, nb = sent(nb, x.reshape(len(x), signals * edge.shape[1]).contiguous())
-    return _RectifiedSum.apply(flat, e.contiguous(), coeff.contiguous(), nb).view(nb.num_dst, *x.shape[1:])
+    coeff = x.new_ones(adj.num_edges) if coeff is None else coeff.to(x)
+    check_num_rows("coeff", coeff, adj.num_edges, "edge")
+    flat, adj = per_edge_messages(adj, x.reshape(len(x), signals * edge.shape[1]).contiguous())
+    return _RectifiedSum.apply(flat, e.contiguous(), coeff.contiguous(), adj).view(adj.num_dst, *x.shape[1:])
 
 
-def _rectified(nb: Neighbors, x: Tensor, e: Tensor, coeff: Tensor) -> Tensor:
-    from_src, from_dst = incidence(nb)
+def _rectified(adj: Adjacency, x: Tensor, e: Tensor, coeff: Tensor) -> Tensor:
+    from_src, from_dst = incidence(adj)
     return aggregate(from_dst.reverse(), (aggregate(from_src, x) + e).relu(), coeff)
 
 
@@ -97,24 +97,24 @@ class _RectifiedSum(Function):
     """x (N_src, F), e (E, F), coeff (E,) -> (N_dst, F)"""
 
     @staticmethod
-    def forward(ctx, x: Tensor, e: Tensor, coeff: Tensor, nb: Neighbors) -> Tensor:
-        ctx.nb = nb
+    def forward(ctx, x: Tensor, e: Tensor, coeff: Tensor, adj: Adjacency) -> Tensor:
+        ctx.adj = adj
         ctx.save_for_backward(x, e, coeff)
-        return kernels.choose(x).rectified_sum(nb.csc, x, e, coeff)
+        return kernels.choose(x).rectified_sum(adj.csc, x, e, coeff)
 
     @staticmethod
     def backward(ctx, grad: Tensor):
         given = ctx.saved_tensors
         if torch.is_grad_enabled() or ctx.needs_input_grad[2]:
-            return *recompose(partial(_rectified, ctx.nb), given, grad, ctx), None
-        de = kernels.choose(grad).rectified_grad(ctx.nb.csc, *given, grad.contiguous())
-        dx = aggregate(incidence(ctx.nb)[0].reverse(), de) if ctx.needs_input_grad[0] else None
+            return *recompose(partial(_rectified, ctx.adj), given, grad, ctx), None
+        de = kernels.choose(grad).rectified_grad(ctx.adj.csc, *given, grad.contiguous())
+        dx = aggregate(incidence(ctx.adj)[0].reverse(), de) if ctx.needs_input_grad[0] else None
         return dx, de if ctx.needs_input_grad[1] else None, None, None
 
 
-def _composed(nb: Neighbors, a: Tensor, b: Tensor, r: Tensor, c: Tensor) -> Tensor:
+def _composed(adj: Adjacency, a: Tensor, b: Tensor, r: Tensor, c: Tensor) -> Tensor:
     """(N_dst, 2 F)"""
-    from_src, from_dst = incidence(nb)
+    from_src, from_dst = incidence(adj)
     message = (aggregate(from_src, a) + aggregate(from_dst, b) + r @ c).relu()
     return torch.cat([aggregate(from_dst.reverse(), message, reduce=reduce) for reduce in ("mean", "max")], 1)
 
@@ -123,10 +123,10 @@ class _MeanAndMax(Function):
     """a (N_src, F), b (N_dst, F), r (E, D), c (D, F) -> (N_dst, F) twice"""
 
     @staticmethod
-    def forward(ctx, a: Tensor, b: Tensor, r: Tensor, c: Tensor, nb: Neighbors) -> tuple[Tensor, Tensor]:
-        share = over_in_degree(nb, b.new_ones(nb.num_dst))
-        mean, top, arg = kernels.choose(a).messages(nb.csc, a, b, r, c, share)
-        ctx.nb = nb
+    def forward(ctx, a: Tensor, b: Tensor, r: Tensor, c: Tensor, adj: Adjacency) -> tuple[Tensor, Tensor]:
+        share = mean_from_sum(adj, b.new_ones(adj.num_dst))
+        mean, top, arg = kernels.choose(a).messages(adj.csc, a, b, r, c, share)
+        ctx.adj = adj
         ctx.save_for_backward(a, b, r, c, share, arg)
         return mean, top
 
@@ -135,7 +135,7 @@ class _MeanAndMax(Function):
         *inputs, share, arg = ctx.saved_tensors
         if torch.is_grad_enabled() or ctx.needs_input_grad[2]:
             grad = torch.cat([d_mean, d_top], 1)
-            return *recompose(partial(_composed, ctx.nb), tuple(inputs), grad, ctx), None
+            return *recompose(partial(_composed, ctx.adj), tuple(inputs), grad, ctx), None
         given, k = (*inputs, share, arg, d_mean.contiguous(), d_top.contiguous()), kernels.choose(d_mean)
-        da, db, dc = k.messages_grad(ctx.nb.csc, ctx.nb.csr, *given)
+        da, db, dc = k.messages_grad(ctx.adj.csc, ctx.adj.csr, *given)
         return da, db, None, dc, None

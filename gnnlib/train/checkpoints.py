@@ -98,11 +98,11 @@ class History:
 
     Args:
         model: whose weights are kept
-        parts: what else has a state: optimiser, scheduler; None is left out
+        parts: what else has a state: optimizer, scheduler; None is left out
         checkpoint: written by each `add`
         generators: as `gnnlib.train.loop.fit` takes them
 
-    Raises: RuntimeError or ValueError for the checkpoint of another model or optimiser.
+    Raises: RuntimeError or ValueError for the checkpoint of another model or optimizer.
 
     >>> model = nn.Linear(1, 1)
     >>> history = History(model)
@@ -124,7 +124,7 @@ class History:
         self.parts = {"model": model, **{name: part for name, part in (parts or {}).items() if part is not None}}
         self.records: list[dict[str, float]] = []
         self.best: tuple[Any, int, dict[str, Any]] | None = None  # the score, the epoch, the weights
-        kept = distributed.same(None if self.checkpoint is None else self.checkpoint.read())
+        kept = distributed.broadcast_object(None if self.checkpoint is None else self.checkpoint.read())
         if kept is not None:
             for name, part in self.parts.items():
                 part.load_state_dict(kept[name])

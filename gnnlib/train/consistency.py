@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-__all__ = ["ConsistencyLoss", "Draws"]
+__all__ = ["ConsistencyLoss", "StochasticPasses"]
 
 
-class Draws(nn.Module):
+class StochasticPasses(nn.Module):
     """A network run several times on the same input while training, with new drops each time.
 
     Its outputs come side by side, (S, N, C) of S runs; in evaluation there is one, (N, C).
@@ -22,7 +22,7 @@ class Draws(nn.Module):
 
     >>> from gnnlib import GCNConv, Stack
     >>> from gnnlib._platform.dgl import dgl
-    >>> model = Draws(Stack.build(GCNConv, 8, 16, 3, num_layers=2, dropout=0.5), 4)
+    >>> model = StochasticPasses(Stack.build(GCNConv, 8, 16, 3, num_layers=2, dropout=0.5), 4)
     >>> g = dgl.graph(([0, 1], [1, 0]))
     >>> model(g, torch.ones(2, 8)).shape, model.eval()(g, torch.ones(2, 8)).shape
     (torch.Size([4, 2, 3]), torch.Size([2, 3]))
@@ -42,7 +42,7 @@ class Draws(nn.Module):
 
 class ConsistencyLoss(nn.Module):
     r"""Cross-entropy where there are labels, agreement everywhere (GRAND: Feng et al. 2020, arXiv 2005.11079,
-    equations 3 to 5), on the scores of several `Draws`.
+    equations 3 to 5), on the scores of several `StochasticPasses`.
 
     .. math:: L = \frac{1}{S} \sum_s \mathrm{CE}(Z^s)
         + \frac{\lambda}{S N} \sum_{s, v} \lVert \bar P'_v - P^s_v \rVert^2,

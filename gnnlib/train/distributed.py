@@ -20,17 +20,17 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 __all__ = [
-    "all_of",
-    "gathered",
-    "host_first",
-    "joined",
+    "all_gather_object",
+    "all_gather_rows",
+    "host_main_first",
+    "process_group",
     "rank",
-    "same",
+    "broadcast_object",
     "shard",
-    "shares",
-    "summed",
-    "together",
-    "weight",
+    "shards",
+    "all_reduce_sum",
+    "data_parallel",
+    "shard_weight",
     "world_size",
 ]
 
@@ -41,7 +41,7 @@ GONE = ("closed by peer", "reset by peer", "Broken pipe", "Connection refused", 
 
 
 def world_size() -> int:
-    """How many processes train together; 1 outside `joined`."""
+    """How many processes train together; 1 outside `process_group`."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
@@ -51,14 +51,14 @@ def rank() -> int:
 
 
 @contextmanager
-def joined() -> Iterator[None]:
+def process_group() -> Iterator[None]:
     """In here the processes that ``torchrun`` started are one group: gloo between CPUs, NCCL between GPUs, of which
     each process takes the one of its number on its machine. Where there is one process alone, nothing happens.
 
     Raises: ConnectionError where another process has ended before this one was done. A process of several that ends
     with an error ends with status 2, and what was to wait for the others at its exit does not run.
 
-    >>> with joined():
+    >>> with process_group():
     ...     rank(), world_size()
     (0, 1)
     """
@@ -73,8 +73,8 @@ def joined() -> Iterator[None]:
         distributed.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo")
         yield
     except BaseException as error:
-        # The group stays, and so does what `together` made of it: its threads may wait for Python's lock, and whoever
-        # ends it waits for them and holds that lock.
+        # The group stays, and so does what `data_parallel` made of it: its threads may wait for Python's lock, and
+        # whoever ends it waits for them and holds that lock.
         atexit.register(_leave)
         gone = isinstance(error, RuntimeError) and any(words in str(error) for words in GONE)
         if gone or isinstance(error, distributed.DistError):
@@ -92,10 +92,10 @@ def _leave() -> None:
     os._exit(2)
 
 
-def same(value: T) -> T:
+def broadcast_object(value: T) -> T:
     """The first process's value, in all of them.
 
-    >>> same([3, 1, 2])
+    >>> broadcast_object([3, 1, 2])
     [3, 1, 2]
     """
     if world_size() == 1:
@@ -105,10 +105,10 @@ def same(value: T) -> T:
     return values[0]
 
 
-def all_of(value: T) -> list[T]:
+def all_gather_object(value: T) -> list[T]:
     """Every process's value, by rank, in all of them.
 
-    >>> all_of("mine")
+    >>> all_gather_object("mine")
     ['mine']
     """
     if world_size() == 1:
@@ -118,27 +118,27 @@ def all_of(value: T) -> list[T]:
     return values
 
 
-def summed(*values: float) -> tuple[float, ...]:
+def all_reduce_sum(*values: float) -> tuple[float, ...]:
     """The sums of numbers over all processes.
 
-    >>> summed(1.5, 2)
+    >>> all_reduce_sum(1.5, 2)
     (1.5, 2.0)
     """
-    return tuple(float(sum(column)) for column in zip(*all_of(values), strict=True))
+    return tuple(float(sum(column)) for column in zip(*all_gather_object(values), strict=True))
 
 
-def gathered(found: Sequence[tuple[Tensor, ...]]) -> list[tuple[Tensor, ...]]:
+def all_gather_rows(found: Sequence[tuple[Tensor, ...]]) -> list[tuple[Tensor, ...]]:
     """What all processes found as one list: the first of each, then the second of each, ... on the CPU. Alone, as is.
 
     It undoes ``itertools.islice(everything, rank(), None, world_size())``, of which each process did its part.
     """
     if world_size() == 1:
         return list(found)
-    lists = all_of([tuple(tensor.cpu() for tensor in one) for one in found])
+    lists = all_gather_object([tuple(tensor.cpu() for tensor in one) for one in found])
     return [one for one in chain.from_iterable(zip_longest(*lists)) if one is not None]
 
 
-def shares(rows: Tensor) -> list[Tensor]:
+def shards(rows: Tensor) -> list[Tensor]:
     """What each process takes of a batch, (B,), the same in all of them: every world_size-th row, from its rank on.
 
     Where there are fewer rows than processes each takes all of them: the step is the same, and no process is without.
@@ -148,11 +148,11 @@ def shares(rows: Tensor) -> list[Tensor]:
 
 
 def shard(rows: Tensor) -> Tensor:
-    """This process's part of `shares`."""
-    return shares(rows)[rank()]
+    """This process's part of `shards`."""
+    return shards(rows)[rank()]
 
 
-def weight(count: int, device: torch.device | str = "cpu") -> Tensor | float:
+def shard_weight(count: int, device: torch.device | str = "cpu") -> Tensor | float:
     """What to multiply a mean over ``count`` targets by, so that the mean over processes is that over all targets."""
     if world_size() == 1:
         return 1.0
@@ -162,18 +162,18 @@ def weight(count: int, device: torch.device | str = "cpu") -> Tensor | float:
 
 
 @contextmanager
-def host_first() -> Iterator[None]:
+def host_main_first() -> Iterator[None]:
     """The first process of each machine does what is in here before the others: it downloads, converts and caches."""
     waits = world_size() > 1 and int(os.environ.get("LOCAL_RANK", 0)) > 0
     if waits:
-        all_of(None)
+        all_gather_object(None)
     yield
     if world_size() > 1 and not waits:
-        all_of(None)
+        all_gather_object(None)
 
 
 @contextmanager
-def together(model: nn.Module, generators: Iterable[torch.Generator] = ()) -> Iterator[nn.Module]:
+def data_parallel(model: nn.Module, generators: Iterable[torch.Generator] = ()) -> Iterator[nn.Module]:
     """The model to call in the training steps of an epoch. Its gradients are means over all processes
     (DistributedDataParallel), its batch norms take their statistics over all of them. Weights and ``generators`` are
     the first process's at the beginning; PyTorch's own random numbers follow from the first process's too, and differ
@@ -186,9 +186,9 @@ def together(model: nn.Module, generators: Iterable[torch.Generator] = ()) -> It
         yield model
         return
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-    torch.manual_seed(same(int(torch.randint(2**62, ()))) + rank())
+    torch.manual_seed(broadcast_object(int(torch.randint(2**62, ()))) + rank())
     for generator in generators:
-        generator.set_state(same(generator.get_state()))
+        generator.set_state(broadcast_object(generator.get_state()))
     for norm in norms:
         norm.forward = partial(_batch_norm, norm)  # type: ignore[method-assign]
     replica = DistributedDataParallel(model)

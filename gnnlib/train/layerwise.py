@@ -18,12 +18,12 @@ __all__ = ["fit_layerwise"]
 Below = tuple[Tensor, Tensor]  # the frozen features x, and the first hidden ones, x0
 
 
-class _Recipe(NamedTuple):
+class _Settings(NamedTuple):
     """How every stage is trained; the arguments of `fit_layerwise`."""
 
     head: Callable[[int], nn.Module]
     loss: Callable[[Tensor, Tensor], Tensor]
-    optimiser: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+    optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
     epochs: int
 
 
@@ -32,7 +32,7 @@ def fit_layerwise(
     batches: Sequence[Batch],
     head: Callable[[int], nn.Module],
     loss: Callable[[Tensor, Tensor], Tensor],
-    optimiser: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
+    optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
     epochs: int,
     *,
     processes: bool = False,
@@ -50,7 +50,7 @@ def fit_layerwise(
         batches: one graph or several, passed over in this order in every epoch
         head: makes a head from the width of a block's output: ``partial(nn.Linear, out_features=7)``
         loss: called on outputs and targets
-        optimiser: makes one from parameters: ``partial(torch.optim.Adam, lr=0.01)``
+        optimizer: makes one from parameters: ``partial(torch.optim.Adam, lr=0.01)``
         epochs: of each stage
         processes: each stage runs in a process of its own, which reads the features that the one before has written
             and gives all its memory back. Results are the same. The stack and all arguments must be picklable
@@ -70,7 +70,7 @@ def fit_layerwise(
     """
     if stack.jump is not None:
         raise ValueError(f"fit_layerwise: expected a stack without a jump, got {type(stack.jump).__name__}")
-    recipe = _Recipe(head, loss, optimiser, epochs)
+    recipe = _Settings(head, loss, optimizer, epochs)
     stages = [_Stage(stack, layer) for layer in range(len(stack.blocks))]
     seeds = torch.randint(2**31, (len(stages),)).tolist()
     below = [batch._replace(x=(batch.x, batch.x)) for batch in batches]
@@ -112,20 +112,20 @@ class _Stage(nn.Module):
         return above
 
 
-def _train(stage: _Stage, below: Sequence[Batch], recipe: _Recipe, seed: int) -> tuple[list, list[Batch]]:
+def _train(stage: _Stage, below: Sequence[Batch], recipe: _Settings, seed: int) -> tuple[list, list[Batch]]:
     """The records of one stage, and the batches for the next."""
-    head, loss, optimiser, epochs = recipe
+    head, loss, optimizer, epochs = recipe
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if stage.head is None:
             (first,) = stage.freeze(below[:1])
             stage.head = head(first.x[0].shape[-1]).to(first.x[0])
-        records = fit(stage, lambda: below, loss, optimiser(stage.parameters()), epochs)
+        records = fit(stage, lambda: below, loss, optimizer(stage.parameters()), epochs)
         return records, stage.freeze(below)
 
 
 def _train_elsewhere(
-    stages: Sequence[_Stage], below: Sequence[Batch], recipe: _Recipe, seeds: Sequence[int]
+    stages: Sequence[_Stage], below: Sequence[Batch], recipe: _Settings, seeds: Sequence[int]
 ) -> list[list[dict[str, float]]]:
     records = []
     with tempfile.TemporaryDirectory() as name:

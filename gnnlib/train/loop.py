@@ -14,7 +14,7 @@ from gnnlib._platform.dgl import dgl
 from gnnlib.train import distributed
 from gnnlib.train.checkpoints import Checkpoint, History
 
-__all__ = ["PRECISIONS", "Batch", "decay_groups", "fit", "predict", "products"]
+__all__ = ["PRECISIONS", "Batch", "decay_groups", "fit", "predict", "matmul_precision"]
 
 
 class Batch(NamedTuple):
@@ -36,11 +36,11 @@ def fit(
     model: nn.Module,
     batches: Callable[[], Iterable[Batch]],
     loss: Callable[[Tensor, Tensor], Tensor],
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     epochs: int,
     *,
     scheduler: Any = None,
-    every_step: bool = False,
+    step_per_batch: bool = False,
     clip: float | None = None,
     precision: str = "float32",
     measure: Callable[[], dict[str, float]] | None = None,
@@ -57,11 +57,11 @@ def fit(
         batch,
             and the loss must be a mean over targets
         loss: called on outputs and targets
-        scheduler: stepped after each epoch, or with ``every_step`` after each batch
+        scheduler: stepped after each epoch, or with ``step_per_batch`` after each batch
         clip: the largest norm of a step's gradients, all together: longer ones are shortened to it (Pascanu et al.
             2013, arXiv 1211.5063, algorithm 1)
-        precision: of the matrix products in training, "float32" or "bfloat16", as in `products`; weights, sums over
-            neighbours and all else stay float32
+        precision: of the matrix products in training, "float32" or "bfloat16", as in `matmul_precision`;
+            weights, sums over neighbours and all else stay float32
         measure: called after each epoch on the model as it is then; its figures join the record
         score: of a record, higher is better (tuples break ties); the weights of the best epoch are put back at the
             end. None keeps the last ones
@@ -74,15 +74,15 @@ def fit(
 
     Raises: ValueError for a ``clip`` that is not above 0, or an unknown ``precision``; FloatingPointError where the
     loss is no longer finite, naming the epoch; RuntimeError or ValueError for the checkpoint of another model or
-    optimiser.
+    optimizer.
 
     >>> g = dgl.add_self_loop(dgl.graph(([0, 1], [1, 0])))
     >>> from gnnlib import GCNConv
     >>> _ = torch.manual_seed(0)
     >>> model = GCNConv(2, 2)
     >>> batch = Batch(g, torch.eye(2), torch.tensor([0, 0]))
-    >>> optimiser = torch.optim.SGD(model.parameters(), lr=1.0)
-    >>> records = fit(model, lambda: [batch], nn.functional.cross_entropy, optimiser, epochs=5)
+    >>> optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    >>> records = fit(model, lambda: [batch], nn.functional.cross_entropy, optimizer, epochs=5)
     >>> records[-1]["loss"] < records[0]["loss"]
     True
     """
@@ -92,25 +92,25 @@ def fit(
         raise ValueError(f"fit: expected a precision of {', '.join(PRECISIONS)}, got {precision!r}")
 
     def step(value: Tensor) -> None:
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         value.backward()
         if clip is not None:
-            nn.utils.clip_grad_norm_([p for group in optimiser.param_groups for p in group["params"]], clip)
-        optimiser.step()
-        if scheduler is not None and every_step:
+            nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip)
+        optimizer.step()
+        if scheduler is not None and step_per_batch:
             scheduler.step()
 
-    history = History(model, {"optimiser": optimiser, "scheduler": scheduler}, checkpoint, generators)
+    history = History(model, {"optimizer": optimizer, "scheduler": scheduler}, checkpoint, generators)
     tell = on_epoch or (lambda record: None)
     for record in history.records:
         tell(record)
     while len(history.records) < epochs and (patience is None or history.epochs_since_best < patience):
         epoch = len(history.records) + 1
-        with products(precision), distributed.together(model, generators) as replica:
+        with matmul_precision(precision), distributed.data_parallel(model, generators) as replica:
             record = {"epoch": epoch, "loss": _train_epoch(replica, batches(), loss, step)}
         if not math.isfinite(record["loss"]):
             raise FloatingPointError(f"the loss is {record['loss']} in epoch {epoch}: try a lower learning rate")
-        if scheduler is not None and not every_step:
+        if scheduler is not None and not step_per_batch:
             scheduler.step()
         if measure is not None:
             record |= measure()
@@ -126,11 +126,11 @@ def _train_epoch(model: nn.Module, batches: Iterable[Batch], loss: Callable, ste
     total, count = 0.0, 0.0
     for batch in batches:
         value = loss(_output(model, batch), batch.target)
-        step(value * distributed.weight(len(batch.target), value.device))
+        step(value * distributed.shard_weight(len(batch.target), value.device))
         total += value.item() * len(batch.target)
         count += len(batch.target)
         del value, batch  # makes room for the next
-    total, count = distributed.summed(total, count)
+    total, count = distributed.all_reduce_sum(total, count)
     return total / max(count, 1)
 
 
@@ -139,7 +139,7 @@ PRECISIONS = {"float32": "highest", "bfloat16": "medium"}
 
 
 @contextmanager
-def products(precision: str) -> Iterator[None]:
+def matmul_precision(precision: str) -> Iterator[None]:
     """Within this context products of float32 matrices are as precise as ``precision``: "float32" or "bfloat16".
 
     In bfloat16 both factors are rounded to 8 bits and the sums are float32, which processors with units for it (AMX,
@@ -147,7 +147,7 @@ def products(precision: str) -> Iterator[None]:
     and sums of many neighbours lose digits in bfloat16: so, unlike under ``torch.autocast``, features stay float32
     between the products, and every layer is served as it is.
 
-    >>> with products("bfloat16"):
+    >>> with matmul_precision("bfloat16"):
     ...     torch.get_float32_matmul_precision()
     'medium'
     """
@@ -166,14 +166,14 @@ def predict(model: nn.Module, batches: Iterable[Batch]) -> tuple[Tensor, Tensor]
     model.eval()
     with torch.no_grad():
         mine = islice(batches, distributed.rank(), None, distributed.world_size())
-        found = distributed.gathered([(_output(model, batch), batch.target) for batch in mine])
+        found = distributed.all_gather_rows([(_output(model, batch), batch.target) for batch in mine])
     model.train(was_training)
     outputs, targets = zip(*found, strict=True)
     return torch.cat(outputs), torch.cat(targets)
 
 
 def decay_groups(model: nn.Module, decay: Mapping[str, float]) -> list[dict[str, Any]]:
-    """Parameters by weight decay, as an optimiser takes them: deep nets want another decay in their convolutions than
+    """Parameters by weight decay, as an optimizer takes them: deep nets want another decay in their convolutions than
     in their dense layers (GCNII: Chen et al. 2020, arXiv 2007.02133), and none on biases.
 
     Args:
@@ -187,7 +187,7 @@ def decay_groups(model: nn.Module, decay: Mapping[str, float]) -> list[dict[str,
     >>> groups = decay_groups(model, {"*": 5e-4, "blocks.*": 0.01, "*.bias": 0.0})
     >>> [(group["weight_decay"], len(group["params"])) for group in groups]
     [(0.0, 6), (0.0005, 2), (0.01, 4)]
-    >>> optimiser = torch.optim.Adam(groups, lr=0.01)
+    >>> optimizer = torch.optim.Adam(groups, lr=0.01)
     """
     names = [name for name, _ in model.named_parameters()]
     for pattern in decay:

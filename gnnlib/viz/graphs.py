@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.adjacency import edge_ends
+from gnnlib.graph.adjacency import edge_endpoints
 from gnnlib.images.hierarchy import Hierarchy
 from gnnlib.images.regions import Image, as_pixels, paint
 from gnnlib.viz.base import as_array, borders, matplotlib, new_axes, one_axes, show_signed
@@ -159,7 +159,7 @@ def _lines(graph: dgl.DGLGraph, weight: Tensor | None) -> tuple[np.ndarray, np.n
             f"weight: expected shape ({graph.num_edges()},), finite and at least 0, got {tuple(weight.shape)}"
             + (f" and values from {weight.min():g} to {weight.max():g}" if weight.numel() else "")
         )
-    ends = np.sort(torch.stack(edge_ends(graph), 1).cpu().numpy(), axis=1)
+    ends = np.sort(torch.stack(edge_endpoints(graph), 1).cpu().numpy(), axis=1)
     apart = ends[:, 0] != ends[:, 1]
     pairs, pair = np.unique(ends[apart], axis=0, return_inverse=True)
     width = np.zeros(len(pairs))

@@ -8,12 +8,12 @@ from torch import nn
 
 from gnnlib import (
     BatchNorm,
-    Block,
     ECConv,
     GATConv,
     GATv2Conv,
     GCNConv,
     GINConv,
+    GNNLayer,
     Stack,
     readout_mean,
     readout_sum,
@@ -21,7 +21,7 @@ from gnnlib import (
 from gnnlib._platform.dgl import dgl
 from gnnlib.analysis.attribution import attention, saliency
 from gnnlib.analysis.symmetry import relabel, shuffled_nodes
-from gnnlib.graph.adjacency import edge_ends
+from gnnlib.graph.adjacency import edge_endpoints
 from gnnlib.images import pixel_graph
 from tests.graphs import random_graph
 
@@ -56,7 +56,7 @@ def test_a_positive_homogeneous_network_shares_its_score_out():
     """Without biases, with ReLUs, features and weights >= 0: S = sum of gradient times input (Euler)."""
     graph = batch(2, 3)
     convs = GCNConv(3, 5, bias=False), GCNConv(5, 4, bias=False)
-    model = Stack([Block(convs[0], activation=nn.ReLU()), Block(convs[1])], readout=readout_sum)
+    model = Stack([GNNLayer(convs[0], activation=nn.ReLU()), GNNLayer(convs[1])], readout=readout_sum)
     for parameter in model.parameters():
         parameter.data.abs_()
     x, target = torch.rand(graph.num_nodes(), 3), torch.tensor([0, 2])
@@ -122,7 +122,7 @@ def test_attention_of_every_layer_in_order(conv):
     torch.testing.assert_close(first, expected)
     hidden = hidden.flatten(-2).relu()
     torch.testing.assert_close(last, model.blocks[1].conv(graph, hidden, get_attention=True)[1])
-    sums = torch.zeros(20, 7, 2, dtype=torch.float64).index_add_(0, edge_ends(graph)[1].long(), first)
+    sums = torch.zeros(20, 7, 2, dtype=torch.float64).index_add_(0, edge_endpoints(graph)[1].long(), first)
     torch.testing.assert_close(sums, torch.ones_like(sums))
     assert torch.equal(model(graph, x), before)
     assert not any(module._forward_hooks for module in model.modules())

@@ -28,7 +28,6 @@ from gnnlib import (
     SGConv,
     SplineConv,
     Stack,
-    convs,
     readout_flat,
     readout_max,
     readout_mean,
@@ -49,6 +48,7 @@ from gnnlib.analysis.symmetry import (
 from gnnlib.grid import GridConv, lattice, to_images, to_nodes
 from gnnlib.images import pixel_graph, superpixel_graph
 from gnnlib.images.pixels import pixel_batch
+from gnnlib.nn import conv
 from gnnlib.nn.conv.base import Conv
 from tests.graphs import GRAPHS, WHOLE, bipartite, random_graph
 
@@ -232,7 +232,7 @@ def test_permutations_stay_within_their_graphs_and_differ():
 
 
 def test_every_layer_of_the_library_is_tested():
-    kinds = {kind for kind in vars(convs).values() if isinstance(kind, type) and issubclass(kind, Conv)} - {Conv}
+    kinds = {kind for kind in vars(conv).values() if isinstance(kind, type) and issubclass(kind, Conv)} - {Conv}
     built = {type(make(4, 8)) for make in LAYERS.values()}
     assert kinds <= built
 

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, RandomSampler, Subset
 import gnnlib
 from gnnlib import GATConv, GraphStore, SAGEConv, Stack, readout_mean, readout_sum
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.adjacency import Neighbors, neighbors
+from gnnlib.graph.adjacency import Adjacency, adjacency
 from gnnlib.images import superpixel_graph
 from tests.graphs import GRAPHS, TWO_SETS, WHOLE, bare, bipartite, block, clique, drawn, path, random_graph, star, tree
 
@@ -51,7 +51,7 @@ def assert_equal(found, expected):
         assert list(frame) == list(wanted)
         for name, value in frame.items():
             same(value, wanted[name])
-    a, b = neighbors(found), Neighbors.from_edges(*expected.edges(order="eid"), *[expected.num_nodes()] * 2)
+    a, b = adjacency(found), Adjacency.from_edges(*expected.edges(order="eid"), *[expected.num_nodes()] * 2)
     assert (a.num_src, a.num_dst, a.device) == (b.num_src, b.num_dst, b.device)
     for array, wanted in zip((a.src, a.dst, *a.csc, *a.csr), (b.src, b.dst, *b.csc, *b.csr)):
         same(array, wanted)
@@ -214,11 +214,11 @@ def test_a_model_gives_what_it_gives_one_by_one():
 def test_nothing_is_grouped_for_a_step(monkeypatch):
     graphs = zoo()
     store, conv = GraphStore(graphs), GATConv(5, 4, 2)
-    monkeypatch.setattr(Neighbors, "from_edges", lambda *_: pytest.fail("edges were grouped"))
+    monkeypatch.setattr(Adjacency, "from_edges", lambda *_: pytest.fail("edges were grouped"))
     batch = store.batch(range(len(graphs)))
     readout_sum(batch, conv(batch, batch.ndata["feat"])).sum().backward()
-    assert neighbors(batch) is neighbors(batch)
-    assert neighbors(batch.local_var()) is neighbors(batch)
+    assert adjacency(batch) is adjacency(batch)
+    assert adjacency(batch.local_var()) is adjacency(batch)
 
 
 def test_dgl_has_its_csc():
@@ -235,25 +235,25 @@ def test_dgl_has_its_csc():
 def test_copies_of_a_batch(copied):
     graphs = [with_frames(path(3)), with_frames(tree(), 1)]
     batch = GraphStore(graphs).batch([1, 0])
-    neighbors(batch)
-    assert neighbors(copied(batch)) is not neighbors(batch)
+    adjacency(batch)
+    assert adjacency(copied(batch)) is not adjacency(batch)
     assert_equal(copied(batch), dgl.batch(graphs[::-1]))
-    assert neighbors(batch.int()).csc.eid.tolist() == neighbors(batch).csc.eid.tolist()
+    assert adjacency(batch.int()).csc.eid.tolist() == adjacency(batch).csc.eid.tolist()
 
 
 def test_large_batches_do_not_share():
     many = GraphStore([clique(150)]).batch([0] * 50)  # sorted by source
     assert many.num_edges() > 2**20
-    assert torch.equal(neighbors(many).csr.eid, torch.arange(many.num_edges(), dtype=torch.int32))
+    assert torch.equal(adjacency(many).csr.eid, torch.arange(many.num_edges(), dtype=torch.int32))
 
 
 def test_edits_of_a_batch_are_seen():
     store = GraphStore([path(3), path(4)])
     batch = store.batch([0, 1])
     batch.add_edges([0], [6])
-    assert neighbors(batch).num_edges == 6
+    assert adjacency(batch).num_edges == 6
     larger = dgl.add_self_loop(store.batch([0, 1]))
-    assert neighbors(larger).csc.indptr.tolist() == [0, 1, 3, 5, 6, 8, 10, 12]
+    assert adjacency(larger).csc.indptr.tolist() == [0, 1, 3, 5, 6, 8, 10, 12]
 
 
 def test_writing_on_a_batch_does_not_reach_the_store():
@@ -279,9 +279,9 @@ def test_batches_are_freed():
     gc.disable()
     try:
         batch = store.batch([0, 1, 2])
-        nb = neighbors(batch)
-        held = [weakref.ref(thing) for thing in (batch._graph, nb, nb.csr.eid, batch.ndata["feat"])]
-        del batch, nb
+        adj = adjacency(batch)
+        held = [weakref.ref(thing) for thing in (batch._graph, adj, adj.csr.eid, batch.ndata["feat"])]
+        del batch, adj
         assert [thing() for thing in held] == [None] * 4
     finally:
         gc.enable()
@@ -366,9 +366,9 @@ def test_without_labels_graphs_alone(num_workers):
 
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_what_comes_from_a_worker_needs_no_grouping(store, num_workers, monkeypatch):
-    monkeypatch.setattr(Neighbors, "from_edges", lambda *_: pytest.fail("edges were grouped"))
+    monkeypatch.setattr(Adjacency, "from_edges", lambda *_: pytest.fail("edges were grouped"))
     for graph, labels in store.loader(4, num_workers=num_workers):
-        assert neighbors(graph).num_edges == graph.num_edges()
+        assert adjacency(graph).num_edges == graph.num_edges()
         assert len(labels) == graph.batch_size
 
 

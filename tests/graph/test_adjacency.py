@@ -1,4 +1,4 @@
-"""Neighbors: the three orders of the edges, and how long they live."""
+"""Adjacency: the three orders of the edges, and how long they live."""
 
 import copy
 import gc
@@ -13,16 +13,16 @@ import scipy.sparse
 import torch
 from hypothesis import given
 
+from gnnlib import adjacency as find
 from gnnlib import aggregate, degree_norm
-from gnnlib import neighbors as find
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.adjacency import Compressed, Neighbors
+from gnnlib.graph.adjacency import Adjacency, CompressedRows
 from tests.graphs import GRAPHS, bipartite, drawn, ends, path, random_graph
 
-MODULE = sys.modules[Neighbors.__module__]  # as an attribute of the package its name is the function's
+MODULE = sys.modules[Adjacency.__module__]  # as an attribute of the package its name is the function's
 
 
-def listed(group: Compressed) -> list[list[tuple[int, int]]]:
+def listed(group: CompressedRows) -> list[list[tuple[int, int]]]:
     """For each node its (other end, edge id) pairs, as stored."""
     pairs = list(zip(group.indices.tolist(), group.eid.tolist()))
     bounds = group.indptr.tolist()
@@ -37,13 +37,13 @@ def expected(by, other, num_nodes: int) -> list[list[tuple[int, int]]]:
 
 
 def check(graph: dgl.DGLGraph) -> None:
-    nb, (src, dst) = find(graph), ends(graph)
-    assert (nb.num_src, nb.num_dst, nb.num_edges) == (graph.num_src_nodes(), graph.num_dst_nodes(), len(src))
-    assert nb.src.tolist() == src.tolist()
-    assert nb.dst.tolist() == dst.tolist()
-    assert listed(nb.csc) == expected(dst, src, nb.num_dst)
-    assert listed(nb.csr) == expected(src, dst, nb.num_src)
-    for t in (nb.src, nb.dst, *nb.csc, *nb.csr, nb.in_degrees, nb.out_degrees):
+    adj, (src, dst) = find(graph), ends(graph)
+    assert (adj.num_src, adj.num_dst, adj.num_edges) == (graph.num_src_nodes(), graph.num_dst_nodes(), len(src))
+    assert adj.src.tolist() == src.tolist()
+    assert adj.dst.tolist() == dst.tolist()
+    assert listed(adj.csc) == expected(dst, src, adj.num_dst)
+    assert listed(adj.csr) == expected(src, dst, adj.num_src)
+    for t in (adj.src, adj.dst, *adj.csc, *adj.csr, adj.in_degrees, adj.out_degrees):
         assert t.dtype == torch.int32
         assert t.is_contiguous()
 
@@ -63,24 +63,24 @@ def test_any_graph(graph):
 @pytest.mark.parametrize("name", GRAPHS)
 def test_the_same_as_scipy_and_dgl(name):
     graph = GRAPHS[name]()
-    nb = find(graph)
+    adj = find(graph)
     src, dst = ends(graph)
     ones = np.ones(len(src))
-    shape = (nb.num_src, nb.num_dst)
+    shape = (adj.num_src, adj.num_dst)
     matrix = scipy.sparse.coo_matrix((ones, (src.numpy(), dst.numpy())), shape).toarray()
-    for group, transposed in ((nb.csr, False), (nb.csc, True)):
+    for group, transposed in ((adj.csr, False), (adj.csc, True)):
         pointers, indices = group.indptr.numpy(), group.indices.numpy()
         got = scipy.sparse.csr_matrix((ones, indices, pointers), shape[::-1] if transposed else shape).toarray()
         assert np.array_equal(got.T if transposed else got, matrix)
     whole = graph.formats(["coo", "csr", "csc"])
-    for v in range(nb.num_dst):
+    for v in range(adj.num_dst):
         sources, _, edges = whole.in_edges(v, form="all")
-        assert sorted(zip(sources.tolist(), edges.tolist()), key=lambda pair: pair[1]) == listed(nb.csc)[v]
-    for u in range(nb.num_src):
+        assert sorted(zip(sources.tolist(), edges.tolist()), key=lambda pair: pair[1]) == listed(adj.csc)[v]
+    for u in range(adj.num_src):
         _, targets, edges = whole.out_edges(u, form="all")
-        assert sorted(zip(targets.tolist(), edges.tolist()), key=lambda pair: pair[1]) == listed(nb.csr)[u]
-    assert nb.in_degrees.tolist() == whole.in_degrees().tolist()
-    assert nb.out_degrees.tolist() == whole.out_degrees().tolist()
+        assert sorted(zip(targets.tolist(), edges.tolist()), key=lambda pair: pair[1]) == listed(adj.csr)[u]
+    assert adj.in_degrees.tolist() == whole.in_degrees().tolist()
+    assert adj.out_degrees.tolist() == whole.out_degrees().tolist()
 
 
 @pytest.mark.parametrize("idtype", [torch.int32, torch.int64])
@@ -102,10 +102,10 @@ def test_edges_need_not_lie_in_the_order_of_their_ids():
     """A CSC that DGL stores with edge ids of its own."""
     eid = torch.tensor([3, 1, 0, 2])
     graph = dgl.graph(("csc", (torch.tensor([0, 2, 2, 4]), torch.tensor([2, 0, 1, 0]), eid)))
-    nb = find(graph)
-    assert nb.src.tolist() == [1, 0, 0, 2]
-    assert nb.dst.tolist() == [2, 0, 2, 0]
-    assert listed(nb.csc) == [[(0, 1), (2, 3)], [], [(1, 0), (0, 2)]]
+    adj = find(graph)
+    assert adj.src.tolist() == [1, 0, 0, 2]
+    assert adj.dst.tolist() == [2, 0, 2, 0]
+    assert listed(adj.csc) == [[(0, 1), (2, 3)], [], [(1, 0), (0, 2)]]
 
 
 def test_other_node_types_do_not_count():
@@ -138,8 +138,8 @@ def test_too_large_is_refused(monkeypatch):
 
 def test_ends_out_of_range_are_refused():
     good, empty = torch.tensor([0, 1, 2]), torch.tensor([], dtype=torch.int64)
-    assert Neighbors.from_edges(good, good, 3, 3).num_edges == 3
-    assert Neighbors.from_edges(empty, empty, 0, 0).num_edges == 0
+    assert Adjacency.from_edges(good, good, 3, 3).num_edges == 3
+    assert Adjacency.from_edges(empty, empty, 0, 0).num_edges == 0
     for src, dst, message in (
         (good, good - 1, r"one destination for each of 3 edges, from 0 to 2, got 3 from -1 to 1"),
         (good + 1, good, r"one source for each of 3 edges, from 0 to 2, got 3 from 1 to 3"),
@@ -147,7 +147,7 @@ def test_ends_out_of_range_are_refused():
         (good, empty, r"one destination for each of 3 edges, from 0 to 2, got 0"),
     ):
         with pytest.raises(ValueError, match=message):
-            Neighbors.from_edges(src, dst, 3, 3)
+            Adjacency.from_edges(src, dst, 3, 3)
 
 
 # ---------------------------------------------------------------- cached, never stale
@@ -155,23 +155,23 @@ def test_ends_out_of_range_are_refused():
 
 def test_cached():
     graph = random_graph()
-    nb = find(graph)
-    assert find(graph) is nb
-    assert find(graph, "cpu") is nb
-    assert find(graph, graph.device) is nb
-    assert find(nb) is nb
-    assert find(nb, "cpu") is nb
+    adj = find(graph)
+    assert find(graph) is adj
+    assert find(graph, "cpu") is adj
+    assert find(graph, graph.device) is adj
+    assert find(adj) is adj
+    assert find(adj, "cpu") is adj
 
 
 def test_shared_by_views_of_the_same_structure():
     graph = random_graph()
-    nb = find(graph)
+    adj = find(graph)
     view = graph.local_var()
-    assert find(view) is nb
-    assert find(copy.copy(graph)) is nb
+    assert find(view) is adj
+    assert find(copy.copy(graph)) is adj
     with graph.local_scope():
         graph.ndata["x"] = torch.ones(graph.num_nodes(), 1)
-        assert find(graph) is nb
+        assert find(graph) is adj
 
 
 EDITS = {
@@ -195,11 +195,11 @@ def test_edited_in_place(edit):
 
 def test_made_from_another_graph():
     graph = random_graph()
-    nb = find(graph)
+    adj = find(graph)
     for other in (graph.int(), graph.clone(), dgl.reverse(graph), dgl.add_self_loop(graph), copy.deepcopy(graph)):
-        assert find(other) is not nb
+        assert find(other) is not adj
         check(other)
-    assert torch.equal(find(graph.int()).csc.indices, nb.csc.indices)
+    assert torch.equal(find(graph.int()).csc.indices, adj.csc.indices)
 
 
 def test_an_edit_while_a_layer_works_on_the_old_graph():
@@ -218,12 +218,12 @@ def test_an_edit_while_a_layer_works_on_the_old_graph():
 @pytest.mark.parametrize("name", ["random", "block", "bipartite_csc", "batch"])
 def test_freed_with_its_graph(name):
     graph = GRAPHS[name]()
-    nb = find(graph)
+    adj = find(graph)
     degree_norm(graph)
-    alive = weakref.ref(nb)
+    alive = weakref.ref(adj)
     gc.disable()
     try:
-        del nb, graph
+        del adj, graph
         assert alive() is None
     finally:
         gc.enable()
@@ -242,14 +242,14 @@ def test_the_old_ones_are_freed_by_an_edit():
 
 def test_no_reference_to_the_graph():
     graph = random_graph()
-    nb, alive = find(graph), weakref.ref(graph)
+    adj, alive = find(graph), weakref.ref(graph)
     gc.disable()
     try:
         del graph
         assert alive() is None
     finally:
         gc.enable()
-    assert nb.csc.indptr[-1] == nb.num_edges
+    assert adj.csc.indptr[-1] == adj.num_edges
 
 
 def test_not_pickled():
@@ -286,25 +286,25 @@ def test_elsewhere_first():
 
 
 def test_reverse():
-    nb = find(bipartite())
-    back = nb.reverse()
-    assert (back.num_src, back.num_dst) == (nb.num_dst, nb.num_src)
-    assert (back.src, back.dst, back.csc, back.csr) == (nb.dst, nb.src, nb.csr, nb.csc)
-    assert back.reverse().csc is nb.csc
-    assert back.in_degrees.tolist() == nb.out_degrees.tolist()
+    adj = find(bipartite())
+    back = adj.reverse()
+    assert (back.num_src, back.num_dst) == (adj.num_dst, adj.num_src)
+    assert (back.src, back.dst, back.csc, back.csr) == (adj.dst, adj.src, adj.csr, adj.csc)
+    assert back.reverse().csc is adj.csc
+    assert back.in_degrees.tolist() == adj.out_degrees.tolist()
 
 
 def test_remember():
-    nb, made = find(random_graph()), []
+    adj, made = find(random_graph()), []
 
     def make():
         made.append(1)
-        return nb.in_degrees.double()
+        return adj.in_degrees.double()
 
-    first, second = nb.remember("degree", make), nb.remember("degree", make)
+    first, second = adj.remember("degree", make), adj.remember("degree", make)
     assert made == [1]
     assert first.data_ptr() == second.data_ptr()
-    assert nb.remember("other", lambda: torch.zeros(1)).tolist() == [0.0]
+    assert adj.remember("other", lambda: torch.zeros(1)).tolist() == [0.0]
 
 
 def test_remember_survives_its_callers():
@@ -327,8 +327,8 @@ def test_made_under_inference_mode_used_in_training(name):
     with torch.inference_mode():
         norm = degree_norm(graph)
         evaluated = aggregate(graph, x, norm)
-    nb = find(graph)
-    assert not any(t.is_inference() for t in (norm, nb.src, nb.dst, *nb.csc, *nb.csr))
+    adj = find(graph)
+    assert not any(t.is_inference() for t in (norm, adj.src, adj.dst, *adj.csc, *adj.csr))
     assert not norm.requires_grad
     assert evaluated.is_inference()
     x.requires_grad_()

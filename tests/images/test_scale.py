@@ -16,10 +16,11 @@ import torch
 
 pytest.importorskip("skimage", reason="scikit-image is not installed")
 
-from gnnlib import GraphStore, neighbors
+from gnnlib import GraphStore, adjacency
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.adjacency import Neighbors
-from gnnlib.images import Nearest, Touching, Within, archive, images_to_store, recipes, scale, segment, superpixel_graph
+from gnnlib.data import archive
+from gnnlib.graph.adjacency import Adjacency
+from gnnlib.images import Nearest, Touching, Within, images_to_store, recipes, scale, segment, superpixel_graph
 from gnnlib.images.recipes import Recipe
 from gnnlib.images.segments import SLIC
 
@@ -43,7 +44,7 @@ def assert_equal(store, graphs):
         assert list(frame) == list(wanted)
         pairs += [(frame[name], wanted[name]) for name in wanted]
     pairs += [(found.batch_num_nodes(), expected.batch_num_nodes())]
-    a, b = neighbors(found), Neighbors.from_edges(*ends, *[expected.num_nodes()] * 2)
+    a, b = adjacency(found), Adjacency.from_edges(*ends, *[expected.num_nodes()] * 2)
     pairs += zip((a.src, a.dst, *a.csc, *a.csr), (b.src, b.dst, *b.csc, *b.csr))
     for value, wanted in pairs:
         assert value.dtype == wanted.dtype

@@ -15,12 +15,12 @@ from gnnlib import (
     APPNP,
     DAGNN,
     BatchNorm,
-    Block,
     DenseConnection,
     DiffGroupNorm,
     DropEdge,
     DropMessage,
     DropNode,
+    GNNLayer,
     GRUUpdate,
     InitialResidual,
     JumpingKnowledge,
@@ -32,21 +32,17 @@ from gnnlib import (
     Residual,
     SkipInit,
     Stack,
-    channel_conv,
-    grouped,
-    identity_mapping,
     load_model,
-    low_rank,
     mean_heads,
     predict,
     readout_mean,
     readout_mean_max,
     save_model,
-    share,
 )
 from gnnlib import models as zoo
 from gnnlib.grid import from_torch
 from gnnlib.io.save import about_model
+from gnnlib.nn.reparametrize import block_diagonal, circulant, identity_mapping, low_rank, share_parameters_
 from tests.graphs import random_graph
 
 FEATS, NODES, EDGES = 8, 12, 40
@@ -76,8 +72,8 @@ CONVS = {
     "message": partial(gnnlib.MessageConv, edge_feats=0),
     "drop-message": lambda i, o: DropMessage(gnnlib.GCNConv(i, o), 0.5),
     "low-rank": lambda i, o: low_rank(gnnlib.GCNConv(i, o), 2),
-    "grouped": lambda i, o: grouped(gnnlib.SAGEConv(i, o), 2),
-    "channels": lambda i, o: identity_mapping(channel_conv(gnnlib.GCNConv(i, o), 3), layer=2),
+    "grouped": lambda i, o: block_diagonal(gnnlib.SAGEConv(i, o), 2),
+    "channels": lambda i, o: identity_mapping(circulant(gnnlib.GCNConv(i, o), 3), layer=2),
     "appnp": lambda i, o: APPNP(3, drop=nn.Dropout(0.2)),
     "dagnn": lambda i, o: DAGNN(o, 3),
 }
@@ -122,7 +118,7 @@ def test_every_layer(name, tmp_path):
     conv = CONVS[name](FEATS, FEATS)
     kind = getattr(conv, "takes_edge", None)
     edge = torch.rand(EDGES, 3) if kind == "feature" or name in ("monet", "ecc") else None
-    assert_same(Block(conv), tmp_path, GRAPH, torch.randn(NODES, FEATS), edge)
+    assert_same(GNNLayer(conv), tmp_path, GRAPH, torch.randn(NODES, FEATS), edge)
 
 
 @pytest.mark.parametrize("name", REMEDIES)
@@ -163,7 +159,7 @@ def test_networks_on_images(make, graph, tmp_path):
 def test_weights_that_are_shared_stay_shared_and_are_written_once(tmp_path):
     torch.manual_seed(0)
     model = Stack.build(gnnlib.GCNConv, FEATS, FEATS, 3, num_layers=6, encoder=True)
-    share(model.blocks)
+    share_parameters_(model.blocks)
     model.head[1].requires_grad_(False)
     same = assert_same(model, tmp_path, GRAPH, torch.randn(NODES, FEATS))
     assert same.blocks[0].conv.weight is same.blocks[4].conv.weight
@@ -175,7 +171,7 @@ def test_what_was_changed_after_construction_is_kept(tmp_path):
     model = Stack.build(partial(heads, gnnlib.GATConv), FEATS, FEATS, 3, num_layers=2, head=True)
     model.encoder, model.readout = nn.Sequential(nn.Linear(4, FEATS), nn.Tanh()), partial(readout_mean)
     model.blocks[0].merge = mean_heads
-    model.blocks[1] = Block(gnnlib.GCNConv(FEATS // 2, FEATS))
+    model.blocks[1] = GNNLayer(gnnlib.GCNConv(FEATS // 2, FEATS))
     model.double()
     same = assert_same(model, tmp_path, GRAPH, torch.randn(NODES, 4, dtype=torch.float64))
     assert same.blocks[0].merge is mean_heads
@@ -247,7 +243,7 @@ def edit(folder, old, new):
 
 
 def test_parts_of_others_are_loaded_when_the_caller_trusts_them(tmp_path):
-    model = Stack([Block(Own())], readout=doubled)
+    model = Stack([GNNLayer(Own())], readout=doubled)
     save_model(model, tmp_path)
     with pytest.raises(
         ValueError, match=r"config.json: .*got tests.io.test_save.Own; if you trust it, say known=\[Own\]"
@@ -295,7 +291,7 @@ def test_no_other_name_becomes_anything(saved, name):
         (lambda: Stack([], readout=lambda graph, x: x), r"readout: expected what can be imported, got .*<lambda>"),
         (lambda: Stack([], readout=torch.Generator()), r"readout: expected modules, tensors, .*, got <torch._C.Gen"),
         (
-            lambda: Stack([Block(type("Inner", (Own,), {})())]),
+            lambda: Stack([GNNLayer(type("Inner", (Own,), {})())]),
             r"blocks.0.conv: expected what can be imported, got .*In",
         ),
     ],
@@ -309,7 +305,9 @@ def test_what_cannot_be_written_is_named_before_anything_is(part, message, tmp_p
 def test_hooks_are_not_lost_silently(tmp_path):
     model = Stack.build(gnnlib.GCNConv, FEATS, FEATS, 3, num_layers=2)
     model.blocks[1].register_forward_hook(print)
-    with pytest.raises(ValueError, match=r"blocks.1: expected a module without hooks, got Block with _forward_hooks"):
+    with pytest.raises(
+        ValueError, match=r"blocks.1: expected a module without hooks, got GNNLayer with _forward_hooks"
+    ):
         save_model(model, tmp_path)
 
 

@@ -17,12 +17,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gnnlib import aggregate, kernels, neighbors
+from gnnlib import adjacency, aggregate, kernels
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.adjacency import Neighbors
-from gnnlib.kernels import cpu, reference, rows, sums, team
-from gnnlib.kernels.cpu.compile import jit, known
-from gnnlib.kernels.cpu.tiles import few_exp, few_numbers
+from gnnlib.graph.adjacency import Adjacency
+from gnnlib.kernels import cpu, reference
+from gnnlib.kernels.cpu import rows, sums, team
+from gnnlib.kernels.cpu.compile import jit, static
+from gnnlib.kernels.cpu.tiles import tile_exp, tile_numbers
 from gnnlib.kernels.cpu.vectors import store
 from tests.graphs import GRAPHS, drawn
 
@@ -35,81 +36,85 @@ CLOSE = {torch.float64: 1e-12, torch.float32: 2e-5}
 class Inputs:
     """Random arrays for one graph: H heads where ``many``, else one; F features."""
 
-    def __init__(self, nb: Neighbors, heads: int, width: int, dtype: torch.dtype, seed: int = 0):
-        self.nb, self.heads, self.width, self.dtype = nb, heads, width, dtype
+    def __init__(self, adj: Adjacency, heads: int, width: int, dtype: torch.dtype, seed: int = 0):
+        self.adj, self.heads, self.width, self.dtype = adj, heads, width, dtype
         self.random = torch.Generator().manual_seed(seed)
 
     def draw(self, *shape: int) -> torch.Tensor:
         return torch.randn(shape, generator=self.random, dtype=torch.float64).to(self.dtype)
 
     def src(self, many: bool = True) -> torch.Tensor:
-        return self.draw(self.nb.num_src, self.heads if many else 1, self.width)
+        return self.draw(self.adj.num_src, self.heads if many else 1, self.width)
 
     def dst(self, many: bool = True) -> torch.Tensor:
-        return self.draw(self.nb.num_dst, self.heads if many else 1, self.width)
+        return self.draw(self.adj.num_dst, self.heads if many else 1, self.width)
 
     def edge(self) -> torch.Tensor:
-        return self.draw(self.nb.num_edges, self.heads)
+        return self.draw(self.adj.num_edges, self.heads)
 
     def att(self) -> torch.Tensor:
         return self.draw(self.heads, self.width)
 
     def attention(self, scale: float = 1.0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        left, right = self.draw(self.nb.num_src, self.heads), self.draw(self.nb.num_dst, self.heads)
+        left, right = self.draw(self.adj.num_src, self.heads), self.draw(self.adj.num_dst, self.heads)
         return self.src(), scale * left, scale * right
 
 
 CALLS: dict[str, Callable[[ModuleType, Inputs], object]] = {
-    "sum": lambda k, i: k.neighbour_sum(i.nb.csc, i.src(), None, i.heads),
-    "sum, weighted": lambda k, i: k.neighbour_sum(i.nb.csc, i.src(), i.edge(), i.heads),
-    "sum, one x": lambda k, i: k.neighbour_sum(i.nb.csc, i.src(False), i.edge(), i.heads),
-    "sum, over heads": lambda k, i: k.neighbour_sum(i.nb.csc, i.src(), i.edge(), 1),
-    "sum, one x, over heads": lambda k, i: k.neighbour_sum(i.nb.csc, i.src(False), i.edge(), 1),
-    "sum, by source": lambda k, i: k.neighbour_sum(i.nb.csr, i.dst(), i.edge(), i.heads),
-    "dropped_sum": lambda k, i: k.dropped_sum(i.nb.csc, i.src(), None, 2.0, 2**32 - 5, 2**31),
-    "dropped_sum, weighted": lambda k, i: k.dropped_sum(i.nb.csc, i.src(), i.edge(), 1.25, 7, 2**30),
+    "sum": lambda k, i: k.neighbour_sum(i.adj.csc, i.src(), None, i.heads),
+    "sum, weighted": lambda k, i: k.neighbour_sum(i.adj.csc, i.src(), i.edge(), i.heads),
+    "sum, one x": lambda k, i: k.neighbour_sum(i.adj.csc, i.src(False), i.edge(), i.heads),
+    "sum, over heads": lambda k, i: k.neighbour_sum(i.adj.csc, i.src(), i.edge(), 1),
+    "sum, one x, over heads": lambda k, i: k.neighbour_sum(i.adj.csc, i.src(False), i.edge(), 1),
+    "sum, by source": lambda k, i: k.neighbour_sum(i.adj.csr, i.dst(), i.edge(), i.heads),
+    "dropped_sum": lambda k, i: k.dropped_sum(i.adj.csc, i.src(), None, 2.0, 2**32 - 5, 2**31),
+    "dropped_sum, weighted": lambda k, i: k.dropped_sum(i.adj.csc, i.src(), i.edge(), 1.25, 7, 2**30),
     "dropped_sum, one weight": lambda k, i: k.dropped_sum(
-        i.nb.csr, i.dst(), i.edge()[:, :1].contiguous(), 2.0, 0, 2**31
+        i.adj.csr, i.dst(), i.edge()[:, :1].contiguous(), 2.0, 0, 2**31
     ),
-    "dropped_dot": lambda k, i: k.dropped_dot(i.nb.csc, i.src(), i.dst(), i.heads, 2.0, 2**32 - 5, 2**31),
-    "dropped_dot, one weight": lambda k, i: k.dropped_dot(i.nb.csr, i.dst(), i.src(), 1, 2.0, 3, 2**31),
-    "sum, scaled": lambda k, i: k.scaled_sum(i.nb.csc, i.src().flatten(1), i.draw(i.nb.num_src), i.draw(i.nb.num_dst)),
+    "dropped_dot": lambda k, i: k.dropped_dot(i.adj.csc, i.src(), i.dst(), i.heads, 2.0, 2**32 - 5, 2**31),
+    "dropped_dot, one weight": lambda k, i: k.dropped_dot(i.adj.csr, i.dst(), i.src(), 1, 2.0, 3, 2**31),
+    "sum, scaled": lambda k, i: k.scaled_sum(
+        i.adj.csc, i.src().flatten(1), i.draw(i.adj.num_src), i.draw(i.adj.num_dst)
+    ),
     "sum, scaled, by source": lambda k, i: k.scaled_sum(
-        i.nb.csr, i.dst().flatten(1), i.draw(i.nb.num_dst), i.draw(i.nb.num_src)
+        i.adj.csr, i.dst().flatten(1), i.draw(i.adj.num_dst), i.draw(i.adj.num_src)
     ),
-    "tap_sum": lambda k, i: k.tap_sum(i.nb.csc, i.src(), torch.arange(i.nb.num_edges, dtype=torch.int32) % 3, 4),
-    "tap_sum, by source": lambda k, i: k.tap_sum(i.nb.csr, i.dst(), torch.arange(i.nb.num_edges) % 3, 4),
-    "max": lambda k, i: k.neighbour_max(i.nb.csc, i.src(), None),
-    "max, weighted": lambda k, i: k.neighbour_max(i.nb.csc, i.src(), i.edge()),
-    "max, tied": lambda k, i: k.neighbour_max(i.nb.csc, i.src().round(), i.edge().sign()),
-    "max_grad": lambda k, i: k.max_grad(i.nb.csr, i.dst(), reference.neighbour_max(i.nb.csc, i.src(), None)[1], None),
+    "tap_sum": lambda k, i: k.tap_sum(i.adj.csc, i.src(), torch.arange(i.adj.num_edges, dtype=torch.int32) % 3, 4),
+    "tap_sum, by source": lambda k, i: k.tap_sum(i.adj.csr, i.dst(), torch.arange(i.adj.num_edges) % 3, 4),
+    "max": lambda k, i: k.neighbour_max(i.adj.csc, i.src(), None),
+    "max, weighted": lambda k, i: k.neighbour_max(i.adj.csc, i.src(), i.edge()),
+    "max, tied": lambda k, i: k.neighbour_max(i.adj.csc, i.src().round(), i.edge().sign()),
+    "max_grad": lambda k, i: k.max_grad(i.adj.csr, i.dst(), reference.neighbour_max(i.adj.csc, i.src(), None)[1], None),
     "max_grad, weighted": lambda k, i: k.max_grad(
-        i.nb.csr, i.dst(), reference.neighbour_max(i.nb.csc, i.src(), i.edge())[1], i.edge()
+        i.adj.csr, i.dst(), reference.neighbour_max(i.adj.csc, i.src(), i.edge())[1], i.edge()
     ),
-    "edge_dot": lambda k, i: k.edge_dot(i.nb.csc, i.src(), i.dst()),
-    "edge_dot, one x": lambda k, i: k.edge_dot(i.nb.csc, i.src(False), i.dst()),
-    "edge_dot, one y": lambda k, i: k.edge_dot(i.nb.csc, i.src(), i.dst(False)),
-    "edge_sum": lambda k, i: k.edge_sum(i.nb.csc, i.edge()),
-    "edge_sum, by source": lambda k, i: k.edge_sum(i.nb.csr, i.edge()),
-    "edge_softmax": lambda k, i: k.edge_softmax(i.nb.csc, 3 * i.edge()),
-    "edge_softmax_grad": lambda k, i: k.edge_softmax_grad(i.nb.csc, i.edge(), i.edge()),
-    "edge_score": lambda k, i: k.edge_score(i.nb.csc, i.src(), i.dst(), i.att(), 0.2),
-    "edge_score, one a": lambda k, i: k.edge_score(i.nb.csc, i.src(False), i.dst(), i.att(), 0.0),
-    "edge_score, one of each": lambda k, i: k.edge_score(i.nb.csc, i.src(False), i.dst(False), i.att(), 0.2),
-    "edge_score_grad of b": lambda k, i: k.edge_score_grad(i.nb.csc, i.dst(), i.src(), i.att(), 0.2, i.edge()),
-    "edge_score_grad of one b": lambda k, i: k.edge_score_grad(i.nb.csc, i.dst(False), i.src(), i.att(), 0.2, i.edge()),
-    "edge_score_grad of a": lambda k, i: k.edge_score_grad(i.nb.csr, i.src(), i.dst(False), i.att(), 0.0, i.edge()),
-    "edge_score_att_grad": lambda k, i: k.edge_score_att_grad(i.nb.csc, i.src(), i.dst(), 0.2, i.edge()),
+    "edge_dot": lambda k, i: k.edge_dot(i.adj.csc, i.src(), i.dst()),
+    "edge_dot, one x": lambda k, i: k.edge_dot(i.adj.csc, i.src(False), i.dst()),
+    "edge_dot, one y": lambda k, i: k.edge_dot(i.adj.csc, i.src(), i.dst(False)),
+    "edge_sum": lambda k, i: k.edge_sum(i.adj.csc, i.edge()),
+    "edge_sum, by source": lambda k, i: k.edge_sum(i.adj.csr, i.edge()),
+    "edge_softmax": lambda k, i: k.edge_softmax(i.adj.csc, 3 * i.edge()),
+    "edge_softmax_grad": lambda k, i: k.edge_softmax_grad(i.adj.csc, i.edge(), i.edge()),
+    "edge_score": lambda k, i: k.edge_score(i.adj.csc, i.src(), i.dst(), i.att(), 0.2),
+    "edge_score, one a": lambda k, i: k.edge_score(i.adj.csc, i.src(False), i.dst(), i.att(), 0.0),
+    "edge_score, one of each": lambda k, i: k.edge_score(i.adj.csc, i.src(False), i.dst(False), i.att(), 0.2),
+    "edge_score_grad of b": lambda k, i: k.edge_score_grad(i.adj.csc, i.dst(), i.src(), i.att(), 0.2, i.edge()),
+    "edge_score_grad of one b": lambda k, i: k.edge_score_grad(
+        i.adj.csc, i.dst(False), i.src(), i.att(), 0.2, i.edge()
+    ),
+    "edge_score_grad of a": lambda k, i: k.edge_score_grad(i.adj.csr, i.src(), i.dst(False), i.att(), 0.0, i.edge()),
+    "edge_score_att_grad": lambda k, i: k.edge_score_att_grad(i.adj.csc, i.src(), i.dst(), 0.2, i.edge()),
     "edge_score_att_grad, one of each": lambda k, i: k.edge_score_att_grad(
-        i.nb.csc, i.src(False), i.dst(False), 0.2, i.edge()
+        i.adj.csc, i.src(False), i.dst(False), 0.2, i.edge()
     ),
-    "attend": lambda k, i: k.attend(i.nb.csc, i.nb.csr, *i.attention(), 0.2, None, None)[0],
-    "attend, weighted": lambda k, i: k.attend(i.nb.csc, i.nb.csr, *i.attention(), 0.2, i.edge(), i.att())[0],
+    "attend": lambda k, i: k.attend(i.adj.csc, i.adj.csr, *i.attention(), 0.2, None, None)[0],
+    "attend, weighted": lambda k, i: k.attend(i.adj.csc, i.adj.csr, *i.attention(), 0.2, i.edge(), i.att())[0],
     "attend, one weight": lambda k, i: k.attend(
-        i.nb.csc, i.nb.csr, *i.attention(), 0.0, i.edge()[:, :1].contiguous(), None
+        i.adj.csc, i.adj.csr, *i.attention(), 0.0, i.edge()[:, :1].contiguous(), None
     )[0],
-    "attend, far apart": lambda k, i: k.attend(i.nb.csc, i.nb.csr, *i.attention(60), 0.2, i.edge(), i.att())[0],
-    "attend, beyond a slope": lambda k, i: k.attend(i.nb.csc, i.nb.csr, *i.attention(), -0.5, None, None)[0],
+    "attend, far apart": lambda k, i: k.attend(i.adj.csc, i.adj.csr, *i.attention(60), 0.2, i.edge(), i.att())[0],
+    "attend, beyond a slope": lambda k, i: k.attend(i.adj.csc, i.adj.csr, *i.attention(), -0.5, None, None)[0],
     "attend_grad": lambda k, i: attend_grad(k, i, None),
     "attend_grad, far apart": lambda k, i: attend_grad(k, i, i.edge(), i.attention(60)),
     "attend_grad, weighted": lambda k, i: attend_grad(k, i, i.edge()),
@@ -121,14 +126,14 @@ CALLS: dict[str, Callable[[ModuleType, Inputs], object]] = {
 
 def attend_grad(k: ModuleType, i: Inputs, coeff: torch.Tensor | None, attention: tuple | None = None):
     feat, *sides = attention or i.attention()
-    kept = k.attend(i.nb.csc, i.nb.csr, feat, *sides, 0.2, coeff, i.att())[1:]
-    return k.attend_grad(i.nb.csc, i.nb.csr, i.dst(), feat, 0.2, coeff, *kept)
+    kept = k.attend(i.adj.csc, i.adj.csr, feat, *sides, 0.2, coeff, i.att())[1:]
+    return k.attend_grad(i.adj.csc, i.adj.csr, i.dst(), feat, 0.2, coeff, *kept)
 
 
 def attend_ends_grad(k: ModuleType, i: Inputs, att: torch.Tensor):
     feat, d_feat, d_score = i.src(), i.src(), i.edge()
-    d_right = i.draw(min(i.nb.num_src, i.nb.num_dst), i.heads) if len(att) > 1 else None
-    return k.attend_ends_grad(i.nb.csr, feat, att, d_score, d_right, d_feat), d_feat
+    d_right = i.draw(min(i.adj.num_src, i.adj.num_dst), i.heads) if len(att) > 1 else None
+    return k.attend_ends_grad(i.adj.csr, feat, att, d_score, d_right, d_feat), d_feat
 
 
 def call(name: str, module: ModuleType, *inputs) -> tuple[torch.Tensor, ...]:
@@ -185,7 +190,7 @@ def two_threads(threads, monkeypatch) -> None:
     seed=st.integers(0, 9),
 )
 def test_the_reference_on_any_graph(name, graph, heads, width, dtype, seed):
-    inputs = neighbors(graph), heads, width, dtype, seed
+    inputs = adjacency(graph), heads, width, dtype, seed
     assert_close(call(name, cpu, *inputs), call(name, reference, *inputs), dtype)
 
 
@@ -194,7 +199,7 @@ def test_the_reference_on_any_graph(name, graph, heads, width, dtype, seed):
 def test_the_reference_in_parallel(name, dtype, two_threads):
     for graph in (hub(), GRAPHS["bare"](), GRAPHS["no_nodes"](), GRAPHS["bipartite"]()):
         for heads, width in ((1, 7), (3, 33), (3, 0), (4, 16), (13, 5), (1, 150)):
-            inputs = neighbors(graph), heads, width, dtype
+            inputs = adjacency(graph), heads, width, dtype
             assert_close(call(name, cpu, *inputs), call(name, reference, *inputs), dtype)
 
 
@@ -202,7 +207,7 @@ def test_the_reference_in_parallel(name, dtype, two_threads):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_any_number_of_threads_gives_the_same_bits(name, dtype, two_threads):
     for heads, width in ((1, 1), (3, 1), (3, 7), (3, 33), (4, 20), (13, 5), (1, 150)):
-        inputs = neighbors(hub()), heads, width, dtype
+        inputs = adjacency(hub()), heads, width, dtype
         torch.set_num_threads(2)
         parallel = [call(name, cpu, *inputs) for _ in range(3)]
         torch.set_num_threads(1)
@@ -219,9 +224,9 @@ def test_a_hub_shared_out_among_threads(name, two_threads):
     many = torch.arange(50_000) % 3
     others = torch.randint(300, (len(many),), generator=random)
     graph = dgl.graph((torch.cat([many, others]), torch.cat([others, 2 - many])), num_nodes=300)
-    assert len(team.plan(neighbors(graph).csc.indptr)) == team.CHUNKS + 1 + 3
+    assert len(team.plan(adjacency(graph).csc.indptr)) == team.CHUNKS + 1 + 3
     for heads, width in ((1, 40), (3, 7), (4, 3), (1, 150)):
-        inputs = neighbors(graph), heads, width, torch.float64
+        inputs = adjacency(graph), heads, width, torch.float64
         torch.set_num_threads(2)
         shared = call(name, cpu, *inputs)
         torch.set_num_threads(1)
@@ -248,35 +253,35 @@ def test_the_plan_shares_the_rows_out(degrees):
 def test_the_threads_are_torchs(two_threads, monkeypatch):
     seen = []
     monkeypatch.setattr(sums._sum, "compiled", lambda runtime, threads, *arrays: seen.append(threads))
-    nb, x = neighbors(hub()), torch.ones(500, 1, 4)
+    adj, x = adjacency(hub()), torch.ones(500, 1, 4)
     for count in (2, 1, 64, 2):
         torch.set_num_threads(count)
-        cpu.neighbour_sum(nb.csc, x, None, 1)
+        cpu.neighbour_sum(adj.csc, x, None, 1)
     assert seen == [2, 1, 64, 2]
     monkeypatch.setattr(team, "TINY", 1 << 15)
-    cpu.neighbour_sum(nb.csc, x[:, :, :1], None, 1)
+    cpu.neighbour_sum(adj.csc, x[:, :, :1], None, 1)
     monkeypatch.setattr(team, "TINY", 0)
     monkeypatch.setattr(team, "_RUNTIME", 0)  # a PyTorch without OpenMP
-    cpu.neighbour_sum(nb.csc, x, None, 1)
+    cpu.neighbour_sum(adj.csc, x, None, 1)
     assert seen[4:] == [1, 1]
 
 
 def test_every_thread_of_the_team_works(two_threads):
     """More threads than cores, so that some find nothing left to do."""
-    nb, x = neighbors(hub()), torch.randn(500, 1, 40)
-    want = reference.neighbour_sum(nb.csc, x, None, 1)
+    adj, x = adjacency(hub()), torch.randn(500, 1, 40)
+    want = reference.neighbour_sum(adj.csc, x, None, 1)
     for count in (1, 2, 3, 8, 100):
         torch.set_num_threads(count)
-        torch.testing.assert_close(cpu.neighbour_sum(nb.csc, x, None, 1), want, rtol=1e-5, atol=1e-4)
+        torch.testing.assert_close(cpu.neighbour_sum(adj.csc, x, None, 1), want, rtol=1e-5, atol=1e-4)
 
 
 def test_the_order_of_reduction_is_the_same_in_memory_of_any_alignment(two_threads):
     """A row of 33 numbers starts anywhere within a vector register."""
-    nb, x = neighbors(hub()), torch.randn(500 * 33 + 8)
-    base = cpu.edge_dot(nb.csc, x[:-8].view(500, 1, 33), x[:-8].view(500, 1, 33))
+    adj, x = adjacency(hub()), torch.randn(500 * 33 + 8)
+    base = cpu.edge_dot(adj.csc, x[:-8].view(500, 1, 33), x[:-8].view(500, 1, 33))
     for shift in (1, 3, 8):
         moved = torch.empty_like(x)[shift : shift + 500 * 33].copy_(x[:-8]).view(500, 1, 33)
-        assert torch.equal(cpu.edge_dot(nb.csc, moved, moved), base)
+        assert torch.equal(cpu.edge_dot(adj.csc, moved, moved), base)
 
 
 @pytest.mark.parametrize("num_groups", [1, 5, 40])
@@ -350,25 +355,25 @@ KERNELS = {
 
 def call_the_rest(i: Inputs) -> None:
     """What has tests of its own with the layer it is made for."""
-    x, y, e, one = i.draw(i.nb.num_src, 8), i.draw(i.nb.num_dst, 8), i.draw(i.nb.num_edges, 8), i.edge()[:, 0]
-    r, c, share = i.draw(i.nb.num_edges, 2), i.draw(2, 8), i.draw(i.nb.num_dst)
-    cpu.gated_sum(i.nb.csc, e, x)
-    cpu.gate_grad(i.nb.csc, e, x, y, y)
-    cpu.rectified_sum(i.nb.csc, x, e, one)
-    cpu.rectified_grad(i.nb.csc, x, e, one, y)
-    arg = cpu.messages(i.nb.csc, x, y, r, c, share)[2]
-    cpu.messages_grad(i.nb.csc, i.nb.csr, x, y, r, c, share, arg, y, y)
+    x, y, e, one = i.draw(i.adj.num_src, 8), i.draw(i.adj.num_dst, 8), i.draw(i.adj.num_edges, 8), i.edge()[:, 0]
+    r, c, share = i.draw(i.adj.num_edges, 2), i.draw(2, 8), i.draw(i.adj.num_dst)
+    cpu.gated_sum(i.adj.csc, e, x)
+    cpu.gate_grad(i.adj.csc, e, x, y, y)
+    cpu.rectified_sum(i.adj.csc, x, e, one)
+    cpu.rectified_grad(i.adj.csc, x, e, one, y)
+    arg = cpu.messages(i.adj.csc, x, y, r, c, share)[2]
+    cpu.messages_grad(i.adj.csc, i.adj.csr, x, y, r, c, share, arg, y, y)
 
 
 @pytest.mark.parametrize("name", KERNELS)
 def test_float32_is_not_computed_in_float64(name, monkeypatch):
     """A float64 constant or scalar in a loop would drag it along, at half the speed."""
-    kernel, nb, seen = KERNELS[name], neighbors(GRAPHS["random"]()), []
+    kernel, adj, seen = KERNELS[name], adjacency(GRAPHS["random"]()), []
     monkeypatch.setattr(kernel, "compiled", lambda *arguments: seen.append(arguments))
-    call_the_rest(Inputs(nb, 3, 7, torch.float32))
+    call_the_rest(Inputs(adj, 3, 7, torch.float32))
     for case in CALLS:
         with contextlib.suppress(AssertionError, IndexError):  # of a result that was not computed
-            call(case, cpu, nb, 3, 7, torch.float32)
+            call(case, cpu, adj, 3, 7, torch.float32)
     assert seen
     monkeypatch.undo()
     fresh = team.Kernel(kernel.row, cache=False)  # numba does not show code that comes from its cache
@@ -385,7 +390,7 @@ def test_float32_is_not_computed_in_float64(name, monkeypatch):
 @jit
 def _exp(x, y, few):
     for i in range(0, len(x), len(few)):
-        store(y, i, few_exp(few_numbers(x, i, few)))
+        store(y, i, tile_exp(tile_numbers(x, i, few)))
 
 
 @pytest.mark.parametrize("few", [1, 4, 8])
@@ -394,7 +399,7 @@ def test_exp_is_numpys_to_the_last_bit_but_one(dtype, least, few):
     x = np.random.default_rng(0).uniform(least, 88, 8000).astype(dtype)
     x[:8] = 0, -0.0, 1e-9, -1e-9, np.log(2) / 2, -np.log(2) / 2, least, 88
     y = np.empty_like(x)
-    _exp(x, y, (known(1),) * few)
+    _exp(x, y, (static(1),) * few)
     assert (y[:2] == 1).all()
     assert np.abs(y / np.exp(x.astype(np.longdouble)) - 1).max() < np.finfo(dtype).eps
 
@@ -402,7 +407,7 @@ def test_exp_is_numpys_to_the_last_bit_but_one(dtype, least, few):
 def test_exp_of_what_is_far_below_and_of_nan():
     x = np.array([-np.inf, -3e38, -104, np.nan], np.float32)
     y = np.empty_like(x)
-    _exp(x, y, (known(1),) * 4)
+    _exp(x, y, (static(1),) * 4)
     assert np.array_equal(y, [0, 0, 0, np.nan], equal_nan=True)
 
 
@@ -432,15 +437,15 @@ BOTH = pytest.mark.parametrize("module", [cpu, reference], ids=["cpu", "referenc
 @pytest.mark.parametrize("name", AWKWARD)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_awkward_values_as_torch(module, name, dtype):
-    nb = neighbors(dgl.graph(([0, 1, 2], [1, 1, 1])))
+    adj = adjacency(dgl.graph(([0, 1, 2], [1, 1, 1])))
     values = torch.tensor(AWKWARD[name], dtype=dtype)
-    y, arg = module.neighbour_max(nb.csc, values.view(3, 1, 1), None)
+    y, arg = module.neighbour_max(adj.csc, values.view(3, 1, 1), None)
     torch.testing.assert_close(y.flatten(), torch.tensor([0.0, values.max(), 0.0], dtype=dtype), equal_nan=True)
     wins = values.isnan() if values.isnan().any() else values == values.max()
     assert arg.flatten().tolist() == [-1, wins.nonzero()[0].item(), -1]
-    prob = module.edge_softmax(nb.csc, values.view(3, 1))
+    prob = module.edge_softmax(adj.csc, values.view(3, 1))
     torch.testing.assert_close(prob.flatten(), values.softmax(0), equal_nan=True)
-    total = module.neighbour_sum(nb.csc, values.view(3, 1, 1), None, 1)
+    total = module.neighbour_sum(adj.csc, values.view(3, 1, 1), None, 1)
     torch.testing.assert_close(total[1, 0, 0], values.sum(), equal_nan=True)
 
 
@@ -449,11 +454,13 @@ def test_awkward_values_as_torch(module, name, dtype):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_awkward_scores_as_torch(module, name, dtype):
     """The attended average is that of torch's softmax: where a score spoils it, and where scores are far apart."""
-    nb, score = neighbors(dgl.graph(([0, 1, 2], [1, 1, 1]))), torch.tensor(AWKWARD[name], dtype=dtype)
+    adj, score = adjacency(dgl.graph(([0, 1, 2], [1, 1, 1]))), torch.tensor(AWKWARD[name], dtype=dtype)
     feat = torch.tensor([1.0, 2.0, 4.0], dtype=dtype)
     want = (torch.nn.functional.leaky_relu(score, 0.2).softmax(0) * feat).sum()
     for left, right in ((score, torch.zeros_like(score)), (torch.zeros_like(score), score[:1].expand(3))):
-        y, *_ = module.attend(nb.csc, nb.csr, feat.view(3, 1, 1), left.view(3, 1), right.reshape(3, 1), 0.2, None, None)
+        y, *_ = module.attend(
+            adj.csc, adj.csr, feat.view(3, 1, 1), left.view(3, 1), right.reshape(3, 1), 0.2, None, None
+        )
         torch.testing.assert_close(y.flatten()[1], want if left is score else _uniform(right, feat), equal_nan=True)
 
 
@@ -468,16 +475,16 @@ def _uniform(right: torch.Tensor, feat: torch.Tensor) -> torch.Tensor:
 def test_attention_of_scores_at_any_distance(module, apart, slope):
     """float32 against the formula in float64, on either side of where the kernel changes its way."""
     graph = hub(60, 600)
-    nb, random = neighbors(graph), torch.Generator().manual_seed(0)
+    adj, random = adjacency(graph), torch.Generator().manual_seed(0)
     left, right = (apart * torch.rand(60, 3, generator=random) - shift for shift in (apart / 2, apart / 3))
     feat = torch.randn(60, 3, 5, generator=random)
-    y, *kept = module.attend(nb.csc, nb.csr, feat, left, right, slope, None, None)
-    want, *exact = reference.attend(nb.csc, nb.csr, feat.double(), left.double(), right.double(), slope, None, None)
+    y, *kept = module.attend(adj.csc, adj.csr, feat, left, right, slope, None, None)
+    want, *exact = reference.attend(adj.csc, adj.csr, feat.double(), left.double(), right.double(), slope, None, None)
     torch.testing.assert_close(y.double(), want, rtol=1e-5, atol=3e-5)
     grad = torch.randn(y.shape, generator=random)
     for a, b in zip(
-        module.attend_grad(nb.csc, nb.csr, grad, feat, slope, None, *kept),
-        reference.attend_grad(nb.csc, nb.csr, grad.double(), feat.double(), slope, None, *exact),
+        module.attend_grad(adj.csc, adj.csr, grad, feat, slope, None, *kept),
+        reference.attend_grad(adj.csc, adj.csr, grad.double(), feat.double(), slope, None, *exact),
         strict=True,
     ):
         torch.testing.assert_close(a.double(), b, rtol=1e-4, atol=1e-5 * max(1.0, float(b.abs().max())))
@@ -486,13 +493,13 @@ def test_attention_of_scores_at_any_distance(module, apart, slope):
 @BOTH
 def test_nan_and_inf_stay_where_they_are(module):
     """What is wrong at one node or head spoils its receivers only."""
-    nb = neighbors(dgl.graph(([0, 1, 2], [1, 2, 0])))
+    adj = adjacency(dgl.graph(([0, 1, 2], [1, 2, 0])))
     x = torch.tensor([[[NAN, 1.0], [2.0, INF]], [[3.0, 4.0], [5.0, 6.0]], [[7.0, 8.0], [9.0, 10.0]]])
     want = torch.stack([x[2], x[0], x[1]])
-    torch.testing.assert_close(module.neighbour_sum(nb.csc, x, None, 2), want, equal_nan=True)
-    torch.testing.assert_close(module.neighbour_max(nb.csc, x, None)[0], want, equal_nan=True)
+    torch.testing.assert_close(module.neighbour_sum(adj.csc, x, None, 2), want, equal_nan=True)
+    torch.testing.assert_close(module.neighbour_max(adj.csc, x, None)[0], want, equal_nan=True)
     score = torch.tensor([[NAN, 1.0], [1.0, INF], [2.0, 3.0]])
-    assert module.edge_softmax(nb.csc, score).isnan().tolist() == [[True, False], [False, True], [False, False]]
+    assert module.edge_softmax(adj.csc, score).isnan().tolist() == [[True, False], [False, True], [False, False]]
 
 
 # ---------------------------------------------------------------- the reference against numpy and scipy
@@ -500,24 +507,24 @@ def test_nan_and_inf_stay_where_they_are(module):
 
 @pytest.fixture(params=["random", "multi_edge", "bipartite", "block", "hub"])
 def arrays(request):
-    """Neighbors, both ends of the edges as numpy arrays, and a generator."""
+    """Adjacency, both ends of the edges as numpy arrays, and a generator."""
     graph = hub(60, 200) if request.param == "hub" else GRAPHS[request.param]()
-    nb = neighbors(graph)
-    return nb, nb.src.numpy().astype(int), nb.dst.numpy().astype(int), np.random.default_rng(0)
+    adj = adjacency(graph)
+    return adj, adj.src.numpy().astype(int), adj.dst.numpy().astype(int), np.random.default_rng(0)
 
 
 def test_sum_is_scipys_product(arrays):
-    nb, src, dst, random = arrays
-    x, coeff = random.normal(size=(nb.num_src, 3, 5)), random.normal(size=(nb.num_edges, 3))
+    adj, src, dst, random = arrays
+    x, coeff = random.normal(size=(adj.num_src, 3, 5)), random.normal(size=(adj.num_edges, 3))
 
     def product(weight, h):
-        return scipy.sparse.csr_matrix((weight, (dst, src)), (nb.num_dst, nb.num_src)) @ x[:, h]
+        return scipy.sparse.csr_matrix((weight, (dst, src)), (adj.num_dst, adj.num_src)) @ x[:, h]
 
     def kernel(x, coeff, heads):
         coeff = torch.from_numpy(coeff) if coeff is not None else None
-        return reference.neighbour_sum(nb.csc, torch.from_numpy(x), coeff, heads).numpy()
+        return reference.neighbour_sum(adj.csc, torch.from_numpy(x), coeff, heads).numpy()
 
-    plain = np.stack([product(np.ones(nb.num_edges), h) for h in range(3)], 1)
+    plain = np.stack([product(np.ones(adj.num_edges), h) for h in range(3)], 1)
     weighted = np.stack([product(coeff[:, h], h) for h in range(3)], 1)
     np.testing.assert_allclose(kernel(x, None, 3), plain, atol=1e-13)
     np.testing.assert_allclose(kernel(x, coeff, 3), weighted, atol=1e-13)
@@ -527,16 +534,16 @@ def test_sum_is_scipys_product(arrays):
 
 
 def test_max_is_numpys(arrays):
-    nb, src, dst, random = arrays
-    x, coeff = random.normal(size=(nb.num_src, 2, 4)), random.normal(size=(nb.num_edges, 2))
-    y, arg = reference.neighbour_max(nb.csc, torch.from_numpy(x), torch.from_numpy(coeff))
+    adj, src, dst, random = arrays
+    x, coeff = random.normal(size=(adj.num_src, 2, 4)), random.normal(size=(adj.num_edges, 2))
+    y, arg = reference.neighbour_max(adj.csc, torch.from_numpy(x), torch.from_numpy(coeff))
     message = coeff[:, :, None] * x[src]
     order = np.argsort(dst, kind="stable")
     rows, starts = np.unique(dst[order], return_index=True)
-    want = np.zeros((nb.num_dst, 2, 4))
+    want = np.zeros((adj.num_dst, 2, 4))
     want[rows] = np.maximum.reduceat(message[order], starts)
     np.testing.assert_array_equal(y.numpy(), want)
-    for v in range(nb.num_dst):
+    for v in range(adj.num_dst):
         edges = np.flatnonzero(dst == v)
         expected = edges[message[edges].argmax(0)] if len(edges) else np.full((2, 4), -1)
         np.testing.assert_array_equal(arg[v].numpy(), expected)
@@ -545,25 +552,25 @@ def test_max_is_numpys(arrays):
     for v, h, f in np.argwhere(arg.numpy() >= 0):
         e = arg[v, h, f]
         dx[src[e], h, f] += coeff[e, h] * grad[v, h, f]
-    got = reference.max_grad(nb.csr, torch.from_numpy(grad), arg, torch.from_numpy(coeff))
+    got = reference.max_grad(adj.csr, torch.from_numpy(grad), arg, torch.from_numpy(coeff))
     np.testing.assert_allclose(got.numpy(), dx, atol=1e-13)
 
 
 def test_dot_is_einsum(arrays):
-    nb, src, dst, random = arrays
-    x, y = random.normal(size=(nb.num_src, 3, 5)), random.normal(size=(nb.num_dst, 3, 5))
-    got = reference.edge_dot(nb.csc, torch.from_numpy(x), torch.from_numpy(y))
+    adj, src, dst, random = arrays
+    x, y = random.normal(size=(adj.num_src, 3, 5)), random.normal(size=(adj.num_dst, 3, 5))
+    got = reference.edge_dot(adj.csc, torch.from_numpy(x), torch.from_numpy(y))
     np.testing.assert_allclose(got.numpy(), np.einsum("ehf,ehf->eh", x[src], y[dst]), atol=1e-13)
-    got = reference.edge_dot(nb.csc, torch.from_numpy(x[:, :1]), torch.from_numpy(y))
+    got = reference.edge_dot(adj.csc, torch.from_numpy(x[:, :1]), torch.from_numpy(y))
     np.testing.assert_allclose(got.numpy(), np.einsum("ef,ehf->eh", x[src, 0], y[dst]), atol=1e-13)
 
 
 def test_softmax_is_scipys(arrays):
-    nb, _, dst, random = arrays
-    score, grad = random.normal(size=(nb.num_edges, 2)) * 5, random.normal(size=(nb.num_edges, 2))
-    prob = reference.edge_softmax(nb.csc, torch.from_numpy(score))
-    dscore = reference.edge_softmax_grad(nb.csc, prob, torch.from_numpy(grad))
-    for v in range(nb.num_dst):
+    adj, _, dst, random = arrays
+    score, grad = random.normal(size=(adj.num_edges, 2)) * 5, random.normal(size=(adj.num_edges, 2))
+    prob = reference.edge_softmax(adj.csc, torch.from_numpy(score))
+    dscore = reference.edge_softmax_grad(adj.csc, prob, torch.from_numpy(grad))
+    for v in range(adj.num_dst):
         edges = np.flatnonzero(dst == v)
         for h in range(2 if len(edges) else 0):
             p = scipy.special.softmax(score[edges, h])
@@ -574,18 +581,18 @@ def test_softmax_is_scipys(arrays):
 
 def test_score_is_its_formula(arrays):
     """And its gradients are autograd's of the formula written on edges."""
-    nb, src, dst, random = arrays
-    a, b = random.normal(size=(nb.num_src, 3, 4)), random.normal(size=(nb.num_dst, 1, 4))
-    att, grad = random.normal(size=(3, 4)), random.normal(size=(nb.num_edges, 3))
+    adj, src, dst, random = arrays
+    a, b = random.normal(size=(adj.num_src, 3, 4)), random.normal(size=(adj.num_dst, 1, 4))
+    att, grad = random.normal(size=(3, 4)), random.normal(size=(adj.num_edges, 3))
     z = a[src] + b[dst]
     want = (np.where(z > 0, z, 0.2 * z) * att).sum(-1)
     a, b, att, grad = (torch.from_numpy(t).requires_grad_() for t in (a, b, att, grad))
-    np.testing.assert_allclose(reference.edge_score(nb.csc, a, b, att, 0.2).detach().numpy(), want, atol=1e-13)
+    np.testing.assert_allclose(reference.edge_score(adj.csc, a, b, att, 0.2).detach().numpy(), want, atol=1e-13)
     score = (torch.nn.functional.leaky_relu(a[src] + b[dst], 0.2) * att).sum(-1)
     da, db, datt = torch.autograd.grad(score, (a, b, att), grad)
-    torch.testing.assert_close(reference.edge_score_grad(nb.csr, a, b, att, 0.2, grad), da)
-    torch.testing.assert_close(reference.edge_score_grad(nb.csc, b, a, att, 0.2, grad), db)
-    torch.testing.assert_close(reference.edge_score_att_grad(nb.csc, a, b, 0.2, grad), datt)
+    torch.testing.assert_close(reference.edge_score_grad(adj.csr, a, b, att, 0.2, grad), da)
+    torch.testing.assert_close(reference.edge_score_grad(adj.csc, b, a, att, 0.2, grad), db)
+    torch.testing.assert_close(reference.edge_score_att_grad(adj.csc, a, b, 0.2, grad), datt)
 
 
 # ---------------------------------------------------------------- a table
@@ -638,12 +645,12 @@ def test_table(reduce, x, coeff, want, dtype):
 @pytest.mark.parametrize("name", CALLS)
 def test_half_precision(name, dtype):
     """Through the reference: the same function up to the coarser rounding."""
-    nb = neighbors(GRAPHS["random"]())
-    rounded = call(name, reference, nb, 3, 7, dtype)
+    adj = adjacency(GRAPHS["random"]())
+    rounded = call(name, reference, adj, 3, 7, dtype)
     if name == "max, tied" or name.startswith("max_grad"):  # which edge wins hangs on the rounding
         assert all(t.isfinite().all() for t in rounded)
         return
-    exact = call(name, reference, nb, 3, 7, torch.float64)
+    exact = call(name, reference, adj, 3, 7, torch.float64)
     assert rounded[0].dtype == dtype
     torch.testing.assert_close(rounded[0].double(), exact[0], rtol=0.1, atol=0.25 if dtype == torch.bfloat16 else 0.05)
 
@@ -656,8 +663,8 @@ def test_a_type_numba_refuses_is_an_error_each_time():
     for _ in range(2):
         with pytest.raises(numba.TypingError):
             kernel(1, 2, 3, 4, 5, 6)
-    nb, x = neighbors(GRAPHS["random"]()), torch.ones(11, 1, 2)
-    assert torch.equal(cpu.neighbour_sum(nb.csc, x, None, 1)[:, 0, 0], nb.in_degrees.float())
+    adj, x = adjacency(GRAPHS["random"]()), torch.ones(11, 1, 2)
+    assert torch.equal(cpu.neighbour_sum(adj.csc, x, None, 1)[:, 0, 0], adj.in_degrees.float())
 
 
 def test_no_two_kernels_share_a_cache_entry():

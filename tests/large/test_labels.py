@@ -5,7 +5,14 @@ import torch
 from torch.nn.functional import cross_entropy, one_hot
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.large.labels import WithLabels, correct, known_labels, label_propagation, smooth, soft_labels
+from gnnlib.large.labels import (
+    WithLabels,
+    correct_residuals,
+    label_features,
+    label_propagation,
+    mix_soft_labels,
+    smooth_predictions,
+)
 from tests.graphs import symmetric_graph
 
 NUM, C, K = 12, 3, 8
@@ -21,7 +28,7 @@ def case():
     some = torch.Generator().manual_seed(0)
     label = torch.randint(C, (NUM,), generator=some)
     prob = torch.randn(NUM, C, generator=some).softmax(1)
-    return graph, (root[:, None] * dense * root).float(), prob, known_labels(label, torch.arange(0, NUM, 2))
+    return graph, (root[:, None] * dense * root).float(), prob, label_features(label, torch.arange(0, NUM, 2))
 
 
 def spread(matrix, start, alpha):
@@ -44,13 +51,13 @@ def test_correct_is_its_definition(case):
     arrived = spread(matrix, error, 0.7)
     sigma = error[known].abs().sum(1).mean()
     expected = prob + sigma * arrived / arrived.abs().sum(1, keepdim=True)
-    assert torch.allclose(correct(graph, prob, label, K, 0.7), expected, atol=1e-5)
+    assert torch.allclose(correct_residuals(graph, prob, label, K, 0.7), expected, atol=1e-5)
 
 
 def test_smooth_is_its_definition(case):
     graph, matrix, prob, label = case
     guess = torch.where((label >= 0)[:, None], one_hot(label.clamp(0), C).float(), prob)
-    assert torch.allclose(smooth(graph, prob, label, K, 0.7), spread(matrix, guess, 0.7), atol=1e-6)
+    assert torch.allclose(smooth_predictions(graph, prob, label, K, 0.7), spread(matrix, guess, 0.7), atol=1e-6)
 
 
 def test_correct_and_smooth_are_pygs(case):
@@ -61,16 +68,16 @@ def test_correct_and_smooth_are_pygs(case):
     degree = graph.in_degrees().float()
     weight = (degree[edges[0]] * degree[edges[1]]).rsqrt()
     expected = theirs.correct(prob, label[known], known, edges, weight)
-    assert torch.allclose(correct(graph, prob, label, K, 0.6), expected, atol=1e-5)
+    assert torch.allclose(correct_residuals(graph, prob, label, K, 0.6), expected, atol=1e-5)
     expected[known] = one_hot(label[known], C).float()
     smoothed = theirs.prop2(expected, edges, None, weight, post_step=lambda y: y)  # else it is cut to 0 and 1
-    assert torch.allclose(smooth(graph, expected, label, K, 0.8), smoothed, atol=1e-5)
+    assert torch.allclose(smooth_predictions(graph, expected, label, K, 0.8), smoothed, atol=1e-5)
 
 
 def test_nodes_that_no_error_reaches_keep_their_probabilities():
     graph = dgl.add_self_loop(dgl.graph(([0, 1], [1, 0]), num_nodes=3))
     prob = torch.full((3, 2), 0.5)
-    assert torch.equal(correct(graph, prob, torch.tensor([1, -1, -1]))[2], prob[2])
+    assert torch.equal(correct_residuals(graph, prob, torch.tensor([1, -1, -1]))[2], prob[2])
 
 
 def test_labels_beside_features(case):
@@ -85,7 +92,7 @@ def test_labels_beside_features(case):
 def test_soft_labels_mix_two_losses(case):
     *_, prob, label = case
     scores, known = torch.randn(NUM, C), label >= 0
-    target = soft_labels(label, prob, 0.3)
+    target = mix_soft_labels(label, prob, 0.3)
     found = cross_entropy(scores[known], target[known])
     expected = 0.7 * cross_entropy(scores[known], label[known]) + 0.3 * cross_entropy(scores[known], prob[known])
     assert torch.allclose(found, expected)
@@ -99,10 +106,10 @@ def test_what_does_not_fit_is_told(case):
     with pytest.raises(ValueError, match=r"label: expected \(N,\), int64, from -1 to 2, got shape \(12, 1\)"):
         label_propagation(graph, label[:, None], C)
     with pytest.raises(ValueError, match=r"expected prob \(N, C\) and label \(N,\), got \(12, 3\) and \(11,\)"):
-        smooth(graph, prob, label[1:])
+        smooth_predictions(graph, prob, label[1:])
     with pytest.raises(ValueError, match="expected some from 0 to 2, got 12 that are not known"):
-        correct(graph, prob, torch.full((NUM,), -1))
+        correct_residuals(graph, prob, torch.full((NUM,), -1))
     with pytest.raises(ValueError, match="expected a share from 0 to 1, got 2"):
-        soft_labels(label, prob, 2)
+        mix_soft_labels(label, prob, 2)
     with pytest.raises(ValueError, match=r"expected teacher \(N, C\)"):
-        soft_labels(label, prob[0])
+        mix_soft_labels(label, prob[0])

@@ -81,8 +81,8 @@ def test_it_learns_what_the_whole_graph_teaches(one_part):
         dgl.seed(0)
         torch.manual_seed(0)
         model = Stack.build(SAGEConv, 4, 16, 4, num_layers=2)
-        optimiser = torch.optim.Adam(model.parameters(), lr=0.02)
-        fit(model, sampled(parts, [5, 5], 32), nn.functional.cross_entropy, optimiser, epochs=15)
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+        fit(model, sampled(parts, [5, 5], 32), nn.functional.cross_entropy, optimizer, epochs=15)
         return model.state_dict(), share_right(model, parts, "valid", "test", batch_size=64)
 
     weights, (valid, test) = one_part(learn)

@@ -10,7 +10,7 @@ import torch
 from gnnlib._platform.dgl import dgl
 from gnnlib.benchmarks.speed.measure import peak, reset_peak
 from gnnlib.large import precomputed as module
-from gnnlib.large.precomputed import HopFiles, hops_to_disk, row_batches
+from gnnlib.large.precomputed import PropagatedFeatures, precompute_propagation, row_batches
 from gnnlib.nn.propagation import Hops
 from tests.graphs import random_graph, symmetric_graph
 
@@ -30,8 +30,8 @@ def test_hops_on_the_disk_are_the_bits_of_those_in_memory(tmp_path, columns, dty
     graph = symmetric_graph(NUM)
     features, x = written(tmp_path, dtype)
     memory = columns * LEAST * np.dtype(dtype).itemsize // 4
-    paths = hops_to_disk(graph, features, tmp_path / "hops", K, memory)
-    assert torch.equal(HopFiles(paths)[torch.arange(NUM)], Hops(K)(graph, x))
+    paths = precompute_propagation(graph, features, tmp_path / "hops", K, memory)
+    assert torch.equal(PropagatedFeatures(paths)[torch.arange(NUM)], Hops(K)(graph, x))
     assert [path.name for path in paths] == ["x.npy", "hop-1.npy", "hop-2.npy", "hop-3.npy"]
     assert {path.name for path in (tmp_path / "hops").iterdir()} == {*(path.name for path in paths[1:]), "hops.json"}
 
@@ -39,9 +39,9 @@ def test_hops_on_the_disk_are_the_bits_of_those_in_memory(tmp_path, columns, dty
 def test_graphs_of_int32_and_isolated_nodes(tmp_path):
     graph = random_graph(idtype=torch.int32)
     features, x = written(tmp_path)
-    paths = hops_to_disk(graph, features, tmp_path, 2, 2 * LEAST)
-    assert torch.equal(HopFiles(paths)[torch.arange(NUM)], Hops(2)(graph, x))
-    assert hops_to_disk(graph, features, tmp_path, 0) == [features]
+    paths = precompute_propagation(graph, features, tmp_path, 2, 2 * LEAST)
+    assert torch.equal(PropagatedFeatures(paths)[torch.arange(NUM)], Hops(2)(graph, x))
+    assert precompute_propagation(graph, features, tmp_path, 0) == [features]
 
 
 class Killed(BaseException):
@@ -62,9 +62,9 @@ def test_a_run_that_was_killed_goes_on_with_the_columns_it_had_not_finished(tmp_
 
     monkeypatch.setattr(module, "propagate", counted)
     with pytest.raises(Killed):
-        hops_to_disk(graph, features, tmp_path, K, 2 * LEAST)  # four times two columns, three hops each
-    paths = hops_to_disk(graph, features, tmp_path, K, 2 * LEAST)
-    assert torch.equal(HopFiles(paths)[torch.arange(NUM)], Hops(K)(graph, x))
+        precompute_propagation(graph, features, tmp_path, K, 2 * LEAST)  # four times two columns, three hops each
+    paths = precompute_propagation(graph, features, tmp_path, K, 2 * LEAST)
+    assert torch.equal(PropagatedFeatures(paths)[torch.arange(NUM)], Hops(K)(graph, x))
     assert len(calls) - stop == 12 - (stop - 1) // K * K
     assert not list(tmp_path.glob("*columns*"))
 
@@ -80,12 +80,12 @@ def test_a_run_that_was_killed_between_hops_goes_on_with_other_memory(tmp_path, 
 
     monkeypatch.setattr(module._Folder, "seal", killed)
     with pytest.raises(Killed):
-        hops_to_disk(graph, features, tmp_path, K, LEAST)
+        precompute_propagation(graph, features, tmp_path, K, LEAST)
     monkeypatch.undo()
     assert (tmp_path / "hop-1.npy").exists()
     assert not (tmp_path / "hop-2.npy").exists()
-    paths = hops_to_disk(graph, features, tmp_path, K, 5 * LEAST)
-    assert torch.equal(HopFiles(paths)[torch.arange(NUM)], Hops(K)(graph, x))
+    paths = precompute_propagation(graph, features, tmp_path, K, 5 * LEAST)
+    assert torch.equal(PropagatedFeatures(paths)[torch.arange(NUM)], Hops(K)(graph, x))
     assert not list(tmp_path.glob("*columns*"))
 
 
@@ -93,28 +93,28 @@ def test_a_run_that_was_killed_between_hops_goes_on_with_other_memory(tmp_path, 
 def test_a_damaged_hop_is_made_again_and_whole_ones_are_not(tmp_path, monkeypatch, damage):
     graph = symmetric_graph(NUM)
     features, _ = written(tmp_path)
-    paths = hops_to_disk(graph, features, tmp_path, K)
+    paths = precompute_propagation(graph, features, tmp_path, K)
     first = os.stat(paths[1]).st_mtime_ns
     content = paths[2].read_bytes()
     if damage == "gone":
         paths[2].unlink()
     else:
         paths[2].write_bytes(content[:-8] + (b"" if damage == "truncated" else bytes(8)))
-    hops_to_disk(graph, features, tmp_path, K)
+    precompute_propagation(graph, features, tmp_path, K)
     assert paths[2].read_bytes() == content
     assert os.stat(paths[1]).st_mtime_ns == first
     monkeypatch.setattr(module, "propagate", None)
-    assert hops_to_disk(graph, features, tmp_path, K) == paths  # nothing is left to do
+    assert precompute_propagation(graph, features, tmp_path, K) == paths  # nothing is left to do
 
 
 def test_hops_of_something_else_are_not_taken(tmp_path):
     features, _ = written(tmp_path)
-    hops_to_disk(symmetric_graph(NUM), features, tmp_path, 1)
+    precompute_propagation(symmetric_graph(NUM), features, tmp_path, 1)
     with pytest.raises(ValueError, match=r"expected hops of .*'edges': \d+.*, got those of .*name another folder"):
-        hops_to_disk(symmetric_graph(NUM, seed=1), features, tmp_path, 1)
+        precompute_propagation(symmetric_graph(NUM, seed=1), features, tmp_path, 1)
     np.save(features, np.load(features) + 1)
     with pytest.raises(ValueError, match="name another folder"):
-        hops_to_disk(symmetric_graph(NUM), features, tmp_path, 1)
+        precompute_propagation(symmetric_graph(NUM), features, tmp_path, 1)
     assert set(json.loads((tmp_path / "hops.json").read_text())) == {"features", "edges", "hops"}
 
 
@@ -129,11 +129,11 @@ def test_memory_stays_bounded_where_features_are_larger(tmp_path):
     before = reset_peak()
     if before is None:
         pytest.skip("this system does not tell peak memory")
-    paths = hops_to_disk(graph, tmp_path / "x.npy", tmp_path, 2, memory)
+    paths = precompute_propagation(graph, tmp_path / "x.npy", tmp_path, 2, memory)
     grown = peak() - before
     rows = torch.tensor([5, 16000, 3])
     x = torch.from_numpy(np.load(tmp_path / "x.npy"))
-    assert torch.equal(HopFiles(paths)[rows], Hops(2)(graph, x)[rows])
+    assert torch.equal(PropagatedFeatures(paths)[rows], Hops(2)(graph, x)[rows])
     assert grown < 16 * 2**20, "half of the features, of which 3 MiB were allowed; the rest is the graph's"
 
 
@@ -152,23 +152,23 @@ def test_features_that_cannot_be(tmp_path, feat, error):
     if feat is None:
         os.truncate(tmp_path / "x.npy", 212)
     with pytest.raises(ValueError, match=error):
-        hops_to_disk(symmetric_graph(NUM), tmp_path / "x.npy", tmp_path, 1)
+        precompute_propagation(symmetric_graph(NUM), tmp_path / "x.npy", tmp_path, 1)
 
 
 def test_too_little_memory_and_too_few_hops(tmp_path):
     features, _ = written(tmp_path)
     with pytest.raises(ValueError, match=r"memory: expected 132 bytes or more for .* \(11, 7\), got 131"):
-        hops_to_disk(symmetric_graph(NUM), features, tmp_path, 1, LEAST - 1)
+        precompute_propagation(symmetric_graph(NUM), features, tmp_path, 1, LEAST - 1)
     with pytest.raises(ValueError, match="expected k >= 0, got -1"):
-        hops_to_disk(symmetric_graph(NUM), features, tmp_path, -1)
+        precompute_propagation(symmetric_graph(NUM), features, tmp_path, -1)
     np.save(tmp_path / "y.npy", np.zeros((3, 3)))
     with pytest.raises(ValueError, match=r"expected files of one shape and type, got .*x.npy.*y.npy"):
-        HopFiles([features, tmp_path / "y.npy"])
+        PropagatedFeatures([features, tmp_path / "y.npy"])
 
 
 def test_rows_of_files_are_those_asked_for_in_their_order(tmp_path):
     features, x = written(tmp_path)
-    files = HopFiles([features, features])
+    files = PropagatedFeatures([features, features])
     rows = torch.tensor([10, 0, 3, 3])
     assert torch.equal(files[rows], torch.stack([x[rows]] * 2, 1))
     assert len(files) == NUM

@@ -10,10 +10,10 @@ from torch.nn.functional import cross_entropy
 from gnnlib import (
     APPNP,
     BatchNorm,
-    Block,
     GATConv,
     GCNConv,
     GINConv,
+    GNNLayer,
     InitialResidual,
     JumpingKnowledge,
     LayerNorm,
@@ -24,9 +24,9 @@ from gnnlib import (
     readout_mean,
 )
 from gnnlib._platform.dgl import dgl
-from gnnlib.large.inference import inference
-from gnnlib.large.sampling import cluster_batches, clusters, gcn_weight, sampled_batches
-from gnnlib.large.tables import Table
+from gnnlib.large.inference import layerwise_inference
+from gnnlib.large.sampling import cluster_batches, clusters, gcn_edge_weights, sampled_batches
+from gnnlib.large.tables import NpyMatrix
 from gnnlib.train.checkpoints import Checkpoint
 from gnnlib.train.loop import fit
 from tests.graphs import random_graph, symmetric_graph
@@ -82,10 +82,10 @@ def test_inference_is_the_model_on_the_whole_graph(case, remedy, batch_size):
     graph, x, *_ = case
     for conv in ("sage", "gat"):
         model = build(conv, remedy).train()
-        found = inference(model, graph, x, batch_size)
+        found = layerwise_inference(model, graph, x, batch_size)
         assert model.training
         assert torch.allclose(found, model.eval()(graph, x), atol=1e-5)
-        assert torch.equal(inference(model, graph, x, batch_size), found), "the same bits on a second run"
+        assert torch.equal(layerwise_inference(model, graph, x, batch_size), found), "the same bits on a second run"
 
 
 @pytest.fixture(params=[1, 2])
@@ -101,20 +101,20 @@ def threads(request):
 def test_gcn_by_its_weights_is_gcn_in_batches_and_in_inference(case):
     *_, some = case
     for graph in (symmetric_graph(NUM), random_graph(NUM, 150, idtype=torch.int32)):
-        x, target, edge = torch.randn(NUM, F), torch.arange(NUM), gcn_weight(graph)
+        x, target, edge = torch.randn(NUM, F), torch.arange(NUM), gcn_edge_weights(graph)
         model = build("gcn", "none")
         gcn = Stack.build(GCNConv, F, 8, C, 3).eval()
         gcn.load_state_dict(model.state_dict())
         whole = gcn(graph, x)
         assert torch.allclose(model(graph, x, edge), whole, atol=1e-5)
-        assert torch.allclose(inference(model, graph, x, 9, edge), whole, atol=1e-5)
+        assert torch.allclose(layerwise_inference(model, graph, x, 9, edge), whole, atol=1e-5)
         for batch in sampled_batches(graph, x, target, target, [-1] * 3, 9, some, edge=edge):
             assert torch.allclose(model(batch.graph, batch.x, batch.edge), whole[batch.target], atol=1e-5)
 
 
 def test_a_mean_over_samples_estimates_that_over_all_neighbours():
     graph = symmetric_graph(NUM)
-    x, target, edge = torch.randn(NUM, 1), torch.arange(NUM), gcn_weight(graph)
+    x, target, edge = torch.randn(NUM, 1), torch.arange(NUM), gcn_edge_weights(graph)
     conv, some = GCNConv(1, 1, norm="right", bias=False), torch.Generator().manual_seed(0)
     draws = []
     for _ in range(400):
@@ -227,20 +227,20 @@ def test_metis_finds_what_hangs_together():
 )
 def test_inference_says_what_it_cannot_take_apart(case, model, kind, error):
     with pytest.raises(kind, match=error):
-        inference(model, *case[:2])
+        layerwise_inference(model, *case[:2])
 
 
 def test_a_layer_of_many_hops_needs_the_whole_graph(case):
     with pytest.raises(ValueError, match="APPNP: expected a whole graph"):
-        inference(Stack([Block(APPNP())]), *case[:2])
+        layerwise_inference(Stack([GNNLayer(APPNP())]), *case[:2])
 
 
 @pytest.mark.parametrize("remedy", REMEDIES)
 def test_inference_with_all_layers_on_the_disk_is_the_same(case, tmp_path, remedy):
     graph, x, *_ = case
-    features = Table(tmp_path / "x.npy", tuple(x.shape), x.numpy().dtype)
+    features = NpyMatrix(tmp_path / "x.npy", tuple(x.shape), x.numpy().dtype)
     features.write([x.numpy()])
     model = build("sage", remedy)
-    found = inference(model, graph, features, 9, folder=tmp_path)
-    assert isinstance(found, Table)
-    assert torch.equal(found[torch.arange(NUM)], inference(model, graph, x, 9))
+    found = layerwise_inference(model, graph, features, 9, folder=tmp_path)
+    assert isinstance(found, NpyMatrix)
+    assert torch.equal(found[torch.arange(NUM)], layerwise_inference(model, graph, x, 9))

@@ -5,14 +5,14 @@ import pytest
 import torch
 
 from gnnlib.large import tables
-from gnnlib.large.tables import Table
+from gnnlib.large.tables import NpyMatrix
 
 
 @pytest.fixture
 def made(tmp_path):
     x = np.random.default_rng(0).random((1000, 5), np.float32)
     np.save(tmp_path / "x.npy", x)
-    return Table.open(tmp_path / "x.npy"), x
+    return NpyMatrix.open(tmp_path / "x.npy"), x
 
 
 @pytest.mark.parametrize("near", [0, 100, 2**14])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from gnnlib import Block, GCNConv, Stack
+from gnnlib import GCNConv, GNNLayer, Stack
 from gnnlib._platform.dgl import dgl
 from gnnlib.models.dgi import DGI, shuffle_rows
 from tests.graphs import path, random_graph, symmetric_graph
@@ -12,7 +12,7 @@ from tests.graphs import path, random_graph, symmetric_graph
 
 def build(in_feats=5, feats=4):
     torch.manual_seed(0)
-    return DGI(Stack([Block(GCNConv(in_feats, feats), activation=nn.PReLU())]), feats).double()
+    return DGI(Stack([GNNLayer(GCNConv(in_feats, feats), activation=nn.PReLU())]), feats).double()
 
 
 def features(graph, width=5):
@@ -104,8 +104,8 @@ def test_it_finds_communities_without_labels():
     x = torch.randn(120, 16, generator=generator)
     x[:, 0] += 1.5 * label
     torch.manual_seed(0)
-    model = DGI(Stack([Block(GCNConv(16, 32), activation=nn.PReLU())]), 32)
-    optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
+    model = DGI(Stack([GNNLayer(GCNConv(16, 32), activation=nn.PReLU())]), 32)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
 
     def told_apart(h):
         centres = torch.stack([h[label == c][:5].mean(0) for c in (0, 1)])  # of five labels a class
@@ -113,10 +113,10 @@ def test_it_finds_communities_without_labels():
 
     losses = []
     for _ in range(60):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss = model.loss(graph, x)
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.8 * losses[0]
     assert told_apart(model(graph, x).detach()) > max(0.9, told_apart(x))

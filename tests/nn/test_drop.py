@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from torch import nn
 
 from gnnlib import (
-    Block,
     ChebConv,
     DropEdge,
     DropMessage,
@@ -22,6 +21,7 @@ from gnnlib import (
     GCNEConv,
     GINConv,
     GINEConv,
+    GNNLayer,
     MessageConv,
     MoNetConv,
     PNAConv,
@@ -32,7 +32,7 @@ from gnnlib import (
     SplineConv,
 )
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.adjacency import Drop, neighbors
+from gnnlib.graph.adjacency import Drop, adjacency
 from gnnlib.kernels import reference
 from tests.graphs import GRAPHS, drawn, ends, random_graph, symmetric_graph
 
@@ -164,7 +164,7 @@ def test_drop_node_in_evaluation_at_the_ends_and_without_nodes():
 def test_drop_node_serves_as_the_dropout_of_a_block():
     graph, x, conv = random_graph(), torch.rand(11, 3), GCNConv(3, 2)
     torch.manual_seed(3)
-    found = Block(conv, dropout=DropNode(0.5))(graph, x)
+    found = GNNLayer(conv, dropout=DropNode(0.5))(graph, x)
     torch.manual_seed(3)
     torch.testing.assert_close(found, conv(graph, DropNode(0.5)(x)))
 
@@ -297,7 +297,7 @@ def test_the_graph_itself_drops_nothing():
     before = conv(graph, x)
     assert not torch.equal(DropMessage(conv, 0.5)(graph, x), before)
     assert torch.equal(conv(graph, x), before)
-    assert neighbors(graph).drop is None
+    assert adjacency(graph).drop is None
 
 
 def test_the_same_seed_drops_the_same_and_each_step_something_else():
@@ -336,7 +336,7 @@ def test_drop_message_in_a_block_gives_every_parameter_a_gradient(name):
     conv = CONVS[name]()
     x, edge = feed(conv, graph)
     width = conv.out_feats * (2 if name in ("gat", "gatv2") else 1)
-    block = Block(DropMessage(conv, 0.3), None, Residual(conv.in_feats, width), None, DropNode(0.1), DropEdge(0.1))
+    block = GNNLayer(DropMessage(conv, 0.3), None, Residual(conv.in_feats, width), None, DropNode(0.1), DropEdge(0.1))
     y = block.double()(graph, x, edge)
     assert y.shape == (11, width)
     y.square().sum().backward()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from gnnlib.nn.dropout import Dropout
+from gnnlib.nn.drop import Dropout
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.6, 0.8, 0.999])

@@ -8,12 +8,12 @@ from torch import nn
 
 from gnnlib import (
     BatchNorm,
-    Block,
     ECConv,
     GATConv,
     GATv2Conv,
     GCNConv,
     GINConv,
+    GNNLayer,
     PredEdgeConv,
     Residual,
     Reversible,
@@ -22,10 +22,10 @@ from gnnlib import (
     SGConv,
     Stack,
     edge_softmax,
-    low_rank,
 )
 from gnnlib._platform.dgl import dgl
-from gnnlib.nn.init import SkipInit, hold_variance
+from gnnlib.nn.init import SkipInit, lsuv_init_
+from gnnlib.nn.reparametrize import low_rank
 from tests.graphs import random_graph, symmetric_graph
 
 CONVS = {
@@ -69,7 +69,7 @@ def test_variance_is_held_through_64_layers(conv):
     graph, x, edge = feed(conv)
     model = Stack.build(CONVS[conv], WIDTH, WIDTH, WIDTH, DEPTH)
     before, _ = look(model, graph, x, edge)
-    hold_variance(model, graph, x, edge)
+    lsuv_init_(model, graph, x, edge)
     after, grads = look(model, graph, x, edge)
     assert not 0.3 < float(before[-1]) < 3, "or there is nothing to hold"
     torch.testing.assert_close(after, torch.ones(DEPTH), rtol=0, atol=0.06)
@@ -82,7 +82,7 @@ def test_gradients_of_a_deep_gcn_come_back():
     variance, gradient = look(model, graph, x)
     assert variance[-1] < 1e-15
     assert gradient[0] < 1e-6
-    hold_variance(model, graph, x)
+    lsuv_init_(model, graph, x)
     _, gradient = look(model, graph, x)
     assert 0.01 < gradient[0] < 10
 
@@ -92,7 +92,7 @@ def test_a_linear_layer_is_divided_by_the_deviation():
     graph, x, _ = feed()
     conv = GCNConv(WIDTH, 8, bias=False)
     weight, deviation = conv.weight.detach().clone(), conv(graph, x).std()
-    hold_variance(Block(conv), graph, x)
+    lsuv_init_(GNNLayer(conv), graph, x)
     torch.testing.assert_close(conv.weight, nn.Parameter(weight / deviation))
 
 
@@ -103,7 +103,7 @@ def test_all_is_as_before_but_the_weights():
     modes = [m.training for m in model.modules()]
     others = {name: t.clone() for name, t in model.state_dict().items() if not name.endswith("conv.weight")}
     torch.manual_seed(3)
-    hold_variance(model, graph, x)
+    lsuv_init_(model, graph, x)
     drawn = torch.rand(())
     torch.manual_seed(3)
     assert drawn == torch.rand(())
@@ -116,18 +116,18 @@ def test_all_is_as_before_but_the_weights():
 def test_blocks_inside_anything_and_layers_without_weights():
     graph, x, _ = feed()
     bare = GCNConv(WIDTH // 2, WIDTH // 2, weight=False, bias=False)
-    parts = [Block(GCNConv(WIDTH // 2, WIDTH // 2)), Block(bare)]
+    parts = [GNNLayer(GCNConv(WIDTH // 2, WIDTH // 2)), GNNLayer(bare)]
     model = Stack([Reversible([ReversibleBlock(parts)])], head=nn.Linear(WIDTH, 2))
-    hold_variance(model, graph, x)
+    lsuv_init_(model, graph, x)
     assert parts[0](graph, x[:, WIDTH // 2 :]).var().item() == pytest.approx(1, abs=0.05)
 
 
 def test_a_layer_that_gives_one_number_is_refused():
     model = Stack.build(GCNConv, 3, 4, 2, 2)
     with pytest.raises(ValueError, match=r"expected a variance above 0, got 0\.0 from GCNConv\(3, 4\)"):
-        hold_variance(model, random_graph(), torch.zeros(11, 3))
+        lsuv_init_(model, random_graph(), torch.zeros(11, 3))
     with pytest.raises(ValueError, match="got nan from GCNConv"):
-        hold_variance(model, random_graph(), torch.full((11, 3), torch.nan))
+        lsuv_init_(model, random_graph(), torch.full((11, 3), torch.nan))
     assert not any(block.conv._forward_hooks for block in model.blocks)
 
 
@@ -137,7 +137,7 @@ def test_skip_init_starts_as_the_identity(conv):
     x = x.relu().requires_grad_()
     convs = CONVS[conv]
     model = Stack(
-        [Block(convs(WIDTH, WIDTH), SkipInit(WIDTH), Residual(WIDTH, WIDTH), nn.ReLU()) for _ in range(DEPTH)]
+        [GNNLayer(convs(WIDTH, WIDTH), SkipInit(WIDTH), Residual(WIDTH, WIDTH), nn.ReLU()) for _ in range(DEPTH)]
     )
     y = model(graph, x, edge)
     assert torch.equal(y, x)
@@ -161,10 +161,10 @@ def test_skip_init_learns_where_plain_residuals_explode():
 
     assert not loss(build(None)) < 1e6
     model = build(SkipInit)
-    optimiser = torch.optim.Adam(model.parameters(), lr=0.003)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.003)
     assert loss(model) < 2
     for _ in range(20):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss(model).backward()
-        optimiser.step()
+        optimizer.step()
     assert loss(model) < 1.2

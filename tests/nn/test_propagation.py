@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from gnnlib import APPNP, DAGNN, Block, GCNConv, LayerNorm, Stack
+from gnnlib import APPNP, DAGNN, GCNConv, GNNLayer, LayerNorm, Stack
 from gnnlib._platform.dgl import dgl
 from gnnlib.nn.propagation import Hops
 from tests.graphs import GRAPHS, WHOLE, ends, path, random_graph, symmetric_graph
@@ -168,10 +168,10 @@ def test_after_any_network_and_any_layer(make):
     graph, x = symmetric_graph(), torch.randn(11, 5)
     network = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3))
     hops = make()
-    torch.testing.assert_close(Stack([Block(hops)], encoder=network)(graph, x), hops(graph, network(x)))
+    torch.testing.assert_close(Stack([GNNLayer(hops)], encoder=network)(graph, x), hops(graph, network(x)))
     edge, conv = weights(graph, torch.float32), GCNConv(5, 3)
-    torch.testing.assert_close(Stack([Block(conv)], readout=hops)(graph, x), hops(graph, conv(graph, x)))
-    behind = Stack([Block(conv), Block(hops, LayerNorm(3))])(graph, x, edge)
+    torch.testing.assert_close(Stack([GNNLayer(conv)], readout=hops)(graph, x), hops(graph, conv(graph, x)))
+    behind = Stack([GNNLayer(conv), GNNLayer(hops, LayerNorm(3))])(graph, x, edge)
     expected = nn.functional.layer_norm(hops(graph, conv(graph, x, edge), edge), (3,))
     torch.testing.assert_close(behind, expected)
 

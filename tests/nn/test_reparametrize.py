@@ -7,24 +7,20 @@ import torch
 from torch import nn
 
 from gnnlib import (
-    Block,
     ECConv,
     GATConv,
     GCNConv,
     GINConv,
+    GNNLayer,
     LayerNorm,
     PredEdgeConv,
     Residual,
     SAGEConv,
     SGConv,
     Stack,
-    channel_conv,
-    grouped,
-    identity_mapping,
-    low_rank,
-    share,
 )
 from gnnlib._platform.dgl import dgl
+from gnnlib.nn.reparametrize import block_diagonal, circulant, identity_mapping, low_rank, share_parameters_
 from tests.graphs import symmetric_graph
 
 CONVS = {
@@ -38,8 +34,8 @@ CONVS = {
 }
 FORMS = {
     "low rank": lambda module: low_rank(module, 2),
-    "grouped": lambda module: grouped(module, 4),
-    "channels": lambda module: channel_conv(module, 3),
+    "grouped": lambda module: block_diagonal(module, 4),
+    "channels": lambda module: circulant(module, 3),
     "identity": lambda module: identity_mapping(module, layer=3),
 }
 
@@ -142,7 +138,7 @@ def test_low_rank_starts_at_the_best_approximation(shape, rank):
 @pytest.mark.parametrize("groups", [1, 2, 4])
 def test_grouped_is_block_diagonal(shape, groups):
     before = torch.randn(shape, dtype=torch.float64)
-    layer = grouped(_holding(before), groups)
+    layer = block_diagonal(_holding(before), groups)
     a, b = shape[0] // groups, shape[1] // groups
     kept = torch.block_diag(*[before[a * g : a * g + a, b * g : b * g + b] for g in range(groups)])
     torch.testing.assert_close(layer.weight, kept * (before.norm() / kept.norm()))
@@ -151,7 +147,7 @@ def test_grouped_is_block_diagonal(shape, groups):
 
 
 def test_grouped_layers_are_torchs_grouped_convolution():
-    x, layer = torch.randn(5, 12), grouped(nn.Linear(12, 8), 4)
+    x, layer = torch.randn(5, 12), block_diagonal(nn.Linear(12, 8), 4)
     expected = nn.functional.conv1d(
         x.unsqueeze(2), layer.parametrizations.weight.original.flatten(0, 1).unsqueeze(2), layer.bias, groups=4
     )
@@ -161,7 +157,7 @@ def test_grouped_layers_are_torchs_grouped_convolution():
 @pytest.mark.parametrize("kernel", [1, 3, 9, 15, 21])
 def test_channel_conv_is_torchs_convolution_over_the_channels(kernel):
     x = torch.randn(5, 8, dtype=torch.float64)
-    layer = channel_conv(_holding(torch.randn(8, 8, dtype=torch.float64)), kernel)
+    layer = circulant(_holding(torch.randn(8, 8, dtype=torch.float64)), kernel)
     numbers = layer.parametrizations.weight.original
     expected = nn.functional.conv1d(x.unsqueeze(1), numbers.view(1, 1, -1), padding=kernel // 2).squeeze(1)
     torch.testing.assert_close(x @ layer.weight, expected)
@@ -170,7 +166,7 @@ def test_channel_conv_is_torchs_convolution_over_the_channels(kernel):
 
 def test_channel_conv_starts_at_the_mean_of_each_diagonal():
     before = torch.randn(6, 6, dtype=torch.float64)
-    after = channel_conv(_holding(before), 5).weight
+    after = circulant(_holding(before), 5).weight
     means = torch.zeros_like(before)
     for offset in range(-2, 3):
         diagonal = before.diagonal(offset)
@@ -192,7 +188,7 @@ def test_variance_holds_with_depth():
     """A plain and a formed network at the start carry signals of the same size through twenty layers."""
     torch.manual_seed(0)
     x = torch.randn(200, 64)
-    for form in (lambda m: low_rank(m, 16), lambda m: grouped(m, 8), lambda m: m):
+    for form in (lambda m: low_rank(m, 16), lambda m: block_diagonal(m, 8), lambda m: m):
         y = x
         for _ in range(20):
             layer = nn.Linear(64, 64, bias=False)
@@ -217,9 +213,9 @@ def test_what_has_no_such_form_is_refused_and_left_alone():
     with pytest.raises(ValueError, match=r"rank from 1 to 3 for \(8, 3\), got 4"):
         low_rank(nn.Linear(3, 8), 4)
     with pytest.raises(ValueError, match=r"divisor of both widths of \(8, 6\), got 4"):
-        grouped(nn.Linear(6, 8), 4)
+        block_diagonal(nn.Linear(6, 8), 4)
     with pytest.raises(ValueError, match="odd kernel, got 4"):
-        channel_conv(nn.Linear(8, 8), 4)
+        circulant(nn.Linear(8, 8), 4)
     for form in (FORMS["channels"], FORMS["identity"]):
         net = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 6))
         with pytest.raises(ValueError, match=r"square weights, got \(6, 8\)"):
@@ -228,7 +224,7 @@ def test_what_has_no_such_form_is_refused_and_left_alone():
     with pytest.raises(ValueError, match="a module with weights, got GCNConv"):
         low_rank(GCNConv(3, 3, weight=False), 1)
     with pytest.raises(ValueError, match="weights without a form"):
-        grouped(low_rank(nn.Linear(8, 8), 2), 4)
+        block_diagonal(low_rank(nn.Linear(8, 8), 2), 4)
 
 
 # ---------------------------------------------------------------- over depth
@@ -238,9 +234,9 @@ def test_what_has_no_such_form_is_refused_and_left_alone():
 def test_shared_layers_are_one_layer_applied_again(conv):
     graph = symmetric_graph()
     x = feed(graph)
-    blocks = [Block(CONVS[conv](8, 8), LayerNorm(8), Residual(8, 8), nn.Tanh()) for _ in range(4)]
+    blocks = [GNNLayer(CONVS[conv](8, 8), LayerNorm(8), Residual(8, 8), nn.Tanh()) for _ in range(4)]
     model = Stack(blocks).double()
-    share(model.blocks)
+    share_parameters_(model.blocks)
     y = x
     for _ in range(4):
         y = model.blocks[0](graph, y)
@@ -250,8 +246,8 @@ def test_shared_layers_are_one_layer_applied_again(conv):
 
 def test_the_gradient_of_a_shared_weight_is_the_sum_over_depth():
     graph, x = symmetric_graph(), torch.randn(11, 8, dtype=torch.float64)
-    model, twin = (Stack([Block(GCNConv(8, 8), None, None, nn.Tanh()) for _ in range(5)]).double() for _ in (0, 1))
-    share(block.conv for block in model.blocks[1:])
+    model, twin = (Stack([GNNLayer(GCNConv(8, 8), None, None, nn.Tanh()) for _ in range(5)]).double() for _ in (0, 1))
+    share_parameters_(block.conv for block in model.blocks[1:])
     twin.load_state_dict(model.state_dict())
     for one in (model, twin):
         one(graph, x).square().sum().backward()
@@ -259,8 +255,8 @@ def test_the_gradient_of_a_shared_weight_is_the_sum_over_depth():
     torch.testing.assert_close(model.blocks[3].conv.weight.grad, expected)
     torch.testing.assert_close(model.blocks[0].conv.weight.grad, twin.blocks[0].conv.weight.grad)
     assert count(model) == 2 * 72
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
-    optimiser.step()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    optimizer.step()
     assert torch.equal(model.blocks[1].conv.weight, model.blocks[4].conv.weight)
     assert not torch.equal(model.blocks[0].conv.weight, model.blocks[4].conv.weight)
 
@@ -268,8 +264,8 @@ def test_the_gradient_of_a_shared_weight_is_the_sum_over_depth():
 def test_formed_weights_are_shared_and_saved():
     def make():
         convs = [low_rank(GCNConv(8, 8, bias=False), 2) for _ in range(6)]
-        share(convs[::2])
-        return Stack([Block(conv) for conv in convs])
+        share_parameters_(convs[::2])
+        return Stack([GNNLayer(conv) for conv in convs])
 
     graph, x, one, other = symmetric_graph(), torch.randn(11, 8), make(), make()
     assert count(one) == 4 * 32
@@ -280,7 +276,7 @@ def test_formed_weights_are_shared_and_saved():
 def test_layers_of_another_kind_are_not_shared():
     layers = [nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 4)]
     with pytest.raises(ValueError, match=r"share: expected parameters .*\(3, 3\).*got .*\(4, 3\).* in number 2"):
-        share(layers)
+        share_parameters_(layers)
     assert count(nn.ModuleList(layers)) == 12 + 12 + 16
 
 

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from gnnlib import (
-    Block,
     DenseConnection,
     GATConv,
     GCNConv,
     GINConv,
+    GNNLayer,
     GRUUpdate,
     InitialResidual,
     JumpingKnowledge,
@@ -19,10 +19,9 @@ from gnnlib import (
     Residual,
     SAGEConv,
     Stack,
-    identity_mapping,
-    share,
 )
 from gnnlib._platform.dgl import dgl
+from gnnlib.nn.reparametrize import identity_mapping, share_parameters_
 from tests.graphs import GRAPHS, symmetric_graph
 
 TOLERANCES = pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
@@ -67,7 +66,7 @@ def test_a_block_is_dgls_gcnii_layer(layer, weighted, dtype, tolerance):
     twin = dgl.nn.GCN2Conv(4, layer, alpha=0.3, lambda_=0.7, bias=False).to(dtype)
     nn.init.uniform_(twin.weight1, -0.5, 0.5)
     conv = GCNConv(4, 4, degrees="weighted" if weighted else "unweighted", weight=False, bias=False)
-    block = Block(conv, skip=InitialResidual(4, 4, layer, alpha=0.3, lam=0.7)).to(dtype)
+    block = GNNLayer(conv, skip=InitialResidual(4, 4, layer, alpha=0.3, lam=0.7)).to(dtype)
     block.skip.load_state_dict({"weight": twin.weight1})
     x, x0 = (torch.randn(11, 4, dtype=dtype, requires_grad=True) for _ in range(2))
     edge = torch.rand(graph.num_edges(), dtype=dtype) + 0.1 if weighted else None
@@ -94,8 +93,8 @@ def test_gcnii_written_two_ways_is_one_layer():
     """The identity mapping as a skip after a layer without weight, or as the form of the layer's own weight."""
     graph, x, x0 = symmetric_graph(), *torch.randn(2, 11, 4, dtype=torch.float64)
     bare = GCNConv(4, 4, weight=False, bias=False)
-    one = Block(bare, skip=InitialResidual(4, 4, layer=3, alpha=0.0, lam=0.7)).double()
-    own = Block(identity_mapping(GCNConv(4, 4, bias=False), layer=3, lam=0.7)).double()
+    one = GNNLayer(bare, skip=InitialResidual(4, 4, layer=3, alpha=0.0, lam=0.7)).double()
+    own = GNNLayer(identity_mapping(GCNConv(4, 4, bias=False), layer=3, lam=0.7)).double()
     with torch.no_grad():
         own.conv.parametrizations.weight.original.copy_(one.skip.weight)
     torch.testing.assert_close(own(graph, x), one(graph, x, None, x0))
@@ -111,7 +110,7 @@ def test_initial_residual_with_identity_mapping_of_any_layer(conv, norm):
     torch.manual_seed(0)
     graph, x = symmetric_graph(), torch.randn(11, 8, requires_grad=True)
     blocks = [
-        Block(identity_mapping(conv(8, 8), layer), norm and norm(8), InitialResidual(8, 8, lam=None))
+        GNNLayer(identity_mapping(conv(8, 8), layer), norm and norm(8), InitialResidual(8, 8, lam=None))
         for layer in range(1, 65)
     ]
     y = Stack(blocks)(graph, x)
@@ -134,7 +133,7 @@ def test_each_block_of_a_dense_stack_sees_all_before_it():
     """Huang et al., equation 2: x_l = H_l([x_0, ..., x_l-1]); with a ReLU, which leaves what it has made."""
     graph, x = symmetric_graph(), torch.rand(11, 3, dtype=torch.float64)
     convs = [GCNConv(3 + 2 * layer, 2).double() for layer in range(4)]
-    blocks = [Block(conv, skip=DenseConnection(conv.in_feats, 2), activation=nn.ReLU()) for conv in convs]
+    blocks = [GNNLayer(conv, skip=DenseConnection(conv.in_feats, 2), activation=nn.ReLU()) for conv in convs]
     outputs = [x]
     for conv in convs:
         outputs.append(conv(graph, torch.cat(outputs, 1)).relu())
@@ -161,9 +160,9 @@ def test_gru_update_is_the_papers_equations(signals):
 def test_a_shared_stack_with_gru_updates_is_dgls_gated_graph_network(dtype, tolerance):
     graph, x = symmetric_graph(), torch.randn(11, 4, dtype=dtype)
     twin = dgl.nn.GatedGraphConv(4, 4, n_steps=5, n_etypes=1).to(dtype)
-    blocks = [Block(GCNConv(4, 4, norm="none", bias=False), skip=GRUUpdate(4, 4)) for _ in range(5)]
+    blocks = [GNNLayer(GCNConv(4, 4, norm="none", bias=False), skip=GRUUpdate(4, 4)) for _ in range(5)]
     model = Stack(blocks).to(dtype)
-    share(model.blocks)
+    share_parameters_(model.blocks)
     with torch.no_grad():
         model.blocks[0].conv.weight.copy_(twin.linears[0].weight.T)
         model.blocks[0].skip.cell.load_state_dict(twin.gru.state_dict())
@@ -225,9 +224,9 @@ def test_jumping_knowledge_without_nodes(mode):
 def test_skips_on_a_message_flow_block():
     graph = GRAPHS["block"]()
     x = torch.randn(graph.num_src_nodes(), 5)
-    dense = Block(GCNConv(5, 2), skip=DenseConnection(5, 2))(graph, x)
+    dense = GNNLayer(GCNConv(5, 2), skip=DenseConnection(5, 2))(graph, x)
     assert dense.shape == (graph.num_dst_nodes(), 7)
     for skip in (Residual(5, 3), Residual(5, 5), InitialResidual(5, 5), GRUUpdate(5, 5)):
         width = 3 if isinstance(skip, Residual) and isinstance(skip.project, nn.Linear) else 5
-        y = Block(GCNConv(5, width), skip=skip)(graph, x, None, x)
+        y = GNNLayer(GCNConv(5, width), skip=skip)(graph, x, None, x)
         assert y.shape == (graph.num_dst_nodes(), width)

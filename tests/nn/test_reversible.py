@@ -6,22 +6,21 @@ from torch import nn
 
 from gnnlib import (
     BatchNorm,
-    Block,
     DropEdge,
     ECConv,
     GATConv,
     GCNConv,
     GINConv,
+    GNNLayer,
     InitialResidual,
     LayerNorm,
     Reversible,
     ReversibleBlock,
     SAGEConv,
     Stack,
-    low_rank,
-    share,
 )
 from gnnlib._platform.dgl import dgl
+from gnnlib.nn.reparametrize import low_rank, share_parameters_
 from tests.graphs import GRAPHS, WHOLE, symmetric_graph
 
 CONVS = {
@@ -37,7 +36,7 @@ def deep(depth, groups=2, width=4, conv=GCNConv, **remedies):
     torch.manual_seed(0)
     return [
         ReversibleBlock(
-            [Block(conv(width, width), LayerNorm(width), activation=nn.Tanh(), **remedies) for _ in range(groups)]
+            [GNNLayer(conv(width, width), LayerNorm(width), activation=nn.Tanh(), **remedies) for _ in range(groups)]
         ).double()
         for _ in range(depth)
     ]
@@ -58,7 +57,7 @@ def gradients(y, leaves):
 def test_a_block_is_dgls(groups):
     graph, conv = symmetric_graph(), dgl.nn.GraphConv(4, 4).double()
     twin = dgl.nn.GroupRevRes(conv, groups).double()
-    block = ReversibleBlock([Block(part) for part in twin.gnn_modules])
+    block = ReversibleBlock([GNNLayer(part) for part in twin.gnn_modules])
     x = torch.randn(11, 4 * groups, dtype=torch.float64)
     torch.testing.assert_close(block(graph, x), twin._forward(graph, x), rtol=0, atol=1e-13)
     torch.testing.assert_close(block.inverse(graph, x), twin._inverse(graph, x), rtol=0, atol=1e-13)
@@ -97,7 +96,7 @@ def test_gradients_are_those_of_the_plain_net(conv, groups):
 def test_gradients_where_parts_share_or_form_their_weights_and_some_are_frozen():
     graph, x = symmetric_graph(), torch.randn(11, 8, dtype=torch.float64, requires_grad=True)
     blocks = deep(6, conv=lambda i, o: low_rank(GCNConv(i, o), 2))
-    share(blocks[:4])
+    share_parameters_(blocks[:4])
     blocks[5].requires_grad_(False)
     model = Reversible(blocks)
     leaves = [x, *(p for p in model.parameters() if p.requires_grad)]
@@ -170,10 +169,10 @@ def test_a_thousand_layers_train():
     graph, x = symmetric_graph(), torch.randn(11, 8)
     model = Stack([Reversible([b.float() for b in deep(500)])], head=nn.Linear(8, 2))
     labels = (x[:, 0] > 0).long()
-    optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     before = nn.functional.cross_entropy(model(graph, x), labels)
     before.backward()
-    optimiser.step()
+    optimizer.step()
     with torch.no_grad():
         assert nn.functional.cross_entropy(model(graph, x), labels) < before
     assert all(bool(p.grad.isfinite().all()) and bool((p.grad != 0).any()) for p in model.parameters())
@@ -192,7 +191,7 @@ def test_every_whole_graph(name):
 def test_batch_norm_inside_a_part():
     """Gradients are right; the running statistics move twice, as the docstring says."""
     graph, x = symmetric_graph(), torch.randn(11, 8, dtype=torch.float64, requires_grad=True)
-    blocks = [ReversibleBlock([Block(GCNConv(4, 4), BatchNorm(4)) for _ in range(2)]).double()]
+    blocks = [ReversibleBlock([GNNLayer(GCNConv(4, 4), BatchNorm(4)) for _ in range(2)]).double()]
     found = gradients(Reversible(blocks)(graph, x), [x])[0]
     assert blocks[0].parts[0].norm.num_batches_tracked == 2
     torch.testing.assert_close(found, gradients(plain(blocks, graph, x), [x])[0], rtol=1e-10, atol=1e-10)
@@ -209,6 +208,6 @@ def test_without_gradients_it_is_the_plain_net():
 
 def test_wrong_widths_and_numbers_are_refused():
     with pytest.raises(ValueError, match="at least two parts, got 1"):
-        ReversibleBlock([Block(GCNConv(4, 4))])
+        ReversibleBlock([GNNLayer(GCNConv(4, 4))])
     with pytest.raises(ValueError, match="a width that 2 divides, got 7"):
         deep(1)[0](symmetric_graph(), torch.ones(11, 7))

@@ -1,4 +1,4 @@
-"""Block and Stack: any layer with any remedy at any depth."""
+"""GNNLayer and Stack: any layer with any remedy at any depth."""
 
 from functools import partial
 
@@ -9,7 +9,6 @@ from torch import nn
 import gnnlib
 from gnnlib import (
     BatchNorm,
-    Block,
     DenseConnection,
     DropEdge,
     DropNode,
@@ -18,6 +17,7 @@ from gnnlib import (
     GATv2Conv,
     GCNConv,
     GINConv,
+    GNNLayer,
     InitialResidual,
     JumpingKnowledge,
     LayerNorm,
@@ -205,7 +205,7 @@ class Recorder(nn.Module):
 def test_the_order_of_a_block():
     log = []
     graph, x, x0 = random_graph(), torch.zeros(11, 2), torch.full((11, 2), 7.0)
-    block = Block(
+    block = GNNLayer(
         *(Recorder(log, name) for name in ("conv", "norm", "skip", "activation", "dropout")),
     )
     y = block(graph, x, None, x0)
@@ -220,7 +220,7 @@ def test_the_order_of_a_block():
 def test_a_bare_block_is_its_layer():
     graph, x, weight = random_graph(), torch.randn(11, 3), torch.rand(23)
     conv = GCNConv(3, 2)
-    assert torch.equal(Block(conv)(graph, x, weight), conv(graph, x, weight))
+    assert torch.equal(GNNLayer(conv)(graph, x, weight), conv(graph, x, weight))
 
 
 WEIGHT, FEATURE = torch.rand(23), torch.rand(23, 2)
@@ -241,7 +241,7 @@ WEIGHT, FEATURE = torch.rand(23), torch.rand(23, 2)
 )
 def test_edges_reach_only_layers_that_take_them(takes, edge, passed):
     log = []
-    Block(Recorder(log, "conv", takes))(random_graph(), torch.zeros(11, 2), edge)
+    GNNLayer(Recorder(log, "conv", takes))(random_graph(), torch.zeros(11, 2), edge)
     given = log[0][3:]
     assert (len(given) == 1 and given[0] is edge) if passed else given == ()
 
@@ -268,7 +268,7 @@ def test_edge_weights_change_the_output_of_layers_that_take_them_only():
     for conv in CONVS:
         graph = random_graph()
         x, edge = feed(graph, conv)
-        block = Block(CONVS[conv](3, 4))
+        block = GNNLayer(CONVS[conv](3, 4))
         changes = not torch.equal(block(graph, x, edge), block(graph, x, edge + 1))
         assert changes == (conv not in ("pred_edge", "foreign"))
 
@@ -277,7 +277,7 @@ def test_dropped_edges_are_gone_for_layer_and_weights_alike():
     graph, x, weight = random_graph(), torch.randn(11, 3), torch.rand(23)
     conv, drop = GATConv(3, 2, 2), DropEdge(0.5)
     torch.manual_seed(3)
-    found = Block(conv, drop_edge=drop)(graph, x, weight)
+    found = GNNLayer(conv, drop_edge=drop)(graph, x, weight)
     torch.manual_seed(3)
     smaller, left = drop(graph, weight)
     assert smaller.num_edges() < 23
@@ -289,8 +289,8 @@ def test_heads_are_merged():
     assert torch.equal(concat_heads(y), y.view(5, 3, 8))
     torch.testing.assert_close(mean_heads(y), (y[:, :, 0] + y[:, :, 1]) / 2)
     graph, x, conv = random_graph(), torch.randn(11, 6, 3), GATConv(3, 4, 2)
-    assert Block(conv)(graph, x).shape == (11, 6, 8)
-    torch.testing.assert_close(Block(conv, merge=mean_heads)(graph, x), conv(graph, x).mean(-2))
+    assert GNNLayer(conv)(graph, x).shape == (11, 6, 8)
+    torch.testing.assert_close(GNNLayer(conv, merge=mean_heads)(graph, x), conv(graph, x).mean(-2))
 
 
 def test_foreign_layers_serve_in_a_block():
@@ -302,7 +302,7 @@ def test_foreign_layers_serve_in_a_block():
         dgl.nn.SAGEConv(3, 4, "mean"),
         dgl.nn.TAGConv(3, 4, k=2),
     ):
-        y = Block(conv, BatchNorm(4), Residual(3, 4), nn.ReLU(), nn.Dropout(0.1), DropEdge(0.2))(graph, x)
+        y = GNNLayer(conv, BatchNorm(4), Residual(3, 4), nn.ReLU(), nn.Dropout(0.1), DropEdge(0.2))(graph, x)
         assert y.shape == (11, 4)
 
 

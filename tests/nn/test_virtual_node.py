@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from gnnlib import Block, GCNConv, GINEConv, Stack, VirtualNode, readout_mean
+from gnnlib import GCNConv, GINEConv, GNNLayer, Stack, VirtualNode, readout_mean
 from gnnlib._platform.dgl import dgl
 from tests.graphs import random_graph
 
@@ -14,7 +14,7 @@ def ring(n):
 
 
 def model(layers=3, feats=4, **options):
-    return VirtualNode([Block(GCNConv(feats, feats), activation=nn.Tanh()) for _ in range(layers)], feats, **options)
+    return VirtualNode([GNNLayer(GCNConv(feats, feats), activation=nn.Tanh()) for _ in range(layers)], feats, **options)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -45,8 +45,8 @@ def test_two_blocks_reach_the_other_end_of_a_long_path():
     path = dgl.graph((torch.arange(19), torch.arange(1, 20)))
     x = torch.randn(20, 4, requires_grad=True)
     for net, seen in (
-        (Stack([Block(GCNConv(4, 4)) for _ in range(2)]), [17]),
-        (VirtualNode([Block(GCNConv(4, 4)) for _ in range(2)], 4).eval(), list(range(20))),
+        (Stack([GNNLayer(GCNConv(4, 4)) for _ in range(2)]), [17]),
+        (VirtualNode([GNNLayer(GCNConv(4, 4)) for _ in range(2)], 4).eval(), list(range(20))),
     ):
         for update in getattr(net, "updates", []):
             nn.init.constant_(update[3].bias, 100.0)  # no ReLU is shut
@@ -76,7 +76,7 @@ def test_several_signals_on_one_graph():
 
 
 def test_in_a_stack_with_edges_trained_on_a_single_graph():
-    blocks = [Block(GINEConv(4, 4, edge_feats=2)) for _ in range(3)]
+    blocks = [GNNLayer(GINEConv(4, 4, edge_feats=2)) for _ in range(3)]
     net = Stack([VirtualNode(blocks, 4, dropout=0.5)], nn.Linear(3, 4), readout=readout_mean, head=nn.Linear(4, 1))
     graph = random_graph()
     net(graph, torch.randn(11, 3), torch.randn(23, 2)).sum().backward()

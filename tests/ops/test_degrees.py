@@ -7,7 +7,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from gnnlib import aggregate
 from gnnlib._platform.dgl import dgl
 from gnnlib.ops import propagate
-from gnnlib.ops.degrees import NORMS, degree_norm, neighbour_share
+from gnnlib.ops.degrees import NORMS, degree_norm, divide_by_in_degree
 from tests.graphs import GRAPHS, bipartite, ends, random_graph
 
 
@@ -90,7 +90,7 @@ def test_degree_norm_follows_like(dtype):
 
 def test_neighbour_share():
     graph = dgl.graph(([0, 1, 2], [1, 1, 0]))
-    assert neighbour_share(graph, torch.tensor([2.0, 4.0, 6.0])).tolist() == [1, 2, 6]
+    assert divide_by_in_degree(graph, torch.tensor([2.0, 4.0, 6.0])).tolist() == [1, 2, 6]
 
 
 @pytest.mark.parametrize("norm", sorted(NORMS))

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from gnnlib import aggregate, neighbors
-from gnnlib.graph.adjacency import Neighbors
+from gnnlib import adjacency, aggregate
+from gnnlib.graph.adjacency import Adjacency
 from gnnlib.ops.edges_as_nodes import incidence
 from tests.graphs import GRAPHS, ends
 
@@ -12,9 +12,9 @@ from tests.graphs import GRAPHS, ends
 @pytest.mark.parametrize("name", GRAPHS)
 def test_the_arrays_are_those_of_the_bipartite_graph(name):
     graph = GRAPHS[name]()
-    nb, each = neighbors(graph), torch.arange(graph.num_edges())
-    for found, end, count in zip(incidence(graph), ends(graph), (nb.num_src, nb.num_dst)):
-        expected = Neighbors.from_edges(end, each, count, len(each))
+    adj, each = adjacency(graph), torch.arange(graph.num_edges())
+    for found, end, count in zip(incidence(graph), ends(graph), (adj.num_src, adj.num_dst)):
+        expected = Adjacency.from_edges(end, each, count, len(each))
         assert (found.num_src, found.num_dst) == (count, len(each))
         for ours, theirs in zip((*found.csc, *found.csr, found.src), (*expected.csc, *expected.csr, expected.src)):
             assert torch.equal(ours, theirs)

@@ -5,7 +5,7 @@ import torch
 
 from gnnlib import kernels
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.adjacency import neighbors
+from gnnlib.graph.adjacency import adjacency
 from gnnlib.kernels import reference
 from gnnlib.ops.gated import _composed, gated
 from tests.checks import assert_close
@@ -47,7 +47,7 @@ def test_kernels_agree_with_their_definition_and_with_the_composition(shape, eps
                 y = gated(graph, x, e, epsilon)
                 grads = torch.autograd.grad(y.square().sum(), (x, e))
                 found[module] = {"y": y.detach(), "dx": grads[0], "de": grads[1]}
-        y = _composed(neighbors(graph), epsilon, x, e)
+        y = _composed(adjacency(graph), epsilon, x, e)
         grads = torch.autograd.grad(y.square().sum(), (x, e))
         composed = {"y": y.detach(), "dx": grads[0], "de": grads[1]}
         assert_close(found[None], found[reference], 1e-12)
@@ -77,4 +77,4 @@ def test_wide_open_and_shut_gates():
 def test_neighbors_do_for_a_graph():
     graph = GRAPHS["random"]()
     x, e = inputs(graph, 3)
-    assert torch.equal(gated(neighbors(graph), x, e), gated(graph, x, e))
+    assert torch.equal(gated(adjacency(graph), x, e), gated(graph, x, e))

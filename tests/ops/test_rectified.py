@@ -5,8 +5,9 @@ import torch
 
 from gnnlib import kernels
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.adjacency import neighbors
-from gnnlib.kernels import cpu, reference, team
+from gnnlib.graph.adjacency import adjacency
+from gnnlib.kernels import cpu, reference
+from gnnlib.kernels.cpu import team
 from gnnlib.ops.rectified import _composed, mean_and_max, rectified_sum
 from tests.checks import assert_close, assert_same_bits
 from tests.graphs import GRAPHS, bipartite, ends, random_graph
@@ -33,7 +34,7 @@ def everything(graph, given, function=mean_and_max):
 
 
 def composed(graph, a, b, edge, weight):
-    found = _composed(neighbors(graph), a.flatten(1), b.flatten(1), edge, weight.repeat(1, a[0].numel() // a.shape[-1]))
+    found = _composed(adjacency(graph), a.flatten(1), b.flatten(1), edge, weight.repeat(1, a[0].numel() // a.shape[-1]))
     return (t.view(b.shape) for t in found.chunk(2, 1))
 
 
@@ -168,7 +169,7 @@ def test_nothing_is_kept_along_edges():
 def test_neighbors_do_for_a_graph():
     graph = random_graph()
     given = inputs(graph, 3, 5)
-    assert_same_bits(everything(neighbors(graph), given), everything(graph, given))
+    assert_same_bits(everything(adjacency(graph), given), everything(graph, given))
 
 
 @pytest.mark.parametrize(
@@ -226,11 +227,11 @@ def test_rectified_sum_refuses_what_does_not_fit(x, edge, said):
 @pytest.mark.parametrize("name", GRAPHS)
 def test_the_kernels_of_rectified_sums_are_the_reference(name):
     graph = GRAPHS[name]()
-    nb, rows = neighbors(graph), (graph.num_src_nodes(), graph.num_edges())
+    adj, rows = adjacency(graph), (graph.num_src_nodes(), graph.num_edges())
     x, e = (torch.randn(n, 19, dtype=torch.float64) for n in rows)
     coeff, grad = torch.randn(rows[1]).double(), torch.randn(graph.num_dst_nodes(), 19).double()
-    found = cpu.rectified_sum(nb.csc, x, e, coeff), cpu.rectified_grad(nb.csc, x, e, coeff, grad)
-    expected = reference.rectified_sum(nb.csc, x, e, coeff), reference.rectified_grad(nb.csc, x, e, coeff, grad)
+    found = cpu.rectified_sum(adj.csc, x, e, coeff), cpu.rectified_grad(adj.csc, x, e, coeff, grad)
+    expected = reference.rectified_sum(adj.csc, x, e, coeff), reference.rectified_grad(adj.csc, x, e, coeff, grad)
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 

@@ -21,15 +21,15 @@ class Killed(Exception):
     pass
 
 
-def train(checkpoint=None, kill=None, epochs=EPOCHS, width=8, seen=None, every_step=False):
+def train(checkpoint=None, kill=None, epochs=EPOCHS, width=8, seen=None, step_per_batch=False):
     """Dropout, batch norm, Adam, a schedule, shuffled batches of a generator's own; ``kill`` ends it in that epoch."""
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(1)
     graph = random_graph(20, 80, seed=0)
     x, target = torch.randn(20, 4), torch.arange(20) % 3
     model = Stack.build(GCNConv, 4, width, 3, num_layers=3, norm=BatchNorm, dropout=0.5)
-    optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimiser, 0.05, total_steps=4 * EPOCHS + 1)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.05, total_steps=4 * EPOCHS + 1)
     epochs_begun = []
 
     def batches():
@@ -47,10 +47,10 @@ def train(checkpoint=None, kill=None, epochs=EPOCHS, width=8, seen=None, every_s
         model,
         batches,
         nn.functional.cross_entropy,
-        optimiser,
+        optimizer,
         epochs,
         scheduler=scheduler,
-        every_step=every_step,
+        step_per_batch=step_per_batch,
         measure=measure,
         score=lambda record: (record["validation"], -record["loss"]),
         on_epoch=seen,
@@ -66,17 +66,17 @@ def assert_same(one, other):
         assert torch.equal(value, other[1][name]), name
 
 
-@pytest.mark.parametrize("every_step", [False, True])
-def test_broken_off_in_every_epoch_it_ends_the_same(tmp_path, every_step):
-    whole, path = train(every_step=every_step), tmp_path / "run.checkpoint"
+@pytest.mark.parametrize("step_per_batch", [False, True])
+def test_broken_off_in_every_epoch_it_ends_the_same(tmp_path, step_per_batch):
+    whole, path = train(step_per_batch=step_per_batch), tmp_path / "run.checkpoint"
     for kill in range(1, 4):  # three epochs of its own, then two, then one
         with pytest.raises(Killed):
-            train(Checkpoint(path), kill=kill, every_step=every_step)
+            train(Checkpoint(path), kill=kill, step_per_batch=step_per_batch)
     seen = []
-    assert_same(train(Checkpoint(path), seen=seen.append, every_step=every_step), whole)
+    assert_same(train(Checkpoint(path), seen=seen.append, step_per_batch=step_per_batch), whole)
     assert seen == whole[0]
     assert_same(
-        train(Checkpoint(path), every_step=every_step), whole
+        train(Checkpoint(path), step_per_batch=step_per_batch), whole
     )  # of a training that has ended, nothing is left to do
     assert os.listdir(tmp_path) == ["run.checkpoint"]
 
@@ -88,9 +88,9 @@ def test_patience_counts_across_the_break(tmp_path):
         model = nn.Linear(1, 1)
         model.forward = lambda graph, x, edge=None: nn.Linear.forward(model, x)
         batch = Batch(dgl.graph(([0], [1])), torch.ones(2, 1), torch.ones(2, 1))
-        optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         score = {"score": lambda record: 0.0, "patience": 2, "checkpoint": checkpoint}
-        return fit(model, lambda: [batch], nn.functional.mse_loss, optimiser, epochs, **score)
+        return fit(model, lambda: [batch], nn.functional.mse_loss, optimizer, epochs, **score)
 
     for epochs in (1, 2, 3, 9):
         path = tmp_path / str(epochs)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from gnnlib import DropNode, GCNConv, Stack
-from gnnlib.train.consistency import ConsistencyLoss, Draws
+from gnnlib.train.consistency import ConsistencyLoss, StochasticPasses
 from tests.graphs import random_graph
 
 
@@ -57,7 +57,7 @@ def test_draws_differ_in_training_and_are_one_in_evaluation():
     torch.manual_seed(0)
     graph = random_graph(20, 60)
     net = Stack.build(GCNConv, 8, 16, 3, num_layers=2, dropout=DropNode(0.5))
-    model, x = Draws(net, 3), torch.randn(20, 8)
+    model, x = StochasticPasses(net, 3), torch.randn(20, 8)
     first, second, _ = model(graph, x, None)
     assert not torch.equal(first, second)
     torch.testing.assert_close(model.eval()(graph, x), net.eval()(graph, x), rtol=0, atol=0)
@@ -72,7 +72,7 @@ def test_without_labels_nothing_but_agreement_counts():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Draws(nn.Identity(), 0), "one run or more, got 0"),
+        (lambda: StochasticPasses(nn.Identity(), 0), "one run or more, got 0"),
         (lambda: ConsistencyLoss(temperature=0.0), "above 0, up to 1, got 0.0"),
         (lambda: ConsistencyLoss()(torch.zeros(4, 3), torch.zeros(4).long()), r"expected \(S, 4, C\), got \(4, 3\)"),
     ],

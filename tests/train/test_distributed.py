@@ -9,12 +9,20 @@ from torch import nn
 
 from gnnlib import BatchNorm, DiffGroupNorm, GINConv, GraphStore, SAGEConv, Stack, readout_sum
 from gnnlib._platform.dgl import dgl
-from gnnlib.large.inference import inference
+from gnnlib.large.inference import layerwise_inference
 from gnnlib.large.precomputed import row_batches
 from gnnlib.large.sampling import cluster_batches, sampled_batches
 from gnnlib.train import distributed
 from gnnlib.train.checkpoints import Checkpoint
-from gnnlib.train.distributed import gathered, joined, rank, shard, together, weight, world_size
+from gnnlib.train.distributed import (
+    all_gather_rows,
+    data_parallel,
+    process_group,
+    rank,
+    shard,
+    shard_weight,
+    world_size,
+)
 from gnnlib.train.loop import Batch, fit, predict
 from tests.processes import forked, needs_fork
 
@@ -45,7 +53,7 @@ def gin_with_norm(in_feats, out_feats):
     return GINConv(in_feats, out_feats, mlp, learn_eps=True)
 
 
-def trained(num_graphs, optimiser, dtype=torch.float64, epochs=3, dropout=0.0, path=None):
+def trained(num_graphs, optimizer, dtype=torch.float64, epochs=3, dropout=0.0, path=None):
     """Weights, records and outputs of a small training, in batches of 4."""
     store, generator = rings_and_stars(num_graphs), torch.Generator().manual_seed(0)
 
@@ -62,7 +70,7 @@ def trained(num_graphs, optimiser, dtype=torch.float64, epochs=3, dropout=0.0, p
         model,
         batches,
         nn.functional.cross_entropy,
-        optimiser(model.parameters()),
+        optimizer(model.parameters()),
         epochs,
         measure=lambda: {"first": predict(model, [batch(torch.arange(3)), batch(torch.arange(2))])[0][0, 0].item()},
         checkpoint=None if path is None else Checkpoint(path),
@@ -80,13 +88,13 @@ def sgd(parameters):
 
 
 @pytest.mark.parametrize(
-    ("num_graphs", "optimiser", "dtype", "epochs", "tolerance"),
+    ("num_graphs", "optimizer", "dtype", "epochs", "tolerance"),
     [(23, adam, torch.float64, 3, 1e-7), (24, sgd, torch.float32, 1, 1e-5)],
     ids=["unequal-shares", "single-precision"],
 )
-def test_same_steps_as_one_process_with_the_joined_batch(two, num_graphs, optimiser, dtype, epochs, tolerance):
-    alone = trained(num_graphs, optimiser, dtype, epochs)
-    first, second = two(lambda: trained(num_graphs, optimiser, dtype, epochs))
+def test_same_steps_as_one_process_with_the_joined_batch(two, num_graphs, optimizer, dtype, epochs, tolerance):
+    alone = trained(num_graphs, optimizer, dtype, epochs)
+    first, second = two(lambda: trained(num_graphs, optimizer, dtype, epochs))
     assert all(torch.equal(first[0][name], second[0][name]) for name in first[0])
     assert first[1] == second[1]
     torch.testing.assert_close(first[0], alone[0], rtol=tolerance, atol=tolerance)
@@ -159,7 +167,7 @@ def normalised(norm, x, mine):
     norm.to(torch.float64)
     graph = (dgl.graph(([], []), num_nodes=len(x[mine])),) if type(norm).__module__.startswith("gnnlib") else ()
     x = x[mine].clone().requires_grad_()
-    with together(norm) as step:
+    with data_parallel(norm) as step:
         for _ in range(2):
             y = step(*graph, x)
             (y.square() * torch.arange(1.0, 1 + y[0].numel()).view(y.shape[1:])).sum().backward()
@@ -194,7 +202,7 @@ def test_each_process_draws_its_own_numbers(two):
     def draws():
         generator = torch.Generator().manual_seed(rank())
         torch.manual_seed(0)
-        with together(nn.Linear(1, 1), [generator]):
+        with data_parallel(nn.Linear(1, 1), [generator]):
             return torch.rand(3), torch.rand(3, generator=generator)
 
     (mine, order), (other, same_order) = two(draws)
@@ -207,7 +215,7 @@ def test_a_process_that_dies_ends_the_others_with_a_clear_error(two, tmp_path):
         if rank() == 1:
             torch.save("dead", tmp_path / "1.pt")
             os._exit(1)
-        distributed.all_of("anyone?")
+        distributed.all_gather_object("anyone?")
 
     error, _ = two(dies)
     assert error == (
@@ -218,7 +226,7 @@ def test_a_process_that_dies_ends_the_others_with_a_clear_error(two, tmp_path):
 
 def test_other_errors_stay_as_they_are(two):
     def fails():
-        distributed.all_of("here")  # else the first is gone before the second has come
+        distributed.all_gather_object("here")  # else the first is gone before the second has come
         raise RuntimeError("mine")
 
     assert two(fails) == [("RuntimeError", "mine")] * 2
@@ -240,7 +248,7 @@ def test_shards_are_a_partition(monkeypatch, world):
 
 def test_what_is_gathered_is_in_order(two):
     everything = [(torch.tensor(i), torch.tensor(-i)) for i in range(5)]
-    for found in two(lambda: gathered(everything[rank() :: 2])):
+    for found in two(lambda: all_gather_rows(everything[rank() :: 2])):
         assert found == everything
 
 
@@ -249,13 +257,13 @@ def test_processes_share_the_inference_of_all_nodes(two, tmp_path, folder):
     """30 nodes, 7 at a time: five parts in each of two layers, and the same bits as alone."""
     graph, x = dgl.rand_graph(30, 100), torch.randn(30, 3)
     model = Stack.build(SAGEConv, 3, 4, 2, 2)
-    expected = inference(model, graph, x, batch_size=7)
+    expected = layerwise_inference(model, graph, x, batch_size=7)
 
     def part():
         calls = []
         model.blocks[0].register_forward_hook(lambda *_: calls.append(1))
         where = tmp_path / f"layers-{rank()}" if folder else None
-        found = inference(model, graph, x, batch_size=7, folder=where)
+        found = layerwise_inference(model, graph, x, batch_size=7, folder=where)
         return found[torch.arange(30)], len(calls)
 
     (first, three), (second, others) = two(part)
@@ -266,10 +274,10 @@ def test_processes_share_the_inference_of_all_nodes(two, tmp_path, folder):
 
 def test_alone_nothing_happens():
     model, before = nn.BatchNorm1d(2), torch.get_rng_state()
-    with joined(), together(model) as step:
+    with process_group(), data_parallel(model) as step:
         assert step is model
         assert "forward" not in vars(model)
-    assert (rank(), world_size(), weight(7)) == (0, 1, 1.0)
+    assert (rank(), world_size(), shard_weight(7)) == (0, 1, 1.0)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -286,7 +294,7 @@ def test_nccl_joins_processes_that_have_gpus(monkeypatch, gpus, nccl, backend):
     monkeypatch.setattr(torch.distributed, "init_process_group", asked.append)
     for name, value in {"WORLD_SIZE": "4", "RANK": "3", "LOCAL_RANK": "3"}.items():
         monkeypatch.setenv(name, value)
-    with joined():
+    with process_group():
         assert asked == [backend]
     assert device == ([1] if "nccl" in backend else [])
 

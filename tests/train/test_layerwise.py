@@ -38,9 +38,9 @@ def batch(seed=0, rows=None):
     return Batch(symmetric_graph(seed=seed), torch.randn(11, 4), target if rows is None else target[rows], rows=rows)
 
 
-def train(stack, batches, epochs=3, optimiser=ADAM, **options):
+def train(stack, batches, epochs=3, optimizer=ADAM, **options):
     torch.manual_seed(5)
-    return fit_layerwise(stack, batches, head(3), cross_entropy, optimiser, epochs, **options)
+    return fit_layerwise(stack, batches, head(3), cross_entropy, optimizer, epochs, **options)
 
 
 def same(one, other):
@@ -48,16 +48,16 @@ def same(one, other):
 
 
 def test_each_stage_trains_one_block_on_frozen_features():
-    """Followed by the optimisers that are asked for: the parameters of each, and when they change."""
+    """Followed by the optimizers that are asked for: the parameters of each, and when they change."""
     stack = Stack.build(GCNConv, 4, 8, 3, 3, norm=LayerNorm, dropout=0.5, encoder=True)
     asked, seen = [], []
 
-    def optimiser(parameters):
+    def optimizer(parameters):
         seen.append({name: p.detach().clone() for name, p in stack.named_parameters()})
         asked.append(list(parameters))
         return ADAM(asked[-1])
 
-    records = train(stack, [batch()], 4, optimiser)
+    records = train(stack, [batch()], 4, optimizer)
     assert [[r["epoch"] for r in stage] for stage in records] == [[1, 2, 3, 4]] * 3
     seen.append({name: p.detach().clone() for name, p in stack.named_parameters()})
     stages = [("encoder.", "blocks.0."), ("blocks.1.",), ("blocks.2.", "head.")]
@@ -94,7 +94,7 @@ def test_what_draws_at_random_outside_does_not_matter():
     def trained(draws):
         torch.manual_seed(0)
         stack = Stack.build(GCNConv, 4, 8, 3, 2, dropout=0.5)
-        train(stack, [batch()], optimiser=lambda p: (torch.rand(draws), ADAM(p))[1])
+        train(stack, [batch()], optimizer=lambda p: (torch.rand(draws), ADAM(p))[1])
         return stack.state_dict(), torch.rand(2)
 
     (one, left), (_, also) = trained(0), trained(7)

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from gnnlib import GCNConv, LayerNorm, Stack, aggregate, share
+from gnnlib import GCNConv, LayerNorm, Stack, aggregate
 from gnnlib._platform.dgl import dgl
-from gnnlib.train.loop import Batch, decay_groups, fit, predict, products
+from gnnlib.nn.reparametrize import share_parameters_
+from gnnlib.train.loop import Batch, decay_groups, fit, matmul_precision, predict
 
 
 class Line(nn.Module):
@@ -52,8 +53,8 @@ def train(model, epochs, scores=None, **others):
         left = iter(scores)
         others |= {"measure": lambda: {"validation": next(left)}, "score": lambda record: record["validation"]}
     others = {"scheduler": None} | others
-    optimiser = torch.optim.SGD(model.parameters(), lr=1.0)
-    return fit(model, lambda: [batch(0.0)], minus, optimiser, epochs, **others)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    return fit(model, lambda: [batch(0.0)], minus, optimizer, epochs, **others)
 
 
 def test_without_a_score_the_last_weights_stay():
@@ -109,23 +110,23 @@ def test_buffers_belong_to_the_best_weights():
 def test_the_scheduler_steps_once_an_epoch_or_once_a_batch():
     scheduler = Counter()
     model = Line()
-    optimiser = torch.optim.SGD(model.parameters(), lr=1.0)
-    fit(model, lambda: [batch(0.0)] * 5, minus, optimiser, 3, scheduler=scheduler)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    fit(model, lambda: [batch(0.0)] * 5, minus, optimizer, 3, scheduler=scheduler)
     assert scheduler.steps == 3
-    fit(model, lambda: [batch(0.0)] * 5, minus, optimiser, 3, scheduler=scheduler, every_step=True)
+    fit(model, lambda: [batch(0.0)] * 5, minus, optimizer, 3, scheduler=scheduler, step_per_batch=True)
     assert scheduler.steps == 3 + 3 * 5
     model = Line()
-    optimiser = torch.optim.SGD(model.parameters(), lr=1.0)
-    halving = torch.optim.lr_scheduler.StepLR(optimiser, 1, 0.5)
-    fit(model, lambda: [batch(0.0)] * 2, minus, optimiser, 3, scheduler=halving)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    halving = torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5)
+    fit(model, lambda: [batch(0.0)] * 2, minus, optimizer, 3, scheduler=halving)
     assert model.weight.item() == 2 * (1 + 0.5 + 0.25)
 
 
 def test_the_loss_of_an_epoch_is_the_mean_over_targets():
     model = Line(weight=1.0)
     batches = [batch(3.0), batch(1.0, 2.0, 4.0)]  # squares of differences: 4; 0, 1, 9
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.0)
-    (record,) = fit(model, lambda: batches, nn.functional.mse_loss, optimiser, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    (record,) = fit(model, lambda: batches, nn.functional.mse_loss, optimizer, 1)
     assert record["loss"] == pytest.approx((4 + 0 + 1 + 9) / 4)
 
 
@@ -154,8 +155,8 @@ def test_gradients_are_shortened_together(clip, steps):
     model = nn.Module()
     model.weight, model.other = nn.Parameter(torch.zeros(())), nn.Parameter(torch.zeros(()))
     model.forward = lambda graph, x, edge=None: -(5 * model.weight + 12 * model.other) + 0 * x[:, 0]
-    optimiser = torch.optim.SGD(model.parameters(), lr=1.0)
-    fit(model, lambda: [batch(0.0)], lambda y, target: y.sum(), optimiser, 1, clip=clip)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    fit(model, lambda: [batch(0.0)], lambda y, target: y.sum(), optimizer, 1, clip=clip)
     torch.testing.assert_close([model.weight.item(), model.other.item()], steps)
 
 
@@ -180,7 +181,7 @@ class Product(nn.Linear):
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_the_precision_of_products_is_that_of_training_alone(precision):
     model = Product(1, 1)
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     seen = []
 
     def measure():
@@ -190,10 +191,10 @@ def test_the_precision_of_products_is_that_of_training_alone(precision):
         return {}
 
     for _ in range(2):
-        fit(model, lambda: [batch(0.0)], minus, optimiser, 1, precision=precision, measure=measure)
+        fit(model, lambda: [batch(0.0)], minus, optimizer, 1, precision=precision, measure=measure)
     assert seen == [({"float32": "highest", "bfloat16": "medium"}[precision], "highest")] * 2
     with pytest.raises(RuntimeError, match="broken off"):
-        fit(model, broken_off, minus, optimiser, 1, precision=precision)
+        fit(model, broken_off, minus, optimizer, 1, precision=precision)
     assert torch.get_float32_matmul_precision() == "highest"
 
 
@@ -206,7 +207,7 @@ def test_products_in_bfloat16_are_near_and_sums_over_neighbours_exact():
     x, weight = (torch.randn(64, 64, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
     g = dgl.rand_graph(64, 512)
     exact, summed = x @ weight, aggregate(g, x)
-    with products("bfloat16"):
+    with matmul_precision("bfloat16"):
         assert ((x @ weight - exact).abs() <= 2**-7 * (x.abs() @ weight.abs())).all()
         assert torch.equal(aggregate(g, x), summed)
 
@@ -219,9 +220,9 @@ def test_a_loss_that_is_not_finite_names_the_epoch(bad):
     def loss(outputs, targets):
         return outputs.sum() * 0 + next(losses)
 
-    optimiser = torch.optim.SGD(model.parameters(), lr=1.0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     with pytest.raises(FloatingPointError, match=rf"the loss is {bad} in epoch 3: try a lower learning rate"):
-        fit(model, lambda: [batch(0.0)], loss, optimiser, 5, on_epoch=seen.append)
+        fit(model, lambda: [batch(0.0)], loss, optimizer, 5, on_epoch=seen.append)
     assert [record["epoch"] for record in seen] == [1, 2]
 
 
@@ -233,8 +234,8 @@ def test_rows_pick_the_outputs_that_count(rows):
     target = torch.zeros(2)
     model = Line(weight=1.0)
     some = Batch(GRAPH, x, target, rows=rows)
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.0)
-    (record,) = fit(model, lambda: [some], nn.functional.mse_loss, optimiser, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    (record,) = fit(model, lambda: [some], nn.functional.mse_loss, optimizer, 1)
     assert record["loss"] == pytest.approx((1 + 9) / 2)
     assert x.grad[1] == 0
     assert (x.grad[[0, 2]] != 0).all()
@@ -274,8 +275,8 @@ def test_the_same_seed_gives_the_same_records():
         model.conv = conv
         model.forward = lambda graph, x, edge: conv(graph, drop(x))
         some = Batch(g, torch.randn(3, 4), torch.tensor([0, 1, 0]))
-        optimiser = torch.optim.Adam(model.parameters(), lr=0.1)
-        return fit(model, lambda: [some], nn.functional.cross_entropy, optimiser, 5)
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+        return fit(model, lambda: [some], nn.functional.cross_entropy, optimizer, 5)
 
     assert records(0) == records(0)
     assert records(0) != records(1)
@@ -313,7 +314,7 @@ def test_what_no_pattern_fits_is_not_decayed():
 
 def test_one_group_for_each_decay_and_shared_parameters_once():
     model = net()
-    share(model.blocks[1:])
+    share_parameters_(model.blocks[1:])
     groups = decay_groups(model, {"blocks.*": 0.01, "head.*": 0.01, "encoder.*": 0.02})
     assert [group["weight_decay"] for group in groups] == [0.01, 0.02]
     assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))

@@ -34,7 +34,7 @@ def glibc():
 
 @pytest.mark.skipif(sys.platform != "linux" or not glibc(), reason="malloc is not glibc's")
 def test_large_arrays_take_no_fresh_pages():
-    kept = pages("assert gnnlib.keep_heap()")
+    kept = pages("assert gnnlib.retain_freed_memory()")
     plain = pages("")
     if plain < 1000:
         pytest.skip("this system gives huge pages, or keeps memory by itself")
@@ -47,4 +47,4 @@ def test_other_systems_are_left_alone(monkeypatch, problem):
         raise problem
 
     monkeypatch.setattr(ctypes, "CDLL", refuse)
-    assert gnnlib.keep_heap() is False
+    assert gnnlib.retain_freed_memory() is False

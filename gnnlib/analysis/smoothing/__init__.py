@@ -9,13 +9,13 @@ from gnnlib.analysis.smoothing._fixed_point import fixed_point, fixed_point_dist
 from gnnlib.analysis.smoothing.distance import mad_gap, mean_average_distance
 from gnnlib.analysis.smoothing.energy import dead_share, dirichlet_energy, effective_rank, numerical_rank
 from gnnlib.analysis.smoothing.groups import group_distance_ratio, instance_information_gain
-from gnnlib.analysis.smoothing.probe import Layer
+from gnnlib.analysis.smoothing.probe import LayerStatistics
 from gnnlib.analysis.smoothing.verdict import Finding
 
 __all__ = [
     "Diagnosis",
     "Finding",
-    "Layer",
+    "LayerStatistics",
     "dead_share",
     "diagnose",
     "dirichlet_energy",

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from gnnlib._platform.dgl import dgl
 from gnnlib.analysis.smoothing.base import checked
-from gnnlib.analysis.smoothing.probe import Layer, probe
+from gnnlib.analysis.smoothing.probe import LayerStatistics, probe
 from gnnlib.analysis.smoothing.running import Call, default_call
 from gnnlib.analysis.smoothing.verdict import ADVICE, Finding, find_diseases, skill
 
@@ -27,8 +27,8 @@ class Diagnosis:
     first; ``layers`` and ``output`` the measures. ``print`` gives a table and the verdict in words.
     """
 
-    layers: list[Layer]
-    output: Layer
+    layers: list[LayerStatistics]
+    output: LayerStatistics
     findings: list[Finding]
     train_skill: float = math.nan
     test_skill: float = math.nan

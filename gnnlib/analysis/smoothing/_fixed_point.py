@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.analysis.smoothing.base import adjacency, checked, components, sum_nodes
-from gnnlib.graph.adjacency import neighbors
+from gnnlib.analysis.smoothing.base import adjacency_matrix, checked, components, sum_nodes
+from gnnlib.graph.adjacency import adjacency
 from gnnlib.ops import aggregate
 
 __all__ = ["fixed_point", "fixed_point_distance"]
@@ -39,11 +39,11 @@ def fixed_point(graph: dgl.DGLGraph, x: Tensor, norm: str = "both") -> Tensor:
     x = checked(graph, x)
     if norm not in ("both", "right"):
         raise ValueError(f"norm: expected 'both' or 'right', got {norm!r}")
-    counts = adjacency(graph).tocsr()
+    counts = adjacency_matrix(graph).tocsr()
     if one_way := (counts != counts.T).nnz // 2:
         raise ValueError(f"expected every edge in both directions, got {one_way} pairs of nodes where they differ")
     groups = components(graph, x.device)
-    degree = neighbors(graph, x.device).in_degrees.to(x).view(-1, *[1] * (x.dim() - 1))
+    degree = adjacency(graph, x.device).in_degrees.to(x).view(-1, *[1] * (x.dim() - 1))
     root = degree.sqrt() if norm == "both" else torch.ones_like(degree)
     total = aggregate(groups, degree / root.clamp(min=1) * x) / aggregate(groups, degree).clamp(min=1)
     return root * (degree > 0) * total[groups.dst]

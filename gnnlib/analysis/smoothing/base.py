@@ -6,11 +6,11 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.adjacency import Neighbors, neighbors
+from gnnlib.graph.adjacency import Adjacency, adjacency
 from gnnlib.nn.readout import readout_sum
 from gnnlib.ops import aggregate
 
-__all__ = ["adjacency", "checked", "components", "each_part", "mean_of_group", "sum_nodes", "whole"]
+__all__ = ["adjacency_matrix", "checked", "components", "each_part", "mean_of_group", "sum_nodes", "whole"]
 
 
 def whole(graph: dgl.DGLGraph) -> None:
@@ -43,25 +43,25 @@ def each_part(graph: dgl.DGLGraph, x: Tensor) -> list[Tensor]:
     return [part.movedim(0, -2) for part in x.split(graph.batch_num_nodes().tolist())]
 
 
-def adjacency(graph: dgl.DGLGraph | Neighbors) -> coo_matrix:
+def adjacency_matrix(graph: dgl.DGLGraph | Adjacency) -> coo_matrix:
     """(N, N) numbers of edges, from row to column."""
-    nb = neighbors(graph, "cpu")
-    ones = torch.ones(nb.num_edges)
-    return coo_matrix((ones.numpy(), (nb.src.numpy(), nb.dst.numpy())), (nb.num_src, nb.num_dst))
+    adj = adjacency(graph, "cpu")
+    ones = torch.ones(adj.num_edges)
+    return coo_matrix((ones.numpy(), (adj.src.numpy(), adj.dst.numpy())), (adj.num_src, adj.num_dst))
 
 
-def components(graph: dgl.DGLGraph, device: torch.device) -> Neighbors:
+def components(graph: dgl.DGLGraph, device: torch.device) -> Adjacency:
     """Every node with one edge to its connected component, whatever the direction of edges."""
-    nb = neighbors(graph)
+    adj = adjacency(graph)
 
     def find() -> Tensor:
-        return torch.from_numpy(connected_components(adjacency(nb), directed=False)[1]).to(nb.device)
+        return torch.from_numpy(connected_components(adjacency_matrix(adj), directed=False)[1]).to(adj.device)
 
-    owner = nb.remember("components", find).to(device)
+    owner = adj.remember("components", find).to(device)
     each = torch.arange(len(owner), device=device)
-    return Neighbors.from_edges(each, owner, len(owner), int(owner.max()) + 1 if len(owner) else 0)
+    return Adjacency.from_edges(each, owner, len(owner), int(owner.max()) + 1 if len(owner) else 0)
 
 
-def mean_of_group(groups: Neighbors, x: Tensor) -> Tensor:
+def mean_of_group(groups: Adjacency, x: Tensor) -> Tensor:
     """(N, \\*, F): for each node the mean over the nodes of its group."""
     return aggregate(groups, x, reduce="mean")[groups.dst]

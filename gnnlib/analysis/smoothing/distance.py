@@ -7,8 +7,8 @@ from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
 from gnnlib.analysis.smoothing.base import checked, components, mean_of_group, sum_nodes
-from gnnlib.graph.adjacency import Neighbors, neighbors
-from gnnlib.graph.batch import members
+from gnnlib.graph.adjacency import Adjacency, adjacency
+from gnnlib.graph.batch import node_to_graph
 from gnnlib.ops import aggregate
 
 __all__ = ["mad_gap", "mean_average_distance"]
@@ -71,13 +71,13 @@ def _within(graph: dgl.DGLGraph, direction: Tensor, hops: float | None) -> tuple
     if hops == 0:
         return direction.new_ones(len(direction)), direction.new_zeros(direction.shape[:-1])
     if hops is None:
-        return _in_group(members(graph, direction.device), direction)
+        return _in_group(node_to_graph(graph, direction.device), direction)
     if hops == math.inf:
         return _in_group(components(graph, direction.device), direction)
-    return _search(neighbors(graph, direction.device), direction, int(hops))
+    return _search(adjacency(graph, direction.device), direction, int(hops))
 
 
-def _in_group(groups: Neighbors, direction: Tensor) -> tuple[Tensor, Tensor]:
+def _in_group(groups: Adjacency, direction: Tensor) -> tuple[Tensor, Tensor]:
     """1 - cos is half the squared distance of directions; the sum of these is taken about the group's mean."""
     square = (direction - mean_of_group(groups, direction)).square().sum(-1)
     count = groups.in_degrees[groups.dst].to(direction)
@@ -85,11 +85,11 @@ def _in_group(groups: Neighbors, direction: Tensor) -> tuple[Tensor, Tensor]:
     return count, (square + mean) * count.view(-1, *[1] * (square.dim() - 1)) / 2
 
 
-def _search(nb: Neighbors, direction: Tensor, hops: int) -> tuple[Tensor, Tensor]:
-    both = Neighbors.from_edges(torch.cat([nb.src, nb.dst]), torch.cat([nb.dst, nb.src]), nb.num_src, nb.num_src)
+def _search(adj: Adjacency, direction: Tensor, hops: int) -> tuple[Tensor, Tensor]:
+    both = Adjacency.from_edges(torch.cat([adj.src, adj.dst]), torch.cat([adj.dst, adj.src]), adj.num_src, adj.num_src)
     counts, totals = [], []
-    for nodes in torch.arange(nb.num_src, device=direction.device).split(ROWS):
-        seen = torch.zeros(nb.num_src, len(nodes), device=direction.device)
+    for nodes in torch.arange(adj.num_src, device=direction.device).split(ROWS):
+        seen = torch.zeros(adj.num_src, len(nodes), device=direction.device)
         seen[nodes, torch.arange(len(nodes), device=direction.device)] = 1
         for _ in range(hops):
             seen = aggregate(both, seen, own=1.0).clamp_(max=1)

@@ -5,8 +5,8 @@ from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
 from gnnlib.analysis.smoothing.base import checked, each_part
-from gnnlib.graph.adjacency import neighbors
-from gnnlib.graph.batch import members
+from gnnlib.graph.adjacency import adjacency
+from gnnlib.graph.batch import node_to_graph
 from gnnlib.ops import aggregate
 
 __all__ = ["dead_share", "dirichlet_energy", "effective_rank", "numerical_rank"]
@@ -41,20 +41,20 @@ def dirichlet_energy(graph: dgl.DGLGraph, x: Tensor, weight: Tensor | None = Non
     x = checked(graph, x)
     if norm not in ("none", "both"):
         raise ValueError(f"norm: expected 'none' or 'both', got {norm!r}")
-    nb = neighbors(graph, x.device)
+    adj = adjacency(graph, x.device)
     if weight is None:
-        weight = x.new_ones(nb.num_edges)
-    elif weight.shape != (nb.num_edges,):
-        raise ValueError(f"weight: expected shape ({nb.num_edges},), got {tuple(weight.shape)}")
+        weight = x.new_ones(adj.num_edges)
+    elif weight.shape != (adj.num_edges,):
+        raise ValueError(f"weight: expected shape ({adj.num_edges},), got {tuple(weight.shape)}")
     weight = weight.to(x)
     if norm == "both":
-        others = weight * (nb.src != nb.dst)
-        degree = 1 + aggregate(nb, x.new_ones(len(x), 1), others)
+        others = weight * (adj.src != adj.dst)
+        degree = 1 + aggregate(adj, x.new_ones(len(x), 1), others)
         x = x * degree.rsqrt().view(-1, *[1] * (x.dim() - 1))
-    owner = members(graph, x.device).dst
+    owner = node_to_graph(graph, x.device).dst
     energy = x.new_zeros(graph.batch_size, *x.shape[1:-1])
-    for edges in torch.arange(nb.num_edges, device=x.device).split(max(1, CHUNK // max(1, x.shape[1:].numel()))):
-        src, dst = nb.src[edges], nb.dst[edges]
+    for edges in torch.arange(adj.num_edges, device=x.device).split(max(1, CHUNK // max(1, x.shape[1:].numel()))):
+        src, dst = adj.src[edges], adj.dst[edges]
         square = (x[src] - x[dst]).square().sum(-1)
         energy = energy.index_add(0, owner[dst], square * weight[edges].view(-1, *[1] * (square.dim() - 1)))
     return energy / 2

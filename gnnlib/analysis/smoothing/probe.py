@@ -9,17 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
-from gnnlib._utils.untouched import untouched
+from gnnlib._utils.untouched import preserve_state
 from gnnlib.analysis.smoothing.base import components, mean_of_group
 from gnnlib.analysis.smoothing.distance import mean_average_distance
 from gnnlib.analysis.smoothing.energy import dead_share, dirichlet_energy, effective_rank, numerical_rank
 from gnnlib.analysis.smoothing.running import Call, default_call, find_layers, run, unlinked
 
-__all__ = ["Layer", "Probe", "probe"]
+__all__ = ["LayerStatistics", "Probe", "probe"]
 
 
 @dataclass(frozen=True)
-class Layer:
+class LayerStatistics:
     """What a layer puts out. Measures of nodes are nan where it has no row for each node, or values not finite."""
 
     name: str
@@ -40,8 +40,8 @@ class Layer:
 class Probe(NamedTuple):
     """What a model does on a graph."""
 
-    layers: list[Layer]
-    output: Layer
+    layers: list[LayerStatistics]
+    output: LayerStatistics
     values: Tensor  # the output itself
     input_gradient: float
 
@@ -56,7 +56,7 @@ def probe(
 ) -> Probe:
     """Every layer, and the output as a layer: once forward and back, and the same `unlinked`."""
     layers = find_layers(model) if layers is None else layers
-    with untouched(model), torch.enable_grad():
+    with preserve_state(model), torch.enable_grad():
         alone = run(model, unlinked(graph), x, loss, call, layers)
         linked = run(model, graph, x, loss, call, layers)
     pairs = zip(linked.layers, linked.gradients, alone.layers, alone.gradients, strict=True)
@@ -73,8 +73,8 @@ def _norm(gradient: Tensor | None) -> float:
 
 def _layer(
     graph: dgl.DGLGraph, name: str, y: Tensor, gradient: Tensor | None, alone: Tensor, alone_gradient: Tensor | None
-) -> Layer:
-    return Layer(
+) -> LayerStatistics:
+    return LayerStatistics(
         name,
         finite=bool(y.isfinite().all()),
         norm=y.double().square().mean().sqrt().item(),

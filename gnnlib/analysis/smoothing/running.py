@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.adjacency import neighbors
+from gnnlib.graph.adjacency import adjacency
 from gnnlib.nn.conv.base import Conv
 from gnnlib.nn.stack import Stack
 
@@ -51,7 +51,7 @@ def unlinked(graph: dgl.DGLGraph) -> dgl.DGLGraph:
 
     Numbers of edges, their features and in-degrees stay; only what spreads from node to node is gone.
     """
-    dst = neighbors(graph).dst.to(graph.idtype)
+    dst = adjacency(graph).dst.to(graph.idtype)
     alone = dgl.graph((dst, dst), num_nodes=graph.num_nodes())
     alone.ndata.update(graph.ndata)
     alone.edata.update(graph.edata)

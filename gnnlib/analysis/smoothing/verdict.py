@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from gnnlib.analysis.smoothing.probe import Layer, Probe
+from gnnlib.analysis.smoothing.probe import LayerStatistics, Probe
 
 __all__ = ["ADVICE", "Finding", "find_diseases", "skill"]
 
@@ -89,7 +89,7 @@ def skill(output: Tensor, labels: Tensor) -> float:
     return (1 - error / constant).item() if constant > 0 else math.nan
 
 
-def _alike(layer: Layer) -> bool:
+def _alike(layer: LayerStatistics) -> bool:
     """Whether the nodes are alike because of the edges."""
     by_the_graph = layer.distance < BY_THE_GRAPH * layer.unlinked_distance
     collapsed = layer.distance < COLLAPSED and layer.effective_rank < FEW_DIRECTIONS and by_the_graph
@@ -141,6 +141,6 @@ def _vanishing(found: Probe, smoothing: bool) -> list[Finding]:
     return [_finding("vanishing gradients", layers, top, ratios)]
 
 
-def _finding(name: str, layers: list[Layer], top: int, ratios: list[float]) -> Finding:
+def _finding(name: str, layers: list[LayerStatistics], top: int, ratios: list[float]) -> Finding:
     evidence = f"the gradient at layer {layers[0].name} is {ratios[0]:.2g} times that at layer {layers[-1].name}"
     return Finding(name, layers[top].name, len(layers) - top, evidence)

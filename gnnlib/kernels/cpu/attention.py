@@ -7,23 +7,23 @@ load for all, and what is summed stays in registers. A head of more lines takes 
 import numpy as np
 from torch import Tensor
 
-from gnnlib.kernels.cpu.compile import known
+from gnnlib.kernels.cpu.compile import static
 from gnnlib.kernels.cpu.rows import AHEAD, ahead_of, fetch, inline, scalar
 from gnnlib.kernels.cpu.team import CHUNKS, Kernel, has_hubs
 from gnnlib.kernels.cpu.tiles import (
-    few_add,
-    few_alike,
-    few_exp,
-    few_get,
-    few_log,
-    few_numbers,
-    few_put,
-    few_scaled,
-    few_totals,
-    few_zero,
     minus,
     over,
     plus,
+    tile_add,
+    tile_alike,
+    tile_exp,
+    tile_get,
+    tile_log,
+    tile_numbers,
+    tile_put,
+    tile_scaled,
+    tile_totals,
+    tile_zero,
     times,
 )
 from gnnlib.kernels.cpu.vectors import at, lanes, lines, prefetch, store, where_above
@@ -43,7 +43,7 @@ MOST = 8  # lines; what is summed, a row and what multiplies it are three times 
 @inline
 def _score(source, i, target, t, few):
     """left + right of an edge, of whose ends i and t are the places in the tables."""
-    return plus(few_numbers(source, i, few), few_numbers(target, t, few))
+    return plus(tile_numbers(source, i, few), tile_numbers(target, t, few))
 
 
 @inline
@@ -51,21 +51,21 @@ def _weigh(exact, source, i, target, t, heads, slope, none, few):
     """exp(leaky(score)) relative to what the tables of both ends say."""
     z = _score(source, i, target, t, few)
     if len(exact):
-        return few_exp(minus(where_above(z, none, z, times(z, slope)), few_numbers(target, t + heads, few)))
-    above = times(few_numbers(source, i + heads, few), few_numbers(target, t + heads, few))
-    below = times(few_numbers(source, i + 2 * heads, few), few_numbers(target, t + 2 * heads, few))
+        return tile_exp(minus(where_above(z, none, z, times(z, slope)), tile_numbers(target, t + heads, few)))
+    above = times(tile_numbers(source, i + heads, few), tile_numbers(target, t + heads, few))
+    below = times(tile_numbers(source, i + 2 * heads, few), tile_numbers(target, t + 2 * heads, few))
     return where_above(z, none, above, below)  # both made, for the sign of z cannot be foreseen
 
 
 @inline
 def _coefficients(coeff, e, h, heads, per, few):
-    return few_numbers(coeff, e * heads + h, few) if len(per) > 1 else few_alike(coeff, at(coeff, e), few)
+    return tile_numbers(coeff, e * heads + h, few) if len(per) > 1 else tile_alike(coeff, at(coeff, e), few)
 
 
 @inline
 def _top(source, indices, start, stop, of_u, h, target, t, none, slope, few):
     """The largest score of a row."""
-    top = few_alike(source, source.dtype.type(-np.inf), few)
+    top = tile_alike(source, source.dtype.type(-np.inf), few)
     for s in range(start, stop):
         z = _score(source, at(indices, s) * of_u + h, target, t, few)
         score = where_above(z, none, z, times(z, slope))
@@ -81,19 +81,23 @@ def _attend(
     (heads, width, apart), (exact, per, ahead, few) = size, form
     many, row, last = len(few), heads * width, len(indices) - 1
     of_u, of_v = (heads, 2 * heads) if len(exact) else (3 * heads, 3 * heads)
-    none, one, steep = few_alike(y, y.dtype.type(0), few), few_alike(y, y.dtype.type(1), few), few_alike(y, slope, few)
+    none, one, steep = (
+        tile_alike(y, y.dtype.type(0), few),
+        tile_alike(y, y.dtype.type(1), few),
+        tile_alike(y, slope, few),
+    )
     for h in range(low * many, high * many, many):
-        t, sum_, number = v * of_v + h, one, few_numbers(right, v * apart + h, few)
+        t, sum_, number = v * of_v + h, one, tile_numbers(right, v * apart + h, few)
         store(target, t, number)
         if len(exact):
             store(target, t + heads, _top(source, indices, start, stop, of_u, h, target, t, none, steep, few))
         else:
-            finite, bound = plus(one, minus(number, number)), plus(number, few_alike(y, most, few))  # or NaN
+            finite, bound = plus(one, minus(number, number)), plus(number, tile_alike(y, most, few))  # or NaN
             bound = where_above(bound, none, bound, none)
             store(target, t + heads, finite)
-            store(target, t + 2 * heads, times(finite, few_exp(times(bound, minus(steep, one)))))
+            store(target, t + 2 * heads, times(finite, tile_exp(times(bound, minus(steep, one)))))
         for f in range(h * width, (h + 1) * width, len(few[0]) * lanes(y)):
-            left, sum_, sums = (h + 1) * width - f, none, few_zero(y, few)
+            left, sum_, sums = (h + 1) * width - f, none, tile_zero(y, few)
             for s in range(start, stop):
                 if len(ahead) and f == low * many * width:
                     coming = np.int64(at(indices, min(s + AHEAD, last)))
@@ -104,16 +108,16 @@ def _attend(
                 sum_ = plus(sum_, c)
                 if len(per):
                     c = times(c, _coefficients(coeff, np.int64(at(eid, s)), h, heads, per, few))
-                sums = few_scaled(c, few_get(feat, u * row + f, width, left, few), sums)
+                sums = tile_scaled(c, tile_get(feat, u * row + f, width, left, few), sums)
             sum_ = sum_ if start < stop else one
-            sums = few_scaled(over(one, sum_), sums, few_get(bias, f, width, left, few))
-            few_put(y, v * row + f, width, sums, left, few)
+            sums = tile_scaled(over(one, sum_), sums, tile_get(bias, f, width, left, few))
+            tile_put(y, v * row + f, width, sums, left, few)
         if len(exact):
-            store(target, t + heads, plus(few_numbers(target, t + heads, few), few_log(sum_)))
+            store(target, t + heads, plus(tile_numbers(target, t + heads, few), tile_log(sum_)))
         else:
             share = over(one, sum_)
-            store(target, t + heads, times(few_numbers(target, t + heads, few), share))
-            store(target, t + 2 * heads, times(few_numbers(target, t + 2 * heads, few), share))
+            store(target, t + heads, times(tile_numbers(target, t + heads, few), share))
+            store(target, t + 2 * heads, times(tile_numbers(target, t + 2 * heads, few), share))
 
 
 @Kernel
@@ -125,11 +129,11 @@ def _attend_grad(
     (heads, width), (exact, per, ahead, few) = size, form
     many, row, last = len(few), heads * width, len(indices) - 1
     of_u, of_v = (heads, 2 * heads) if len(exact) else (3 * heads, 3 * heads)
-    none, steep = few_alike(d_feat, d_feat.dtype.type(0), few), few_alike(d_feat, slope, few)
+    none, steep = tile_alike(d_feat, d_feat.dtype.type(0), few), tile_alike(d_feat, slope, few)
     for h in range(low * many, high * many, many):
         for f in range(h * width, h * width + max(width, 1), len(few[0]) * lanes(d_feat)):  # of width 0 too: d_prob
-            left, zeros = (h + 1) * width - f, few_zero(d_feat, few)
-            own, sums = few_get(feat, u * row + f, width, left, few), zeros
+            left, zeros = (h + 1) * width - f, tile_zero(d_feat, few)
+            own, sums = tile_get(feat, u * row + f, width, left, few), zeros
             for s in range(start, stop):
                 v, e = np.int64(at(indices, s)), np.int64(at(eid, s))
                 if len(ahead) and f == low * many * width:
@@ -138,16 +142,16 @@ def _attend_grad(
                     prefetch(target, coming * of_v)
                     prefetch(d_prob, np.int64(at(eid, min(s + AHEAD, last))) * heads)
                 p = _weigh(exact, source, u * of_u + h, target, v * of_v + h, heads, steep, none, few)
-                lines_ = few_get(grad, v * row + f, width, left, few)
-                d = few_totals(few_scaled(lines_, own, zeros), few)
+                lines_ = tile_get(grad, v * row + f, width, left, few)
+                d = tile_totals(tile_scaled(lines_, own, zeros), few)
                 if len(per):
                     c = _coefficients(coeff, e, h, heads, per, few)
                     p, d = times(p, c), times(d, c)
-                sums = few_scaled(p, lines_, sums)
+                sums = tile_scaled(p, lines_, sums)
                 if f > h * width:
-                    d = plus(d, few_numbers(d_prob, e * heads + h, few))
+                    d = plus(d, tile_numbers(d_prob, e * heads + h, few))
                 store(d_prob, e * heads + h, d)
-            few_put(d_feat, u * row + f, width, sums, left, few)
+            tile_put(d_feat, u * row + f, width, sums, left, few)
 
 
 @Kernel
@@ -158,7 +162,7 @@ def _attend_score_grad(
     exact, ahead, few = form
     many, last = len(few), len(indices) - 1
     of_u, of_v = (heads, 2 * heads) if len(exact) else (3 * heads, 3 * heads)
-    none, steep = few_alike(score, score.dtype.type(0), few), few_alike(score, slope, few)
+    none, steep = tile_alike(score, score.dtype.type(0), few), tile_alike(score, slope, few)
     for h in range(low * many, high * many, many):
         t = v * of_v + h
         mean, whole, sum_ = none, none, none
@@ -168,14 +172,14 @@ def _attend_score_grad(
                 prefetch(score, np.int64(at(eid, min(s + AHEAD, last))) * heads)
             i, e = at(indices, s) * of_u + h, at(eid, s) * heads + h
             p = _weigh(exact, source, i, target, t, heads, steep, none, few)
-            mean = plus(mean, times(p, few_numbers(score, e, few)))
+            mean = plus(mean, times(p, tile_numbers(score, e, few)))
             whole = plus(whole, p)
         # by 1, to rounding: but what cancels below is to cancel to the last bit
         mean = where_above(whole, none, over(mean, whole), mean)
         for s in range(start, stop):
             i, e = at(indices, s) * of_u + h, at(eid, s) * heads + h
             p = _weigh(exact, source, i, target, t, heads, steep, none, few)
-            d = times(p, minus(few_numbers(score, e, few), mean))
+            d = times(p, minus(tile_numbers(score, e, few), mean))
             d = where_above(_score(source, i, target, t, few), none, d, times(d, steep))
             store(score, e, d)
             sum_ = plus(sum_, d)
@@ -187,33 +191,33 @@ def _ends_grad(chunk, u, start, stop, low, high, eid, d_score, d_right, feat, at
     """By source: what the gradients of left and right add to that of feat, and those of the vectors that made them."""
     vectors, ahead, few = form
     many, row, last = len(few), heads * width, len(eid) - 1
-    none = few_alike(d_feat, d_feat.dtype.type(0), few)
+    none = tile_alike(d_feat, d_feat.dtype.type(0), few)
     for h in range(low * many, high * many, many):
         of_left = none
         for s in range(start, stop):
             if len(ahead):
                 prefetch(d_score, np.int64(at(eid, min(s + AHEAD, last))) * heads + h)
-            of_left = plus(of_left, few_numbers(d_score, np.int64(at(eid, s)) * heads + h, few))
-        of_right = few_numbers(d_right, u * heads + h, few) if u * heads < len(d_right) else none
+            of_left = plus(of_left, tile_numbers(d_score, np.int64(at(eid, s)) * heads + h, few))
+        of_right = tile_numbers(d_right, u * heads + h, few) if u * heads < len(d_right) else none
         for f in range(h * width, (h + 1) * width, len(few[0]) * lanes(d_feat)):
             left, part = (h + 1) * width - f, chunk * len(vectors) * row + f
-            own = few_get(feat, u * row + f, width, left, few)
-            few_add(d_feat, u * row + f, width, of_left, few_get(att, f, width, left, few), left, few)
-            few_add(d_att, part, width, of_left, own, left, few)
+            own = tile_get(feat, u * row + f, width, left, few)
+            tile_add(d_feat, u * row + f, width, of_left, tile_get(att, f, width, left, few), left, few)
+            tile_add(d_att, part, width, of_left, own, left, few)
             if len(vectors) > 1:
-                few_add(d_feat, u * row + f, width, of_right, few_get(att, row + f, width, left, few), left, few)
-                few_add(d_att, part + row, width, of_right, own, left, few)
+                tile_add(d_feat, u * row + f, width, of_right, tile_get(att, row + f, width, left, few), left, few)
+                tile_add(d_att, part + row, width, of_right, own, left, few)
 
 
 @Kernel
 def _tell(chunk, u, start, stop, low, high, left, table, slope, most, apart, heads, few):
     """The table of the sources from rows of left that are so far apart, and the largest left."""
-    by, top, many = few_alike(table, slope, few), few_alike(table, most, few), len(few)
+    by, top, many = tile_alike(table, slope, few), tile_alike(table, most, few), len(few)
     for h in range(low * many, high * many, many):
-        number, o = few_numbers(left, u * apart + h, few), u * 3 * heads + h
+        number, o = tile_numbers(left, u * apart + h, few), u * 3 * heads + h
         store(table, o, number)
-        store(table, o + heads, few_exp(minus(number, top)))
-        store(table, o + 2 * heads, few_exp(times(by, minus(number, top))))
+        store(table, o + heads, tile_exp(minus(number, top)))
+        store(table, o + 2 * heads, tile_exp(times(by, minus(number, top))))
 
 
 def _sources(adj, left: Tensor, slope: float) -> tuple[Tensor, float]:
@@ -238,12 +242,12 @@ def _few(adj, feat: Tensor) -> tuple[tuple[int, ...], ...]:
     """The heads that are taken at a time, and the lines of each; one head where hubs are shared out by heads."""
     heads, width = feat.shape[1:]
     each = min(MOST, 1 << (lines(feat, width) - 1).bit_length())  # few kernels: 1, 2, 4 or 8
-    return (known(each),) * (1 if heads % 4 or has_hubs(adj.indptr) else min(4, MOST // each))
+    return (static(each),) * (1 if heads % 4 or has_hubs(adj.indptr) else min(4, MOST // each))
 
 
 def _per(coeff: Tensor | None) -> tuple[int, ...]:
-    """Coefficients of an edge, `known`: none, one, or one for each head."""
-    return known(0 if coeff is None else min(coeff.shape[1], 2))
+    """Coefficients of an edge, `static`: none, one, or one for each head."""
+    return static(0 if coeff is None else min(coeff.shape[1], 2))
 
 
 def attend(
@@ -257,7 +261,7 @@ def attend(
     ends = feat.view(-1), source.view(-1), flat
     arrays = csc.indices, csc.eid, *ends, *(t.view(-1) for t in (target, weight, shift, y))
     work, few, size = len(csc.eid) * heads * (width + 8), _few(csc, feat), (heads, width, apart)
-    given, form = (scalar(slope, feat), scalar(most, feat)), (known(exact), _per(coeff), ahead_of(feat), few)
+    given, form = (scalar(slope, feat), scalar(most, feat)), (static(exact), _per(coeff), ahead_of(feat), few)
     _attend(work, csc.indptr, heads // len(few), *arrays, *given, size, form)
     return y, source, target
 
@@ -269,7 +273,7 @@ def attend_grad(
     d_feat, d_right = feat.new_empty(*feat.shape), target.new_empty(len(target), heads)
     score = source.new_empty(len(csr.eid), heads)
     weight = coeff if coeff is not None else feat.new_zeros(0)
-    work, factor, exact = len(csr.eid) * heads, scalar(slope, feat), known(source.shape[1] == heads)
+    work, factor, exact = len(csr.eid) * heads, scalar(slope, feat), static(source.shape[1] == heads)
     tables, few = (source.view(-1), target.view(-1)), _few(csr, feat)
     arrays = csr.indices, csr.eid, grad.view(-1), feat.view(-1), *tables, weight.view(-1), factor
     results, form = (d_feat.view(-1), score.view(-1)), (exact, _per(coeff), ahead_of(grad), few)
@@ -285,6 +289,6 @@ def attend_ends_grad(csr, feat: Tensor, att: Tensor, d_score: Tensor, d_right: T
     right = feat.new_empty(0) if d_right is None else d_right.view(-1)
     arrays = csr.eid, d_score.view(-1), right, feat.view(-1), att.view(-1), d_feat.view(-1)
     few, d_att = _few(csr, feat), feat.new_zeros(CHUNKS, *att.shape)
-    work, form = d_score.numel() + 4 * feat.numel(), (known(len(att)), ahead_of(d_score), few)
+    work, form = d_score.numel() + 4 * feat.numel(), (static(len(att)), ahead_of(d_score), few)
     _ends_grad(work, csr.indptr, heads // len(few), *arrays, d_att.view(-1), heads, width, form)
     return d_att.sum(0)

@@ -78,7 +78,7 @@ def jit(func: Callable, *, cache: bool = True, **options):
     return compiled
 
 
-def known(number: int) -> tuple[int, ...]:
+def static(number: int) -> tuple[int, ...]:
     """A number that the compiler is told, as the length of a tuple: each makes a kernel of its own, in which what
     depends on it is settled. A kernel that asks at every edge keeps its sums and places on the stack."""
     return (0,) * number

@@ -2,7 +2,7 @@
 
 The loop over a row's edges is within that over its columns, so that what belongs to a column stays where it is: the
 row's own part, sums, and the weights C of the edge features r, of which there are a few. Those come in blocks of
-`MANY`, filled up with zeros; ``blocks`` is how many there are, `known`. ``row``
+`MANY`, filled up with zeros; ``blocks`` is how many there are, `static`. ``row``
 is how far the features of an edge are from those of the next: 0 where all have the same.
 """
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from gnnlib.kernels.cpu.compile import jit, known
+from gnnlib.kernels.cpu.compile import jit, static
 from gnnlib.kernels.cpu.rows import AHEAD
 from gnnlib.kernels.cpu.team import CHUNKS, FASTMATH, Kernel
 from gnnlib.kernels.cpu.vectors import (
@@ -156,7 +156,7 @@ def _inputs(a: Tensor, b: Tensor, r: Tensor, c: Tensor, share: Tensor) -> tuple[
     many = MANY * max(1, -(-len(c) // MANY))
     r = pad(r, (0, many - len(c))) if len(c) else r.new_zeros(many)
     arrays = *_flat(a, b, r, pad(c, (0, 0, 0, many - len(c)))), share
-    return arrays, (b.shape[1], many if len(c) else 0, known(many // MANY))
+    return arrays, (b.shape[1], many if len(c) else 0, static(many // MANY))
 
 
 def messages(csc, a: Tensor, b: Tensor, r: Tensor, c: Tensor, share: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,7 +7,7 @@ from functools import partial
 
 from torch import Tensor
 
-from gnnlib.kernels.cpu.compile import jit, known
+from gnnlib.kernels.cpu.compile import jit, static
 from gnnlib.kernels.cpu.team import FASTMATH
 from gnnlib.kernels.cpu.vectors import get, lanes, load, load_first, prefetch, put, scaled, total, zero
 
@@ -18,8 +18,8 @@ inline = partial(jit, cache=False, fastmath=FASTMATH, _nrt=False)
 
 
 def ahead_of(x: Tensor) -> tuple[int, ...]:
-    """Whether rows of x are to be asked for, `known`."""
-    return known(x.nbytes > CACHED)
+    """Whether rows of x are to be asked for, `static`."""
+    return static(x.nbytes > CACHED)
 
 
 def scalar(value: float, like: Tensor):

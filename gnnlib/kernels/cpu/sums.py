@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gnnlib.kernels.cpu.compile import known
+from gnnlib.kernels.cpu.compile import static
 from gnnlib.kernels.cpu.rows import AHEAD, add, ahead_of, clear, fetch, scalar
 from gnnlib.kernels.cpu.team import Kernel
-from gnnlib.kernels.cpu.tiles import few_alike, few_get, few_numbers, few_put, few_scaled, few_zero
+from gnnlib.kernels.cpu.tiles import tile_alike, tile_get, tile_numbers, tile_put, tile_scaled, tile_zero
 from gnnlib.kernels.cpu.vectors import at, get, inlined, lanes, lines, prefetch, put, scaled, zero
 
-EIGHT, FOUR, ONE = (known(1),) * 8, (known(1),) * 4, (known(1),)
+EIGHT, FOUR, ONE = (static(1),) * 8, (static(1),) * 4, (static(1),)
 PLAIN, SCALED, WEIGHTED = range(3)
 
 
@@ -24,9 +24,9 @@ def _sum_lines(v, start, stop, f, indices, eid, scale_u, scale_v, coeff, x, y, o
     """A few lines of row v, from column f on."""
     step, left, last, o = lanes(y), width - f, len(indices) - 1, v * width + f
     c = y.dtype.type(1)
-    sums = few_zero(y, few)
+    sums = tile_zero(y, few)
     if own != 0 and o < len(x):
-        sums = few_scaled(few_alike(y, own, few), few_get(x, o, step, left, few), sums)
+        sums = tile_scaled(tile_alike(y, own, few), tile_get(x, o, step, left, few), sums)
     for s in range(start, stop):
         if len(ahead):
             coming = min(s + AHEAD, last)
@@ -39,8 +39,8 @@ def _sum_lines(v, start, stop, f, indices, eid, scale_u, scale_v, coeff, x, y, o
             c = at(scale_v, v) * at(scale_u, u)
         elif len(how) == WEIGHTED:
             c = at(coeff, np.int64(at(eid, s)))
-        sums = few_scaled(few_alike(y, c, few), few_get(x, u * width + f, step, left, few), sums)
-    few_put(y, o, step, sums, left, few)
+        sums = tile_scaled(tile_alike(y, c, few), tile_get(x, u * width + f, step, left, few), sums)
+    tile_put(y, o, step, sums, left, few)
 
 
 @Kernel
@@ -63,16 +63,16 @@ def _sum_heads(v, start, stop, h, indices, eid, x, coeff, y, heads, x_heads, wid
     """A few heads of row v, from head h on."""
     row, step, last = x_heads * width, width * (x_heads > 1), len(indices) - 1
     for f in range(0, width, lanes(y)):
-        left, g, sums = width - f, h * step + f, few_zero(y, few)
+        left, g, sums = width - f, h * step + f, tile_zero(y, few)
         for s in range(start, stop):
             if len(ahead):
                 coming = min(s + AHEAD, last)
                 for k in range(len(few)):
                     prefetch(x, np.int64(at(indices, coming)) * row + g + k * step)
                 prefetch(coeff, np.int64(at(eid, coming)) * heads + h)
-            c = few_numbers(coeff, np.int64(at(eid, s)) * heads + h, few)
-            sums = few_scaled(c, few_get(x, np.int64(at(indices, s)) * row + g, step, left, few), sums)
-        few_put(y, (v * heads + h) * width + f, width, sums, left, few)
+            c = tile_numbers(coeff, np.int64(at(eid, s)) * heads + h, few)
+            sums = tile_scaled(c, tile_get(x, np.int64(at(indices, s)) * row + g, step, left, few), sums)
+        tile_put(y, (v * heads + h) * width + f, width, sums, left, few)
 
 
 @Kernel
@@ -139,7 +139,7 @@ def _sum_rows(
     how = SCALED if scale is not None else PLAIN if coeff is None else WEIGHTED
     factors = *(scale or (none, none)), none if coeff is None else coeff
     arrays = adj.indices, adj.eid, *factors, x.view(-1), y.view(-1), scalar(own, x)
-    _sum(len(adj.indices) * width, adj.indptr, lines(x, width), *arrays, known(how), width, ahead_of(x))
+    _sum(len(adj.indices) * width, adj.indptr, lines(x, width), *arrays, static(how), width, ahead_of(x))
 
 
 @Kernel

@@ -27,7 +27,7 @@ def _halves(builder, a, b, size):
 
 
 @intrinsic
-def few_totals(typingctx, lines, few):
+def tile_totals(typingctx, lines, few):
     """The sum of each row, as a short vector. Lines are halved two by two, so that few registers stay half empty."""
     kind, each = lines.dtype, few.dtype.count
 
@@ -52,7 +52,7 @@ def few_totals(typingctx, lines, few):
 
 
 @intrinsic
-def few_numbers(typingctx, array, i, few):
+def tile_numbers(typingctx, array, i, few):
     """array[i], array[i + 1], ..., one for each row."""
     kind = Vector(array.dtype, len(few))
 
@@ -64,7 +64,7 @@ def few_numbers(typingctx, array, i, few):
 
 
 @intrinsic
-def few_alike(typingctx, array, number, few):
+def tile_alike(typingctx, array, number, few):
     """One number, of the array's type, for all rows."""
     kind = Vector(array.dtype, len(few))
 
@@ -94,7 +94,7 @@ def _masks(builder, n, type_, few):
 
 
 @intrinsic
-def few_zero(typingctx, array, few):
+def tile_zero(typingctx, array, few):
     kind = _lines(array, few)
 
     def codegen(context, builder, signature, args):
@@ -104,7 +104,7 @@ def few_zero(typingctx, array, few):
 
 
 @intrinsic
-def few_load(typingctx, array, i, step, few):
+def tile_load(typingctx, array, i, step, few):
     kind = _lines(array, few)
 
     def codegen(context, builder, signature, args):
@@ -116,7 +116,7 @@ def few_load(typingctx, array, i, step, few):
 
 
 @intrinsic
-def few_load_first(typingctx, array, i, step, n, few):
+def tile_load_first(typingctx, array, i, step, n, few):
     """The first n numbers of each row, then zeros."""
     kind = _lines(array, few)
 
@@ -133,7 +133,7 @@ def few_load_first(typingctx, array, i, step, n, few):
 
 
 @intrinsic
-def few_store(typingctx, array, i, step, lines, few):
+def tile_store(typingctx, array, i, step, lines, few):
     def codegen(context, builder, signature, args):
         places, _ = _places(context, builder, array, args, few)
         for place, vector in zip(places, cgutils.unpack_tuple(builder, args[3]), strict=True):
@@ -144,7 +144,7 @@ def few_store(typingctx, array, i, step, lines, few):
 
 
 @intrinsic
-def few_store_first(typingctx, array, i, step, lines, n, few):
+def tile_store_first(typingctx, array, i, step, lines, n, few):
     def codegen(context, builder, signature, args):
         places, type_ = _places(context, builder, array, args, few)
         masks, align = _masks(builder, args[4], type_, few), ir.IntType(32)(array.dtype.bitwidth // 8)
@@ -157,7 +157,7 @@ def few_store_first(typingctx, array, i, step, lines, n, few):
 
 
 @intrinsic
-def few_scaled(typingctx, factors, lines, onto):
+def tile_scaled(typingctx, factors, lines, onto):
     """factor * line + line of onto, for each row and line; factors are a short vector, one for each row, or lines."""
 
     def codegen(context, builder, signature, args):
@@ -176,22 +176,22 @@ def few_scaled(typingctx, factors, lines, onto):
 
 
 @inlined
-def few_get(x, i, step, left, few):
-    return few_load(x, i, step, few) if left >= len(few[0]) * lanes(x) else few_load_first(x, i, step, left, few)
+def tile_get(x, i, step, left, few):
+    return tile_load(x, i, step, few) if left >= len(few[0]) * lanes(x) else tile_load_first(x, i, step, left, few)
 
 
 @inlined
-def few_put(y, o, step, lines, left, few):
+def tile_put(y, o, step, lines, left, few):
     if left >= len(few[0]) * lanes(y):
-        few_store(y, o, step, lines, few)
+        tile_store(y, o, step, lines, few)
     else:
-        few_store_first(y, o, step, lines, left, few)
+        tile_store_first(y, o, step, lines, left, few)
 
 
 @inlined
-def few_add(y, o, step, factors, lines, left, few):
+def tile_add(y, o, step, factors, lines, left, few):
     """Adds factor * line to each line of y."""
-    few_put(y, o, step, few_scaled(factors, lines, few_get(y, o, step, left, few)), left, few)
+    tile_put(y, o, step, tile_scaled(factors, lines, tile_get(y, o, step, left, few)), left, few)
 
 
 # ---------------------------------------------------------------- arithmetic on short vectors
@@ -209,7 +209,7 @@ def _elementwise(operation: str):
 
 
 @intrinsic
-def few_log(typingctx, vector):
+def tile_log(typingctx, vector):
     def codegen(context, builder, signature, args):
         return call(builder, f"llvm.log.{suffix(args[0].type)}", args[0].type, args)
 
@@ -229,7 +229,7 @@ EXP = {types.float32: (32, 23, 127, -87.3, 8), types.float64: (64, 52, 1023, -70
 
 
 @intrinsic
-def few_exp(typingctx, vector):
+def tile_exp(typingctx, vector):
     """exp, of numbers up to 88 (float64: 708); LLVM's own calls the C library for each number. Those below the smallest
     normal number are 0."""
     bits, fraction, bias, least, terms = EXP[vector.dtype]

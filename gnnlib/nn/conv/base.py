@@ -113,7 +113,7 @@ def add_bias(y: Tensor, bias: Tensor | None) -> Tensor:
     return y if bias is None else y + bias
 
 
-def onto(y: Tensor, more: Tensor) -> Tensor:
+def add_reusing_memory(y: Tensor, more: Tensor) -> Tensor:
     """y + more, in the memory of y: for a y that the layer has just made and that no derivative needs."""
     return y + more if y._base is not None else y.add_(more)
 

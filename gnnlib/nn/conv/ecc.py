@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.nn.conv.base import Conv, Features, add_bias, onto, zeros
+from gnnlib.nn.conv.base import Conv, Features, add_bias, add_reusing_memory, zeros
 from gnnlib.ops import aggregate, convolve
-from gnnlib.ops.degrees import over_in_degree
+from gnnlib.ops.degrees import mean_from_sum
 from gnnlib.ops.linear import Linear
 
 
@@ -104,5 +104,5 @@ class ECConv(Conv):
         weight = last.weight.T.view(-1, self.in_feats, self.out_feats)  # (K, in, out)
         y = convolve(graph, x, before(edge), weight)
         if last.bias is not None:
-            y = onto(y, aggregate(graph, x) @ last.bias.view(self.in_feats, self.out_feats))
-        return add_bias(y if self.reduce == "sum" else over_in_degree(graph, y), self.bias)
+            y = add_reusing_memory(y, aggregate(graph, x) @ last.bias.view(self.in_feats, self.out_feats))
+        return add_bias(y if self.reduce == "sum" else mean_from_sum(graph, y), self.bias)

@@ -5,7 +5,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.nn.conv.base import Conv, Features, _pair, onto
+from gnnlib.nn.conv.base import Conv, Features, _pair, add_reusing_memory
 from gnnlib.ops import aggregate
 from gnnlib.ops.edges_as_nodes import incidence
 from gnnlib.ops.gated import gated
@@ -74,10 +74,10 @@ class GatedGCNConv(Conv):
         x_src, x_dst = self.both_ends(graph, x)
         self.check_edge(graph, edge, self.edge_feats or None)
         from_src, from_dst = incidence(graph, x_src)
-        e = onto(aggregate(from_src, self.D(x_src)), aggregate(from_dst, self.E(x_dst)))
+        e = add_reusing_memory(aggregate(from_src, self.D(x_src)), aggregate(from_dst, self.E(x_dst)))
         if edge is not None:
-            e = onto(e, self.C(edge).view(len(e), *[1] * (e.dim() - 2), self.out_feats))
-        y = onto(self.A(x_dst), gated(graph, self.B(x_src), e, EPSILON if self.normalise else None))
+            e = add_reusing_memory(e, self.C(edge).view(len(e), *[1] * (e.dim() - 2), self.out_feats))
+        y = add_reusing_memory(self.A(x_dst), gated(graph, self.B(x_src), e, EPSILON if self.normalise else None))
         return (y, e) if get_edge else y
 
     def extra_repr(self) -> str:

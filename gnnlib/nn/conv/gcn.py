@@ -5,7 +5,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.nn.conv.base import Conv, Features, add_bias, glorot, onto, zeros
+from gnnlib.nn.conv.base import Conv, Features, add_bias, add_reusing_memory, glorot, zeros
 from gnnlib.ops import propagate
 from gnnlib.ops.degrees import NORMS
 from gnnlib.ops.linear import linear
@@ -72,5 +72,5 @@ class GCNConv(Conv):
         first = x.shape[-1] > self.out_feats or (x.shape[-1] == self.out_feats and x.requires_grad)
         if first:  # else the sum over neighbours is kept for the gradient of W, and here x, which is kept anyway
             y = spread(linear(x, self.weight.T))
-            return y if self.bias is None else onto(y, self.bias)
+            return y if self.bias is None else add_reusing_memory(y, self.bias)
         return linear(spread(x), self.weight.T, self.bias)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.adjacency import neighbors
+from gnnlib.graph.adjacency import adjacency
 from gnnlib.nn.conv.base import Conv, Features
 from gnnlib.ops.linear import Linear
 from gnnlib.ops.rectified import rectified_sum
@@ -56,9 +56,9 @@ class GCNEConv(Conv):
             )
         x, _ = self.ends(graph, x)
         self.check_edge(graph, edge, self.edge_feats)
-        nb = neighbors(graph, x.device)
-        degree = 1 + nb.in_degrees.to(x)
-        coeff = (degree[nb.src] * degree[nb.dst]).rsqrt()
+        adj = adjacency(graph, x.device)
+        degree = 1 + adj.in_degrees.to(x)
+        coeff = (degree[adj.src] * degree[adj.dst]).rsqrt()
         h = self.linear(x)
         own = (h + self.root).relu() / degree.view(-1, *[1] * (x.dim() - 1))
         return own + rectified_sum(graph, h, self.edge_func(edge), coeff)

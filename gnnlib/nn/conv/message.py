@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.nn.conv.base import Conv, Features, _pair, onto
+from gnnlib.nn.conv.base import Conv, Features, _pair, add_reusing_memory
 from gnnlib.ops.linear import Linear, linear
 from gnnlib.ops.rectified import mean_and_max
 
@@ -80,7 +80,7 @@ class MessageConv(Conv):
         own, *each = self.U.weight.split([x_dst.shape[-1], *[self.hidden] * len(self.aggregators)], 1)
         y = linear(x_dst, own, self.U.bias)
         for name, weight in zip(self.aggregators, each, strict=True):
-            y = onto(y, linear({"mean": mean, "max": top}[name], weight))
+            y = add_reusing_memory(y, linear({"mean": mean, "max": top}[name], weight))
         return y
 
     def extra_repr(self) -> str:

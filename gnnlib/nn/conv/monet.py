@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from gnnlib._platform.dgl import dgl
 from gnnlib.nn.conv.base import Conv, Features, add_bias, zeros
 from gnnlib.ops import convolve
-from gnnlib.ops.degrees import over_in_degree
+from gnnlib.ops.degrees import mean_from_sum
 from gnnlib.ops.linear import Linear
 
 
@@ -72,7 +72,7 @@ class MoNetConv(Conv):
         self.check_edge(graph, edge, self.dim)
         weight = self.fc.weight.view(self.num_kernels, self.out_feats, -1).transpose(1, 2)
         y = convolve(graph, x, self.kernels(edge), weight)  # type: ignore[arg-type]
-        return add_bias(y if self.reduce == "sum" else over_in_degree(graph, y), self.bias)
+        return add_bias(y if self.reduce == "sum" else mean_from_sum(graph, y), self.bias)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, dim={self.dim}, num_kernels={self.num_kernels}"

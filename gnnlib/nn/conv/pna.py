@@ -7,25 +7,25 @@ import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.adjacency import Neighbors, neighbors
-from gnnlib.nn.conv.base import Conv, Features, _pair, onto
+from gnnlib.graph.adjacency import Adjacency, adjacency
+from gnnlib.nn.conv.base import Conv, Features, _pair, add_reusing_memory
 from gnnlib.ops import aggregate
-from gnnlib.ops.edges_as_nodes import incidence, sent
+from gnnlib.ops.edges_as_nodes import incidence, per_edge_messages
 from gnnlib.ops.linear import Linear, linear
 
 
-def _std(over: Neighbors, m: Tensor) -> Tensor:
+def _std(over: Adjacency, m: Tensor) -> Tensor:
     """The standard deviation, from differences to the mean: exactly 0, with a gradient of 0, where all are equal."""
     from_src, from_dst = incidence(over)
-    apart = onto(aggregate(from_src, m), -aggregate(from_dst, aggregate(over, m, reduce="mean")))
+    apart = add_reusing_memory(aggregate(from_src, m), -aggregate(from_dst, aggregate(over, m, reduce="mean")))
     var = aggregate(from_dst.reverse(), apart.square(), reduce="mean")
     some = var > 0
     return var.where(some, 1.0).sqrt().where(some, 0.0)
 
 
-AGGREGATORS: dict[str, Callable[[Neighbors, Tensor, Tensor], Tensor]] = {
-    "mean": lambda over, m, shift: onto(aggregate(over, m, reduce="mean"), shift),
-    "max": lambda over, m, shift: onto(aggregate(over, m, reduce="max"), shift),
+AGGREGATORS: dict[str, Callable[[Adjacency, Tensor, Tensor], Tensor]] = {
+    "mean": lambda over, m, shift: add_reusing_memory(aggregate(over, m, reduce="mean"), shift),
+    "max": lambda over, m, shift: add_reusing_memory(aggregate(over, m, reduce="max"), shift),
     "min": lambda over, m, shift: shift - aggregate(over, -m, reduce="max"),
     "std": lambda over, m, shift: _std(over, m),
 }
@@ -96,13 +96,13 @@ class PNAConv(Conv):
     def forward(self, graph: dgl.DGLGraph, x: Features, edge: Tensor | None = None) -> Tensor:
         x_src, x_dst = self.both_ends(graph, x)
         self.check_edge(graph, edge, self.edge_feats or None)
-        over = neighbors(graph, x_src.device)
+        over = adjacency(graph, x_src.device)
         degree = over.in_degrees.to(x_src).view(-1, *[1] * (x_dst.dim() - 1))
         m_src, m_dst, m_edge = self.M.weight.split([x_src.shape[-1], x_dst.shape[-1], self.edge_feats], 1)
         m, shift = linear(x_src, m_src), linear(x_dst, m_dst, self.M.bias) * (degree > 0)
-        m, over = sent(over, m, each=edge is not None)
+        m, over = per_edge_messages(over, m, each=edge is not None)
         if edge is not None:
-            m = onto(m, linear(edge, m_edge).view(-1, *[1] * (m.dim() - 2), m.shape[-1]))
+            m = add_reusing_memory(m, linear(edge, m_edge).view(-1, *[1] * (m.dim() - 2), m.shape[-1]))
         found = torch.cat([AGGREGATORS[name](over, m, shift) for name in self.aggregators], -1)
         own, *each = self.U.weight.split([x_dst.shape[-1], *[found.shape[-1]] * len(self.scalers)], 1)
         typical = (degree.clamp(min=1) + 1).log() / self.delta

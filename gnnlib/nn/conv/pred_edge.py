@@ -26,7 +26,7 @@ class PredEdgeConv(Conv):
         hidden: width of the network that predicts edges
         relations: K
         edge_activation: phi, a module; default the identity
-        normalise: ``f(graph, b) -> b`` over (E, K): `gnnlib.edge_softmax`, or `gnnlib.ops.degrees.neighbour_share`
+        normalise: ``f(graph, b) -> b`` over (E, K): `gnnlib.edge_softmax`, or `gnnlib.ops.degrees.divide_by_in_degree`
             (divide by the number of in-edges); default none
         pos_scale: positions are divided by this (pixels per unit), so that the network sees numbers near 1
         weight: False leaves the W_k out and puts the K sums side by side: out_feats must be K in_feats

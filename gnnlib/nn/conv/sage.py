@@ -5,7 +5,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.nn.conv.base import Conv, Features, onto
+from gnnlib.nn.conv.base import Conv, Features, add_reusing_memory
 from gnnlib.ops import aggregate
 from gnnlib.ops.linear import Linear
 
@@ -56,5 +56,5 @@ class SAGEConv(Conv):
         x_src, x_dst = self.both_ends(graph, x)
         self.check_edge(graph, edge)
         if self.reduce != "max" and x_src.shape[-1] > self.out_feats:
-            return onto(self.fc_self(x_dst), aggregate(graph, self.fc_neigh(x_src), edge, self.reduce))
-        return onto(self.fc_self(x_dst), self.fc_neigh(aggregate(graph, x_src, edge, self.reduce)))
+            return add_reusing_memory(self.fc_self(x_dst), aggregate(graph, self.fc_neigh(x_src), edge, self.reduce))
+        return add_reusing_memory(self.fc_self(x_dst), self.fc_neigh(aggregate(graph, x_src, edge, self.reduce)))

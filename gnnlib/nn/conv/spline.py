@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.nn.conv.base import Conv, Features, add_bias, glorot, onto, zeros
+from gnnlib.nn.conv.base import Conv, Features, add_bias, add_reusing_memory, glorot, zeros
 from gnnlib.ops import convolve, gather_dst, gather_src
-from gnnlib.ops.degrees import over_in_degree
+from gnnlib.ops.degrees import mean_from_sum
 
 __all__ = ["SplineConv", "spline_basis"]
 
@@ -128,9 +128,9 @@ class SplineConv(Conv):
         self.check_edge(graph, edge)
         y = convolve(graph, x_src, self.basis(graph, x_src), self.weight)
         if self.reduce == "mean":
-            y = over_in_degree(graph, y)
+            y = mean_from_sum(graph, y)
         if self.root is not None and x_dst is not None:
-            y = onto(y, x_dst @ self.root)
+            y = add_reusing_memory(y, x_dst @ self.root)
         return add_bias(y, self.bias)
 
     def extra_repr(self) -> str:

@@ -1,4 +1,4 @@
-"""The differentiable kernels, on arrays of one shape: features (N, H, F), edge values (E, H), `Neighbors`.
+"""The differentiable kernels, on arrays of one shape: features (N, H, F), edge values (E, H), `Adjacency`.
 
     y_v = sum over edges u->v of  b(u->v) x_u                  `Sum`
     s(u->v) = <x_u, y_v>                                       `Dot`

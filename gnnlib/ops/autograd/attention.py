@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from gnnlib import kernels
-from gnnlib.graph.adjacency import Neighbors
+from gnnlib.graph.adjacency import Adjacency
 from gnnlib.ops.autograd.recompose import recompose
 from gnnlib.ops.autograd.sums import DroppedSum, Sum, copy_dst, copy_src, sum_edges
 from gnnlib.ops.linear import linear
@@ -18,46 +18,46 @@ class Softmax(Function):
     """(E, H) -> (E, H)"""
 
     @staticmethod
-    def forward(ctx, score: Tensor, nb: Neighbors) -> Tensor:
-        prob = kernels.choose(score).edge_softmax(nb.csc, score)
-        ctx.nb = nb
+    def forward(ctx, score: Tensor, adj: Adjacency) -> Tensor:
+        prob = kernels.choose(score).edge_softmax(adj.csc, score)
+        ctx.adj = adj
         ctx.save_for_backward(prob)
         return prob
 
     @staticmethod
     def backward(ctx, grad: Tensor):
-        (prob,), nb = ctx.saved_tensors, ctx.nb
+        (prob,), adj = ctx.saved_tensors, ctx.adj
         if torch.is_grad_enabled():
-            return prob * (grad - copy_dst(nb, sum_edges(nb, prob * grad))), None
-        return kernels.choose(grad).edge_softmax_grad(nb.csc, prob, grad.contiguous()), None
+            return prob * (grad - copy_dst(adj, sum_edges(adj, prob * grad))), None
+        return kernels.choose(grad).edge_softmax_grad(adj.csc, prob, grad.contiguous()), None
 
 
 class Score(Function):
     """a (N_src, H or 1, J), b (N_dst, H or 1, J), att (H, J) -> (E, H)"""
 
     @staticmethod
-    def forward(ctx, a: Tensor, b: Tensor, att: Tensor, nb: Neighbors, slope: float) -> Tensor:
-        ctx.nb, ctx.slope = nb, slope
+    def forward(ctx, a: Tensor, b: Tensor, att: Tensor, adj: Adjacency, slope: float) -> Tensor:
+        ctx.adj, ctx.slope = adj, slope
         ctx.save_for_backward(a, b, att)
-        return kernels.choose(a).edge_score(nb.csc, a, b, att, slope)
+        return kernels.choose(a).edge_score(adj.csc, a, b, att, slope)
 
     @staticmethod
     def backward(ctx, grad: Tensor):
         a, b, att = ctx.saved_tensors
-        nb, slope, needs = ctx.nb, ctx.slope, ctx.needs_input_grad
+        adj, slope, needs = ctx.adj, ctx.slope, ctx.needs_input_grad
         if torch.is_grad_enabled():
-            grads = recompose(lambda a, b, att: _composed_score(nb, a, b, att, slope), (a, b, att), grad, ctx)
+            grads = recompose(lambda a, b, att: _composed_score(adj, a, b, att, slope), (a, b, att), grad, ctx)
             return *grads, None, None
         k, grad = kernels.choose(grad), grad.contiguous()
-        da = k.edge_score_grad(nb.csr, a, b, att, slope, grad) if needs[0] else None
-        db = k.edge_score_grad(nb.csc, b, a, att, slope, grad) if needs[1] else None
-        datt = k.edge_score_att_grad(nb.csc, a, b, slope, grad) if needs[2] else None
+        da = k.edge_score_grad(adj.csr, a, b, att, slope, grad) if needs[0] else None
+        db = k.edge_score_grad(adj.csc, b, a, att, slope, grad) if needs[1] else None
+        datt = k.edge_score_att_grad(adj.csc, a, b, slope, grad) if needs[2] else None
         return da, db, datt, None, None
 
 
-def _composed_score(nb: Neighbors, a: Tensor, b: Tensor, att: Tensor, slope: float) -> Tensor:
+def _composed_score(adj: Adjacency, a: Tensor, b: Tensor, att: Tensor, slope: float) -> Tensor:
     def on_edges(copy: Callable, x: Tensor) -> Tensor:
-        return copy(nb, x.flatten(1)).unflatten(1, x.shape[1:])
+        return copy(adj, x.flatten(1)).unflatten(1, x.shape[1:])
 
     z = on_edges(copy_src, a) + on_edges(copy_dst, b)
     return (torch.nn.functional.leaky_relu(z, slope) * att).sum(-1)
@@ -71,37 +71,39 @@ class Attend(Function):
     """
 
     @staticmethod
-    def forward(ctx, feat, own, att_src, att_dst, coeff, bias, nb: Neighbors, slope: float) -> Tensor:
-        left, right = _scores(nb, feat, own, att_src, att_dst)
-        y, *kept = kernels.choose(feat).attend(nb.csc, nb.csr, feat, left, right, slope, coeff, bias)
-        ctx.nb, ctx.slope = nb, slope
+    def forward(ctx, feat, own, att_src, att_dst, coeff, bias, adj: Adjacency, slope: float) -> Tensor:
+        left, right = _scores(adj, feat, own, att_src, att_dst)
+        y, *kept = kernels.choose(feat).attend(adj.csc, adj.csr, feat, left, right, slope, coeff, bias)
+        ctx.adj, ctx.slope = adj, slope
         ctx.save_for_backward(feat, own, att_src, att_dst, coeff, bias, *kept)
         return y
 
     @staticmethod
     def backward(ctx, grad: Tensor):
         feat, own, att_src, att_dst, coeff, bias, *kept = ctx.saved_tensors
-        nb, slope, inputs = ctx.nb, ctx.slope, (feat, own, att_src, att_dst, coeff, bias)
+        adj, slope, inputs = ctx.adj, ctx.slope, (feat, own, att_src, att_dst, coeff, bias)
         if torch.is_grad_enabled() or ctx.needs_input_grad[4]:
-            return *recompose(partial(composed_attention, nb, slope), inputs, grad, ctx), None, None
+            return *recompose(partial(composed_attention, adj, slope), inputs, grad, ctx), None, None
         k, grad = kernels.choose(grad), grad.contiguous()
-        d_feat, d_score, d_right = k.attend_grad(nb.csc, nb.csr, grad, feat, slope, coeff, *kept)
+        d_feat, d_score, d_right = k.attend_grad(adj.csc, adj.csr, grad, feat, slope, coeff, *kept)
         d_bias = grad.sum(0) if ctx.needs_input_grad[5] else None
         if own is None:
             att = torch.stack([att_src, att_dst])
-            d_att_src, d_att_dst = k.attend_ends_grad(nb.csr, feat, att, d_score, d_right, d_feat)
+            d_att_src, d_att_dst = k.attend_ends_grad(adj.csr, feat, att, d_score, d_right, d_feat)
             return d_feat, None, d_att_src, d_att_dst, None, d_bias, None, None
-        (d_att_src,) = k.attend_ends_grad(nb.csr, feat, att_src.unsqueeze(0), d_score, None, d_feat)
+        (d_att_src,) = k.attend_ends_grad(adj.csr, feat, att_src.unsqueeze(0), d_score, None, d_feat)
         d_own, d_att_dst = d_right.unsqueeze(2) * att_dst, torch.einsum("nh,nhf->hf", d_right, own)
         return d_feat, d_own, d_att_src, d_att_dst, None, d_bias, None, None
 
 
-def _scores(nb: Neighbors, feat: Tensor, own: Tensor | None, att_src: Tensor, att_dst: Tensor) -> tuple[Tensor, Tensor]:
+def _scores(
+    adj: Adjacency, feat: Tensor, own: Tensor | None, att_src: Tensor, att_dst: Tensor
+) -> tuple[Tensor, Tensor]:
     """Both ends' parts of the scores: (N_src, H) and (N_dst, H)."""
     if own is not None:
         return _per_head(feat, att_src)[0], _per_head(own, att_dst)[0]
     left, right = _per_head(feat, att_src, att_dst)
-    return left, right[: nb.num_dst]
+    return left, right[: adj.num_dst]
 
 
 def _blocks(*vectors: Tensor) -> Tensor:
@@ -115,10 +117,10 @@ def _per_head(feat: Tensor, *vectors: Tensor) -> tuple[Tensor, ...]:
     return linear(feat.flatten(1), _blocks(*vectors)).split(feat.shape[1], 1)
 
 
-def composed_attention(nb: Neighbors, slope: float, feat, own, att_src, att_dst, coeff, bias) -> Tensor:
-    left, right = _scores(nb, feat, own, att_src, att_dst)
-    z = torch.nn.functional.leaky_relu(copy_src(nb, left) + copy_dst(nb, right), slope)
-    prob = Softmax.apply(z, nb)
+def composed_attention(adj: Adjacency, slope: float, feat, own, att_src, att_dst, coeff, bias) -> Tensor:
+    left, right = _scores(adj, feat, own, att_src, att_dst)
+    z = torch.nn.functional.leaky_relu(copy_src(adj, left) + copy_dst(adj, right), slope)
+    prob = Softmax.apply(z, adj)
     prob = prob if coeff is None else (prob * coeff).contiguous()
-    y = Sum.apply(feat, prob, nb, feat.shape[1]) if nb.drop is None else DroppedSum.apply(feat, prob, nb)
+    y = Sum.apply(feat, prob, adj, feat.shape[1]) if adj.drop is None else DroppedSum.apply(feat, prob, adj)
     return y if bias is None else y + bias

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from gnnlib import kernels
-from gnnlib.graph.adjacency import Compressed, Neighbors
+from gnnlib.graph.adjacency import Adjacency, CompressedRows
 from gnnlib.ops.autograd.recompose import recompose
 from gnnlib.ops.autograd.sums import Sum
 
@@ -23,24 +23,24 @@ class Convolve(Function):
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor, basis: Tensor, weight: Tensor, nb: Neighbors) -> Tensor:
-        ctx.nb = nb
+    def forward(ctx, x: Tensor, basis: Tensor, weight: Tensor, adj: Adjacency) -> Tensor:
+        ctx.adj = adj
         ctx.save_for_backward(x, basis, weight)
-        y, joined = x.new_empty(nb.num_dst, x.shape[1], weight.shape[3]), weight.flatten(1, 2)
-        for rows, part in _parts(nb.csc, x.shape[1] * joined.shape[1], x):
+        y, joined = x.new_empty(adj.num_dst, x.shape[1], weight.shape[3]), weight.flatten(1, 2)
+        for rows, part in _parts(adj.csc, x.shape[1] * joined.shape[1], x):
             torch.matmul(_by_group(_collected(part, x, basis, weight), weight), joined, out=_by_group(y[rows], weight))
         return y
 
     @staticmethod
     def backward(ctx, grad: Tensor):
-        (x, basis, weight), nb, needs = ctx.saved_tensors, ctx.nb, ctx.needs_input_grad
+        (x, basis, weight), adj, needs = ctx.saved_tensors, ctx.adj, ctx.needs_input_grad
         if torch.is_grad_enabled():
-            return *recompose(partial(_composed_convolution, nb), (x, basis, weight), grad, ctx), None
+            return *recompose(partial(_composed_convolution, adj), (x, basis, weight), grad, ctx), None
         grad, joined = grad.contiguous(), weight.flatten(1, 2)
-        dx = Convolve.apply(grad, basis, weight.transpose(2, 3).contiguous(), nb.reverse()) if needs[0] else None
+        dx = Convolve.apply(grad, basis, weight.transpose(2, 3).contiguous(), adj.reverse()) if needs[0] else None
         d_basis = torch.empty_like(basis) if needs[1] else None
         d_joined = torch.zeros_like(joined) if needs[2] else None
-        for rows, part in _parts(nb.csc, x.shape[1] * joined.shape[1], x) if needs[1] or needs[2] else ():
+        for rows, part in _parts(adj.csc, x.shape[1] * joined.shape[1], x) if needs[1] or needs[2] else ():
             g = _by_group(grad[rows], weight)
             if d_joined is not None:
                 d_joined.baddbmm_(_by_group(_collected(part, x, basis, weight), weight).transpose(1, 2), g)
@@ -52,7 +52,7 @@ class Convolve(Function):
         return dx, d_basis, d_joined.view_as(weight) if d_joined is not None else None, None
 
 
-def _collected(adj: Compressed, x: Tensor, basis: Tensor, weight: Tensor) -> Tensor:
+def _collected(adj: CompressedRows, x: Tensor, basis: Tensor, weight: Tensor) -> Tensor:
     """The sums before the weights: (N_v, S, K F)"""
     k, many = kernels.choose(x), weight.shape[1]
     if basis.dim() == 1:
@@ -66,16 +66,16 @@ def _by_group(z: Tensor, weight: Tensor) -> Tensor:
     return z.reshape(z.shape[:2].numel() // len(weight), len(weight), z.shape[2]).transpose(0, 1)
 
 
-def _composed_convolution(nb: Neighbors, x: Tensor, basis: Tensor, weight: Tensor) -> Tensor:
+def _composed_convolution(adj: Adjacency, x: Tensor, basis: Tensor, weight: Tensor) -> Tensor:
     many = weight.shape[1]
     if basis.dim() == 1:
         basis = torch.nn.functional.one_hot(basis.long(), many).to(x)
-    z = Sum.apply(x.flatten(1).unsqueeze(1), basis, nb, many).view(nb.num_dst, many, *x.shape[1:])
+    z = Sum.apply(x.flatten(1).unsqueeze(1), basis, adj, many).view(adj.num_dst, many, *x.shape[1:])
     y = _by_group(z.transpose(1, 2).flatten(2), weight) @ weight.flatten(1, 2)
-    return y.transpose(0, 1).reshape(nb.num_dst, x.shape[1], weight.shape[3])
+    return y.transpose(0, 1).reshape(adj.num_dst, x.shape[1], weight.shape[3])
 
 
-def _parts(adj: Compressed, width: int, like: Tensor) -> list[tuple[slice, Compressed]]:
+def _parts(adj: CompressedRows, width: int, like: Tensor) -> list[tuple[slice, CompressedRows]]:
     """A few rows of a group of edges after the other, such that an array of that width for each stays in the cache:
     made once for each power of two of rows, and kept with ``adj.indices``."""
     room = PART.get(like.device.type, 1 << 26) // max(1, width)
@@ -87,7 +87,7 @@ def _parts(adj: Compressed, width: int, like: Tensor) -> list[tuple[slice, Compr
         kept[step] = [
             (
                 slice(bounds[i], bounds[i + 1]),
-                Compressed(
+                CompressedRows(
                     adj.indptr[bounds[i] : bounds[i + 1] + 1] - slots[i],
                     adj.indices[slots[i] : slots[i + 1]],
                     adj.eid[slots[i] : slots[i + 1]],

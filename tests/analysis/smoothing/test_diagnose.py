@@ -120,11 +120,11 @@ def scaled(model, factor):
 
 
 def trained(model, labels=LABELS, steps=100, call=lambda model: model(GRAPH, X)):
-    optimiser = torch.optim.Adam(model.parameters(), 0.01)
+    optimizer = torch.optim.Adam(model.parameters(), 0.01)
     for _ in range(steps):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         F.cross_entropy(call(model)[TRAIN], labels[TRAIN]).backward()
-        optimiser.step()
+        optimizer.step()
     return model
 
 
@@ -362,11 +362,11 @@ def test_regression_targets_are_judged_by_squares():
     torch.manual_seed(0)
     model, target = plain(3, nn.ReLU, width=256), torch.randn(len(X), CLASSES)
     assert diagnose(model, GRAPH, X, target, TRAIN, ~TRAIN).verdict == "none"
-    optimiser = torch.optim.Adam(model.parameters(), 0.003)
+    optimizer = torch.optim.Adam(model.parameters(), 0.003)
     for _ in range(200):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         F.mse_loss(model(X)[TRAIN], target[TRAIN]).backward()
-        optimiser.step()
+        optimizer.step()
     found = diagnose(model, GRAPH, X, target, TRAIN, ~TRAIN)
     y = model(X).detach()
     share = F.mse_loss(y[TRAIN], target[TRAIN]) / target[TRAIN].var(0, unbiased=False).mean()

@@ -15,14 +15,14 @@ from gnnlib.benchmarks.__main__ import main
 from gnnlib.benchmarks.arguments import parser
 from gnnlib.benchmarks.catalog.layers import UsageError
 from gnnlib.benchmarks.catalog.remedies import make_plan
-from gnnlib.benchmarks.depth import CONVS, REMEDIES, Cell, Recipe, cells, depth_study, plots, study
+from gnnlib.benchmarks.depth import CONVS, REMEDIES, Cell, TrainingSettings, cells, depth_study, plots, study
 from gnnlib.benchmarks.depth.command import PRESETS, Request
 from gnnlib.benchmarks.depth.data import NodeData, digits_graph
 from gnnlib.benchmarks.depth.journal import Journal
 from gnnlib.benchmarks.depth.published import PUBLISHED, published
 from gnnlib.graph.transforms import add_self_loop
 
-RECIPE = Recipe(width=8, epochs=1)
+RECIPE = TrainingSettings(width=8, epochs=1)
 FEATS, CLASSES = 6, 4
 
 
@@ -157,7 +157,7 @@ def test_published_figures_ignore_what_every_paper_trains_with():
 
 def test_depth_collapses_a_plain_net_and_a_remedy_holds_it(one_thread):
     data = two_clusters(80)
-    recipe = Recipe(width=16, epochs=30, lr=0.02)
+    recipe = TrainingSettings(width=16, epochs=30, lr=0.02)
     found = depth_study(*data, remedies=["none", "gcnii"], depths=[2, 32], recipe=recipe)
     accuracy = {(row["remedy"], row["depth"]): row["test"][0] for row in found["rows"]}
     assert accuracy["none", 2] > 85

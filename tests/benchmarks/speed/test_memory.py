@@ -8,7 +8,7 @@ import pytest
 
 from gnnlib.benchmarks.__main__ import main
 from gnnlib.benchmarks.speed import memory
-from gnnlib.benchmarks.speed.memory import Request, Task, measure, run
+from gnnlib.benchmarks.speed.memory import MemoryJob, Request, measure, run
 
 
 @pytest.fixture
@@ -92,5 +92,7 @@ def test_a_real_process_measures_and_trains(tmp_path):
 
 
 def test_the_same_losses_however_it_is_held():
-    plain, checkpointed = (measure(Task("digits", None, way, 6, 16))["losses"] for way in ("plain", "checkpointed"))
+    plain, checkpointed = (
+        measure(MemoryJob("digits", None, way, 6, 16))["losses"] for way in ("plain", "checkpointed")
+    )
     assert plain == checkpointed

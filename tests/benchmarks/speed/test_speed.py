@@ -17,7 +17,7 @@ from gnnlib.benchmarks.speed import bound, command, graphs, grid, layers, show
 from gnnlib.benchmarks.speed.figures import Figures
 from gnnlib.benchmarks.speed.measure import Case, Effort, Row, differences, slope, times
 from gnnlib.benchmarks.speed.plot import plot
-from gnnlib.benchmarks.speed.worker import Task, rows
+from gnnlib.benchmarks.speed.worker import TimingJob, rows
 from gnnlib.benchmarks.speed.workloads import WORKLOADS, choose
 from gnnlib.grid import to_nodes
 
@@ -161,7 +161,7 @@ def test_every_workload_agrees_and_is_timed():
     workloads = choose(None)  # all but the remedies, which have no peers
     found = {
         row.workload: row
-        for row in rows(Task([w.name for w in workloads], SHRINK, repeats=1, budget=0.0, allocator="keep"))
+        for row in rows(TimingJob([w.name for w in workloads], SHRINK, repeats=1, budget=0.0, allocator="keep"))
     }
     assert list(found) == [workload.name for workload in workloads]
     for workload in workloads:
@@ -222,7 +222,7 @@ def test_without_pyg_the_others_are_timed(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch_geometric.nn", None)
     layers.pyg.cache_clear()
     try:
-        (row,) = rows(Task(["gcn"], SHRINK, repeats=1))
+        (row,) = rows(TimingJob(["gcn"], SHRINK, repeats=1))
     finally:
         monkeypatch.undo()
         layers.pyg.cache_clear()

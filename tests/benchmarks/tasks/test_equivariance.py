@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gnnlib.benchmarks.__main__ import main
-from gnnlib.benchmarks.catalog.layers import known
+from gnnlib.benchmarks.catalog.layers import choices
 from gnnlib.benchmarks.tasks import Options
 from gnnlib.benchmarks.tasks.equivariance import SIZE, Equivariance, pixels, scattered, superpixels
 from gnnlib.train.loop import predict
@@ -16,7 +16,7 @@ OPTIONS = Options(epochs=1, limit=40)
 ALL = {"features, 1 px shift", "features, 2 px shift", "features, nodes relabelled", "within / between classes"}
 ALL |= {"features, deformed 0.1", "features, deformed 0.2", "features, deformed 0.4", "each image shuffled, %"}
 NODES = {"nodes, 1 px shift", "nodes, 2 px shift", "flat read-out, %", "flat, pixels permuted once, %"}
-LAYERS = known(Equivariance.own)
+LAYERS = choices(Equivariance.own)
 
 
 @pytest.fixture(autouse=True)

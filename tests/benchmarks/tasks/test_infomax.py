@@ -8,7 +8,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from gnnlib import Stack
-from gnnlib.benchmarks.catalog.layers import known
+from gnnlib.benchmarks.catalog.layers import choices
 from gnnlib.benchmarks.tasks import TASKS, Options, infomax
 from gnnlib.benchmarks.tasks.few_labels import ARMS
 from gnnlib.benchmarks.tasks.infomax import embed, encoder, fit_linear, pretrain
@@ -75,7 +75,7 @@ def test_pre_training_keeps_the_best_weights_and_knows_no_label(loaded, monkeypa
 
 def run(task, arm, seed=0, epochs=3):
     records = []
-    outcome = task.run(known(task.own)[arm], seed, Options(epochs=epochs), records.append)
+    outcome = task.run(choices(task.own)[arm], seed, Options(epochs=epochs), records.append)
     finite(records)
     return outcome, records
 

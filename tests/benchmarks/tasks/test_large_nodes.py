@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from gnnlib.benchmarks.catalog.layers import UsageError, choose, known
+from gnnlib.benchmarks.catalog.layers import UsageError, choices, choose
 from gnnlib.benchmarks.tasks import TASKS, Options
-from gnnlib.large.sampling import gcn_weight
-from gnnlib.large.tables import Table
+from gnnlib.large.sampling import gcn_edge_weights
+from gnnlib.large.tables import NpyMatrix
 from gnnlib.train.checkpoints import Checkpoint
 from gnnlib.train.loop import Batch
 from tests.ogb_raw import needs_ogb, write_nodes
@@ -30,7 +30,7 @@ def load(monkeypatch):
 
 def run(task, options, layer, seed=0, **changed):
     records = []
-    outcome = task.run(known(task.own)[layer], seed, options, records.append)
+    outcome = task.run(choices(task.own)[layer], seed, options, records.append)
     assert [record["epoch"] for record in records] == list(range(1, len(records) + 1))
     assert outcome.curve == {key: [record[key] for record in records] for key in records[0]} if records else True
     return outcome
@@ -62,11 +62,11 @@ def test_the_network_is_the_same_in_every_mode(load):
         for mode in ("full", "sampled", "clusters"):
             task, _ = load(mode=mode)
             torch.manual_seed(0)
-            model, _ = task._build(known(task.own)[layer], task.in_feats)
-            one = task._mode(known(task.own)[layer])
+            model, _ = task._build(choices(task.own)[layer], task.in_feats)
+            one = task._mode(choices(task.own)[layer])
             found[mode] = one.outputs(model, task.feat, task.split["test"])
         assert all(torch.allclose(outputs, found["full"], atol=1e-5) for outputs in found.values())
-    edge = gcn_weight(task.graph) if layer == "gcn" else None
+    edge = gcn_edge_weights(task.graph) if layer == "gcn" else None
     model.eval()
     x = task.feat[torch.arange(400)]
     assert torch.allclose(model(task.graph, x, edge)[task.split["test"]], found["full"], atol=1e-5)
@@ -75,11 +75,11 @@ def test_the_network_is_the_same_in_every_mode(load):
 @pytest.mark.parametrize("layer", ["sgc", "gfnn", "sign"])
 def test_hops_on_the_disk_are_those_of_the_whole_graph(load, layer):
     (full, _), (task, _) = load(mode="full"), load(mode="propagated")
-    chosen, rows = known(task.own)[layer], torch.tensor([7, 3, 300])
+    chosen, rows = choices(task.own)[layer], torch.tensor([7, 3, 300])
     x = task._features(chosen)[rows]
     assert torch.equal(x, full._features(chosen)[rows])
     assert x.shape == (3, 4 if layer == "sign" else 1, 128)
-    assert isinstance(task.feat, Table), "features stay on the disk"
+    assert isinstance(task.feat, NpyMatrix), "features stay on the disk"
 
 
 @pytest.mark.parametrize("mode", ["full", "sampled", "clusters"])
@@ -118,7 +118,7 @@ def test_distillation_trains_a_second_network_and_goes_on_where_it_was_killed(lo
         raise Killed
 
     with pytest.raises(Killed):  # after the first epoch of the second network
-        task.run(known(task.own)["sage"], 0, with_checkpoint("killed.checkpoint"), kill)
+        task.run(choices(task.own)["sage"], 0, with_checkpoint("killed.checkpoint"), kill)
     assert (tmp_path / "killed-teacher.checkpoint").exists()
     torch.manual_seed(99)
     found = run(task, with_checkpoint("killed.checkpoint"), "sage")
@@ -144,7 +144,7 @@ def test_labels_alone(load):
 def test_default_layers_are_those_that_the_mode_serves(load):
     for mode, names in (("full", {"gcn", "sign"}), ("sampled", {"gcn"}), ("propagated", {"sgc", "gfnn", "sign"})):
         task, _ = load(mode=mode)
-        serves = {name for name in task.layers if known(task.own)[name].fits(task.geometry)}
+        serves = {name for name in task.layers if choices(task.own)[name].fits(task.geometry)}
         assert names <= serves
         assert ("gcn" in serves) == (mode != "propagated")
     with pytest.raises(UsageError, match="planted has no graph for layer 'gcn'; expected one of: sgc, gfnn, sign"):

@@ -8,13 +8,13 @@ import torch
 
 from gnnlib import datasets
 from gnnlib.benchmarks.__main__ import main
-from gnnlib.benchmarks.catalog.layers import known
+from gnnlib.benchmarks.catalog.layers import choices
 from gnnlib.benchmarks.tasks import Options
 from gnnlib.benchmarks.tasks.base import count
 from gnnlib.benchmarks.tasks.sphere import Sphere
 
 OPTIONS = Options(epochs=1, limit=12)
-LAYERS = known(Sphere.own)
+LAYERS = choices(Sphere.own)
 FIGURES = {"trained and tested upright, %", "trained and tested rotated, %"}
 FIGURES |= {"scores, icosahedral rotations", "scores, random rotations"}
 NODES = {"nodes, icosahedral rotations", "nodes, random rotations"}

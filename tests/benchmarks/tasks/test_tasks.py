@@ -46,7 +46,7 @@ PLACE = re.compile(
 
 def run(task, layer, options, seed=0):
     records = []
-    outcome = task.run(layers.known(task.own)[layer], seed, options, records.append)
+    outcome = task.run(layers.choices(task.own)[layer], seed, options, records.append)
     assert [record["epoch"] for record in records] == list(range(1, len(records) + 1))
     assert all(math.isfinite(value) for record in records for value in record.values())
     assert outcome.curve == {key: [record[key] for record in records] for key in records[0]}
@@ -65,7 +65,7 @@ def test_published_figures_belong_to_tasks_and_layers():
     tasks = {task: TASKS[task if task in TASKS else recipes.sub("", task)] for task, _ in PUBLISHED}
     assert set(TASKS) - NO_FIGURES == {task.name for task in tasks.values()}
     for (task, layer), figure in PUBLISHED.items():
-        assert layer in layers.known(tasks[task].own)
+        assert layer in layers.choices(tasks[task].own)
         assert PLACE.match(figure.source)
         assert figure.setting
         assert 20 < figure.value < 100, "percent"
@@ -95,11 +95,11 @@ def test_schedules_of_the_learning_rate(name, schedule, rates):
     """Three epochs, and what would be the rate of the next."""
     if name not in TASKS:
         pytest.skip("ogb is not installed")
-    optimiser = torch.optim.Adam([torch.zeros(1, requires_grad=True)], lr=1.0)
-    scheduler, found = TASKS[name]().scheduler(optimiser, 3, Options(schedule=schedule)), []
+    optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)], lr=1.0)
+    scheduler, found = TASKS[name]().scheduler(optimizer, 3, Options(schedule=schedule)), []
     for _ in rates:
-        found.append(optimiser.param_groups[0]["lr"])
-        optimiser.step()
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
         if scheduler is not None:
             scheduler.step()
     assert found == pytest.approx(rates, abs=1e-9)
@@ -123,7 +123,7 @@ def test_every_task_says_what_it_is(name):
     assert task.name == name
     assert task.summary
     assert task.metric
-    assert set(task.layers) <= set(layers.known(task.own))
+    assert set(task.layers) <= set(layers.choices(task.own))
     assert task.seeds <= (task.max_seeds or task.seeds)
     assert ("--limit" in task.summary) <= task.limited
 
@@ -384,7 +384,7 @@ def test_pubmeds_gat_has_eight_heads_at_the_end(citations):
 @pytest.mark.parametrize("name", ["cora", "pubmed"])
 def test_the_deep_dagnn_takes_64_hops(citations, name, layer):
     task, _ = citations(name, 20, 3)
-    model = task.recipe(layers.known(task.own)[layer]).build(20, 3)
+    model = task.recipe(layers.choices(task.own)[layer]).build(20, 3)
     assert [module.k for module in model.modules() if isinstance(module, DAGNN)] == [64]
 
 
@@ -417,15 +417,15 @@ def test_recipes(citations, monkeypatch, name, layer, lr, decay):
 
     monkeypatch.setattr(torch.optim, "Adam", Adam)
     outcome = run(task, layer, options)
-    (optimiser,) = made
-    assert {group["weight_decay"]: len(group["params"]) for group in optimiser.param_groups} == decay
-    assert {group["lr"] for group in optimiser.param_groups} == {lr}
-    assert sum(p.numel() for group in optimiser.param_groups for p in group["params"]) == outcome.parameters
+    (optimizer,) = made
+    assert {group["weight_decay"]: len(group["params"]) for group in optimizer.param_groups} == decay
+    assert {group["lr"] for group in optimizer.param_groups} == {lr}
+    assert sum(p.numel() for group in optimizer.param_groups for p in group["params"]) == outcome.parameters
 
 
 def test_epochs_and_patience_of_the_papers(citations):
     task, _ = citations("cora", 20, 3)
-    known = layers.known(task.own)
+    known = layers.choices(task.own)
     found = {name: (task.num_epochs(known[name], Options()), task.recipe(known[name]).patience) for name in known}
     papers = {"gcn": (200, None), "gat": (1000, 100), "sgc": (100, None), "mlp": (200, None), "gcnii": (1500, 100)}
     papers |= {"dagnn": (1000, 100)}
@@ -437,7 +437,7 @@ def test_epochs_and_patience_of_the_papers(citations):
 def test_hops_made_once_are_the_papers_model(citations, name, layer):
     """The recipe's model, without hops, on what the task gives it; the paper's model, with hops, on the features."""
     task, _ = citations(name, 20, 3)
-    recipe = task.recipe(layers.known(task.own)[layer])
+    recipe = task.recipe(layers.choices(task.own)[layer])
     ready = recipe.build(20, 3).eval()
     paper = (SGC(20, 3, k=recipe.hops) if layer == "sgc" else GfNN(20, 32, 3, k=recipe.hops)).eval()
     paper.load_state_dict(ready.state_dict())
@@ -449,7 +449,7 @@ def test_hops_made_once_are_the_papers_model(citations, name, layer):
 @pytest.mark.parametrize("layer", ["appnp", "dagnn", "gcnii"])
 def test_features_as_words_are_the_dense_features(citations, layer):
     task, _ = citations("cora", 20, 3)
-    recipe = task.recipe(layers.known(task.own)[layer])
+    recipe = task.recipe(layers.choices(task.own)[layer])
     model = recipe.build(20, 3).eval()
     dense = model(task.graph, task.feat)
     batch = task.batches(recipe)["test"]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from gnnlib.benchmarks.catalog.layers import UsageError, choose, known
+from gnnlib.benchmarks.catalog.layers import UsageError, choices, choose
 from gnnlib.benchmarks.tasks import TASKS, Options
 from gnnlib.benchmarks.tasks.filters import adjacency, all_pairs
 from gnnlib.benchmarks.tasks.tutorial import MODELS
@@ -29,7 +29,7 @@ def task():
 
 
 def train(task, layer, seed=0, **options):
-    return task.run(known(task.own)[layer], seed, Options(limit=96, **options), lambda record: None)
+    return task.run(choices(task.own)[layer], seed, Options(limit=96, **options), lambda record: None)
 
 
 def dense(graph):
@@ -118,7 +118,7 @@ def test_each_model_is_its_formula(task):
     """Written with matrices: scores = F A x."""
     x = torch.randn(784, 3, 1)
     for name in ("logistic", "fixed", "predicted"):
-        graph, model = MODELS[name].graph(IMAGE), task.model(known(task.own)[name])
+        graph, model = MODELS[name].graph(IMAGE), task.model(choices(task.own)[name])
         weight = graph.edata["weight"].float() if name == "fixed" else None
         matrix = torch.eye(784) if weight is None else torch.from_numpy(by_formula()).float()
         if name == "predicted":
@@ -140,7 +140,7 @@ def test_the_convolution_is_as_large_as_the_image(task):
 
 def test_predicted_edges_that_learn_start_as_filters(task):
     """Weights of each relation sum to 1, most of it within three pixels, and lean in four directions."""
-    model, graph = task.model(known(task.own)["predicted-trained"]), all_pairs(IMAGE)
+    model, graph = task.model(choices(task.own)["predicted-trained"]), all_pairs(IMAGE)
     with torch.no_grad():
         rows = model.blocks[0].conv.edges(graph, torch.ones(1)).view(784, 784, 5)[CENTRE].T
     pos = torch.cartesian_prod(torch.arange(28.0), torch.arange(28.0)) - 14
@@ -156,7 +156,7 @@ def test_predicted_edges_that_learn_start_as_filters(task):
 
 def test_predicted_edges_hold_nothing_of_pairs_by_hidden(task):
     """One graph serves the batch, and no array is kept that is larger than a number for each pair."""
-    model, graph, sizes = task.model(known(task.own)["predicted"]), all_pairs(IMAGE), []
+    model, graph, sizes = task.model(choices(task.own)["predicted"]), all_pairs(IMAGE), []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):
         model(graph, torch.randn(784, 64, 1))
     assert max(sizes) == 784**2
@@ -169,15 +169,15 @@ def test_the_recipe(task):
     """By hand: SGD at 0.001 with its decay, whole batches of 64 in the generator's order."""
     for name, decay in (("logistic", 1e-4), ("cnn", 1e-1)):
         torch.manual_seed(5)
-        model, generator = task.model(known(task.own)[name]), torch.Generator().manual_seed(5)
-        optimiser = torch.optim.SGD(model.parameters(), lr=0.001, weight_decay=decay)
+        model, generator = task.model(choices(task.own)[name]), torch.Generator().manual_seed(5)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.001, weight_decay=decay)
         images, labels = task.train
         for _ in range(2):
             for rows in torch.randperm(len(labels), generator=generator).split(64):
                 x = images[rows].flatten(1).T.unsqueeze(-1)
-                optimiser.zero_grad()
+                optimizer.zero_grad()
                 nn.functional.cross_entropy(model(task.graph, x), labels[rows]).backward()
-                optimiser.step()
+                optimizer.step()
         test, target = task.test
         found = model(task.graph, test.flatten(1).T.unsqueeze(-1)).argmax(1)
         outcome = train(task, name, seed=5, epochs=2)

@@ -189,10 +189,10 @@ def test_learns_ten_patterns_by_heart():
     torch.manual_seed(0)
     images = F.interpolate(digit_codes().view(10, 1, 12, 7).clamp(min=0), (28, 28))
     network, target = LeNet5(), torch.arange(10)
-    optimiser = torch.optim.Adam(network.parameters(), 0.003)
+    optimizer = torch.optim.Adam(network.parameters(), 0.003)
     for _ in range(60):
         loss = rbf_loss(network(lenet_input(images)), target)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     assert network(lenet_input(images)).argmax(1).tolist() == list(range(10))

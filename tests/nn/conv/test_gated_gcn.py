@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gnnlib import Block, GatedGCNConv, Stack
+from gnnlib import GatedGCNConv, GNNLayer, Stack
 from gnnlib._platform.dgl import dgl
 from tests.checks import Case, on_every_graph, properties
 from tests.graphs import block, random_graph
@@ -140,7 +140,7 @@ def test_in_a_stack_every_layer_sees_the_given_edges():
     stack = Stack.build(lambda i, o: GatedGCNConv(i, o, edge_feats=2), 5, 8, 3, num_layers=2)
     first, second = (b.conv for b in stack.blocks)
     torch.testing.assert_close(stack(graph, x, edge), second(graph, first(graph, x, edge).relu(), edge))
-    plain = Block(GatedGCNConv(5, 8))
+    plain = GNNLayer(GatedGCNConv(5, 8))
     torch.testing.assert_close(plain(graph, x, edge), plain(graph, x))
 
 

@@ -9,12 +9,12 @@ import gnnlib
 from gnnlib import PredEdgeConv
 from gnnlib._platform.dgl import dgl
 from gnnlib.nn.conv.pred_edge import start_local
-from gnnlib.ops.degrees import neighbour_share
+from gnnlib.ops.degrees import divide_by_in_degree
 from tests.checks import Case, on_every_graph, properties
 from tests.graphs import all_pairs, random_graph
 
 NORMALISERS = {None: lambda dense, b: b, gnnlib.edge_softmax: lambda dense, b: dense.softmax(b)}
-NORMALISERS[neighbour_share] = lambda dense, b: b / (dense.dst @ dense.dst.sum(0)).unsqueeze(1)
+NORMALISERS[divide_by_in_degree] = lambda dense, b: b / (dense.dst @ dense.dst.sum(0)).unsqueeze(1)
 
 
 def network(conv, p_src, p_dst):
@@ -51,7 +51,7 @@ CASES = [
     case("one-relation"),
     case("four-relations", relations=4, pos_feats=3, pos_scale=2.5),
     case("softmax", relations=2, normalise=gnnlib.edge_softmax, bias=False),
-    case("share", relations=3, normalise=neighbour_share, edge_activation=nn.Tanh()),
+    case("share", relations=3, normalise=divide_by_in_degree, edge_activation=nn.Tanh()),
     case("side-by-side", out_feats=12, relations=3, weight=False),
 ]
 
@@ -72,7 +72,7 @@ def test_all_pairs_are_dense_matrices(normalise):
     b = network(conv, pos.unsqueeze(1).expand(6, 6, 2), pos.unsqueeze(0).expand(6, 6, 2))  # (source, destination, K)
     if normalise is gnnlib.edge_softmax:
         b = b.softmax(0)
-    elif normalise is neighbour_share:
+    elif normalise is divide_by_in_degree:
         b = b / 6
     expected = sum(b[..., k].T @ x @ conv.weight[k] for k in range(3)) + conv.bias
     torch.testing.assert_close(conv(graph, x), expected, rtol=0, atol=1e-12)
