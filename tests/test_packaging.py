@@ -1,4 +1,4 @@
-"""The wheel and the sdist: they build, hold gnnlib and nothing else, and import from any directory."""
+"""The wheel and the sdist: they build, hold gnnlib and nothing else, and work from any directory."""
 
 import os
 import shutil
@@ -15,14 +15,24 @@ import gnnlib
 pytest.importorskip("build")
 
 ROOT = Path(__file__).parents[1]
+LINKS = {"benchmarks", "datasets"}  # folders at the top that are packages below gnnlib
+DATA = {".css", ".html", ".j2", ".js", ".mplstyle"}
 
 
 def run(*command: str | Path, cwd: Path, **env: str) -> str:
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, *command], cwd=cwd, env=os.environ | env, capture_output=True, text=True, timeout=120
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+def package_files() -> set[str]:
+    """Every module, template and style below gnnlib/, those behind its links included."""
+    tops = [ROOT / "gnnlib", *(ROOT / "gnnlib" / name for name in LINKS)]
+    paths = {path for top in tops for path in top.rglob("*") if path.suffix in DATA | {".py"}}
+    names = {path.relative_to(ROOT).as_posix() for path in paths}
+    return {name for name in names if not name.startswith("gnnlib/benchmarks/results/")} | {"gnnlib/py.typed"}
 
 
 @pytest.fixture(scope="module")
@@ -33,39 +43,59 @@ def dist(tmp_path_factory) -> Path:
         if (ROOT / name).exists():
             shutil.copy(ROOT / name, source)
     for name in ["gnnlib", "benchmarks", "datasets", "tests"]:
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.nb[ic]"))
-        (source / name / "__init__.py").touch()
+        if (ROOT / name).exists():
+            ignore = shutil.ignore_patterns("__pycache__", "*.nb[ic]")
+            shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=ignore)
+            (source / name / "__init__.py").touch()
     run("-m", "build", "--no-isolation", "--outdir", source / "dist", cwd=source)
     return source / "dist"
 
 
-def test_the_wheel_holds_gnnlib_and_nothing_else(dist):
+@pytest.fixture(scope="module")
+def installed(dist, tmp_path_factory) -> Path:
+    """A folder that the wheel is installed into, without its dependencies."""
+    (wheel,) = dist.glob("*.whl")
+    target = tmp_path_factory.mktemp("installed")
+    run("-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", target, wheel, cwd=target)
+    return target
+
+
+def test_links_lead_to_the_folders_at_the_top():
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a checkout: an sdist holds real folders")
+    for name in LINKS:
+        assert (ROOT / "gnnlib" / name).readlink() == Path("..") / name
+
+
+def test_wheel_contents(dist):
     (wheel,) = dist.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
-        names = archive.namelist()
-    assert {name.split("/")[0] for name in names} == {"gnnlib", f"gnnlib-{gnnlib.__version__}.dist-info"}
-    assert "gnnlib/py.typed" in names
-    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "gnnlib").rglob("*.py")}
-    assert modules <= set(names)
+        infos = archive.infolist()
+    names = {info.filename for info in infos}
+    metadata = f"gnnlib-{gnnlib.__version__}.dist-info"
+    assert {name.split("/")[0] for name in names} == {"gnnlib", metadata}
+    assert {name for name in names if not name.startswith(metadata)} == package_files()
+    assert not any(info.external_attr >> 28 == 0o12 for info in infos)  # symbolic links
+    assert sum(info.file_size for info in infos) < 4e6
 
 
-def test_the_sdist_holds_what_a_build_needs(dist):
+def test_sdist_contents(dist):
     (sdist,) = dist.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
-        names = {name.partition("/")[2] for name in archive.getnames()}
-    assert {
-        "setup.cfg",
-        "pyproject.toml",
-        "LICENSE",
-        "CHANGELOG.md",
-        "gnnlib/py.typed",
-        "gnnlib/_platform/dgl.py",
-    } <= names
+        members = archive.getmembers()
+    names = {member.name.partition("/")[2] for member in members}
+    assert {"setup.cfg", "pyproject.toml", "LICENSE", "CHANGELOG.md"} <= names
+    assert {name for name in names if name.startswith("gnnlib/") and "." in name.rpartition("/")[2]} == package_files()
+    assert not any(member.issym() for member in members)
+    assert not any("results" in name.split("/") for name in names)
 
 
-def test_an_installed_gnnlib_imports_from_any_directory(dist, tmp_path):
-    (wheel,) = dist.glob("*.whl")
-    target = tmp_path / "installed"
-    run("-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", target, wheel, cwd=tmp_path)
-    where = run("-c", "import gnnlib; print(gnnlib.__file__)", cwd=tmp_path, PYTHONPATH=str(target))
-    assert Path(where.strip()) == target / "gnnlib" / "__init__.py"
+def test_installed_package_imports_from_any_directory(installed, tmp_path):
+    script = "import gnnlib, gnnlib.datasets, gnnlib.benchmarks; print(gnnlib.datasets.__file__)"
+    path = run("-c", script, cwd=tmp_path, PYTHONPATH=str(installed))
+    assert Path(path.strip()) == installed / "gnnlib" / "datasets" / "__init__.py"
+
+
+def test_console_script(installed, tmp_path):
+    script = installed / "bin" / "gnnlib"
+    assert "usage:" in run(script, "--help", cwd=tmp_path, PYTHONPATH=str(installed))
