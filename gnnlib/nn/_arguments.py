@@ -1,0 +1,145 @@
+"""Constructor arguments of modules: checks, `extra_repr`, and messages for the names of other libraries.
+
+A module of the library derives from `Arguments` and stores each argument as the attribute of the same name::
+
+    class GraphNorm(Arguments, nn.Module):
+        renamed: ClassVar = {"in_channels": "feats"}
+
+        def __init__(self, feats: int, *, eps: float = 1e-5):
+            super().__init__()
+            self.feats = integer(self, "feats", feats)
+            self.eps = number(self, "eps", eps, least=0)
+
+The checks return the value. Their errors name the module and the argument: "GraphNorm: expected feats >= 1, got 0".
+"""
+
+import operator
+from collections.abc import Callable, Collection, Mapping
+from functools import wraps
+from inspect import Parameter, signature
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+__all__ = ["Arguments", "check_call", "integer", "number", "one_of", "probability", "reset_parameters"]
+
+BY_POSITION = Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD
+VARIADIC = Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD
+
+
+class Arguments:
+    """Mixin of a module: `extra_repr` from its constructor's signature, and one message for any wrong argument.
+
+    ``renamed`` maps a name of another library to what to write here: the name of an argument, or a phrase that
+    completes "expected ...". A subclass adds to it: ``renamed = {**Base.renamed, "heads": "num_heads"}``.
+    """
+
+    renamed: ClassVar[Mapping[str, str]] = {}
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__init__" in vars(cls):
+            cls.__init__ = _checked(cls.__init__)  # type: ignore[method-assign]
+
+    def extra_repr(self) -> str:
+        """Positional arguments, and those by name that are not their defaults. Modules show as children."""
+        shown = []
+        for name, parameter in list(signature(type(self).__init__).parameters.items())[1:]:
+            value = getattr(self, name, parameter.default)
+            if isinstance(parameter.default, bool) and not isinstance(value, bool):
+                value = value is not None  # bias: a parameter or None
+            required = parameter.default is Parameter.empty
+            if parameter.kind in VARIADIC or value is parameter.default or isinstance(value, nn.Module | Tensor):
+                continue
+            if required or value != parameter.default:
+                shown.append(f"{value}" if required and parameter.kind in BY_POSITION else f"{name}={value!r}")
+        return ", ".join(shown)
+
+
+def _checked(init: Callable[..., None]) -> Callable[..., None]:
+    @wraps(init)
+    def checked(self: Any, *args: Any, **options: Any) -> None:
+        check_call(type(self).__name__, init, (self, *args), options, self.renamed)
+        init(self, *args, **options)
+
+    return checked
+
+
+def check_call(
+    owner: object, function: Callable[..., Any], args: Collection[Any], options: Collection[str], renamed: Mapping
+) -> None:
+    """Whether a function takes these arguments, ``self`` among them.
+
+    Raises:
+        TypeError: for a name that it does not have, or too many arguments by position
+    """
+    parameters = signature(function).parameters.values()
+    names = [p.name for p in parameters if p.kind not in VARIADIC][1:]
+    positional = [p.name for p in parameters if p.kind in BY_POSITION][1:]
+    kinds = {p.kind for p in parameters}
+    unknown = [name for name in options if name not in names]
+    if unknown and Parameter.VAR_KEYWORD not in kinds:
+        hint = renamed.get(unknown[0], f"arguments among {', '.join(names)}")
+        raise TypeError(f"{_name(owner)}: expected {hint}, got {unknown[0]}=")
+    if len(args) - 1 > len(positional) and Parameter.VAR_POSITIONAL not in kinds:
+        others = ", ".join(f"{name}=" for name in names if name not in positional)
+        raise TypeError(
+            f"{_name(owner)}: expected {', '.join(positional) or 'nothing'} by position"
+            f"{others and f' and {others} by name'}, got {len(args) - 1} arguments by position"
+        )
+
+
+def _name(owner: object) -> str:
+    return owner if isinstance(owner, str) else type(owner).__name__
+
+
+def integer(owner: object, name: str, value: Any, least: int = 1) -> int:
+    """An integer of at least ``least``, of Python or NumPy."""
+    try:
+        index = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        index = None
+    if index is None or index < least:
+        kind = "an integer " if index is None else ""
+        raise ValueError(f"{_name(owner)}: expected {kind}{name} >= {least}, got {value!r}")
+    return index
+
+
+def number(owner: object, name: str, value: Any, least: float = float("-inf"), most: float = float("inf")) -> Any:
+    """A number from ``least`` to ``most``."""
+    try:
+        valid = least <= value <= most
+    except TypeError:
+        valid = False
+    if not valid:
+        bounds = [f" >= {least}"] * (least > float("-inf")) + [f" <= {most}"] * (most < float("inf"))
+        raise ValueError(f"{_name(owner)}: expected a number {name}{' and'.join(bounds)}, got {value!r}")
+    return value
+
+
+def probability(owner: object, name: str, value: Any) -> Any:
+    """A number from 0 to 1."""
+    try:
+        valid = 0 <= value <= 1
+    except TypeError:
+        valid = False
+    if not valid:
+        raise ValueError(f"{_name(owner)}: expected a probability {name} from 0 to 1, got {value!r}")
+    return value
+
+
+def one_of(owner: object, name: str, value: Any, choices: Collection[Any]) -> Any:
+    """One of some choices."""
+    if value not in choices:
+        raise ValueError(f"{_name(owner)}: expected {name} to be one of {', '.join(map(repr, choices))}, got {value!r}")
+    return value
+
+
+def reset_parameters(*modules: nn.Module) -> None:
+    """Draw the parameters of modules anew, in the order of their children."""
+    for module in modules:
+        reset = getattr(module, "reset_parameters", None)
+        if callable(reset):
+            reset()
+        else:
+            reset_parameters(*module.children())
