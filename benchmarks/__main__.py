@@ -11,7 +11,7 @@ from gnnlib.benchmarks.arguments import parser
 def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     # Only now: torch and DGL take seconds, --help should not.
-    from gnnlib.benchmarks.catalog.layers import UsageError
+    from gnnlib.benchmarks.errors import UsageError
 
     try:
         return COMMANDS[options.command](options)

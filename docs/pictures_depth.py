@@ -14,7 +14,7 @@ from docs.tables import filled
 from gnnlib.benchmarks.catalog.remedies import REMEDIES
 from gnnlib.benchmarks.depth import plots
 from gnnlib.benchmarks.depth.summary import Row, deepest, mean
-from gnnlib.benchmarks.records.results import mean_std
+from gnnlib.benchmarks.metrics import mean_std
 from gnnlib.benchmarks.report.plots.look import in_our_style
 
 ROOT = Path(__file__).parents[1]

@@ -26,12 +26,9 @@ from gnnlib import (
     SplineConv,
 )
 from gnnlib._platform.dgl import dgl
+from gnnlib.benchmarks.errors import UsageError
 from gnnlib.grid._from_torch import from_torch
 from gnnlib.ops.linear import Linear
-
-
-class UsageError(ValueError):
-    """The user asked for something that cannot be; the message says what would do."""
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,8 @@ from gnnlib import (
     lsuv_init_,
 )
 from gnnlib._platform.dgl import dgl
-from gnnlib.benchmarks.catalog.layers import LAYERS, Geometry, Pointwise, UsageError
+from gnnlib.benchmarks.catalog.layers import LAYERS, Geometry, Pointwise
+from gnnlib.benchmarks.errors import UsageError
 from gnnlib.nn.conv.base import Conv
 from gnnlib.nn.drop import Dropout
 from gnnlib.nn.reparametrize import block_diagonal, circulant, identity_mapping, low_rank, share_parameters_

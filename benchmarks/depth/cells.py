@@ -15,7 +15,7 @@ from gnnlib import Reversible, Stack
 from gnnlib.analysis.smoothing import Diagnosis, LayerStatistics, diagnose
 from gnnlib.benchmarks.catalog.remedies import Plan, make_plan
 from gnnlib.benchmarks.depth.data import NodeData
-from gnnlib.benchmarks.tasks.base import accuracy, count
+from gnnlib.benchmarks.metrics import accuracy, num_parameters
 from gnnlib.train.layerwise import fit_layerwise
 from gnnlib.train.loop import Batch, decay_groups, fit, predict
 
@@ -74,7 +74,7 @@ def run_cell(cell: Cell, data: NodeData, recipe: TrainingSettings) -> dict[str, 
     outputs, _ = predict(model, [Batch(data.graph, data.feat, data.label)])
     outcome: dict[str, Any] = {
         **{part: round(accuracy(outputs[rows], data.label[rows]), 2) for part, rows in data.masks.items()},
-        "parameters": count(model),
+        "parameters": num_parameters(model),
         "epochs": len(records),
         "seconds": round(seconds, 2),
         "error": error,

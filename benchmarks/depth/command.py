@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from gnnlib.benchmarks.catalog.layers import UsageError
 from gnnlib.benchmarks.catalog.remedies import make_plan
 from gnnlib.benchmarks.depth.cells import USUAL, Cell, TrainingSettings
 from gnnlib.benchmarks.depth.data import load
 from gnnlib.benchmarks.depth.study import run_study
 from gnnlib.benchmarks.depth.summary import deepest, mean
+from gnnlib.benchmarks.errors import UsageError
 
 __all__ = ["Request", "run"]
 

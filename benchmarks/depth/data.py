@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gnnlib import datasets
 from gnnlib._platform.dgl import dgl
-from gnnlib.benchmarks.catalog.layers import UsageError
+from gnnlib.benchmarks.errors import UsageError
 from gnnlib.datasets.files import Folder
 from gnnlib.graph.transforms import add_self_loop
 

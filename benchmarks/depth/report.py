@@ -15,7 +15,7 @@ from gnnlib.benchmarks import report as parts
 from gnnlib.benchmarks.depth import plots
 from gnnlib.benchmarks.depth.published import published
 from gnnlib.benchmarks.depth.summary import Row, deepest, mean
-from gnnlib.benchmarks.records.results import mean_std
+from gnnlib.benchmarks.metrics import mean_std
 from gnnlib.benchmarks.report.plots import look
 from gnnlib.datasets.files import atomic_write
 

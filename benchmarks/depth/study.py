@@ -15,11 +15,11 @@ from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
 from gnnlib._utils.workers import start_worker
-from gnnlib.benchmarks.catalog.layers import UsageError
 from gnnlib.benchmarks.depth.cells import USUAL, Cell, TrainingSettings, plan_of, run_cell
 from gnnlib.benchmarks.depth.data import NodeData, check_data
 from gnnlib.benchmarks.depth.journal import Journal
 from gnnlib.benchmarks.depth.summary import cells_of, summarise
+from gnnlib.benchmarks.errors import UsageError
 from gnnlib.benchmarks.records.results import commit, keep_aside, machine, versions
 
 __all__ = ["depth_study", "run_study"]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gnnlib._utils.files import atomic_write, naming
-from gnnlib.benchmarks.catalog.layers import UsageError
+from gnnlib.benchmarks.errors import UsageError
 
 
 class Log:

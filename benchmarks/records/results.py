@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import os
 import platform
 import subprocess
@@ -16,6 +15,7 @@ import numpy as np
 from torch import nn
 
 from gnnlib._utils.files import remove_parts, set_aside
+from gnnlib.benchmarks.metrics import mean_std
 from gnnlib.datasets.files import atomic_write
 from gnnlib.train.checkpoints import Checkpoint
 
@@ -144,18 +144,6 @@ def _figures(outcomes: list[Outcome]) -> dict[str, dict[str, Any]] | None:
     names = [name for name in outcomes[0].figures if all(name in o.figures for o in outcomes)]
     values = {name: [o.figures[name] for o in outcomes] for name in names}
     return {name: {"values": v, **dict(zip(("mean", "std"), mean_std(v)))} for name, v in values.items()} or None
-
-
-def mean_std(values: list[float]) -> tuple[float, float | None]:
-    """Mean and unbiased standard deviation (None for a single value).
-
-    >>> mean_std([1.0, 3.0])
-    (2.0, 1.4142135623730951)
-    """
-    mean = sum(values) / len(values)
-    if len(values) == 1:
-        return mean, None
-    return mean, math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1))
 
 
 def versions() -> dict[str, str]:

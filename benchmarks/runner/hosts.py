@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from gnnlib.benchmarks.catalog.layers import UsageError
+from gnnlib.benchmarks.errors import UsageError
 from gnnlib.benchmarks.runner.run import find_task
 from gnnlib.benchmarks.tasks import Options
 from gnnlib.benchmarks.tasks.large_nodes import LargeNodes

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-from gnnlib.benchmarks.catalog.layers import UsageError, choices
+from gnnlib.benchmarks.catalog.layers import choices
+from gnnlib.benchmarks.errors import UsageError
 from gnnlib.benchmarks.records.logs import check_tensorboard
 from gnnlib.benchmarks.tasks import Options, Task
 from gnnlib.benchmarks.tasks.base import SCHEDULES

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from gnnlib.benchmarks.catalog.layers import LayerSpec, UsageError, choices, choose
+from gnnlib.benchmarks.catalog.layers import LayerSpec, choices, choose
 from gnnlib.benchmarks.catalog.published import PUBLISHED
+from gnnlib.benchmarks.errors import UsageError
 from gnnlib.benchmarks.records.cards import keep_model, write_card
 from gnnlib.benchmarks.records.logs import Log
 from gnnlib.benchmarks.records.results import Store, commit, machine, versions

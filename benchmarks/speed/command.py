@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from gnnlib.benchmarks.catalog.layers import UsageError
+from gnnlib.benchmarks.errors import UsageError
 from gnnlib.benchmarks.records.results import CHECKOUT, machine, versions
 from gnnlib.benchmarks.speed import show
 from gnnlib.benchmarks.speed.figures import Figures

@@ -1,19 +1,17 @@
 """One row of figures: contenders that give the same output, in turn, again and again."""
 
-import ctypes
-import gc
 import math
-import re
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from itertools import repeat
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from gnnlib.benchmarks.peak_memory import peak, reset_peak
 
 TOLERANCE = 1e-4  # of outputs, relative to the largest value; they are float32
 SHORTEST = 0.02  # seconds of one repetition: what is faster is called several times in a row
@@ -168,24 +166,3 @@ def watched(step: Step, memory: bool) -> tuple[float, int | None]:
     step()
     taken = time.perf_counter() - start
     return taken, None if before is None else peak() - before
-
-
-def reset_peak() -> int | None:
-    """Sets the high-water mark back to the memory in use now, and returns that; None where the system cannot."""
-    gc.collect()
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")
-        return _status("VmRSS")
-    except (OSError, AttributeError):
-        return None
-
-
-def peak() -> int:
-    """The memory of this process at its highest since `reset_peak`."""
-    return _status("VmHWM")
-
-
-def _status(key: str) -> int:
-    found = re.search(rf"^{key}:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.M)
-    return int(found[1]) * 1024 if found else 0

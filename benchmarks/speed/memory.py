@@ -22,8 +22,8 @@ from rich.table import Table
 from torch import nn
 
 from gnnlib import GCNConv, InitialResidual, SkipInit, Stack
-from gnnlib.benchmarks.catalog.layers import UsageError
 from gnnlib.benchmarks.depth.data import load
+from gnnlib.benchmarks.errors import UsageError
 from gnnlib.benchmarks.records.results import CHECKOUT, machine, versions
 from gnnlib.benchmarks.speed.figures import Figures
 from gnnlib.benchmarks.speed.measure import slope, watched

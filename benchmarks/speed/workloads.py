@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from math import isqrt
 
-from gnnlib.benchmarks.catalog.layers import UsageError
+from gnnlib.benchmarks.errors import UsageError
 from gnnlib.benchmarks.speed import batches, convert, graphs, grid, growth, remedies, single
 from gnnlib.benchmarks.speed.layers import GAT, GCN, GIN, SAGE, Kind, ecc, messages
 from gnnlib.benchmarks.speed.measure import Case

@@ -139,17 +139,6 @@ class Task(ABC):
         return {}
 
 
-def accuracy(outputs: Tensor, target: Tensor) -> float:
-    """Percent."""
-    return 100 * (outputs.argmax(-1) == target).double().mean().item()
-
-
-def confusion(outputs: Tensor, target: Tensor, num_classes: int) -> list[list[int]]:
-    """Rows: the true class; columns: the predicted one."""
-    index = target * num_classes + outputs.argmax(-1)
-    return torch.bincount(index.cpu(), minlength=num_classes**2).view(num_classes, num_classes).tolist()
-
-
 def curve(records: list[dict[str, float]]) -> dict[str, list[float]]:
     """A training's records as one list for each figure."""
     return {key: [record[key] for record in records] for key in (records[0] if records else {})}
@@ -170,10 +159,6 @@ def attribution_maps(model: nn.Module, batch: Batch) -> dict[str, np.ndarray]:
         for name, (values, sizes) in found.items()
         for i, one in enumerate(values.T if values.dim() == 2 else values.split(sizes.tolist()))
     }
-
-
-def count(model: nn.Module) -> int:
-    return sum(p.numel() for p in model.parameters())
 
 
 def shuffled(num: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:

@@ -11,8 +11,9 @@ from torch.nn.functional import cross_entropy, interpolate, pad
 
 from gnnlib import datasets
 from gnnlib.benchmarks.catalog.layers import LayerSpec
+from gnnlib.benchmarks.metrics import accuracy, confusion_matrix, num_parameters
 from gnnlib.benchmarks.records.results import Outcome
-from gnnlib.benchmarks.tasks.base import OnEpoch, Options, accuracy, confusion, count, curve, shuffled
+from gnnlib.benchmarks.tasks.base import OnEpoch, Options, curve, shuffled
 from gnnlib.benchmarks.tasks.pixels import PixelTask
 from gnnlib.datasets.files import data_dir
 from gnnlib.models import LeNet5, SmallCNN, lenet_input, rbf_loss
@@ -83,9 +84,9 @@ class ImageTask(PixelTask):
         outputs, target = predict(model, self.everything(*self.test))
         return Outcome(
             score=accuracy(outputs, target),
-            parameters=count(model),
+            parameters=num_parameters(model),
             curve=curve(records),
-            confusion=confusion(outputs, target, 10),
+            confusion=confusion_matrix(outputs, target, 10),
             looks=self.looks(model),
             model=model,
         )

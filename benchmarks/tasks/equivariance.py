@@ -19,8 +19,9 @@ from gnnlib.analysis.symmetry import (
     translation_error,
 )
 from gnnlib.benchmarks.catalog.layers import LAYERS, Geometry, LayerSpec
+from gnnlib.benchmarks.metrics import accuracy, confusion_matrix, num_parameters
 from gnnlib.benchmarks.records.results import Outcome
-from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, accuracy, confusion, count, curve, shuffled
+from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, curve, shuffled
 from gnnlib.grid import GridConv, to_images, to_nodes
 from gnnlib.images import superpixel_graph
 from gnnlib.images.pixels import pixel_batch
@@ -109,9 +110,9 @@ class Equivariance(Task):
         figures["each image shuffled, %"] = accuracy(*predict(again, everything(scattered(test), len(self.test[1]))))
         return Outcome(
             score=accuracy(outputs, target),
-            parameters=count(model),
+            parameters=num_parameters(model),
             curve=curve(records),
-            confusion=confusion(outputs, target, CLASSES),
+            confusion=confusion_matrix(outputs, target, CLASSES),
             figures=figures,
         )
 

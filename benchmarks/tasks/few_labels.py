@@ -10,8 +10,9 @@ from torch.nn.functional import cross_entropy
 from gnnlib import GCNConv, Stack, datasets
 from gnnlib._platform.dgl import dgl
 from gnnlib.benchmarks.catalog.layers import Geometry, LayerSpec
+from gnnlib.benchmarks.metrics import accuracy, num_parameters
 from gnnlib.benchmarks.records.results import Outcome
-from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, accuracy, count, curve
+from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, curve
 from gnnlib.benchmarks.tasks.infomax import embed, encoder, fit_linear, pretrain
 from gnnlib.graph.transforms import add_self_loop
 from gnnlib.train.loop import Batch, fit, predict
@@ -93,7 +94,7 @@ class FewLabels(Task):
             found[k] = accuracy(predict(net, [own])[0][test], own.target[test])
         return Outcome(
             score=found[self.scored],
-            parameters=count(net),
+            parameters=num_parameters(net),
             curve=curve(records),
             figures={f"{k} a class, %": value for k, value in found.items() if k != self.scored},
         )

@@ -10,8 +10,9 @@ from torch.nn.functional import cross_entropy, normalize
 from gnnlib import GCNConv, GNNLayer, Stack
 from gnnlib._platform.dgl import dgl
 from gnnlib.benchmarks.catalog.layers import LayerSpec
+from gnnlib.benchmarks.metrics import accuracy, num_parameters
 from gnnlib.benchmarks.records.results import Outcome
-from gnnlib.benchmarks.tasks.base import OnEpoch, Options, accuracy, count, curve
+from gnnlib.benchmarks.tasks.base import OnEpoch, Options, curve
 from gnnlib.benchmarks.tasks.unsupervised import learn
 from gnnlib.models import DGI
 
@@ -97,7 +98,7 @@ def run(task: Nodes, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
     found = read_out()
     return Outcome(
         score=found["test"],
-        parameters=count(model) + (width + 1) * task.num_classes,
+        parameters=num_parameters(model) + (width + 1) * task.num_classes,
         validation=found["val"],
         curve=curve(records),
         figures={"untrained encoder, %": untrained["test"]},

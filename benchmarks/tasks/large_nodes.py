@@ -14,11 +14,13 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from gnnlib import GCNConv, Stack
 from gnnlib._platform.dgl import dgl
-from gnnlib.benchmarks.catalog.layers import Geometry, LayerSpec, UsageError
+from gnnlib.benchmarks.catalog.layers import Geometry, LayerSpec
 from gnnlib.benchmarks.catalog.remedies import Kind, make_plan
+from gnnlib.benchmarks.errors import UsageError
+from gnnlib.benchmarks.metrics import num_parameters
+from gnnlib.benchmarks.peak_memory import peak, reset_peak
 from gnnlib.benchmarks.records.results import Outcome
-from gnnlib.benchmarks.speed.measure import peak, reset_peak
-from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, count, curve
+from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, curve
 from gnnlib.benchmarks.tasks.node_modes import Clusters, Full, Mode, Rows, Sampled
 from gnnlib.datasets.files import cache_dir
 from gnnlib.graph.transforms import add_self_loop
@@ -189,7 +191,7 @@ class LargeNodes(Task):
             figures["peak memory, MiB"] = (max(self.loaded, peak()) - self.before) / 2**20
         return Outcome(
             score=score,
-            parameters=count(model),
+            parameters=num_parameters(model),
             validation=self._score(outputs, "valid"),
             curve=curve(records),
             figures=figures,

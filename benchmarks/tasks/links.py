@@ -9,8 +9,9 @@ from torch import Tensor
 
 from gnnlib import GCNConv, Stack, datasets
 from gnnlib.benchmarks.catalog.layers import Geometry, LayerSpec
+from gnnlib.benchmarks.metrics import num_parameters
 from gnnlib.benchmarks.records.results import Outcome
-from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, count, curve
+from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, curve
 from gnnlib.benchmarks.tasks.unsupervised import learn
 from gnnlib.graph.transforms import add_self_loop
 from gnnlib.models.autoencoder import GAE, VGAE, link_scores
@@ -72,7 +73,7 @@ class LinkPrediction(Task):
         auc, precision = measure(split.test)
         return Outcome(
             score=auc,
-            parameters=count(model),
+            parameters=num_parameters(model),
             validation=records[-1]["validation"],
             curve=curve(records),
             figures={"average precision, %": precision},

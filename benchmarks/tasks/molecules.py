@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from gnnlib import BatchNorm, GINConv, GraphStore, JumpingKnowledge, Stack, datasets, readout_sum
 from gnnlib.benchmarks.catalog.layers import LayerSpec
+from gnnlib.benchmarks.metrics import accuracy, confusion_matrix, num_parameters
 from gnnlib.benchmarks.records.results import Outcome
-from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, accuracy, confusion, count, curve
+from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, curve
 from gnnlib.train.distributed import shard
 from gnnlib.train.loop import Batch, fit, predict
 
@@ -95,9 +96,9 @@ class TU(Task):
         outputs, target = predict(model, fold)
         return Outcome(
             score=accuracy(outputs, target),
-            parameters=count(model),
+            parameters=num_parameters(model),
             curve=curve(records),
-            confusion=confusion(outputs, target, len(self.classes or ())),
+            confusion=confusion_matrix(outputs, target, len(self.classes or ())),
             model=model,
         )
 

@@ -9,9 +9,10 @@ from torch import nn
 from gnnlib import datasets, propagate
 from gnnlib._platform.dgl import dgl
 from gnnlib.benchmarks.catalog.layers import Geometry, LayerSpec
+from gnnlib.benchmarks.metrics import accuracy, num_parameters
 from gnnlib.benchmarks.records.results import Outcome
 from gnnlib.benchmarks.tasks import infomax
-from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, accuracy, count, curve
+from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, curve
 from gnnlib.benchmarks.tasks.recipes import PUBMED, RECIPES, PublishedTraining, two_layers
 from gnnlib.benchmarks.tasks.words import on_words, words
 from gnnlib.graph.transforms import add_self_loop
@@ -95,7 +96,7 @@ class Planetoid(Task):
         )
         return Outcome(
             score=accuracy(*predict(model, [batches["test"]])),
-            parameters=count(model),
+            parameters=num_parameters(model),
             validation=max(records, key=recipe.score)["validation"],
             curve=curve(records),
         )

@@ -20,10 +20,12 @@ from gnnlib import (
     readout_mean,
     readout_sum,
 )
-from gnnlib.benchmarks.catalog.layers import Geometry, LayerSpec, UsageError
+from gnnlib.benchmarks.catalog.layers import Geometry, LayerSpec
 from gnnlib.benchmarks.catalog.remedies import Kind, Plan, make_plan
+from gnnlib.benchmarks.errors import UsageError
+from gnnlib.benchmarks.metrics import num_parameters
 from gnnlib.benchmarks.records.results import Outcome
-from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, count, curve, shuffled
+from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, curve, shuffled
 from gnnlib.datasets.ogb_files import master
 from gnnlib.nn.drop import Dropout
 from gnnlib.nn.norm import RowBatchNorm
@@ -184,7 +186,7 @@ class OGBGraphs(Task):
         )
         return Outcome(
             score=self.score(model, "test"),
-            parameters=count(model),
+            parameters=num_parameters(model),
             validation=sign * max(sign * record["validation"] for record in records),
             curve=curve(records),
             model=model,

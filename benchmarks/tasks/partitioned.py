@@ -7,9 +7,11 @@ import torch
 from torch import nn
 
 from gnnlib import BatchNorm, Stack
-from gnnlib.benchmarks.catalog.layers import LayerSpec, UsageError
+from gnnlib.benchmarks.catalog.layers import LayerSpec
+from gnnlib.benchmarks.errors import UsageError
+from gnnlib.benchmarks.metrics import num_parameters
 from gnnlib.benchmarks.records.results import Outcome
-from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, count, curve
+from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, curve
 from gnnlib.large.partitions import connect, part_config, sampled, share_right
 from gnnlib.train.distributed import all_gather_object, world_size
 from gnnlib.train.loop import fit
@@ -67,7 +69,7 @@ class Partitioned(Task):
         )
         return Outcome(
             score=100 * share_right(model, self.graph, "test")[0],
-            parameters=count(model),
+            parameters=num_parameters(model),
             validation=max(record["validation"] for record in records),
             curve=curve(records),
         )

@@ -12,18 +12,9 @@ from torch import Tensor, nn
 from gnnlib import BatchNorm, Residual, Stack, datasets, readout_flat
 from gnnlib._platform.dgl import dgl
 from gnnlib.benchmarks.catalog.layers import Geometry, LayerSpec
+from gnnlib.benchmarks.metrics import accuracy, confusion_matrix, num_parameters
 from gnnlib.benchmarks.records.results import Outcome
-from gnnlib.benchmarks.tasks.base import (
-    OnEpoch,
-    Options,
-    Task,
-    accuracy,
-    attribution_maps,
-    confusion,
-    count,
-    curve,
-    shuffled,
-)
+from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, attribution_maps, curve, shuffled
 from gnnlib.grid import to_images
 from gnnlib.images import pixel_graph
 from gnnlib.models.vision.blocks import conv_norm_relu
@@ -157,10 +148,10 @@ class PixelTask(Task):
         outputs, target = predict(model, self.everything(*self.test))
         return Outcome(
             score=accuracy(outputs, target),
-            parameters=count(model),
+            parameters=num_parameters(model),
             validation=records[-1]["validation"],
             curve=curve(records),
-            confusion=confusion(outputs, target, 10),
+            confusion=confusion_matrix(outputs, target, 10),
             looks=self.looks(model),
             model=model,
         )

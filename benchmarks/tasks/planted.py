@@ -5,7 +5,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from gnnlib import datasets
-from gnnlib.benchmarks.tasks.base import Options, accuracy
+from gnnlib.benchmarks.metrics import accuracy
+from gnnlib.benchmarks.tasks.base import Options
 from gnnlib.benchmarks.tasks.large_nodes import LargeNodes, Nodes, Setting
 
 

@@ -12,8 +12,9 @@ from torch.nn.functional import cross_entropy
 from gnnlib import BatchNorm, GNNLayer, Stack, aggregate, datasets
 from gnnlib.analysis.symmetry import rotation_error
 from gnnlib.benchmarks.catalog.layers import Geometry, LayerSpec
+from gnnlib.benchmarks.metrics import accuracy, confusion_matrix, num_parameters
 from gnnlib.benchmarks.records.results import Outcome
-from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, accuracy, confusion, count, curve, shuffled
+from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, curve, shuffled
 from gnnlib.benchmarks.tasks.pixels import OnImages
 from gnnlib.benchmarks.tasks.transfer import largest
 from gnnlib.datasets.files import data_dir
@@ -149,9 +150,9 @@ class Sphere(Task):
         }
         return Outcome(
             score=accuracy(outputs, target),
-            parameters=count(upright),
+            parameters=num_parameters(upright),
             curve=curve(records),
-            confusion=confusion(outputs, target, CLASSES),
+            confusion=confusion_matrix(outputs, target, CLASSES),
             figures=figures | self.errors(upright.eval(), points),
         )
 

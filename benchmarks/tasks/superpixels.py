@@ -11,20 +11,12 @@ from torch import Tensor, nn
 
 from gnnlib import GraphStore, Stack, datasets, readout_mean_max
 from gnnlib._platform.dgl import dgl
-from gnnlib.benchmarks.catalog.layers import Geometry, LayerSpec, UsageError
+from gnnlib.benchmarks.catalog.layers import Geometry, LayerSpec
 from gnnlib.benchmarks.catalog.remedies import Kind, Plan, make_plan
+from gnnlib.benchmarks.errors import UsageError
+from gnnlib.benchmarks.metrics import accuracy, confusion_matrix, num_parameters
 from gnnlib.benchmarks.records.results import Outcome
-from gnnlib.benchmarks.tasks.base import (
-    OnEpoch,
-    Options,
-    Task,
-    accuracy,
-    attribution_maps,
-    confusion,
-    count,
-    curve,
-    shuffled,
-)
+from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, attribution_maps, curve, shuffled
 from gnnlib.benchmarks.tasks.cnn import enlarged
 from gnnlib.benchmarks.tasks.molecules import collate
 from gnnlib.graph.batch import graph_index
@@ -45,7 +37,7 @@ def widest(build: Callable[[int], nn.Module], budget: int) -> int:
     >>> widest(lambda width: nn.Linear(width, width), 100)
     8
     """
-    return next(width for width in counted(4, 4) if count(build(width + 4)) > budget)
+    return next(width for width in counted(4, 4) if num_parameters(build(width + 4)) > budget)
 
 
 class Superpixels(Task):
@@ -160,10 +152,10 @@ class Superpixels(Task):
         outputs, target = predict(model, everything(self.test, torch.arange(len(self.test[1]))))
         return Outcome(
             score=accuracy(outputs, target),
-            parameters=count(model),
+            parameters=num_parameters(model),
             validation=max(record["validation"] for record in records),
             curve=curve(records),
-            confusion=confusion(outputs, target, 10),
+            confusion=confusion_matrix(outputs, target, 10),
             looks=attribution_maps(model, self.batch(self.test, torch.arange(min(SAMPLES, len(self.test[1]))))),
             model=model,
         )

@@ -12,8 +12,9 @@ from torch.nn.functional import adaptive_avg_pool2d, cross_entropy, interpolate
 from gnnlib import BatchNorm, GraphStore, Residual, Stack, datasets, readout_max
 from gnnlib._platform.dgl import dgl
 from gnnlib.benchmarks.catalog.layers import Geometry, LayerSpec
+from gnnlib.benchmarks.metrics import accuracy, confusion_matrix, num_parameters
 from gnnlib.benchmarks.records.results import Outcome
-from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, accuracy, confusion, count, curve, shuffled
+from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, curve, shuffled
 from gnnlib.datasets.files import data_dir
 from gnnlib.graph.transforms import add_self_loop
 from gnnlib.images import Nearest, pixel_graph, segment, superpixel_graph
@@ -135,9 +136,9 @@ class Transfer(Task):
         outputs, target = predict(model, self.test.everything(self.test.superpixels))
         return Outcome(
             score=accuracy(outputs, target),
-            parameters=count(model),
+            parameters=num_parameters(model),
             curve=curve(records),
-            confusion=confusion(outputs, target, 10),
+            confusion=confusion_matrix(outputs, target, 10),
             figures=figures,
         )
 

@@ -13,8 +13,9 @@ from torch.nn.functional import cross_entropy
 from gnnlib import BatchNorm, GCNConv, GNNLayer, PredEdgeConv, Stack, edge_softmax
 from gnnlib._platform.dgl import dgl
 from gnnlib.benchmarks.catalog.layers import Geometry, LayerSpec, Pointwise
+from gnnlib.benchmarks.metrics import accuracy, num_parameters
 from gnnlib.benchmarks.records.results import Outcome
-from gnnlib.benchmarks.tasks.base import OnEpoch, Options, accuracy, attribution_maps, count, curve, shuffled
+from gnnlib.benchmarks.tasks.base import OnEpoch, Options, attribution_maps, curve, shuffled
 from gnnlib.benchmarks.tasks.cnn import ImageTask
 from gnnlib.benchmarks.tasks.filters import adjacency, all_pairs
 from gnnlib.benchmarks.tasks.pixels import SAMPLES, one_image_each
@@ -166,7 +167,7 @@ class Tutorial(ImageTask):
         scored = epochs if options.epochs or plan.scored is None else plan.scored
         return Outcome(
             score=records[scored - 1]["test"],
-            parameters=count(model),
+            parameters=num_parameters(model),
             curve=curve(records),
             figures={f"after {epochs} epochs, %": records[-1]["test"]} if scored < epochs else {},
             looks=attribution_maps(model, next(on(self.everything(*(part[:SAMPLES] for part in self.test))))),

@@ -18,9 +18,10 @@ from gnnlib import Stack
 from gnnlib._platform.dgl import dgl
 from gnnlib.benchmarks.__main__ import main
 from gnnlib.benchmarks.catalog.layers import Geometry
+from gnnlib.benchmarks.metrics import accuracy, confusion_matrix, num_parameters
 from gnnlib.benchmarks.records.results import Outcome
 from gnnlib.benchmarks.tasks import TASKS, Task
-from gnnlib.benchmarks.tasks.base import accuracy, confusion, count, curve
+from gnnlib.benchmarks.tasks.base import curve
 from gnnlib.train.loop import Batch, fit, predict
 
 
@@ -69,9 +70,9 @@ class Fake(Task):
             Path.write_text = half_written
         return Outcome(
             score=accuracy(outputs, target) + records[-1]["loss"],  # a figure with all its digits
-            parameters=count(model),
+            parameters=num_parameters(model),
             curve=curve(records),
-            confusion=confusion(outputs, target, 2),
+            confusion=confusion_matrix(outputs, target, 2),
             model=model,
         )
 

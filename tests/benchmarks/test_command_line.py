@@ -15,8 +15,8 @@ import pytest
 
 from gnnlib.benchmarks.__main__ import main
 from gnnlib.benchmarks.arguments import parser
-from gnnlib.benchmarks.catalog import layers
 from gnnlib.benchmarks.catalog.layers import LAYERS
+from gnnlib.benchmarks.errors import UsageError
 from gnnlib.benchmarks.runner import request
 from gnnlib.benchmarks.runner import run as runner
 from gnnlib.benchmarks.tasks import TASKS
@@ -281,7 +281,7 @@ def test_the_exit_code_of_the_process(tmp_path):
 
 def test_debugging_shows_where_an_error_came_from(monkeypatch):
     monkeypatch.setenv("GNNLIB_DEBUG", "1")
-    with pytest.raises(layers.UsageError, match="unknown task"):
+    with pytest.raises(UsageError, match="unknown task"):
         main(["run", "nothing"])
 
 

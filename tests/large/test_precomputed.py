@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.benchmarks.speed.measure import peak, reset_peak
+from gnnlib.benchmarks.peak_memory import peak, reset_peak
 from gnnlib.large import precomputed as module
 from gnnlib.large.precomputed import PropagatedFeatures, precompute_propagation, row_batches
 from gnnlib.nn.propagation import Hops

@@ -13,13 +13,13 @@ from gnnlib import GCNConv, SGConv
 from gnnlib._platform.dgl import dgl
 from gnnlib.benchmarks.__main__ import main
 from gnnlib.benchmarks.arguments import parser
-from gnnlib.benchmarks.catalog.layers import UsageError
 from gnnlib.benchmarks.catalog.remedies import make_plan
 from gnnlib.benchmarks.depth import CONVS, REMEDIES, Cell, TrainingSettings, cells, depth_study, plots, study
 from gnnlib.benchmarks.depth.command import PRESETS, Request
 from gnnlib.benchmarks.depth.data import NodeData, digits_graph
 from gnnlib.benchmarks.depth.journal import Journal
 from gnnlib.benchmarks.depth.published import PUBLISHED, published
+from gnnlib.benchmarks.errors import UsageError
 from gnnlib.graph.transforms import add_self_loop
 
 RECIPE = TrainingSettings(width=8, epochs=1)

@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 
-from gnnlib.benchmarks.catalog.layers import UsageError
+from gnnlib.benchmarks.errors import UsageError
 from gnnlib.benchmarks.records.logs import Log, check_tensorboard
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gnnlib.benchmarks.metrics import mean_std
 from gnnlib.benchmarks.records import results
-from gnnlib.benchmarks.records.results import Outcome, Store, mean_std
+from gnnlib.benchmarks.records.results import Outcome, Store
 
 HEADER = {
     "task": "digits",

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gnnlib.benchmarks.__main__ import main
-from gnnlib.benchmarks.catalog.layers import UsageError
+from gnnlib.benchmarks.errors import UsageError
 from gnnlib.benchmarks.runner import request, scaling
 from gnnlib.benchmarks.runner import run as runner
 from gnnlib.benchmarks.runner.progress import Progress

@@ -14,7 +14,8 @@ import pytest
 from rich.table import Table
 
 from gnnlib.benchmarks.__main__ import main
-from gnnlib.benchmarks.catalog.layers import Geometry, UsageError
+from gnnlib.benchmarks.catalog.layers import Geometry
+from gnnlib.benchmarks.errors import UsageError
 from gnnlib.benchmarks.runner import run as runner
 from gnnlib.benchmarks.runner.progress import Progress
 from gnnlib.benchmarks.runner.request import Request

@@ -12,7 +12,7 @@ from rich.console import Console
 from torch import nn
 
 from gnnlib.benchmarks.__main__ import main
-from gnnlib.benchmarks.catalog.layers import UsageError
+from gnnlib.benchmarks.errors import UsageError
 from gnnlib.benchmarks.speed import bound, command, graphs, grid, layers, show
 from gnnlib.benchmarks.speed.figures import Figures
 from gnnlib.benchmarks.speed.measure import Case, Effort, Row, differences, slope, times

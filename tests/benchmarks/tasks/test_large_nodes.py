@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from gnnlib.benchmarks.catalog.layers import UsageError, choices, choose
+from gnnlib.benchmarks.catalog.layers import choices, choose
+from gnnlib.benchmarks.errors import UsageError
 from gnnlib.benchmarks.tasks import TASKS, Options
 from gnnlib.large.sampling import gcn_edge_weights
 from gnnlib.large.tables import NpyMatrix

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from gnnlib import BatchNorm, readout_sum
-from gnnlib.benchmarks.catalog.layers import UsageError, choices
+from gnnlib.benchmarks.catalog.layers import choices
+from gnnlib.benchmarks.errors import UsageError
 from gnnlib.benchmarks.tasks import TASKS, Options
 from gnnlib.benchmarks.tasks.ogb_graphs import LOSSES, OGBGraphs
 from tests.benchmarks.tasks.test_tasks import run

@@ -9,8 +9,8 @@ import torch
 from gnnlib import datasets
 from gnnlib.benchmarks.__main__ import main
 from gnnlib.benchmarks.catalog.layers import choices
+from gnnlib.benchmarks.metrics import num_parameters
 from gnnlib.benchmarks.tasks import Options
-from gnnlib.benchmarks.tasks.base import count
 from gnnlib.benchmarks.tasks.sphere import Sphere
 
 OPTIONS = Options(epochs=1, limit=12)
@@ -56,7 +56,7 @@ def test_the_same_seed_gives_the_same_figures(task):
 
 
 def test_both_networks_are_of_a_size_and_see_as_much(task):
-    cheb, cnn = (count(task.model(LAYERS[name])) for name in ("cheb", "cnn"))
+    cheb, cnn = (num_parameters(task.model(LAYERS[name])) for name in ("cheb", "cnn"))
     assert cnn == pytest.approx(cheb, rel=0.05)
     cells, points = len(task.points(LAYERS["cnn"])), len(task.points(LAYERS["cheb"]))
     assert (cells, points) == (648, 642)
@@ -84,7 +84,9 @@ def test_mnist_is_on_a_finer_sphere(twins):
     assert len(task.points(LAYERS["cnn"])) == 36 * 72
     assert task.num_epochs(LAYERS["gcn"], Options()) == 2 * 4
     assert 0.5 < float(task.train[0].max()) <= 1
-    assert task.run(LAYERS["gcn"], 0, options, lambda record: None).parameters == count(task.model(LAYERS["gcn"]))
+    assert task.run(LAYERS["gcn"], 0, options, lambda record: None).parameters == num_parameters(
+        task.model(LAYERS["gcn"])
+    )
 
 
 def test_a_run_writes_its_figures(tmp_path, capsys):

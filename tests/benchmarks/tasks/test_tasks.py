@@ -11,11 +11,13 @@ from torch import nn
 from gnnlib import DAGNN, datasets
 from gnnlib._platform.dgl import dgl
 from gnnlib.benchmarks.catalog import layers, published
-from gnnlib.benchmarks.catalog.layers import LAYERS, Geometry, UsageError, choose
+from gnnlib.benchmarks.catalog.layers import LAYERS, Geometry, choose
 from gnnlib.benchmarks.catalog.published import ELSEWHERE, PUBLISHED
+from gnnlib.benchmarks.errors import UsageError
+from gnnlib.benchmarks.metrics import accuracy, confusion_matrix
 from gnnlib.benchmarks.records.results import Outcome
 from gnnlib.benchmarks.tasks import TASKS, Options, Task
-from gnnlib.benchmarks.tasks.base import accuracy, confusion, shuffled
+from gnnlib.benchmarks.tasks.base import shuffled
 from gnnlib.benchmarks.tasks.words import WordLinear, on_words, words
 from gnnlib.images import recipes
 from gnnlib.models import SGC, GfNN
@@ -152,8 +154,8 @@ def test_figures():
     outputs = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [2.0, 3.0]])
     target = torch.tensor([0, 1, 1, 1])
     assert accuracy(outputs, target) == 75.0
-    assert confusion(outputs, target, 2) == [[1, 0], [1, 2]]
-    assert confusion(outputs, target, 3) == [[1, 0, 0], [1, 2, 0], [0, 0, 0]]
+    assert confusion_matrix(outputs, target, 2) == [[1, 0], [1, 2]]
+    assert confusion_matrix(outputs, target, 3) == [[1, 0, 0], [1, 2, 0], [0, 0, 0]]
     parts = list(shuffled(10, 4, torch.Generator().manual_seed(0)))
     assert [len(part) for part in parts] == [4, 4, 2]
     assert torch.cat(parts).sort().values.tolist() == list(range(10))

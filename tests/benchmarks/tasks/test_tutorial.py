@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from gnnlib.benchmarks.catalog.layers import UsageError, choices, choose
+from gnnlib.benchmarks.catalog.layers import choices, choose
+from gnnlib.benchmarks.errors import UsageError
 from gnnlib.benchmarks.tasks import TASKS, Options
 from gnnlib.benchmarks.tasks.filters import adjacency, all_pairs
 from gnnlib.benchmarks.tasks.tutorial import MODELS

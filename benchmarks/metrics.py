@@ -1,0 +1,36 @@
+"""Metrics of classification, and statistics of a training."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+def accuracy(outputs: Tensor, target: Tensor) -> float:
+    """Accuracy of class scores (N, C), in percent."""
+    return 100 * (outputs.argmax(-1) == target).double().mean().item()
+
+
+def confusion_matrix(outputs: Tensor, target: Tensor, num_classes: int) -> list[list[int]]:
+    """Counts of (true class, predicted class): a row for each true class."""
+    index = target * num_classes + outputs.argmax(-1)
+    return torch.bincount(index.cpu(), minlength=num_classes**2).view(num_classes, num_classes).tolist()
+
+
+def num_parameters(model: nn.Module) -> int:
+    """The number of a model's parameters."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def mean_std(values: list[float]) -> tuple[float, float | None]:
+    """Mean and unbiased standard deviation (None for a single value).
+
+    Example:
+        >>> from gnnlib.benchmarks.metrics import mean_std
+        >>> mean_std([1.0, 3.0])
+        (2.0, 1.4142135623730951)
+    """
+    mean = sum(values) / len(values)
+    if len(values) == 1:
+        return mean, None
+    return mean, math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1))
