@@ -110,7 +110,7 @@ def superpixel_looks() -> None:
     task.load(Options())
     outcome = task.run(LAYERS["gat"], 0, Options(), lambda record: None)
     print(f"GAT on superpixels: {outcome.score:.1f} %")
-    seen = outcome.looks | task.samples()
+    seen = outcome.attributions | task.samples()
     axes = panels(3, SAMPLES, 1.5)
     for i, (top, middle, bottom) in enumerate(axes.T):
         ends = tuple(torch.from_numpy(seen[f"{end}_{i}"]) for end in ("src", "dst"))

@@ -31,7 +31,7 @@ class Outcome:
     confusion: list[list[int]] | None = None
     seconds: float = 0.0
     figures: dict[str, float] = field(default_factory=dict)  # what else was measured, by name
-    looks: dict[str, np.ndarray] = field(
+    attributions: dict[str, np.ndarray] = field(
         default_factory=dict, compare=False
     )  # at the task's samples: `attribution_maps`
     model: nn.Module | None = field(default=None, compare=False)  # as trained, where the task is `Task.one_model`
@@ -81,7 +81,7 @@ class Store:
         print(f"{self.path} ({why}) is kept as {aside.name}, starting anew", file=sys.stderr)
 
     def _set_aside(self, why: str) -> Path:
-        (self.folder / "looks.npz").unlink(missing_ok=True)
+        (self.folder / "attributions.npz").unlink(missing_ok=True)
         tag = "".join(c for c in why if c.isalnum() or c in "-_")
         for path in (self.folder / "log.jsonl", self.model):
             if path.exists():
@@ -94,11 +94,11 @@ class Store:
         return Checkpoint(self.folder / f"seed-{seed}.checkpoint", origin)
 
     def add(self, seed: int, outcome: Outcome, values: list[float] | None = None) -> None:
-        """The result with one seed more; what the model looked at, of the first seed, goes into ``looks.npz``."""
+        """The result with one seed more; the attributions of the first seed goes into ``attributions.npz``."""
         self.outcomes[seed] = outcome
-        if outcome.looks and seed == min(self.outcomes):
-            with atomic_write(self.folder / "looks.npz") as partial:
-                np.savez_compressed(partial, **outcome.looks)  # type: ignore[arg-type]
+        if outcome.attributions and seed == min(self.outcomes):
+            with atomic_write(self.folder / "attributions.npz") as partial:
+                np.savez_compressed(partial, **outcome.attributions)  # type: ignore[arg-type]
         with atomic_write(self.path) as partial:
             partial.write_text(json.dumps(self.document(values), indent=1) + "\n")
         self.checkpoint(seed).remove()
@@ -136,7 +136,7 @@ def keep_aside(path: Path, why: str) -> None:
 
 
 def _written(outcome: Outcome) -> dict[str, Any]:
-    return {name: value for name, value in vars(outcome).items() if name not in ("curve", "looks", "model")}
+    return {name: value for name, value in vars(outcome).items() if name not in ("curve", "attributions", "model")}
 
 
 def _figures(outcomes: list[Outcome]) -> dict[str, dict[str, Any]] | None:

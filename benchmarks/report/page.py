@@ -24,7 +24,7 @@ def write_report(run: Path) -> Path:
         OSError: the folder cannot be written to.
     """
     # Only now: matplotlib takes its time, and datasets imports torch.
-    from gnnlib.benchmarks.report import charts, looks, plots, samples, tables
+    from gnnlib.benchmarks.report import attributions, charts, plots, samples, tables
     from gnnlib.datasets.files import atomic_write
 
     run = Path(run)
@@ -35,7 +35,7 @@ def write_report(run: Path) -> Path:
     rows = leaderboard(results)
     ranked = [row.result for row in rows]
     graphs, flaws = samples.load(run / "samples.npz")
-    seen, more_flaws = looks.load(run, graphs)
+    seen, more_flaws = attributions.load(run, graphs)
     sections = [
         _problems(problems + flaws + more_flaws),
         tables.board(rows),
@@ -44,7 +44,7 @@ def write_report(run: Path) -> Path:
         charts.costs(run / "plots", ranked),
         samples.section(run / "plots", graphs),
         samples.levels(run / "plots", graphs),
-        looks.section(run / "plots", ranked, graphs, seen),
+        attributions.section(run / "plots", ranked, graphs, seen),
         tables.matrices(run / "plots", ranked),
         tables.details(rows),
     ]

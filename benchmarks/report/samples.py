@@ -69,7 +69,7 @@ def levels(folder: Path, samples: Sequence[Sample]) -> str:
     return f"""<section><h2>Superpixels, level by level</h2>
 <p>The image and the borders of its superpixels; these in their mean colours; and a half, a quarter and an eighth of
 them, when those that touch and are most similar are merged.</p>
-<div class="looks">
+<div class="attributions">
 <figure><img src="{image}" alt="{alt}"><figcaption>{titles}</figcaption></figure>
 </div></section>"""
 

@@ -87,7 +87,7 @@ class ImageTask(PixelTask):
             parameters=num_parameters(model),
             curve=curve(records),
             confusion=confusion_matrix(outputs, target, 10),
-            looks=self.looks(model),
+            attributions=self.attributions(model),
             model=model,
         )
 

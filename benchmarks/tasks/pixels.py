@@ -152,11 +152,11 @@ class PixelTask(Task):
             validation=records[-1]["validation"],
             curve=curve(records),
             confusion=confusion_matrix(outputs, target, 10),
-            looks=self.looks(model),
+            attributions=self.attributions(model),
             model=model,
         )
 
-    def looks(self, model: nn.Module) -> dict[str, np.ndarray]:
+    def attributions(self, model: nn.Module) -> dict[str, np.ndarray]:
         return attribution_maps(model, next(self.everything(*(part[:SAMPLES] for part in self.test))))
 
     def samples(self) -> dict[str, np.ndarray]:

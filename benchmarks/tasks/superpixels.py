@@ -156,7 +156,7 @@ class Superpixels(Task):
             validation=max(record["validation"] for record in records),
             curve=curve(records),
             confusion=confusion_matrix(outputs, target, 10),
-            looks=attribution_maps(model, self.batch(self.test, torch.arange(min(SAMPLES, len(self.test[1]))))),
+            attributions=attribution_maps(model, self.batch(self.test, torch.arange(min(SAMPLES, len(self.test[1]))))),
             model=model,
         )
 

@@ -170,6 +170,6 @@ class Tutorial(ImageTask):
             parameters=num_parameters(model),
             curve=curve(records),
             figures={f"after {epochs} epochs, %": records[-1]["test"]} if scored < epochs else {},
-            looks=attribution_maps(model, next(on(self.everything(*(part[:SAMPLES] for part in self.test))))),
+            attributions=attribution_maps(model, next(on(self.everything(*(part[:SAMPLES] for part in self.test))))),
             model=model,
         )

@@ -7,11 +7,10 @@ all plots of a run.
 
 from gnnlib.benchmarks.report.plots.curves import CURVES, curve_panel, learning_curves, mean_curve, recorded
 from gnnlib.benchmarks.report.plots.look import PALETTE, png, save, styles, svg
-from gnnlib.benchmarks.report.plots.pictures import confusion, levels, looks, sample
+from gnnlib.benchmarks.report.plots.pictures import attributions, confusion, levels, sample
 from gnnlib.benchmarks.report.plots.scatter import COSTS, leaderboard_scatter, scatter_panel
 
 __all__ = [
-    "COSTS", "CURVES", "PALETTE", "confusion", "curve_panel", "leaderboard_scatter",
-    "learning_curves", "levels", "looks", "mean_curve", "png", "recorded", "sample", "save", "scatter_panel", "styles",
-    "svg",
+    "COSTS", "CURVES", "PALETTE", "attributions", "confusion", "curve_panel", "leaderboard_scatter",
+    "learning_curves", "levels", "mean_curve", "png", "recorded", "sample", "save", "scatter_panel", "styles", "svg",
 ]  # fmt: skip

@@ -66,7 +66,7 @@ def sample(image: np.ndarray, pos: np.ndarray, src: np.ndarray, dst: np.ndarray)
 
 
 @in_our_style()
-def looks(samples: Sequence[dict[str, Any]], seen: Sequence[dict[str, np.ndarray]]) -> Figure:
+def attributions(samples: Sequence[dict[str, Any]], seen: Sequence[dict[str, np.ndarray]]) -> Figure:
     """A row of pictures: the saliency of each sample's nodes painted back; where there is attention, a second row in
     which it is lines over the image.
 

@@ -44,15 +44,15 @@ def test_doctests():
     assert doctest.testmod(results).failed == 0
 
 
-def test_what_the_first_seed_looked_at_is_beside_the_result(store):
-    looks = [{"saliency_0": np.full(3, seed)} for seed in (0.0, 1.0)]
-    store.add(0, Outcome(90.0, 100, looks=looks[0]))
-    store.add(1, Outcome(80.0, 100, looks=looks[1]))
-    with np.load(store.folder / "looks.npz") as found:
+def test_attributions_of_the_first_seed_are_saved(store):
+    attributions = [{"saliency_0": np.full(3, seed)} for seed in (0.0, 1.0)]
+    store.add(0, Outcome(90.0, 100, attributions=attributions[0]))
+    store.add(1, Outcome(80.0, 100, attributions=attributions[1]))
+    with np.load(store.folder / "attributions.npz") as found:
         assert found["saliency_0"].tolist() == [0.0, 0.0, 0.0]
-    assert "looks" not in store.path.read_text()
+    assert "attributions" not in store.path.read_text()
     Store(store.folder, HEADER).open(fresh=True)
-    assert not (store.folder / "looks.npz").exists(), "they went with the result"
+    assert not (store.folder / "attributions.npz").exists(), "they went with the result"
 
 
 def test_the_document(store):
@@ -74,7 +74,7 @@ def test_the_document(store):
         "confusion": [[5, 3], [1, 7]],
         "figures": None,
         "outcomes": {
-            str(s): {k: v for k, v in vars(o).items() if k not in ("curve", "looks", "model")}
+            str(s): {k: v for k, v in vars(o).items() if k not in ("curve", "attributions", "model")}
             for s, o in enumerate((FIRST, SECOND))
         },
     }

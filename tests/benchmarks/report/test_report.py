@@ -17,12 +17,12 @@ from rich.console import Console
 from skimage.color import rgb2lab
 
 from gnnlib.benchmarks.report import (
+    attributions,
     columns,
     figures_table,
     leaderboard,
     leaderboard_table,
     load_results,
-    looks,
     plots,
     samples,
     sources,
@@ -345,43 +345,43 @@ def test_damaged_samples_are_named(tmp_path, harm, told):
     assert page.all("img") == []
 
 
-LOOKS = {"saliency_0": np.array([0.5, 2.0]), "attention_0": np.array([1.0, 0.5, 2.0])}
+ATTRIBUTIONS = {"saliency_0": np.array([0.5, 2.0]), "attention_0": np.array([1.0, 0.5, 2.0])}
 MAP = {"label_map_0": np.array([[0, 0, 1], [0, 1, 1], [0, -1, 1]])}
 
 
-def looking(run, **looks):
-    """Each layer's looks, as in a run each in a folder of its name."""
+def run_with_attributions(run, **attributions):
+    """Each layer's attributions, as in a run each in a folder of its name."""
     save(run, **SAMPLE | MAP)
     for layer in ("gat", "gcn"):
         (run / layer).mkdir()
         (run / layer / "result.json").write_text(json.dumps(result(layer, curves=None, confusion=None)))
-    np.savez(run / "gat" / "looks.npz", **looks)
+    np.savez(run / "gat" / "attributions.npz", **attributions)
     return run
 
 
-def test_what_a_layer_looks_at_is_drawn(tmp_path):
-    run = looking(tmp_path, **LOOKS)
+def test_attributions_are_drawn(tmp_path):
+    run = run_with_attributions(tmp_path, **ATTRIBUTIONS)
     page = assert_self_contained(write_report(run).read_text())
     assert "What the layers look at" in page.text
     assert "GAT, attention as lines" in " ".join(page.text.split())
     assert [image["alt"] for image in page.all("img")][1:] == [
         "the superpixels of 1 images, and fewer and fewer of them",
-        "what GAT looks at in 1 images",
+        "attributions of GAT in 1 images",
     ]
-    assert (run / "plots" / "looks-0.png").exists()
+    assert (run / "plots" / "attributions-0.png").exists()
     assert "Not everything could be read" not in page.text
 
 
 def test_saliency_is_painted_back_and_attention_drawn_over_the_image():
     one = {"image": np.eye(3), "label_map": MAP["label_map_0"]}
     one |= {name: SAMPLE[f"{name}_0"] for name in ("pos", "src", "dst")}
-    seen = {name.removesuffix("_0"): values for name, values in LOOKS.items()}
-    above, below = plots.looks([one], [seen]).axes
+    seen = {name.removesuffix("_0"): values for name, values in ATTRIBUTIONS.items()}
+    above, below = plots.attributions([one], [seen]).axes
     drawn = np.ma.filled(above.images[0].get_array(), np.nan)
     np.testing.assert_array_equal(drawn, [[0.5, 0.5, 2], [0.5, 2, 2], [0.5, np.nan, 2]])
     np.testing.assert_array_equal(below.images[0].get_array(), np.eye(3))
     assert below.collections[0].get_linewidths() == [3.0]
-    (alone,) = plots.looks([one], [{"saliency": seen["saliency"]}]).axes
+    (alone,) = plots.attributions([one], [{"saliency": seen["saliency"]}]).axes
     assert len(alone.collections) == 0
 
 
@@ -420,29 +420,34 @@ def test_superpixels_are_shown_level_by_level(tmp_path):
 @pytest.mark.parametrize(
     ("harm", "told"),
     [
-        ({"saliency_0": np.zeros(3)}, "gat/looks.npz: left out: saliency_0: expected (2,) numbers of at least 0"),
+        (
+            {"saliency_0": np.zeros(3)},
+            "gat/attributions.npz: left out: saliency_0: expected (2,) numbers of at least 0",
+        ),
         ({"saliency_0": np.array([1.0, np.nan])}, "saliency_0: expected (2,) numbers"),
         ({"attention_0": np.array([1.0, -1.0, 0.0])}, "attention_0: expected (3,) numbers"),
         ({"saliency_0": np.array(["a", "b"])}, "saliency_0: expected (2,) numbers"),
     ],
 )
-def test_damaged_looks_are_named(tmp_path, harm, told):
-    run = looking(tmp_path, **LOOKS | harm)
-    found, (flaw,) = looks.load(run, samples.load(run / "samples.npz")[0])
+def test_damaged_attributions_are_named(tmp_path, harm, told):
+    run = run_with_attributions(tmp_path, **ATTRIBUTIONS | harm)
+    found, (flaw,) = attributions.load(run, samples.load(run / "samples.npz")[0])
     assert found == {}
     assert told in flaw
 
 
-def test_looks_without_their_samples(tmp_path):
-    run = looking(tmp_path, attention_0=LOOKS["attention_0"])
+def test_attributions_without_their_samples(tmp_path):
+    run = run_with_attributions(tmp_path, attention_0=ATTRIBUTIONS["attention_0"])
     (one,), _ = samples.load(run / "samples.npz")
-    assert looks.load(run, [one]) == ({}, ["gat/looks.npz: left out: 'saliency_0'"])
-    np.savez(run / "gat" / "looks.npz", **LOOKS)
-    assert looks.load(run, [{**one, "label_map": None}])[1] == ["gat/looks.npz: left out: sample 0 has no label map"]
+    assert attributions.load(run, [one]) == ({}, ["gat/attributions.npz: left out: 'saliency_0'"])
+    np.savez(run / "gat" / "attributions.npz", **ATTRIBUTIONS)
+    assert attributions.load(run, [{**one, "label_map": None}])[1] == [
+        "gat/attributions.npz: left out: sample 0 has no label map"
+    ]
     np.savez(run / "samples.npz", **SAMPLE | {"label_map_0": np.full((3, 3), 5)})
     assert "label_map: expected (3, 3) node numbers up to 1" in samples.load(run / "samples.npz")[1][0]
-    (run / "gat" / "looks.npz").write_bytes(b"PK\x03\x04 half a zip")
-    assert "gat/looks.npz: left out: " in Page(write_report(run).read_text()).text
+    (run / "gat" / "attributions.npz").write_bytes(b"PK\x03\x04 half a zip")
+    assert "gat/attributions.npz: left out: " in Page(write_report(run).read_text()).text
 
 
 def test_a_file_of_samples_that_is_none(tmp_path):

@@ -216,14 +216,14 @@ def test_samples_are_drawable(digits):
 @pytest.mark.parametrize(("layer", "attends"), [("gat", True), ("cnn", False)])
 def test_what_models_look_at_fits_the_samples(digits, layer, attends):
     task, options = digits
-    looks, samples = task.run(LAYERS[layer], 0, options, lambda record: None).looks, task.samples()
-    assert len(looks) == (12 if attends else 6)
+    attributions, samples = task.run(LAYERS[layer], 0, options, lambda record: None).attributions, task.samples()
+    assert len(attributions) == (12 if attends else 6)
     for i in range(6):
-        assert looks[f"saliency_{i}"].shape == (64,)
-        assert looks[f"saliency_{i}"].any()
-        assert not looks[f"saliency_{i}"][samples[f"image_{i}"].ravel() == 0].any(), "without ink, without say"
+        assert attributions[f"saliency_{i}"].shape == (64,)
+        assert attributions[f"saliency_{i}"].any()
+        assert not attributions[f"saliency_{i}"][samples[f"image_{i}"].ravel() == 0].any(), "without ink, without say"
         if attends:
-            received = np.bincount(samples[f"dst_{i}"], looks[f"attention_{i}"])
+            received = np.bincount(samples[f"dst_{i}"], attributions[f"attention_{i}"])
             np.testing.assert_allclose(received, np.bincount(samples[f"dst_{i}"]), rtol=1e-5)
 
 
@@ -335,11 +335,12 @@ def test_superpixel_features(superpixels):
     torch.testing.assert_close(task.spacing * batch.edge[:, :2], pixels[src] - pixels[dst], atol=1e-4, rtol=0)
     assert batch.x[:, 1:].min() > 0
     assert batch.x.max() < 1
-    samples, looks = task.samples(), task.run(LAYERS["gat"], 0, Options(epochs=1), lambda record: None).looks
+    samples = task.samples()
+    attributions = task.run(LAYERS["gat"], 0, Options(epochs=1), lambda record: None).attributions
     for i, graph in enumerate(task.test[0].batch([i]) for i in range(6)):
-        assert int(samples[f"label_map_{i}"].max()) + 1 == graph.num_nodes() == len(looks[f"saliency_{i}"])
+        assert int(samples[f"label_map_{i}"].max()) + 1 == graph.num_nodes() == len(attributions[f"saliency_{i}"])
         np.testing.assert_array_equal(samples[f"pos_{i}"], graph.ndata["pos"])
-        assert len(looks[f"attention_{i}"]) == graph.num_edges() == len(samples[f"src_{i}"])
+        assert len(attributions[f"attention_{i}"]) == graph.num_edges() == len(samples[f"src_{i}"])
 
 
 # citation graphs

@@ -111,7 +111,7 @@ def test_parameters_and_a_training(task, layer):
     assert outcome.curve["test"] == [outcome.score]
     assert outcome.curve["loss"][0] > 0
     assert not outcome.figures
-    assert outcome.looks["saliency_0"].shape == (784,)
+    assert outcome.attributions["saliency_0"].shape == (784,)
     assert train(task, layer, epochs=1) == outcome, "the same seed, the same figures"
 
 
