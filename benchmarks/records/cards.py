@@ -61,8 +61,8 @@ def _usage(folder: Path) -> str:
     config = json.loads((folder / "config.json").read_text())
     others = sorted({name for name in _names(config["model"]) if not name.startswith(("gnnlib.", "torch.nn."))})
     imports = "".join(f"from {name.rpartition('.')[0]} import {name.rpartition('.')[2]}\n" for name in others)
-    known = f", known=[{', '.join(name.rpartition('.')[2] for name in others)}]" if others else ""
-    load = f'model = gnnlib.load_model("{folder.name}"{known})  # model(graph, x, edge)'
+    trusted = f", safe_globals=[{', '.join(name.rpartition('.')[2] for name in others)}]" if others else ""
+    load = f'model = gnnlib.load_model("{folder.name}"{trusted})  # model(graph, x, edge)'
     return f"```python\nimport gnnlib\n{imports}\n{load}\n```\n"
 
 

@@ -1,7 +1,7 @@
-"""Models as folders: ``config.json`` says what a model is made of, ``model.safetensors`` holds its numbers.
+"""Saved models: a folder with ``config.json``, the structure, and ``model.safetensors``, the tensors.
 
-A model is written as it stands, not as it was made: each module is its class, its attributes and its parts, so whatever
-was changed after construction is kept. There is nothing to execute in a folder.
+A model is saved as it is, not as it was constructed: each module by its class, its attributes and its submodules.
+Changes after construction are therefore saved too. Loading executes no code from the folder.
 """
 
 import json
@@ -22,38 +22,49 @@ from gnnlib.train import loop as training
 
 __all__ = ["about_model", "load_model", "predict", "save_model"]
 
-FORMAT = 1
+FORMAT = 2
+_ADVICE = {
+    1: "; format 1 names modules by their old places in the package: train the model again, or load it with the "
+    "gnnlib that wrote it and save its state_dict()"
+}
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 Folder = str | os.PathLike[str]
 
 
 def save_model(model: nn.Module, folder: Folder, about: Mapping[str, Any] | None = None) -> None:
-    """Writes a model to a folder, from which `load_model` makes it again.
+    """Saves a model to a folder, from which `load_model` restores it.
 
-    Any model whose classes and functions can be imported: a `Stack` with any layer and remedy, those of
-    `gnnlib.models`, networks of `gnnlib.grid._from_torch`, ``torch.nn`` modules; shared weights stay shared.
+    Any model can be saved whose classes and functions can be imported: a `Stack` with any layer, the models of
+    `gnnlib.models`, the networks of `gnnlib.grid.from_torch` and ``torch.nn`` modules. Shared weights stay shared.
 
     Args:
-        about: what else is to be known of it, as JSON takes it: the features it expects, where it comes from
+        model: the model; it is not changed
+        folder: is created where it does not exist
+        about: metadata that JSON can hold, such as the expected features; `about_model` returns it
 
-    Raises: ValueError, before anything is written, for a part that is neither of these nor numbers or text (a lambda, a
-    hook), naming where it is; OSError where the folder cannot be written.
+    Raises:
+        ValueError: for a part that cannot be saved (a lambda, a hook), with its place in the model; nothing is written
+        OSError: if the folder cannot be written
 
-    >>> import tempfile
-    >>> from gnnlib import GCNConv, Stack
-    >>> model = Stack.build(GCNConv, 8, 16, 3, num_layers=4, dropout=0.5).eval()
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     save_model(model, folder, about={"classes": ["a", "b", "c"]})
-    ...     same = load_model(folder)
-    ...     about_model(folder)
-    {'classes': ['a', 'b', 'c']}
-    >>> g, x = dgl.graph(([0, 1], [1, 0])), torch.ones(2, 8)
-    >>> torch.equal(same(g, x), model(g, x))
-    True
+    Example:
+        >>> import tempfile
+        >>> import torch
+        >>> from gnnlib import GCNConv, Stack, load_model, save_model
+        >>> from gnnlib.io import about_model
+        >>> import dgl
+        >>> model = Stack.build(GCNConv, 8, 16, 3, num_layers=4, dropout=0.5).eval()
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_model(model, folder, about={"classes": ["a", "b", "c"]})
+        ...     loaded = load_model(folder)
+        ...     about_model(folder)
+        {'classes': ['a', 'b', 'c']}
+        >>> g, x = dgl.graph(([0, 1], [1, 0])), torch.ones(2, 8)
+        >>> torch.equal(loaded(g, x), model(g, x))
+        True
     """
-    made, tensors = describe(model)
+    structure, tensors = describe(model)
     versions = {"gnnlib": __version__, "torch": torch.__version__}
-    text = json.dumps({"format": FORMAT, **versions, "about": dict(about or {}), "model": made}, indent=1)
+    text = json.dumps({"format": FORMAT, **versions, "about": dict(about or {}), "model": structure}, indent=1)
     folder = Path(folder)
     with atomic_write(folder / WEIGHTS) as part:
         part.write_bytes(safetensors.torch.save(tensors))
@@ -62,66 +73,90 @@ def save_model(model: nn.Module, folder: Folder, about: Mapping[str, Any] | None
         part.write_text(text + "\n")
 
 
-def load_model(folder: Folder, device: torch.device | str = "cpu", known: Iterable[Named] = ()) -> nn.Module:
-    """The model that `save_model` wrote, in evaluation mode.
+def load_model(folder: Folder, device: torch.device | str = "cpu", *, safe_globals: Iterable[Named] = ()) -> nn.Module:
+    """Loads a model that `save_model` saved, in evaluation mode.
 
     Args:
-        device: where its tensors go
-        known: modules and functions outside gnnlib and ``torch.nn`` that it may be made of; names of others are refused
+        folder: of the model
+        device: of its tensors
+        safe_globals: classes and functions outside gnnlib and ``torch.nn`` that the model may use (compare
+            ``torch.serialization.safe_globals``); all others are refused
 
-    Raises: FileNotFoundError for a folder without a model; ValueError, naming the file, where one is damaged or of
-    another format, names what is not known, or the weights are not those that the config describes.
+    Returns:
+        the model
+
+    Raises:
+        FileNotFoundError: if the folder holds no model
+        ValueError: with the file's name, if it is damaged or of another format, names a class or function that is not
+            allowed, or the tensors do not fit the structure
     """
-    config, path = _config(folder), Path(folder) / WEIGHTS
+    config, path = _read_config(folder), Path(folder) / WEIGHTS
     if not path.exists():
-        raise FileNotFoundError(f"load_model: expected {path}, which is not there")
+        raise FileNotFoundError(f"load_model: expected {path}, which does not exist")
     try:
         tensors = safetensors.torch.load_file(path, device=str(device))
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path} is damaged ({error})") from error
     try:
-        model = rebuild(config["model"], tensors, known)
+        model = rebuild(config["model"], tensors, safe_globals)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{Path(folder) / CONFIG}: {error}") from error
     return model.eval()
 
 
 def about_model(folder: Folder) -> dict[str, Any]:
-    """What `save_model` was told about it.
+    """The metadata that `save_model` was given.
 
-    Raises: as `load_model` of the config.
+    Args:
+        folder: of the model
+
+    Returns:
+        the metadata; empty if there was none
+
+    Raises:
+        FileNotFoundError: if the folder holds no model
+        ValueError: if its ``config.json`` is damaged or of another format
     """
-    return _config(folder)["about"]
+    return _read_config(folder)["about"]
 
 
 def predict(
     model: nn.Module,
     graphs: dgl.DGLGraph | Sequence[dgl.DGLGraph],
     feature: str = "feat",
+    *,
     edge: str | None = None,
     batch_size: int = 256,
 ) -> Tensor:
-    """A model's outputs for new graphs, in evaluation mode and without gradients: a row for each node, or, where the
-    model has a readout, for each graph.
+    """A model's outputs for new graphs, in evaluation mode and without gradients.
 
     Args:
-        graphs: one, or several, which are batched
-        feature: of the nodes, ``graph.ndata[feature]``
-        edge: of the edges, ``graph.edata[edge]``; None: the model sees none
-        batch_size: graphs at a time
+        model: called as ``model(graph, x, edge)``
+        graphs: one graph, or several, which are batched
+        feature: the node features are ``graph.ndata[feature]``
+        edge: the edge features are ``graph.edata[edge]``; None: the model gets none
+        batch_size: graphs per batch
 
-    Raises: ValueError for no graphs; KeyError for one without these features, naming those it has.
+    Returns:
+        (N, \\*), a row per node, or (B, \\*), a row per graph, if the model has a readout; on the CPU
 
-    >>> from gnnlib import GCNConv, Stack, readout_mean
-    >>> graph = dgl.graph(([0, 1], [1, 0]))
-    >>> graph.ndata["feat"] = torch.ones(2, 4)
-    >>> predict(Stack.build(GCNConv, 4, 8, 3, num_layers=2, readout=readout_mean), [graph] * 5).shape
-    torch.Size([5, 3])
+    Raises:
+        ValueError: for an empty sequence of graphs
+        KeyError: for a graph without these features, with the names that it has
+
+    Example:
+        >>> import torch
+        >>> from gnnlib import GCNConv, Stack, predict, readout_mean
+        >>> import dgl
+        >>> graph = dgl.graph(([0, 1], [1, 0]))
+        >>> graph.ndata["feat"] = torch.ones(2, 4)
+        >>> predict(Stack.build(GCNConv, 4, 8, 3, num_layers=2, readout=readout_mean), [graph] * 5).shape
+        torch.Size([5, 3])
     """
-    several = [graphs] if isinstance(graphs, dgl.DGLGraph) else list(graphs)
-    if not several:
-        raise ValueError("predict: expected a graph or more, got none")
-    for graph in several:
+    graphs = [graphs] if isinstance(graphs, dgl.DGLGraph) else list(graphs)
+    if not graphs:
+        raise ValueError("predict: expected one graph or more, got none")
+    for graph in graphs:
         for name, data in ((feature, graph.ndata), (edge, graph.edata)):
             if name is not None and name not in data:
                 raise KeyError(f"predict: expected graphs with {name!r}, got one with {sorted(map(str, data))}")
@@ -131,22 +166,22 @@ def predict(
         values = None if edge is None else graph.edata[edge].to(device)
         return training.Batch(graph, graph.ndata[feature].to(device), torch.empty(0), values)
 
-    starts = range(0, len(several), batch_size)
-    outputs, _ = training.predict(model, (batch(dgl.batch(several[i : i + batch_size])) for i in starts))
+    starts = range(0, len(graphs), batch_size)
+    outputs, _ = training.predict(model, (batch(dgl.batch(graphs[i : i + batch_size])) for i in starts))
     return outputs.cpu()
 
 
-def _config(folder: Folder) -> dict[str, Any]:
+def _read_config(folder: Folder) -> dict[str, Any]:
     path = Path(folder) / CONFIG
     if not path.exists():
-        raise FileNotFoundError(f"load_model: expected a folder with {CONFIG} and {WEIGHTS}, found none in {folder}")
+        raise FileNotFoundError(f"load_model: expected a folder with {CONFIG} and {WEIGHTS}, got {folder} without them")
     try:
         config = json.loads(path.read_text())
-        number, _, _ = config["format"], config["about"], config["model"]
+        number, version, _, _ = config["format"], config["gnnlib"], config["about"], config["model"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({error})") from error
     if number != FORMAT:
         raise ValueError(
-            f"{path} is of format {number!r}, expected {FORMAT}; it was written by gnnlib {config['gnnlib']}"
+            f"{path}: expected format {FORMAT}, got {number!r}, written by gnnlib {version}{_ADVICE.get(number, '')}"
         )
     return config

@@ -95,12 +95,12 @@ class SIGN(Stack):
 
     def __init__(self, in_feats: int, hidden_feats: int, out_feats: int, k: int = 3, dropout: float = 0.5):
         hops, width = Hops(k), (k + 1) * hidden_feats
-        inception = _Inception(k + 1, in_feats, hidden_feats)
+        inception = HopInception(k + 1, in_feats, hidden_feats)
         head = nn.Sequential(inception, nn.ReLU(), Dropout(dropout), Linear(width, out_feats))
         super().__init__([GNNLayer(hops, merge=nn.Identity())], head=head)
 
 
-class _Inception(nn.Module):
+class HopInception(nn.Module):
     """(n, *, K, F) times a matrix for each of K, side by side, normalised."""
 
     def __init__(self, number: int, in_feats: int, out_feats: int):

@@ -95,7 +95,7 @@ class GCNII(Stack):
         starred: bool = False,
     ):
         drop = Dropout(dropout)
-        skip: Callable[..., nn.Module] = _TwoMatrices if starred else InitialResidual
+        skip: Callable[..., nn.Module] = TwoMatrixInitialResidual if starred else InitialResidual
 
         def block(layer: int) -> GNNLayer:
             hop = GCNConv(hidden_feats, hidden_feats, weight=False, bias=False)
@@ -108,7 +108,7 @@ class GCNII(Stack):
         )
 
 
-class _TwoMatrices(nn.Module):
+class TwoMatrixInitialResidual(nn.Module):
     """The initial residual of GCNII*, equation 6: a matrix for the propagated features, one for the first."""
 
     def __init__(self, in_feats: int, out_feats: int, layer: int, alpha: float, lam: float):

@@ -66,7 +66,7 @@ def low_rank(module: Module, rank: int) -> Module:
         most = min(weight.shape[-2:])
         if not 1 <= rank <= most:
             raise ValueError(f"low_rank: expected a rank from 1 to {most} for {tuple(weight.shape)}, got {rank}")
-        return _LowRank(rank)
+        return LowRank(rank)
 
     return _reform(module, form)
 
@@ -83,7 +83,7 @@ def block_diagonal(module: Module, groups: int) -> Module:
     def form(weight: Tensor) -> nn.Module:
         if groups < 1 or any(width % groups for width in weight.shape[-2:]):
             raise ValueError(f"grouped: expected a divisor of both widths of {tuple(weight.shape)}, got {groups}")
-        return _Grouped(groups)
+        return BlockDiagonal(groups)
 
     return _reform(module, form)
 
@@ -102,7 +102,7 @@ def circulant(module: Module, kernel: int) -> Module:
 
     def form(weight: Tensor) -> nn.Module:
         _check_square("channel_conv", weight)
-        return _ChannelConv(weight.shape[-1], kernel)
+        return Circulant(weight.shape[-1], kernel)
 
     return _reform(module, form)
 
@@ -127,7 +127,7 @@ def identity_mapping(module: Module, layer: int, lam: float = 0.5) -> Module:
 
     def form(weight: Tensor) -> nn.Module:
         _check_square("identity_mapping", weight)
-        return _IdentityMapping(beta)
+        return IdentityMapping(beta)
 
     return _reform(module, form)
 
@@ -164,7 +164,9 @@ class _Nearest(nn.Module):
         return self.nearest(weight * (weight.norm() / length if length > 0 else 1.0))
 
 
-class _LowRank(_Nearest):
+class LowRank(_Nearest):
+    """The product of two factors."""
+
     def __init__(self, rank: int):
         super().__init__()
         self.rank = rank
@@ -178,7 +180,9 @@ class _LowRank(_Nearest):
         return u[..., : self.rank] * half.unsqueeze(-2), half.unsqueeze(-1) * v[..., : self.rank, :]
 
 
-class _Grouped(_Nearest):
+class BlockDiagonal(_Nearest):
+    """Blocks on the diagonal, zeros elsewhere."""
+
     def __init__(self, groups: int):
         super().__init__()
         self.groups = groups
@@ -193,7 +197,9 @@ class _Grouped(_Nearest):
         return cells.diagonal(dim1=-4, dim2=-2).movedim(-1, -3).contiguous()
 
 
-class _ChannelConv(_Nearest):
+class Circulant(_Nearest):
+    """A convolution over channels, as a banded matrix."""
+
     tap: Tensor
 
     def __init__(self, width: int, kernel: int):
@@ -213,7 +219,9 @@ class _ChannelConv(_Nearest):
         return total[..., : self.kernel].contiguous()
 
 
-class _IdentityMapping(nn.Module):
+class IdentityMapping(nn.Module):
+    """(1 - beta) I + beta W."""
+
     def __init__(self, beta: float):
         super().__init__()
         self.beta = beta

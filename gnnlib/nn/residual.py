@@ -125,32 +125,38 @@ class JumpingKnowledge(nn.Module):
 
     @classmethod
     def cat(cls, feats: int, num_layers: int) -> "JumpingKnowledge":
-        return cls(_Cat(), feats * num_layers)
+        return cls(LayerConcat(), feats * num_layers)
 
     @classmethod
     def max(cls, feats: int, num_layers: int) -> "JumpingKnowledge":
-        return cls(_Max(), feats)
+        return cls(LayerMax(), feats)
 
     @classmethod
     def lstm(cls, feats: int, num_layers: int, hidden: int | None = None) -> "JumpingKnowledge":
-        return cls(_LSTM(feats, hidden or max(1, num_layers * feats // 2)), feats)
+        return cls(LayerLSTM(feats, hidden or max(1, num_layers * feats // 2)), feats)
 
     def forward(self, outputs: Sequence[Tensor]) -> Tensor:
         rows = len(outputs[-1])  # blocks shrink from layer to layer
         return self.merge(torch.stack([y[:rows] for y in outputs], -2))
 
 
-class _Cat(nn.Module):
+class LayerConcat(nn.Module):
+    """Outputs of the layers side by side: (N, \\*, L, F) -> (N, \\*, L F)."""
+
     def forward(self, layers: Tensor) -> Tensor:  # (N, *, L, F)
         return layers.flatten(-2)
 
 
-class _Max(nn.Module):
+class LayerMax(nn.Module):
+    """Elementwise maximum over the layers: (N, \\*, L, F) -> (N, \\*, F)."""
+
     def forward(self, layers: Tensor) -> Tensor:
         return layers.amax(-2)
 
 
-class _LSTM(nn.Module):
+class LayerLSTM(nn.Module):
+    """Weighted sum over the layers, with weights per node from an LSTM: (N, \\*, L, F) -> (N, \\*, F)."""
+
     def __init__(self, feats: int, hidden: int):
         super().__init__()
         self.lstm = nn.LSTM(feats, hidden, bidirectional=True, batch_first=True)

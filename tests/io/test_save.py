@@ -1,7 +1,8 @@
-"""Saved models: what is loaded is what was saved, to the bit, whatever it is made of; and nothing else is."""
+"""Saved models: a loaded model equals the saved one to the bit, and nothing outside the allowed names is loaded."""
 
 import json
 import os
+import re
 from functools import partial
 from pathlib import Path
 
@@ -104,8 +105,10 @@ def assert_same(model, folder, *inputs, **options):
     was, now = model.state_dict(), same.state_dict()
     assert list(was) == list(now)
     assert all(torch.equal(was[name], now[name]) for name in was)
-    kept = [(name, p.requires_grad) for name, p in model.named_parameters()]
-    assert [(name, p.requires_grad) for name, p in same.named_parameters()] == kept
+    trainable = [(name, p.requires_grad) for name, p in model.named_parameters()]
+    assert [(name, p.requires_grad) for name, p in same.named_parameters()] == trainable
+    private = re.findall(r'"gnnlib\.[\w.]*\._\w+"', (folder / "config.json").read_text())
+    assert not private, "a saved model names public classes only"
     assert [type(m).__name__ for m in same.modules()] == [type(m).__name__ for m in model.modules()]
     for train in (True, False, True):
         torch.testing.assert_close(run(same.train(train), *inputs), run(model.train(train), *inputs), rtol=0, atol=0)
@@ -156,7 +159,7 @@ def test_networks_on_images(make, graph, tmp_path):
     assert not graph or (same.backend, same.input_size) == ("graph", size)
 
 
-def test_weights_that_are_shared_stay_shared_and_are_written_once(tmp_path):
+def test_shared_weights_stay_shared_and_are_written_once(tmp_path):
     torch.manual_seed(0)
     model = Stack.build(gnnlib.GCNConv, FEATS, FEATS, 3, num_layers=6, encoder=True)
     share_parameters_(model.blocks)
@@ -167,7 +170,7 @@ def test_weights_that_are_shared_stay_shared_and_are_written_once(tmp_path):
     assert [name for name in names if "blocks" in name] == ["blocks.0.conv.bias", "blocks.0.conv.weight"]
 
 
-def test_what_was_changed_after_construction_is_kept(tmp_path):
+def test_changes_after_construction_are_saved(tmp_path):
     model = Stack.build(partial(heads, gnnlib.GATConv), FEATS, FEATS, 3, num_layers=2, head=True)
     model.encoder, model.readout = nn.Sequential(nn.Linear(4, FEATS), nn.Tanh()), partial(readout_mean)
     model.blocks[0].merge = mean_heads
@@ -193,7 +196,7 @@ def test_a_loaded_model_trains_and_is_saved_again(tmp_path):
 # ---------------------------------------------------------------- new graphs
 
 
-def test_predictions_for_new_graphs_are_those_of_each_by_itself():
+def test_predictions_for_a_batch_equal_those_for_single_graphs():
     torch.manual_seed(0)
     graphs = [random_graph(n, 3 * n, seed=n) for n in (4, 7, 5, 9, 6)]
     for graph in graphs:
@@ -201,26 +204,26 @@ def test_predictions_for_new_graphs_are_those_of_each_by_itself():
     model = Stack.build(gnnlib.GCNConv, FEATS, 16, 3, num_layers=2, dropout=0.5, norm=BatchNorm, readout=readout_mean)
     alone = torch.cat([model.eval()(g, g.ndata["h"], g.edata["w"]) for g in graphs])
     model.train()
-    found = predict(model, graphs, "h", edge="w", batch_size=2)
-    torch.testing.assert_close(found, alone)
+    outputs = predict(model, graphs, "h", edge="w", batch_size=2)
+    torch.testing.assert_close(outputs, alone)
     assert model.training
-    assert not found.requires_grad
+    assert not outputs.requires_grad
     torch.testing.assert_close(predict(model, graphs[3], "h", edge="w"), alone[3:4])
 
 
-def test_graphs_without_the_features_are_named():
+def test_predict_names_missing_features():
     with pytest.raises(KeyError, match=r"expected graphs with 'feat', got one with \['pos'\]"):
         predict(gnnlib.GCNConv(2, 2), GRAPH)
     with pytest.raises(KeyError, match=r"expected graphs with 'w', got one with \[\]"):
         predict(gnnlib.GCNConv(2, 2), GRAPH, "pos", edge="w")
-    with pytest.raises(ValueError, match="a graph or more, got none"):
+    with pytest.raises(ValueError, match="one graph or more, got none"):
         predict(gnnlib.GCNConv(2, 2), [])
 
 
-# ---------------------------------------------------------------- what cannot be
+# ---------------------------------------------------------------- invalid models and folders
 
 
-class Own(nn.Module):
+class Custom(nn.Module):
     def forward(self, graph, x):
         return x
 
@@ -242,16 +245,26 @@ def edit(folder, old, new):
     path.write_text(text.replace(old, new, 1))
 
 
-def test_parts_of_others_are_loaded_when_the_caller_trusts_them(tmp_path):
-    model = Stack([GNNLayer(Own())], readout=doubled)
+def test_safe_globals(tmp_path):
+    model = Stack([GNNLayer(Custom())], readout=doubled)
     save_model(model, tmp_path)
     with pytest.raises(
-        ValueError, match=r"config.json: .*got tests.io.test_save.Own; if you trust it, say known=\[Own\]"
+        ValueError, match=r"config.json: .*got tests.io.test_save.Custom; if you trust it: safe_globals=\[Custom\]"
     ):
         load_model(tmp_path)
-    with pytest.raises(ValueError, match=r"readout: .*got tests.io.test_save.doubled; .* known=\[doubled\]"):
-        load_model(tmp_path, known=[Own])
-    assert_same(model, tmp_path, GRAPH, torch.ones(NODES, 2), known=[Own, doubled])
+    with pytest.raises(ValueError, match=r"readout: .*got tests.io.test_save.doubled; .* safe_globals=\[doubled\]"):
+        load_model(tmp_path, safe_globals=[Custom])
+    assert_same(model, tmp_path, GRAPH, torch.ones(NODES, 2), safe_globals=[Custom, doubled])
+
+
+READOUTS = ["readout_flat", "readout_max", "readout_mean", "readout_mean_max", "readout_sum"]
+
+
+@pytest.mark.parametrize("name", [*READOUTS, "concat_heads", "mean_heads", "one_hot", "aggregate", "edge_softmax"])
+def test_functions_of_tensors(name, tmp_path):
+    function = getattr(gnnlib, name)
+    save_model(Stack([], readout=function), tmp_path)
+    assert load_model(tmp_path).readout is function
 
 
 @pytest.mark.parametrize(
@@ -279,7 +292,7 @@ def test_parts_of_others_are_loaded_when_the_caller_trusts_them(tmp_path):
         "",
     ],
 )
-def test_no_other_name_becomes_anything(saved, name):
+def test_other_names_are_refused(saved, name):
     edit(saved, '"gnnlib.GCNConv"', json.dumps(name))
     with pytest.raises(ValueError, match=f"config.json: blocks.0.conv: expected .*, got {name}"):
         load_model(saved)
@@ -288,21 +301,24 @@ def test_no_other_name_becomes_anything(saved, name):
 @pytest.mark.parametrize(
     ("part", "message"),
     [
-        (lambda: Stack([], readout=lambda graph, x: x), r"readout: expected what can be imported, got .*<lambda>"),
+        (
+            lambda: Stack([], readout=lambda graph, x: x),
+            r"readout: expected an importable class or function, got .*<lambda>",
+        ),
         (lambda: Stack([], readout=torch.Generator()), r"readout: expected modules, tensors, .*, got <torch._C.Gen"),
         (
-            lambda: Stack([GNNLayer(type("Inner", (Own,), {})())]),
-            r"blocks.0.conv: expected what can be imported, got .*In",
+            lambda: Stack([GNNLayer(type("Inner", (Custom,), {})())]),
+            r"blocks.0.conv: expected an importable class or function, got .*In",
         ),
     ],
 )
-def test_what_cannot_be_written_is_named_before_anything_is(part, message, tmp_path):
+def test_a_part_that_cannot_be_saved_is_named_before_anything_is_written(part, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         save_model(part(), tmp_path)
     assert not any(tmp_path.iterdir())
 
 
-def test_hooks_are_not_lost_silently(tmp_path):
+def test_hooks_are_refused(tmp_path):
     model = Stack.build(gnnlib.GCNConv, FEATS, FEATS, 3, num_layers=2)
     model.blocks[1].register_forward_hook(print)
     with pytest.raises(
@@ -313,7 +329,7 @@ def test_hooks_are_not_lost_silently(tmp_path):
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
 @pytest.mark.parametrize("damage", [lambda b: b[:-30], lambda b: b[:5], lambda b: b"", lambda b: b"[1]", None])
-def test_files_that_are_damaged_or_missing_are_named(saved, name, damage):
+def test_damaged_or_missing_files_are_named(saved, name, damage):
     path = saved / name
     if damage is None:
         path.unlink()
@@ -325,16 +341,28 @@ def test_files_that_are_damaged_or_missing_are_named(saved, name, damage):
 
 
 def test_a_format_of_another_version(saved):
-    edit(saved, '"format": 1', '"format": 2')
-    with pytest.raises(ValueError, match=rf"config.json is of format 2, expected 1; .* gnnlib {gnnlib.__version__}"):
+    edit(saved, '"format": 2', '"format": 3')
+    version = re.escape(gnnlib.__version__)
+    with pytest.raises(ValueError, match=rf"config.json: expected format 2, got 3, written by gnnlib {version}$"):
         load_model(saved)
+
+
+def test_format_1(saved):
+    edit(saved, '"format": 2', '"format": 1')
+    message = (
+        r"expected format 2, got 1, written by gnnlib .*; format 1 names modules .* train the model again, or load"
+    )
+    with pytest.raises(ValueError, match=message):
+        load_model(saved)
+    with pytest.raises(ValueError, match=message):
+        about_model(saved)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda t: t.pop("blocks.0.conv.weight"), "expected a tensor blocks.0.conv.weight, got none"),
-        (lambda t: t.update(more=torch.ones(1)), r"and others: \['more'\]"),
+        (lambda t: t.update(more=torch.ones(1)), r"and unused: \['more'\]"),
         (
             lambda t: t.update({"blocks.1.conv.weight": torch.ones(9, 3)}),
             r"blocks.1.conv.weight: expected shape \(8, 3\) of torch.float32, got \(9, 3\)",

@@ -199,7 +199,9 @@ class InceptionV3(Chain):
         start(self)
 
 
-class _Scale(nn.Module):
+class Scale(nn.Module):
+    """Multiplies by a constant."""
+
     def __init__(self, factor: float):
         super().__init__()
         self.factor = factor
@@ -231,4 +233,4 @@ class ResidualInception(Shortcut):
             _path(channels, (32, 1), (32, 3)),
             _path(channels, (32, 1), (48, 3), (64, 3)),
         )
-        super().__init__(nn.Sequential(paths, nn.Conv2d(32 + 32 + 64, channels, 1), _Scale(scale)))
+        super().__init__(nn.Sequential(paths, nn.Conv2d(32 + 32 + 64, channels, 1), Scale(scale)))
