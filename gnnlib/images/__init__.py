@@ -2,12 +2,12 @@
 ``DGLGraph`` with ``ndata["pos"]``, for images in pixels, row then column, so one model takes them all. The recipes of
 the literature are in `gnnlib.images.recipes`."""
 
+from gnnlib.images._regions import Regions, paint, region_features
 from gnnlib.images.affine import random_affine
 from gnnlib.images.edges import Edges, Nearest, Strongest, Touching, Within
 from gnnlib.images.gaussian import GAUSSIAN, HEAT, KNYAZEV, Decay, gaussian_graph
 from gnnlib.images.pixels import pixel_batch, pixel_graph
 from gnnlib.images.points import icosphere, mesh_graph, point_graph, sphere_graph
-from gnnlib.images.regions import paint
 from gnnlib.images.scale import images_to_store
 from gnnlib.images.segments import segment
 from gnnlib.images.superpixels import (
@@ -25,6 +25,7 @@ __all__ = [
     "Decay",
     "Edges",
     "Nearest",
+    "Regions",
     "Strongest",
     "Touching",
     "Within",
@@ -40,6 +41,7 @@ __all__ = [
     "pixel_graph",
     "point_graph",
     "random_affine",
+    "region_features",
     "segment",
     "sphere_graph",
     "superpixel_arrays",

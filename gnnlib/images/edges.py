@@ -8,8 +8,9 @@ import numpy as np
 from scipy.spatial import KDTree
 from scipy.spatial.distance import cdist
 
+from gnnlib.images._image import as_integer
+from gnnlib.images._regions import Regions
 from gnnlib.images.gaussian import GAUSSIAN, HEAT, Decay, pairs
-from gnnlib.images.regions import Regions, as_integer
 
 __all__ = ["Edges", "Nearest", "Strongest", "Touching", "Within"]
 
@@ -18,7 +19,7 @@ class Edges(Protocol):
     """A rule that joins regions: returns src, dst (E,) int64, weight (E,), and what else the rule knows of each edge.
     No region is joined to itself."""
 
-    def __call__(self, parts: Regions) -> dict[str, np.ndarray]: ...
+    def __call__(self, regions: Regions) -> dict[str, np.ndarray]: ...
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,8 @@ class Nearest:
 
     Raises: ValueError for k < 1 or sigma that is not positive; TypeError for k that is no integer.
 
-    >>> from gnnlib.images.regions import regions
-    >>> line = regions(np.zeros((1, 4)), np.array([[0, 1, 2, 2]]))
+    >>> from gnnlib.images import Regions
+    >>> line = Regions.from_labels(np.zeros((1, 4)), np.array([[0, 1, 2, 2]]))
     >>> {name: value.tolist() for name, value in Nearest(1, sigma=1.0, decay=Decay(1, 1))(line).items()}
     {'src': [1, 0, 1], 'dst': [0, 1, 2], 'weight': [0.36787944117144233, 0.36787944117144233, 0.22313016014842982]}
     """
@@ -51,8 +52,8 @@ class Nearest:
         _check_k(self.k)
         _check_positive("sigma", self.sigma)
 
-    def __call__(self, parts: Regions) -> dict[str, np.ndarray]:
-        near, distance = _nearest(parts.centroid, self.k)
+    def __call__(self, regions: Regions) -> dict[str, np.ndarray]:
+        near, distance = _nearest(regions.centroid, self.k)
         width = distance.sum(1, keepdims=True) / max(near.shape[1], 1) if self.sigma is None else self.sigma
         width = np.maximum(width, 1e-12)  # neighbours that all share v's centroid: weight 1
         dst = np.repeat(np.arange(len(near)), near.shape[1])
@@ -69,13 +70,13 @@ class Within:
         radius: largest distance; infinite for all pairs.
         sigma: width; None for weights of 1.
         decay: the law, by default the formula above.
-        relative: divide the positions by the image's lengths first, so that radius and sigma are parts of the image;
+        relative: divide the positions by the image's lengths first, so that radius and sigma are regions of the image;
             else they are in pixels.
 
     Raises: ValueError for a radius or sigma that is not positive.
 
-    >>> from gnnlib.images.regions import regions
-    >>> line = regions(np.zeros((1, 3)), np.array([[0, 1, 2]]))
+    >>> from gnnlib.images import Regions
+    >>> line = Regions.from_labels(np.zeros((1, 3)), np.array([[0, 1, 2]]))
     >>> {name: value.tolist() for name, value in Within(radius=1)(line).items()}
     {'src': [1, 0, 2, 1], 'dst': [0, 1, 1, 2], 'weight': [1.0, 1.0, 1.0, 1.0]}
     """
@@ -90,8 +91,8 @@ class Within:
             raise ValueError(f"radius: expected a positive number, got {self.radius}")
         _check_positive("sigma", self.sigma)
 
-    def __call__(self, parts: Regions) -> dict[str, np.ndarray]:
-        pos = parts.centroid / parts.label_map.shape if self.relative else parts.centroid
+    def __call__(self, regions: Regions) -> dict[str, np.ndarray]:
+        pos = regions.centroid / regions.label_map.shape if self.relative else regions.centroid
         src, dst, distance = pairs(pos, None if self.radius == math.inf else self.radius)
         keep = (src != dst) & (distance <= self.radius)
         src, dst, distance = src[keep], dst[keep], distance[keep]
@@ -104,14 +105,14 @@ class Touching:
     """Regions that share a border, both ways: the region adjacency graph. Weights are 1; ``border`` is the length
     of the border they share, in sides of pixels (faces of voxels).
 
-    >>> from gnnlib.images.regions import regions
-    >>> parts = regions(np.zeros((2, 3)), np.array([[0, 0, 1], [0, 2, 2]]))
-    >>> {name: value.tolist() for name, value in Touching()(parts).items()}["border"]
+    >>> from gnnlib.images import Regions
+    >>> regions = Regions.from_labels(np.zeros((2, 3)), np.array([[0, 0, 1], [0, 2, 2]]))
+    >>> {name: value.tolist() for name, value in Touching()(regions).items()}["border"]
     [1.0, 2.0, 1.0, 1.0, 2.0, 1.0]
     """
 
-    def __call__(self, parts: Regions) -> dict[str, np.ndarray]:
-        label_map, nodes = parts.label_map, len(parts.area)
+    def __call__(self, regions: Regions) -> dict[str, np.ndarray]:
+        label_map, nodes = regions.label_map, len(regions.area)
         sides = []
         for axis in range(label_map.ndim):
             ahead = np.moveaxis(label_map, axis, 0)
@@ -135,8 +136,8 @@ class Strongest:
 
     Raises: ValueError for k < 1; TypeError for k that is no integer.
 
-    >>> from gnnlib.images.regions import regions
-    >>> line = regions(np.zeros((1, 5)), np.array([[0, 1, 2, 3, 3]]))
+    >>> from gnnlib.images import Regions
+    >>> line = Regions.from_labels(np.zeros((1, 5)), np.array([[0, 1, 2, 3, 3]]))
     >>> {name: value.tolist() for name, value in Strongest(1)(line).items() if name != "weight"}
     {'src': [0, 1, 2, 3], 'dst': [1, 0, 1, 2]}
     """
@@ -146,8 +147,8 @@ class Strongest:
     def __post_init__(self) -> None:
         _check_k(self.k)
 
-    def __call__(self, parts: Regions) -> dict[str, np.ndarray]:
-        distance = cdist(parts.centroid, parts.centroid)
+    def __call__(self, regions: Regions) -> dict[str, np.ndarray]:
+        distance = cdist(regions.centroid, regions.centroid)
         k = min(self.k, len(distance) - 1)
         sigma = np.sort(distance, axis=1)[:, 1 : k + 1].sum(1, keepdims=True) / max(k, 1) + 1e-8
         similar = HEAT(distance, sigma)

@@ -13,8 +13,9 @@ from scipy.ndimage import gaussian_filter
 
 from gnnlib._platform.dgl import dgl
 from gnnlib.coarsening.clusters import Coarsening, coarsen
+from gnnlib.images._image import Image
+from gnnlib.images._regions import Regions, region_features
 from gnnlib.images.edges import Touching
-from gnnlib.images.regions import Image, Regions, describe, regions
 from gnnlib.images.superpixels import graph_from_arrays, region_arrays, with_label_map
 
 __all__ = ["SIMILARITIES", "Hierarchy", "hierarchy"]
@@ -29,9 +30,9 @@ class Hierarchy:
     Args:
         graph: of the leaves, those that touch joined; "feat", "pos" and "area" (pixels) as ndata, "border" as edata,
             with a ``label_map``.
-        merges: (m, 2) int64, the two parts of each merged region n, n + 1, ..., n + m - 1. m = n - 1, or fewer where
+        merges: (m, 2) int64, the two regions of each merged region n, n + 1, ..., n + m - 1. m = n - 1, or fewer where
             the mask is in pieces: as many roots are left.
-        similarity: (m,), of the two parts.
+        similarity: (m,), of the two regions.
         area: (n + m,), pixels in each region.
         box: (n + m, 2 d): the first row, column, ..., then those after the last.
     """
@@ -105,10 +106,10 @@ def hierarchy(
               s_{size} = 1 - \frac{|a| + |b|}{|I|}, \qquad s_{fill} = 1 - \frac{|box(a \cup b)| - |a| - |b|}{|I|}
 
     - c: a histogram of 25 bins for each channel, over the image's range of values;
-    - t: one of 10 bins for each channel and direction, of the positive parts of Gaussian derivatives (sigma = 1
+    - t: one of 10 bins for each channel and direction, of the positive regions of Gaussian derivatives (sigma = 1
       pixel) in the directions to all adjacent pixels (8 of them in 2-d), over 0 to 1 / sqrt(2 pi) of that range,
       the most that a step can give;
-    - both add up to 1; those of a merged region are the means of its parts' by area. Outside a mask the image is 0.
+    - both add up to 1; those of a merged region are the means of its regions' by area. Outside a mask the image is 0.
 
     Equal pairs are merged in the order of their numbers.
 
@@ -138,25 +139,25 @@ def hierarchy(
         raise ValueError(
             f"similarity: expected one or more of {', '.join(SIMILARITIES)}, in a list, got {similarity!r}"
         )
-    parts = regions(image, labels, mask)
-    graph = with_label_map(graph_from_arrays(region_arrays(parts, Touching(), features)), parts)
-    graph.ndata["area"] = torch.from_numpy(parts.area.astype(np.float32))
-    known = _Known(parts, similarity)
+    regions = Regions.from_labels(image, labels, mask)
+    graph = with_label_map(graph_from_arrays(region_arrays(regions, Touching(), features)), regions)
+    graph.ndata["area"] = torch.from_numpy(regions.area.astype(np.float32))
+    known = _Known(regions, similarity)
     merges, similar = _merge(known, *(end.numpy() for end in graph.edges()))
-    there = len(parts.area) + len(merges)
+    there = len(regions.area) + len(merges)
     return Hierarchy(graph, merges, similar, known.area[:there], np.hstack([known.low, known.high])[:there])
 
 
 class _Known:
     """What is known of each region, merged ones included: rows of arrays, filled as the regions arise."""
 
-    def __init__(self, parts: Regions, names: Sequence[str]):
-        self.names, self.total, self.leaves = names, prod(parts.label_map.shape), len(parts.area)
-        box = describe(parts, ["box"]).astype(np.int64)
+    def __init__(self, regions: Regions, names: Sequence[str]):
+        self.names, self.total, self.leaves = names, prod(regions.label_map.shape), len(regions.area)
+        box = region_features(regions, ["box"]).astype(np.int64)
         axes = box.shape[1] // 2
-        self.area = self._room(parts.area)
+        self.area = self._room(regions.area)
         self.low, self.high = self._room(box[:, :axes]), self._room(box[:, axes:])
-        self.histogram = {name: self._room(make(parts)) for name, make in HISTOGRAMS.items() if name in names}
+        self.histogram = {name: self._room(make(regions)) for name, make in HISTOGRAMS.items() if name in names}
 
     def _room(self, rows: np.ndarray) -> np.ndarray:
         return np.concatenate([rows, np.zeros((max(self.leaves - 1, 0), *rows.shape[1:]), rows.dtype)])
@@ -225,35 +226,35 @@ def _pairs(known: _Known, region: int, others: set[int]) -> list[tuple[float, in
     return [(-s, u, region) for s, u in zip(known.similarity(region, first).tolist(), first.tolist())]
 
 
-def _colour(parts: Regions) -> np.ndarray:
-    low, range_ = parts.values.min(), np.ptp(parts.values) or 1.0
-    return _histograms(parts, (parts.values - low) / range_, COLOUR_BINS)
+def _colour(regions: Regions) -> np.ndarray:
+    low, range_ = regions.values.min(), np.ptp(regions.values) or 1.0
+    return _histograms(regions, (regions.values - low) / range_, COLOUR_BINS)
 
 
-def _texture(parts: Regions) -> np.ndarray:
+def _texture(regions: Regions) -> np.ndarray:
     """Derivatives of the image, 0 outside the mask, in the directions to all adjacent pixels."""
-    image = np.zeros((*parts.label_map.shape, parts.values.shape[1]))
-    image[parts.label_map >= 0] = parts.values
-    axes = parts.label_map.ndim
+    image = np.zeros((*regions.label_map.shape, regions.values.shape[1]))
+    image[regions.label_map >= 0] = regions.values
+    axes = regions.label_map.ndim
     slopes = []
     for axis in range(axes):
         order, sigma = [int(i == axis) for i in range(axes)] + [0], [SIGMA] * axes + [0.0]
-        slopes.append(gaussian_filter(image, sigma, order)[parts.label_map >= 0])
+        slopes.append(gaussian_filter(image, sigma, order)[regions.label_map >= 0])
     steps = [np.array(step) / sqrt(sum(map(abs, step))) for step in product((-1, 0, 1), repeat=axes) if any(step)]
     along = np.concatenate([np.tensordot(step, slopes, 1) for step in steps], axis=1)
-    return _histograms(parts, along * (SIGMA * sqrt(2 * pi) / (np.ptp(parts.values) or 1.0)), TEXTURE_BINS)
+    return _histograms(regions, along * (SIGMA * sqrt(2 * pi) / (np.ptp(regions.values) or 1.0)), TEXTURE_BINS)
 
 
-def _histograms(parts: Regions, values: np.ndarray, bins: int) -> np.ndarray:
+def _histograms(regions: Regions, values: np.ndarray, bins: int) -> np.ndarray:
     """For each region and column of values (P, F) a histogram over 0 to 1, what lies outside in the outermost bins;
     (n, F bins), rows that add up to 1."""
     into = np.clip((values * bins).astype(np.int64), 0, bins - 1)
-    regions, columns = len(parts.area), values.shape[1]
-    count = np.empty((regions, columns, bins))
+    num_regions, columns = len(regions.area), values.shape[1]
+    count = np.empty((num_regions, columns, bins))
     for column in range(columns):
-        flat = np.bincount(parts.region * bins + into[:, column], minlength=regions * bins)
-        count[:, column] = flat.reshape(regions, bins)
-    return count.reshape(regions, -1) / (parts.area[:, None] * columns)
+        flat = np.bincount(regions.label * bins + into[:, column], minlength=num_regions * bins)
+        count[:, column] = flat.reshape(num_regions, bins)
+    return count.reshape(num_regions, -1) / (regions.area[:, None] * columns)
 
 
 HISTOGRAMS = {"colour": _colour, "texture": _texture}

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from gnnlib._platform.dgl import dgl
+from gnnlib.images._image import Image, as_mask, is_image, parse_image
 from gnnlib.images.points import with_offsets
-from gnnlib.images.regions import Image, as_mask, as_pixels, is_image
 
 __all__ = ["pixel_batch", "pixel_graph"]
 
@@ -39,7 +39,7 @@ def pixel_graph(
       3 x 3 window looks at offset (-1, -1), tap 4 at the cell itself. Left-out taps leave their numbers unused.
     - ``ndata["pos"]``: (N, d) float32, coordinates in pixels in the order of the image's axes: row, column in 2-d.
     - ``label_map``, an attribute of the graph: (*S,) int64, the node of each pixel, -1 outside the mask: see
-      :func:`~gnnlib.images.regions.paint`.
+      :func:`~gnnlib.images.paint`.
 
     Given an image in place of its shape, also, as superpixel graphs have them:
 
@@ -81,8 +81,9 @@ def pixel_graph(
     ([0.0, 0.5, 1.0], 9, [[0, 1], [2, -1]])
     """
     if is_image(shape):
-        values, inside = as_pixels(shape, axes, mask)
-        graph = pixel_batch(values.shape[:-1], 1, kernel_size, connectivity, self_loops, idtype)
+        pixels = parse_image(shape, axes, mask)
+        inside = pixels.mask
+        graph = pixel_batch(pixels.shape, 1, kernel_size, connectivity, self_loops, idtype)
     else:
         graph = pixel_batch(shape, 1, kernel_size, connectivity, self_loops, idtype)
         if mask is None:
@@ -92,7 +93,7 @@ def pixel_graph(
         graph = dgl.node_subgraph(graph, torch.from_numpy(inside.ravel()), store_ids=False)
         graph.label_map = torch.from_numpy(np.where(inside, np.cumsum(inside).reshape(inside.shape) - 1, -1))
     if is_image(shape):
-        graph.ndata["feat"] = torch.from_numpy(values[inside].astype(np.float32))
+        graph.ndata["feat"] = torch.from_numpy(pixels.values[inside].astype(np.float32))
         graph = with_offsets(graph)
     return graph
 

@@ -6,7 +6,7 @@ from scipy.spatial import KDTree
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.images.regions import as_array, as_integer
+from gnnlib.images._image import as_array, as_integer
 
 __all__ = ["icosphere", "mesh_graph", "point_graph", "sphere_graph", "with_offsets"]
 

@@ -36,9 +36,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from gnnlib._platform.dgl import dgl
+from gnnlib.images._image import Image, parse_image
+from gnnlib.images._regions import Regions
 from gnnlib.images.edges import Edges, Nearest, Strongest, Touching, Within
 from gnnlib.images.gaussian import KNYAZEV
-from gnnlib.images.regions import Image, Regions, as_pixels, regions
 from gnnlib.images.segments import SLIC, MaskSLIC
 from gnnlib.images.superpixels import graph_from_arrays, region_arrays, with_label_map
 
@@ -47,11 +48,11 @@ __all__ = ["Recipe", "avelar", "dwivedi", "dwivedi_cifar", "knyazev", "monti"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """How images become graphs: cut, describe, join. Call it with an image.
+    """How images become graphs: segmentation, features, edges. Call it with an image.
 
     Args:
-        cut: values (H, W, C) to labels (H, W).
-        edges: the rule that joins.
+        segment: the segmentation, a function from values (H, W, C) to labels (H, W).
+        edges: the rule that joins regions.
         features: as for :func:`~gnnlib.images.superpixels.graph_from_labels`.
         self_loops: join each node to itself as well.
 
@@ -62,30 +63,30 @@ class Recipe:
     8
     """
 
-    cut: Callable[[np.ndarray], np.ndarray]
+    segment: Callable[[np.ndarray], np.ndarray]
     edges: Edges
     features: Sequence[str] = ("mean", "place")
     self_loops: bool = False
 
     def __call__(self, image: Image) -> dgl.DGLGraph:
-        parts = self._regions(image)
-        return with_label_map(graph_from_arrays(self._arrays(parts)), parts)
+        regions = self._regions(image)
+        return with_label_map(graph_from_arrays(self._arrays(regions)), regions)
 
     def arrays(self, image: Image) -> dict[str, np.ndarray]:
         """The graph as plain arrays, for worker processes; `gnnlib.images.graph_from_arrays` makes the graph."""
         return self._arrays(self._regions(image))
 
     def _regions(self, image: Image) -> Regions:
-        values, _ = as_pixels(image, 2)
-        return regions(values, self.cut(values))
+        pixels = parse_image(image, axes=2)
+        return Regions.from_pixels(pixels, self.segment(pixels.values))
 
-    def _arrays(self, parts: Regions) -> dict[str, np.ndarray]:
-        return region_arrays(parts, self.edges, self.features, self.self_loops)
+    def _arrays(self, regions: Regions) -> dict[str, np.ndarray]:
+        return region_arrays(regions, self.edges, self.features, self.self_loops)
 
 
-_MNIST = SLIC(95, most=75, compactness=0.25)
+_MNIST = SLIC(95, max_segments=75, compactness=0.25)
 knyazev = Recipe(_MNIST, Within(sigma=0.1 * math.pi, decay=KNYAZEV, relative=True))
 dwivedi = Recipe(_MNIST, Strongest(8))
-dwivedi_cifar = Recipe(SLIC(200, most=150, compactness=10.0), Strongest(8))
+dwivedi_cifar = Recipe(SLIC(200, max_segments=150, compactness=10.0), Strongest(8))
 monti = Recipe(MaskSLIC(75, compactness=1.0), Nearest(18), ("mean",))
-avelar = Recipe(SLIC(75, compactness=10 / 255, zero=True), Touching(), self_loops=True)
+avelar = Recipe(SLIC(75, compactness=10 / 255, slic_zero=True), Touching(), self_loops=True)

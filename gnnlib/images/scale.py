@@ -29,8 +29,8 @@ from gnnlib._utils.workers import start_worker
 from gnnlib.data import archive
 from gnnlib.data.flat import FlatGraphs
 from gnnlib.data.store import GraphStore
+from gnnlib.images._image import Image, as_array, import_skimage
 from gnnlib.images.recipes import Recipe
-from gnnlib.images.regions import Image, as_array, skimage
 from gnnlib.images.superpixels import graph_from_arrays
 
 __all__ = ["images_to_store"]
@@ -105,7 +105,7 @@ def images_to_store(
 
 def _about(images: Images, recipe: Recipe, labels: Tensor | None) -> dict[str, Any]:
     """What a store is made of."""
-    skimage("segmentation")  # or says what to install
+    import_skimage("segmentation")
     whole = hashlib.sha256()
     for i in range(len(images)):
         pixels = np.ascontiguousarray(as_array(images[i]))

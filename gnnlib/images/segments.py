@@ -1,4 +1,4 @@
-"""Superpixels: regions of similar pixels, as SLIC cuts them, now and in 2018."""
+"""Superpixel segmentation: SLIC (Achanta et al., 2012), as scikit-image computes it now and until 2020."""
 
 import math
 from dataclasses import dataclass
@@ -6,9 +6,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from gnnlib.images.regions import Image, as_integer, as_pixels, skimage
+from gnnlib.images._image import Image, Pixels, as_integer, import_skimage, parse_image
 
-__all__ = ["SLIC", "MaskSLIC", "segment"]
+__all__ = ["SLIC", "MaskSLIC", "segment", "segment_pixels"]
 
 
 def segment(
@@ -20,85 +20,104 @@ def segment(
     mask: Image | None = None,
 ) -> np.ndarray:
     """Superpixels of an image: SLIC of Achanta et al., 2012, "SLIC Superpixels Compared to State-of-the-art
-    Superpixel Methods", as scikit-image has it.
+    Superpixel Methods", as implemented by scikit-image.
 
     k-means of the pixels, started on a regular grid of S x S squares, under the distance d of equation 3,
     d^2 = (colour distance)^2 + compactness^2 (distance in pixels / S)^2.
 
-    Two things happen inside scikit-image: the image's range is first stretched to 0..1, and three channels are taken
-    as RGB and converted to Lab, where distances go to about 100. Inside a mask, the seeds are spread by k-means
-    (Irving, 2016, arXiv:1606.09518).
+    scikit-image first stretches the image's range to 0..1, and converts three channels from RGB to Lab, where
+    distances go to about 100. Inside a mask, the seeds are spread by k-means (Irving, 2016, arXiv:1606.09518).
 
     Args:
-        image: (H, W) or (H, W, C), channels last; uint8 (taken as 0..1) or floating point; numpy, torch or PIL.
-        num_segments: superpixels to ask for, 1 to H W. They start as a grid, so the number found differs somewhat.
-        compactness: how much space counts against colour: large gives squares, small follows edges. None: 10 for
+        image: (H, W) or (H, W, C), channels last; uint8 (scaled to 0..1) or floating point; numpy, torch or PIL.
+        num_segments: requested number of superpixels, 1 to H W. The seeds form a grid, so the result has about as many.
+        compactness: weight of space against colour: large gives squares, small follows edges. None: 10 for
             three channels, else 0.25, as Knyazev et al., 2019, arXiv:1905.02850, set them for CIFAR-10 and MNIST.
         axes: 2, or 3 for a volume (D, H, W) or (D, H, W, C).
         mask: (H, W) booleans; pixels outside get the label -1. None for the whole image.
 
-    Shapes: returns (H, W) int64, labels 0..n-1 without gaps, so ``values[labels]`` paints n values as an image.
+    Shapes:
+        - output: (H, W)
+
+    Returns:
+        int64 labels 0 to n - 1 without gaps, so that ``values[labels]`` paints n values as an image.
 
     Raises:
-        ValueError: for an image of another shape, empty or not finite, a mask of another shape or empty, a number of
-            segments outside 1 to the number of pixels, a compactness that is not positive, or axes but 2 and 3.
-        TypeError: for an image that is neither uint8 nor floating point, or a mask that is not boolean.
-        ImportError: without scikit-image.
+        ValueError: if the image has another shape, is empty or not finite, or the mask has another shape or is empty.
+        ValueError: if the number of segments is outside 1 to the number of pixels, the compactness is not positive, or
+            axes is neither 2 nor 3.
+        TypeError: if the image is neither uint8 nor floating point, or the mask is not boolean.
+        ImportError: if scikit-image is not installed.
 
-    >>> segment(np.array([[0.0, 0.0, 1.0, 1.0]] * 2), num_segments=2)
-    array([[0, 0, 1, 1],
-           [0, 0, 1, 1]])
+    Example:
+        >>> import numpy as np
+        >>> from gnnlib.images import segment
+        >>> segment(np.array([[0.0, 0.0, 1.0, 1.0]] * 2), num_segments=2)
+        array([[0, 0, 1, 1],
+               [0, 0, 1, 1]])
     """
-    if axes not in (2, 3):
-        raise ValueError(f"axes: expected 2 or 3, got {axes}")
-    values, inside = as_pixels(image, axes, mask)
-    if not 1 <= as_integer("num_segments", num_segments) <= inside.sum():
-        lengths = " x ".join(map(str, inside.shape))
-        which = f"{lengths} pixels" + ("" if inside.all() else " under the mask")
-        raise ValueError(f"num_segments: expected 1 to {inside.sum()} for {which}, got {num_segments}")
+    return segment_pixels(parse_image(image, axes, mask), num_segments, compactness)
+
+
+def segment_pixels(pixels: Pixels, num_segments: int = 75, compactness: float | None = None) -> np.ndarray:
+    """:func:`segment` of a validated image."""
+    if len(pixels.shape) not in (2, 3):
+        raise ValueError(f"axes: expected 2 or 3, got {len(pixels.shape)}")
+    num_pixels = pixels.mask.sum()
+    if not 1 <= as_integer("num_segments", num_segments) <= num_pixels:
+        image = f"{' x '.join(map(str, pixels.shape))} pixels" + ("" if pixels.mask.all() else " under the mask")
+        raise ValueError(f"num_segments: expected 1 to {num_pixels} for {image}, got {num_segments}")
     if compactness is None:
-        compactness = 10.0 if values.shape[-1] == 3 else 0.25
+        compactness = 10.0 if pixels.values.shape[-1] == 3 else 0.25
     if not 0 < compactness < np.inf:
         raise ValueError(f"compactness: expected a positive number, got {compactness}")
-    labels = skimage("segmentation").slic(
-        values,
+    clusters = import_skimage("segmentation").slic(
+        pixels.values,
         n_segments=num_segments,
         compactness=compactness,
         start_label=1,
         channel_axis=-1,
-        mask=None if inside.all() else inside,
+        mask=None if pixels.mask.all() else pixels.mask,
     )
-    found = np.full(inside.shape, -1)
-    found[inside] = np.unique(labels[inside], return_inverse=True)[1].ravel()
-    return found
+    labels = np.full(pixels.shape, -1)
+    labels[pixels.mask] = np.unique(clusters[pixels.mask], return_inverse=True)[1].ravel()
+    return labels
 
 
 @dataclass(frozen=True)
 class SLIC:
-    """Superpixels as scikit-image cut them until 2020, with three channels taken as sRGB and converted to Lab.
+    """SLIC as scikit-image computed it until 2020, with three channels taken as sRGB and converted to Lab.
 
     Args:
-        segments: how many to ask for first; no more than there are pixels.
-        most: ask for one fewer until at most so many come out; None: ask once.
-        compactness: how much space counts against colour.
-        zero: SLICO, where the compactness adapts to each region.
+        num_segments: requested number of superpixels; capped at the number of pixels.
+        max_segments: reduce the requested number, one by one, until at most so many result. None: do not.
+        compactness: weight of space against colour.
+        slic_zero: SLICO, where the compactness adapts to each region.
 
-    Shapes: values (H, W, C) or (D, H, W, C) float64; returns labels (*S,).
+    Shapes:
+        - values: (H, W, C) or (D, H, W, C) float64
+        - output: (\\*S,), the labels
 
-    Raises: ValueError for segments or most below 1, or a compactness that is not positive.
+    Raises:
+        ValueError: if num_segments or max_segments is below 1, or the compactness is not positive.
 
-    >>> len(np.unique(SLIC(95, most=30, compactness=0.25)(np.zeros((28, 28, 1)))))
-    25
+    Example:
+        >>> import numpy as np
+        >>> from gnnlib.images.segments import SLIC
+        >>> len(np.unique(SLIC(95, max_segments=30, compactness=0.25)(np.zeros((28, 28, 1)))))
+        25
     """
 
-    segments: int
-    most: int | None = None
+    num_segments: int
+    max_segments: int | None = None
     compactness: float = 10.0
-    zero: bool = False
+    slic_zero: bool = False
 
     def __post_init__(self) -> None:
-        if min(self.segments, self.segments if self.most is None else self.most) < 1:
-            raise ValueError(f"expected segments and most of at least 1, got {self.segments} and {self.most}")
+        if self.num_segments < 1:
+            raise ValueError(f"num_segments: expected at least 1, got {self.num_segments}")
+        if self.max_segments is not None and self.max_segments < 1:
+            raise ValueError(f"max_segments: expected None or at least 1, got {self.max_segments}")
         if not 0 < self.compactness < np.inf:
             raise ValueError(f"compactness: expected a positive number, got {self.compactness}")
 
@@ -107,22 +126,22 @@ class SLIC:
 
         shape = values.shape[:-1]
         pixels = math.prod(shape)
-        colour = skimage("color").rgb2lab(values) if values.shape[-1] == 3 else values
+        colour = import_skimage("color").rgb2lab(values) if values.shape[-1] == 3 else values
         seeds = None
-        for asked in range(min(self.segments, pixels), 0, -1):
-            if seeds != (seeds := _seeds(shape, asked)):  # else the same clusters as before
-                clusters = self._cluster(colour, asked)
-            labels, found = connected_pieces(clusters, pixels // (2 * asked), 3 * pixels // asked)
-            if self.most is None or found <= self.most:
+        for requested in range(min(self.num_segments, pixels), 0, -1):
+            if seeds != (seeds := _seeds(shape, requested)):  # else the same clusters as before
+                clusters = self._cluster(colour, requested)
+            labels, count = connected_pieces(clusters, pixels // (2 * requested), 3 * pixels // requested)
+            if self.max_segments is None or count <= self.max_segments:
                 break
         return labels
 
-    def _cluster(self, colour: np.ndarray, asked: int) -> np.ndarray:
-        return skimage("segmentation").slic(
+    def _cluster(self, colour: np.ndarray, num_segments: int) -> np.ndarray:
+        return import_skimage("segmentation").slic(
             colour,
-            n_segments=asked,
+            n_segments=num_segments,
             compactness=self.compactness / (float(np.ptp(colour)) or 1.0),
-            slic_zero=self.zero,
+            slic_zero=self.slic_zero,
             convert2lab=False,
             enforce_connectivity=False,
             start_label=0,
@@ -131,29 +150,38 @@ class SLIC:
 
 
 @lru_cache(maxsize=1 << 12)
-def _seeds(shape: tuple[int, ...], asked: int) -> tuple[slice, ...]:
-    """Where SLIC starts its clusters: many numbers asked for start them at the same pixels."""
-    return skimage("util").regular_grid(shape, asked)
+def _seeds(shape: tuple[int, ...], num_segments: int) -> tuple[slice, ...]:
+    """The grid of pixels at which SLIC starts its clusters; many requested numbers share one grid."""
+    return import_skimage("util").regular_grid(shape, num_segments)
 
 
 @dataclass(frozen=True)
 class MaskSLIC:
-    """About ``segments`` superpixels, seeded by k-means of the pixels' places (Irving, 2016, arXiv:1606.09518) and left
-    as the clusters they are: seldom one ends empty, or in two pieces.
+    """maskSLIC (Irving, 2016, arXiv:1606.09518): seeds by k-means of the pixels' positions, and clusters that are not
+    made connected. A cluster is rarely empty or in two pieces.
 
-    Shapes: values (H, W, C) float64; returns labels (H, W).
+    Args:
+        num_segments: requested number of superpixels; capped at the number of pixels.
+        compactness: weight of space against colour.
 
-    >>> len(np.unique(MaskSLIC(75, 1.0)(np.random.default_rng(0).random((28, 28, 1)))))
-    75
+    Shapes:
+        - values: (H, W, C) float64
+        - output: (H, W), the labels
+
+    Example:
+        >>> import numpy as np
+        >>> from gnnlib.images.segments import MaskSLIC
+        >>> len(np.unique(MaskSLIC(75, 1.0)(np.random.default_rng(0).random((28, 28, 1)))))
+        75
     """
 
-    segments: int
+    num_segments: int
     compactness: float
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
-        return skimage("segmentation").slic(
+        return import_skimage("segmentation").slic(
             values,
-            n_segments=min(self.segments, math.prod(values.shape[:-1])),
+            n_segments=min(self.num_segments, math.prod(values.shape[:-1])),
             compactness=self.compactness,
             mask=np.ones(values.shape[:-1], bool),
             enforce_connectivity=False,

@@ -6,10 +6,11 @@ import numpy as np
 import torch
 
 from gnnlib._platform.dgl import dgl
+from gnnlib.images._image import Image, parse_image
+from gnnlib.images._regions import Regions, region_features
 from gnnlib.images.edges import Edges, Nearest
 from gnnlib.images.points import with_offsets
-from gnnlib.images.regions import Image, Regions, as_pixels, describe, regions
-from gnnlib.images.segments import segment
+from gnnlib.images.segments import segment_pixels
 from gnnlib.ops.degrees import degree_norm
 
 __all__ = [
@@ -37,13 +38,13 @@ def superpixel_graph(
     self_loops: bool = False,
     norm: str = "none",
 ) -> dgl.DGLGraph:
-    """An image as the graph of its superpixels: :func:`~gnnlib.images.segments.segment`, then
+    """An image as the graph of its superpixels: :func:`~gnnlib.images.segment`, then
     :func:`graph_from_labels`.
 
     Args:
         image: (H, W) or (H, W, C), channels last; uint8 (taken as 0..1) or floating point; numpy, torch or PIL.
         num_segments: superpixels to ask for; SLIC returns about as many.
-        compactness: as in :func:`~gnnlib.images.segments.segment`.
+        compactness: as in :func:`~gnnlib.images.segment`.
         axes: 2, or 3 for a volume (D, H, W) or (D, H, W, C).
         mask: (H, W) booleans; pixels outside become no node. None for the whole image.
         k, sigma, features, edges, self_loops, norm: as in :func:`graph_from_labels`.
@@ -66,11 +67,10 @@ def superpixel_graph(
     >>> g.num_edges(), sorted(g.edata)
     (8, ['distance', 'offset', 'weight'])
     """
-    values, inside = as_pixels(image, axes, mask)
-    labels = segment(values, num_segments, compactness, axes=axes, mask=inside)
-    return graph_from_labels(
-        values, labels, k, sigma, mask=inside, features=features, edges=edges, self_loops=self_loops, norm=norm
-    )
+    rule = _edge_rule(k, sigma, edges)
+    pixels = parse_image(image, axes, mask)
+    regions = Regions.from_pixels(pixels, segment_pixels(pixels, num_segments, compactness))
+    return _region_graph(regions, rule, features, self_loops, norm)
 
 
 def graph_from_labels(
@@ -101,7 +101,7 @@ def graph_from_labels(
     - ``edata["offset"]``: (E, d) float32, p_u - p_v in pixels: where the message comes from.
     - ``edata["distance"]``: (E,) float32, its length. ``Touching`` adds ``edata["border"]``.
     - ``label_map``, an attribute of the graph: (*S,) int64, the node of each pixel, -1 outside the mask: see
-      :func:`~gnnlib.images.regions.paint`.
+      :func:`~gnnlib.images.paint`.
 
     Nodes are in the order of their labels; edges are sorted by destination, the nearest source first (equally near
     ones in a fixed, unspecified order).
@@ -115,7 +115,7 @@ def graph_from_labels(
         k: number of neighbours, at least 1; all others where there are fewer.
         sigma: one width in pixels for every node in place of sigma_v.
         mask: (*S,) booleans; pixels outside belong to no node, and may hold anything. None for the whole image.
-        features: names from :func:`gnnlib.images.regions.describe`, side by side in ``feat``.
+        features: names from :func:`gnnlib.images.region_features`, side by side in ``feat``.
         edges: another rule from `gnnlib.images.edges` in place of ``Nearest(k, sigma)``.
         self_loops: an edge of weight 1 from each node to itself as well, the first of those it hears.
         norm: of the weights, by their sums: "none", "right" (A / row sum), "both" (Kipf's, whose A has self-loops) or
@@ -137,11 +137,19 @@ def graph_from_labels(
     >>> [(int(u), int(v)) for u, v in zip(*g.edges())], g.edata["offset"][:, 1].tolist()
     ([(1, 0), (2, 1), (1, 2)], [1.5, 1.0, -1.0])
     """
+    rule = _edge_rule(k, sigma, edges)
+    return _region_graph(Regions.from_labels(image, labels, mask), rule, features, self_loops, norm)
+
+
+def _edge_rule(k: int, sigma: float | None, edges: Edges | None) -> Edges:
     rule = Nearest(k, sigma) if edges is None else edges
     if not callable(rule):
         raise TypeError(f"edges: expected None or a rule such as gnnlib.images.Touching(), got {rule!r}")
-    parts = regions(image, labels, mask)
-    graph = with_label_map(graph_from_arrays(region_arrays(parts, rule, features, self_loops)), parts)
+    return rule
+
+
+def _region_graph(regions: Regions, edges: Edges, features: Sequence[str], self_loops: bool, norm: str) -> dgl.DGLGraph:
+    graph = with_label_map(graph_from_arrays(region_arrays(regions, edges, features, self_loops)), regions)
     graph.edata["weight"] = degree_norm(graph, graph.edata["weight"], norm, degrees="weighted")
     return graph
 
@@ -164,8 +172,9 @@ def superpixel_arrays(
     >>> {name: a.shape for name, a in superpixel_arrays(np.zeros((6, 6)), num_segments=4, k=2).items()}
     {'src': (8,), 'dst': (8,), 'feat': (4, 1), 'pos': (4, 2), 'weight': (8,)}
     """
-    values, _ = as_pixels(image, axes=2)
-    return label_arrays(values, segment(values, num_segments, compactness), k, sigma)
+    pixels = parse_image(image, axes=2)
+    regions = Regions.from_pixels(pixels, segment_pixels(pixels, num_segments, compactness))
+    return region_arrays(regions, Nearest(k, sigma))
 
 
 def label_arrays(image: Image, labels: Image, k: int = 8, sigma: float | None = None) -> dict[str, np.ndarray]:
@@ -178,11 +187,11 @@ def label_arrays(image: Image, labels: Image, k: int = 8, sigma: float | None = 
     >>> label_arrays(np.array([[0.0, 1.0]]), np.array([[7, 7]]))["pos"]
     array([[0. , 0.5]], dtype=float32)
     """
-    return region_arrays(regions(image, labels), Nearest(k, sigma))
+    return region_arrays(Regions.from_labels(image, labels), Nearest(k, sigma))
 
 
 def region_arrays(
-    parts: Regions, edges: Edges, features: Sequence[str] = ("mean",), self_loops: bool = False
+    regions: Regions, edges: Edges, features: Sequence[str] = ("mean",), self_loops: bool = False
 ) -> dict[str, np.ndarray]:
     """The graph of some regions as plain arrays, for :func:`graph_from_arrays`.
 
@@ -190,21 +199,21 @@ def region_arrays(
 
     Shapes: src, dst (E,) int64; feat (n, F), pos (n, d), weight (E,) and what else the rule knows, float32.
 
-    >>> from gnnlib.images.edges import Touching
-    >>> line = regions(np.array([[0.0, 1.0]]), np.array([[0, 1]]))
-    >>> arrays = region_arrays(line, Touching(), self_loops=True)
+    >>> from gnnlib.images import Regions, Touching
+    >>> regions = Regions.from_labels(np.array([[0.0, 1.0]]), np.array([[0, 1]]))
+    >>> arrays = region_arrays(regions, Touching(), self_loops=True)
     >>> [arrays[name].tolist() for name in ("src", "dst", "border")]
     [[0, 1, 1, 0], [0, 0, 1, 1], [0.0, 1.0, 0.0, 1.0]]
     """
-    feat = describe(parts, features)
-    found = edges(parts)
+    feat = region_features(regions, features)
+    columns = edges(regions)
     if self_loops:
-        each = np.arange(len(parts.area))
-        own = {name: each if name in ("src", "dst") else np.full(len(each), name == "weight") for name in found}
-        found = {name: np.concatenate([own[name], found[name]]) for name in found}
-    order = np.argsort(found["dst"], kind="stable")
-    src, dst = (found.pop(name)[order] for name in ("src", "dst"))
-    numbers = {"feat": feat, "pos": parts.centroid} | {name: value[order] for name, value in found.items()}
+        nodes = np.arange(len(regions.area))
+        loops = {name: nodes if name in ("src", "dst") else np.full(len(nodes), name == "weight") for name in columns}
+        columns = {name: np.concatenate([loops[name], columns[name]]) for name in columns}
+    order = np.argsort(columns["dst"], kind="stable")
+    src, dst = (columns.pop(name)[order] for name in ("src", "dst"))
+    numbers = {"feat": feat, "pos": regions.centroid} | {name: value[order] for name, value in columns.items()}
     return {"src": src, "dst": dst} | {name: a.astype(np.float32) for name, a in numbers.items()}
 
 
@@ -231,12 +240,12 @@ def graph_from_arrays(arrays: dict[str, np.ndarray]) -> dgl.DGLGraph:
     return with_offsets(graph)
 
 
-def with_label_map(graph: dgl.DGLGraph, parts: Regions) -> dgl.DGLGraph:
-    """The graph with the map from pixels to its nodes, for :func:`~gnnlib.images.regions.paint`.
+def with_label_map(graph: dgl.DGLGraph, regions: Regions) -> dgl.DGLGraph:
+    """The graph with the map from pixels to its nodes, for :func:`~gnnlib.images.paint`.
 
-    >>> parts = regions(np.zeros((1, 2)), np.array([[3, 5]]))
-    >>> with_label_map(dgl.graph([], num_nodes=2), parts).label_map.tolist()
+    >>> regions = Regions.from_labels(np.zeros((1, 2)), np.array([[3, 5]]))
+    >>> with_label_map(dgl.graph([], num_nodes=2), regions).label_map.tolist()
     [[0, 1]]
     """
-    graph.label_map = torch.from_numpy(parts.label_map)
+    graph.label_map = torch.from_numpy(regions.label_map)
     return graph

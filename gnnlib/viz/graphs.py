@@ -9,8 +9,9 @@ from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
 from gnnlib.graph.adjacency import edge_endpoints
+from gnnlib.images._image import Image, parse_image
+from gnnlib.images._regions import paint
 from gnnlib.images.hierarchy import Hierarchy
-from gnnlib.images.regions import Image, as_pixels, paint
 from gnnlib.viz.base import as_array, borders, matplotlib, new_axes, one_axes, show_signed
 
 if TYPE_CHECKING:
@@ -185,7 +186,7 @@ def _label_map(graph: Regions) -> np.ndarray:
 
 def _picture(image: Image) -> np.ndarray:
     """(rows, columns, 3) in colours, or (rows, columns) in grey."""
-    values, _ = as_pixels(image, axes=2)
+    values = parse_image(image, axes=2).values
     return values if values.shape[2] == 3 else values.mean(2)
 
 

@@ -8,11 +8,10 @@ import pytest
 import torch
 from scipy.spatial.distance import cdist
 
-from gnnlib.images import GAUSSIAN, HEAT, KNYAZEV, Nearest, Strongest, Touching, Within, graph_from_labels
-from gnnlib.images.regions import regions
+from gnnlib.images import GAUSSIAN, HEAT, KNYAZEV, Nearest, Regions, Strongest, Touching, Within, graph_from_labels
 
 LABELS = np.random.default_rng(0).integers(0, 15, (9, 14))
-PARTS = regions(np.zeros((9, 14)), LABELS)
+PARTS = Regions.from_labels(np.zeros((9, 14)), LABELS)
 DISTANCE = cdist(PARTS.centroid, PARTS.centroid)
 LAW = {
     GAUSSIAN: lambda d, s: np.exp(-(d**2) / (2 * s**2)),
@@ -64,7 +63,7 @@ def test_touching_counts_the_sides_between_pixels(shape):
             expected[b, a] += 1
     seen = np.unique(labels[mask])  # gaps are closed
     expected = expected[np.ix_(seen, seen)]
-    found = Touching()(regions(np.zeros(shape), labels, mask))
+    found = Touching()(Regions.from_labels(np.zeros(shape), labels, mask))
     assert np.array_equal(dense(found, len(seen), "border"), expected)
     assert np.array_equal(dense(found, len(seen)), expected > 0)
 

@@ -101,7 +101,7 @@ def test_at_most_as_many_as_asked_and_each_grid_once(monkeypatch):
     monkeypatch.setattr(segments.SLIC, "_cluster", counted)
     for most in (75, 60, 30, 1):
         calls.clear()
-        labels = segments.SLIC(95, most=most, compactness=0.25)(DIGIT[..., None])
+        labels = segments.SLIC(95, max_segments=most, compactness=0.25)(DIGIT[..., None])
         assert len(np.unique(labels)) <= most
         assert calls[0] == 95
         assert len({str(regular_grid((28, 28), asked)) for asked in calls}) == len(calls)
@@ -117,7 +117,7 @@ def as_scikit_image_does(slic, values, asked):
         values,
         n_segments=asked,
         compactness=slic.compactness / (np.ptp(values) or 1),
-        slic_zero=slic.zero,
+        slic_zero=slic.slic_zero,
         convert2lab=False,
         min_size_factor=factors[0],
         max_size_factor=factors[1],
@@ -131,7 +131,7 @@ def test_the_same_superpixels_as_one_call_of_scikit_image(shape, zero):
     random = np.random.default_rng(0)
     for values in (np.zeros(shape), random.random(shape), random.random(shape) ** 6, np.round(random.random(shape))):
         for asked in (60, 17, 3, 1):
-            slic, asked = segments.SLIC(asked, compactness=0.25, zero=zero), min(asked, math.prod(shape))
+            slic, asked = segments.SLIC(asked, compactness=0.25, slic_zero=zero), min(asked, math.prod(shape))
             assert np.array_equal(slic(values[..., None]), as_scikit_image_does(slic, values[..., None], asked))
 
 
@@ -176,9 +176,9 @@ def test_bad_images(recipe):
 
 
 def test_bad_slic():
-    with pytest.raises(ValueError, match="segments and most of at least 1, got 75 and 0"):
-        segments.SLIC(75, most=0)
-    with pytest.raises(ValueError, match="segments and most of at least 1, got 0 and None"):
+    with pytest.raises(ValueError, match="max_segments: expected None or at least 1, got 0"):
+        segments.SLIC(75, max_segments=0)
+    with pytest.raises(ValueError, match="num_segments: expected at least 1, got 0"):
         segments.SLIC(0)
     with pytest.raises(ValueError, match="compactness: expected a positive number, got 0"):
         segments.SLIC(75, compactness=0.0)
@@ -189,7 +189,7 @@ def test_each_asked_for_once_as_the_loop_would():
     for shape in ((28, 28), (31, 17), (12, 45)):
         image = np.random.default_rng(3).random((*shape, 1)) ** 8
         for most in (40, 20, 6):
-            found = segments.SLIC(60, most=most, compactness=0.25)(image)
+            found = segments.SLIC(60, max_segments=most, compactness=0.25)(image)
             for asked in range(60, 0, -1):
                 expected = segments.SLIC(asked, compactness=0.25)(image)
                 if len(np.unique(expected)) <= most:

@@ -7,7 +7,8 @@ from scipy import ndimage
 
 from gnnlib._platform.dgl import dgl
 from gnnlib.images import graph_from_labels, paint, pixel_batch, pixel_graph, segment, superpixel_graph
-from gnnlib.images.regions import FEATURES, as_pixels, describe, regions
+from gnnlib.images._image import parse_image
+from gnnlib.images._regions import FEATURES, Regions, region_features
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(0, 6, (7, 8))
@@ -19,7 +20,7 @@ COLOUR = RNG.random((7, 8, 3))
 @pytest.mark.parametrize("channels", [(), (1,), (3,), (5,)])
 def test_every_feature_against_a_loop(mask, channels):
     image = RNG.random((7, 8, *channels))
-    parts = regions(image, LABELS, mask)
+    regions = Regions.from_labels(image, LABELS, mask)
     inside = np.ones((7, 8), bool) if mask is None else mask
     rows = []
     for label in range(6):
@@ -38,7 +39,7 @@ def test_every_feature_against_a_loop(mask, channels):
                 ]
             )
         )
-    got = describe(parts, ["mean", "std", "area", "box", "centroid", "place"])
+    got = region_features(regions, ["mean", "std", "area", "box", "centroid", "place"])
     np.testing.assert_allclose(got, rows, rtol=1e-12, atol=1e-12)
 
 
@@ -58,9 +59,9 @@ def test_lab_is_that_of_scikit_image():
     color = pytest.importorskip("skimage.color", reason="scikit-image is not installed")
     lab = color.rgb2lab(COLOUR)
     expected = [lab[label == LABELS].mean(0) for label in range(6)]
-    np.testing.assert_allclose(describe(regions(COLOUR, LABELS), ["lab"]), expected, rtol=1e-9)
+    np.testing.assert_allclose(region_features(Regions.from_labels(COLOUR, LABELS), ["lab"]), expected, rtol=1e-9)
     with pytest.raises(ValueError, match="lab: expected three channels, red, green and blue, got 1"):
-        describe(regions(COLOUR[..., :1], LABELS), ["lab"])
+        region_features(Regions.from_labels(COLOUR[..., :1], LABELS), ["lab"])
 
 
 @pytest.mark.parametrize("names", [[], "mean", ["mean", "median"]])
@@ -68,21 +69,21 @@ def test_unknown_features(names):
     with pytest.raises(
         ValueError, match="features: expected one or more of mean, std, lab, area, box, centroid, place"
     ):
-        describe(regions(COLOUR, LABELS), names)
+        region_features(Regions.from_labels(COLOUR, LABELS), names)
 
 
 def test_pil_images_are_their_arrays():
     pil = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
     levels = RNG.integers(0, 256, (6, 5, 3)).astype(np.uint8)
     for array in (levels, levels[..., 0]):
-        assert np.array_equal(as_pixels(pil.fromarray(array), 2)[0], as_pixels(array, 2)[0])
+        assert np.array_equal(parse_image(pil.fromarray(array), 2).values, parse_image(array, 2).values)
     bitmap = levels[..., 0] > 127
-    assert np.array_equal(as_pixels(pil.fromarray(bitmap), 2)[0][..., 0], bitmap)
+    assert np.array_equal(parse_image(pil.fromarray(bitmap), 2).values[..., 0], bitmap)
     few = pil.fromarray(levels // 128 * 255)
     palette = few.convert("P", palette=pil.Palette.ADAPTIVE)
-    assert np.array_equal(as_pixels(palette, 2)[0], as_pixels(few, 2)[0])
+    assert np.array_equal(parse_image(palette, 2).values, parse_image(few, 2).values)
     for mode in ("CMYK", "YCbCr", "HSV"):
-        np.testing.assert_allclose(as_pixels(pil.fromarray(levels).convert(mode), 2)[0], levels / 255, atol=0.05)
+        np.testing.assert_allclose(parse_image(pil.fromarray(levels).convert(mode), 2).values, levels / 255, atol=0.05)
 
 
 @pytest.mark.parametrize("floating", [False, True])

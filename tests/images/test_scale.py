@@ -202,8 +202,13 @@ def alter(folder, **changes):
 @pytest.mark.parametrize(
     ("images", "recipe", "labels", "said"),
     [
-        (IMAGES, recipes.monti, LABELS, r"recipe Recipe\(cut=MaskSLIC\(.*, got Recipe\(cut=SLIC\(segments=9"),
-        (IMAGES, Recipe(FEW.cut, Nearest(4)), LABELS, r"recipe .*Nearest\(k=4.*, got .*Nearest\(k=3"),
+        (
+            IMAGES,
+            recipes.monti,
+            LABELS,
+            r"recipe Recipe\(segment=MaskSLIC\(.*, got Recipe\(segment=SLIC\(num_segments=9",
+        ),
+        (IMAGES, Recipe(FEW.segment, Nearest(4)), LABELS, r"recipe .*Nearest\(k=4.*, got .*Nearest\(k=3"),
         (IMAGES + 1e-9, FEW, LABELS, "images [0-9a-f]{64}, got [0-9a-f]{64}; name another folder, or remove this one"),
         (IMAGES.reshape(7, 10, 12), FEW, LABELS, "images"),
         (IMAGES[:6], FEW, LABELS[:6], "graphs 6, got 7"),

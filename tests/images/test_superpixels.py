@@ -7,7 +7,16 @@ import pytest
 import torch
 from scipy.spatial.distance import cdist
 
-from gnnlib.images import graph_from_labels, label_arrays, segment, superpixel_arrays, superpixel_graph
+from gnnlib.images import (
+    _image,
+    graph_from_labels,
+    label_arrays,
+    recipes,
+    segment,
+    superpixel_arrays,
+    superpixel_graph,
+)
+from gnnlib.images._image import Pixels
 
 
 @pytest.fixture
@@ -235,3 +244,12 @@ def test_without_scikit_image(monkeypatch):
     with pytest.raises(ImportError, match=r"pip install 'gnnlib\[images\]'"):
         superpixel_graph(GREY, 4)
     assert graph_from_labels(GREY, MAP).num_nodes() == 1  # one's own labels need no scikit-image
+
+
+@pytest.mark.parametrize("build", [superpixel_graph, superpixel_arrays, recipes.dwivedi, recipes.dwivedi.arrays])
+def test_images_are_validated_once(build, image, monkeypatch):
+    pytest.importorskip("skimage", reason="scikit-image is not installed")
+    validated = []
+    monkeypatch.setattr(_image, "Pixels", lambda *fields: validated.append(fields) or Pixels(*fields))
+    build(image)
+    assert len(validated) == 1

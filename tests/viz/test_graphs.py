@@ -121,7 +121,7 @@ def test_levels_are_the_hierarchys_mean_colours(channels):
     [
         (lambda: pictures.show_regions(np.zeros((5, 6)), LABELS), ValueError, r"shape \(5, 6\), got \(6, 6\)"),
         (lambda: pictures.show_regions(np.zeros(5), LABELS), ValueError, "expected 2 axes"),
-        (lambda: pictures.show_regions(IMAGE, dgl.graph([], num_nodes=3)), TypeError, "give the label map"),
+        (lambda: pictures.show_regions(IMAGE, dgl.graph([], num_nodes=3)), TypeError, "pass the label map"),
         (lambda: pictures.show_values(LABELS, torch.zeros(3, 1)), ValueError, r"shape \(n,\).*got \(3, 1\)"),
         (lambda: pictures.show_values(LABELS, torch.zeros(4)), ValueError, "expected 3 rows"),
         (lambda: pictures.show_graph(dgl.graph([], num_nodes=3)), KeyError, "got ndata with"),

@@ -1,0 +1,201 @@
+"""Region properties of a label map, and values of regions painted back into the image."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gnnlib._platform.dgl import dgl
+from gnnlib.images._image import Image, Pixels, as_array, import_skimage, parse_image, to_numpy
+
+__all__ = ["FEATURES", "Regions", "paint", "region_features"]
+
+
+@dataclass(frozen=True)
+class Regions:
+    """The regions of a label map: P pixels in n regions.
+
+    Args:
+        label_map: (\\*S,) int64, 0 to n - 1 without gaps, -1 outside the mask.
+        values: (P, C), the values of each pixel.
+        coords: (P, d), the coordinates of each pixel.
+        label: (P,), the region of each pixel.
+        area: (n,), the number of pixels in each region.
+        centroid: (n, d) in pixels, in the order of the label map's axes.
+    """
+
+    label_map: np.ndarray
+    values: np.ndarray
+    coords: np.ndarray
+    label: np.ndarray
+    area: np.ndarray
+    centroid: np.ndarray
+
+    @classmethod
+    def from_labels(cls, image: Image, labels: Image, mask: Image | None = None) -> "Regions":
+        """The regions of an image under any label map.
+
+        Args:
+            image: (\\*S,) or (\\*S, C), channels last; uint8 (scaled to 0..1) or floating point; numpy, torch or PIL.
+            labels: (\\*S,) integers from 0; gaps in the numbering are closed. Outside the mask anything.
+            mask: (\\*S,) booleans, true for the pixels to use; None for all.
+
+        Returns:
+            The regions, in ascending order of their labels.
+
+        Raises:
+            ValueError: if the labels are negative or not of the image's shape.
+            ValueError: if the image is empty or not finite, or the mask has another shape or no pixel inside.
+            TypeError: if the labels are not integers, the image is neither uint8 nor floating point, or the mask is
+                not boolean.
+
+        Example:
+            >>> import numpy as np
+            >>> from gnnlib.images import Regions
+            >>> regions = Regions.from_labels(np.array([[0.0, 1.0, 4.0]]), np.array([[7, 2, 2]]))
+            >>> regions.area.tolist(), regions.centroid.tolist(), regions.mean(regions.values).tolist()
+            ([2, 1], [[0.0, 1.5], [0.0, 0.0]], [[2.5], [0.0]])
+        """
+        array = as_array(image)
+        label_map = _integer_labels(labels, array.shape, array.shape[:-1])
+        return cls.from_pixels(parse_image(array, label_map.ndim, mask), label_map)
+
+    @classmethod
+    def from_pixels(cls, pixels: Pixels, labels: Image) -> "Regions":
+        """The regions of a validated image, as :meth:`from_labels`."""
+        labels = _integer_labels(labels, pixels.shape)[pixels.mask]
+        if labels.min() < 0:
+            raise ValueError(f"labels: expected integers from 0, got {labels.min()}")
+        label, area = np.unique(labels, return_inverse=True, return_counts=True)[1:]
+        label_map = np.full(pixels.shape, -1)
+        label_map[pixels.mask] = label = label.ravel()
+        coords = np.argwhere(pixels.mask)
+        return cls(label_map, pixels.values[pixels.mask], coords, label, area, _mean(coords, label, area))
+
+    def mean(self, values: np.ndarray) -> np.ndarray:
+        """The mean over each region: (P, F) -> (n, F)."""
+        return _mean(values, self.label, self.area)
+
+
+def _integer_labels(labels: Image, *shapes: tuple[int, ...]) -> np.ndarray:
+    """The label map as integers of one of the shapes."""
+    array = to_numpy(labels)
+    if not np.issubdtype(array.dtype, np.integer):
+        raise TypeError(f"labels: expected integers, got {array.dtype}")
+    if array.shape not in shapes:
+        raise ValueError(
+            f"labels: expected the image's shape {shapes[0]}, less the channels if it has any, got {array.shape}"
+        )
+    return array
+
+
+def _mean(values: np.ndarray, label: np.ndarray, area: np.ndarray) -> np.ndarray:
+    return np.stack([np.bincount(label, column) for column in values.T], axis=1) / area[:, None]
+
+
+def _std(regions: Regions) -> np.ndarray:
+    return np.sqrt(regions.mean(np.square(regions.values - regions.mean(regions.values)[regions.label])))
+
+
+def _box(regions: Regions) -> np.ndarray:
+    low = np.full(regions.centroid.shape, np.iinfo(np.int64).max)
+    high = np.zeros(regions.centroid.shape, np.int64)
+    np.minimum.at(low, regions.label, regions.coords)
+    np.maximum.at(high, regions.label, regions.coords + 1)
+    return np.concatenate([low, high], axis=1)
+
+
+def _lab(regions: Regions) -> np.ndarray:
+    if regions.values.shape[1] != 3:
+        raise ValueError(f"lab: expected three channels, red, green and blue, got {regions.values.shape[1]}")
+    return regions.mean(import_skimage("color").rgb2lab(regions.values[None])[0])
+
+
+FEATURES: dict[str, Callable[[Regions], np.ndarray]] = {
+    "mean": lambda regions: regions.mean(regions.values),
+    "std": _std,
+    "lab": _lab,
+    "area": lambda regions: regions.area[:, None],
+    "box": _box,
+    "centroid": lambda regions: regions.centroid,
+    "place": lambda regions: regions.centroid / regions.label_map.shape,
+}
+
+
+def region_features(regions: Regions, names: Sequence[str]) -> np.ndarray:
+    """Features of each region, concatenated in the order of their names.
+
+    - ``"mean"``, ``"std"`` (C): mean and standard deviation of each channel over the region;
+    - ``"lab"`` (3): mean colour in CIE Lab (D65), for three channels taken as sRGB;
+    - ``"area"`` (1): in pixels;
+    - ``"box"`` (2 d): the first row, column, ..., then those after the last, in pixels;
+    - ``"centroid"`` (d): in pixels;
+    - ``"place"`` (d): the centroid divided by the length of each axis.
+
+    Args:
+        regions: the regions of a label map, n of them.
+        names: one or more of the names above.
+
+    Shapes:
+        - output: (n, F)
+
+    Returns:
+        The features, float64 or int64.
+
+    Raises:
+        ValueError: if a name is unknown, or there is none.
+        ValueError: if ``"lab"`` is computed of an image without three channels.
+
+    Example:
+        >>> import numpy as np
+        >>> from gnnlib.images import Regions, region_features
+        >>> regions = Regions.from_labels(np.array([[0.0, 1.0, 4.0]]), np.array([[7, 2, 2]]))
+        >>> region_features(regions, ["std", "area", "box"]).tolist()
+        [[1.5, 2.0, 0.0, 1.0, 1.0, 3.0], [0.0, 1.0, 0.0, 0.0, 1.0, 1.0]]
+    """
+    if isinstance(names, str) or not names or not set(names) <= set(FEATURES):
+        raise ValueError(f"features: expected one or more of {', '.join(FEATURES)}, in a list, got {names!r}")
+    return np.concatenate([FEATURES[name](regions) for name in names], axis=1)
+
+
+def paint(graph: dgl.DGLGraph | Tensor | np.ndarray, values: Tensor, outside: float = 0.0) -> Tensor:
+    """Values of the nodes as an image: every pixel gets the value of its node.
+
+    Args:
+        graph: a pixel graph or superpixel graph of this package; or its ``label_map``, if the graph was batched or
+            saved since, which drops it.
+        values: (n, \\*), one row per node.
+        outside: the value of pixels without a node, those outside the mask.
+
+    Shapes:
+        - values: (n, \\*)
+        - output: (\\*S, \\*), or (B, \\*S, \\*) for a batch of pixel graphs
+
+    Returns:
+        The image, of the dtype and on the device of ``values``.
+
+    Raises:
+        TypeError: if the graph has no label map.
+        ValueError: if the number of rows is not the number of nodes.
+
+    Example:
+        >>> import numpy as np, torch
+        >>> from gnnlib.images import graph_from_labels, paint
+        >>> graph = graph_from_labels(np.array([[0.0, 0.5, 1.0]]), np.array([[1, 0, 1]]))
+        >>> paint(graph, graph.ndata["feat"])[..., 0].tolist()
+        [[0.5, 0.5, 0.5]]
+        >>> paint(graph, torch.tensor([3, 4])).tolist()
+        [[4, 3, 4]]
+    """
+    label_map = getattr(graph, "label_map", None) if isinstance(graph, dgl.DGLGraph) else graph
+    if label_map is None:
+        raise TypeError("graph: expected one with a label map, got one that lost it; pass the label map instead")
+    label_map = torch.as_tensor(label_map, device=values.device)
+    nodes = graph.num_nodes() if isinstance(graph, dgl.DGLGraph) else int(label_map.max()) + 1
+    if len(values) != nodes:
+        raise ValueError(f"values: expected {nodes} rows, one for each node, got shape {tuple(values.shape)}")
+    painted = values[label_map.clamp(min=0)]
+    painted[label_map < 0] = outside
+    return painted
