@@ -1,9 +1,8 @@
-"""What degrees make of edges: an edge u->v counts w(u->v) d_u^p d_v^q."""
+"""Degree normalisation: coefficients w(u->v) d_u^p d_v^q of the edges, and means from sums."""
 
 import torch
 from torch import Tensor
 
-from gnnlib._platform.dgl import dgl  # noqa: F401, for the examples
 from gnnlib.graph.adjacency import Adjacency, CompressedRows, Graph, adjacency, check_num_rows
 from gnnlib.ops.autograd.sums import copy_dst, copy_src, sum_edges
 
@@ -20,25 +19,39 @@ def degree_norm(
     degrees: str = "unweighted",
     like: Tensor | None = None,
 ) -> Tensor:
-    """Edge coefficients normalised by degree: b(u->v) = w(u->v) d_u^p d_v^q.
+    r"""Computes edge coefficients normalised by degree.
 
-    ``norm`` is "both" (p = q = -1/2: Kipf and Welling 2017, arXiv 1609.02907, equation 2), "right" (p = 0, q = -1:
-    divide by the row sum of the adjacency matrix, the mean over neighbours), "left" (p = -1, q = 0) or "none".
+    .. math:: b_{uv} = w_{uv}\, d_u^p\, d_v^q
 
-    ``degrees`` says which degree: "unweighted" counts the out-edges of the source and the in-edges of the
-    destination; "weighted" sums their weights; "in" counts in-edges at both ends (whole graphs only).
+    Args:
+        graph: a DGLGraph with one edge type, or a block
+        weight: edge weights w; None: 1
+        norm: "both" (p = q = -1/2: Kipf and Welling 2017, arXiv 1609.02907, equation 2), "right" (p = 0, q = -1:
+            divide by the row sum of the adjacency matrix, the mean over neighbours), "left" (p = -1, q = 0) or "none"
+        degrees: "unweighted" counts the out-edges of the source and the in-edges of the destination; "weighted" sums
+            their weights; "in" counts the in-edges of both (graphs with one node set only)
+        like: without weights, the dtype and device of the result are those of this tensor
+
     A count of 0 is taken as 1, as in DGL; a weighted degree of 0 gives the factor 0. In a block, out-edges are those
     inside the block.
 
-    Shapes: weight (E, \\*) or None; returns (E, \\*), or (E,) with the dtype and device of ``like``.
+    Shapes:
+        - weight: (E, \*)
+        - output: (E, \*), or (E,) without weights
 
-    Raises: ValueError for unknown names, or for negative weighted degrees under a square root.
+    Raises:
+        ValueError: if ``norm`` or ``degrees`` is unknown, the number of weights is wrong, or a weighted degree under a
+            square root is negative
 
-    >>> g = dgl.graph(([0, 1, 2, 2], [2, 2, 2, 0]))
-    >>> degree_norm(g, norm="right").tolist()
-    [0.3333333432674408, 0.3333333432674408, 0.3333333432674408, 1.0]
-    >>> degree_norm(g, torch.tensor([1.0, 2.0, 5.0, 7.0]), "right", "weighted").tolist()
-    [0.125, 0.25, 0.625, 1.0]
+    Example:
+        >>> import torch
+        >>> from gnnlib import degree_norm
+        >>> import dgl
+        >>> g = dgl.graph(([0, 1, 2, 2], [2, 2, 2, 0]))
+        >>> degree_norm(g, norm="right").tolist()
+        [0.3333333432674408, 0.3333333432674408, 0.3333333432674408, 1.0]
+        >>> degree_norm(g, torch.tensor([1.0, 2.0, 5.0, 7.0]), "right", "weighted").tolist()
+        [0.125, 0.25, 0.625, 1.0]
     """
     like = weight if weight is not None else like if like is not None else torch.empty(0, device=graph.device)
     adj = adjacency(graph, like.device)
@@ -57,12 +70,15 @@ def degree_norm(
 
 
 def check_norm(adj: Adjacency, norm: str, degrees: str) -> None:
+    """Raises ValueError unless the names are those of `degree_norm` and ``degrees`` fits the graph."""
     if norm not in NORMS:
         raise ValueError(f"norm: expected one of {sorted(NORMS)}, got {norm!r}")
     if degrees not in ("unweighted", "weighted", "in"):
         raise ValueError(f"degrees: expected 'unweighted', 'weighted' or 'in', got {degrees!r}")
     if degrees == "in" and adj.num_src != adj.num_dst:
-        raise ValueError(f"degrees='in' needs a whole graph, got {adj.num_src} sources, {adj.num_dst} destinations")
+        raise ValueError(
+            f"degrees='in': expected a graph with one node set, got {adj.num_src} sources, {adj.num_dst} destinations"
+        )
 
 
 def degree_factors(adj: Adjacency, norm: str, degrees: str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -82,15 +98,15 @@ def degree_factors(adj: Adjacency, norm: str, degrees: str, dtype: torch.dtype) 
 
 
 def divide_by_in_degree(graph: Graph, weight: Tensor) -> Tensor:
-    """Edge values divided by the number of in-edges of their destination, so that their sum is a mean."""
+    """Divides edge values by the in-degree of their destination, so that their sum is a mean."""
     return degree_norm(graph, weight, norm="right")
 
 
 def mean_from_sum(graph: Graph, y: Tensor) -> Tensor:
-    """Values of the destinations (N_dst, *) divided by their numbers of in-edges: a sum becomes a mean."""
+    """Divides values of the destinations (N_dst, *) by their in-degrees: a sum becomes a mean."""
     adj = adjacency(graph, y.device)
-    share = degree_factors(adj, "right", "unweighted", y.dtype)[1]
-    return y * share.view(-1, *[1] * (y.dim() - 1))
+    factor = degree_factors(adj, "right", "unweighted", y.dtype)[1]
+    return y * factor.view(-1, *[1] * (y.dim() - 1))
 
 
 def _power(degree: Tensor, power: float) -> Tensor:

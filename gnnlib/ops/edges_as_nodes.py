@@ -1,4 +1,4 @@
-"""Edges as nodes: what is computed along edges, by the operations there are for nodes."""
+"""Incidence graphs: edges as nodes, so that operations along edges are those over neighbours."""
 
 from dataclasses import replace
 
@@ -12,43 +12,55 @@ __all__ = ["incidence", "per_edge_messages"]
 
 
 def incidence(graph: Graph, like: Tensor | None = None) -> tuple[Adjacency, Adjacency]:
-    """Two graphs from the nodes of a graph to its edges: each edge hears its source, or each its destination.
+    r"""Returns two graphs from the nodes of a graph to its edges: from sources, and from destinations.
 
-    ``aggregate(from_src, x)`` copies to each edge what its source has, (N_src, \\*, F) -> (E, \\*, F);
-    ``aggregate(from_dst.reverse(), m, reduce=...)`` sums, or takes the mean or maximum of, what the in-edges of each
-    destination have, (E, \\*, F) -> (N_dst, \\*, F). For values as wide as features this is faster than
-    `gnnlib.ops.message_passing.gather_src`, because the kernels walk whole rows.
+    ``aggregate(from_src, x)`` copies the features of the sources to the edges, (N_src, \*, F) -> (E, \*, F).
+    ``aggregate(from_dst.reverse(), m, reduce=...)`` is the sum, mean or maximum of edge values over the in-edges of
+    each destination, (E, \*, F) -> (N_dst, \*, F). For values as wide as features both are faster than
+    `gnnlib.ops.gather_src`, because the kernels read whole rows.
 
     Args:
         graph: a DGLGraph with one edge type, or a block
-        like: on the device of this tensor; None: on that of the graph
+        like: the result is on the device of this tensor; None: on that of the graph
 
-    >>> from gnnlib import aggregate
-    >>> from gnnlib._platform.dgl import dgl
-    >>> from_src, from_dst = incidence(dgl.graph(([0, 1], [2, 2])))
-    >>> m = aggregate(from_src, torch.tensor([[1.0, 4.0], [3.0, 2.0], [0.0, 0.0]]))
-    >>> m.tolist(), aggregate(from_dst.reverse(), m, reduce="max").tolist()
-    ([[1.0, 4.0], [3.0, 2.0]], [[0.0, 0.0], [0.0, 0.0], [3.0, 4.0]])
+    Returns:
+        the adjacency from sources to edges, and that from destinations to edges
+
+    Example:
+        >>> import torch
+        >>> from gnnlib import aggregate
+        >>> from gnnlib.ops.edges_as_nodes import incidence
+        >>> import dgl
+        >>> from_src, from_dst = incidence(dgl.graph(([0, 1], [2, 2])))
+        >>> m = aggregate(from_src, torch.tensor([[1.0, 4.0], [3.0, 2.0], [0.0, 0.0]]))
+        >>> m.tolist(), aggregate(from_dst.reverse(), m, reduce="max").tolist()
+        ([[1.0, 4.0], [3.0, 2.0]], [[0.0, 0.0], [0.0, 0.0], [3.0, 4.0]])
     """
     adj = adjacency(graph, None if like is None else like.device)
-    each = torch.arange(adj.num_edges + 1, dtype=torch.int32, device=adj.device)
+    numbers = torch.arange(adj.num_edges + 1, dtype=torch.int32, device=adj.device)
+    edge = numbers[:-1]
 
-    def hears(end: Tensor, sent: CompressedRows, num_nodes: int) -> Adjacency:
-        heard = CompressedRows(each, end, each[:-1])
-        return Adjacency(
-            num_nodes, adj.num_edges, end, each[:-1], heard, CompressedRows(sent.indptr, sent.eid, sent.eid)
-        )
+    def to_edges(node: Tensor, rows: CompressedRows, num_nodes: int) -> Adjacency:
+        csc = CompressedRows(numbers, node, edge)
+        return Adjacency(num_nodes, adj.num_edges, node, edge, csc, CompressedRows(rows.indptr, rows.eid, rows.eid))
 
-    return hears(adj.src, adj.csr, adj.num_src), hears(adj.dst, adj.csc, adj.num_dst)
+    return to_edges(adj.src, adj.csr, adj.num_src), to_edges(adj.dst, adj.csc, adj.num_dst)
 
 
-def per_edge_messages(adj: Adjacency, x: Tensor, each: bool = False) -> tuple[Tensor, Adjacency]:
-    """Features and neighbours such that each edge hears what ``nb.drop`` leaves of x on its way. Where it takes
-    something, or with ``each``, each message is a source of its own: (N_src, \\*) -> (E, \\*).
+def per_edge_messages(adj: Adjacency, x: Tensor, always: bool = False) -> tuple[Tensor, Adjacency]:
+    """Applies the message dropout of the adjacency to features, (N_src, *) -> (E, *) where it drops something.
 
-    For what is more than a sum of messages; sums need not make them: `DroppedSum`.
+    It serves operations that are more than a sum of messages; sums apply the dropout themselves (`DroppedSum`).
+
+    Args:
+        adj: the adjacency; ``adj.drop`` is its message dropout, or None
+        x: features of the source nodes
+        always: makes one message per edge without dropout too
+
+    Returns:
+        the features and the adjacency to aggregate them over: (x, adj) as they are, or one row per edge
     """
-    if adj.drop is None and not each:
+    if adj.drop is None and not always:
         return x, adj
     from_src, from_dst = incidence(adj)
     flat = x.reshape(len(x), 1, x.shape[1:].numel()).contiguous()

@@ -1,8 +1,8 @@
-"""Products with weights, by whichever of PyTorch's libraries is faster on the processor at hand.
+"""Linear layers whose matrix products run on MKL or oneDNN, whichever is faster on the processor.
 
-Dense float32 products are most of a step of many layers. PyTorch gives them to MKL, which on processors that are not
-Intel's takes its AVX2 path even where there is AVX-512; oneDNN, which PyTorch holds too, but uses for convolutions and
-bfloat16, takes AVX-512 wherever it is.
+Dense float32 products take most of the time of many layers. PyTorch calls MKL for them. On processors that are not
+Intel's, MKL uses AVX2 even where AVX-512 is available. oneDNN, which PyTorch contains for convolutions and bfloat16,
+uses AVX-512 wherever it is available.
 """
 
 import platform
@@ -15,25 +15,27 @@ from torch.autograd import Function
 
 __all__ = ["Linear", "linear"]
 
-FEW = 1 << 20  # multiply-adds; with fewer, what a call costs by itself counts
+SMALL = 1 << 20  # multiply-adds; below it the overhead of a call dominates
 
 
 @cache
 def _onednn_is_faster() -> bool:
-    """Asked at the first large product, not at import."""
-    has = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
-    return has and torch.backends.cpu.get_cpu_capability() == "AVX512" and not _made_by_intel() and _is_there()
+    """Evaluated at the first large product, not at import."""
+    available = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
+    return (
+        available and torch.backends.cpu.get_cpu_capability() == "AVX512" and not _is_intel() and _has_onednn_linear()
+    )
 
 
-def _made_by_intel() -> bool:
+def _is_intel() -> bool:
     try:
         return "GenuineIntel" in Path("/proc/cpuinfo").read_text()
     except OSError:
         return "AMD" not in platform.processor()
 
 
-def _is_there() -> bool:
-    """What torch.compile calls for a linear layer has no public name; another PyTorch may not have it."""
+def _has_onednn_linear() -> bool:
+    """Whether PyTorch has the operator of torch.compile's linear layers, which has no public name."""
     try:
         return torch.equal(_product(torch.ones(2, 3), torch.ones(1, 3), None), torch.full((2, 1), 3.0))
     except (AttributeError, RuntimeError):
@@ -47,26 +49,38 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """y = x W^T + b, as ``torch.nn.functional.linear``, with derivatives of any order.
+    r"""Computes y = x W^T + b, as ``torch.nn.functional.linear``, with derivatives of any order.
 
-    Shapes: x (\\*, K), weight (N, K), bias (N,); returns (\\*, N).
+    Args:
+        x: the input
+        weight: W
+        bias: b
 
-    >>> linear(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0]]), torch.tensor([0.5])).tolist()
-    [[11.5]]
+    Shapes:
+        - x: (\*, K)
+        - weight: (N, K)
+        - bias: (N,)
+        - output: (\*, N)
+
+    Example:
+        >>> import torch
+        >>> from gnnlib.ops.linear import linear
+        >>> linear(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0]]), torch.tensor([0.5])).tolist()
+        [[11.5]]
     """
     if not _fits(x, weight) or not _onednn_is_faster():
         return nn.functional.linear(x, weight, bias)
-    if x.dim() == 2:  # not a view, which what is done to y in place would have to copy
+    if x.dim() == 2:  # no view: an in-place operation on y would have to copy it
         return _Linear.apply(x, weight, bias)
     return _Linear.apply(x.reshape(-1, x.shape[-1]), weight, bias).view(*x.shape[:-1], len(weight))
 
 
 def _fits(x: Tensor, weight: Tensor) -> bool:
-    """Large products of float32 on the CPU, where nobody asked for fewer digits."""
+    """Large float32 products on the CPU at full precision."""
     return (
         x.device.type == weight.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
-        and x.numel() * len(weight) >= FEW
+        and x.numel() * len(weight) >= SMALL
         and x.shape[-1] == weight.shape[-1]  # else PyTorch's error says what is wrong
         and torch.get_float32_matmul_precision() == "highest"
         and not torch.is_autocast_enabled("cpu")
@@ -76,8 +90,8 @@ def _fits(x: Tensor, weight: Tensor) -> bool:
 class _Linear(Function):
     """x (M, K), weight (N, K), bias (N,) or None -> (M, N)
 
-    The weight's gradient is MKL's: oneDNN would first turn both of its factors round, which takes longer. MKL is
-    slower where the wider factor comes first.
+    The gradient of the weight is computed by MKL: oneDNN would first transpose both factors, which takes longer. MKL is
+    slower if the wider factor comes first.
     """
 
     @staticmethod
@@ -99,12 +113,23 @@ def _thin_first(a: Tensor, b: Tensor) -> Tensor:
 
 
 class Linear(nn.Linear):
-    """``nn.Linear`` by `linear`: the same arguments, parameters and values.
+    """``torch.nn.Linear`` on the faster of MKL and oneDNN: the same arguments, parameters and values.
 
-    >>> layer = Linear(2, 3)
-    >>> isinstance(layer, nn.Linear), layer(torch.ones(5, 2)).shape
-    (True, torch.Size([5, 3]))
+    Example:
+        >>> import torch
+        >>> from gnnlib import Linear
+        >>> layer = Linear(2, 3)
+        >>> isinstance(layer, torch.nn.Linear), layer(torch.ones(5, 2)).shape
+        (True, torch.Size([5, 3]))
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        r"""Computes y = x W^T + b.
+
+        Args:
+            x: (\*, in_features)
+
+        Returns:
+            (\*, out_features)
+        """
         return linear(x, self.weight, self.bias)

@@ -1,12 +1,13 @@
-"""Message passing with gradients: sums, maxima, dot products and softmax along the edges of a graph.
+"""Differentiable message passing: sums, maxima, dot products, softmax and attention along the edges of a graph.
 
     y_v = sum over edges u->v of  b(u->v) x_u                  `aggregate`
     s(u->v) = <x_u, y_v>                                       `edge_dot`
 
-All are differentiable to any order; `gnnlib.ops.autograd` says how.
+All are differentiable to any order (`gnnlib.ops.autograd`).
 
-Axes: x is (N, *, F). Axes in between are heads, or several signals on one graph.
-Shapes: N_src, N_dst nodes, E edges in edge-id order. A node with no in-edges gets 0.
+Features are (N, *, F). The axes between nodes and features are heads, or several signals on one graph. N_src and N_dst
+are the numbers of source and destination nodes, E is the number of edges, in edge-id order. A node without in-edges
+gets 0.
 """
 
 from collections.abc import Callable
@@ -14,7 +15,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from gnnlib._platform.dgl import dgl  # noqa: F401, for the examples
 from gnnlib.graph.adjacency import Adjacency, Graph, adjacency, check_num_rows
 from gnnlib.ops.autograd.attention import Attend, Score, Softmax, composed_attention
 from gnnlib.ops.autograd.convolution import Convolve
@@ -35,136 +35,210 @@ __all__ = [
 ]
 
 
-def aggregate(graph: Graph, x: Tensor, coeff: Tensor | None = None, reduce: str = "sum", own: float = 0.0) -> Tensor:
-    """Each node collects from its in-neighbours: y_v = reduce over edges u->v of coeff(u->v) x_u.
+def aggregate(
+    graph: Graph, x: Tensor, coeff: Tensor | None = None, reduce: str = "sum", self_weight: float = 0.0
+) -> Tensor:
+    r"""Aggregates the features of the in-neighbours of each node.
 
-    The one operation of message passing (Gilmer et al. 2017, arXiv 1704.01212, equation 1, with the message
-    linear in x). ``reduce`` is "sum", "mean" (over the number of in-edges) or "max" (elementwise).
+    The operation of message passing (Gilmer et al. 2017, arXiv 1704.01212, equation 1) with messages that are linear
+    in x:
+
+    .. math:: y_v = \operatorname*{reduce}_{u \to v} b_{uv} x_u
 
     Args:
         graph: a DGLGraph with one edge type, or a block
         x: features of the source nodes
-        coeff: a number per edge, or one per edge and head
-        own: adds own x_v to each destination, where these are the first sources (whole graphs, blocks)
+        coeff: the coefficients b, one per edge, or one per edge and head
+        reduce: "sum", "mean" (over the number of in-edges) or "max" (elementwise)
+        self_weight: adds self_weight x_v to each destination, where the destinations are the first sources (whole
+            graphs, blocks)
 
-    Shapes: x (N_src, \\*, F); coeff (E,) or (E, \\*) where \\* are x's axes, each of the same length or 1
-    in either; returns (N_dst, \\*, F). A node without in-edges gets 0.
+    Shapes:
+        - x: (N_src, \*, F)
+        - coeff: (E,), or (E, \*) where \* are x's axes, each of the same length or 1 in either
+        - output: (N_dst, \*, F); 0 for a node without in-edges
 
-    Raises: TypeError for integer features; ValueError for a wrong number of rows, for coefficients whose axes
-    do not fit, or an unknown ``reduce``.
+    Raises:
+        TypeError: if x or coeff holds integers
+        ValueError: if the number of rows is wrong, the axes of coeff do not fit x, or ``reduce`` is unknown
 
-    >>> g = dgl.graph(([0, 1, 2], [2, 2, 0]))
-    >>> x = torch.tensor([[1.0], [10.0], [100.0]])
-    >>> aggregate(g, x).flatten().tolist()
-    [100.0, 0.0, 11.0]
-    >>> aggregate(g, x, torch.tensor([0.5, 2.0, 1.0]), reduce="mean").flatten().tolist()
-    [100.0, 0.0, 10.25]
+    Example:
+        >>> import torch
+        >>> from gnnlib import aggregate
+        >>> import dgl
+        >>> g = dgl.graph(([0, 1, 2], [2, 2, 0]))
+        >>> x = torch.tensor([[1.0], [10.0], [100.0]])
+        >>> aggregate(g, x).flatten().tolist()
+        [100.0, 0.0, 11.0]
+        >>> aggregate(g, x, torch.tensor([0.5, 2.0, 1.0]), reduce="mean").flatten().tolist()
+        [100.0, 0.0, 10.25]
     """
     if reduce not in ("sum", "mean", "max"):
         raise ValueError(f"reduce: expected 'sum', 'mean' or 'max', got {reduce!r}")
-    adj = adjacency(graph, x.device if isinstance(x, Tensor) else None)
-    if own and adj.num_dst > adj.num_src:
+    adj = _adjacency(graph, x)
+    if self_weight and adj.num_dst > adj.num_src:
         raise ValueError(
-            f"own: expected destinations that are sources too, got {adj.num_dst} and {adj.num_src} of them"
+            f"self_weight: expected destinations that are sources too, got {adj.num_dst} and {adj.num_src} of them"
         )
-    check_num_rows("x", x, adj.num_src, "source node")
-    if x.dim() < 2:
-        raise ValueError(f"x: expected shape (N, ..., F), got {tuple(x.shape)}")
+    _check_features(adj, x)
     if coeff is not None:
         check_num_rows("coeff", coeff, adj.num_edges, "edge")
         coeff = coeff.to(x)
-    if reduce == "mean":
-        if coeff is None and not own:
-            return propagate(adj, x, norm="right")
-        coeff = divide_by_in_degree(adj, x.new_ones(adj.num_edges) if coeff is None else coeff)
-    fused = own if coeff is None and reduce == "sum" and adj.drop is None else 0.0
-    x3, w, restore = _to_heads(x, coeff, keep_heads=reduce == "max")
     if reduce == "max":
-        messages, over = per_edge_messages(adj, x3)
-        y = restore(Max.apply(messages, w, over))
-    elif adj.drop is not None:
-        heads = x3.shape[1] if w is None else max(w.shape[1], x3.shape[1])
-        y = restore(DroppedSum.apply(x3.expand(-1, heads, -1).contiguous(), w, adj))
-    else:
-        y = restore(Sum.apply(x3, w, adj, 1 if w is None else w.shape[1], fused))
-    return y if own == fused else y + own * x[: adj.num_dst]
-
-
-def _to_heads(x: Tensor, coeff: Tensor | None, keep_heads: bool) -> tuple[Tensor, Tensor | None, Callable]:
-    """x (N, *, F) and coeff (E, *) as (N, H or 1, F') and (E, H): axes with a coefficient of their own become
-    heads, the rest joins the features. Third, the function that lays the result out like x again."""
-    axes = x.shape[1:-1]
-    each = coeff.shape[1:] if coeff is not None else ()
-    if each and (len(each) != len(axes) or any(c != a and 1 not in (c, a) for c, a in zip(each, axes, strict=True))):
-        raise ValueError(
-            f"coeff: expected (E,) or (E, *) with axes fitting x's {tuple(axes)}, got {tuple(coeff.shape)} "  # type: ignore[union-attr]
-            f"for x of shape {tuple(x.shape)}"
-        )
-    own = [i for i, c in enumerate(each) if c != 1]
-    shared = [i for i in range(len(axes)) if i not in own]
-    own_shape = [each[i] for i in own]
-    order = [0, *(i + 1 for i in own), *(i + 1 for i in shared), len(axes) + 1]
-    x = x.permute(order)
-    tail = x.shape[1 + len(own) :]
-    width = tail.numel()
-    if own and (keep_heads or any(n != 1 for n in x.shape[1 : 1 + len(own)])):
-        x = x.expand(len(x), *own_shape, *tail)
-    x3 = x.reshape(len(x), x.shape[1 : 1 + len(own)].numel(), width)
-    w = coeff.reshape(len(coeff), torch.Size(own_shape).numel()) if coeff is not None else None
-
-    def restore(y: Tensor) -> Tensor:
-        back = sorted(range(len(order)), key=order.__getitem__)
-        return y.reshape(len(y), *own_shape, *tail).permute(back)
-
-    return x3.contiguous(), w.contiguous() if w is not None else None, restore
+        y = _max(adj, x, coeff)
+        return y + self_weight * x[: adj.num_dst] if self_weight else y
+    if reduce == "mean":
+        if coeff is None and not self_weight:
+            return _scaled_sum(adj, x, "right", "unweighted")
+        coeff = divide_by_in_degree(adj, x.new_ones(adj.num_edges) if coeff is None else coeff)
+    return _sum(adj, x, coeff, self_weight)
 
 
 def propagate(
     graph: Graph, x: Tensor, weight: Tensor | None = None, norm: str = "both", degrees: str = "unweighted"
 ) -> Tensor:
-    """The sum over in-neighbours normalised by degree: ``aggregate(graph, x, degree_norm(graph, weight, ...))``.
+    r"""Sums the features of the in-neighbours of each node, normalised by degree.
 
-    Without weights the coefficients are products of a factor of each end, and none is made per edge.
+    It equals ``aggregate(graph, x, degree_norm(graph, weight, norm, degrees))``. Without edge weights each coefficient
+    is a product of a factor of the source and one of the destination, and no array over edges is made.
 
-    Shapes: x (N_src, \\*, F); weight (E,) or None; returns (N_dst, \\*, F).
+    Args:
+        graph: a DGLGraph with one edge type, or a block
+        x: features of the source nodes
+        weight: edge weights
+        norm, degrees: as in `degree_norm`
 
-    >>> g = dgl.graph(([0, 1, 2], [2, 2, 0]))
-    >>> propagate(g, torch.tensor([[1.0], [5.0], [100.0]]), norm="right").flatten().tolist()
-    [100.0, 0.0, 3.0]
+    Shapes:
+        - x: (N_src, \*, F)
+        - weight: (E,)
+        - output: (N_dst, \*, F)
+
+    Raises:
+        TypeError: if x or weight holds integers
+        ValueError: if a number of rows is wrong, or ``norm`` or ``degrees`` is unknown
+
+    Example:
+        >>> import torch
+        >>> from gnnlib import propagate
+        >>> import dgl
+        >>> g = dgl.graph(([0, 1, 2], [2, 2, 0]))
+        >>> propagate(g, torch.tensor([[1.0], [5.0], [100.0]]), norm="right").flatten().tolist()
+        [100.0, 0.0, 3.0]
     """
-    adj = adjacency(graph, x.device)
+    adj = _adjacency(graph, x)
     check_norm(adj, norm, degrees)
-    if weight is not None:
-        return aggregate(adj, x, degree_norm(adj, weight, norm, degrees))
-    if norm == "none":
-        return aggregate(adj, x)
-    if adj.drop is not None:
-        return aggregate(adj, x, degree_norm(adj, None, norm, degrees, like=x))
+    if weight is None and norm != "none":
+        check_num_rows("x", x, adj.num_src, "source node")
+        return _scaled_sum(adj, x, norm, degrees)
+    _check_features(adj, x)
+    return _sum(adj, x, None if weight is None else degree_norm(adj, weight, norm, degrees).to(x))
+
+
+def _adjacency(graph: Graph, x: Tensor) -> Adjacency:
+    return adjacency(graph, x.device if isinstance(x, Tensor) else None)
+
+
+def _check_features(adj: Adjacency, x: Tensor) -> None:
     check_num_rows("x", x, adj.num_src, "source node")
+    if x.dim() < 2:
+        raise ValueError(f"x: expected shape (N, ..., F), got {tuple(x.shape)}")
+
+
+def _sum(adj: Adjacency, x: Tensor, coeff: Tensor | None, self_weight: float = 0.0) -> Tensor:
+    """The weighted sum over in-neighbours, plus self_weight x_v."""
+    x3, coeff2, restore = _to_heads(x, coeff)
+    if adj.drop is not None:
+        heads = x3.shape[1] if coeff2 is None else max(coeff2.shape[1], x3.shape[1])
+        y = restore(DroppedSum.apply(x3.expand(-1, heads, -1).contiguous(), coeff2, adj))
+    elif coeff2 is None:
+        return restore(Sum.apply(x3, None, adj, 1, self_weight))
+    else:
+        y = restore(Sum.apply(x3, coeff2, adj, coeff2.shape[1], 0.0))
+    return y + self_weight * x[: adj.num_dst] if self_weight else y
+
+
+def _scaled_sum(adj: Adjacency, x: Tensor, norm: str, degrees: str) -> Tensor:
+    """The sum over in-neighbours with a factor of each end."""
+    if adj.drop is not None:
+        return _sum(adj, x, degree_norm(adj, None, norm, degrees, like=x))
     flat = x.reshape(len(x), x.shape[1:].numel()).contiguous()
     y = Scaled.apply(flat, *degree_factors(adj, norm, degrees, x.dtype), adj)
     return y if x.dim() == 2 else y.reshape(-1, *x.shape[1:])
 
 
-def edge_dot(graph: Graph, x: Tensor, y: Tensor) -> Tensor:
-    """The dot product of both ends of every edge: s(u->v) = <x_u, y_v>.
+def _max(adj: Adjacency, x: Tensor, coeff: Tensor | None) -> Tensor:
+    """The elementwise maximum over in-neighbours."""
+    x3, coeff2, restore = _to_heads(x, coeff, expand=True)
+    messages, target = per_edge_messages(adj, x3)
+    return restore(Max.apply(messages, coeff2, target))
 
-    Shapes: x (N_src, \\*, F), y (N_dst, \\*, F), the axes in between equal or 1; returns (E, \\*).
 
-    >>> g = dgl.graph(([0, 0], [1, 2]))
-    >>> x = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
-    >>> edge_dot(g, x, x).tolist()
-    [11.0, 17.0]
+def _to_heads(
+    x: Tensor, coeff: Tensor | None, expand: bool = False
+) -> tuple[Tensor, Tensor | None, Callable[[Tensor], Tensor]]:
+    """x (N, *, F) and coeff (E, *) as (N, H or 1, F') and (E, H).
+
+    Axes with a coefficient of their own become heads, the others join the features; ``expand`` repeats x over heads.
+    The function that is returned restores the axes of x in the result.
     """
-    adj = adjacency(graph, x.device if isinstance(x, Tensor) else None)
+    axes = x.shape[1:-1]
+    sizes = coeff.shape[1:] if coeff is not None else torch.Size()
+    if sizes and (len(sizes) != len(axes) or any(c != a and 1 not in (c, a) for c, a in zip(sizes, axes))):
+        raise ValueError(
+            f"coeff: expected (E,) or (E, *) with axes fitting x's {tuple(axes)}, got {tuple(coeff.shape)} "  # type: ignore[union-attr]
+            f"for x of shape {tuple(x.shape)}"
+        )
+    heads = [axis for axis, size in enumerate(sizes) if size != 1]
+    head_shape = torch.Size(sizes[axis] for axis in heads)
+    order = [0, *(i + 1 for i in heads), *(i + 1 for i in range(len(axes)) if i not in heads), len(axes) + 1]
+    x = x.permute(order)
+    tail = x.shape[1 + len(heads) :]
+    if heads and (expand or any(size != 1 for size in x.shape[1 : 1 + len(heads)])):
+        x = x.expand(len(x), *head_shape, *tail)
+    x3 = x.reshape(len(x), x.shape[1 : 1 + len(heads)].numel(), tail.numel()).contiguous()
+    coeff2 = None if coeff is None else coeff.reshape(len(coeff), head_shape.numel()).contiguous()
+
+    def restore(y: Tensor) -> Tensor:
+        inverse = sorted(range(len(order)), key=order.__getitem__)
+        return y.reshape(len(y), *head_shape, *tail).permute(inverse)
+
+    return x3, coeff2, restore
+
+
+def edge_dot(graph: Graph, x: Tensor, y: Tensor) -> Tensor:
+    r"""Computes the dot product of the two endpoints of every edge: s(u->v) = <x_u, y_v>.
+
+    Args:
+        graph: a DGLGraph with one edge type, or a block
+        x: features of the source nodes
+        y: features of the destination nodes
+
+    Shapes:
+        - x: (N_src, \*, F)
+        - y: (N_dst, \*, F), the axes in between equal to x's or 1 in either
+        - output: (E, \*)
+
+    Raises:
+        TypeError: if x or y holds integers
+        ValueError: if a number of rows is wrong or the shapes do not fit
+
+    Example:
+        >>> import torch
+        >>> from gnnlib import edge_dot
+        >>> import dgl
+        >>> g = dgl.graph(([0, 0], [1, 2]))
+        >>> x = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+        >>> edge_dot(g, x, x).tolist()
+        [11.0, 17.0]
+    """
+    adj = _adjacency(graph, x)
     check_num_rows("x", x, adj.num_src, "source node")
     check_num_rows("y", y, adj.num_dst, "destination node")
-    ends = list(zip(x.shape[1:], y.shape[1:]))
     if (
         x.dim() < 2
         or x.dim() != y.dim()
         or x.shape[-1] != y.shape[-1]
-        or any(a != b and 1 not in (a, b) for a, b in ends)
+        or any(a != b and 1 not in (a, b) for a, b in zip(x.shape[1:], y.shape[1:]))
     ):
         raise ValueError(
             "expected x and y of shape (N, ..., F) with the axes in between equal or 1, "
@@ -180,40 +254,70 @@ def edge_dot(graph: Graph, x: Tensor, y: Tensor) -> Tensor:
     return Dot.apply(to_heads(x), to_heads(y.to(x)), adj).reshape(adj.num_edges, *axes)
 
 
-def _on_edges(graph: Graph, values: Tensor) -> tuple[Adjacency, Tensor]:
-    adj = adjacency(graph, values.device if isinstance(values, Tensor) else None)
-    check_num_rows("score", values, adj.num_edges, "edge")
-    return adj, values.reshape(adj.num_edges, values.shape[1:].numel()).contiguous()
-
-
 def edge_softmax(graph: Graph, score: Tensor) -> Tensor:
-    """Softmax over the in-edges of each node (Velickovic et al. 2018, arXiv 1710.10903, equation 2).
+    r"""Computes the softmax over the in-edges of each node (Velickovic et al. 2018, arXiv 1710.10903, equation 2).
 
-    Shapes: score (E, \\*), returns the same; each trailing axis on its own.
+    Args:
+        graph: a DGLGraph with one edge type, or a block
+        score: values on the edges; trailing axes are independent
 
-    >>> g = dgl.graph(([0, 1, 2], [2, 2, 0]))
-    >>> edge_softmax(g, torch.tensor([1.0, 1.0, 7.0])).tolist()
-    [0.5, 0.5, 1.0]
+    Shapes:
+        - score: (E, \*)
+        - output: the same
+
+    Raises:
+        TypeError: if score holds integers
+        ValueError: if the number of rows is not that of the edges
+
+    Example:
+        >>> import torch
+        >>> from gnnlib import edge_softmax
+        >>> import dgl
+        >>> g = dgl.graph(([0, 1, 2], [2, 2, 0]))
+        >>> edge_softmax(g, torch.tensor([1.0, 1.0, 7.0])).tolist()
+        [0.5, 0.5, 1.0]
     """
-    adj, flat = _on_edges(graph, score)
+    adj = _adjacency(graph, score)
+    check_num_rows("score", score, adj.num_edges, "edge")
+    flat = score.reshape(adj.num_edges, score.shape[1:].numel()).contiguous()
     return Softmax.apply(flat, adj).reshape(score.shape)
 
 
 def edge_score(graph: Graph, a: Tensor, b: Tensor, att: Tensor, slope: float = 0.0) -> Tensor:
-    """A two-layer network on both ends of each edge: s(u->v)[h] = sum_j att[h, j] leaky(a_u[h, j] + b_v[h, j]).
+    r"""Applies a two-layer network to the endpoints of every edge.
 
-    With leaky(z) = z for z > 0, else slope z. The first layer is split into a part per end, so that nothing of
-    shape (E, H, J) is ever held: the score of GAT (J = 1), GATv2, and predicted edges (one hidden layer
-    shared by all H outputs).
+    .. math:: s_h(u \to v) = \sum_j \mathrm{att}_{hj}\, \mathrm{LeakyReLU}(a_{uhj} + b_{vhj})
 
-    Shapes: a (N_src, H or 1, J), b (N_dst, H or 1, J), att (H, J); returns (E, H).
+    The first layer is split into a part of the source and one of the destination, so nothing of shape (E, H, J) is
+    made. It is the score of GAT (J = 1), of GATv2, and of predicted edges (one hidden layer shared by H outputs).
 
-    >>> g = dgl.graph(([0], [1]))
-    >>> a = torch.tensor([[[1.0, -3.0]], [[0.0, 0.0]]])
-    >>> edge_score(g, a, torch.zeros(2, 1, 2), torch.tensor([[10.0, 1.0]]), slope=0.1).tolist()
-    [[9.699999809265137]]
+    Args:
+        graph: a DGLGraph with one edge type, or a block
+        a: the part of the sources
+        b: the part of the destinations
+        att: the second layer
+        slope: of the LeakyReLU for negative arguments
+
+    Shapes:
+        - a: (N_src, H or 1, J)
+        - b: (N_dst, H or 1, J)
+        - att: (H, J)
+        - output: (E, H)
+
+    Raises:
+        TypeError: if a or b holds integers
+        ValueError: if the shapes do not fit
+
+    Example:
+        >>> import torch
+        >>> from gnnlib.ops import edge_score
+        >>> import dgl
+        >>> g = dgl.graph(([0], [1]))
+        >>> a = torch.tensor([[[1.0, -3.0]], [[0.0, 0.0]]])
+        >>> edge_score(g, a, torch.zeros(2, 1, 2), torch.tensor([[10.0, 1.0]]), slope=0.1).tolist()
+        [[9.699999809265137]]
     """
-    adj = adjacency(graph, a.device if isinstance(a, Tensor) else None)
+    adj = _adjacency(graph, a)
     check_num_rows("a", a, adj.num_src, "source node")
     check_num_rows("b", b, adj.num_dst, "destination node")
     if any(t.dim() != 3 or t.shape[1] not in (1, len(att)) or t.shape[2] != att.shape[1] for t in (a, b)):
@@ -229,53 +333,67 @@ def attend(
     feat: Tensor,
     att_src: Tensor,
     att_dst: Tensor,
-    own: Tensor | None = None,
+    feat_dst: Tensor | None = None,
     slope: float = 0.2,
     coeff: Tensor | None = None,
     bias: Tensor | None = None,
 ) -> Tensor:
-    """The attended average: y_v = sum over u->v of softmax_u(leaky(att_src . feat_u + att_dst . own_v)) feat_u.
+    r"""Averages the features of the in-neighbours with attention (Velickovic et al. 2018, arXiv 1710.10903, equations
+    3 and 4), each head by itself.
 
-    Velickovic et al. 2018, arXiv 1710.10903, equations 3 and 4, each head on its own. Scores, softmax and sum are one
-    pass over the edges, with nothing kept for each edge; the backward pass takes one more over the
-    features, and one over the scores.
+    .. math:: y_v = \sum_{u \to v} \alpha_{uv}\, \mathrm{feat}_u + \mathrm{bias}, \qquad
+        \alpha_{uv} = \operatorname{softmax}_u \mathrm{LeakyReLU}(a_{src} \cdot \mathrm{feat}_u + a_{dst} \cdot
+        \mathrm{feat}^{dst}_v)
+
+    Scores, softmax and sum are one pass over the edges, and nothing is stored per edge. The backward pass takes one
+    pass over the features and one over the scores.
 
     Args:
         graph: a DGLGraph with one edge type, or a block
-        feat: features of the sources
+        feat: features of the source nodes
         att_src, att_dst: the vectors that score a source and a destination
-        own: features of the destinations; None: these are the first sources (whole graphs, blocks)
+        feat_dst: features of the destination nodes; None: the destinations are the first sources (whole graphs, blocks)
         slope: of the LeakyReLU
-        coeff: multiplies the softmax: edge weights, or a dropout's mask
+        coeff: multiplies the softmax: edge weights, or a dropout mask
         bias: added to y
 
-    Shapes: feat (N_src, \\*, H, F), att_src, att_dst and bias (H, F), own (N_dst, \\*, H, F), coeff (E,) or
-    (E, \\*, H); returns (N_dst, \\*, H, F). A node without in-edges gets the bias, or 0.
+    Shapes:
+        - feat: (N_src, \*, H, F)
+        - feat_dst: (N_dst, \*, H, F)
+        - att_src, att_dst, bias: (H, F)
+        - coeff: (E,) or (E, \*, H)
+        - output: (N_dst, \*, H, F); the bias, or 0, for a node without in-edges
 
-    Raises: TypeError for integers; ValueError for shapes that do not fit.
+    Raises:
+        TypeError: if feat, feat_dst or coeff holds integers
+        ValueError: if the shapes do not fit
 
-    >>> g = dgl.graph(([0, 1, 2], [2, 2, 2]))
-    >>> feat = torch.tensor([[[1.0]], [[5.0]], [[9.0]]])
-    >>> attend(g, feat, torch.zeros(1, 1), torch.zeros(1, 1)).flatten().tolist()
-    [0.0, 0.0, 5.0]
+    Example:
+        >>> import torch
+        >>> from gnnlib.ops import attend
+        >>> import dgl
+        >>> g = dgl.graph(([0, 1, 2], [2, 2, 2]))
+        >>> feat = torch.tensor([[[1.0]], [[5.0]], [[9.0]]])
+        >>> attend(g, feat, torch.zeros(1, 1), torch.zeros(1, 1)).flatten().tolist()
+        [0.0, 0.0, 5.0]
     """
-    adj = adjacency(graph, feat.device if isinstance(feat, Tensor) else None)
+    adj = _adjacency(graph, feat)
     check_num_rows("feat", feat, adj.num_src, "source node")
-    if own is not None:
-        check_num_rows("own", own, adj.num_dst, "destination node")
+    if feat_dst is not None:
+        check_num_rows("feat_dst", feat_dst, adj.num_dst, "destination node")
     elif adj.num_dst > adj.num_src:
         raise ValueError(
-            f"own: expected features of {adj.num_dst} destinations, of which {adj.num_src} are sources too"
+            f"feat_dst: expected features of {adj.num_dst} destinations, of which {adj.num_src} are sources too"
         )
     shapes = [tuple(t.shape) for t in (att_src, att_dst, *([] if bias is None else [bias]))]
     if (
         feat.dim() < 3
         or any(shape != feat.shape[-2:] for shape in shapes)
-        or (own is not None and own.shape[1:] != feat.shape[1:])
+        or (feat_dst is not None and feat_dst.shape[1:] != feat.shape[1:])
     ):
         raise ValueError(
-            "expected feat and own of shape (N, ..., H, F), att_src, att_dst and bias of shape (H, F), "
-            f"got {tuple(feat.shape)}, {None if own is None else tuple(own.shape)}, {shapes}"
+            "expected feat and feat_dst of shape (N, ..., H, F), att_src, att_dst and bias of shape (H, F), "
+            f"got {tuple(feat.shape)}, {None if feat_dst is None else tuple(feat_dst.shape)}, {shapes}"
         )
     heads = feat.shape[1:-1]
     if coeff is not None:
@@ -284,39 +402,52 @@ def attend(
             raise ValueError(f"coeff: expected ({adj.num_edges},) or (E, *, H) of feat, got {tuple(coeff.shape)}")
         coeff = coeff.to(feat).reshape(adj.num_edges, coeff.shape[1:].numel()).contiguous()
 
-    def flat(t: Tensor) -> Tensor:
+    def flatten(t: Tensor) -> Tensor:
         return t.reshape(len(t), heads.numel(), t.shape[-1]).contiguous()
 
-    def each(t: Tensor) -> Tensor:
+    def per_head(t: Tensor) -> Tensor:
         return t.expand(*heads, -1).reshape(heads.numel(), -1)
 
-    vectors, shift = (each(att_src), each(att_dst)), None if bias is None else each(bias).contiguous()
-    given = flat(feat), None if own is None else flat(own), *vectors, coeff, shift
-    y = Attend.apply(*given, adj, slope) if adj.drop is None else composed_attention(adj, slope, *given)
+    vectors, shift = (per_head(att_src), per_head(att_dst)), None if bias is None else per_head(bias).contiguous()
+    inputs = flatten(feat), None if feat_dst is None else flatten(feat_dst), *vectors, coeff, shift
+    y = Attend.apply(*inputs, adj, slope) if adj.drop is None else composed_attention(adj, slope, *inputs)
     return y if y.shape[1:] == feat.shape[1:] else y.view(adj.num_dst, *feat.shape[1:])
 
 
 def convolve(graph: Graph, x: Tensor, basis: Tensor, weight: Tensor) -> Tensor:
-    """The one equation of the library: y_v = sum over u->v and over k of basis_k(u->v) x_u weight_k.
+    r"""Sums the features of the in-neighbours, each transformed by a combination of K matrices.
 
-    Nothing of shape (E, F), (E, O) or (N, K, F) is kept: the sums over neighbours are made for a few destinations at a
-    time and multiplied by the weights at once.
+    .. math:: y_v = \sum_{u \to v} \sum_k b_k(u \to v)\, x_u W_k
+
+    Nothing of shape (E, F), (E, O) or (N, K, F) is stored: the sums over neighbours are made for a few hundred
+    destinations at a time and multiplied by the matrices at once.
 
     Args:
         graph: a DGLGraph with one edge type, or a block
-        x: features of the sources
-        basis: a number per edge and k; or integers, the one k that each edge has: the taps of a window
+        x: features of the source nodes
+        basis: the coefficients b, K per edge; or integers, the one k of each edge, as the taps of a window
         weight: a matrix per k; or one per group and k, where the last but one axis of x is that of the groups
 
-    Shapes: x (N_src, \\*, F), basis (E, K) or (E,), weight (K, F, O); returns (N_dst, \\*, O). With groups: x
-    (N_src, \\*, G, F), weight (G, K, F, O), returns (N_dst, \\*, G, O).
+    Shapes:
+        - x: (N_src, \*, F), or (N_src, \*, G, F) with groups
+        - basis: (E, K) or (E,)
+        - weight: (K, F, O), or (G, K, F, O) with groups
+        - output: (N_dst, \*, O), or (N_dst, \*, G, O) with groups
 
-    >>> g = dgl.graph(([0, 1], [2, 2]))
-    >>> x, basis = torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([[1.0, 0.0], [0.5, 2.0]])
-    >>> convolve(g, x, basis, torch.tensor([[[10.0]], [[100.0]]])).flatten().tolist()
-    [0.0, 0.0, 420.0]
+    Raises:
+        TypeError: if x holds integers
+        ValueError: if the shapes do not fit, or an integer is not below K
+
+    Example:
+        >>> import torch
+        >>> from gnnlib.ops import convolve
+        >>> import dgl
+        >>> g = dgl.graph(([0, 1], [2, 2]))
+        >>> x, basis = torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([[1.0, 0.0], [0.5, 2.0]])
+        >>> convolve(g, x, basis, torch.tensor([[[10.0]], [[100.0]]])).flatten().tolist()
+        [0.0, 0.0, 420.0]
     """
-    adj = adjacency(graph, x.device if isinstance(x, Tensor) else None)
+    adj = _adjacency(graph, x)
     check_num_rows("x", x, adj.num_src, "source node")
     taps = isinstance(basis, Tensor) and basis.dtype in (torch.int32, torch.int64)
     if taps:
@@ -334,9 +465,9 @@ def convolve(graph: Graph, x: Tensor, basis: Tensor, weight: Tensor) -> Tensor:
             "expected x (N, *, F), basis (E, K) and weight (K, F, O), or x (N, *, G, F) and weight (G, K, F, O), "
             f"got {tuple(x.shape)}, {tuple(basis.shape)} and {tuple(weight.shape)}"
         )
-    flat, adj = per_edge_messages(adj, x.reshape(len(x), x.shape[1:-1].numel(), x.shape[-1]).contiguous())
+    flat, target = per_edge_messages(adj, x.reshape(len(x), x.shape[1:-1].numel(), x.shape[-1]).contiguous())
     basis = basis.to(x.device if taps else x).contiguous()
-    y = Convolve.apply(flat, basis, weight.view(-1, *weight.shape[-3:]).contiguous(), adj)
+    y = Convolve.apply(flat, basis, weight.view(-1, *weight.shape[-3:]).contiguous(), target)
     return y.view(adj.num_dst, *x.shape[1:-1], weight.shape[-1])
 
 
@@ -349,14 +480,27 @@ def _check_taps(taps: Tensor, num_edges: int, weight: Tensor) -> None:
 
 
 def gather_src(graph: Graph, x: Tensor) -> Tensor:
-    """Each edge's copy of its source's value: (N_src, \\*) -> (E, \\*)."""
-    adj = adjacency(graph, x.device if isinstance(x, Tensor) else None)
+    r"""Copies the values of the source nodes to the edges.
+
+    Args:
+        graph: a DGLGraph with one edge type, or a block
+        x: values of the source nodes
+
+    Shapes:
+        - x: (N_src, \*)
+        - output: (E, \*)
+
+    Raises:
+        TypeError: if x holds integers
+        ValueError: if the number of rows is not that of the source nodes
+    """
+    adj = _adjacency(graph, x)
     check_num_rows("x", x, adj.num_src, "source node")
     return copy_src(adj, x.reshape(len(x), x.shape[1:].numel())).reshape(adj.num_edges, *x.shape[1:])
 
 
 def gather_dst(graph: Graph, x: Tensor) -> Tensor:
-    """Each edge's copy of its destination's value: (N_dst, \\*) -> (E, \\*)."""
-    adj = adjacency(graph, x.device if isinstance(x, Tensor) else None)
+    r"""Copies the values of the destination nodes to the edges: as `gather_src`, with x (N_dst, \*)."""
+    adj = _adjacency(graph, x)
     check_num_rows("x", x, adj.num_dst, "destination node")
     return copy_dst(adj, x.reshape(len(x), x.shape[1:].numel())).reshape(adj.num_edges, *x.shape[1:])

@@ -27,8 +27,8 @@ def dense_norm(graph: dgl.DGLGraph, weight: torch.Tensor, norm: str, degrees: st
 
     def factor(d: torch.Tensor, power: float) -> torch.Tensor:
         at_zero = 0.0 if degrees == "weighted" else 1.0
-        each = [at_zero if v == 0 else v**power for v in d.flatten().tolist()]
-        return torch.tensor(each, dtype=d.dtype).reshape(d.shape)
+        factors = [at_zero if v == 0 else v**power for v in d.flatten().tolist()]
+        return torch.tensor(factors, dtype=d.dtype).reshape(d.shape)
 
     return weight * factor(out, p)[src] * factor(into, q)[dst]
 
@@ -88,7 +88,7 @@ def test_degree_norm_follows_like(dtype):
     assert degree_norm(graph).dtype == torch.float32
 
 
-def test_neighbour_share():
+def test_divide_by_in_degree():
     graph = dgl.graph(([0, 1, 2], [1, 1, 0]))
     assert divide_by_in_degree(graph, torch.tensor([2.0, 4.0, 6.0])).tolist() == [1, 2, 6]
 
@@ -100,14 +100,14 @@ def test_propagate_is_the_normalised_matrix_to_any_order(norm, degrees):
     src, dst = ends(graph)
     adjacency = torch.zeros(11, 11, dtype=torch.float64)
     adjacency.index_put_((dst, src), torch.ones(23, dtype=torch.float64), accumulate=True)
-    received, sent = (adjacency.sum(axis).clamp(min=1) for axis in (1, 0))
+    in_degree, out_degree = (adjacency.sum(axis).clamp(min=1) for axis in (1, 0))
     p, q = {"both": (-0.5, -0.5), "left": (-1, 0), "right": (0, -1), "none": (0, 0)}[norm]
-    dense = (received**q).diag() @ adjacency @ ((received if degrees == "in" else sent) ** p).diag()
+    dense = (in_degree**q).diag() @ adjacency @ ((in_degree if degrees == "in" else out_degree) ** p).diag()
     x = rand(11, 2, 3).requires_grad_()
-    found = propagate(graph, x, norm=norm, degrees=degrees)
-    torch.testing.assert_close(found, torch.einsum("vu,uaf->vaf", dense, x), atol=1e-13, rtol=1e-13)
+    actual = propagate(graph, x, norm=norm, degrees=degrees)
+    torch.testing.assert_close(actual, torch.einsum("vu,uaf->vaf", dense, x), atol=1e-13, rtol=1e-13)
     torch.testing.assert_close(
-        found, aggregate(graph, x, degree_norm(graph, norm=norm, degrees=degrees, like=x)), atol=1e-13, rtol=1e-13
+        actual, aggregate(graph, x, degree_norm(graph, norm=norm, degrees=degrees, like=x)), atol=1e-13, rtol=1e-13
     )
     assert gradcheck(lambda x: propagate(graph, x, norm=norm, degrees=degrees), (x,))
     assert gradgradcheck(lambda x: propagate(graph, x, norm=norm, degrees=degrees), (x,))
@@ -123,12 +123,12 @@ ERRORS = [
     (lambda: degree_norm(G, degrees="out"), ValueError, "expected 'unweighted', 'weighted' or 'in', got 'out'"),
     (lambda: degree_norm(G, C[:5]), ValueError, "weight: expected 23 rows, one for each edge, got shape (5, 2)"),
     (lambda: degree_norm(G, C.long()), TypeError, "weight: expected floating-point values, got torch.int64"),
-    (lambda: degree_norm(bipartite(), degrees="in"), ValueError, "needs a whole graph, got 6 sources, 4 destinations"),
+    (lambda: degree_norm(bipartite(), degrees="in"), ValueError, "expected a graph with one node set, got 6 sources, 4 destinations"),
 ]
 
 
 @pytest.mark.parametrize(("wrong", "kind", "message"), ERRORS, ids=range(len(ERRORS)))
-def test_errors_state_what_was_expected_and_what_came(wrong, kind, message):
+def test_invalid_arguments(wrong, kind, message):
     with pytest.raises(kind) as caught:
         wrong()
     assert message in str(caught.value)

@@ -10,13 +10,15 @@ from tests.graphs import GRAPHS, ends
 
 
 @pytest.mark.parametrize("name", GRAPHS)
-def test_the_arrays_are_those_of_the_bipartite_graph(name):
+def test_arrays_of_the_bipartite_graph(name):
     graph = GRAPHS[name]()
-    adj, each = adjacency(graph), torch.arange(graph.num_edges())
-    for found, end, count in zip(incidence(graph), ends(graph), (adj.num_src, adj.num_dst)):
-        expected = Adjacency.from_edges(end, each, count, len(each))
-        assert (found.num_src, found.num_dst) == (count, len(each))
-        for ours, theirs in zip((*found.csc, *found.csr, found.src), (*expected.csc, *expected.csr, expected.src)):
+    adj, edge = adjacency(graph), torch.arange(graph.num_edges())
+    for incident, endpoint, count in zip(incidence(graph), ends(graph), (adj.num_src, adj.num_dst)):
+        expected = Adjacency.from_edges(endpoint, edge, count, len(edge))
+        assert (incident.num_src, incident.num_dst) == (count, len(edge))
+        for ours, theirs in zip(
+            (*incident.csc, *incident.csr, incident.src), (*expected.csc, *expected.csr, expected.src)
+        ):
             assert torch.equal(ours, theirs)
 
 

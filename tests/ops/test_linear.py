@@ -13,10 +13,10 @@ SHAPES = [(1, 1, 1), (7, 5, 3), (300, 70, 64), (9000, 64, 50), (20000, 48, 65), 
 @pytest.fixture
 def onednn(monkeypatch):
     """As on a processor where oneDNN is the faster one, whatever the shape."""
-    if not products._is_there():
+    if not products._has_onednn_linear():
         pytest.skip("this PyTorch has no such product")
     monkeypatch.setattr(products, "_onednn_is_faster", lambda: True)
-    monkeypatch.setattr(products, "FEW", 1)
+    monkeypatch.setattr(products, "SMALL", 1)
 
 
 @pytest.fixture
@@ -40,18 +40,18 @@ def close(a, b):
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_values_and_first_derivatives(onednn, shape, bias):
-    given = draw(*shape, bias)
-    found, expected = linear(*given), nn.functional.linear(*given)
-    close(found, expected)
+    inputs = draw(*shape, bias)
+    actual, expected = linear(*inputs), nn.functional.linear(*inputs)
+    close(actual, expected)
     loss = torch.randn_like(expected)
-    for a, b in zip(*(torch.autograd.grad(y, given, loss) for y in (found, expected)), strict=True):
+    for a, b in zip(*(torch.autograd.grad(y, inputs, loss) for y in (actual, expected)), strict=True):
         close(a, b)
 
 
-def test_the_path_is_taken_and_only_where_it_fits(onednn, monkeypatch):
+def test_onednn_serves_large_float32_products_only(onednn, monkeypatch):
     calls = []
     real = products._product
-    monkeypatch.setattr(products, "_product", lambda *given: calls.append(given) or real(*given))
+    monkeypatch.setattr(products, "_product", lambda *inputs: calls.append(inputs) or real(*inputs))
     x, weight, bias = draw(300, 70, 64)
     linear(x, weight, bias).sum().backward()
     assert len(calls) == 2  # forward, and the gradient of x
@@ -64,7 +64,7 @@ def test_the_path_is_taken_and_only_where_it_fits(onednn, monkeypatch):
     torch.set_float32_matmul_precision("medium")
     linear(x, weight)
     torch.set_float32_matmul_precision(before)
-    monkeypatch.setattr(products, "FEW", 300 * 70 * 64 + 1)
+    monkeypatch.setattr(products, "SMALL", 300 * 70 * 64 + 1)
     linear(x, weight)
     monkeypatch.setattr(products, "_onednn_is_faster", lambda: False)
     linear(x, weight)
@@ -72,12 +72,12 @@ def test_the_path_is_taken_and_only_where_it_fits(onednn, monkeypatch):
 
 
 def test_second_derivatives(onednn):
-    found, expected = [], []
-    for f, into in ((linear, found), (nn.functional.linear, expected)):
-        given = draw(40, 30, 20)
-        first = torch.autograd.grad(f(*given).sin().sum(), given, create_graph=True)
-        into += torch.autograd.grad(sum(g.square().sum() for g in first), given)
-    for a, b in zip(found, expected, strict=True):
+    actual, expected = [], []
+    for f, into in ((linear, actual), (nn.functional.linear, expected)):
+        inputs = draw(40, 30, 20)
+        first = torch.autograd.grad(f(*inputs).sin().sum(), inputs, create_graph=True)
+        into += torch.autograd.grad(sum(g.square().sum() for g in first), inputs)
+    for a, b in zip(actual, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-3)
 
 
@@ -88,8 +88,8 @@ def test_axes_strides_and_broadcast_gradients(onednn):
     close(linear(x[..., 3:30], weight[:, 3:30]), nn.functional.linear(x[..., 3:30], weight[:, 3:30]))
     close(linear(x, torch.randn(40, 12).T.copy_(weight)), nn.functional.linear(x, weight))
     close(linear(x, weight.repeat_interleave(2, 1)[:, ::2]), nn.functional.linear(x, weight))
-    given = draw(40, 30, 20)
-    grads = [torch.autograd.grad(f(*given).sum(), given) for f in (linear, nn.functional.linear)]  # strides of 0
+    inputs = draw(40, 30, 20)
+    grads = [torch.autograd.grad(f(*inputs).sum(), inputs) for f in (linear, nn.functional.linear)]  # strides of 0
     for a, b in zip(*grads, strict=True):
         close(a, b)
 
@@ -97,33 +97,33 @@ def test_axes_strides_and_broadcast_gradients(onednn):
 def test_any_number_of_threads_gives_the_same_bits(onednn, two_threads):
     """But for the weight's gradient: that product is MKL's, which on Intel's processors adds up in as many parts as
     there are threads."""
-    given = draw(20000, 64, 64)
+    inputs = draw(20000, 64, 64)
 
     def run(threads):
         torch.set_num_threads(threads)
-        y = linear(*given)
-        return [y, *torch.autograd.grad(y.square().sum(), given[:2])]
+        y = linear(*inputs)
+        return [y, *torch.autograd.grad(y.square().sum(), inputs[:2])]
 
     first = run(1)
     for threads in (2, 1, 2):
         *same, weight = run(threads)
         assert all(map(torch.equal, first, same))
         close(weight, first[2])
-        assert torch.equal(weight, first[2]) or products._made_by_intel()
+        assert torch.equal(weight, first[2]) or products._is_intel()
     assert torch.equal(run(2)[2], weight)
 
 
-def test_what_comes_out_may_be_changed_in_place(onednn):
+def test_output_may_be_modified_in_place(onednn):
     x, weight, bias = draw(300, 70, 64)
     y = linear(x, weight, bias)
     assert y._base is None
     loss = torch.randn_like(y)
-    found = torch.autograd.grad(y.relu_(), (x, weight, bias), loss)
-    for a, b in zip(found, torch.autograd.grad(nn.functional.linear(x, weight, bias).relu(), (x, weight, bias), loss)):
+    actual = torch.autograd.grad(y.relu_(), (x, weight, bias), loss)
+    for a, b in zip(actual, torch.autograd.grad(nn.functional.linear(x, weight, bias).relu(), (x, weight, bias), loss)):
         close(a, b)
 
 
-def test_a_wrong_width_is_torchs_error(onednn):
+def test_wrong_width_raises_torchs_error(onednn):
     with pytest.raises(RuntimeError, match="cannot be multiplied"):
         linear(torch.ones(3, 4), torch.ones(2, 5))
 
@@ -143,12 +143,12 @@ def test_the_layer_is_torchs(onednn):
 def test_which_processors(monkeypatch):
     """Only where PyTorch has both, AVX-512 is there, and MKL would not use it."""
     for intel, capability, mkl, expected in (
-        (False, "AVX512", True, products._is_there()),
+        (False, "AVX512", True, products._has_onednn_linear()),
         (True, "AVX512", True, False),
         (False, "AVX2", True, False),
         (False, "AVX512", False, False),
     ):
-        monkeypatch.setattr(products, "_made_by_intel", lambda intel=intel: intel)
+        monkeypatch.setattr(products, "_is_intel", lambda intel=intel: intel)
         monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda capability=capability: capability)
         monkeypatch.setattr(torch.backends.mkl, "is_available", lambda mkl=mkl: mkl)
         monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import leaf, settings
 from hypothesis import strategies as st
 from torch.autograd import gradcheck, gradgradcheck
 from torch.autograd.graph import saved_tensors_hooks
@@ -45,11 +45,11 @@ def looped(graph: dgl.DGLGraph, x: torch.Tensor, coeff: torch.Tensor | None, red
     message, dst = messages(graph, x, coeff), ends(graph)[1]
     rows = []
     for v in range(graph.num_dst_nodes()):
-        own = message[dst == v]
-        if len(own) == 0:
+        received = message[dst == v]
+        if len(received) == 0:
             rows.append(message.new_zeros(message.shape[1:]))
         else:
-            rows.append({"sum": own.sum, "mean": own.mean, "max": own.amax}[reduce](0))
+            rows.append({"sum": received.sum, "mean": received.mean, "max": received.amax}[reduce](0))
     return torch.stack(rows) if rows else message.new_zeros(0, *message.shape[1:])
 
 
@@ -79,12 +79,12 @@ LAYOUTS = [
 
 
 @pytest.mark.parametrize("reduce", ["sum", "mean", "max"])
-@pytest.mark.parametrize(("inner", "own"), LAYOUTS)
-def test_aggregate_every_layout(inner, own, reduce):
+@pytest.mark.parametrize(("inner", "axes"), LAYOUTS)
+def test_aggregate_every_layout(inner, axes, reduce):
     for graph in (random_graph(), bipartite(), GRAPHS["bare"](), GRAPHS["no_nodes"]()):
         num_src, _, num_edges = sizes(graph)
         x = rand(num_src, *inner, grad=True)
-        coeff = rand(num_edges, *own, grad=True) if own is not None else None
+        coeff = rand(num_edges, *axes, grad=True) if axes is not None else None
         inputs = [t for t in (x, coeff) if t is not None]
         for module in (cpu, reference):
             with kernels.force(module):
@@ -122,7 +122,7 @@ def test_aggregate_is_a_matrix_product(name):
 
 
 @settings(max_examples=40, deadline=None)
-@given(graph=drawn(), reduce=st.sampled_from(["sum", "mean", "max"]), data=st.data())
+@leaf(graph=drawn(), reduce=st.sampled_from(["sum", "mean", "max"]), data=st.data())
 def test_aggregate_does_not_see_the_order_of_edges(graph, reduce, data):
     order = data.draw(st.permutations(range(graph.num_edges())))
     src, dst = ends(graph)
@@ -232,7 +232,7 @@ DERIVATIVES = {
 
 def case(name: str, graph: dgl.DGLGraph):
     """The function of its tensors alone, and those; maxima are far from ties, activations from their kink."""
-    function, wanted = DERIVATIVES[name]
+    function, names = DERIVATIVES[name]
     num_src, num_dst, num_edges = sizes(graph)
     tensors = {
         "x": rand(num_src, 2, 3, grad=True),
@@ -240,16 +240,16 @@ def case(name: str, graph: dgl.DGLGraph):
         "coeff": rand(num_edges, 2, grad=True),
         "att": rand(2, 3, grad=True),
     }
-    return lambda *inputs: function(graph, *inputs), [tensors[t] for t in wanted]
+    return lambda *inputs: function(graph, *inputs), [tensors[t] for t in names]
 
 
 # ---------------------------------------------------------------- fused operations
 
 
-def composed(graph, feat, att_src, att_dst, own, slope, coeff, bias):
+def composed(graph, feat, att_src, att_dst, feat_dst, slope, coeff, bias):
     """`attend`, operation by operation."""
-    own = feat[: graph.num_dst_nodes()] if own is None else own
-    score = gather_src(graph, (feat * att_src).sum(-1)) + gather_dst(graph, (own * att_dst).sum(-1))
+    feat_dst = feat[: graph.num_dst_nodes()] if feat_dst is None else feat_dst
+    score = gather_src(graph, (feat * att_src).sum(-1)) + gather_dst(graph, (feat_dst * att_dst).sum(-1))
     prob = edge_softmax(graph, torch.nn.functional.leaky_relu(score, slope))
     if coeff is not None:
         prob = prob * coeff.reshape(*coeff.shape, *[1] * (prob.dim() - coeff.dim()))
@@ -261,19 +261,19 @@ def composed(graph, feat, att_src, att_dst, own, slope, coeff, bias):
 @pytest.mark.parametrize("shape", [(2, 3), (4, 2, 3)], ids=["heads", "signals"])
 @pytest.mark.parametrize("weights", ["none", "one", "each"])
 def test_attend_is_its_composition(name, module, shape, weights):
-    """Values and gradients, with the destinations' own features and without."""
+    """Values and gradients, with the destinations' feat_dst features and without."""
     graph = GRAPHS[name]()
     num_src, num_dst, num_edges = sizes(graph)
     coeff = {"none": None, "one": rand(num_edges), "each": rand(num_edges, *shape[:-1])}[weights]
-    for own in (None, rand(num_dst, *shape, seed=1, grad=True)):
-        if own is None and num_dst > num_src:
+    for feat_dst in (None, rand(num_dst, *shape, seed=1, grad=True)):
+        if feat_dst is None and num_dst > num_src:
             continue
         feat = rand(num_src, *shape, grad=True)
         *vectors, bias = (rand(*shape[-2:], seed=seed, grad=True) for seed in (2, 3, 4))
-        inputs = [t for t in (feat, *vectors, bias, own) if t is not None]
+        inputs = [t for t in (feat, *vectors, bias, feat_dst) if t is not None]
         with kernels.force(module):
-            got = ops.attend(graph, feat, *vectors, own, 0.2, coeff, bias)
-            want = composed(graph, feat, *vectors, own, 0.2, coeff, bias)
+            got = ops.attend(graph, feat, *vectors, feat_dst, 0.2, coeff, bias)
+            want = composed(graph, feat, *vectors, feat_dst, 0.2, coeff, bias)
             torch.testing.assert_close(got, want)
             grad = rand(*got.shape, seed=4)
             for a, b in zip(
@@ -346,7 +346,7 @@ def test_taps_are_a_one_hot_basis(name, module, part, integer, monkeypatch):
 @pytest.mark.parametrize("part", [60, 1 << 20])
 @pytest.mark.parametrize("taps", [True, False])
 @pytest.mark.parametrize("inner", [(), (4,)], ids=str)
-def test_groups_have_weights_of_their_own(name, module, part, taps, inner, monkeypatch):
+def test_weights_per_group(name, module, part, taps, inner, monkeypatch):
     """Values and gradients, against one group after the other."""
     monkeypatch.setitem(convolution.PART, "cpu", part)
     graph = GRAPHS[name]()
@@ -384,17 +384,17 @@ def test_derivatives_of_convolve(name):
 @MODULES
 @EVERY
 @pytest.mark.parametrize("reduce", ["sum", "mean", "max"])
-def test_own_features_join_the_neighbours(name, module, reduce):
+def test_self_weight_adds_the_node_itself(name, module, reduce):
     graph = GRAPHS[name]()
     num_src, num_dst, num_edges = sizes(graph)
     x = rand(num_src, 3, 5, grad=True)
     if num_dst > num_src:
-        with pytest.raises(ValueError, match="own: expected destinations that are sources too"):
-            aggregate(graph, x, None, reduce, own=2.0)
+        with pytest.raises(ValueError, match="self_weight: expected destinations that are sources too"):
+            aggregate(graph, x, None, reduce, self_weight=2.0)
         return
     for coeff in (None, rand(num_edges)):
         with kernels.force(module):
-            got = aggregate(graph, x, coeff, reduce, own=1.5)
+            got = aggregate(graph, x, coeff, reduce, self_weight=1.5)
             want = aggregate(graph, x, coeff, reduce) + 1.5 * x[:num_dst]
         torch.testing.assert_close(got, want)
         grad = rand(*got.shape, seed=4)
@@ -408,7 +408,7 @@ def test_own_features_join_the_neighbours(name, module, reduce):
         (lambda g: ops.attend(g, rand(5, 2, 3), rand(2, 3), rand(3, 2)), r"bias of shape \(H, F\), got"),
         (lambda g: ops.attend(g, rand(5, 3), rand(2, 3), rand(2, 3)), r"got \(5, 3\)"),
         (lambda g: ops.attend(g, rand(4, 2, 3), rand(2, 3), rand(2, 3)), "feat: expected 5 rows"),
-        (lambda g: ops.attend(g, rand(5, 2, 3), rand(2, 3), rand(2, 3), rand(4, 2, 3)), "own: expected 5 rows"),
+        (lambda g: ops.attend(g, rand(5, 2, 3), rand(2, 3), rand(2, 3), rand(4, 2, 3)), "feat_dst: expected 5 rows"),
         (lambda g: ops.attend(g, rand(5, 2, 3), rand(2, 3), rand(2, 3), coeff=rand(4, 3)), r"of feat, got \(4, 3\)"),
         (lambda g: ops.convolve(g, rand(5, 3), rand(4, 2), rand(3, 3, 2)), r"weight \(K, F, O\), .* got \(5, 3\)"),
         (lambda g: ops.convolve(g, rand(5, 3), rand(4, 2), rand(2, 3, 3, 2)), r"weight \(G, K, F, O\), got \(5, 3\)"),
@@ -425,7 +425,7 @@ def test_own_features_join_the_neighbours(name, module, reduce):
         (lambda g: ops.convolve(g, rand(5, 3), rand(3, 2), rand(2, 3, 2)), "basis: expected 4 rows"),
     ],
 )
-def test_errors_of_the_fused(wrong, message):
+def test_invalid_arguments_of_attend(wrong, message):
     with pytest.raises(ValueError, match=message):
         wrong(path(5))
 
@@ -555,12 +555,12 @@ def test_inputs_of_any_strides(kind):
     assert torch.equal(edge_softmax(graph, coeff), edge_softmax(graph, weight))
     assert torch.equal(edge_score(graph, x, x, view[0], 0.1), edge_score(graph, plain, plain, view[0].clone(), 0.1))
     assert torch.equal(gather_src(graph, x), gather_src(graph, plain))
-    given = x.detach().requires_grad_()
-    aggregate(graph, given, coeff).transpose(0, 2).sum(0).sum().backward()  # an incoming gradient without strides
-    assert given.grad.shape == (11, 2, 3)
+    leaf = x.detach().requires_grad_()
+    aggregate(graph, leaf, coeff).transpose(0, 2).sum(0).sum().backward()  # an incoming gradient without strides
+    assert leaf.grad.shape == (11, 2, 3)
 
 
-def test_inputs_are_left_alone():
+def test_inputs_are_not_modified():
     graph, x, coeff = random_graph(), rand(11, 2, 3), rand(23, 2)
     before = x.clone(), coeff.clone()
     for reduce in ("sum", "mean", "max"):
@@ -606,7 +606,7 @@ def saved_shapes(function) -> list[tuple[int, ...]]:
     return shapes
 
 
-def test_nothing_is_kept_that_backward_does_not_need():
+def test_saved_tensors():
     graph = random_graph()
     x, coeff = rand(11, 2, 3), rand(23, 2)
     grad_x, grad_coeff = x.clone().requires_grad_(), coeff.clone().requires_grad_()
@@ -665,7 +665,7 @@ ERRORS = [
 
 
 @pytest.mark.parametrize(("wrong", "kind", "message"), ERRORS, ids=range(len(ERRORS)))
-def test_errors_state_what_was_expected_and_what_came(wrong, kind, message):
+def test_invalid_arguments(wrong, kind, message):
     with pytest.raises(kind) as caught:
         wrong()
     assert message in str(caught.value)

@@ -92,7 +92,7 @@ def _search(adj: Adjacency, direction: Tensor, hops: int) -> tuple[Tensor, Tenso
         seen = torch.zeros(adj.num_src, len(nodes), device=direction.device)
         seen[nodes, torch.arange(len(nodes), device=direction.device)] = 1
         for _ in range(hops):
-            seen = aggregate(both, seen, own=1.0).clamp_(max=1)
+            seen = aggregate(both, seen, self_weight=1.0).clamp_(max=1)
         sums = (seen.T.to(direction) @ direction.flatten(1)).view(len(nodes), *direction.shape[1:])
         count = seen.sum(0).to(direction)
         counts.append(count)

@@ -70,7 +70,7 @@ class GINConv(Conv):
         if isinstance(x, tuple) or self.eps.requires_grad:
             y = (1 + self.eps) * x_dst + aggregate(graph, x_src, edge, self.reduce)
         else:
-            y = aggregate(graph, x_src, edge, self.reduce, own=1 + self.eps.item())
+            y = aggregate(graph, x_src, edge, self.reduce, self_weight=1 + self.eps.item())
         return rest(y if first is None else add_bias(y, first.bias))
 
 

@@ -100,7 +100,7 @@ class PNAConv(Conv):
         degree = over.in_degrees.to(x_src).view(-1, *[1] * (x_dst.dim() - 1))
         m_src, m_dst, m_edge = self.M.weight.split([x_src.shape[-1], x_dst.shape[-1], self.edge_feats], 1)
         m, shift = linear(x_src, m_src), linear(x_dst, m_dst, self.M.bias) * (degree > 0)
-        m, over = per_edge_messages(over, m, each=edge is not None)
+        m, over = per_edge_messages(over, m, always=edge is not None)
         if edge is not None:
             m = add_reusing_memory(m, linear(edge, m_edge).view(-1, *[1] * (m.dim() - 2), m.shape[-1]))
         found = torch.cat([AGGREGATORS[name](over, m, shift) for name in self.aggregators], -1)
