@@ -18,8 +18,7 @@ from gnnlib.analysis.attribution import attention, saliency
 from gnnlib.benchmarks.catalog.layers import LAYERS
 from gnnlib.benchmarks.tasks import Options
 from gnnlib.benchmarks.tasks.superpixels import SAMPLES, DigitsSuperpixels
-from gnnlib.images import graph_from_labels, pixel_graph, segment
-from gnnlib.images.hierarchy import hierarchy
+from gnnlib.images import graph_from_labels, hierarchy, pixel_graph, segment
 
 IMAGES = Path(__file__).parent / "images"
 

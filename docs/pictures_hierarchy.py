@@ -17,8 +17,7 @@ from gnnlib._platform.dgl import dgl
 from gnnlib.coarsening.clusters import coarsen
 from gnnlib.coarsening.pyramids import Pyramid, haar_pyramid
 from gnnlib.grid import lattice
-from gnnlib.images.hierarchy import Hierarchy, hierarchy
-from gnnlib.images.proposals import best_overlap, proposals
+from gnnlib.images import Hierarchy, best_overlap, hierarchy, proposals
 from gnnlib.viz import show_levels
 
 IMAGES = Path(__file__).parent / "images"

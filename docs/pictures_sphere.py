@@ -12,12 +12,13 @@ from torch import Tensor
 
 from gnnlib import aggregate, datasets, propagate
 from gnnlib.analysis.symmetry import rotation_error
-from gnnlib.images import icosphere, sphere_graph
-from gnnlib.images.sphere import (
+from gnnlib.images import (
     equirectangular,
     icosahedral_rotations,
+    icosphere,
     project,
     random_rotations,
+    sphere_graph,
     sphere_interpolation,
 )
 

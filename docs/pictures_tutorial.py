@@ -19,7 +19,7 @@ from gnnlib.benchmarks.tasks import Options
 from gnnlib.benchmarks.tasks.base import shuffled
 from gnnlib.benchmarks.tasks.filters import adjacency
 from gnnlib.benchmarks.tasks.tutorial import MODELS, Tutorial
-from gnnlib.images.gaussian import GAUSSIAN
+from gnnlib.images import GAUSSIAN
 
 IMAGES = Path(__file__).parent / "images"
 SHAPE = (28, 28)

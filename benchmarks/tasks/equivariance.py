@@ -23,8 +23,7 @@ from gnnlib.benchmarks.metrics import accuracy, confusion_matrix, num_parameters
 from gnnlib.benchmarks.records.results import Outcome
 from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, curve, shuffled
 from gnnlib.grid import GridConv, to_images, to_nodes
-from gnnlib.images import superpixel_graph
-from gnnlib.images.pixels import pixel_batch
+from gnnlib.images import pixel_batch, superpixel_graph
 from gnnlib.train.loop import Batch, fit, predict
 
 BORDER = 3  # empty pixels around each digit, which no shift measured here pushes out

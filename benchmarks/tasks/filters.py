@@ -7,8 +7,7 @@ import numpy as np
 import torch
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.images import gaussian_graph, pixel_graph
-from gnnlib.images.gaussian import KNYAZEV, Decay
+from gnnlib.images import KNYAZEV, Decay, gaussian_graph, pixel_graph
 from gnnlib.ops import aggregate, gather_dst, gather_src
 from gnnlib.ops.degrees import NORMS
 

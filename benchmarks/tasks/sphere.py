@@ -19,12 +19,13 @@ from gnnlib.benchmarks.tasks.pixels import OnImages
 from gnnlib.benchmarks.tasks.transfer import largest
 from gnnlib.datasets.files import data_dir
 from gnnlib.grid import GridPool
-from gnnlib.images import icosphere, sphere_graph
-from gnnlib.images.sphere import (
+from gnnlib.images import (
     equirectangular,
     icosahedral_rotations,
+    icosphere,
     project,
     random_rotations,
+    sphere_graph,
     sphere_interpolation,
     sphere_pooling,
 )
@@ -41,7 +42,7 @@ class Sphere(Task):
     largest value over nodes; beside them a planar CNN of as many layers and about as many parameters, on the map of
     latitude and longitude.
 
-    An image is in the middle of the map, where that is least distorted (`gnnlib.images.sphere.project`). Two networks
+    An image is in the middle of the map, where that is least distorted (`gnnlib.images.project`). Two networks
     are trained: on upright images, and on images rotated at random, afresh each epoch. Rotated test images are each
     turned ``turns`` times, by the same rotations for all networks. The score is of the first network on them.
 

@@ -19,8 +19,7 @@ from gnnlib.benchmarks.tasks.base import OnEpoch, Options, attribution_maps, cur
 from gnnlib.benchmarks.tasks.cnn import ImageTask
 from gnnlib.benchmarks.tasks.filters import adjacency, all_pairs
 from gnnlib.benchmarks.tasks.pixels import SAMPLES, one_image_each
-from gnnlib.images import pixel_graph
-from gnnlib.images.gaussian import GAUSSIAN
+from gnnlib.images import GAUSSIAN, pixel_graph
 from gnnlib.nn.conv.pred_edge import start_local
 from gnnlib.train.loop import Batch, fit, predict
 

@@ -137,7 +137,7 @@ def rotation_error(
 
     Shapes: rotations (K, 3, 3); returns (K,) float64.
 
-    >>> from gnnlib.images.sphere import icosahedral_rotations, project, sphere_graph
+    >>> from gnnlib.images import icosahedral_rotations, project, sphere_graph
     >>> images, points = torch.rand(2, 1, 8, 8, dtype=torch.float64), sphere_graph(2).ndata["pos"].double()
     >>> largest = rotation_error(lambda x: x.amax(0), lambda R: project(images, points, R), icosahedral_rotations())
     >>> bool(largest.max() < 1e-6)

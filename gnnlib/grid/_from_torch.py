@@ -42,7 +42,7 @@ def from_torch(module: nn.Module, input_size: Sequence[int], backend: str = "gra
     >>> images, same = torch.randn(5, 1, 8, 8), from_torch(net, (1, 8, 8))
     >>> torch.allclose(same(images), net(images), atol=1e-5), list(same.state_dict()) == list(net.state_dict())
     (True, True)
-    >>> from gnnlib.images.pixels import pixel_batch
+    >>> from gnnlib.images import pixel_batch
     >>> same(pixel_batch((8, 8), 5), images.flatten(2).mT.flatten(0, 1)).shape
     torch.Size([5, 10])
     """

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
 from gnnlib.graph.adjacency import edge_endpoints
+from gnnlib.images import Hierarchy
 from gnnlib.images._image import Image, parse_image
 from gnnlib.images._regions import paint
-from gnnlib.images.hierarchy import Hierarchy
 from gnnlib.viz.base import as_array, borders, matplotlib, new_axes, one_axes, show_signed
 
 if TYPE_CHECKING:
@@ -131,14 +131,14 @@ def show_levels(tree: Hierarchy, sizes: Sequence[int], axes: "Sequence[Axes] | N
     """A hierarchy of regions level by level: the leaves, then so many regions, each in its mean colour.
 
     Args:
-        tree: of :func:`gnnlib.images.hierarchy.hierarchy`, with features "mean"
+        tree: of :func:`gnnlib.images.hierarchy`, with features "mean"
         sizes: as for its ``levels``
         axes: one more than sizes; None: of a new figure
 
     Raises: ValueError for sizes that there never were or that rise, or another number of axes; ImportError without
         matplotlib.
 
-    >>> from gnnlib.images.hierarchy import hierarchy
+    >>> from gnnlib.images import hierarchy
     >>> tree = hierarchy(np.array([[0.0, 0.1, 0.9, 1.0]]), np.array([[0, 1, 2, 3]]))
     >>> [ax.get_title() for ax in show_levels(tree, [2, 1])]
     ['4 regions', '2 regions', '1 region']

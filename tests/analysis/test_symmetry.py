@@ -46,8 +46,7 @@ from gnnlib.analysis.symmetry import (
     warp,
 )
 from gnnlib.grid import GridConv, lattice, to_images, to_nodes
-from gnnlib.images import pixel_graph, superpixel_graph
-from gnnlib.images.pixels import pixel_batch
+from gnnlib.images import pixel_batch, pixel_graph, superpixel_graph
 from gnnlib.nn import conv
 from gnnlib.nn.conv.base import Conv
 from tests.graphs import GRAPHS, WHOLE, bipartite, random_graph

@@ -8,8 +8,8 @@ import torch
 from scipy import ndimage
 
 from gnnlib import aggregate
-from gnnlib.images import Touching, graph_from_labels, paint
-from gnnlib.images.hierarchy import SIMILARITIES, hierarchy
+from gnnlib.images import Touching, graph_from_labels, hierarchy, paint
+from gnnlib.images._hierarchy import SIMILARITIES
 
 RNG = np.random.default_rng(0)
 ALL = tuple(SIMILARITIES)

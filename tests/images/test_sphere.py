@@ -10,12 +10,13 @@ from scipy import ndimage, stats
 from gnnlib import ChebConv, GCNConv, aggregate
 from gnnlib.analysis.symmetry import relabel, rotation_error
 from gnnlib.grid import GridPool
-from gnnlib.images import icosphere, sphere_graph
-from gnnlib.images.sphere import (
+from gnnlib.images import (
     equirectangular,
     icosahedral_rotations,
+    icosphere,
     project,
     random_rotations,
+    sphere_graph,
     sphere_interpolation,
     sphere_pooling,
 )

@@ -6,8 +6,7 @@ import torch
 
 from gnnlib import viz as pictures
 from gnnlib._platform.dgl import dgl
-from gnnlib.images import graph_from_labels, paint, pixel_graph, superpixel_graph
-from gnnlib.images.hierarchy import hierarchy
+from gnnlib.images import graph_from_labels, hierarchy, paint, pixel_graph, superpixel_graph
 
 figure_module = pytest.importorskip("matplotlib.figure")
 RNG = np.random.default_rng(0)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from gnnlib._platform.dgl import dgl
 from gnnlib.benchmarks.report.plots.look import INK, clip, in_our_style
 from gnnlib.benchmarks.report.reading import Result
-from gnnlib.images.hierarchy import hierarchy
+from gnnlib.images import hierarchy
 from gnnlib.viz import show_graph, show_levels, show_regions, show_values
 
 NAMED = 30  # the most classes whose names and counts can be read in the picture of a confusion matrix

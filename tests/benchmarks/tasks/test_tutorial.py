@@ -13,7 +13,7 @@ from gnnlib.benchmarks.errors import UsageError
 from gnnlib.benchmarks.tasks import TASKS, Options
 from gnnlib.benchmarks.tasks.filters import adjacency, all_pairs
 from gnnlib.benchmarks.tasks.tutorial import MODELS
-from gnnlib.images.gaussian import GAUSSIAN
+from gnnlib.images import GAUSSIAN
 
 PARAMETERS = {"logistic": 7840, "predicted": 8225, "predicted-trained": 8558, "cnn": 9450}
 PARAMETERS |= {name: 7840 for name in MODELS if name not in PARAMETERS}  # nothing to learn in an adjacency

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from gnnlib.images.hierarchy import hierarchy
-from gnnlib.images.proposals import best_overlap, box_area, box_iou, nms, proposals
+from gnnlib.images import best_overlap, box_area, box_iou, hierarchy, nms, proposals
 
 
 def drawn(count, axes=2, seed=0, upto=8):
