@@ -136,7 +136,7 @@ def _column(layers: Sequence[LayerStatistics], name: str) -> list[float]:
 def _unrolled(model: Stack) -> Stack:
     """Reversible layers as ordinary ones, with the same weights: their gradients are seen then."""
     blocks = [b for block in model.blocks for b in (block.blocks if isinstance(block, Reversible) else [block])]
-    return Stack(blocks, model.encoder, model.jump, model.readout, model.head)
+    return Stack(blocks, encoder=model.encoder, jump=model.jump, readout=model.readout, head=model.head)
 
 
 def _short(value: float) -> float | None:

@@ -141,14 +141,14 @@ class OGBGraphs(Task):
             blocks = list(model.blocks)
             if model.jump or not all(isinstance(b, GNNLayer) and not hasattr(b.skip, "out_feats") for b in blocks):
                 raise UsageError(f"{layer.title} with {self.remedies}: expected layers of one width in a row, no jump")
-            model.blocks = nn.ModuleList([VirtualNode(blocks, width, drop)])
+            model.blocks = nn.ModuleList([VirtualNode(blocks, width, dropout=drop)])
         return model, decay
 
     def _own_form(self, layer: LayerSpec, width: int, drop: float) -> Stack:
         """The published network, or the small one."""
         make, out_feats, small = layer.make(self.geometry), self.ogb.out_feats, self.remedies == SMALL
         blocks = [
-            GNNLayer(make(width, width), BatchNorm(width), activation=nn.Sequential(nn.ReLU(), Dropout(drop)))
+            GNNLayer(make(width, width), norm=BatchNorm(width), activation=nn.Sequential(nn.ReLU(), Dropout(drop)))
             for _ in range(1 if small else self.num_layers - 1)
         ]
         encoder = SumOfEmbeddings(self.atoms, width)
@@ -156,9 +156,9 @@ class OGBGraphs(Task):
             head = nn.Sequential(
                 *(Dropout(drop), nn.Linear(width, width), nn.ReLU()), *(Dropout(drop), nn.Linear(width, out_feats))
             )
-            return Stack([*blocks, GNNLayer(make(width, width))], encoder, readout=readout_sum, head=head)
-        blocks.append(GNNLayer(make(width, width), BatchNorm(width), activation=Dropout(drop)))
-        return Stack(blocks, encoder, readout=readout_mean, head=nn.Linear(width, out_feats))
+            return Stack([*blocks, GNNLayer(make(width, width))], encoder=encoder, readout=readout_sum, head=head)
+        blocks.append(GNNLayer(make(width, width), norm=BatchNorm(width), activation=Dropout(drop)))
+        return Stack(blocks, encoder=encoder, readout=readout_mean, head=nn.Linear(width, out_feats))
 
     def score(self, model: nn.Module, part: str) -> float:
         found = self.ogb(*predict(model, (self.batch(rows) for rows in self.split[part].split(256))))

@@ -91,7 +91,7 @@ class Sphere(Task):
             return OnImages(make(self.planar()), self.map)
         widths = (1, *self.widths)
         first, second, third = (
-            GNNLayer(make(*pair), BatchNorm(pair[1]), activation=nn.ReLU()) for pair in pairwise(widths)
+            GNNLayer(make(*pair), norm=BatchNorm(pair[1]), activation=nn.ReLU()) for pair in pairwise(widths)
         )
         blocks = [first, second, GNNLayer(GridPool("mean")), third]
         return Stack(blocks, readout=largest, head=nn.Linear(widths[-1], CLASSES))

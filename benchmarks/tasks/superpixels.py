@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gnnlib import GraphStore, Stack, datasets, readout_mean_max
+from gnnlib import GraphStore, MeanMaxReadout, Stack, datasets
 from gnnlib._platform.dgl import dgl
 from gnnlib.benchmarks.catalog.layers import Geometry, LayerSpec
 from gnnlib.benchmarks.catalog.remedies import Kind, Plan, make_plan
@@ -89,7 +89,7 @@ class Superpixels(Task):
     def plan(self, layer: LayerSpec, width: int) -> Plan:
         widths = self.colours + 2, width, 10
         plan = make_plan(Kind(layer.title, layer.make(self.geometry)), self.remedies, 4, widths, 0.1, DECAY)
-        plan.set(encoder=True, head=True, readout=readout_mean_max)
+        plan.set(encoder=True, head=True, readout=MeanMaxReadout)
         return plan
 
     def build(self, layer: LayerSpec, seed: int) -> tuple[Stack, Plan]:

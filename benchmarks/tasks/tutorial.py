@@ -44,7 +44,7 @@ def local(relations: int = 5, width: int = 8) -> list[GNNLayer]:
     angle = 2 * math.pi * torch.arange(relations - 1) / (relations - 1)
     lean = torch.cat([torch.zeros(1, 2), torch.stack([angle.cos(), angle.sin()], 1)])
     start_local(conv, torch.tensor([3.0] + [1.5] * (relations - 1)) / PIXEL, lean / PIXEL)
-    return [GNNLayer(conv, BatchNorm(width), activation=nn.ReLU()), GNNLayer(Pointwise(width, 1))]
+    return [GNNLayer(conv, norm=BatchNorm(width), activation=nn.ReLU()), GNNLayer(Pointwise(width, 1))]
 
 
 @dataclass(frozen=True)

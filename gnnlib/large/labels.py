@@ -63,7 +63,7 @@ def label_propagation(graph: dgl.DGLGraph, label: Tensor, num_classes: int, k: i
     >>> label_propagation(g, torch.tensor([0, -1, -1]), 2).argmax(1).tolist()
     [0, 0, 0]
     """
-    return APPNP(k, 1 - alpha)(graph, _one_hot(label, num_classes))
+    return APPNP(k, alpha=1 - alpha)(graph, _one_hot(label, num_classes))
 
 
 def correct_residuals(graph: dgl.DGLGraph, prob: Tensor, label: Tensor, k: int = 50, alpha: float = 0.9) -> Tensor:
@@ -95,7 +95,7 @@ def correct_residuals(graph: dgl.DGLGraph, prob: Tensor, label: Tensor, k: int =
     """
     known = _known(prob, label)
     error = (_one_hot(label, prob.shape[1]).to(prob) - prob) * known.unsqueeze(1)
-    spread = APPNP(k, 1 - alpha)(graph, error)
+    spread = APPNP(k, alpha=1 - alpha)(graph, error)
     size = error.abs().sum() / known.sum()
     scale = size / spread.abs().sum(1, keepdim=True)
     return prob + spread * scale.where(scale <= 1000, 1.0)
@@ -116,7 +116,7 @@ def smooth_predictions(graph: dgl.DGLGraph, prob: Tensor, label: Tensor, k: int 
     [0, 0]
     """
     known = _known(prob, label).unsqueeze(1)
-    return APPNP(k, 1 - alpha)(graph, torch.where(known, _one_hot(label, prob.shape[1]).to(prob), prob))
+    return APPNP(k, alpha=1 - alpha)(graph, torch.where(known, _one_hot(label, prob.shape[1]).to(prob), prob))
 
 
 def _known(prob: Tensor, label: Tensor) -> Tensor:

@@ -143,7 +143,7 @@ class APPNPNet(Stack):
         alpha: float = 0.1,
         dropout: float = 0.5,
     ):
-        hops = APPNP(k, alpha, Dropout(dropout))
+        hops = APPNP(k, alpha=alpha, drop=Dropout(dropout))
         super().__init__([GNNLayer(hops)], encoder=_mlp(in_feats, hidden_feats, out_feats, dropout))
 
 

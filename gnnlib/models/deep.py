@@ -99,7 +99,12 @@ class GCNII(Stack):
 
         def block(layer: int) -> GNNLayer:
             hop = GCNConv(hidden_feats, hidden_feats, weight=False, bias=False)
-            return GNNLayer(hop, None, skip(hidden_feats, hidden_feats, layer, alpha, lam), nn.ReLU(), drop)
+            return GNNLayer(
+                hop,
+                skip=skip(hidden_feats, hidden_feats, layer, alpha=alpha, lam=lam),
+                activation=nn.ReLU(),
+                dropout=drop,
+            )
 
         super().__init__(
             [block(layer) for layer in range(1, num_layers + 1)],
@@ -111,7 +116,7 @@ class GCNII(Stack):
 class TwoMatrixInitialResidual(nn.Module):
     """The initial residual of GCNII*, equation 6: a matrix for the propagated features, one for the first."""
 
-    def __init__(self, in_feats: int, out_feats: int, layer: int, alpha: float, lam: float):
+    def __init__(self, in_feats: int, out_feats: int, layer: int, *, alpha: float, lam: float):
         super().__init__()
         self.alpha, self.beta = alpha, log(lam / layer + 1)
         self.weight, self.first = glorot(in_feats, out_feats), glorot(in_feats, out_feats)

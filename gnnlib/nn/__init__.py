@@ -40,6 +40,11 @@ from gnnlib.nn.norm import (
 )
 from gnnlib.nn.propagation import APPNP, DAGNN, Hops
 from gnnlib.nn.readout import (
+    FlatReadout,
+    MaxReadout,
+    MeanMaxReadout,
+    MeanReadout,
+    SumReadout,
     readout_flat,
     readout_max,
     readout_mean,
@@ -75,6 +80,7 @@ __all__ = [
     "DropNode",
     "Dropout",
     "ECConv",
+    "FlatReadout",
     "GATConv",
     "GATv2Conv",
     "GCNConv",
@@ -90,6 +96,9 @@ __all__ = [
     "JumpingKnowledge",
     "LayerNorm",
     "Linear",
+    "MaxReadout",
+    "MeanMaxReadout",
+    "MeanReadout",
     "MeanSubtraction",
     "MessageConv",
     "MoNetConv",
@@ -108,6 +117,7 @@ __all__ = [
     "SplineConv",
     "Stack",
     "SumOfEmbeddings",
+    "SumReadout",
     "VirtualNode",
     "concat_heads",
     "laplacian_encoding",

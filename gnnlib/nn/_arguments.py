@@ -17,11 +17,13 @@ import operator
 from collections.abc import Callable, Collection, Mapping
 from functools import wraps
 from inspect import Parameter, signature
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar, cast
 
 from torch import Tensor, nn
 
-__all__ = ["Arguments", "check_call", "integer", "number", "one_of", "probability", "reset_parameters"]
+__all__ = ["Arguments", "check_call", "integer", "number", "one_of", "probability", "renames", "reset_parameters"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 BY_POSITION = Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD
 VARIADIC = Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD
@@ -52,7 +54,8 @@ class Arguments:
             if parameter.kind in VARIADIC or value is parameter.default or isinstance(value, nn.Module | Tensor):
                 continue
             if required or value != parameter.default:
-                shown.append(f"{value}" if required and parameter.kind in BY_POSITION else f"{name}={value!r}")
+                value = getattr(value, "__name__", repr(value))  # a function or a class by its name
+                shown.append(value if required and parameter.kind in BY_POSITION else f"{name}={value}")
         return ", ".join(shown)
 
 
@@ -65,17 +68,36 @@ def _checked(init: Callable[..., None]) -> Callable[..., None]:
     return checked
 
 
+def renames(owner: str, **names: str) -> Callable[[Function], Function]:
+    """Decorator of a function: the messages of `check_call` for names of other libraries."""
+
+    def decorate(function: Function) -> Function:
+        @wraps(function)
+        def checked(*args: Any, **options: Any) -> Any:
+            check_call(owner, function, (None, *args), options, names, bound=0)
+            return function(*args, **options)
+
+        return cast(Function, checked)
+
+    return decorate
+
+
 def check_call(
-    owner: object, function: Callable[..., Any], args: Collection[Any], options: Collection[str], renamed: Mapping
+    owner: object,
+    function: Callable[..., Any],
+    args: Collection[Any],
+    options: Collection[str],
+    renamed: Mapping[str, str],
+    bound: int = 1,
 ) -> None:
     """Whether a function takes these arguments, ``self`` among them.
 
     Raises:
         TypeError: for a name that it does not have, or too many arguments by position
     """
-    parameters = signature(function).parameters.values()
-    names = [p.name for p in parameters if p.kind not in VARIADIC][1:]
-    positional = [p.name for p in parameters if p.kind in BY_POSITION][1:]
+    parameters = list(signature(function).parameters.values())[bound:]
+    names = [p.name for p in parameters if p.kind not in VARIADIC]
+    positional = [p.name for p in parameters if p.kind in BY_POSITION]
     kinds = {p.kind for p in parameters}
     unknown = [name for name in options if name not in names]
     if unknown and Parameter.VAR_KEYWORD not in kinds:

@@ -26,6 +26,7 @@ from gnnlib import (
     InitialResidual,
     JumpingKnowledge,
     LayerNorm,
+    MeanMaxReadout,
     MeanSubtraction,
     NodeNorm,
     PairNorm,
@@ -37,7 +38,6 @@ from gnnlib import (
     mean_heads,
     predict,
     readout_mean,
-    readout_mean_max,
     save_model,
 )
 from gnnlib import models as zoo
@@ -79,7 +79,7 @@ CONVS = {
     "dagnn": lambda i, o: DAGNN(o, 3),
 }
 REMEDIES = {
-    "batchnorm": {"norm": BatchNorm, "skip": Residual, "dropout": 0.5, "readout": readout_mean_max},
+    "batchnorm": {"norm": BatchNorm, "skip": Residual, "dropout": 0.5, "readout": MeanMaxReadout},
     "pairnorm": {"norm": PairNorm, "skip": InitialResidual, "dropout": DropNode(0.5), "encoder": True},
     "scs": {"norm": PairNormSCS, "drop_edge": DropEdge(0.5)},
     "skipinit": {"norm": SkipInit, "skip": Residual},
@@ -95,6 +95,11 @@ REMEDIES = {
 def run(model, *inputs, seed=0):
     torch.manual_seed(seed)
     return model(*inputs)
+
+
+def with_readout(model, readout):
+    model.readout = readout
+    return model
 
 
 def assert_same(model, folder, *inputs, **options):
@@ -305,7 +310,10 @@ def test_other_names_are_refused(saved, name):
             lambda: Stack([], readout=lambda graph, x: x),
             r"readout: expected an importable class or function, got .*<lambda>",
         ),
-        (lambda: Stack([], readout=torch.Generator()), r"readout: expected modules, tensors, .*, got <torch._C.Gen"),
+        (
+            lambda: with_readout(Stack([]), torch.Generator()),
+            r"readout: expected modules, tensors, .*, got <torch._C.Gen",
+        ),
         (
             lambda: Stack([GNNLayer(type("Inner", (Custom,), {})())]),
             r"blocks.0.conv: expected an importable class or function, got .*In",

@@ -336,7 +336,9 @@ def test_drop_message_in_a_block_gives_every_parameter_a_gradient(name):
     conv = CONVS[name]()
     x, edge = feed(conv, graph)
     width = conv.out_feats * (2 if name in ("gat", "gatv2") else 1)
-    block = GNNLayer(DropMessage(conv, 0.3), None, Residual(conv.in_feats, width), None, DropNode(0.1), DropEdge(0.1))
+    block = GNNLayer(
+        DropMessage(conv, 0.3), skip=Residual(conv.in_feats, width), dropout=DropNode(0.1), drop_edge=DropEdge(0.1)
+    )
     y = block.double()(graph, x, edge)
     assert y.shape == (11, width)
     y.square().sum().backward()

@@ -137,7 +137,10 @@ def test_skip_init_starts_as_the_identity(conv):
     x = x.relu().requires_grad_()
     convs = CONVS[conv]
     model = Stack(
-        [GNNLayer(convs(WIDTH, WIDTH), SkipInit(WIDTH), Residual(WIDTH, WIDTH), nn.ReLU()) for _ in range(DEPTH)]
+        [
+            GNNLayer(convs(WIDTH, WIDTH), norm=SkipInit(WIDTH), skip=Residual(WIDTH, WIDTH), activation=nn.ReLU())
+            for _ in range(DEPTH)
+        ]
     )
     y = model(graph, x, edge)
     assert torch.equal(y, x)

@@ -171,7 +171,7 @@ def test_after_any_network_and_any_layer(make):
     torch.testing.assert_close(Stack([GNNLayer(hops)], encoder=network)(graph, x), hops(graph, network(x)))
     edge, conv = weights(graph, torch.float32), GCNConv(5, 3)
     torch.testing.assert_close(Stack([GNNLayer(conv)], readout=hops)(graph, x), hops(graph, conv(graph, x)))
-    behind = Stack([GNNLayer(conv), GNNLayer(hops, LayerNorm(3))])(graph, x, edge)
+    behind = Stack([GNNLayer(conv), GNNLayer(hops, norm=LayerNorm(3))])(graph, x, edge)
     expected = nn.functional.layer_norm(hops(graph, conv(graph, x, edge), edge), (3,))
     torch.testing.assert_close(behind, expected)
 

@@ -1,11 +1,26 @@
 """Readouts: DGL's where it has them, and a loop over graphs."""
 
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gnnlib import readout_flat, readout_max, readout_mean, readout_mean_max, readout_sum
+from gnnlib import (
+    FlatReadout,
+    GCNConv,
+    MaxReadout,
+    MeanMaxReadout,
+    MeanReadout,
+    Stack,
+    SumReadout,
+    readout_flat,
+    readout_max,
+    readout_mean,
+    readout_mean_max,
+    readout_sum,
+)
 from gnnlib._platform.dgl import dgl
 from tests.graphs import GRAPHS, bare, batch, clique, drawn, path, random_graph
 
@@ -108,3 +123,75 @@ def test_mean_and_maximum_side_by_side():
     graph, x = batch(), torch.randn(batch().num_nodes(), 2, 3)
     both = readout_mean_max(graph, x)
     assert torch.equal(both, torch.cat([readout_mean(graph, x), readout_max(graph, x)], -1))
+
+
+# ---------------------------------------------------------------- modules
+
+
+MODULES = [
+    (SumReadout, readout_sum, 1),
+    (MeanReadout, readout_mean, 1),
+    (MaxReadout, readout_max, 1),
+    (MeanMaxReadout, readout_mean_max, 2),
+    (partial(FlatReadout, num_nodes=3), readout_flat, 3),
+]
+modules = pytest.mark.parametrize(("make", "function", "factor"), MODULES)
+
+
+@modules
+def test_modules_equal_functions(make, function, factor):
+    graph, x, readout = dgl.batch([path(3), clique(3)]), torch.randn(6, 2, 4), make(4)
+    assert torch.equal(readout(graph, x), function(graph, x))
+    assert (readout.in_feats, readout.out_feats) == (4, 4 * factor)
+    assert not list(readout.parameters())
+
+
+@modules
+def test_a_stack_builds_its_head_for_the_readout(make, function, factor):
+    graph, x = dgl.batch([path(3), clique(3)]), torch.randn(6, 2)
+    for readout in (make, make(4)):
+        model = Stack.build(GCNConv, 2, 4, 5, num_layers=2, readout=readout)
+        assert model.head[1].in_features == 4 * factor
+        y = model.blocks[1](graph, model.blocks[0](graph, x))
+        torch.testing.assert_close(model(graph, x), model.head(function(graph, y)))
+    if factor == 1:
+        model = Stack.build(GCNConv, 2, 4, 5, num_layers=2, readout=function)
+        assert model(graph, x).shape == (2, 5)
+
+
+def test_module_representations():
+    assert repr(SumReadout(4)) == "SumReadout(4)"
+    assert repr(FlatReadout(4, num_nodes=3)) == "FlatReadout(4, 3)"
+
+
+def test_flat_module_needs_its_number_of_nodes():
+    with pytest.raises(ValueError, match="FlatReadout: expected graphs of 3 nodes, got 2"):
+        FlatReadout(4, 3)(dgl.batch([path(2), path(2)]), torch.ones(4, 4))
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: SumReadout(0), ValueError, "SumReadout: expected in_feats >= 1, got 0"),
+        (lambda: FlatReadout(4, 0), ValueError, "FlatReadout: expected num_nodes >= 1, got 0"),
+        (lambda: MeanReadout(in_channels=4), TypeError, "MeanReadout: expected in_feats, got in_channels="),
+        (
+            lambda: Stack.build(GCNConv, 2, 4, 5, 2, readout=SumReadout(8)),
+            ValueError,
+            r"Stack: expected a readout with in_feats 4, got SumReadout\(8\)",
+        ),
+        (
+            lambda: Stack.build(GCNConv, 2, 4, 5, 2, readout=readout_mean_max),
+            ValueError,
+            "Stack: expected MeanMaxReadout, .*got the function readout_mean_max",
+        ),
+        (
+            lambda: Stack.build(GCNConv, 2, 4, 5, 2, readout=readout_flat),
+            ValueError,
+            r"Stack: expected FlatReadout\(in_feats, num_nodes\), .*got the function readout_flat",
+        ),
+    ],
+)
+def test_invalid_arguments(make, error, message):
+    with pytest.raises(error, match=message):
+        make()

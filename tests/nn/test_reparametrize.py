@@ -234,7 +234,9 @@ def test_what_has_no_such_form_is_refused_and_left_alone():
 def test_shared_layers_are_one_layer_applied_again(conv):
     graph = symmetric_graph()
     x = feed(graph)
-    blocks = [GNNLayer(CONVS[conv](8, 8), LayerNorm(8), Residual(8, 8), nn.Tanh()) for _ in range(4)]
+    blocks = [
+        GNNLayer(CONVS[conv](8, 8), norm=LayerNorm(8), skip=Residual(8, 8), activation=nn.Tanh()) for _ in range(4)
+    ]
     model = Stack(blocks).double()
     share_parameters_(model.blocks)
     y = x
@@ -246,7 +248,7 @@ def test_shared_layers_are_one_layer_applied_again(conv):
 
 def test_the_gradient_of_a_shared_weight_is_the_sum_over_depth():
     graph, x = symmetric_graph(), torch.randn(11, 8, dtype=torch.float64)
-    model, twin = (Stack([GNNLayer(GCNConv(8, 8), None, None, nn.Tanh()) for _ in range(5)]).double() for _ in (0, 1))
+    model, twin = (Stack([GNNLayer(GCNConv(8, 8), activation=nn.Tanh()) for _ in range(5)]).double() for _ in (0, 1))
     share_parameters_(block.conv for block in model.blocks[1:])
     twin.load_state_dict(model.state_dict())
     for one in (model, twin):

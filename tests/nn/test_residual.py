@@ -110,7 +110,7 @@ def test_initial_residual_with_identity_mapping_of_any_layer(conv, norm):
     torch.manual_seed(0)
     graph, x = symmetric_graph(), torch.randn(11, 8, requires_grad=True)
     blocks = [
-        GNNLayer(identity_mapping(conv(8, 8), layer), norm and norm(8), InitialResidual(8, 8, lam=None))
+        GNNLayer(identity_mapping(conv(8, 8), layer), norm=norm and norm(8), skip=InitialResidual(8, 8, lam=None))
         for layer in range(1, 65)
     ]
     y = Stack(blocks)(graph, x)

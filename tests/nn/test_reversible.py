@@ -36,7 +36,10 @@ def deep(depth, groups=2, width=4, conv=GCNConv, **remedies):
     torch.manual_seed(0)
     return [
         ReversibleBlock(
-            [GNNLayer(conv(width, width), LayerNorm(width), activation=nn.Tanh(), **remedies) for _ in range(groups)]
+            [
+                GNNLayer(conv(width, width), norm=LayerNorm(width), activation=nn.Tanh(), **remedies)
+                for _ in range(groups)
+            ]
         ).double()
         for _ in range(depth)
     ]
@@ -191,7 +194,7 @@ def test_every_whole_graph(name):
 def test_batch_norm_inside_a_part():
     """Gradients are right; the running statistics move twice, as the docstring says."""
     graph, x = symmetric_graph(), torch.randn(11, 8, dtype=torch.float64, requires_grad=True)
-    blocks = [ReversibleBlock([GNNLayer(GCNConv(4, 4), BatchNorm(4)) for _ in range(2)]).double()]
+    blocks = [ReversibleBlock([GNNLayer(GCNConv(4, 4), norm=BatchNorm(4)) for _ in range(2)]).double()]
     found = gradients(Reversible(blocks)(graph, x), [x])[0]
     assert blocks[0].parts[0].norm.num_batches_tracked == 2
     torch.testing.assert_close(found, gradients(plain(blocks, graph, x), [x])[0], rtol=1e-10, atol=1e-10)

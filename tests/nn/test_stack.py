@@ -21,6 +21,7 @@ from gnnlib import (
     InitialResidual,
     JumpingKnowledge,
     LayerNorm,
+    MeanMaxReadout,
     PairNorm,
     PredEdgeConv,
     Residual,
@@ -32,7 +33,6 @@ from gnnlib import (
     mean_heads,
     readout_max,
     readout_mean,
-    readout_mean_max,
     readout_sum,
 )
 from gnnlib._platform.dgl import dgl
@@ -171,7 +171,7 @@ def test_batch_equals_one_by_one_in_evaluation(conv, norm):
 
 
 @every
-@pytest.mark.parametrize("readout", [readout_sum, readout_mean, readout_mean_max])
+@pytest.mark.parametrize("readout", [readout_sum, readout_mean, MeanMaxReadout])
 def test_graph_outputs_do_not_see_the_order_of_nodes(conv, readout):
     torch.manual_seed(0)
     graph = random_graph()
@@ -302,7 +302,14 @@ def test_foreign_layers_serve_in_a_block():
         dgl.nn.SAGEConv(3, 4, "mean"),
         dgl.nn.TAGConv(3, 4, k=2),
     ):
-        y = GNNLayer(conv, BatchNorm(4), Residual(3, 4), nn.ReLU(), nn.Dropout(0.1), DropEdge(0.2))(graph, x)
+        y = GNNLayer(
+            conv,
+            norm=BatchNorm(4),
+            skip=Residual(3, 4),
+            activation=nn.ReLU(),
+            dropout=nn.Dropout(0.1),
+            drop_edge=DropEdge(0.2),
+        )(graph, x)
         assert y.shape == (11, 4)
 
 
@@ -376,7 +383,7 @@ def test_wrong_numbers_of_graphs_and_edges_are_refused():
     model = Stack.build(GCNConv, 3, 4, 2, 3)
     blocks = sampled_blocks(2)
     x = torch.ones(blocks[0].num_src_nodes(), 3)
-    with pytest.raises(ValueError, match="expected 3 blocks, one a layer, got 2"):
+    with pytest.raises(ValueError, match=r"expected 3 message-flow graphs \(DGL blocks\), one per layer, got 2"):
         model(blocks, x)
     with pytest.raises(ValueError, match=r"expected 3 .* got 3, 1"):
         model(random_graph(), torch.ones(11, 3), [torch.ones(23)])
@@ -427,7 +434,7 @@ def test_no_blocks_at_all():
     graph, x = random_graph(), torch.randn(11, 3)
     encoder, head = nn.Linear(3, 4), nn.Linear(4, 2)
     for checkpoint in (False, True):
-        model = Stack([], encoder, readout=readout_mean, head=head, checkpoint=checkpoint)
+        model = Stack([], encoder=encoder, readout=readout_mean, head=head, checkpoint=checkpoint)
         torch.testing.assert_close(model(graph, x), head(encoder(x).mean(0, keepdim=True)))
     assert Stack([])(graph, x) is x
 

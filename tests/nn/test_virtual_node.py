@@ -77,7 +77,9 @@ def test_several_signals_on_one_graph():
 
 def test_in_a_stack_with_edges_trained_on_a_single_graph():
     blocks = [GNNLayer(GINEConv(4, 4, edge_feats=2)) for _ in range(3)]
-    net = Stack([VirtualNode(blocks, 4, dropout=0.5)], nn.Linear(3, 4), readout=readout_mean, head=nn.Linear(4, 1))
+    net = Stack(
+        [VirtualNode(blocks, 4, dropout=0.5)], encoder=nn.Linear(3, 4), readout=readout_mean, head=nn.Linear(4, 1)
+    )
     graph = random_graph()
     net(graph, torch.randn(11, 3), torch.randn(23, 2)).sum().backward()
     quiet = [name for name, p in net.named_parameters() if p.grad is None]
