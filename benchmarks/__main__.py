@@ -78,7 +78,7 @@ def _depth(options: argparse.Namespace) -> int:
         remedies=options.remedies,
         depths=options.depths,
         seeds=options.seeds,
-        recipe=tuple((name, value) for name, value in changed.items() if value is not None),
+        settings=tuple((name, value) for name, value in changed.items() if value is not None),
         jobs=options.jobs,
         folder=options.data,
         out=options.out,

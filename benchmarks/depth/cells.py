@@ -1,4 +1,4 @@
-"""One cell of a study: a convolution under a remedy at a depth, trained once, and what it looks like inside."""
+"""One cell of a depth study: a convolution with a remedy at a depth, trained from one seed."""
 
 import math
 import time
@@ -19,14 +19,16 @@ from gnnlib.benchmarks.metrics import accuracy, num_parameters
 from gnnlib.train.layerwise import fit_layerwise
 from gnnlib.train.loop import Batch, decay_groups, fit, predict
 
-__all__ = ["MEASURES", "USUAL", "Cell", "TrainingSettings", "plan_of", "run_cell"]
+__all__ = ["DEFAULT", "MEASURES", "Cell", "TrainingSettings", "make_cell_plan", "projected_nodes", "run_cell"]
 
-LOOK = 16  # layers of a model that are looked at, evenly spaced; the last is among them
-DOTS = 300  # nodes in a picture
+MAX_LAYERS = 16  # with statistics, evenly spaced; the last layer is among them
+MAX_NODES = 300  # in a projection of the outputs
 MEASURES = ("distance", "energy", "effective_rank", "norm", "gradient")
 
 
 class Cell(NamedTuple):
+    """One training of a depth study."""
+
     conv: str
     remedy: str
     depth: int
@@ -37,8 +39,8 @@ class Cell(NamedTuple):
 
 
 class TrainingSettings(NamedTuple):
-    """How every cell is trained: full batches, Adam, and the weights of the best validation epoch (by accuracy, then
-    loss). ``weight_decay`` and ``drop`` say how strong those remedies are that decay or drop; others have neither."""
+    """How each cell is trained: full batches, Adam, and the weights of the best validation epoch (by accuracy, then
+    loss). ``weight_decay`` and ``drop`` are used only by the remedies that decay weights or drop parts."""
 
     width: int = 64
     epochs: int = 500
@@ -48,29 +50,33 @@ class TrainingSettings(NamedTuple):
     drop: float = 0.5
 
 
-USUAL = TrainingSettings()
+DEFAULT = TrainingSettings()
 
 
-def plan_of(cell: Cell, data: NodeData, recipe: TrainingSettings) -> Plan:
-    widths = data.feat.shape[1], recipe.width, data.num_classes
-    return make_plan(cell.conv, cell.remedy, cell.depth, widths, drop=recipe.drop, weight_decay=recipe.weight_decay)
+def make_cell_plan(cell: Cell, data: NodeData, settings: TrainingSettings) -> Plan:
+    """The model and the training of a cell, before anything is built."""
+    widths = data.feat.shape[1], settings.width, data.num_classes
+    strengths = {"drop": settings.drop, "weight_decay": settings.weight_decay}
+    return make_plan(cell.conv, cell.remedy, cell.depth, widths, **strengths)
 
 
-def run_cell(cell: Cell, data: NodeData, recipe: TrainingSettings) -> dict[str, Any]:
-    """Accuracies in percent, cost, and for seed 0 what the layers put out before and after training.
+def run_cell(cell: Cell, data: NodeData, settings: TrainingSettings) -> dict[str, Any]:
+    """Trains one cell.
 
-    A loss that is no longer finite ends the training; ``error`` says so, and the accuracies are those of what is left.
+    Returns:
+        Accuracies in percent, the cost, and for seed 0 the layers' statistics before and after training. A loss that is
+        not finite ends the training; then ``error`` is its message, and the accuracies are those of the last weights.
     """
     torch.manual_seed(cell.seed)
-    plan = plan_of(cell, data, recipe)
+    plan = make_cell_plan(cell, data, settings)
     model = plan.build(data.graph, data.feat)
-    start = _look(model, data) if cell.seed == 0 else None
-    began, records, error = time.perf_counter(), [], None
+    initial = _statistics(model, data) if cell.seed == 0 else None
+    start, records, error = time.perf_counter(), [], None
     try:
-        records = _train(model, plan, data, recipe)
-    except FloatingPointError as problem:
-        error = str(problem)
-    seconds = time.perf_counter() - began
+        records = _train(model, plan, data, settings)
+    except FloatingPointError as exception:
+        error = str(exception)
+    seconds = time.perf_counter() - start
     outputs, _ = predict(model, [Batch(data.graph, data.feat, data.label)])
     outcome: dict[str, Any] = {
         **{part: round(accuracy(outputs[rows], data.label[rows]), 2) for part, rows in data.masks.items()},
@@ -79,22 +85,22 @@ def run_cell(cell: Cell, data: NodeData, recipe: TrainingSettings) -> dict[str, 
         "seconds": round(seconds, 2),
         "error": error,
     }
-    if start is not None:
-        outcome["looks"] = [start, _look(model, data)]
-        outcome["dots"] = _dots(outputs)
+    if initial is not None:
+        outcome["looks"] = [initial, _statistics(model, data)]
+        outcome["dots"] = _projection(outputs)
     return outcome
 
 
-def _train(model: Stack, plan: Plan, data: NodeData, recipe: TrainingSettings) -> list[dict[str, float]]:
-    """The records of the epochs of the whole model, or of those of its layers."""
+def _train(model: Stack, plan: Plan, data: NodeData, settings: TrainingSettings) -> list[dict[str, float]]:
+    """Trains a model, its layers one by one where the plan says so; returns the records of all epochs."""
     train, val = data.masks["train"], data.masks["val"]
     batch = Batch(data.graph, data.feat, data.label[train], rows=train)
     loss = nn.functional.cross_entropy
     records: list[dict[str, float]] = []
     if plan.layerwise:
         head = partial(nn.Linear, out_features=data.num_classes)
-        adam = partial(torch.optim.Adam, lr=recipe.lr, weight_decay=plan.decay.get("*", 0.0), fused=True)
-        records += chain(*fit_layerwise(model, [batch], head, loss, adam, recipe.epochs))
+        adam = partial(torch.optim.Adam, lr=settings.lr, weight_decay=plan.decay.get("*", 0.0), fused=True)
+        records += chain(*fit_layerwise(model, [batch], head, loss, adam, settings.epochs))
     if not plan.whole:
         return records
 
@@ -104,29 +110,31 @@ def _train(model: Stack, plan: Plan, data: NodeData, recipe: TrainingSettings) -
 
     names = [name for name, _ in model.named_parameters()]
     decay = {pattern: value for pattern, value in plan.decay.items() if filter_names(names, pattern)}
-    optimizer = torch.optim.Adam(decay_groups(model, decay), lr=recipe.lr, fused=True)
+    optimizer = torch.optim.Adam(decay_groups(model, decay), lr=settings.lr, fused=True)
     return records + fit(
         model,
         lambda: [batch],
         loss,
         optimizer,
-        recipe.epochs,
+        settings.epochs,
         measure=measure,
         score=lambda record: (record["validation"], -record["validation loss"]),
-        patience=recipe.patience,
+        patience=settings.patience,
     )
 
 
-def _look(model: Stack, data: NodeData) -> dict[str, Any]:
-    """The verdict and, of up to 16 layers, the measures."""
-    seen = _unrolled(model)
-    number = len(seen.blocks)
-    chosen = sorted({number - 1 - i * number // LOOK for i in range(LOOK)} if number > LOOK else range(number))
-    layers = [(str(i + 1), seen.blocks[i]) for i in chosen]
+def _statistics(model: Stack, data: NodeData) -> dict[str, Any]:
+    """The verdict of `diagnose`, and the measures of up to 16 layers."""
+    model = _unrolled(model)
+    depth = len(model.blocks)
+    indices = sorted(
+        {depth - 1 - i * depth // MAX_LAYERS for i in range(MAX_LAYERS)} if depth > MAX_LAYERS else range(depth)
+    )
+    layers = [(str(i + 1), model.blocks[i]) for i in indices]
     train, test = data.masks["train"], data.masks["test"]
-    found: Diagnosis = diagnose(seen, data.graph, data.feat, data.label, train, test, layers=layers)
-    measures = {name: [_short(value) for value in _column(found.layers, name)] for name in MEASURES}
-    return {"verdict": found.verdict, "layer": [int(layer.name) for layer in found.layers], **measures}
+    diagnosis: Diagnosis = diagnose(model, data.graph, data.feat, data.label, train, test, layers=layers)
+    measures = {name: [_round(value) for value in _column(diagnosis.layers, name)] for name in MEASURES}
+    return {"verdict": diagnosis.verdict, "layer": [int(layer.name) for layer in diagnosis.layers], **measures}
 
 
 def _column(layers: Sequence[LayerStatistics], name: str) -> list[float]:
@@ -134,29 +142,29 @@ def _column(layers: Sequence[LayerStatistics], name: str) -> list[float]:
 
 
 def _unrolled(model: Stack) -> Stack:
-    """Reversible layers as ordinary ones, with the same weights: their gradients are seen then."""
+    """The model with reversible layers as plain ones of the same weights, so that hooks see their gradients."""
     blocks = [b for block in model.blocks for b in (block.blocks if isinstance(block, Reversible) else [block])]
     return Stack(blocks, encoder=model.encoder, jump=model.jump, readout=model.readout, head=model.head)
 
 
-def _short(value: float) -> float | None:
-    """Three digits; None for what JSON has no number for."""
+def _round(value: float) -> float | None:
+    """Three digits; None for NaN and infinity, which JSON lacks."""
     return float(f"{value:.3g}") if math.isfinite(value) else None
 
 
-def _dots(outputs: Tensor) -> list[list[int]] | None:
-    """The outputs of a few nodes on their first two principal axes, in percent of the outputs' size: nodes that are
-    all alike are one dot in the middle."""
-    rows = outputs[dot_rows(len(outputs))].double()
+def _projection(outputs: Tensor) -> list[list[int]] | None:
+    """The outputs of some nodes on their first two principal axes, in percent of the outputs' root mean square norm.
+    Equal outputs are one point at the origin. None where an output is not finite."""
+    rows = outputs[projected_nodes(len(outputs))].double()
     if not bool(rows.isfinite().all()):
         return None
     centred = rows - rows.mean(0)
-    size = rows.norm() / math.sqrt(len(rows))
+    norm = rows.norm() / math.sqrt(len(rows))
     axes = torch.linalg.svd(centred, full_matrices=False)[2][:2]
-    axes = axes * axes.sum(1, keepdim=True).sign()  # which a decomposition leaves open
-    return (100 * centred @ axes.T / size.clamp(min=1e-12)).round().int().tolist()
+    axes = axes * axes.sum(1, keepdim=True).sign()  # the decomposition leaves the sign open
+    return (100 * centred @ axes.T / norm.clamp(min=1e-12)).round().int().tolist()
 
 
-def dot_rows(num_nodes: int) -> Tensor:
-    """The nodes in the pictures, the same in all."""
-    return torch.randperm(num_nodes, generator=torch.Generator().manual_seed(0))[:DOTS].sort().values
+def projected_nodes(num_nodes: int) -> Tensor:
+    """The nodes whose outputs are projected, the same for all cells."""
+    return torch.randperm(num_nodes, generator=torch.Generator().manual_seed(0))[:MAX_NODES].sort().values

@@ -1,4 +1,4 @@
-"""The graphs that depth is studied on: one graph, labels on its nodes, and which of them are for what."""
+"""The graphs of depth studies: one graph with node features, labels and masks."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -29,16 +29,22 @@ class NodeData(NamedTuple):
 
     @property
     def num_classes(self) -> int:
+        """One more than the largest label."""
         return int(self.label.max()) + 1
 
     def describe(self) -> dict[str, int]:
+        """The sizes, for the results."""
         sizes = {part: int(self.masks[part].sum()) for part in PARTS}
         counts = {"nodes": self.graph.num_nodes(), "edges": self.graph.num_edges()}
         return {**counts, "features": self.feat.shape[1], "classes": self.num_classes, **sizes}
 
 
 def check_data(data: NodeData) -> None:
-    """Raises ValueError, naming expected and received, for parts that do not belong together."""
+    """Checks shapes and types.
+
+    Raises:
+        ValueError: if the parts do not belong together
+    """
     nodes = data.graph.num_nodes()
     if data.feat.dim() != 2 or len(data.feat) != nodes:
         raise ValueError(f"feat: expected shape ({nodes}, F), got {tuple(data.feat.shape)}")
@@ -53,23 +59,23 @@ def check_data(data: NodeData) -> None:
 
 
 def digits_graph(neighbours: int = 6, labelled: int = 20, validation: int = 500) -> NodeData:
-    """scikit-learn's 1797 digits, each linked with those whose pixels are nearest, and with itself.
+    """The nearest-neighbour graph of scikit-learn's 1797 digits, with self-loops.
 
     Args:
-        neighbours: of each digit; links are taken in both directions
-        labelled: training digits of each class
-        validation: digits of the rest; those left are the test digits
+        neighbours: number of nearest digits, by pixels, that each digit is joined with; edges go both ways
+        labelled: number of training digits of each class
+        validation: number of validation digits; the remaining ones are the test digits
     """
     from sklearn.neighbors import kneighbors_graph
 
-    parts = [datasets.digits(train) for train in (True, False)]
-    images, label = (torch.cat(both) for both in zip(*parts, strict=True))
+    splits = [datasets.digits(train) for train in (True, False)]
+    images, label = (torch.cat(tensors) for tensors in zip(*splits, strict=True))
     feat = images.flatten(1)
-    near = kneighbors_graph(feat.numpy(), neighbours)
-    src, dst = (torch.from_numpy(ends).long() for ends in (near + near.T).nonzero())
+    nearest = kneighbors_graph(feat.numpy(), neighbours)
+    src, dst = (torch.from_numpy(ends).long() for ends in (nearest + nearest.T).nonzero())
     order = torch.from_numpy(np.random.RandomState(0).permutation(len(label)))
-    chosen = torch.cat([order[label[order] == c][:labelled] for c in range(10)])
-    train = torch.zeros(len(label), dtype=torch.bool).index_fill_(0, chosen, True)
+    indices = torch.cat([order[label[order] == c][:labelled] for c in range(10)])
+    train = torch.zeros(len(label), dtype=torch.bool).index_fill_(0, indices, True)
     rest = order[~train[order]]
     val = torch.zeros_like(train).index_fill_(0, rest[:validation], True)
     graph = add_self_loop(dgl.graph((src, dst), num_nodes=len(label)))
@@ -92,6 +98,11 @@ DATA: dict[str, Callable[[Folder], NodeData]] = {
 
 
 def load(name: str, folder: Folder = None) -> NodeData:
+    """A graph by name.
+
+    Raises:
+        UsageError: if the name is unknown
+    """
     if name not in DATA:
         raise UsageError(f"unknown data {name!r}; expected one of: {', '.join(DATA)}")
     return DATA[name](folder)

@@ -1,4 +1,4 @@
-"""The cells that are done, one line of JSON each, on disk before the next begins."""
+"""The journal of a depth study: a line of JSON for each finished cell, on disk before the next cell begins."""
 
 import json
 import os
@@ -14,10 +14,13 @@ __all__ = ["Journal"]
 
 
 class Journal:
-    """Outcomes by cell, kept in a file (or not, where the path is None).
+    """Outcomes by cell, in memory and in a file.
 
-    The first line says what all cells share. A file of another study is set aside. Lines that are cut off or damaged
-    are dropped, and their cells run again.
+    A file of another study is set aside. Lines that are cut off or damaged are dropped, and their cells run again.
+
+    Args:
+        path: the file; None keeps the outcomes in memory only
+        origin: what all cells share; the first line of the file
     """
 
     def __init__(self, path: Path | None, origin: dict[str, Any]):
@@ -29,6 +32,7 @@ class Journal:
             self._write(path)
 
     def add(self, cell: Cell, outcome: dict[str, Any]) -> None:
+        """Adds a cell and writes it to the disk."""
         self.cells[cell] = outcome
         if self.path is not None:
             with self.path.open("a") as file:
@@ -41,11 +45,11 @@ class Journal:
         if _parse(first) != self.origin:
             keep_aside(path, "belongs to another study")
             return self._write(path)
-        whole = [found for found in map(_parse, lines) if found is not None]
-        for found in whole:
-            self.cells[Cell(*(found.pop(name) for name in Cell._fields))] = found
-        if len(whole) < len(lines):
-            print(f"{path}: {len(lines) - len(whole)} damaged or cut off; those cells run again", file=sys.stderr)
+        outcomes = [outcome for outcome in map(_parse, lines) if outcome is not None]
+        for outcome in outcomes:
+            self.cells[Cell(*(outcome.pop(name) for name in Cell._fields))] = outcome
+        if len(outcomes) < len(lines):
+            print(f"{path}: {len(lines) - len(outcomes)} damaged or cut off; those cells run again", file=sys.stderr)
             self._write(path)
 
     def _write(self, path: Path) -> None:
@@ -59,7 +63,7 @@ def _line(cell: Cell, outcome: dict[str, Any]) -> str:
 
 
 def _parse(line: str) -> dict[str, Any] | None:
-    """None for what is no whole line."""
+    """The object of a line; None where the line is damaged or cut off."""
     try:
         return json.loads(line) if line.endswith("\n") else None
     except ValueError:

@@ -7,7 +7,7 @@ __all__ = ["published"]
 
 RONG = "Rong et al. 2020 (DropEdge), arXiv 1907.10903, as quoted in table 3 of arXiv 2007.02133"
 
-ALWAYS = {"dropout", "decay", "decay-parts"}  # what all these papers train with; a row is the same without the word
+ALWAYS = {"dropout", "decay", "decay-parts"}  # all these papers train with them, so that they are no remedies here
 
 PUBLISHED: dict[tuple[str, str, str], dict[int, Published]] = {
     ("cora", "gcn", "none"): {2: SHALLOW["cora", "gcn"], 64: Published(28.7, None, RONG, "64 layers")},
@@ -23,10 +23,12 @@ PUBLISHED: dict[tuple[str, str, str], dict[int, Published]] = {
 
 
 def published(data: str, conv: str, remedy: str) -> dict[int, Published]:
-    """By depth.
+    """The published figures of a convolution with a remedy, by depth.
 
-    >>> published("cora", "gcn", "dropout+decay")[64].value
-    28.7
+    Example:
+        >>> from gnnlib.benchmarks.depth.published import published
+        >>> published("cora", "gcn", "dropout+decay")[64].value
+        28.7
     """
     parts = [name for name in remedy.split("+") if name not in ALWAYS]
     return PUBLISHED.get((data, conv, "+".join(parts) or "none"), {})

@@ -1,30 +1,29 @@
-"""The study: every cell that is not yet done, in processes of their own, and the figures of all."""
+"""The depth study: convolutions x remedies x depths x seeds, trained on one graph."""
 
 import json
-import multiprocessing
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
-from gnnlib._utils.workers import start_worker
-from gnnlib.benchmarks.depth.cells import USUAL, Cell, TrainingSettings, plan_of, run_cell
+from gnnlib.benchmarks.depth.cells import DEFAULT, Cell, TrainingSettings, make_cell_plan
 from gnnlib.benchmarks.depth.data import NodeData, check_data
 from gnnlib.benchmarks.depth.journal import Journal
-from gnnlib.benchmarks.depth.summary import cells_of, summarise
+from gnnlib.benchmarks.depth.pool import one_thread, train_cells
+from gnnlib.benchmarks.depth.summary import outcomes_of, summarise
 from gnnlib.benchmarks.errors import UsageError
 from gnnlib.benchmarks.records.results import commit, keep_aside, machine, versions
 
-__all__ = ["depth_study", "run_study"]
+__all__ = ["Study", "depth_study"]
 
 OnCell = Callable[[Cell, dict[str, Any]], None]
+
+
+def ignore(cell: Cell, outcome: dict[str, Any]) -> None:
+    """The default of ``on_cell``: does nothing."""
 
 
 def depth_study(
@@ -37,181 +36,165 @@ def depth_study(
     depths: Sequence[int] = (2, 4, 8, 16),
     seeds: int = 1,
     *,
-    recipe: TrainingSettings = USUAL,
+    settings: TrainingSettings = DEFAULT,
     jobs: int = 1,
     out: Path | None = None,
-    name: str = "own",
-    on_cell: OnCell = lambda cell, outcome: None,
+    name: str = "custom",
+    on_cell: OnCell = ignore,
 ) -> dict[str, Any]:
-    """What depth does to your own graph: each convolution under each remedy at each depth, from seeds 0 to seeds - 1.
+    """The effect of depth on a graph: each convolution with each remedy at each depth, from seeds 0 to seeds - 1.
 
     Args:
-        graph: a whole graph, with the self-loops that it should have
-        feat: features
-        labels: a class for each node; those in no mask are not looked at
-        masks: which nodes are for "train", "val" and "test"
-        convs, remedies: names, of `gnnlib.benchmarks.depth.CONVS` and `REMEDIES`; "a+b" is both
-        recipe: width, epochs, patience, learning rate, and how strong decay and drops are
-        jobs: processes, one thread each; more than 1 needs ``if __name__ == "__main__"`` around a script
-        out: a folder for ``cells.jsonl``, with which a study that was stopped goes on, ``results.json``,
-            ``report.html`` and ``plots/``; None: nothing is written
-        name: of the data, in the report
-        on_cell: called on each cell and its outcome as they come
+        graph: the training graph, with the self-loops that it should have
+        feat: node features
+        labels: a class for each node; those of nodes in no mask are not used
+        masks: the nodes of "train", "val" and "test"
+        convs: names from `gnnlib.benchmarks.depth.CONVS`
+        remedies: names from `gnnlib.benchmarks.depth.REMEDIES`; "a+b" combines two
+        depths: numbers of layers
+        seeds: number of seeds
+        settings: width, epochs, patience, learning rate, and the strength of weight decay and dropout
+        jobs: number of processes, one thread each; more than 1 needs ``if __name__ == "__main__"`` in a script
+        out: a folder for ``cells.jsonl``, with which a stopped study resumes, ``results.json``, ``report.html`` and
+            ``plots/``; None writes nothing
+        name: name of the data in the report
+        on_cell: called with each cell and its outcome when it is done
 
-    Shapes: feat (N, F), labels (N,), masks (N,) boolean.
+    Shapes:
+        - feat: (N, F)
+        - labels: (N,)
+        - masks: (N,), boolean
 
-    Returns the content of ``results.json``: ``rows``, one for each convolution, remedy and depth, with the lists
-    ``test``, ``validation`` and ``train`` (percent, one a seed), what it cost and what its layers look like.
+    Returns:
+        The content of ``results.json``. ``rows`` has an entry for each convolution, remedy and depth, with the lists
+        ``test``, ``validation`` and ``train`` (percent, one number per seed), the cost and the layers' statistics.
 
-    Raises: UsageError for unknown names and remedies that do not go together, ValueError for data of wrong shapes,
-    both before any training.
+    Raises:
+        UsageError: if a name is unknown or remedies cannot be combined; before any training
+        ValueError: if the data have wrong shapes, before any training; or if cells failed, after the others
+        OSError: if a process of the pool died
 
-    >>> from gnnlib.graph.transforms import add_self_loop
-    >>> g = add_self_loop(dgl.graph(([0, 1, 2, 3], [1, 0, 3, 2])))
-    >>> mask = torch.ones(4, dtype=torch.bool)
-    >>> study = depth_study(g, torch.eye(4), torch.tensor([0, 0, 1, 1]), dict(train=mask, val=mask, test=mask),
-    ...                     remedies=["none", "residual"], depths=[2], recipe=Recipe(width=8, epochs=50))
-    >>> [(row["remedy"], row["test"]) for row in study["rows"]]
-    [('none', [100.0]), ('residual', [100.0])]
+    Example:
+        >>> import dgl
+        >>> import torch
+        >>> from gnnlib.benchmarks.depth import TrainingSettings, depth_study
+        >>> graph = dgl.add_self_loop(dgl.graph(([0, 1, 2, 3], [1, 0, 3, 2])))
+        >>> mask = torch.ones(4, dtype=torch.bool)
+        >>> study = depth_study(
+        ...     graph, torch.eye(4), torch.tensor([0, 0, 1, 1]), dict(train=mask, val=mask, test=mask),
+        ...     remedies=["none", "residual"], depths=[2], settings=TrainingSettings(width=8, epochs=50),
+        ... )
+        >>> [(row["remedy"], row["test"]) for row in study["rows"]]
+        [('none', [100.0]), ('residual', [100.0])]
     """
     cells = [Cell(*parts) for parts in product(convs, remedies, depths, range(seeds))]
-    data = NodeData(graph, feat, labels, masks)
-    return run_study(data, cells, recipe, jobs=jobs, out=out, header={"data": name}, on_cell=on_cell)
+    study = Study(NodeData(graph, feat, labels, masks), cells, settings, name=name, out=out)
+    return study.run(jobs, on_cell)
 
 
-def run_study(
-    data: NodeData,
-    cells: Sequence[Cell],
-    recipe: TrainingSettings,
-    *,
-    jobs: int,
-    out: Path | None,
-    header: Mapping[str, Any],
-    command: str | None = None,
-    on_begin: Callable[[Sequence[Cell]], None] = lambda left: None,
-    on_cell: OnCell = lambda cell, outcome: None,
-) -> dict[str, Any]:
-    """Runs what is not in the journal, and writes the results and the report where there is a folder for them."""
-    check_data(data)
-    _check(cells, data, recipe)
-    origin = {**header, **data.describe(), "recipe": recipe._asdict(), "versions": versions()}
-    journal = Journal(out and out / "cells.jsonl", origin)
-    if out is not None:
-        _take_up(out / "results.json", journal)
-    with _one_thread():  # as cells have
-        made = {"commit": commit(), "machine": machine()}
-    failed = []
-    left = [cell for cell in cells if cell not in journal.cells]
-    left.sort(key=lambda cell: (cell.seed, -cell.depth))  # long ones first, so that no process waits in the end
-    on_begin(left)
-    for cell, outcome in _outcomes(left, data, recipe, jobs):
-        if isinstance(outcome, Exception):
-            failed.append(f"{cell}: {type(outcome).__name__}: {outcome}")
-            continue
-        outcome |= made
-        journal.add(cell, outcome)
-        on_cell(cell, outcome)
-    document = {"command": command, **summarise(journal, data, cells)}
-    if out is not None:
-        from gnnlib.benchmarks.depth.report import write_report, write_results
+class Study:
+    """Cells to train on one graph, how to train them, and the outcomes so far.
 
-        write_results(document, out)
-        write_report(out)
-    if failed:
-        raise ValueError(f"{len(failed)} of {len(cells)} cells failed, the others are kept: {'; '.join(failed[:5])}")
-    return document
+    A study with a folder resumes: its journal holds the cells that earlier studies of the same data and settings have
+    finished.
+
+    Args:
+        data: the graph, features, labels and masks
+        cells: what to train
+        settings: how to train
+        name: name of the data
+        out: a folder for the journal, the results and the report; None keeps everything in memory
+        command: the command line that repeats the study
+
+    Raises:
+        UsageError: if a name is unknown or remedies cannot be combined
+        ValueError: if the data have wrong shapes
+    """
+
+    def __init__(
+        self,
+        data: NodeData,
+        cells: Sequence[Cell],
+        settings: TrainingSettings = DEFAULT,
+        *,
+        name: str = "custom",
+        out: Path | None = None,
+        command: str | None = None,
+    ):
+        check_data(data)
+        _check_cells(cells, data, settings)
+        self.data, self.cells, self.settings = data, cells, settings
+        self.out, self.command = out, command
+        origin = {"data": name, **data.describe(), "recipe": settings._asdict(), "versions": versions()}
+        self.journal = Journal(out and out / "cells.jsonl", origin)
+        if out is not None:
+            self._resume(out / "results.json")
+
+    @property
+    def pending(self) -> list[Cell]:
+        """The cells that are not in the journal, deep ones first, so that no process waits at the end."""
+        cells = [cell for cell in self.cells if cell not in self.journal.cells]
+        return sorted(cells, key=lambda cell: (cell.seed, -cell.depth))
+
+    def run(self, jobs: int = 1, on_cell: OnCell = ignore) -> dict[str, Any]:
+        """Trains the pending cells, writes the results and the report, and returns the summary.
+
+        Args:
+            jobs: number of processes
+            on_cell: called with each cell and its outcome when it is done
+
+        Raises:
+            ValueError: if cells failed; the others are saved
+            OSError: if a process of the pool died
+        """
+        failures = []
+        with one_thread():  # as cells are trained
+            provenance = {"commit": commit(), "machine": machine()}
+        for cell, outcome in train_cells(self.pending, self.data, self.settings, jobs):
+            if isinstance(outcome, Exception):
+                failures.append(f"{cell}: {type(outcome).__name__}: {outcome}")
+                continue
+            outcome |= provenance
+            self.journal.add(cell, outcome)
+            on_cell(cell, outcome)
+        document = self.summary()
+        if self.out is not None:
+            from gnnlib.benchmarks.depth.report import write_report, write_results  # matplotlib takes its time
+
+            write_results(document, self.out)
+            write_report(self.out)
+        if failures:
+            total = f"{len(failures)} of {len(self.cells)} cells"
+            raise ValueError(f"{total} failed, the others are saved: {'; '.join(failures[:5])}")
+        return document
+
+    def summary(self) -> dict[str, Any]:
+        """The content of ``results.json``."""
+        return {"command": self.command, **summarise(self.journal, self.data, self.cells)}
+
+    def _resume(self, path: Path) -> None:
+        """Adds the cells of a ``results.json`` without a journal, such as a committed one."""
+        if not path.exists():
+            return
+        try:
+            document = json.loads(path.read_text())
+            outcomes = dict(outcomes_of(document))
+        except (ValueError, KeyError, TypeError, IndexError):
+            return keep_aside(path, "is damaged")
+        if any(document.get(name) != value for name, value in self.journal.origin.items()):
+            return keep_aside(path, "belongs to another study")
+        for cell, outcome in outcomes.items():
+            if cell not in self.journal.cells:
+                self.journal.add(cell, outcome)
 
 
-def _take_up(path: Path, journal: Journal) -> None:
-    """Adds the cells of a ``results.json`` that came without its journal, as one that was committed does."""
-    if not path.exists():
-        return
-    try:
-        document = json.loads(path.read_text())
-        cells = dict(cells_of(document))
-    except (ValueError, KeyError, TypeError, IndexError):
-        return keep_aside(path, "is damaged")
-    if any(document.get(name) != value for name, value in journal.origin.items()):
-        return keep_aside(path, "belongs to another study")
-    for cell, outcome in cells.items():
-        if cell not in journal.cells:
-            journal.add(cell, outcome)
-
-
-def _check(cells: Sequence[Cell], data: NodeData, recipe: TrainingSettings) -> None:
-    """Builds each convolution under each remedy once, two layers deep."""
+def _check_cells(cells: Sequence[Cell], data: NodeData, settings: TrainingSettings) -> None:
+    """Builds each convolution with each remedy once, two layers deep."""
     if not cells or min(cell.depth for cell in cells) < 1:
         raise UsageError(f"expected cells with depths of 1 or more, got {sorted({cell.depth for cell in cells})}")
     for conv, remedy in dict.fromkeys((cell.conv, cell.remedy) for cell in cells):
-        plan = plan_of(Cell(conv, remedy, 2, 0), data, recipe)
+        plan = make_cell_plan(Cell(conv, remedy, 2, 0), data, settings)
         try:
             plan.build(data.graph, data.feat)
         except ValueError as error:
             raise UsageError(f"{conv} with {remedy}: {error}") from error
-
-
-def _outcomes(
-    cells: Sequence[Cell], data: NodeData, recipe: TrainingSettings, jobs: int
-) -> Iterator[tuple[Cell, dict[str, Any] | Exception]]:
-    """Each cell with its outcome, or what went wrong, as they come."""
-    if jobs == 1 or len(cells) < 2:
-        with _one_thread():
-            for cell in cells:
-                yield cell, _attempt(cell, data, recipe)
-        return
-    with _processes(min(jobs, len(cells)), data, recipe) as pool:
-        coming = {pool.submit(_work, cell): cell for cell in cells}
-        for future in as_completed(coming):
-            try:
-                yield coming[future], future.result()
-            except BrokenProcessPool as error:
-                raise OSError(
-                    "a process died, perhaps for want of memory; what was finished is kept: say the same again, "
-                    "with fewer --jobs"
-                ) from error
-
-
-def _attempt(cell: Cell, data: NodeData, recipe: TrainingSettings) -> dict[str, Any] | Exception:
-    try:
-        return run_cell(cell, data, recipe)
-    except Exception as error:  # one cell of thousands must not take the others with it
-        return error
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
-def _processes(jobs: int, data: NodeData, recipe: TrainingSettings) -> Iterator[ProcessPoolExecutor]:
-    """Processes that have read the data, and that end with this one, however it ends."""
-    others = set(multiprocessing.active_children())
-    spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(jobs, spawn, initializer=_begin, initargs=(data, recipe))
-    try:
-        yield pool
-    except BaseException:
-        for process in set(multiprocessing.active_children()) - others:
-            process.terminate()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-_given: tuple[NodeData, TrainingSettings]  # of a process of the pool
-
-
-def _begin(data: NodeData, recipe: TrainingSettings) -> None:
-    global _given
-    _given = data, recipe
-    start_worker()
-
-
-def _work(cell: Cell) -> dict[str, Any] | Exception:
-    return _attempt(cell, *_given)

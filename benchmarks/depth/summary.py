@@ -1,17 +1,17 @@
-"""All cells as one small document, a row for each convolution, remedy and depth; and the cells of such a document."""
+"""The summary of a depth study, ``results.json``: a row for each convolution, remedy and depth."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from gnnlib.benchmarks.depth.cells import Cell, dot_rows
+from gnnlib.benchmarks.depth.cells import Cell, projected_nodes
 from gnnlib.benchmarks.depth.data import NodeData
 from gnnlib.benchmarks.depth.journal import Journal
 
-__all__ = ["cells_of", "deepest", "mean", "summarise"]
+__all__ = ["deepest", "mean", "outcomes_of", "summarise"]
 
 PICTURES = 4  # depths at which outputs are drawn
-# of a row, one a seed, and what a cell calls it
+# lists of a row, an entry per seed, and the name of that entry in a cell's outcome
 LISTS = {"test": "test", "validation": "val", "train": "train", "epochs": "epochs", "seconds": "seconds",
          "errors": "error", "commits": "commit", "machines": "machine"}  # fmt: skip
 
@@ -19,17 +19,17 @@ Row = dict[str, Any]
 
 
 def summarise(journal: Journal, data: NodeData, cells: Sequence[Cell]) -> dict[str, Any]:
-    """What ``results.json`` holds: the cells asked for, and those of earlier runs of the same study."""
+    """The content of ``results.json``: these cells first, then those of earlier runs of the same study."""
     order = dict.fromkeys(cell[:3] for cell in (*cells, *sorted(journal.cells)))
     rows = [row for key in order if (row := _row(key, journal)) is not None]
     return {
         **journal.origin,
-        "commits": sorted({str(code) for row in rows for code in row["commits"]}),
-        "machines": sorted({place for row in rows for place in row["machines"]}),
+        "commits": sorted({str(commit) for row in rows for commit in row["commits"]}),
+        "machines": sorted({machine for row in rows for machine in row["machines"]}),
         "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "rows": rows,
         "pictures": _pictures(rows, journal),
-        "picture_labels": data.label[dot_rows(len(data.label))].tolist(),
+        "picture_labels": data.label[projected_nodes(len(data.label))].tolist(),
     }
 
 
@@ -46,13 +46,13 @@ def _row(key: tuple, journal: Journal) -> Row | None:
         "seeds": seeds,
         **{name: [outcome[part] for outcome in outcomes] for name, part in LISTS.items()},
         "parameters": outcomes[0]["parameters"],
-        "looks": next((o["looks"] for o in outcomes if "looks" in o), None),
+        "looks": next((outcome["looks"] for outcome in outcomes if "looks" in outcome), None),
     }
 
 
-def cells_of(document: Mapping[str, Any]) -> Iterator[tuple[Cell, dict[str, Any]]]:
-    """The inverse of `summarise`, but for the outputs of cells that are in no picture."""
-    dots = {(each["conv"], each["remedy"], each["depth"], 0): each["dots"] for each in document["pictures"]}
+def outcomes_of(document: Mapping[str, Any]) -> Iterator[tuple[Cell, dict[str, Any]]]:
+    """The inverse of `summarise`, without the projections that no picture shows."""
+    dots = {(item["conv"], item["remedy"], item["depth"], 0): item["dots"] for item in document["pictures"]}
     for row in document["rows"]:
         for i, seed in enumerate(row["seeds"]):
             cell = Cell(row["conv"], row["remedy"], row["depth"], seed)
@@ -66,22 +66,23 @@ def cells_of(document: Mapping[str, Any]) -> Iterator[tuple[Cell, dict[str, Any]
 
 
 def mean(row: Row, name: str = "test") -> float:
+    """The mean over seeds."""
     return sum(row[name]) / len(row[name])
 
 
 def deepest(rows: Sequence[Row], conv: str) -> list[Row]:
-    """For each remedy of a convolution its deepest row, the best first by validation."""
+    """The rows of a convolution at its largest depth, one per remedy, sorted by validation accuracy, the best first."""
     last: dict[str, Row] = {}
     for row in sorted((row for row in rows if row["conv"] == conv), key=lambda row: row["depth"]):
         last[row["remedy"]] = row
-    most = max(row["depth"] for row in last.values())
-    rest = [row for row in last.values() if row["depth"] == most]
-    return sorted(rest, key=lambda row: -mean(row, "validation"))
+    largest = max(row["depth"] for row in last.values())
+    rows = [row for row in last.values() if row["depth"] == largest]
+    return sorted(rows, key=lambda row: -mean(row, "validation"))
 
 
 def _pictures(rows: Sequence[Row], journal: Journal) -> list[dict[str, Any]]:
-    """The outputs without a remedy (the first that was asked for) and with the best, at a few depths."""
-    found = []
+    """The outputs with the first remedy of a study and with the best, at up to four depths."""
+    pictures = []
     for conv in dict.fromkeys(row["conv"] for row in rows):
         first = next(row["remedy"] for row in rows if row["conv"] == conv)
         for remedy in dict.fromkeys([first, deepest(rows, conv)[0]["remedy"]]):
@@ -90,5 +91,5 @@ def _pictures(rows: Sequence[Row], journal: Journal) -> list[dict[str, Any]]:
             for depth in sorted(spread):
                 dots = journal.cells.get(Cell(conv, remedy, depth, 0), {}).get("dots")
                 if dots is not None:
-                    found.append({"conv": conv, "remedy": remedy, "depth": depth, "dots": dots})
-    return found
+                    pictures.append({"conv": conv, "remedy": remedy, "depth": depth, "dots": dots})
+    return pictures

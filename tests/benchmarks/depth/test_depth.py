@@ -14,7 +14,7 @@ from gnnlib._platform.dgl import dgl
 from gnnlib.benchmarks.__main__ import main
 from gnnlib.benchmarks.arguments import parser
 from gnnlib.benchmarks.catalog.remedies import make_plan
-from gnnlib.benchmarks.depth import CONVS, REMEDIES, Cell, TrainingSettings, cells, depth_study, plots, study
+from gnnlib.benchmarks.depth import CONVS, REMEDIES, Cell, TrainingSettings, cells, depth_study, plots, pool
 from gnnlib.benchmarks.depth.command import PRESETS, Request
 from gnnlib.benchmarks.depth.data import NodeData, digits_graph
 from gnnlib.benchmarks.depth.journal import Journal
@@ -22,7 +22,7 @@ from gnnlib.benchmarks.depth.published import PUBLISHED, published
 from gnnlib.benchmarks.errors import UsageError
 from gnnlib.graph.transforms import add_self_loop
 
-RECIPE = TrainingSettings(width=8, epochs=1)
+SETTINGS = TrainingSettings(width=8, epochs=1)
 FEATS, CLASSES = 6, 4
 
 
@@ -55,9 +55,9 @@ def test_every_remedy_serves_every_convolution(one_thread, conv, remedy):
     cell = Cell(conv, remedy, 3, 1)
     if (conv, remedy) == ("sgc-hops", "dense"):
         with pytest.raises(ValueError, match="widths must be equal"):
-            cells.run_cell(cell, DATA, RECIPE)
+            cells.run_cell(cell, DATA, SETTINGS)
         return
-    outcome = cells.run_cell(cell, DATA, RECIPE)
+    outcome = cells.run_cell(cell, DATA, SETTINGS)
     assert outcome["error"] is None
     assert all(0 <= outcome[part] <= 100 for part in ("train", "val", "test"))
     assert outcome["parameters"] > 0
@@ -157,8 +157,8 @@ def test_published_figures_ignore_what_every_paper_trains_with():
 
 def test_depth_collapses_a_plain_net_and_a_remedy_holds_it(one_thread):
     data = two_clusters(80)
-    recipe = TrainingSettings(width=16, epochs=30, lr=0.02)
-    found = depth_study(*data, remedies=["none", "gcnii"], depths=[2, 32], recipe=recipe)
+    settings = TrainingSettings(width=16, epochs=30, lr=0.02)
+    found = depth_study(*data, remedies=["none", "gcnii"], depths=[2, 32], settings=settings)
     accuracy = {(row["remedy"], row["depth"]): row["test"][0] for row in found["rows"]}
     assert accuracy["none", 2] > 85
     assert accuracy["none", 32] < 70
@@ -170,14 +170,14 @@ def test_depth_collapses_a_plain_net_and_a_remedy_holds_it(one_thread):
 
 
 def test_the_layers_of_a_reversible_net_are_seen(one_thread):
-    outcome = cells.run_cell(Cell("gcn", "reversible", 4, 0), DATA, RECIPE)
+    outcome = cells.run_cell(Cell("gcn", "reversible", 4, 0), DATA, SETTINGS)
     start, end = outcome["looks"]
     assert start["layer"] == [1, 2, 3, 4]
     assert all(value > 0 for value in end["gradient"])
 
 
 def test_a_loss_that_explodes_is_told(one_thread):
-    outcome = cells.run_cell(Cell("gin", "none", 8, 0), DATA, RECIPE._replace(lr=1e30, epochs=5))
+    outcome = cells.run_cell(Cell("gin", "none", 8, 0), DATA, SETTINGS._replace(lr=1e30, epochs=5))
     assert "try a lower learning rate" in outcome["error"]
     assert 0 <= outcome["test"] <= 100
     assert outcome["dots"] is None
@@ -185,8 +185,8 @@ def test_a_loss_that_explodes_is_told(one_thread):
 
 
 def test_nodes_that_say_the_same_are_one_dot():
-    assert cells._dots(torch.ones(30, 4)) == [[0, 0]] * 30
-    spread = torch.tensor(cells._dots(torch.randn(30, 4, generator=torch.Generator().manual_seed(0))))
+    assert cells._projection(torch.ones(30, 4)) == [[0, 0]] * 30
+    spread = torch.tensor(cells._projection(torch.randn(30, 4, generator=torch.Generator().manual_seed(0))))
     assert spread.abs().max() > 50
 
 
@@ -209,14 +209,14 @@ def test_digits_have_twenty_labels_a_class():
     ],
 )
 def test_data_of_wrong_shapes(monkeypatch, change, message):
-    monkeypatch.setattr(study, "run_cell", lambda *args: pytest.fail("a training began"))
+    monkeypatch.setattr(pool, "run_cell", lambda *args: pytest.fail("a training began"))
     with pytest.raises(ValueError, match=message):
         depth_study(*DATA._replace(**change))
 
 
 # going on where it stopped
 
-SMALL = dict(convs=["gcn"], remedies=["none", "dropedge+dropout"], depths=[2], seeds=2, recipe=RECIPE)
+SMALL = dict(convs=["gcn"], remedies=["none", "dropedge+dropout"], depths=[2], seeds=2, settings=SETTINGS)
 
 
 @pytest.fixture(scope="module")
@@ -244,7 +244,7 @@ def test_a_study_that_was_stopped_goes_on_to_the_same_figures(monkeypatch, tmp_p
     assert set(again) & set(seen) == {seen[-1]}
     assert [without_times(row) for row in found["rows"]] == whole
     assert path.read_text().startswith("".join(before.splitlines(keepends=True)[:3]))
-    monkeypatch.setattr(study, "run_cell", lambda *args: pytest.fail("nothing is left to train"))
+    monkeypatch.setattr(pool, "run_cell", lambda *args: pytest.fail("nothing is left to train"))
     assert depth_study(*DATA, **SMALL, out=tmp_path)["rows"] == found["rows"]
 
 
@@ -254,15 +254,15 @@ def test_processes_give_the_same_figures(tmp_path, whole):
 
 
 def test_a_cell_that_fails_does_not_take_the_others_with_it(monkeypatch, tmp_path, one_thread):
-    real = study.run_cell
+    run_cell = pool.run_cell
 
-    def run(cell, *given):
+    def run(cell, *args):
         if cell.remedy == "residual":
             raise MemoryError("no room")
-        return real(cell, *given)
+        return run_cell(cell, *args)
 
-    monkeypatch.setattr(study, "run_cell", run)
-    given = dict(depths=[2], remedies=["none", "residual", "batchnorm"], recipe=RECIPE, out=tmp_path)
+    monkeypatch.setattr(pool, "run_cell", run)
+    given = dict(depths=[2], remedies=["none", "residual", "batchnorm"], settings=SETTINGS, out=tmp_path)
     with pytest.raises(
         ValueError, match=r"1 of 3 cells failed.*gcn with residual, 2 layers, seed 0: MemoryError: no room"
     ):
@@ -310,7 +310,7 @@ def test_a_study_goes_on_from_its_results(tmp_path, capsys, monkeypatch, one_thr
     (tmp_path / "results.json").write_text('{"rows": [')
     depth_study(*DATA, **SMALL, out=tmp_path)
     assert "results.json is damaged; kept as results-1.json" in capsys.readouterr().err
-    depth_study(*DATA, **(SMALL | {"recipe": RECIPE._replace(lr=0.1)}), out=tmp_path)
+    depth_study(*DATA, **(SMALL | {"settings": SETTINGS._replace(lr=0.1)}), out=tmp_path)
     errors = capsys.readouterr().err
     assert "cells.jsonl belongs to another" in errors
     assert "results.json belongs to another" in errors
@@ -378,7 +378,7 @@ def test_command(monkeypatch, tmp_path, capsys):
     ],
 )
 def test_what_cannot_be_is_told_before_training(monkeypatch, tmp_path, capsys, words, message):
-    monkeypatch.setattr(study, "run_cell", lambda *args: pytest.fail("a training began"))
+    monkeypatch.setattr(pool, "run_cell", lambda *args: pytest.fail("a training began"))
     assert main(["depth", *words, "--out", str(tmp_path / "results")]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"benchmarks: error: {message}")
