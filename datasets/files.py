@@ -17,7 +17,7 @@ from filelock import FileLock
 
 from gnnlib._utils.files import atomic_write
 
-__all__ = ["DownloadError", "FormatError", "atomic_write", "cache_dir", "cached", "data_dir", "digest", "find", "track"]
+__all__ = ["DownloadError", "FormatError", "cache_dir", "cached", "data_dir", "digest", "find", "track"]
 
 TIMEOUT = 5.0  # seconds, for the connection and for each read
 CHUNK = 1 << 18  # bytes

@@ -27,7 +27,7 @@ from gnnlib import (
 )
 from gnnlib._platform.dgl import dgl
 from gnnlib.benchmarks.errors import UsageError
-from gnnlib.grid._from_torch import from_torch
+from gnnlib.grid import from_torch
 from gnnlib.ops.linear import Linear
 
 

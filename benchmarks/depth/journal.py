@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from gnnlib._utils.files import atomic_write
 from gnnlib.benchmarks.depth.cells import Cell
 from gnnlib.benchmarks.records.results import keep_aside
-from gnnlib.datasets.files import atomic_write
 
 __all__ = ["Journal"]
 

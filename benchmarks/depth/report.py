@@ -11,13 +11,13 @@ from typing import Any, cast
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from gnnlib._utils.files import atomic_write
 from gnnlib.benchmarks import report as parts
 from gnnlib.benchmarks.depth import plots
 from gnnlib.benchmarks.depth.published import published
 from gnnlib.benchmarks.depth.summary import Row, deepest, mean
 from gnnlib.benchmarks.metrics import mean_std
 from gnnlib.benchmarks.report.plots import look
-from gnnlib.datasets.files import atomic_write
 
 __all__ = ["write_report", "write_results"]
 

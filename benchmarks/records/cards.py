@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from gnnlib._utils.files import atomic_write
 from gnnlib.benchmarks.records.results import Outcome, Store
-from gnnlib.datasets.files import atomic_write
 from gnnlib.io.save import about_model, save_model
 
 

@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from gnnlib._utils.files import remove_parts, set_aside
+from gnnlib._utils.files import atomic_write, remove_parts, set_aside
 from gnnlib.benchmarks.metrics import mean_std
-from gnnlib.datasets.files import atomic_write
 from gnnlib.train.checkpoints import Checkpoint
 
 

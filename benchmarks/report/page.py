@@ -24,8 +24,8 @@ def write_report(run: Path) -> Path:
         OSError: the folder cannot be written to.
     """
     # Only now: matplotlib takes its time, and datasets imports torch.
+    from gnnlib._utils.files import atomic_write
     from gnnlib.benchmarks.report import attributions, charts, plots, samples, tables
-    from gnnlib.datasets.files import atomic_write
 
     run = Path(run)
     results, problems = load_results(run)

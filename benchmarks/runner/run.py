@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from gnnlib._utils.files import atomic_write
 from gnnlib.benchmarks.catalog.layers import LayerSpec, choices, choose
 from gnnlib.benchmarks.catalog.published import PUBLISHED
 from gnnlib.benchmarks.errors import UsageError
@@ -19,7 +20,6 @@ from gnnlib.benchmarks.runner.progress import Progress
 from gnnlib.benchmarks.runner.request import Request, check
 from gnnlib.benchmarks.tasks import TASKS, Options, Task
 from gnnlib.benchmarks.tasks.base import OnEpoch
-from gnnlib.datasets.files import atomic_write
 from gnnlib.train import distributed
 
 

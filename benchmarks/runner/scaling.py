@@ -13,10 +13,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from gnnlib._utils.files import atomic_write
 from gnnlib.benchmarks.errors import UsageError
 from gnnlib.benchmarks.records.results import commit, machine, versions
 from gnnlib.benchmarks.runner.run import find_task
-from gnnlib.datasets.files import atomic_write
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from gnnlib._utils.files import atomic_write
 from gnnlib.benchmarks.records.results import commit, keep_aside
-from gnnlib.datasets.files import atomic_write
 
 __all__ = ["Figures"]
 

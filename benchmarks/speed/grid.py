@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from gnnlib.benchmarks.speed.measure import Case, Step
 from gnnlib.benchmarks.speed.single import CLASSES, training
-from gnnlib.grid import GridConv, lattice, to_nodes
-from gnnlib.grid._from_torch import from_torch
+from gnnlib.grid import GridConv, from_torch, lattice, to_nodes
 from gnnlib.models import VGG16, LeNet5, SmallCNN
 
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int], int]] = {

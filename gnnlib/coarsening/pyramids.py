@@ -1,6 +1,6 @@
 """Pyramids: a signal on a graph as a low resolution of it and the details of each level, from which it comes back.
 
-A level is a bipartite graph from fine to coarse: a `gnnlib.grid._lattice`, or the ``pool`` of a
+A level is a bipartite graph from fine to coarse: a `gnnlib.grid.lattice`, or the ``pool`` of a
 `gnnlib.coarsening.clusters.Coarsening`. Features are (N, \\*, F); all is differentiable.
 """
 

@@ -81,7 +81,7 @@ def influence(net: Callable[[Tensor], Tensor], images: Tensor, where: object, ba
     cell in turn, and goes wherever the network can take a value, through weights of 0 and lost maxima too.
 
     Args:
-        net: called on images, a :func:`gnnlib.grid._from_torch` network or any other, in evaluation mode: batch norm in
+        net: called on images, a :func:`gnnlib.grid.from_torch` network or any other, in evaluation mode: batch norm in
             training mode would carry a NaN to all images; on the CPU, as a GPU's fast convolutions may mix cells nearby
         images: one image, of any finite values
         where: the output, as the index into that of one image: ``(..., 3, 4)`` is row 3 and column 4 in any channel,

@@ -1,6 +1,6 @@
 """The classic networks, as plain torch modules on images (B, C, H, W), and the papers' networks on graphs.
 
-Those on images are written once; `gnnlib.grid._from_torch` makes the same network on graphs of any of them. Those on
+Those on images are written once; `gnnlib.grid.from_torch` makes the same network on graphs of any of them. Those on
 graphs are configurations of `gnnlib.Stack`.
 """
 

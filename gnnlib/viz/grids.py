@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.grid._lattice import lattice
+from gnnlib.grid import lattice
 from gnnlib.grid.conv import GridConv
 from gnnlib.grid.dense import to_images
 from gnnlib.grid.field import filter_at, receptive_field

@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from gnnlib.datasets.files import DownloadError, atomic_write, cache_dir, cached, data_dir, digest, find, track
+from gnnlib._utils.files import atomic_write
+from gnnlib.datasets.files import DownloadError, cache_dir, cached, data_dir, digest, find, track
 
 ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # of b"abc": FIPS 180-2, appendix B.1
 

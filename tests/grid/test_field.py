@@ -13,8 +13,7 @@ from torch import nn
 
 from gnnlib import ECConv, GATConv, GATv2Conv, GCNConv, PredEdgeConv, SAGEConv
 from gnnlib._platform.dgl import dgl
-from gnnlib.grid import GridConv, GridPool, adaptive_lattice, lattice, matrix, to_nodes, transposed_lattice
-from gnnlib.grid._from_torch import from_torch
+from gnnlib.grid import GridConv, GridPool, adaptive_lattice, from_torch, lattice, matrix, to_nodes, transposed_lattice
 from gnnlib.grid.field import extent, filter_at, influence, receptive_field, shift_invariance
 from gnnlib.images import graph_from_labels, pixel_graph
 from tests.grid import draws

@@ -11,8 +11,7 @@ from torch import nn
 
 from gnnlib import models
 from gnnlib._platform.dgl import dgl
-from gnnlib.grid import convert, lattice, to_nodes, transposed_lattice
-from gnnlib.grid._from_torch import connections, from_torch
+from gnnlib.grid import connections, convert, from_torch, lattice, to_nodes, transposed_lattice
 from gnnlib.images import pixel_batch, pixel_graph
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same'")  # PyTorch's, about speed

@@ -18,8 +18,8 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from gnnlib._utils.files import atomic_write
 from gnnlib.benchmarks.report.reading import Result
-from gnnlib.datasets.files import atomic_write
 
 LIGHT = "#3263c6 #b25004 #359954 #c29fbe #dda000 #14b5ff #700069 #2e00a1 #463400 #626767"
 DARK = "#0467a8 #dd2506 #2fad4e #a88ab4 #f6ae00 #90e8ff #954e57 #794ee1 #ebdb9f #92b59c"
