@@ -5,22 +5,27 @@ TASKS ?= digits digits-superpixels
 OUT ?= results
 ARGS ?=
 
-# A process a core, with one thread each: tests that are about threads set their own number.
-TOGETHER := OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --dist loadfile --durations 12
+# A process for each core, with one thread each: tests that are about threads set their own number.
+PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --dist loadfile
 
 SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3; do \
 	$$p -c '$(SUPPORTED)' >/dev/null 2>&1 && echo $$p && break; done)
 
-.PHONY: help bench test test-dgl1 lint types doctest format clean
+.PHONY: help install bench test quick coverage test-dgl1 wheel lint types doctest format clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make bench      build .venv if needed, run the default benchmark (TASKS="$(TASKS)" OUT="$(OUT)" ARGS="$(ARGS)")'
 	@echo 'make test       build .venv if needed, then lint, types, doctests and all tests'
+	@echo 'make quick      the tests for the inner loop: none that is slow, starts processes or reads data sets'
+	@echo 'make coverage   all tests, with the lines that they reach: a table, and htmlcov/'
 	@echo 'make test-dgl1  the same tests on DGL 1.1.3, in .venv-dgl1 (Python 3.10 or 3.11)'
+	@echo 'make wheel      build the sdist and the wheel into dist/, and try the wheel in a fresh environment'
 	@echo 'make lint | types | doctest | format     one step of it; format rewrites the files'
 	@echo 'make clean      remove the environments, caches and build products; results/ stays'
+
+install: .venv/installed
 
 bench: .venv/installed
 	@.venv/bin/python -m benchmarks run $(TASKS) --out "$(OUT)" $(ARGS)
@@ -29,10 +34,21 @@ bench: .venv/installed
 test: .venv/installed
 	@echo '== lint';  .venv/bin/python -m ruff check --quiet . && .venv/bin/python -m ruff format --check --quiet .
 	@echo '== types'; .venv/bin/python -m mypy
-	@echo '== doctests and tests'; $(TOGETHER) $(ARGS)
+	@echo '== doctests and tests'; $(PYTEST) --durations 12 $(ARGS)
+
+quick: .venv/installed
+	@$(PYTEST) -m 'not (slow or process or data)' $(ARGS)
+
+coverage: .venv/installed
+	@$(PYTEST) --cov --cov-report=term --cov-report=html $(ARGS)
 
 test-dgl1: .venv-dgl1/installed
-	@$(subst .venv,.venv-dgl1,$(TOGETHER)) $(ARGS)
+	@$(subst .venv,.venv-dgl1,$(PYTEST)) --durations 12 $(ARGS)
+
+wheel: .venv/installed
+	@rm -rf dist
+	@.ci/with-log .venv/build.log 'Building the sdist and the wheel' .venv/bin/python -m build --no-isolation
+	@PYTHON='$(PYTHON)' .ci/try-wheel dist/*.whl
 
 lint: .venv/installed
 	@.venv/bin/python -m ruff check .
@@ -63,14 +79,13 @@ define install
 	@'$(PYTHON)' -c '$(SUPPORTED)' || { \
 		echo "gnnlib needs Python 3.10, 3.11 or 3.12 (DGL has no wheels for others), found $$('$(PYTHON)' --version 2>&1)." >&2; \
 		echo 'Name another: make PYTHON=/path/to/python3.11' >&2; exit 1; }
-	@echo "Setting up $(1) with $$('$(PYTHON)' --version): PyTorch, DGL and the tools, once; this takes a few minutes."
 	@'$(PYTHON)' -m venv $(1)
 	@sed -e '/^#/d' $(2) constraints.txt > $(1)/constraints.txt
-	@$(1)/bin/python -m pip install --disable-pip-version-check \
-		-c $(1)/constraints.txt -e '.[bench,dev,images,peers]'
+	@.ci/with-log $(1)/install.log "Installing PyTorch, DGL and the tools into $(1), once, a few minutes" \
+		$(1)/bin/python -m pip install --disable-pip-version-check -c $(1)/constraints.txt -e '.[bench,dev,images,peers]'
 	@touch $@
 endef
 
 clean:
-	rm -rf .venv .venv-dgl1 build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-dgl1 build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* htmlcov
 	find gnnlib tests benchmarks datasets -name __pycache__ -prune -exec rm -rf {} +

@@ -1,7 +1,30 @@
 """What all tests and doctests share."""
 
+from pathlib import Path
+
 import pytest
 import torch
+
+ROOT = Path(__file__).parent
+LINKED = [ROOT / "benchmarks", ROOT / "datasets"]  # packages below gnnlib; under two names each module would load twice
+
+
+def pytest_configure(config):
+    """``pytest benchmarks`` collects gnnlib/benchmarks."""
+    config.args = [_below_gnnlib(argument, config.invocation_params.dir) for argument in config.args]
+
+
+def pytest_ignore_collect(collection_path):
+    """``pytest .`` reaches both folders below gnnlib."""
+    return True if collection_path in LINKED else None
+
+
+def _below_gnnlib(argument: str, start: Path) -> str:
+    path, *names = argument.split("::")
+    absolute = (start / path).absolute()
+    if any(absolute.is_relative_to(folder) for folder in LINKED):
+        path = str(ROOT / "gnnlib" / absolute.relative_to(ROOT))
+    return "::".join([path, *names])
 
 
 @pytest.fixture(autouse=True)

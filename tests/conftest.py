@@ -7,8 +7,14 @@ import pytest
 
 pytest.register_assert_rewrite("tests.checks")
 
-# read once, before a fixture hides the variable
+# Read once, before a fixture hides the variable.
 DATA = Path(os.environ.get("GNNLIB_DATA") or Path(__file__).parents[1] / ".." / "shared" / "data").resolve()
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "data_dir" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.data)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The wheel and the sdist: they build, hold gnnlib and nothing else, and work from any directory."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 import gnnlib
 
 pytest.importorskip("build")
+pytestmark = pytest.mark.process
 
 ROOT = Path(__file__).parents[1]
 LINKS = {"benchmarks", "datasets"}  # folders at the top that are packages below gnnlib
@@ -60,11 +62,24 @@ def installed(dist, tmp_path_factory) -> Path:
     return target
 
 
+def test_pre_commit_runs_the_pinned_ruff():
+    if not (ROOT / ".pre-commit-config.yaml").exists():
+        pytest.skip("not a checkout")
+    (version,) = re.findall(r"^ruff==(.+)$", (ROOT / "constraints.txt").read_text("utf-8"), re.MULTILINE)
+    assert f"rev: v{version} " in (ROOT / ".pre-commit-config.yaml").read_text("utf-8")
+
+
 def test_links_lead_to_the_folders_at_the_top():
     if not (ROOT / ".git").exists():
         pytest.skip("not a checkout: an sdist holds real folders")
     for name in LINKS:
         assert (ROOT / "gnnlib" / name).readlink() == Path("..") / name
+
+
+def test_pytest_collects_each_module_once():
+    files = ["datasets/idx.py", "gnnlib/datasets/idx.py"]
+    listing = run("-m", "pytest", "--quiet", "--collect-only", *files, cwd=ROOT).splitlines()
+    assert [line for line in listing if "::" in line] == ["gnnlib/datasets/idx.py::gnnlib.datasets.idx.read_idx"]
 
 
 def test_wheel_contents(dist):
