@@ -90,7 +90,7 @@ class Store:
     def checkpoint(self, seed: int) -> Checkpoint:
         """Where a seed's training is kept until its result is: it counts on the same terms."""
         origin = json.dumps({key: self.header[key] for key in self.ORIGIN})
-        return Checkpoint(self.folder / f"seed-{seed}.checkpoint", origin)
+        return Checkpoint(self.folder / f"seed-{seed}.checkpoint", origin=origin)
 
     def add(self, seed: int, outcome: Outcome, values: list[float] | None = None) -> None:
         """The result with one seed more; the attributions of the first seed goes into ``attributions.npz``."""

@@ -1,4 +1,4 @@
-"""Training: one loop for whole graphs and batches, checkpoints, several processes, layer-wise training."""
+"""Training: a loop for graphs and batches, checkpoints, data parallelism, layer-wise training, consistency loss."""
 
 from gnnlib.train.checkpoints import Checkpoint
 from gnnlib.train.consistency import ConsistencyLoss, StochasticPasses

@@ -1,4 +1,4 @@
-"""Trainings that go on where they were killed: everything that the next epoch depends on, in one file."""
+"""Checkpoints of a training: one file with the whole state that the next epoch depends on."""
 
 import copy
 import hashlib
@@ -20,48 +20,57 @@ __all__ = ["Checkpoint", "History", "random_state", "set_random_state"]
 
 
 class Checkpoint:
-    """A file that holds the state of a training (`gnnlib.train.loop.fit`), written after each epoch, whole or not at
-    all.
+    """A file with the state of a training (`gnnlib.train.fit`), written atomically after each epoch.
 
-    It begins with its SHA-256 checksum. A file that does not match it, is of another origin or cannot be read is named
-    in a warning, kept beside under another name, and the training starts anew. Reading makes tensors, numbers and text,
-    and nothing else (``torch.load(weights_only=True)``). Where the disk is full, writing raises OSError and the file
-    stays as it was.
+    The file begins with its SHA-256 checksum. A file that is damaged, unreadable or of another origin is renamed with
+    a warning, and the training starts again. Reading yields tensors, numbers and text only
+    (``torch.load(weights_only=True)``).
 
     Args:
         path: of the file
-        origin: what the training is: its arguments, code, versions; a file of another one does not count
+        origin: description of the training (arguments, code, versions); a file of another origin is not used
 
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     checkpoint = Checkpoint(Path(folder) / "run.checkpoint", origin="GCN, seed 0")
-    ...     checkpoint.read()
-    ...     checkpoint.write({"epoch": 3})
-    ...     checkpoint.read()
-    {'epoch': 3}
+    Raises:
+        OSError: on writing, if the disk is full; the old file stays
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from gnnlib.train import Checkpoint
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     checkpoint = Checkpoint(Path(folder) / "run.checkpoint", origin="GCN, seed 0")
+        ...     checkpoint.read()
+        ...     checkpoint.write({"epoch": 3})
+        ...     checkpoint.read()
+        {'epoch': 3}
     """
 
-    def __init__(self, path: str | os.PathLike[str], origin: str = ""):
+    def __init__(self, path: str | os.PathLike[str], *, origin: str = ""):
         self.path, self.origin = Path(path), origin
-        self._began = time.monotonic()
+        self._start = time.monotonic()
 
     def beside(self, name: str) -> "Checkpoint":
-        """That of another training for the same result: of a teacher, say."""
-        return Checkpoint(self.path.with_stem(f"{self.path.stem}-{name}"), self.origin)
+        """The checkpoint of another training for the same result, such as a teacher's."""
+        return Checkpoint(self.path.with_stem(f"{self.path.stem}-{name}"), origin=self.origin)
 
     @property
     def seconds(self) -> float:
-        """That the training has taken, before its breaks too; what a break cost it counts as nothing."""
-        return time.monotonic() - self._began
+        """Duration of the training, including the time before an interruption but not the interruption itself."""
+        return time.monotonic() - self._start
 
     def write(self, state: dict[str, Any]) -> None:
+        """Replaces the file.
+
+        Args:
+            state: tensors, numbers and text
+        """
         content = io.BytesIO()
         torch.save({"origin": self.origin, "seconds": self.seconds, "state": state}, content)
         with atomic_write(self.path) as part:
             part.write_bytes(hashlib.sha256(content.getbuffer()).digest() + content.getbuffer())
 
     def read(self) -> dict[str, Any] | None:
-        """The state that was last written; None where there is none, or none of this origin."""
+        """The last state that was written; None if there is none, or none of this origin."""
         if not self.path.exists():
             return None
         try:
@@ -72,49 +81,53 @@ class Checkpoint:
         if hashlib.sha256(content[32:]).digest() != content[:32]:
             self._set_aside("damaged")
             return None
-        found = torch.load(io.BytesIO(content[32:]), map_location="cpu", weights_only=True)
-        if found["origin"] != self.origin:
-            self._set_aside(f"of another training ({found['origin']!r}, expected {self.origin!r})")
+        saved = torch.load(io.BytesIO(content[32:]), map_location="cpu", weights_only=True)
+        if saved["origin"] != self.origin:
+            self._set_aside(f"of another training ({saved['origin']!r}, expected {self.origin!r})")
             return None
-        self._began -= found["seconds"]
-        return found["state"]
+        self._start -= saved["seconds"]
+        return saved["state"]
 
-    def _set_aside(self, why: str) -> None:
+    def _set_aside(self, reason: str) -> None:
         aside = set_aside(self.path, self.path.with_name(f"{self.path.name}.old"))
-        warnings.warn(f"{self.path} is {why}; kept as {aside.name}, starting anew", stacklevel=3)
+        warnings.warn(f"{self.path} is {reason}; kept as {aside.name}, starting anew", stacklevel=3)
 
     def remove(self) -> None:
-        """With what a process that was killed while it wrote has left."""
+        """Deletes the file, and the partial files of processes killed while writing it."""
         self.path.unlink(missing_ok=True)
         remove_parts(self.path)
 
 
 class History:
-    """What a training has come to: the records of its epochs, the weights of the best, and, in a checkpoint, all that
-    the next epoch depends on. One that is there already is gone on from: ``parts`` and random numbers become as they
-    were.
+    """The records of a training, the weights of its best epoch, and, in a checkpoint, the whole state for resuming it.
 
-    Of several processes (`gnnlib.train.distributed`) the first alone reads and writes.
+    If the checkpoint has epochs already, their state is loaded: into ``model``, ``parts`` and the random number
+    generators. With several processes (`gnnlib.train.distributed`) only the first one reads and writes.
 
     Args:
-        model: whose weights are kept
-        parts: what else has a state: optimizer, scheduler; None is left out
+        model: whose best weights are stored
+        parts: other objects with a state, such as optimizer and scheduler; None values are ignored
         checkpoint: written by each `add`
-        generators: as `gnnlib.train.loop.fit` takes them
+        generators: as for `gnnlib.train.fit`
 
-    Raises: RuntimeError or ValueError for the checkpoint of another model or optimizer.
+    Raises:
+        RuntimeError: for the checkpoint of another model
+        ValueError: for the checkpoint of another optimizer
 
-    >>> model = nn.Linear(1, 1)
-    >>> history = History(model)
-    >>> for epoch, score in enumerate([3.0, 5.0, 4.0], 1):
-    ...     history.add({"epoch": epoch}, score)
-    >>> len(history.records), history.epochs_since_best
-    (3, 1)
+    Example:
+        >>> from torch import nn
+        >>> from gnnlib.train.checkpoints import History
+        >>> history = History(nn.Linear(1, 1))
+        >>> for epoch, score in enumerate([3.0, 5.0, 4.0], 1):
+        ...     history.add({"epoch": epoch}, score)
+        >>> len(history.records), history.epochs_since_best
+        (3, 1)
     """
 
     def __init__(
         self,
         model: nn.Module,
+        *,
         parts: Mapping[str, Any] | None = None,
         checkpoint: Checkpoint | None = None,
         generators: Sequence[torch.Generator] = (),
@@ -124,20 +137,25 @@ class History:
         self.parts = {"model": model, **{name: part for name, part in (parts or {}).items() if part is not None}}
         self.records: list[dict[str, float]] = []
         self.best: tuple[Any, int, dict[str, Any]] | None = None  # the score, the epoch, the weights
-        kept = distributed.broadcast_object(None if self.checkpoint is None else self.checkpoint.read())
-        if kept is not None:
+        state = distributed.broadcast_object(None if self.checkpoint is None else self.checkpoint.read())
+        if state is not None:
             for name, part in self.parts.items():
-                part.load_state_dict(kept[name])
-            set_random_state(kept["random"], generators)
-            self.records, self.best = kept["records"], kept["best"]
+                part.load_state_dict(state[name])
+            set_random_state(state["random"], generators)
+            self.records, self.best = state["records"], state["best"]
 
     @property
     def epochs_since_best(self) -> int:
-        """0 where no epoch has a score."""
+        """Number of epochs after the best one; 0 if no epoch has a score."""
         return 0 if self.best is None else len(self.records) - self.best[1]
 
     def add(self, record: dict[str, float], score: Any = None) -> None:
-        """An epoch more; with a score above the best one, its weights are the best."""
+        """Appends an epoch, and stores the weights if its score is the best so far.
+
+        Args:
+            record: of the epoch
+            score: higher is better; None: the epoch has none
+        """
         self.records.append(record)
         if score is not None and (self.best is None or score > self.best[0]):
             self.best = score, len(self.records), copy.deepcopy(self.model.state_dict())
@@ -147,28 +165,35 @@ class History:
             self.checkpoint.write({**states, "random": random, "records": self.records, "best": self.best})
 
     def restore_best(self) -> None:
-        """The best weights are put back; the last ones stay where no epoch has a score."""
+        """Loads the weights of the best epoch; the last ones stay if no epoch has a score."""
         if self.best is not None:
             self.model.load_state_dict(self.best[2])
 
 
 def random_state(generators: Iterable[torch.Generator] = ()) -> dict[str, Any]:
-    """Where PyTorch's random numbers are, on the CPU, on all GPUs in use, and of further generators.
+    """States of PyTorch's random number generators, on the CPU, on all GPUs in use, and of further generators.
 
-    >>> state = random_state()
-    >>> first = torch.rand(1)
-    >>> set_random_state(state)
-    >>> bool(first == torch.rand(1))
-    True
+    Example:
+        >>> import torch
+        >>> from gnnlib.train.checkpoints import random_state, set_random_state
+        >>> state = random_state()
+        >>> first = torch.rand(1)
+        >>> set_random_state(state)
+        >>> bool(first == torch.rand(1))
+        True
     """
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    return {"cpu": torch.get_rng_state(), "cuda": cuda, "others": [g.get_state() for g in generators]}
+    return {"cpu": torch.get_rng_state(), "cuda": cuda, "generators": [g.get_state() for g in generators]}
 
 
 def set_random_state(state: dict[str, Any], generators: Iterable[torch.Generator] = ()) -> None:
-    """Raises: ValueError for another number of generators."""
+    """Restores the states of `random_state`.
+
+    Raises:
+        ValueError: for another number of generators
+    """
     torch.set_rng_state(state["cpu"])
     if state["cuda"]:
         torch.cuda.set_rng_state_all(state["cuda"])
-    for generator, one in zip(generators, state["others"], strict=True):
-        generator.set_state(one)
+    for generator, generator_state in zip(generators, state["generators"], strict=True):
+        generator.set_state(generator_state)

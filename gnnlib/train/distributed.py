@@ -1,8 +1,8 @@
-"""Several processes, on one machine or many, that train one model: each takes its share of every batch, and all take
-the step that one process would take with the whole batch.
+"""Data-parallel training: several processes, on one machine or many, train one model on shards of each batch.
 
-Started by ``torchrun`` (``docs/distributed.md``): a script says ``with joined():``, cuts its batches with `shard`, and
-calls `gnnlib.train.loop.fit` as ever. A process by itself works alone, and none of this costs it anything.
+Each step equals that of one process with the whole batch. The processes are started by ``torchrun``
+(``docs/distributed.md``): a script opens a `process_group`, divides its batches with `shard` and calls
+`gnnlib.train.fit` as usual. A single process runs the same script without any cost.
 """
 
 import atexit
@@ -35,32 +35,36 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-_broken: list[nn.Module] = []  # replicas whose training failed
-# What gloo, NCCL and torchrun's store say when the process at the other end is gone.
-GONE = ("closed by peer", "reset by peer", "Broken pipe", "Connection refused", "Socket", "remote process exited")
+_failed_replicas: list[nn.Module] = []  # are not destroyed, see `process_group`
+# Messages of gloo, NCCL and torchrun's store when the connected process has ended.
+ERRORS = ("closed by peer", "reset by peer", "Broken pipe", "Connection refused", "Socket", "remote process exited")
 
 
 def world_size() -> int:
-    """How many processes train together; 1 outside `process_group`."""
+    """The number of processes that train together; 1 outside `process_group`."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
 def rank() -> int:
-    """The number of this process, from 0; the first prints and writes."""
+    """The number of this process, from 0; process 0 prints and writes files."""
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
 @contextmanager
 def process_group() -> Iterator[None]:
-    """In here the processes that ``torchrun`` started are one group: gloo between CPUs, NCCL between GPUs, of which
-    each process takes the one of its number on its machine. Where there is one process alone, nothing happens.
+    """Context in which the processes that ``torchrun`` started form one group: gloo between CPUs, NCCL between GPUs.
 
-    Raises: ConnectionError where another process has ended before this one was done. A process of several that ends
-    with an error ends with status 2, and what was to wait for the others at its exit does not run.
+    With GPUs, each process uses the one of its number on its machine. A single process gets no group. A process of
+    several that ends with an error exits with status 2, without the exit handlers that would wait for the others.
 
-    >>> with process_group():
-    ...     rank(), world_size()
-    (0, 1)
+    Raises:
+        ConnectionError: if another process has ended before this one was done
+
+    Example:
+        >>> from gnnlib.train.distributed import process_group, rank, world_size
+        >>> with process_group():
+        ...     rank(), world_size()
+        (0, 1)
     """
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield
@@ -68,18 +72,18 @@ def process_group() -> Iterator[None]:
     gpus = torch.cuda.is_available() and distributed.is_nccl_available()
     if gpus:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
-    me = f"process {os.environ.get('RANK')} of {os.environ['WORLD_SIZE']}"
+    label = f"process {os.environ.get('RANK')} of {os.environ['WORLD_SIZE']}"
     try:
         distributed.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo")
         yield
     except BaseException as error:
-        # The group stays, and so does what `data_parallel` made of it: its threads may wait for Python's lock, and
-        # whoever ends it waits for them and holds that lock.
+        # The group is not destroyed, nor are the replicas of `data_parallel`: their threads may wait for Python's lock,
+        # which the thread that destroys them holds while it waits for theirs.
         atexit.register(_leave)
-        gone = isinstance(error, RuntimeError) and any(words in str(error) for words in GONE)
-        if gone or isinstance(error, distributed.DistError):
+        disconnected = isinstance(error, RuntimeError) and any(text in str(error) for text in ERRORS)
+        if disconnected or isinstance(error, distributed.DistError):
             raise ConnectionError(
-                f"{me}: another process has ended; what is finished is kept, the same command goes on from there"
+                f"{label}: another process has ended; what is finished is kept, the same command goes on from there"
             ) from error
         raise
     if distributed.is_initialized():
@@ -93,10 +97,12 @@ def _leave() -> None:
 
 
 def broadcast_object(value: T) -> T:
-    """The first process's value, in all of them.
+    """The value of process 0, in all processes.
 
-    >>> broadcast_object([3, 1, 2])
-    [3, 1, 2]
+    Example:
+        >>> from gnnlib.train.distributed import broadcast_object
+        >>> broadcast_object([3, 1, 2])
+        [3, 1, 2]
     """
     if world_size() == 1:
         return value
@@ -106,10 +112,12 @@ def broadcast_object(value: T) -> T:
 
 
 def all_gather_object(value: T) -> list[T]:
-    """Every process's value, by rank, in all of them.
+    """The values of all processes, by rank, in all processes.
 
-    >>> all_gather_object("mine")
-    ['mine']
+    Example:
+        >>> from gnnlib.train.distributed import all_gather_object
+        >>> all_gather_object("value")
+        ['value']
     """
     if world_size() == 1:
         return [value]
@@ -119,41 +127,61 @@ def all_gather_object(value: T) -> list[T]:
 
 
 def all_reduce_sum(*values: float) -> tuple[float, ...]:
-    """The sums of numbers over all processes.
+    """Sums over all processes, in all processes.
 
-    >>> all_reduce_sum(1.5, 2)
-    (1.5, 2.0)
+    Example:
+        >>> from gnnlib.train.distributed import all_reduce_sum
+        >>> all_reduce_sum(1.5, 2)
+        (1.5, 2.0)
     """
     return tuple(float(sum(column)) for column in zip(*all_gather_object(values), strict=True))
 
 
-def all_gather_rows(found: Sequence[tuple[Tensor, ...]]) -> list[tuple[Tensor, ...]]:
-    """What all processes found as one list: the first of each, then the second of each, ... on the CPU. Alone, as is.
+def all_gather_rows(rows: Sequence[tuple[Tensor, ...]]) -> list[tuple[Tensor, ...]]:
+    """The rows of all processes as one list, interleaved, on the CPU: the first of each process, then the second, ...
 
-    It undoes ``itertools.islice(everything, rank(), None, world_size())``, of which each process did its part.
+    This is the inverse of ``itertools.islice(rows, rank(), None, world_size())``. A single process gets its rows back.
+
+    Args:
+        rows: tuples of tensors
+
+    Returns:
+        the rows of all processes
     """
     if world_size() == 1:
-        return list(found)
-    lists = all_gather_object([tuple(tensor.cpu() for tensor in one) for one in found])
-    return [one for one in chain.from_iterable(zip_longest(*lists)) if one is not None]
+        return list(rows)
+    lists = all_gather_object([tuple(tensor.cpu() for tensor in row) for row in rows])
+    return [row for row in chain.from_iterable(zip_longest(*lists)) if row is not None]
 
 
 def shards(rows: Tensor) -> list[Tensor]:
-    """What each process takes of a batch, (B,), the same in all of them: every world_size-th row, from its rank on.
+    """The rows of a batch that each process takes: every world_size-th one, from its rank on.
 
-    Where there are fewer rows than processes each takes all of them: the step is the same, and no process is without.
+    If there are fewer rows than processes, each process takes all of them. The step is the same, and no process has an
+    empty batch.
+
+    Args:
+        rows: (B,), the same in all processes
+
+    Returns:
+        the rows of each process
     """
-    number = world_size()
-    return [rows[first::number] if len(rows) >= number else rows for first in range(number)]
+    size = world_size()
+    return [rows[first::size] if len(rows) >= size else rows for first in range(size)]
 
 
 def shard(rows: Tensor) -> Tensor:
-    """This process's part of `shards`."""
+    """The rows of a batch that this process takes; see `shards`."""
     return shards(rows)[rank()]
 
 
 def shard_weight(count: int, device: torch.device | str = "cpu") -> Tensor | float:
-    """What to multiply a mean over ``count`` targets by, so that the mean over processes is that over all targets."""
+    """The factor for a mean over ``count`` targets with which the mean over processes equals that over all targets.
+
+    Args:
+        count: the number of targets of this process
+        device: of the result
+    """
     if world_size() == 1:
         return 1.0
     total = torch.tensor(float(count), device=device)
@@ -163,7 +191,7 @@ def shard_weight(count: int, device: torch.device | str = "cpu") -> Tensor | flo
 
 @contextmanager
 def host_main_first() -> Iterator[None]:
-    """The first process of each machine does what is in here before the others: it downloads, converts and caches."""
+    """Context that the first process of each machine runs before the others, to download, convert and cache data."""
     waits = world_size() > 1 and int(os.environ.get("LOCAL_RANK", 0)) > 0
     if waits:
         all_gather_object(None)
@@ -174,13 +202,16 @@ def host_main_first() -> Iterator[None]:
 
 @contextmanager
 def data_parallel(model: nn.Module, generators: Iterable[torch.Generator] = ()) -> Iterator[nn.Module]:
-    """The model to call in the training steps of an epoch. Its gradients are means over all processes
-    (DistributedDataParallel), its batch norms take their statistics over all of them. Weights and ``generators`` are
-    the first process's at the beginning; PyTorch's own random numbers follow from the first process's too, and differ
-    from rank to rank. Alone: the model itself, and nothing is drawn.
+    """Context with the replica of a model to call in the training steps of an epoch.
 
-    The mean, variance and running statistics of `gnnlib.BatchNorm` and ``torch.nn.BatchNorm*d`` are those of the joined
-    batch, on CPUs too, where ``torch.nn.SyncBatchNorm`` does not work. Afterwards the model is as it was, but trained.
+    Gradients are means over all processes (``DistributedDataParallel``), and batch norms take their statistics over all
+    processes: `gnnlib.BatchNorm` and ``torch.nn.BatchNorm*d``, on CPUs too, where ``torch.nn.SyncBatchNorm`` does not
+    work. At the start, weights and ``generators`` are set to those of process 0, and PyTorch's default generator to a
+    seed that depends on process 0 and the rank. A single process gets the model itself, and no random number is drawn.
+
+    Args:
+        model: afterwards it has its own forward methods again
+        generators: of the order of batches
     """
     if world_size() == 1:
         yield model
@@ -195,7 +226,7 @@ def data_parallel(model: nn.Module, generators: Iterable[torch.Generator] = ()) 
     try:
         yield replica
     except BaseException:
-        _broken.append(replica)
+        _failed_replicas.append(replica)
         raise
     finally:
         for norm in norms:
@@ -203,7 +234,7 @@ def data_parallel(model: nn.Module, generators: Iterable[torch.Generator] = ()) 
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over processes; so is its derivative."""
+    """The sum over processes; its derivative is the sum over processes too."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -217,9 +248,11 @@ class _Sum(torch.autograd.Function):
 
 
 def _batch_norm(norm: _BatchNorm, *inputs: Any) -> Tensor:
-    """What ``norm`` does, with the statistics of the rows of all processes. Ours are called with a graph and have their
-    features last, torch's have them on axis 1. Moments of different processes are added in double precision, where
-    E[x^2] - E[x]^2 does no harm."""
+    """The forward method of ``norm`` with statistics over the rows of all processes.
+
+    gnnlib's batch norms are called with a graph and have the features on the last axis, torch's have them on axis 1.
+    The moments of the processes are added in double precision, in which E[x^2] - E[x]^2 is accurate enough.
+    """
     if not norm.training:
         return type(norm).forward(norm, *inputs)
     x = inputs[-1] if len(inputs) == 2 else inputs[-1].movedim(1, -1)
@@ -229,7 +262,7 @@ def _batch_norm(norm: _BatchNorm, *inputs: Any) -> Tensor:
     num = spread.new_tensor([len(rows)])
     first, second, num = _sums(num * mean.double(), spread + num * mean.double().square(), num)
     num = num.detach()  # split from a sum that has a gradient
-    if num < 2:  # ours then has an answer, torch's an error
+    if num < 2:  # gnnlib's then returns a result, torch's raises an error
         return type(norm).forward(norm, *inputs)
     mean = first / num
     variance = second / num - mean.square()

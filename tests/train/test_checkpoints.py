@@ -1,4 +1,4 @@
-"""Checkpoints: a training that was broken off anywhere ends as one that was not."""
+"""Checkpoints: a resumed training ends with the same weights as an uninterrupted one."""
 
 import errno
 import os
@@ -22,7 +22,7 @@ class Killed(Exception):
 
 
 def train(checkpoint=None, kill=None, epochs=EPOCHS, width=8, seen=None, step_per_batch=False):
-    """Dropout, batch norm, Adam, a schedule, shuffled batches of a generator's own; ``kill`` ends it in that epoch."""
+    """Dropout, batch norm, Adam, a schedule, batches shuffled by a generator; ``kill`` interrupts an epoch."""
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(1)
     graph = random_graph(20, 80, seed=0)
@@ -40,8 +40,8 @@ def train(checkpoint=None, kill=None, epochs=EPOCHS, width=8, seen=None, step_pe
             yield Batch(graph, x, target[rows], rows=rows)
 
     def measure():
-        outputs, found = predict(model, [Batch(graph, x, target)])
-        return {"validation": (outputs.argmax(1) == found).double().mean().item()}
+        outputs, labels = predict(model, [Batch(graph, x, target)])
+        return {"validation": (outputs.argmax(1) == labels).double().mean().item()}
 
     records = fit(
         model,
@@ -67,22 +67,22 @@ def assert_same(one, other):
 
 
 @pytest.mark.parametrize("step_per_batch", [False, True])
-def test_broken_off_in_every_epoch_it_ends_the_same(tmp_path, step_per_batch):
-    whole, path = train(step_per_batch=step_per_batch), tmp_path / "run.checkpoint"
-    for kill in range(1, 4):  # three epochs of its own, then two, then one
+def test_interrupted_in_every_epoch_it_ends_with_the_same_weights(tmp_path, step_per_batch):
+    uninterrupted, path = train(step_per_batch=step_per_batch), tmp_path / "run.checkpoint"
+    for kill in range(1, 4):  # each run counts its own epochs
         with pytest.raises(Killed):
             train(Checkpoint(path), kill=kill, step_per_batch=step_per_batch)
     seen = []
-    assert_same(train(Checkpoint(path), seen=seen.append, step_per_batch=step_per_batch), whole)
-    assert seen == whole[0]
+    assert_same(train(Checkpoint(path), seen=seen.append, step_per_batch=step_per_batch), uninterrupted)
+    assert seen == uninterrupted[0]
     assert_same(
-        train(Checkpoint(path), step_per_batch=step_per_batch), whole
-    )  # of a training that has ended, nothing is left to do
+        train(Checkpoint(path), step_per_batch=step_per_batch), uninterrupted
+    )  # a finished training does nothing
     assert os.listdir(tmp_path) == ["run.checkpoint"]
 
 
-def test_patience_counts_across_the_break(tmp_path):
-    """No epoch is better than the first: with a patience of 2 it ends after the third, wherever it was broken off."""
+def test_patience_counts_across_an_interruption(tmp_path):
+    """No epoch is better than the first: with a patience of 2 it ends after the third, wherever it was interrupted."""
 
     def flat(checkpoint, epochs):
         model = nn.Linear(1, 1)
@@ -101,18 +101,18 @@ def test_patience_counts_across_the_break(tmp_path):
 @pytest.mark.parametrize(
     "damage", [lambda b: b[:-7], lambda b: b[:40], lambda b: b"", lambda b: b[:99] + b"!" + b[100:]]
 )
-def test_a_damaged_file_is_named_and_the_training_starts_anew(damage, tmp_path):
+def test_a_damaged_file_is_named_and_the_training_starts_again(damage, tmp_path):
     path = tmp_path / "run.checkpoint"
-    whole = train(Checkpoint(path), epochs=3)
+    first = train(Checkpoint(path), epochs=3)
     broken = damage(path.read_bytes())
     path.write_bytes(broken)
     with pytest.warns(UserWarning, match="run.checkpoint is damaged; kept as run.checkpoint.old"):
         again = train(Checkpoint(path), epochs=3)
-    assert_same(again, whole)
+    assert_same(again, first)
     assert (tmp_path / "run.checkpoint.old").read_bytes() == broken
 
 
-def test_each_file_that_does_not_count_is_kept(tmp_path):
+def test_every_invalid_file_is_kept(tmp_path):
     path = tmp_path / "run.checkpoint"
     for content in (b"first", b"second", b"third"):
         path.write_bytes(content)
@@ -122,7 +122,7 @@ def test_each_file_that_does_not_count_is_kept(tmp_path):
     assert [(tmp_path / name).read_bytes() for name in names] == [b"first", b"second", b"third"]
 
 
-def test_a_file_that_cannot_be_read_is_named_and_set_aside(tmp_path, monkeypatch):
+def test_an_unreadable_file_is_named_and_set_aside(tmp_path, monkeypatch):
     path = tmp_path / "run.checkpoint"
     train(Checkpoint(path), epochs=2)
     content = path.read_bytes()
@@ -142,14 +142,14 @@ def test_a_file_that_cannot_be_read_is_named_and_set_aside(tmp_path, monkeypatch
 
 @pytest.fixture
 def small_files():
-    """The system refuses files of more than so many bytes, as a full disk does."""
+    """Limits the size of files that can be written, as a full disk does."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_full_disk_leaves_the_checkpoint_that_was_there(tmp_path, small_files):
-    whole, path = train(), tmp_path / "run.checkpoint"
+def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, small_files):
+    uninterrupted, path = train(), tmp_path / "run.checkpoint"
     train(Checkpoint(path), epochs=3)
     before = path.read_bytes()
     small_files(len(before) // 2)
@@ -158,10 +158,10 @@ def test_a_full_disk_leaves_the_checkpoint_that_was_there(tmp_path, small_files)
     assert os.listdir(tmp_path) == ["run.checkpoint"]
     assert path.read_bytes() == before
     small_files(resource.RLIM_INFINITY)
-    assert_same(train(Checkpoint(path)), whole)
+    assert_same(train(Checkpoint(path)), uninterrupted)
 
 
-def test_what_a_kill_within_a_write_left_goes_with_the_checkpoint(tmp_path):
+def test_remove_deletes_partial_files(tmp_path):
     path = tmp_path / "run.checkpoint"
     for name in (f".{'0f' * 16}.run.checkpoint", f".{'0f' * 16}.other.checkpoint", "mine.run.checkpoint"):
         (tmp_path / name).touch()
@@ -170,27 +170,27 @@ def test_what_a_kill_within_a_write_left_goes_with_the_checkpoint(tmp_path):
     assert sorted(os.listdir(tmp_path)) == [f".{'0f' * 16}.other.checkpoint", "mine.run.checkpoint"]
 
 
-def test_of_another_origin(tmp_path):
+def test_another_origin(tmp_path):
     path = tmp_path / "run.checkpoint"
-    train(Checkpoint(path, "seed 0"), epochs=2)
+    train(Checkpoint(path, origin="seed 0"), epochs=2)
     with pytest.warns(UserWarning, match="of another training .'seed 0', expected 'seed 1'"):
-        assert Checkpoint(path, "seed 1").read() is None
+        assert Checkpoint(path, origin="seed 1").read() is None
 
 
-def test_of_another_model(tmp_path):
+def test_another_model(tmp_path):
     path = tmp_path / "run.checkpoint"
     train(Checkpoint(path), epochs=2)
     with pytest.raises(RuntimeError, match="size mismatch"):
         train(Checkpoint(path), width=9)
 
 
-def test_no_code_is_run_on_reading(tmp_path):
+def test_reading_runs_no_code(tmp_path):
     class Trap:
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "trapped"),)
 
     path = tmp_path / "run.checkpoint"
-    Checkpoint(path).write({"model": Trap()})  # with a checksum that is right
+    Checkpoint(path).write({"model": Trap()})  # with a correct checksum
     with pytest.raises(Exception, match=r"(?i)weights.only"):
         Checkpoint(path).read()
     assert not (tmp_path / "trapped").exists()

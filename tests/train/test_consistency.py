@@ -1,4 +1,4 @@
-"""Consistency: the loss as the paper writes it, in loops; draws that differ in training alone."""
+"""Consistency regularisation: the paper's loss written in loops, and stochastic passes in training and evaluation."""
 
 import math
 
@@ -11,7 +11,7 @@ from gnnlib.train.consistency import ConsistencyLoss, StochasticPasses
 from tests.graphs import random_graph
 
 
-def written_out(scores, labels, weight, temperature):
+def formula(scores, labels, weight, temperature):
     draws, nodes, classes = scores.shape
     total = 0.0
     probs = [[[math.exp(z) / sum(map(math.exp, row)) for z in row] for row in draw] for draw in scores.tolist()]
@@ -29,31 +29,31 @@ def written_out(scores, labels, weight, temperature):
 @pytest.mark.parametrize(
     ("draws", "weight", "temperature"), [(1, 1.0, 0.5), (2, 0.7, 0.5), (4, 1.0, 0.2), (3, 0.0, 1.0)]
 )
-def test_the_papers_formula(draws, weight, temperature):
+def test_against_the_formula(draws, weight, temperature):
     torch.manual_seed(0)
     scores, labels = torch.randn(draws, 6, 3, dtype=torch.float64), torch.tensor([0, -100, 2, 1, -100, -100])
-    found = ConsistencyLoss(weight, temperature)(scores, labels)
-    assert found.item() == pytest.approx(written_out(scores, labels.tolist(), weight, temperature), rel=1e-12)
+    loss = ConsistencyLoss(weight=weight, temperature=temperature)(scores, labels)
+    assert loss.item() == pytest.approx(formula(scores, labels.tolist(), weight, temperature), rel=1e-12)
 
 
-def test_draws_that_agree_and_are_sure_cost_nothing():
+def test_the_loss_is_0_where_passes_agree_and_are_certain():
     scores = torch.tensor([[1e3, 0.0], [0.0, 1e3]]).expand(3, 2, 2)
     assert ConsistencyLoss()(scores, torch.tensor([-100, -100])).item() == 0
 
 
-def test_the_average_is_a_target_and_no_gradient_goes_through_it():
+def test_no_gradient_goes_through_the_average():
     torch.manual_seed(0)
     scores = torch.randn(2, 5, 3, dtype=torch.float64, requires_grad=True)
     labels = torch.full((5,), -100)
-    (found,) = torch.autograd.grad(ConsistencyLoss(1.0, 0.5)(scores, labels), scores)
+    (grad,) = torch.autograd.grad(ConsistencyLoss(weight=1.0, temperature=0.5)(scores, labels), scores)
     prob = scores.detach().softmax(-1)
     sharp = prob.mean(0) ** 2
     residue = 2 * (prob - sharp / sharp.sum(-1, keepdim=True)) / 10
     expected = prob * (residue - (residue * prob).sum(-1, keepdim=True))  # through the softmax of each draw alone
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(grad, expected)
 
 
-def test_draws_differ_in_training_and_are_one_in_evaluation():
+def test_passes_differ_in_training_and_are_one_in_evaluation():
     torch.manual_seed(0)
     graph = random_graph(20, 60)
     net = Stack.build(GCNConv, 8, 16, 3, num_layers=2, dropout=DropNode(0.5))
@@ -63,20 +63,20 @@ def test_draws_differ_in_training_and_are_one_in_evaluation():
     torch.testing.assert_close(model.eval()(graph, x), net.eval()(graph, x), rtol=0, atol=0)
 
 
-def test_without_labels_nothing_but_agreement_counts():
+def test_without_labels_and_weight_the_loss_is_0():
     scores = torch.randn(2, 4, 3)
     none = torch.full((4,), -100)
-    assert ConsistencyLoss(0.0)(scores, none).item() == 0
+    assert ConsistencyLoss(weight=0.0)(scores, none).item() == 0
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: StochasticPasses(nn.Identity(), 0), "one run or more, got 0"),
+        (lambda: StochasticPasses(nn.Identity(), 0), "num_passes of 1 or more, got 0"),
         (lambda: ConsistencyLoss(temperature=0.0), "above 0, up to 1, got 0.0"),
         (lambda: ConsistencyLoss()(torch.zeros(4, 3), torch.zeros(4).long()), r"expected \(S, 4, C\), got \(4, 3\)"),
     ],
 )
-def test_errors(make, message):
+def test_invalid_arguments(make, message):
     with pytest.raises(ValueError, match=message):
         make()

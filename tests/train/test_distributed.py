@@ -1,4 +1,4 @@
-"""Two processes that train one model, against one process with the joined batch."""
+"""Data-parallel training in two processes, against one process with the whole batch."""
 
 import os
 from functools import partial
@@ -31,7 +31,7 @@ pytestmark = needs_fork
 
 @pytest.fixture
 def two(tmp_path):
-    """``two(function)`` calls it in two processes that are joined: what each returned, by rank."""
+    """``two(function)`` calls it in a group of two processes and returns their results, by rank."""
     return partial(forked, folder=tmp_path)
 
 
@@ -92,7 +92,7 @@ def sgd(parameters):
     [(23, adam, torch.float64, 3, 1e-7), (24, sgd, torch.float32, 1, 1e-5)],
     ids=["unequal-shares", "single-precision"],
 )
-def test_same_steps_as_one_process_with_the_joined_batch(two, num_graphs, optimizer, dtype, epochs, tolerance):
+def test_same_steps_as_one_process_with_the_whole_batch(two, num_graphs, optimizer, dtype, epochs, tolerance):
     alone = trained(num_graphs, optimizer, dtype, epochs)
     first, second = two(lambda: trained(num_graphs, optimizer, dtype, epochs))
     assert all(torch.equal(first[0][name], second[0][name]) for name in first[0])
@@ -113,7 +113,7 @@ def test_a_batch_smaller_than_the_group_is_the_same_step(two):
 
 
 @pytest.mark.parametrize("how", ["sampled", "clusters", "rows"])
-def test_nodes_of_a_large_graph_are_the_same_steps_too(two, how):
+def test_same_steps_on_nodes_of_a_large_graph(two, how):
     """3 epochs of 7 steps, the last smaller. Sampled with all neighbours, as those drawn would differ, and without
     batch norms, in which a neighbour of nodes in both processes counts twice; clusters without edges between them,
     which are left out between processes."""
@@ -125,11 +125,11 @@ def test_nodes_of_a_large_graph_are_the_same_steps_too(two, how):
     def trained():
         torch.manual_seed(5)
         drawn = torch.Generator().manual_seed(0)
-        given = x, label, train
+        data = x, label, train
         batches = {
-            "sampled": lambda: sampled_batches(graph, *given, [-1, -1], 8, drawn),
-            "clusters": lambda: cluster_batches(graph, *given, cluster, 4, drawn),
-            "rows": lambda: row_batches(*given, 8, drawn),
+            "sampled": lambda: sampled_batches(graph, *data, [-1, -1], 8, drawn),
+            "clusters": lambda: cluster_batches(graph, *data, cluster, 4, drawn),
+            "rows": lambda: row_batches(*data, 8, drawn),
         }
         head = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))
         layers = Stack.build(SAGEConv, 3, 8, 2, 2, norm=None if how == "sampled" else BatchNorm)
@@ -143,14 +143,14 @@ def test_nodes_of_a_large_graph_are_the_same_steps_too(two, how):
     assert first[1] == pytest.approx(alone[1], rel=1e-7)
 
 
-def test_a_training_that_goes_on_ends_as_without_the_break(two, tmp_path):
-    def broken():
-        trained(24, adam, epochs=2, dropout=0.5, path=tmp_path / "kept")
-        return trained(24, adam, epochs=4, dropout=0.5, path=tmp_path / "kept")
+def test_a_resumed_training_ends_with_the_same_weights(two, tmp_path):
+    def interrupted():
+        trained(24, adam, epochs=2, dropout=0.5, path=tmp_path / "checkpoint")
+        return trained(24, adam, epochs=4, dropout=0.5, path=tmp_path / "checkpoint")
 
-    whole, parts = two(lambda: trained(24, adam, epochs=4, dropout=0.5))[1], two(broken)[1]
-    assert whole[1] == parts[1]
-    assert all(torch.equal(whole[0][name], parts[0][name]) for name in whole[0])
+    uninterrupted, resumed = two(lambda: trained(24, adam, epochs=4, dropout=0.5))[1], two(interrupted)[1]
+    assert uninterrupted[1] == resumed[1]
+    assert all(torch.equal(uninterrupted[0][name], resumed[0][name]) for name in uninterrupted[0])
 
 
 NORMS = {
@@ -163,7 +163,7 @@ NORMS = {
 
 
 def normalised(norm, x, mine):
-    """Outputs, derivatives and buffers after two steps, of the rows that are mine."""
+    """Outputs, derivatives and buffers after two steps on the rows ``mine``."""
     norm.to(torch.float64)
     graph = (dgl.graph(([], []), num_nodes=len(x[mine])),) if type(norm).__module__.startswith("gnnlib") else ()
     x = x[mine].clone().requires_grad_()
@@ -176,7 +176,7 @@ def normalised(norm, x, mine):
 
 @pytest.mark.parametrize("name", NORMS)
 def test_batch_norms_take_their_statistics_over_all_processes(two, name):
-    """Against torch's own kernel on all rows."""
+    """Against torch's kernel on all rows."""
     make, shape = NORMS[name]
     torch.manual_seed(1)
     x = 5 + torch.randn(shape, dtype=torch.float64)
@@ -186,19 +186,21 @@ def test_batch_norms_take_their_statistics_over_all_processes(two, name):
     def part():
         norm = make()
         norm.load_state_dict(state)
-        found = normalised(norm, x, slice(rank() * 5, 5 + rank() * 4))
-        return found, "forward" in vars(norm) or any(buffer.requires_grad for buffer in norm.buffers())
+        result = normalised(norm, x, slice(rank() * 5, 5 + rank() * 4))
+        return result, "forward" in vars(norm) or any(buffer.requires_grad for buffer in norm.buffers())
 
-    (first, left), (second, _) = two(part)
+    (first, changed), (second, _) = two(part)
     y, grad, buffers, weights = normalised(norm, x, slice(None))
-    assert not left  # the model is as it was
+    assert not changed, "the model has its own forward methods again"
     torch.testing.assert_close(torch.cat([first[0], second[0]]), y, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(torch.cat([first[1], second[1]]), grad, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(first[2], buffers, rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close([2 * g for g in first[3]], weights, rtol=1e-6, atol=1e-6)  # means, there; here sums
+    torch.testing.assert_close(
+        [2 * g for g in first[3]], weights, rtol=1e-6, atol=1e-6
+    )  # means over processes, against sums
 
 
-def test_each_process_draws_its_own_numbers(two):
+def test_each_process_draws_different_numbers(two):
     def draws():
         generator = torch.Generator().manual_seed(rank())
         torch.manual_seed(0)
@@ -210,7 +212,7 @@ def test_each_process_draws_its_own_numbers(two):
     assert torch.equal(order, same_order)
 
 
-def test_a_process_that_dies_ends_the_others_with_a_clear_error(two, tmp_path):
+def test_a_killed_process_ends_the_others_with_a_clear_error(two, tmp_path):
     def dies():
         if rank() == 1:
             torch.save("dead", tmp_path / "1.pt")
@@ -224,9 +226,9 @@ def test_a_process_that_dies_ends_the_others_with_a_clear_error(two, tmp_path):
     )
 
 
-def test_other_errors_stay_as_they_are(two):
+def test_other_errors_are_unchanged(two):
     def fails():
-        distributed.all_gather_object("here")  # else the first is gone before the second has come
+        distributed.all_gather_object("here")  # else process 0 ends before process 1 has started
         raise RuntimeError("mine")
 
     assert two(fails) == [("RuntimeError", "mine")] * 2
@@ -246,10 +248,10 @@ def test_shards_are_a_partition(monkeypatch, world):
             assert max(map(len, shards)) - min(map(len, shards)) <= 1
 
 
-def test_what_is_gathered_is_in_order(two):
-    everything = [(torch.tensor(i), torch.tensor(-i)) for i in range(5)]
-    for found in two(lambda: all_gather_rows(everything[rank() :: 2])):
-        assert found == everything
+def test_gathered_rows_are_in_order(two):
+    all_rows = [(torch.tensor(i), torch.tensor(-i)) for i in range(5)]
+    for rows in two(lambda: all_gather_rows(all_rows[rank() :: 2])):
+        assert rows == all_rows
 
 
 @pytest.mark.parametrize("folder", [False, True])
@@ -263,16 +265,16 @@ def test_processes_share_the_inference_of_all_nodes(two, tmp_path, folder):
         calls = []
         model.blocks[0].register_forward_hook(lambda *_: calls.append(1))
         where = tmp_path / f"layers-{rank()}" if folder else None
-        found = layerwise_inference(model, graph, x, batch_size=7, folder=where)
-        return found[torch.arange(30)], len(calls)
+        outputs = layerwise_inference(model, graph, x, batch_size=7, folder=where)
+        return outputs[torch.arange(30)], len(calls)
 
-    (first, three), (second, others) = two(part)
+    (first, first_calls), (second, second_calls) = two(part)
     assert torch.equal(first, expected)
     assert torch.equal(second, expected)
-    assert (three, others) == (3, 2)
+    assert (first_calls, second_calls) == (3, 2)
 
 
-def test_alone_nothing_happens():
+def test_a_single_process_changes_nothing():
     model, before = nn.BatchNorm1d(2), torch.get_rng_state()
     with process_group(), data_parallel(model) as step:
         assert step is model
@@ -284,18 +286,18 @@ def test_alone_nothing_happens():
 @pytest.mark.parametrize(
     ("gpus", "nccl", "backend"), [(2, True, "cpu:gloo,cuda:nccl"), (2, False, "gloo"), (0, True, "gloo")]
 )
-def test_nccl_joins_processes_that_have_gpus(monkeypatch, gpus, nccl, backend):
-    """The choice alone, without a GPU: process 3 of a machine with two takes the second."""
-    asked, device = [], []
+def test_nccl_for_processes_with_gpus(monkeypatch, gpus, nccl, backend):
+    """The choice only, without a GPU: process 3 on a machine with two GPUs takes the second."""
+    backends, device = [], []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     monkeypatch.setattr(torch.cuda, "set_device", device.append)
     monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: nccl)
-    monkeypatch.setattr(torch.distributed, "init_process_group", asked.append)
+    monkeypatch.setattr(torch.distributed, "init_process_group", backends.append)
     for name, value in {"WORLD_SIZE": "4", "RANK": "3", "LOCAL_RANK": "3"}.items():
         monkeypatch.setenv(name, value)
     with process_group():
-        assert asked == [backend]
+        assert backends == [backend]
     assert device == ([1] if "nccl" in backend else [])
 
 
@@ -304,8 +306,8 @@ def test_clusters_give_every_process_the_same_number_of_steps(two):
 
     def epochs():
         generator, label = torch.Generator().manual_seed(0), torch.zeros(40, dtype=torch.int64)
-        given = graph, torch.rand(40, 2), label, train, cluster, 4, generator
-        return [[len(batch.target) for batch in cluster_batches(*given)] for _ in range(10)]
+        data = graph, torch.rand(40, 2), label, train, cluster, 4, generator
+        return [[len(batch.target) for batch in cluster_batches(*data)] for _ in range(10)]
 
     first, second = two(epochs)
     assert [len(epoch) for epoch in first] == [len(epoch) for epoch in second]

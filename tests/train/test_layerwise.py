@@ -1,4 +1,4 @@
-"""Layer-wise training: what is trained on what, in this process or another, and depth that end-to-end cannot train."""
+"""Layer-wise training: parameters and inputs of each stage, processes, and depth that end-to-end training cannot."""
 
 from functools import partial
 
@@ -48,29 +48,29 @@ def same(one, other):
 
 
 def test_each_stage_trains_one_block_on_frozen_features():
-    """Followed by the optimizers that are asked for: the parameters of each, and when they change."""
+    """The parameters that each stage's optimizer gets, and when they change."""
     stack = Stack.build(GCNConv, 4, 8, 3, 3, norm=LayerNorm, dropout=0.5, encoder=True)
-    asked, seen = [], []
+    parameter_lists, seen = [], []
 
     def optimizer(parameters):
         seen.append({name: p.detach().clone() for name, p in stack.named_parameters()})
-        asked.append(list(parameters))
-        return ADAM(asked[-1])
+        parameter_lists.append(list(parameters))
+        return ADAM(parameter_lists[-1])
 
     records = train(stack, [batch()], 4, optimizer)
     assert [[r["epoch"] for r in stage] for stage in records] == [[1, 2, 3, 4]] * 3
     seen.append({name: p.detach().clone() for name, p in stack.named_parameters()})
     stages = [("encoder.", "blocks.0."), ("blocks.1.",), ("blocks.2.", "head.")]
     parts = dict(stack.named_parameters())
-    for stage, (before, after, given) in enumerate(zip(seen, seen[1:], asked)):
+    for stage, (before, after, parameters) in enumerate(zip(seen, seen[1:], parameter_lists)):
         changed = {name for name in parts if not torch.equal(before[name], after[name])}
         assert changed == {name for name in parts if name.startswith(stages[stage])}
-        trained = {id(p) for p in given}
+        trained = {id(p) for p in parameters}
         assert trained >= {id(parts[name]) for name in changed}
-        assert len(trained) == len(changed) + (0 if stage == 2 else 2), "a head of its own, but in the last"
+        assert len(trained) == len(changed) + (0 if stage == 2 else 2), "its own head, except in the last stage"
 
 
-def test_a_stage_is_fit_on_what_the_blocks_below_make():
+def test_a_stage_is_trained_on_the_output_of_the_blocks_before():
     """By hand: the same stages, with `fit` and features of a stack cut short."""
     torch.manual_seed(0)
     stack, twin = (Stack.build(GCNConv, 4, 8, 3, 3, norm=BatchNorm, skip=Residual) for _ in range(2))
@@ -90,15 +90,15 @@ def test_a_stage_is_fit_on_what_the_blocks_below_make():
     assert same(stack.state_dict(), twin.state_dict())
 
 
-def test_what_draws_at_random_outside_does_not_matter():
+def test_random_numbers_drawn_outside_do_not_matter():
     def trained(draws):
         torch.manual_seed(0)
         stack = Stack.build(GCNConv, 4, 8, 3, 2, dropout=0.5)
         train(stack, [batch()], optimizer=lambda p: (torch.rand(draws), ADAM(p))[1])
         return stack.state_dict(), torch.rand(2)
 
-    (one, left), (_, also) = trained(0), trained(7)
-    assert torch.equal(left, also)
+    (one, after), (_, after_draws) = trained(0), trained(7)
+    assert torch.equal(after, after_draws)
     assert same(one, trained(0)[0])
 
 
@@ -111,7 +111,7 @@ def test_what_draws_at_random_outside_does_not_matter():
         dict(checkpoint=True),
         dict(reversible=2),
     ],
-    ids=["first features", "wider and wider", "a graph a label", "checkpoints", "reversible"],
+    ids=["initial residual", "growing width", "readout", "checkpoints", "reversible"],
 )
 def test_any_stack(options):
     """Losses fall at every layer, and the stack is ready for use."""
@@ -126,8 +126,8 @@ def test_any_stack(options):
     assert len(records) == len(stack.blocks)
     assert all(stage[-1]["loss"] < stage[0]["loss"] for stage in records)
     stack.eval()
-    found = cross_entropy(predict(stack, [some])[0], some.target)
-    assert found.item() == pytest.approx(records[-1][-1]["loss"], rel=0.2)
+    loss = cross_entropy(predict(stack, [some])[0], some.target)
+    assert loss.item() == pytest.approx(records[-1][-1]["loss"], rel=0.2)
 
 
 def test_edge_weights_reach_every_block():
@@ -144,32 +144,32 @@ def test_edge_weights_reach_every_block():
 
 
 def test_memory_is_that_of_one_layer():
-    """What is kept for the backward pass of a step, counted when its loss is asked for."""
+    """Bytes saved for the backward pass of a step, counted when its loss is computed."""
 
-    def most(num_layers):
-        kept, steps = [], []
+    def peak(num_layers):
+        saved, steps = [], []
 
-        def keep(t):
-            kept.append(t.untyped_storage().nbytes())
+        def save(t):
+            saved.append(t.untyped_storage().nbytes())
             return t
 
         def loss(outputs, targets):
-            steps.append(sum(kept))
-            kept.clear()
+            steps.append(sum(saved))
+            saved.clear()
             return cross_entropy(outputs, targets)
 
         stack = Stack.build(GCNConv, 4, 8, 3, num_layers, norm=LayerNorm)
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        with torch.autograd.graph.saved_tensors_hooks(save, lambda t: t):
             fit_layerwise(stack, [batch()], head(3), loss, ADAM, epochs=2)
         assert len(steps) == 2 * num_layers
         assert stack.training
         return max(steps)
 
-    assert most(32) == most(4)
+    assert peak(32) == peak(4)
 
 
-def test_processes_give_the_same():
-    """Two spawned ones, with a block that draws at random, statistics of its own, and features from the encoder."""
+def test_processes_give_the_same_results():
+    """Two spawned processes, with dropout, batch norm statistics, and an encoder."""
 
     def trained(processes):
         torch.manual_seed(0)
@@ -181,7 +181,7 @@ def test_processes_give_the_same():
     torch.testing.assert_close(there, here, rtol=1e-5, atol=1e-6)
 
 
-def test_a_process_that_fails_says_which_layer(capfd):
+def test_a_failing_process_names_the_layer(capfd):
     stack = Stack.build(GCNConv, 4, 8, 3, 2)
     with pytest.raises(RuntimeError, match="the process of layer 1 ended with 1"):
         train(stack, [batch()._replace(x=torch.full((11, 4), torch.nan))], processes=True)
@@ -199,7 +199,7 @@ def test_a_jump_is_refused():
 
 @pytest.fixture(scope="module")
 def digits():
-    """Handwritten digits, each linked with its eight nearest: a batch of 20 labels a class, and one of all others."""
+    """Handwritten digits, each with edges from its eight nearest: a batch of 20 labels a class, and one of the rest."""
     images, target = load_digits(return_X_y=True)
     near = kneighbors_graph(images, 8).tocoo()
     graph = dgl.add_reverse_edges(dgl.graph((torch.from_numpy(near.col), torch.from_numpy(near.row))))
@@ -215,15 +215,15 @@ def accuracy(model, some):
     return (outputs.argmax(1) == targets).float().mean().item()
 
 
-def test_layers_on_their_own_train_where_a_plain_deep_net_does_not(digits):
-    """16 plain layers, the same 40 steps for every weight: one by one, or all together."""
+def test_layerwise_training_succeeds_where_a_plain_deep_net_fails(digits):
+    """16 plain layers, 40 steps for every weight: layer by layer, or end to end."""
     training, test = digits
     torch.manual_seed(1)
-    one_by_one, together = (Stack.build(GCNConv, 64, 32, 10, num_layers=16) for _ in range(2))
-    together.load_state_dict(one_by_one.state_dict())
-    fit_layerwise(one_by_one, [training], head(10), cross_entropy, ADAM, epochs=40)
-    fit(together, lambda: [training], cross_entropy, ADAM(together.parameters()), epochs=40)
-    assert accuracy(one_by_one, test) > 0.9
-    assert accuracy(together, test) < 0.6
-    fit(one_by_one, lambda: [training], cross_entropy, torch.optim.Adam(one_by_one.parameters(), lr=1e-3), epochs=5)
-    assert accuracy(one_by_one, test) > 0.9, "fine-tuned"
+    layerwise, end_to_end = (Stack.build(GCNConv, 64, 32, 10, num_layers=16) for _ in range(2))
+    end_to_end.load_state_dict(layerwise.state_dict())
+    fit_layerwise(layerwise, [training], head(10), cross_entropy, ADAM, epochs=40)
+    fit(end_to_end, lambda: [training], cross_entropy, ADAM(end_to_end.parameters()), epochs=40)
+    assert accuracy(layerwise, test) > 0.9
+    assert accuracy(end_to_end, test) < 0.6
+    fit(layerwise, lambda: [training], cross_entropy, torch.optim.Adam(layerwise.parameters(), lr=1e-3), epochs=5)
+    assert accuracy(layerwise, test) > 0.9, "fine-tuned"

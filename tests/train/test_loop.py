@@ -1,4 +1,4 @@
-"""The training loop: which weights are kept, when it stops, what a step sees."""
+"""The training loop: best weights, early stopping, schedulers, clipping, precision; prediction and weight decay."""
 
 import math
 
@@ -38,8 +38,8 @@ class Counter:
 GRAPH = dgl.graph(([0, 1], [1, 2]), num_nodes=3)
 
 
-def batch(*targets, **others):
-    return Batch(GRAPH, torch.ones(len(targets), 1), torch.tensor(targets), **others)
+def batch(*targets, **options):
+    return Batch(GRAPH, torch.ones(len(targets), 1), torch.tensor(targets), **options)
 
 
 def minus(outputs, targets):
@@ -47,17 +47,17 @@ def minus(outputs, targets):
     return -outputs.mean() + 0 * targets.sum()
 
 
-def train(model, epochs, scores=None, **others):
+def train(model, epochs, scores=None, **options):
     """Fits with the given score for each epoch; the weight after epoch n is n."""
     if scores is not None:
-        left = iter(scores)
-        others |= {"measure": lambda: {"validation": next(left)}, "score": lambda record: record["validation"]}
-    others = {"scheduler": None} | others
+        values = iter(scores)
+        options |= {"measure": lambda: {"validation": next(values)}, "score": lambda record: record["validation"]}
+    options = {"scheduler": None} | options
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-    return fit(model, lambda: [batch(0.0)], minus, optimizer, epochs, **others)
+    return fit(model, lambda: [batch(0.0)], minus, optimizer, epochs, **options)
 
 
-def test_without_a_score_the_last_weights_stay():
+def test_without_a_score_the_last_weights_are_kept():
     model, seen = Line(), []
     records = train(model, 3, on_epoch=seen.append)
     assert records == [{"epoch": 1, "loss": 0.0}, {"epoch": 2, "loss": -1.0}, {"epoch": 3, "loss": -2.0}]
@@ -69,7 +69,7 @@ def test_without_a_score_the_last_weights_stay():
     ("scores", "best"),
     [([1, 5, 3, 2], 2), ([1, 2, 3, 4], 4), ([4, 3, 2, 1], 1), ([2, 7, 7, 7], 2), ([-9, -7, -8, -8], 2)],
 )
-def test_the_weights_of_the_best_epoch_come_back(scores, best):
+def test_the_weights_of_the_best_epoch_are_restored(scores, best):
     model = Line()
     records = train(model, 4, scores)
     assert model.weight.item() == best
@@ -130,27 +130,27 @@ def test_the_loss_of_an_epoch_is_the_mean_over_targets():
     assert record["loss"] == pytest.approx((4 + 0 + 1 + 9) / 4)
 
 
-def test_batches_are_asked_for_anew_each_epoch():
-    asked = []
+def test_batches_is_called_once_per_epoch():
+    calls = []
 
     def batches():
-        asked.append(len(asked))
+        calls.append(len(calls))
         yield batch(0.0)
 
     model = Line()
     fit(model, batches, minus, torch.optim.SGD(model.parameters(), lr=1.0), 3)
-    assert asked == [0, 1, 2]
+    assert calls == [0, 1, 2]
     assert model.weight.item() == 3
 
 
-def test_gradients_do_not_pile_up():
+def test_gradients_do_not_accumulate():
     model = Line()
     fit(model, lambda: [batch(0.0)] * 4, minus, torch.optim.SGD(model.parameters(), lr=1.0), 1)
-    assert model.weight.item() == 4, "1 + 2 + 3 + 4 if they did"
+    assert model.weight.item() == 4, "1 + 2 + 3 + 4 if they accumulated"
 
 
 @pytest.mark.parametrize(("clip", "steps"), [(None, [5.0, 12.0]), (6.5, [2.5, 6.0]), (13.0, [5.0, 12.0])])
-def test_gradients_are_shortened_together(clip, steps):
+def test_gradients_are_clipped_by_their_joint_norm(clip, steps):
     """The gradients 5 and 12 of two weights have the norm 13."""
     model = nn.Module()
     model.weight, model.other = nn.Parameter(torch.zeros(())), nn.Parameter(torch.zeros(()))
@@ -161,7 +161,7 @@ def test_gradients_are_shortened_together(clip, steps):
 
 
 @pytest.mark.parametrize("options", [{"clip": 0.0}, {"clip": math.nan}, {"clip": -1.0}, {"precision": "fp8"}])
-def test_options_that_cannot_be(options):
+def test_invalid_arguments(options):
     ((name, value),) = options.items()
     model = Line()
     expected = "clip above 0" if name == "clip" else "a precision of float32, bfloat16"
@@ -171,7 +171,7 @@ def test_options_that_cannot_be(options):
 
 
 class Product(nn.Linear):
-    """Whose precision each step can be seen from."""
+    """Records the precision of its last call."""
 
     def forward(self, graph, x, edge=None):
         self.seen = torch.get_float32_matmul_precision()
@@ -179,7 +179,7 @@ class Product(nn.Linear):
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_the_precision_of_products_is_that_of_training_alone(precision):
+def test_precision_applies_to_training_only(precision):
     model = Product(1, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     seen = []
@@ -193,17 +193,17 @@ def test_the_precision_of_products_is_that_of_training_alone(precision):
     for _ in range(2):
         fit(model, lambda: [batch(0.0)], minus, optimizer, 1, precision=precision, measure=measure)
     assert seen == [({"float32": "highest", "bfloat16": "medium"}[precision], "highest")] * 2
-    with pytest.raises(RuntimeError, match="broken off"):
-        fit(model, broken_off, minus, optimizer, 1, precision=precision)
+    with pytest.raises(RuntimeError, match="interrupted"):
+        fit(model, interrupted, minus, optimizer, 1, precision=precision)
     assert torch.get_float32_matmul_precision() == "highest"
 
 
-def broken_off():
-    raise RuntimeError("broken off")
+def interrupted():
+    raise RuntimeError("interrupted")
 
 
-def test_products_in_bfloat16_are_near_and_sums_over_neighbours_exact():
-    """Rounding two factors to 8 bits moves their product by 2^-7 at most; on machines without units for it, by 0."""
+def test_bfloat16_rounds_products_and_not_sums_over_neighbours():
+    """Rounding two factors to 8 bits moves their product by 2^-7 at most; on processors without units for it, by 0."""
     x, weight = (torch.randn(64, 64, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
     g = dgl.rand_graph(64, 512)
     exact, summed = x @ weight, aggregate(g, x)
@@ -213,7 +213,7 @@ def test_products_in_bfloat16_are_near_and_sums_over_neighbours_exact():
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_a_loss_that_is_not_finite_names_the_epoch(bad):
+def test_a_nonfinite_loss_names_the_epoch(bad):
     losses = iter([1.0, 0.5, bad])
     model, seen = Line(), []
 
@@ -227,8 +227,8 @@ def test_a_loss_that_is_not_finite_names_the_epoch(bad):
 
 
 @pytest.mark.parametrize("rows", [torch.tensor([2, 0]), torch.tensor([True, False, True])])
-def test_rows_pick_the_outputs_that_count(rows):
-    """Outputs are 1, 2, 3; of two of them the loss is known, and the third gets no gradient."""
+def test_rows_select_outputs(rows):
+    """Outputs are 1, 2, 3; the loss is taken of two of them, and the third gets no gradient."""
     order = rows.nonzero()[:, 0] if rows.dtype == torch.bool else rows
     x = torch.tensor([[1.0], [2.0], [3.0]], requires_grad=True)
     target = torch.zeros(2)
@@ -243,7 +243,7 @@ def test_rows_pick_the_outputs_that_count(rows):
     assert outputs.tolist() == (order + 1.0).tolist()
 
 
-def test_edge_values_reach_the_model():
+def test_edge_weights_reach_the_model():
     outputs, _ = predict(Line(weight=1.0), [batch(0.0, edge=torch.tensor([2.0, 3.0]))])
     assert outputs.tolist() == [6.0]
 
@@ -259,7 +259,7 @@ def test_predict_evaluates_and_restores_the_mode(training):
     assert model.training is training
 
 
-def test_fit_trains_in_training_mode_though_measures_do_not():
+def test_fit_restores_training_mode_after_measure():
     model = Line().eval()
     train(model, 2, measure=lambda: {"validation": predict(model, [batch(0.0)])[0].item()})
     assert model.modes == [(True, True), (False, False)] * 2
@@ -296,23 +296,23 @@ def decays(model, decay):
     return {names[id(p)]: group["weight_decay"] for group in groups for p in group["params"]}
 
 
-def test_every_parameter_has_the_decay_of_the_last_pattern_that_fits():
+def test_the_last_matching_pattern_sets_the_decay():
     model = net()
-    found = decays(model, {"*": 5e-4, "blocks.*": 0.01, "*.bias": 0.0, "blocks.3.*": 0.1})
-    assert sorted(found) == sorted(name for name, _ in model.named_parameters())
-    assert found["encoder.0.weight"] == found["head.1.weight"] == 5e-4
-    assert found["encoder.0.bias"] == found["head.1.bias"] == found["blocks.0.conv.bias"] == 0.0
-    assert found["blocks.0.conv.weight"] == found["blocks.2.norm.weight"] == 0.01
-    assert found["blocks.3.conv.bias"] == found["blocks.3.conv.weight"] == 0.1
+    values = decays(model, {"*": 5e-4, "blocks.*": 0.01, "*.bias": 0.0, "blocks.3.*": 0.1})
+    assert sorted(values) == sorted(name for name, _ in model.named_parameters())
+    assert values["encoder.0.weight"] == values["head.1.weight"] == 5e-4
+    assert values["encoder.0.bias"] == values["head.1.bias"] == values["blocks.0.conv.bias"] == 0.0
+    assert values["blocks.0.conv.weight"] == values["blocks.2.norm.weight"] == 0.01
+    assert values["blocks.3.conv.bias"] == values["blocks.3.conv.weight"] == 0.1
 
 
-def test_what_no_pattern_fits_is_not_decayed():
-    found = decays(net(), {"encoder.*": 0.5})
-    assert {value for name, value in found.items() if not name.startswith("encoder")} == {0.0}
+def test_parameters_without_a_pattern_are_not_decayed():
+    values = decays(net(), {"encoder.*": 0.5})
+    assert {value for name, value in values.items() if not name.startswith("encoder")} == {0.0}
     assert set(decays(net(), {}).values()) == {0.0}
 
 
-def test_one_group_for_each_decay_and_shared_parameters_once():
+def test_one_group_per_decay_with_shared_parameters_once():
     model = net()
     share_parameters_(model.blocks[1:])
     groups = decay_groups(model, {"blocks.*": 0.01, "head.*": 0.01, "encoder.*": 0.02})
@@ -320,7 +320,7 @@ def test_one_group_for_each_decay_and_shared_parameters_once():
     assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
 
 
-def test_the_optimiser_decays_as_told():
+def test_the_optimizer_applies_the_decay():
     """With gradients of 0, a step of SGD leaves 1 - rate * decay of each."""
     model = net()
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
@@ -328,11 +328,11 @@ def test_the_optimiser_decays_as_told():
     for p in model.parameters():
         p.grad = torch.zeros_like(p)
     torch.optim.SGD(groups, lr=0.1).step()
-    left = {"blocks": 0.95, "head": 0.99, "encoder": 1.0}
+    factors = {"blocks": 0.95, "head": 0.99, "encoder": 1.0}
     for name, p in model.named_parameters():
-        torch.testing.assert_close(p.detach(), before[name] * left[name.split(".")[0]])
+        torch.testing.assert_close(p.detach(), before[name] * factors[name.split(".")[0]])
 
 
-def test_a_pattern_that_fits_nothing_is_refused():
-    with pytest.raises(ValueError, match=r"fit some of \['blocks.0.conv.weight', .*, got 'convs.\*'"):
+def test_a_pattern_without_match_is_refused():
+    with pytest.raises(ValueError, match=r"match some of \['blocks.0.conv.weight', .*, got 'convs.\*'"):
         decay_groups(net(), {"blocks.*": 0.01, "convs.*": 0.1})
