@@ -1,4 +1,4 @@
-"""Makes the tables of docs/speed.md and of README.md, and docs/images/speed.png, out of benchmarks/results/speed and
+"""Makes the tables of docs/speed.md and docs/results.md, and docs/images/speed.png, out of benchmarks/results/speed and
 speed-xeon: .venv/bin/python -m docs.pictures_speed"""
 
 import json
@@ -11,9 +11,9 @@ from gnnlib.benchmarks.speed.plot import plot
 from gnnlib.benchmarks.speed.show import milliseconds
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "docs" / "speed.md", ROOT / "README.md"]
+PAGES = [ROOT / "docs" / "speed.md", ROOT / "docs" / "results.md"]
 SHORT = ("gcn", "gin", "gat", "sage", "sgc", "weighted", "weighted-heads", "ecc-16", "superpixels-gat", "all-pairs")
-"""What README shows."""
+"""The rows of docs/results.md."""
 
 
 def rows(folder: str = "speed") -> dict[tuple[str, str], Row]:
