@@ -1,30 +1,58 @@
-"""The command line: ``python -m benchmarks COMMAND``; ``--help`` lists the commands."""
+"""The command line: ``gnnlib COMMAND``, or ``python -m benchmarks COMMAND`` in the checkout."""
 
 import argparse
 import errno
 import os
 import sys
+from collections.abc import Sequence
 
-from gnnlib.benchmarks.arguments import parser
+# Relative, since the package gnnlib imports torch, which --help should not wait for.
+from .arguments import parser  # noqa: TID251
+from .options import program  # noqa: TID251
+
+EXTRA = {
+    "matplotlib": "matplotlib",
+    "ogb": "ogb",
+    "rich": "rich",
+    "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+}  # modules and packages of the extra 'bench'
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command.
+
+    Args:
+        arguments: the words of the command line; None for those of this process
+
+    Returns:
+        the exit status: 0, 2 for an error, 130 after an interrupt
+    """
     options = parser().parse_args(arguments)
-    # Only now: torch and DGL take seconds, --help should not.
-    from gnnlib.benchmarks.errors import UsageError
-
     try:
+        if getattr(options, "config", None) is not None:
+            from gnnlib.benchmarks.configuration import read_config
+
+            options = parser(read_config(options.config)).parse_args(arguments)
         return COMMANDS[options.command](options)
     except KeyboardInterrupt:
-        print("\nstopped; what is finished is kept, the same command goes on from there", file=sys.stderr)
+        print("\nstopped; finished results are kept; the same command continues", file=sys.stderr)
         return 130
-    except (UsageError, OSError, ValueError, ImportError, FloatingPointError) as error:
+    except (OSError, ValueError, ImportError, FloatingPointError) as error:
         if os.environ.get("GNNLIB_DEBUG"):
             raise
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        kept = "; what is finished is kept, the same command goes on from there" if full else ""
-        print(f"benchmarks: error: {error}{kept}", file=sys.stderr)
+        print(f"{program().split()[-1]}: error: {_message(error)}", file=sys.stderr)
         return 2
+
+
+def _message(error: Exception) -> str:
+    package = EXTRA.get((getattr(error, "name", None) or "").partition(".")[0])
+    if isinstance(error, ModuleNotFoundError) and package:
+        return f"expected {package} to be installed: pip install 'gnnlib[bench]'"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return f"{error}; finished results are kept; the same command continues"
+    return str(error)
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -35,83 +63,51 @@ def _list(options: argparse.Namespace) -> int:
     from gnnlib.benchmarks.runner.run import describe_tasks
     from gnnlib.benchmarks.tasks import TASKS
 
-    tasks = Table("task", "what it is", "layers", "seeds", title="Tasks")
+    tasks = Table("task", "description", "layers", "seeds", title="Tasks")
     for row in describe_tasks():
         tasks.add_row(*row)
     layers = Table("layer", "title", "needs", title="Layers")
     needs = {"graph": "", "edge_feats": "edge features", "pos_feats": "positions", "image": "images"}
-    own = {layer.name: layer for task in TASKS.values() for layer in task.own}
-    for layer in {**LAYERS, **own, **LAYERS}.values():
+    task_layers = {layer.name: layer for task in TASKS.values() for layer in task.own}
+    for layer in {**LAYERS, **task_layers, **LAYERS}.values():
         layers.add_row(layer.name, layer.title, needs.get(layer.needs, layer.needs))
     Console().print(tasks, layers)
     return 0
 
 
 def _run(options: argparse.Namespace) -> int:
-    from gnnlib.benchmarks.runner.request import Request
+    from gnnlib.benchmarks.runner.request import RunRequest
     from gnnlib.benchmarks.runner.run import run
-    from gnnlib.benchmarks.tasks import Options
     from gnnlib.train.distributed import process_group
 
-    request = Request(
-        tasks=list(dict.fromkeys(options.tasks)),
-        layers=options.layers,
-        seeds=options.seeds,
-        out=options.out,
-        fresh=options.fresh,
-        save=options.save,
-        tensorboard=options.tensorboard,
-        options=Options(**{name: getattr(options, name) for name in Options.ASKED}),
-    )
+    request = RunRequest.of(options)
     with process_group():
         run(request)
     return 0
 
 
 def _depth(options: argparse.Namespace) -> int:
-    from gnnlib.benchmarks.depth.command import Request, run
+    from gnnlib.benchmarks.depth.command import DepthRequest, run
 
-    changed = {name: getattr(options, name) for name in ("width", "epochs", "patience", "lr", "weight_decay", "drop")}
-    request = Request(
-        data=options.name,
-        convs=options.convs,
-        remedies=options.remedies,
-        depths=options.depths,
-        seeds=options.seeds,
-        settings=tuple((name, value) for name, value in changed.items() if value is not None),
-        jobs=options.jobs,
-        folder=options.data,
-        out=options.out,
-    )
-    print(f"Report: {run(request) / 'report.html'}")
+    print(f"Report: {run(DepthRequest.of(options)) / 'report.html'}")
     return 0
 
 
 def _memory(options: argparse.Namespace) -> int:
-    from gnnlib.benchmarks.speed.memory import WAYS, Request, run
+    from gnnlib.benchmarks.speed.memory import MemoryRequest, run
 
-    ways = options.ways or tuple(WAYS)
-    request = Request(options.name, options.depths, ways, options.width, folder=options.data, out=options.out)
-    print(f"Figures: {run(request)}")
+    print(f"Figures: {run(MemoryRequest.of(options))}")
     return 0
 
 
 def _speed(options: argparse.Namespace) -> int:
-    from gnnlib.benchmarks.speed.command import Request, run
+    from gnnlib.benchmarks.speed.command import SpeedRequest, run
 
-    request = Request(
-        only=options.only,
-        quick=options.quick,
-        repeats=options.repeats,
-        shrink=options.shrink,
-        allocators=options.allocators,
-        threads=options.threads,
-        out=options.out,
-    )
+    request = SpeedRequest.of(options)
     try:
         path = run(request)
     except KeyboardInterrupt:
-        print(f"\nstopped; the rows that were finished are in {request.path}", file=sys.stderr)
+        print(f"\nstopped; the finished rows are in {request.path}", file=sys.stderr)
         return 130
     print(f"Figures: {path}")
     return 0
@@ -142,16 +138,16 @@ def _partition(options: argparse.Namespace) -> int:
 
 
 def _scaling(options: argparse.Namespace) -> int:
-    from gnnlib.benchmarks.runner.scaling import Request, run
+    from gnnlib.benchmarks.runner.scaling import ScalingRequest, run
 
-    print(f"Figures: {run(Request(options.name, options.processes, options.arguments, options.out))}")
+    print(f"Figures: {run(ScalingRequest.of(options))}")
     return 0
 
 
 def _host(options: argparse.Namespace) -> int:
-    from gnnlib.benchmarks.runner.hosts import Request, run
+    from gnnlib.benchmarks.runner.hosts import HostRequest, run
 
-    return run(Request(options.folder, options.addresses, options.trainers, options.port, options.arguments))
+    return run(HostRequest.of(options))
 
 
 COMMANDS = {

@@ -1,12 +1,11 @@
 """``python -m benchmarks depth``: a depth study of a data set by name, with a progress bar."""
 
 import os
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -18,8 +17,10 @@ from gnnlib.benchmarks.depth.data import load
 from gnnlib.benchmarks.depth.study import Study
 from gnnlib.benchmarks.depth.summary import deepest, mean
 from gnnlib.benchmarks.errors import UsageError
+from gnnlib.benchmarks.options import RESULTS
+from gnnlib.benchmarks.request import Request
 
-__all__ = ["Request", "run"]
+__all__ = ["DepthRequest", "run"]
 
 CITATIONS = ("none", "dropout+decay", "batchnorm", "pairnorm", "dropedge", "residual", "jk-max", "gcnii",
              "gcnii+dropout+decay-parts", "appnp+dropout+decay")  # fmt: skip
@@ -48,29 +49,43 @@ PRESETS = {
 
 
 @dataclass(frozen=True)
-class Request:
-    """The options of the command; None takes the value of the data set's preset."""
+class DepthRequest(Request):
+    """The options of ``depth``; None takes the value of the data set's preset.
 
-    data: str = "digits"
+    Example:
+        >>> from gnnlib.benchmarks.depth.command import DepthRequest
+        >>> DepthRequest("cora", convs=["gcn", "gat"], epochs=5).command()
+        'python -m benchmarks depth cora --convs gcn,gat --epochs 5'
+    """
+
+    COMMAND: ClassVar[str] = "depth"
+
+    name: str = "digits"  # of the data set
     convs: Sequence[str] | None = None
     remedies: Sequence[str] | None = None
     depths: Sequence[int] | None = None
     seeds: int = 1
-    settings: tuple[tuple[str, Any], ...] = ()  # fields of `TrainingSettings`
+    width: int | None = None
+    epochs: int | None = None
+    patience: int | None = None
+    lr: float | None = None
+    weight_decay: float | None = None
+    drop: float | None = None
     jobs: int | None = None
-    folder: Path | None = None
-    out: Path = Path("results")
+    data: Path | None = None
+    out: Path = RESULTS
 
     @property
     def preset(self) -> Preset:
         """The defaults of the data set."""
-        if self.data not in PRESETS:
-            raise UsageError(f"unknown data {self.data!r}; expected one of: {', '.join(PRESETS)}")
-        return PRESETS[self.data]
+        if self.name not in PRESETS:
+            raise UsageError(f"unknown data {self.name!r}; expected one of: {', '.join(PRESETS)}")
+        return PRESETS[self.name]
 
     def training_settings(self) -> TrainingSettings:
         """The preset's settings with the changes of the command line."""
-        return self.preset.settings._replace(**dict(self.settings))
+        options = {name: getattr(self, name) for name in TrainingSettings._fields}
+        return self.preset.settings._replace(**{name: value for name, value in options.items() if value is not None})
 
     def cells(self) -> list[Cell]:
         """All cells of the study.
@@ -79,8 +94,8 @@ class Request:
             UsageError: if a name is unknown
 
         Example:
-            >>> from gnnlib.benchmarks.depth.command import Request
-            >>> len(Request("cora", convs=["gcn"], remedies=["none"], seeds=2).cells())
+            >>> from gnnlib.benchmarks.depth.command import DepthRequest
+            >>> len(DepthRequest("cora", convs=["gcn"], remedies=["none"], seeds=2).cells())
             12
         """
         preset = self.preset
@@ -95,34 +110,17 @@ class Request:
         """The folder of the study; changed settings are part of its name."""
         preset, settings = self.preset.settings._asdict(), self.training_settings()._asdict()
         changes = [f"{name.replace('_', '')}{value:g}" for name, value in settings.items() if value != preset[name]]
-        return self.out / "-".join(["depth", self.data, *changes])
-
-    def command(self) -> str:
-        """The command line that repeats the study, without the folders of this machine.
-
-        Example:
-            >>> from gnnlib.benchmarks.depth.command import Request
-            >>> Request("cora", convs=["gcn", "gat"], settings=(("epochs", 5),)).command()
-            'python -m benchmarks depth cora --convs gcn,gat --epochs 5'
-        """
-        words = ["python", "-m", "benchmarks", "depth", self.data]
-        for flag, values in (("convs", self.convs), ("remedies", self.remedies), ("depths", self.depths)):
-            words += [f"--{flag}", ",".join(map(str, values))] if values else []
-        words += ["--seeds", str(self.seeds)] if self.seeds > 1 else []
-        for name, value in self.settings:
-            words += [f"--{name.replace('_', '-')}", str(value)]
-        words += ["--data", "DIR"] if self.folder or os.environ.get("GNNLIB_DATA") else []
-        return shlex.join(words)
+        return self.out / "-".join(["depth", self.name, *changes])
 
 
-def run(request: Request) -> Path:
+def run(request: DepthRequest) -> Path:
     """Runs the study, prints the accuracies, and returns the study's folder."""
     cells, path = request.cells(), request.path
     study = Study(
-        load(request.data, request.folder),
+        load(request.name, request.data),
         cells,
         request.training_settings(),
-        name=request.data,
+        name=request.name,
         out=path,
         command=request.command(),
     )

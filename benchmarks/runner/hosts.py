@@ -1,4 +1,4 @@
-"""A graph on several hosts: ``partition`` cuts a task's graph, once; ``host`` is what each machine then runs."""
+"""Training on a graph in parts: ``partition`` cuts a task's graph, once; ``host`` then runs on each machine."""
 
 import ctypes
 import fcntl
@@ -14,33 +14,46 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from gnnlib.benchmarks.errors import UsageError
+from gnnlib.benchmarks.options import module
+from gnnlib.benchmarks.request import Request
 from gnnlib.benchmarks.runner.run import find_task
 from gnnlib.benchmarks.tasks import Options
 from gnnlib.benchmarks.tasks.large_nodes import LargeNodes
 from gnnlib.large.partitions import part_config, partition
 
-GRACE = 10.0  # seconds in which the others may notice that one has failed
+GRACE = 10.0  # seconds in which the other processes may notice that one has failed
 
 
 def cut(task: str, parts: int, options: Options, out: Path) -> Path:
-    """Write the parts of a task's graph.
+    """Writes the parts of a task's graph.
 
-    Raises: UsageError for a task that has no one graph, or parts that are there already; what `partition` raises.
+    Args:
+        task: name of a task on the nodes of one large graph
+        parts: one per host
+        options: of the task's data
+        out: the folder for the parts
+
+    Raises:
+        UsageError: for another task, or a folder that has parts already
+        ValueError: what `partition` raises
     """
-    found = find_task(task)
-    if not isinstance(found, LargeNodes):
+    nodes = find_task(task)
+    if not isinstance(nodes, LargeNodes):
         raise UsageError(f"partition: expected a task on the nodes of one large graph, got {task}")
     if any(out.glob("*.json")):
         raise UsageError(f"--out: expected a folder without parts, {out} holds some already")
-    found.load(options)
-    return partition(*found.whole(), parts, out, found.setting)
+    nodes.load(options)
+    return partition(*nodes.partitionable(), parts, out, nodes.setting)
 
 
 @dataclass(frozen=True)
-class Request:
-    """What a host is to do: the same words on all of them."""
+class HostRequest(Request):
+    """The options of ``host``, the same on all hosts."""
+
+    COMMAND: ClassVar[str] = "host"
 
     folder: Path  # of the parts
     addresses: Sequence[str]  # of all hosts, part by part
@@ -49,19 +62,23 @@ class Request:
     arguments: Sequence[str] = ()  # of `run`
 
 
-def run(request: Request) -> int:
-    """This host's server and trainers, until the trainers are done; 0 where all went well.
+def run(request: HostRequest) -> int:
+    """Runs this host's server and trainers until the trainers end.
 
-    Where a trainer or the server dies, the others are given ten seconds to say so themselves, and are then ended.
+    If a trainer or the server dies, the others have ten seconds to end with messages of their own, and are then killed.
 
-    Raises: UsageError where the addresses do not fit the parts, or none of them is this host's.
+    Returns:
+        the first bad exit status of a trainer, 0 if there is none
+
+    Raises:
+        UsageError: if the addresses do not fit the parts, or none of them is this host's
     """
     _, config = part_config(request.folder)
     if len(request.addresses) != config["num_parts"]:
         raise UsageError(
             f"--addresses: expected one for each of {config['num_parts']} parts, got {len(request.addresses)}"
         )
-    number = _own(request.addresses)
+    number = _host_number(request.addresses)
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as hosts:
         hosts.writelines(f"{address} {request.port}\n" for address in request.addresses)
         hosts.flush()
@@ -69,8 +86,8 @@ def run(request: Request) -> int:
             return _wait(*processes)
 
 
-def _own(addresses: Sequence[str]) -> int:
-    """Which of the addresses is this host's: one can only listen at one's own."""
+def _host_number(addresses: Sequence[str]) -> int:
+    """The number of this host's address: a host can only listen at its own."""
     for number, address in enumerate(addresses):
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             try:
@@ -86,10 +103,10 @@ def _interface(address: str) -> str | None:
     for _, name in socket.if_nameindex():
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             try:
-                found = fcntl.ioctl(probe, 0x8915, struct.pack("256s", name.encode()))  # SIOCGIFADDR
+                interface = fcntl.ioctl(probe, 0x8915, struct.pack("256s", name.encode()))  # SIOCGIFADDR
             except OSError:
                 continue
-            if socket.inet_ntoa(found[20:24]) == address:
+            if socket.inet_ntoa(interface[20:24]) == address:
                 return name
     return None
 
@@ -97,11 +114,11 @@ def _interface(address: str) -> str | None:
 Command = tuple[list[str], dict[str, str]]
 
 
-def _commands(request: Request, number: int, hosts: str) -> list[Command]:
-    """The server's and the trainers', with what each finds in its environment."""
+def _commands(request: HostRequest, number: int, hosts: str) -> list[Command]:
+    """The commands of the server and the trainers, with their environment variables."""
     world = len(request.addresses) * request.trainers
     interface = _interface(request.addresses[number])
-    both = {
+    common = {
         "DGL_DIST_MODE": "distributed",
         "DGL_IP_CONFIG": hosts,
         "DGL_NUM_SERVER": "1",
@@ -118,11 +135,11 @@ def _commands(request: Request, number: int, hosts: str) -> list[Command]:
     }
     serve = "from gnnlib.large.partitions import connect; import sys; connect(sys.argv[1])"
     server = [sys.executable, "-c", serve, str(request.folder)]
-    trainer = [sys.executable, "-m", "benchmarks", "run", "partitioned", "--data", str(request.folder)]
-    commands = [(server, {**both, "DGL_ROLE": "server", "DGL_SERVER_ID": str(number), "OMP_NUM_THREADS": "1"})]
+    trainer = [sys.executable, "-m", module(), "run", "partitioned", "--data", str(request.folder)]
+    commands = [(server, {**common, "DGL_ROLE": "server", "DGL_SERVER_ID": str(number), "OMP_NUM_THREADS": "1"})]
     for local in range(request.trainers):
         rank = {"RANK": str(number * request.trainers + local), "LOCAL_RANK": str(local)}
-        commands.append(([*trainer, *request.arguments], {**both, **rank, "DGL_ROLE": "client"}))
+        commands.append(([*trainer, *request.arguments], {**common, **rank, "DGL_ROLE": "client"}))
     return commands
 
 
@@ -152,7 +169,7 @@ def _wait(server: subprocess.Popen, *trainers: subprocess.Popen) -> int:
         failed = any(process.poll() for process in (server, *trainers))  # a server that is done has ended well
         deadline = deadline or (time.monotonic() + GRACE if failed else None)
         if deadline and time.monotonic() > deadline:
-            print("host: a process has ended before its time; the others are ended too", file=sys.stderr)
+            print("host: a process ended early; the others are killed", file=sys.stderr)
             return _status(trainers) or 1
         time.sleep(0.1)
     return _status(trainers)

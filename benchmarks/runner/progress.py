@@ -1,4 +1,4 @@
-"""What a run shows in the terminal: bars and a live leaderboard, or plain lines where there is no terminal."""
+"""The display of a run: progress bars and a live leaderboard in a terminal, else plain lines."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -18,10 +18,10 @@ EVERY = 60.0  # seconds between two lines where there is no terminal
 
 
 class TimeLeft(ProgressColumn):
-    """What the bar's field ``left`` says."""
+    """The value of the bar's field ``remaining``, a function."""
 
     def render(self, task: Bar) -> Text:
-        return Text(clock(task.fields["left"]()), style="progress.remaining")
+        return Text(clock(task.fields["remaining"]()), style="progress.remaining")
 
 
 def clock(seconds: float | None) -> str:
@@ -55,8 +55,8 @@ class Progress:
         self.took: list[float] = []  # seconds of each training that is finished
         self.at_epoch = 0, 0.0  # the last one, and the seconds it came at
         self.checkpoint: Checkpoint | None = None
-        self.all = self.bars.add_task(title, total=total, completed=done, left=self.left)
-        self.one = self.bars.add_task("", total=None, visible=False, left=self.left_of_one)
+        self.all = self.bars.add_task(title, total=total, completed=done, remaining=self.remaining)
+        self.one = self.bars.add_task("", total=None, visible=False, remaining=self.remaining_of_training)
         self.table: RenderableType = ""
         self.note = ""
         self.live = Live(get_renderable=self._show, console=self.console, refresh_per_second=4, transient=True)
@@ -74,38 +74,38 @@ class Progress:
 
     def start(self, layer: str, seed: int, epochs: int, checkpoint: Checkpoint) -> None:
         self.title, self.epochs, self.note = f"{layer}, seed {seed}", epochs, ""
-        self.checkpoint, self.at_epoch, self.said = checkpoint, (0, 0.0), checkpoint.seconds
+        self.checkpoint, self.at_epoch, self.printed = checkpoint, (0, 0.0), checkpoint.seconds
         self.bars.reset(self.one, total=epochs, description=self.title, visible=True)
 
-    def left_of_one(self) -> float | None:
+    def remaining_of_training(self) -> float | None:
         """Seconds to the end of the present training; None before the end of its first epoch."""
         epoch, at = self.at_epoch
         if epoch == 0 or self.checkpoint is None:
             return None
         return max(0.0, at / epoch * self.epochs - self.checkpoint.seconds)
 
-    def left(self) -> float | None:
+    def remaining(self) -> float | None:
         """Seconds to the end of the run."""
-        present, others = self.left_of_one(), self.total - self.done
-        if others == 0:
+        present, trainings = self.remaining_of_training(), self.total - self.done
+        if trainings == 0:
             return 0.0
         if present is None or self.checkpoint is None:
-            return sum(self.took) / len(self.took) * others if self.took else None
+            return sum(self.took) / len(self.took) * trainings if self.took else None
         expected = [*self.took, present + self.checkpoint.seconds]
-        return present + sum(expected) / len(expected) * (others - 1)
+        return present + sum(expected) / len(expected) * (trainings - 1)
 
     def epoch(self, record: dict[str, float]) -> None:
-        shown = next((f", {key} {record[key]:.1f} %" for key in ("validation", "test") if key in record), "")
-        self.note = f"loss {record['loss']:.3f}{shown}"
+        metric = next((f", {key} {record[key]:.1f} %" for key in ("validation", "test") if key in record), "")
+        self.note = f"loss {record['loss']:.3f}{metric}"
         assert self.checkpoint is not None
         seconds = self.checkpoint.seconds
         self.at_epoch = int(record["epoch"]), seconds
         self.bars.update(self.one, completed=record["epoch"])
         self.bars.update(self.all, completed=self.done + record["epoch"] / self.epochs)
-        if not self.console.is_terminal and seconds - self.said >= EVERY:
-            self.said = seconds
-            left = clock(self.left_of_one())
-            line = f"{self.title}: epoch {record['epoch']} of {self.epochs}, {self.note}, {left} left"
+        if not self.console.is_terminal and seconds - self.printed >= EVERY:
+            self.printed = seconds
+            remaining = clock(self.remaining_of_training())
+            line = f"{self.title}: epoch {record['epoch']} of {self.epochs}, {self.note}, {remaining} left"
             self.console.print(line, soft_wrap=True)
 
     def finish(self, line: str, table: Table) -> None:

@@ -1,140 +1,125 @@
-"""What ``python -m benchmarks run`` was asked for, and whether that can be."""
+"""The request of ``run``, and its checks."""
 
 import os
 import shlex
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 
 from gnnlib.benchmarks.catalog.layers import choices
 from gnnlib.benchmarks.errors import UsageError
+from gnnlib.benchmarks.options import RESULTS, module, options_of, program
 from gnnlib.benchmarks.records.logs import check_tensorboard
+from gnnlib.benchmarks.request import Request
 from gnnlib.benchmarks.tasks import Options, Task
 from gnnlib.benchmarks.tasks.base import SCHEDULES
 from gnnlib.train.distributed import world_size
 from gnnlib.train.loop import PRECISIONS
 
 
-@dataclass(frozen=True)
-class Request:
-    """The tasks and how to run them; None takes the task's own value."""
+@dataclass(frozen=True, kw_only=True)
+class RunRequest(Options, Request):
+    """The tasks of ``run`` and how they are run."""
+
+    COMMAND: ClassVar[str] = "run"
 
     tasks: Sequence[str]
     layers: Sequence[str] | None = None
     seeds: int | None = None
-    out: Path = Path("results")
+    out: Path = RESULTS
     fresh: bool = False
     save: bool = False  # the best seed's model
     tensorboard: bool = False
-    options: Options = field(default_factory=Options)
 
-    def command(self, task: str) -> str:
-        """What to type for one of the tasks; the folders of this machine are left out.
+    def command_of(self, task: str) -> str:
+        """The command line for one task: with several processes for ``torchrun``, or for each host of a graph in parts.
 
-        Where several processes train together, it is that for `torchrun`, or for each host of a graph in parts.
-
-        >>> Request(["cora"], ["gcn", "gat"], options=Options(data=Path("/mine"), epochs=5)).command("cora")
+        >>> RunRequest(tasks=["cora"], layers=["gcn", "gat"], data=Path("/mine"), epochs=5).command_of("cora")
         'python -m benchmarks run cora --layers gcn,gat --epochs 5 --data DIR'
         """
-        words, data = _start(task), self.options.data or os.environ.get("GNNLIB_DATA")
-        for flag, value in (
-            ("--layers", ",".join(self.layers) if self.layers is not None else None),
-            ("--seeds", self.seeds),
-            ("--epochs", self.options.epochs),
-            ("--limit", self.options.limit),
-            ("--recipe", self.options.recipe),
-            ("--remedy", self.options.remedy),
-            ("--mode", self.options.mode),
-            ("--labels", self.options.labels),
-            ("--clip", self.options.clip),
-            ("--precision", self.options.precision),
-            ("--schedule", self.options.schedule),
-            ("--patience", self.options.patience),
-            ("--data", "DIR" if data and "host" not in words else None),
-            ("--device", self.options.device if self.options.device != "cpu" else None),
-        ):
-            words += [flag, str(value)] if value is not None else []
-        return shlex.join([*words, *(["--save"] if self.save else [])])
+        if os.environ.get("DGL_DIST_MODE") == "distributed":
+            return shlex.join(
+                [*program().split(), "host", "--addresses", "A,B", "DIR", *self.words(tasks=[], data=None)]
+            )
+        start = program().split()
+        if world_size() > 1:
+            here = int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))
+            hosts = ["--nnodes", str(world_size() // here)] if world_size() > here else []
+            start = ["torchrun", *hosts, "--nproc-per-node", str(here), "-m", module()]
+        return shlex.join([*start, self.COMMAND, *self.words(tasks=[task])])
 
 
-def _start(task: str) -> list[str]:
-    """How this process was started."""
-    if os.environ.get("DGL_DIST_MODE") == "distributed":
-        return ["python", "-m", "benchmarks", "host", "--addresses", "A,B", "DIR"]
-    run = ["-m", "benchmarks", "run", task]
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))
-    hosts = ["--nnodes", str(world_size() // here)] if world_size() > here else []
-    return ["torchrun", *hosts, "--nproc-per-node", str(here), *run] if world_size() > 1 else ["python", *run]
+def check(request: RunRequest, tasks: Sequence[Task]) -> None:
+    """Checks what can be checked before any data are read.
 
-
-def check(request: Request, tasks: Sequence[Task]) -> None:
-    """Raises UsageError for what can be known to fail before any data are read."""
-    options = request.options
+    Raises:
+        UsageError: for options that are invalid, or that a task does not take
+    """
     for task in tasks:
         layers = choices(task.own)
         for name in request.layers or ():
             if name not in layers:
                 raise UsageError(f"unknown layer {name!r}; expected one of: {', '.join(layers)}")
-    for flag, value, least in (
-        ("--seeds", request.seeds, 1),
-        ("--epochs", options.epochs, 1),
-        ("--limit", options.limit, 2),  # one to train on, one held out
-        ("--patience", options.patience, 1),
-    ):
-        if value is not None and value < least:
-            raise UsageError(f"{flag}: expected {least} or more, got {value}")
+    for option in options_of("run"):
+        value = getattr(request, option.field, None)
+        if option.minimum is not None and value is not None and value < option.minimum:
+            raise UsageError(f"{option.flag}: expected {option.minimum} or more, got {value}")
     for task in tasks:
-        if task.max_seeds is not None and (request.seeds or 0) > task.max_seeds:
-            raise UsageError(f"--seeds: {task.name} has {task.max_seeds} folds, got {request.seeds}")
-        if world_size() > 1 and not task.sharded:
-            raise UsageError(f"{task.name} trains on everything at once: expected one process, got {world_size()}")
-        for flag, given in (
-            ("--clip", options.clip),
-            ("--precision", options.precision),
-            ("--save", request.save or None),
-        ):
-            if given is not None and not task.one_model:
-                raise UsageError(f"{flag}: {task.name} trains otherwise than one network a seed, got {given}")
-        if options.limit is not None and not task.limited:
-            raise UsageError(f"--limit: {task.name} is always run whole, got {options.limit}")
-        if options.patience is not None and not task.validates:
-            raise UsageError(f"--patience: {task.name} does not choose its epoch on validation, got {options.patience}")
-        if options.schedule is not None and (task.schedule is None or options.schedule not in SCHEDULES):
-            some = ", ".join(SCHEDULES) if task.schedule else "none but its own"
-            raise UsageError(f"--schedule: {task.name} knows {some}, got {options.schedule!r}")
-        if options.remedy is not None and task.remedy is None:
-            raise UsageError(f"--remedy: {task.name} has none to choose, got {options.remedy!r}")
-        uses = options.labels.split("+") if options.labels is not None else []
-        modes = [options.mode] if options.mode is not None else []
-        for flag, names, there in (("--mode", modes, task.modes), ("--labels", uses, task.label_uses)):
-            for each in names:
-                if each not in there:
-                    raise UsageError(f"{flag}: {task.name} knows {', '.join(there) or 'none'}, got {each!r}")
-        if options.recipe is not None and options.recipe not in task.image_recipes:
-            some = ", ".join(task.image_recipes) or "none"
-            raise UsageError(f"--recipe: {task.name} knows {some}, got {options.recipe!r}")
-    if options.clip is not None and not options.clip > 0:
-        raise UsageError(f"--clip: expected a norm above 0, got {options.clip}")
-    if options.precision is not None and options.precision not in PRECISIONS:
-        raise UsageError(f"--precision: expected {' or '.join(PRECISIONS)}, got {options.precision!r}")
+        _check_task(request, task)
+    if request.clip is not None and not request.clip > 0:
+        raise UsageError(f"--clip: expected a norm above 0, got {request.clip}")
+    if request.precision is not None and request.precision not in PRECISIONS:
+        raise UsageError(f"--precision: expected {' or '.join(PRECISIONS)}, got {request.precision!r}")
     if request.tensorboard:
         check_tensorboard()
-    if options.data is not None and not options.data.is_dir():
-        raise UsageError(f"--data: expected a directory, {options.data} is none")
-    _check_device(options.device)
+    if request.data is not None and not request.data.is_dir():
+        raise UsageError(f"--data: expected a directory, {request.data} is none")
+    _check_device(request.device)
     _check_writable(request.out)
+
+
+def _check_task(request: RunRequest, task: Task) -> None:
+    """Whether the task takes the options."""
+    if task.max_seeds is not None and (request.seeds or 0) > task.max_seeds:
+        raise UsageError(f"--seeds: {task.name} has {task.max_seeds} folds, got {request.seeds}")
+    if world_size() > 1 and not task.sharded:
+        raise UsageError(f"{task.name} trains on everything at once: expected one process, got {world_size()}")
+    for name, supported, reason in (
+        ("clip", task.one_model, "trains otherwise than one network a seed"),
+        ("precision", task.one_model, "trains otherwise than one network a seed"),
+        ("save", task.one_model, "trains otherwise than one network a seed"),
+        ("limit", task.limited, "is always run whole"),
+        ("patience", task.validates, "does not choose its epoch on validation"),
+    ):
+        value = getattr(request, name)
+        if value not in (None, False) and not supported:
+            raise UsageError(f"--{name}: {task.name} {reason}, got {value}")
+    if request.remedy is not None and task.remedy is None:
+        raise UsageError(f"--remedy: {task.name} has none to choose, got {request.remedy!r}")
+    for name, values in (
+        ("schedule", tuple(SCHEDULES) if task.schedule else ()),
+        ("mode", task.modes),
+        ("labels", task.label_uses),
+        ("recipe", task.image_recipes),
+    ):
+        value = getattr(request, name)
+        for part in [] if value is None else value.split("+") if name == "labels" else [value]:
+            if part not in values:
+                expected = f"one of {', '.join(values)}" if values else "none"
+                raise UsageError(f"--{name}: expected {expected} for {task.name}, got {part!r}")
 
 
 def _check_device(device: str) -> None:
     try:
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, ImportError) as error:
-        there = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        devices = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
         reason = str(error).splitlines()[0].split(". ")[0][:80]
-        raise UsageError(f"--device: expected one of {', '.join(there)}, got {device!r} ({reason})") from error
+        raise UsageError(f"--device: expected one of {', '.join(devices)}, got {device!r} ({reason})") from error
 
 
 def _check_writable(out: Path) -> None:

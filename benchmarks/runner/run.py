@@ -1,4 +1,4 @@
-"""Run a task: every layer, every seed, each result written as soon as it is there."""
+"""Runs tasks: every layer and seed, each result written when it is finished."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,23 +12,28 @@ from gnnlib._utils.files import atomic_write
 from gnnlib.benchmarks.catalog.layers import LayerSpec, choices, choose
 from gnnlib.benchmarks.catalog.published import PUBLISHED
 from gnnlib.benchmarks.errors import UsageError
+from gnnlib.benchmarks.options import options_of
 from gnnlib.benchmarks.records.cards import keep_model, write_card
 from gnnlib.benchmarks.records.logs import Log
 from gnnlib.benchmarks.records.results import Store, commit, machine, versions
 from gnnlib.benchmarks.report import figures_table, leaderboard_table, load_results, write_report
 from gnnlib.benchmarks.runner.progress import Progress
-from gnnlib.benchmarks.runner.request import Request, check
-from gnnlib.benchmarks.tasks import TASKS, Options, Task
+from gnnlib.benchmarks.runner.request import RunRequest, check
+from gnnlib.benchmarks.tasks import TASKS, Task
 from gnnlib.benchmarks.tasks.base import OnEpoch
 from gnnlib.train import distributed
 
 
-def run(request: Request) -> list[Path]:
-    """Run all that is asked for and not yet done; the folders of the runs, each with its report.
+def run(request: RunRequest) -> list[Path]:
+    """Runs the seeds that are not done yet.
 
-    Raises, before anything is trained or written: UsageError for an unknown task or layer, a layer that a task cannot
-    serve, a number of seeds below 1, a device that is not there or a folder that cannot be written; what the loaders
-    raise for data that are missing or damaged.
+    Returns:
+        the folder of each task's run, with its report
+
+    Raises:
+        UsageError: before anything is trained or written, for an unknown task or layer, a layer that does not fit a
+            task, an invalid option, a device that is missing or a folder that cannot be written
+        OSError: what the loaders raise for missing or damaged data
     """
     tasks = [find_task(name) for name in request.tasks]
     check(request, tasks)
@@ -37,7 +42,7 @@ def run(request: Request) -> list[Path]:
         if distributed.rank() == 0:
             print(f"Loading {task.name}", flush=True)
         with distributed.host_main_first():
-            task.load(request.options)
+            task.load(request)
         fitting = [name for name in task.layers if choices(task.own)[name].fits(task.geometry)]
         names = request.layers if request.layers is not None else fitting
         plan.append((task, choose(names, task.geometry, task.name, task.own)))
@@ -45,27 +50,33 @@ def run(request: Request) -> list[Path]:
 
 
 def find_task(name: str) -> Task:
-    """Raises: UsageError for a name that is not there."""
+    """The task of a name.
+
+    Raises:
+        UsageError: for an unknown name
+    """
     if name not in TASKS:
         raise UsageError(f"unknown task {name!r}; expected one of: {', '.join(TASKS)}")
     return TASKS[name]()
 
 
-def _run_name(task: Task, options: Options) -> str:
-    """Runs under other arguments than the task's own get a folder of their own."""
-    extras = [f"{k}{v}" for k, v in (("epochs", options.epochs), ("limit", options.limit)) if v is not None]
-    named = (options.remedy, options.mode, options.labels, options.precision, options.schedule)
-    extras += [str(value) for value in named if value is not None]
-    extras += [f"{k}{v}" for k, v in (("clip", options.clip), ("patience", options.patience)) if v is not None]
-    if options.device != "cpu":
-        extras.append(options.device.replace(":", ""))
-    if distributed.world_size() > 1:
-        extras.append(f"processes{distributed.world_size()}")
-    return "-".join([task.setting, *extras])
+def _run_name(task: Task, request: RunRequest) -> str:
+    """The folder of a run: the task's setting, then the options that are not the defaults."""
+    options = [(option, getattr(request, option.field, None)) for option in options_of("run") if option.folder]
+    parts = [o.folder.format(value).replace(":", "") for o, value in options if value not in (None, o.default)]
+    processes = [f"processes{distributed.world_size()}"] if distributed.world_size() > 1 else []
+    return "-".join([task.setting, *parts, *processes])
 
 
-def _run_task(task: Task, layers: Sequence[LayerSpec], request: Request) -> Path:
-    folder = request.out / _run_name(task, request.options)
+def _arguments(request: RunRequest) -> dict[str, Any]:
+    """The arguments that a result records."""
+    options = {o.name: (getattr(request, o.field), o.recorded) for o in options_of("run") if o.recorded != "never"}
+    arguments = {name: value for name, (value, when) in options.items() if when == "always" or value is not None}
+    return arguments | ({"processes": distributed.world_size()} if distributed.world_size() > 1 else {})
+
+
+def _run_task(task: Task, layers: Sequence[LayerSpec], request: RunRequest) -> Path:
+    folder = request.out / _run_name(task, request)
     num_seeds = request.seeds or task.seeds
     first = distributed.rank() == 0  # which alone prints and writes
     stores = {layer.name: _store(task, layer, folder, request) for layer in layers}
@@ -83,10 +94,10 @@ def _run_task(task: Task, layers: Sequence[LayerSpec], request: Request) -> Path
                 if seed in store.outcomes:
                     continue
                 checkpoint = store.checkpoint(seed)
-                progress.start(layer.title, seed, task.num_epochs(layer, request.options), checkpoint)
+                progress.start(layer.title, seed, task.num_epochs(layer, request), checkpoint)
                 log = [Log(store.folder, seed, request.tensorboard)] if first else []
-                options = replace(request.options, checkpoint=checkpoint)
-                outcome = task.run(layer, seed, options, partial(_tell, [progress.epoch, *log]))
+                options = replace(request, checkpoint=checkpoint)
+                outcome = task.run(layer, seed, options, partial(_record, [progress.epoch, *log]))
                 outcome.seconds = checkpoint.seconds
                 if not first:
                     store.outcomes[seed] = outcome
@@ -98,8 +109,8 @@ def _run_task(task: Task, layers: Sequence[LayerSpec], request: Request) -> Path
                 if request.save:
                     write_card(store, task.inputs, values)
                 results, _ = load_results(folder)
-                found = f"{layer.title}, seed {seed}: {outcome.score:.2f} {task.unit}".rstrip()
-                progress.finish(found, leaderboard_table(results))
+                line = f"{layer.title}, seed {seed}: {outcome.score:.2f} {task.unit}".rstrip()
+                progress.finish(line, leaderboard_table(results))
     if not first:
         return folder
     if request.save and any(not store.model.exists() for store in stores.values()):
@@ -111,38 +122,27 @@ def _run_task(task: Task, layers: Sequence[LayerSpec], request: Request) -> Path
     return folder
 
 
-def _tell(listeners: Sequence[OnEpoch], record: dict[str, float]) -> None:
-    for listener in listeners:
-        listener(record)
+def _record(callbacks: Sequence[OnEpoch], record: dict[str, float]) -> None:
+    for callback in callbacks:
+        callback(record)
 
 
-# Arguments that results have where they were given.
-OPTIONAL = ("remedy", "mode", "labels", "clip", "precision", "schedule", "patience")
-
-
-def _store(task: Task, layer: LayerSpec, folder: Path, request: Request) -> Store:
-    options = request.options
+def _store(task: Task, layer: LayerSpec, folder: Path, request: RunRequest) -> Store:
     published = PUBLISHED.get((task.setting, layer.name))
     header: dict[str, Any] = {
         "task": task.setting,
         "layer": layer.name,
         "title": layer.title,
         "summary": task.summary,
-        "arguments": {
-            "epochs": options.epochs,
-            "limit": options.limit,
-            **{name: value for name in OPTIONAL if (value := getattr(options, name)) is not None},
-            "device": options.device,
-            **({"processes": distributed.world_size()} if distributed.world_size() > 1 else {}),
-        },
+        "arguments": _arguments(request),
         "metric": {"name": task.metric, "unit": task.unit, "higher_is_better": task.higher_is_better},
         "published": published._asdict() if published else None,
         "readout": task.readout,
         "classes": task.classes,
         "versions": versions(),
         "commit": commit(),
-        "machine": machine(options.device),
-        "command": request.command(task.name),
+        "machine": machine(request.device),
+        "command": request.command_of(task.name),
     }
     return Store(folder / layer.name, header)
 
@@ -155,12 +155,12 @@ def _write_samples(task: Task, folder: Path) -> None:
 
 
 def describe_tasks() -> list[tuple[str, str, str, str]]:
-    """Name, what it is, its layers and seeds: for ``python -m benchmarks list``."""
+    """Name, description, layers and number of seeds of each task."""
     return [(name, task.summary, ", ".join(task.layers), str(task.seeds)) for name, task in TASKS.items()]
 
 
 def runs(out: Path) -> list[Path]:
-    """The runs below a folder, the one with the newest result last; the folder itself where it is one."""
+    """The runs below a folder, the one with the newest result last; the folder itself if it is a run."""
     if any(out.glob("*/result.json")):
         return [out]
     newest: dict[Path, float] = {}

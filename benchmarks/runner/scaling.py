@@ -1,4 +1,4 @@
-"""What a second process brings: a training on one process with one thread, one with several, several with one each."""
+"""Speed-up of several processes: a training on one process with one thread, one with several, several with one each."""
 
 import json
 import os
@@ -8,81 +8,89 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from rich.console import Console
 from rich.table import Table
 
 from gnnlib._utils.files import atomic_write
 from gnnlib.benchmarks.errors import UsageError
+from gnnlib.benchmarks.options import RESULTS, module
 from gnnlib.benchmarks.records.results import commit, machine, versions
+from gnnlib.benchmarks.request import Request
 from gnnlib.benchmarks.runner.run import find_task
 
 
 @dataclass(frozen=True)
-class Request:
-    task: str
+class ScalingRequest(Request):
+    """The options of ``scaling``."""
+
+    COMMAND: ClassVar[str] = "scaling"
+
+    name: str  # of the task
     processes: int = 2
     arguments: Sequence[str] = ()  # of `run`
-    out: Path = Path("results")
+    out: Path = RESULTS
 
     @property
     def path(self) -> Path:
-        return self.out / f"scaling-{self.task}" / "scaling.json"
+        return self.out / f"scaling-{self.name}" / "scaling.json"
 
-    def words(self) -> list[str]:
-        """The arguments, without the place of the data on this machine.
+    def portable_arguments(self) -> list[str]:
+        """The arguments, without the folder of the data on this machine.
 
-        >>> Request("digits", arguments=["--data", "/home/me/data", "--epochs", "2"]).words()
+        >>> ScalingRequest("digits", arguments=["--data", "/home/me/data", "--epochs", "2"]).portable_arguments()
         ['--data', 'DIR', '--epochs', '2']
         """
-        given = list(self.arguments)
-        after_data = [i > 0 and given[i - 1] == "--data" for i in range(len(given))]
-        return ["DIR" if hidden else word for word, hidden in zip(given, after_data, strict=True)]
+        pairs = zip(["", *self.arguments], self.arguments)
+        return ["DIR" if before == "--data" else word for before, word in pairs]
 
     def teams(self) -> list[tuple[int, int]]:
-        """Processes and threads of each.
+        """Processes, and threads of each.
 
-        >>> Request("digits", processes=4).teams()
+        >>> ScalingRequest("digits", processes=4).teams()
         [(1, 1), (1, 4), (4, 1)]
         """
         return [(1, 1), (1, self.processes), (self.processes, 1)]
 
 
-def run(request: Request) -> Path:
+def run(request: ScalingRequest) -> Path:
     """Trains one seed with each team, shows seconds and speed-ups, and writes ``scaling.json``.
 
-    Raises: UsageError for a task that is not there or that processes cannot share; ValueError where a run fails.
+    Raises:
+        UsageError: for a task that is unknown or that processes cannot share
+        ValueError: if a run fails
     """
-    if not find_task(request.task).sharded:
-        raise UsageError(f"scaling: expected a task whose batches can be shared, got {request.task}")
+    if not find_task(request.name).sharded:
+        raise UsageError(f"scaling: expected a task whose batches can be shared, got {request.name}")
     rows: list[dict[str, Any]] = []
     for processes, threads in request.teams():
         result = _train(request, processes, threads)
         rows.append({"processes": processes, "threads": threads, **_figures(result)})
         rows[-1]["speedup"] = rows[0]["seconds"] / rows[-1]["seconds"]
-        document = {"task": request.task, "arguments": request.words(), "rows": rows}
+        document = {"task": request.name, "arguments": request.portable_arguments(), "rows": rows}
         with atomic_write(request.path) as part:
             about = {"versions": versions(), "commit": commit(), "machine": machine()}
             part.write_text(json.dumps({**document, **about}, indent=1) + "\n")
-    Console().print(table(request.task, rows))
+    Console().print(table(request.name, rows))
     return request.path
 
 
-def _train(request: Request, processes: int, threads: int) -> dict[str, Any]:
-    """The result of ``python -m benchmarks run``, of its first layer."""
+def _train(request: ScalingRequest, processes: int, threads: int) -> dict[str, Any]:
+    """The result of ``run``, of its first layer."""
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     with tempfile.TemporaryDirectory() as folder:
-        run = ["-m", "benchmarks", "run", request.task, "--seeds", "1", "--out", folder, *request.arguments]
+        run = ["-m", module(), "run", request.name, "--seeds", "1", "--out", folder, *request.arguments]
         command = [sys.executable, *(torchrun if processes > 1 else []), *run]
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
-        found = sorted(Path(folder).glob("*/*/result.json"))
-        if done.returncode or not found:
+        paths = sorted(Path(folder).glob("*/*/result.json"))
+        if done.returncode or not paths:
             last = "\n".join(done.stderr.splitlines()[-5:])
-            said = " ".join(command[1:])
-            raise ValueError(f"scaling: expected a result of {said}, got status {done.returncode}\n{last}")
-        return json.loads(found[0].read_text())
+            raise ValueError(
+                f"scaling: expected a result of {' '.join(command[1:])}, got status {done.returncode}\n{last}"
+            )
+        return json.loads(paths[0].read_text())
 
 
 def _figures(result: dict[str, Any]) -> dict[str, Any]:

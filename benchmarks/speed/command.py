@@ -9,13 +9,15 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from gnnlib.benchmarks.errors import UsageError
+from gnnlib.benchmarks.options import RESULTS
 from gnnlib.benchmarks.records.results import CHECKOUT, machine, versions
+from gnnlib.benchmarks.request import Request
 from gnnlib.benchmarks.speed import show
 from gnnlib.benchmarks.speed.figures import Figures
 from gnnlib.benchmarks.speed.measure import Row
@@ -31,8 +33,10 @@ WIDTH = 110  # of the tables where there is no terminal
 
 
 @dataclass(frozen=True)
-class Request:
-    """What was asked for; None takes what `quick` says."""
+class SpeedRequest(Request):
+    """The options of ``speed``; None takes the value that `quick` decides."""
+
+    COMMAND: ClassVar[str] = "speed"
 
     only: Sequence[str] | None = None
     quick: bool = False
@@ -40,7 +44,7 @@ class Request:
     shrink: int | None = None
     allocators: Sequence[str] | None = None
     threads: Sequence[int] | None = None
-    out: Path = Path("results")
+    out: Path = RESULTS
 
     @property
     def path(self) -> Path:
@@ -51,7 +55,7 @@ class Request:
 
         Raises: UsageError for names that are not there.
 
-        >>> [(task.allocator, task.threads, task.shrink) for task in Request(quick=True, threads=[1, 2]).tasks()]
+        >>> [(task.allocator, task.threads, task.shrink) for task in SpeedRequest(quick=True, threads=[1, 2]).tasks()]
         [('default', 1, 8), ('default', 2, 8)]
         """
         names = [workload.name for workload in choose(self.only)]
@@ -75,7 +79,7 @@ class Request:
         ]
 
 
-def run(request: Request) -> Path:
+def run(request: SpeedRequest) -> Path:
     """Times all that was asked for, shows it, and adds it to ``speed.json`` and ``speed.png``.
 
     Raises: ValueError where outputs disagree or a worker dies; what was finished by then is written and shown.

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from rich import box
@@ -24,12 +24,14 @@ from torch import nn
 from gnnlib import GCNConv, InitialResidual, SkipInit, Stack
 from gnnlib.benchmarks.depth.data import load
 from gnnlib.benchmarks.errors import UsageError
+from gnnlib.benchmarks.options import RESULTS
 from gnnlib.benchmarks.records.results import CHECKOUT, machine, versions
+from gnnlib.benchmarks.request import Request
 from gnnlib.benchmarks.speed.figures import Figures
 from gnnlib.benchmarks.speed.measure import slope, watched
 from gnnlib.train.loop import Batch, fit
 
-__all__ = ["WAYS", "Request", "run"]
+__all__ = ["WAYS", "MemoryRequest", "run"]
 
 INITIAL = {"encoder": True, "skip": partial(InitialResidual, lam=None)}
 # Reversible layers add to what comes in, and must start as the identity to be deep.
@@ -53,33 +55,42 @@ class MemoryJob:
 
 
 @dataclass(frozen=True)
-class Request:
-    data: str = "digits"
+class MemoryRequest(Request):
+    """The options of ``memory``; without ways all of them."""
+
+    COMMAND: ClassVar[str] = "memory"
+
+    name: str = "digits"  # of the data set
     depths: Sequence[int] = (10, 100, 1000)
-    ways: Sequence[str] = tuple(WAYS)
+    ways: Sequence[str] | None = None
     width: int = 64
-    folder: Path | None = None
-    out: Path = Path("results")
+    data: Path | None = None
+    out: Path = RESULTS
 
     @property
     def path(self) -> Path:
-        return self.out / f"memory-{self.data}" / "memory.json"
+        return self.out / f"memory-{self.name}" / "memory.json"
 
     def tasks(self) -> list[MemoryJob]:
-        """Raises: UsageError for ways that are not there."""
-        for way in self.ways:
+        """A job for each figure.
+
+        Raises:
+            UsageError: for unknown ways
+        """
+        ways = self.ways or tuple(WAYS)
+        for way in ways:
             if way not in WAYS:
                 raise UsageError(f"--ways: expected some of {', '.join(WAYS)}, got {way!r}")
-        folder = None if self.folder is None else str(self.folder.absolute())
-        return [MemoryJob(self.data, folder, way, depth, self.width) for way, depth in product(self.ways, self.depths)]
+        folder = None if self.data is None else str(self.data.absolute())
+        return [MemoryJob(self.name, folder, way, depth, self.width) for way, depth in product(ways, self.depths)]
 
 
-def run(request: Request) -> Path:
+def run(request: MemoryRequest) -> Path:
     """Measures all that was asked for, shows it, and adds it to ``memory.json``."""
     rows, console = [], Console(width=None if sys.stdout.isatty() else 110)
     tasks = request.tasks()
-    load(request.data, request.folder)  # bad input is told before anything starts
-    shared = {"data": request.data, "width": request.width, "versions": versions(), "machine": machine()}
+    load(request.name, request.data)  # bad input is told before anything starts
+    shared = {"data": request.name, "width": request.width, "versions": versions(), "machine": machine()}
     figures = Figures(request.path, shared, ["way", "depth"])
     for row in _measured(tasks, Console(stderr=True)):
         rows.append(row)
@@ -105,13 +116,13 @@ def _measured(tasks: Sequence[MemoryJob], console: Console) -> Iterator[dict[str
         yield json.loads(found.stdout)
 
 
-def _table(request: Request, rows: Sequence[dict[str, Any]]) -> Table:
+def _table(request: MemoryRequest, rows: Sequence[dict[str, Any]]) -> Table:
     """A row for each way, a column for each depth, and the power of depth with which memory grows."""
-    shown = Table("", box=box.SIMPLE_HEAD, title=f"A training step on {request.data}, GCN {request.width} wide: MB, s")
+    shown = Table("", box=box.SIMPLE_HEAD, title=f"A training step on {request.name}, GCN {request.width} wide: MB, s")
     for depth in request.depths:
         shown.add_column(f"{depth} layers", justify="right")
     shown.add_column("grows as depth to the", justify="right")
-    for way in request.ways:
+    for way in request.ways or WAYS:
         found = {row["depth"]: row for row in rows if row["way"] == way}
         cells = [
             f"{row['bytes'] / 1e6:,.0f}, {row['seconds']:.2f}" if row else "" for row in map(found.get, request.depths)

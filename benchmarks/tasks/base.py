@@ -42,9 +42,9 @@ SCHEDULES: dict[str, Callable[[torch.optim.Optimizer, int], Any]] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Options:
-    """What the command line says about the data and the training; None takes the task's own value."""
+    """Options of the data and the training; None takes the task's default."""
 
     data: Path | None = None
     epochs: int | None = None
@@ -59,21 +59,6 @@ class Options:
     mode: str | None = None  # how much of a large graph is in a step
     labels: str | None = None  # what known labels are used for besides, or several uses joined by +
     checkpoint: Checkpoint | None = None  # of the seed that runs, for `gnnlib.train.loop.fit`
-
-    ASKED: ClassVar[tuple[str, ...]] = (
-        "data",
-        "epochs",
-        "limit",
-        "device",
-        "recipe",
-        "remedy",
-        "clip",
-        "precision",
-        "schedule",
-        "patience",
-        "mode",
-        "labels",
-    )
 
     @property
     def fitting(self) -> dict[str, Any]:

@@ -161,8 +161,8 @@ class LargeNodes(Task):
             table.write([content])
         return NpyMatrix.open(table.path)
 
-    def whole(self) -> tuple[dgl.DGLGraph, dict[str, Tensor]]:
-        """What `partition` cuts, once loaded: a graph with ndata ``feat`` and ``label``, and the ids of each part."""
+    def partitionable(self) -> tuple[dgl.DGLGraph, dict[str, Tensor]]:
+        """The loaded graph for `partition`, with ndata ``feat`` and ``label``, and the node ids of each part."""
         graph = self.graph.long()
         graph.ndata["feat"], graph.ndata["label"] = self.feat, self.target
         return graph, self.split

@@ -151,16 +151,25 @@ def test_run_without_a_task_means_digits():
         (["digits", "--precision", "fp8"], "--precision: expected float32 or bfloat16, got 'fp8'"),
         (["planted", "--patience", "0"], "--patience: expected 1 or more, got 0"),
         (["digits", "--patience", "3"], "--patience: digits does not choose its epoch on validation, got 3"),
-        (["planted", "--schedule", "step"], "--schedule: planted knows constant, cosine, warmup, got 'step'"),
-        (["digits", "--schedule", "cosine"], "--schedule: digits knows none but its own, got 'cosine'"),
+        (
+            ["planted", "--schedule", "step"],
+            "--schedule: expected one of constant, cosine, warmup for planted, got 'step'",
+        ),
+        (["digits", "--schedule", "cosine"], "--schedule: expected none for digits, got 'cosine'"),
         (["digits", "sphere", "--clip", "1"], "--clip: sphere trains otherwise than one network a seed, got 1.0"),
         (["transfer", "--save"], "--save: transfer trains otherwise than one network a seed, got True"),
         (["cora", "--limit", "5"], "--limit: cora is always run whole, got 5"),
-        (["cora", "--mode", "full"], "--mode: cora knows none, got 'full'"),
-        (["planted", "--mode", "batch"], "--mode: planted knows full, sampled, clusters, propagated, got 'batch'"),
-        (["planted", "--labels", "input+all"], "--labels: planted knows input, distil, correct-smooth, got 'all'"),
-        (["cora", "--recipe", "monti"], "--recipe: cora knows none, got 'monti'"),
-        (["mnist-superpixels", "--recipe", "slic"], "--recipe: mnist-superpixels knows dwivedi, knyazev, "),
+        (["cora", "--mode", "full"], "--mode: expected none for cora, got 'full'"),
+        (
+            ["planted", "--mode", "batch"],
+            "--mode: expected one of full, sampled, clusters, propagated for planted, got 'batch'",
+        ),
+        (
+            ["planted", "--labels", "input+all"],
+            "--labels: expected one of input, distil, correct-smooth for planted, got 'all'",
+        ),
+        (["cora", "--recipe", "monti"], "--recipe: expected none for cora, got 'monti'"),
+        (["mnist-superpixels", "--recipe", "slic"], "--recipe: expected one of dwivedi, knyazev, "),
         (["digits", "--device", "cuda:99"], "--device: expected one of cpu"),
         (["digits", "--device", "abacus"], "--device: expected one of cpu"),
         (["digits", "--device", "meta"], "--device: expected one of cpu"),
@@ -336,16 +345,19 @@ def test_the_newest_run_comes_last(tmp_path):
 
 def test_the_command_of_a_request():
     assert doctest.testmod(request).failed == 0
-    everything = request.Request(
-        ["cora", "digits"],
-        ["gcn", "gat"],
+    everything = request.RunRequest(
+        tasks=["cora", "digits"],
+        layers=["gcn", "gat"],
         seeds=3,
         out=Path("/secret"),
         fresh=True,
-        options=runner.Options(Path("/secret"), 5, 6, "cuda:1"),
+        data=Path("/secret"),
+        epochs=5,
+        limit=6,
+        device="cuda:1",
     )
     command = "python -m benchmarks run cora --layers gcn,gat --seeds 3 --epochs 5 --limit 6 --data DIR --device cuda:1"
-    assert everything.command("cora") == command
+    assert everything.command_of("cora") == command
     words = parser().parse_args(command.split()[3:])
     assert (words.layers, words.seeds, words.epochs, words.limit, words.device) == (["gcn", "gat"], 3, 5, 6, "cuda:1")
-    assert request.Request(["digits"]).command("digits") == "python -m benchmarks run digits"
+    assert request.RunRequest(tasks=["digits"]).command_of("digits") == "python -m benchmarks run digits"

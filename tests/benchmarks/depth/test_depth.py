@@ -15,7 +15,7 @@ from gnnlib.benchmarks.__main__ import main
 from gnnlib.benchmarks.arguments import parser
 from gnnlib.benchmarks.catalog.remedies import make_plan
 from gnnlib.benchmarks.depth import CONVS, REMEDIES, Cell, TrainingSettings, cells, depth_study, plots, pool
-from gnnlib.benchmarks.depth.command import PRESETS, Request
+from gnnlib.benchmarks.depth.command import PRESETS, DepthRequest
 from gnnlib.benchmarks.depth.data import NodeData, digits_graph
 from gnnlib.benchmarks.depth.journal import Journal
 from gnnlib.benchmarks.depth.published import PUBLISHED, published
@@ -394,5 +394,5 @@ def test_help_teaches(capsys):
         assert re.search(rf"^  {re.escape(flag)}\s+\w+", text, re.M), flag
     for example in re.findall(r"^  python -m benchmarks (depth.*?)(?:   .*)?$", text, re.M):
         options = parser().parse_args(example.split())
-        request = Request(options.name, options.convs, options.remedies, options.depths, options.seeds)
+        request = DepthRequest(options.name, options.convs, options.remedies, options.depths, options.seeds)
         assert request.cells()

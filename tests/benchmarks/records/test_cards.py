@@ -117,7 +117,7 @@ def test_a_run_keeps_its_models_and_the_lines_of_the_card_load_them(fake, tmp_pa
         result = json.loads((folder / name / "result.json").read_text())
         assert (result["arguments"]["clip"], result["arguments"]["precision"]) == (0.5, "bfloat16")
         card = (folder / name / "model" / "README.md").read_text()
-        assert "`python -m benchmarks run fake --clip 0.5 --precision bfloat16 --save`" in card
+        assert "`python -m benchmarks run fake --precision bfloat16 --clip 0.5 --save`" in card
         monkeypatch.chdir(folder / name)
         (code,) = re.findall(r"```python\n(.*?)```", card, re.S)
         scope = {}

@@ -251,14 +251,14 @@ def test_commit_tells_changed_code_apart(checkout):
     assert re.fullmatch("[0-9a-f]{12}", clean)
     seen = {clean}
     for text in ("second", "third"):
-        (checkout / "gnnlib" / "ops.py").write_text(text)
+        (checkout / "gnnlib/ops/message_passing.py").write_text(text)
         seen.add(results.commit(checkout))
         assert re.fullmatch(f"{clean}-dirty-[0-9a-f]{{8}}", results.commit(checkout))
     assert len(seen) == 3, "each state of the code has a name of its own"
     dirty = results.commit(checkout)
     (checkout / "README.md").write_text("third")
     assert results.commit(checkout) == dirty, "the text beside the code does not matter"
-    (checkout / "gnnlib" / "ops.py").write_text("first")
+    (checkout / "gnnlib/ops/message_passing.py").write_text("first")
     (checkout / "README.md").write_text("first")
     assert results.commit(checkout) == clean
 

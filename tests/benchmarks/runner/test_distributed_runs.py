@@ -13,7 +13,7 @@ from gnnlib.benchmarks.errors import UsageError
 from gnnlib.benchmarks.runner import request, scaling
 from gnnlib.benchmarks.runner import run as runner
 from gnnlib.benchmarks.runner.progress import Progress
-from gnnlib.benchmarks.runner.request import Request, check
+from gnnlib.benchmarks.runner.request import RunRequest, check
 from gnnlib.benchmarks.tasks.molecules import MUTAG
 from gnnlib.benchmarks.tasks.nodes import Cora
 from gnnlib.train.distributed import rank
@@ -79,7 +79,7 @@ def test_a_process_that_dies_leaves_what_is_needed_to_go_on(runs, tmp_path, monk
 def test_what_cannot_be_shared_is_refused(monkeypatch):
     monkeypatch.setattr(request, "world_size", lambda: 2)
     with pytest.raises(UsageError, match="cora trains on everything at once: expected one process, got 2"):
-        check(Request(["cora"]), [Cora()])
+        check(RunRequest(tasks=["cora"]), [Cora()])
 
 
 def test_the_speedup_of_processes_is_that_over_one_with_one_thread(tmp_path, monkeypatch, capsys):

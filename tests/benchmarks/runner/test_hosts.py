@@ -13,12 +13,12 @@ from torch import nn
 from gnnlib import BatchNorm, SAGEConv, Stack
 from gnnlib.benchmarks.__main__ import main
 from gnnlib.benchmarks.runner import hosts
-from gnnlib.benchmarks.runner.hosts import _own, _started, _wait
+from gnnlib.benchmarks.runner.hosts import _host_number, _started, _wait
 from gnnlib.large.partitions import partition
 from gnnlib.train.loop import Batch, fit, predict
 from tests.graphs import communities
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def full_batch(graph, split):
@@ -63,11 +63,11 @@ def test_no_process_waits_for_one_that_is_gone(monkeypatch, capsys, server, trai
         assert _wait(*processes) == status
     assert time.monotonic() - began < 30
     assert all(process.returncode is not None for process in processes)
-    assert bool(status) == ("a process has ended before its time" in capsys.readouterr().err)
+    assert bool(status) == ("a process ended early" in capsys.readouterr().err)
 
 
-def test_each_host_knows_its_own_address():
-    assert _own(["203.0.113.7", "127.0.0.1"]) == 1
+def test_host_number_is_that_of_its_address():
+    assert _host_number(["203.0.113.7", "127.0.0.1"]) == 1
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_each_host_knows_its_own_address():
         (["run", "partitioned", "--out", "{new}"], "--data: expected the folder that 'partition' wrote, got none"),
     ],
 )
-def test_what_is_wrong_is_said_before_anything_starts(tmp_path, capsys, words, expected):
+def test_invalid_arguments_are_refused_first(tmp_path, capsys, words, expected):
     parts, new = tmp_path / "parts", tmp_path / "new"
     parts.mkdir()
     (parts / "ours.json").write_text(json.dumps({"graph_name": "ours", "num_parts": 2}))

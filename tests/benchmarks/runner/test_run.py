@@ -18,13 +18,13 @@ from gnnlib.benchmarks.catalog.layers import Geometry
 from gnnlib.benchmarks.errors import UsageError
 from gnnlib.benchmarks.runner import run as runner
 from gnnlib.benchmarks.runner.progress import Progress
-from gnnlib.benchmarks.runner.request import Request
+from gnnlib.benchmarks.runner.request import RunRequest
 from gnnlib.benchmarks.tasks import TASKS
 from gnnlib.train import loop as training
 from tests.benchmarks.fake_task import Fake
 from tests.kill import epochs_done, figures, kill_runs
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 ALL = [("gcn", 0), ("gcn", 1), ("mlp", 0), ("mlp", 1)]
 
 
@@ -175,7 +175,7 @@ def test_ctrl_c_keeps_what_is_done(tmp_path, uninterrupted, ran, monkeypatch, ca
     with monkeypatch.context() as patch:
         patch.setenv("FAKE_STOP", "interrupt:gcn:1")
         assert main(arguments) == 130
-    assert "the same command goes on from there" in capsys.readouterr().err
+    assert "the same command continues" in capsys.readouterr().err
     assert figures(tmp_path / "stopped")["fake/gcn/result.json"]["seeds"] == [0]
     ran.clear()
     assert main(arguments) == 0
@@ -204,7 +204,7 @@ def test_a_layer_that_one_of_several_tasks_cannot_serve_stops_all_before_trainin
             self.geometry = Geometry(pos_feats=2)
 
     monkeypatch.setitem(TASKS, "other", Other)
-    request = Request(["other", "fake"], ["mlp", "pred-edge"], out=tmp_path / "out")
+    request = RunRequest(tasks=["other", "fake"], layers=["mlp", "pred-edge"], out=tmp_path / "out")
     with pytest.raises(UsageError, match="fake has no pos_feats for layer 'pred-edge'"):
         runner.run(request)
     assert ran == []
@@ -244,21 +244,21 @@ def go(progress, watch, epochs, seconds_each):
 
 def test_time_left_is_known_after_the_first_epoch_and_runs_down_within_the_next(progress):
     watch = Watch()
-    assert progress.left() is None
+    assert progress.remaining() is None
     progress.start("GCN", 0, 10, watch)
     watch.seconds = 30.0
-    assert progress.left_of_one() is progress.left() is None
+    assert progress.remaining_of_training() is progress.remaining() is None
     go(progress, watch, [1], 70.0)
-    assert (progress.left_of_one(), progress.left()) == (900.0, 1900.0)
+    assert (progress.remaining_of_training(), progress.remaining()) == (900.0, 1900.0)
     assert progress.note == "loss 1.000, validation 50.0 %"
     watch.seconds += 40.0
-    assert (progress.left_of_one(), progress.left()) == (860.0, 1860.0)
+    assert (progress.remaining_of_training(), progress.remaining()) == (860.0, 1860.0)
     watch.seconds += 4000.0
-    assert progress.left_of_one() == 0, "an epoch that is longer than those before leaves nothing, not less"
+    assert progress.remaining_of_training() == 0, "an epoch that is longer than those before leaves nothing, not less"
     watch.seconds = 1000.0
     progress.finish("", Table())
     progress.start("GCN", 1, 10, Watch())
-    assert progress.left() == 1000.0, "as long as the one before"
+    assert progress.remaining() == 1000.0, "as long as the one before"
 
 
 def test_time_left_of_a_training_that_goes_on_counts_what_it_took_before(progress):
@@ -267,7 +267,7 @@ def test_time_left_of_a_training_that_goes_on_counts_what_it_took_before(progres
     watch.seconds = 500.0
     progress.start("GCN", 0, 10, watch)
     go(progress, watch, [1, 2, 3, 4, 5], 0.0)
-    assert (progress.left_of_one(), progress.left()) == (500.0, 1500.0)
+    assert (progress.remaining_of_training(), progress.remaining()) == (500.0, 1500.0)
 
 
 def test_without_a_terminal_a_line_a_minute(progress, capsys):
@@ -306,7 +306,7 @@ def test_a_full_disk_ends_the_run_in_one_line_and_loses_nothing(tmp_path, uninte
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     (line,) = capsys.readouterr().err.splitlines()
-    kept = "what is finished is kept, the same command goes on from there"
+    kept = "finished results are kept; the same command continues"
     assert re.fullmatch(rf"benchmarks: error: \[Errno 27\] File too large: '.*/mlp/.*'; {kept}", line)
     assert figures(out) == before
     assert main(["run", "fake", "--out", str(out)]) == 0

@@ -8,7 +8,7 @@ import pytest
 
 from gnnlib.benchmarks.__main__ import main
 from gnnlib.benchmarks.speed import memory
-from gnnlib.benchmarks.speed.memory import MemoryJob, Request, measure, run
+from gnnlib.benchmarks.speed.memory import MemoryJob, MemoryRequest, measure, run
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_bad_input(figures, words, said, tmp_path, capsys):
 
 
 def test_a_real_process_measures_and_trains(tmp_path):
-    path = run(Request(depths=[40], ways=["reversible"], width=32, out=tmp_path))
+    path = run(MemoryRequest(depths=[40], ways=["reversible"], width=32, out=tmp_path))
     (row,) = json.loads(path.read_text())["rows"]
     outputs = 40 * 1797 * 32 * 4  # bytes of all layers, which a plain net would keep
     assert 0 < row["bytes"] < outputs / 2

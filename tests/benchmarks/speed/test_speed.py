@@ -245,7 +245,7 @@ def test_names_and_groups_choose_workloads():
     with pytest.raises(UsageError, match=r"unknown 'gnc'; expected some of: gcn, .*; or the groups layers, "):
         choose(["gcn", "gnc"])
     with pytest.raises(UsageError, match="--allocators: expected some of default, keep, huge, got 'fast'"):
-        command.Request(allocators=["fast"]).tasks()
+        command.SpeedRequest(allocators=["fast"]).tasks()
 
 
 # showing

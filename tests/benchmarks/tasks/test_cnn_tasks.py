@@ -9,7 +9,7 @@ import torch
 
 from gnnlib.benchmarks.__main__ import main
 from gnnlib.benchmarks.catalog.layers import LAYERS
-from gnnlib.benchmarks.runner.request import Request
+from gnnlib.benchmarks.runner.request import RunRequest
 from gnnlib.benchmarks.tasks import TASKS, Options
 from gnnlib.benchmarks.tasks.cnn import enlarged
 from gnnlib.datasets import FASHION, digits, mnist
@@ -156,4 +156,4 @@ def test_results_of_different_data_lie_apart_and_say_so(tmp_path, twins, monkeyp
 
 def test_the_command_names_the_data_however_they_were_named(monkeypatch, tmp_path):
     monkeypatch.setenv("GNNLIB_DATA", str(tmp_path))
-    assert Request(["cnn"]).command("cnn") == "python -m benchmarks run cnn --data DIR"
+    assert RunRequest(tasks=["cnn"]).command_of("cnn") == "python -m benchmarks run cnn --data DIR"

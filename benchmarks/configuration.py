@@ -1,0 +1,79 @@
+"""Configuration files of ``run``: a result, or options by name in YAML or JSON."""
+
+import json
+import shlex
+from argparse import ArgumentTypeError
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gnnlib.benchmarks.arguments import parser
+from gnnlib.benchmarks.errors import UsageError
+from gnnlib.benchmarks.options import Option, options_of
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The options that a file names, by field.
+
+    Args:
+        path: a ``result.json``, for its command, layer and seeds; or a YAML or JSON file, for its keys
+
+    Raises:
+        UsageError: for a file that is neither, an unknown key or an invalid value
+    """
+    document = _parse(path)
+    if not isinstance(document, Mapping):
+        raise UsageError(f"{path}: expected options by name, got {type(document).__name__}")
+    if {"command", "layer", "seeds"} <= document.keys():
+        return _of_result(path, document)
+    options = {option.name: option for option in options_of("run") if option.name != "config"}
+    for name in document:
+        if name not in options:
+            raise UsageError(f"{path}: unknown option {name!r}; expected some of: {', '.join(options)}")
+    return {options[name].field: _value(path, options[name], value) for name, value in document.items()}
+
+
+def _parse(path: Path) -> Any:
+    text = path.read_text()
+    if path.suffix == ".json":
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            raise UsageError(f"{path}: expected JSON: {error}") from error
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path}: expected YAML: {' '.join(str(error).split())}") from error
+
+
+def _of_result(path: Path, result: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a result's command, for its one layer and its seeds."""
+    words = shlex.split(result["command"])
+    if "run" not in words:
+        raise UsageError(f"{path}: expected a result of 'run', got one of {result['command']!r}")
+    options = vars(parser().parse_args(words[words.index("run") :]))
+    layer_and_seeds = {"layers": [result["layer"]], "seeds": 1 + max(result["seeds"])}
+    return {
+        option.field: {**options, **layer_and_seeds}[option.field]
+        for option in options_of("run")
+        if option.name not in ("config", "data")  # a result does not name the folders of its machine
+    }
+
+
+def _value(path: Path, option: Option, value: Any) -> Any:
+    """A value of a configuration file, converted as on the command line."""
+    if value is None:
+        return option.default
+    if option.nargs == "*":
+        return [str(part) for part in value] if isinstance(value, list) else [str(value)]
+    if option.type is bool and isinstance(value, bool):
+        return value
+    try:
+        if option.type is bool:
+            raise ValueError
+        return option.type(",".join(map(str, value)) if isinstance(value, list) else str(value))
+    except (ValueError, ArgumentTypeError) as error:
+        expected = "true or false" if option.type is bool else option.metavar
+        raise UsageError(f"{path}: {option.name}: expected {expected}, got {value!r}") from error
