@@ -3,7 +3,10 @@
 Import gnnlib before dgl: it makes DGL run on any PyTorch.
 """
 
-from gnnlib._platform import mkl as _mkl, dgl as _dgl  # noqa: F401, I001  first: DGL may not import without it
+import importlib  # noqa: I001  in this order: DGL may not import without the first of gnnlib's
+from typing import TYPE_CHECKING, Any
+
+from gnnlib._platform import mkl as _mkl, dgl as _dgl  # noqa: F401
 from gnnlib._version import __version__ as __version__
 from gnnlib._utils.memory import (
     retain_freed_memory,
@@ -97,6 +100,9 @@ from gnnlib.ops import (
     propagate,
 )
 
+if TYPE_CHECKING:
+    from gnnlib.benchmarks.depth import depth_study as depth_study
+
 __all__ = [
     "APPNP",
     "Adjacency",
@@ -176,3 +182,19 @@ __all__ = [
     "save_model",
     "voxel",
 ]
+
+_LAZY = {"benchmarks": "gnnlib.benchmarks", "datasets": "gnnlib.datasets", "depth_study": "gnnlib.benchmarks.depth"}
+
+
+if not TYPE_CHECKING:  # a type checker should report unknown names
+
+    def __getattr__(name: str) -> Any:
+        """Imports what stands above the library on first use, so that no module of it imports upward."""
+        if name not in _LAZY:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module = importlib.import_module(_LAZY[name])
+        return module if _LAZY[name] == f"{__name__}.{name}" else getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})
