@@ -50,7 +50,7 @@ class LinkPrediction(Task):
     def model(self, layer: LayerSpec) -> GAE:
         kind, width = (VGAE, 2 * 16) if layer.name == "vgae" else (GAE, 16)
         make = layer.make(self.geometry)
-        return kind(Stack.build(make, self.feat.shape[1], 32, width, num_layers=2), self.num_pairs)
+        return kind(Stack.build(make, self.feat.shape[1], 32, width, num_layers=2), num_pairs=self.num_pairs)
 
     def run(self, layer: LayerSpec, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
         torch.manual_seed(seed)

@@ -1,12 +1,15 @@
 """Graph autoencoders: an encoder that learns without labels to tell which nodes are neighbours, and so which links are
 missing."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 from torch.utils.checkpoint import checkpoint as run_again
 
 from gnnlib._platform.dgl import dgl
+from gnnlib.nn._arguments import Arguments, integer, reset_parameters
 from gnnlib.ops import edge_dot
 
 __all__ = ["GAE", "VGAE", "link_scores", "reconstruction_loss"]
@@ -74,7 +77,7 @@ def _no_link(rows: Tensor, z: Tensor) -> Tensor:
     return softplus(rows @ z.T).sum()
 
 
-class GAE(nn.Module):
+class GAE(Arguments, nn.Module):
     """Graph autoencoder (Kipf and Welling 2016, arXiv 1611.07308, equation 4): Z = encoder(A, X), A = sigma(Z Z^T).
 
     Args:
@@ -97,9 +100,16 @@ class GAE(nn.Module):
     torch.Size([1])
     """
 
-    def __init__(self, encoder: nn.Module, num_pairs: int | None = None):
+    renamed: ClassVar = {"decoder": "no decoder (links are scored by inner products)"}
+
+    def __init__(self, encoder: nn.Module, *, num_pairs: int | None = None):
         super().__init__()
-        self.encoder, self.num_pairs = encoder, num_pairs
+        self.encoder = encoder
+        self.num_pairs = num_pairs if num_pairs is None else integer(self, "num_pairs", num_pairs)
+
+    def reset_parameters(self) -> None:
+        """Draw the parameters of the encoder anew."""
+        reset_parameters(self.encoder)
 
     def forward(self, graph: dgl.DGLGraph, x: Tensor, edge: Tensor | None = None) -> Tensor:
         return self.encoder(graph, x, edge)

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib.nn.conv import SGConv
-from gnnlib.nn.conv.base import glorot
 from gnnlib.nn.drop import Dropout
 from gnnlib.nn.norm import BatchNorm
 from gnnlib.nn.propagation import APPNP, DAGNN, Hops
@@ -39,6 +38,7 @@ class SGC(Stack):
 
     def __init__(self, in_feats: int, out_feats: int, k: int = 2):
         super().__init__([GNNLayer(SGConv(in_feats, out_feats, k))])
+        self.in_feats, self.out_feats, self.k = in_feats, out_feats, k
 
 
 class GfNN(Stack):
@@ -62,9 +62,11 @@ class GfNN(Stack):
     True
     """
 
-    def __init__(self, in_feats: int, hidden_feats: int, out_feats: int, k: int = 2, dropout: float = 0.5):
+    def __init__(self, in_feats: int, hidden_feats: int, out_feats: int, k: int = 2, *, dropout: float = 0.5):
         first = GNNLayer(SGConv(in_feats, hidden_feats, k), activation=nn.ReLU())
         super().__init__([first], head=nn.Sequential(Dropout(dropout), Linear(hidden_feats, out_feats)))
+        self.in_feats, self.hidden_feats, self.out_feats = in_feats, hidden_feats, out_feats
+        self.k, self.dropout = k, dropout
 
 
 class SIGN(Stack):
@@ -93,11 +95,13 @@ class SIGN(Stack):
     True
     """
 
-    def __init__(self, in_feats: int, hidden_feats: int, out_feats: int, k: int = 3, dropout: float = 0.5):
+    def __init__(self, in_feats: int, hidden_feats: int, out_feats: int, k: int = 3, *, dropout: float = 0.5):
         hops, width = Hops(k), (k + 1) * hidden_feats
         inception = HopInception(k + 1, in_feats, hidden_feats)
         head = nn.Sequential(inception, nn.ReLU(), Dropout(dropout), Linear(width, out_feats))
         super().__init__([GNNLayer(hops, merge=nn.Identity())], head=head)
+        self.in_feats, self.hidden_feats, self.out_feats = in_feats, hidden_feats, out_feats
+        self.k, self.dropout = k, dropout
 
 
 class HopInception(nn.Module):
@@ -105,8 +109,14 @@ class HopInception(nn.Module):
 
     def __init__(self, number: int, in_feats: int, out_feats: int):
         super().__init__()
-        self.weight = nn.Parameter(torch.stack([glorot(in_feats, out_feats).detach() for _ in range(number)]))
+        self.weight = nn.Parameter(torch.empty(number, in_feats, out_feats))
         self.norm = BatchNorm(number * out_feats)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        for matrix in self.weight.detach():
+            nn.init.xavier_uniform_(matrix)
+        self.norm.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(None, torch.einsum("...kf,kfo->...ko", x, self.weight).flatten(-2))
@@ -140,11 +150,14 @@ class APPNPNet(Stack):
         hidden_feats: int,
         out_feats: int,
         k: int = 10,
+        *,
         alpha: float = 0.1,
         dropout: float = 0.5,
     ):
         hops = APPNP(k, alpha=alpha, drop=Dropout(dropout))
         super().__init__([GNNLayer(hops)], encoder=_mlp(in_feats, hidden_feats, out_feats, dropout))
+        self.in_feats, self.hidden_feats, self.out_feats = in_feats, hidden_feats, out_feats
+        self.k, self.alpha, self.dropout = k, alpha, dropout
 
 
 class DAGNNNet(Stack):
@@ -168,8 +181,10 @@ class DAGNNNet(Stack):
     True
     """
 
-    def __init__(self, in_feats: int, hidden_feats: int, out_feats: int, k: int = 10, dropout: float = 0.8):
+    def __init__(self, in_feats: int, hidden_feats: int, out_feats: int, k: int = 10, *, dropout: float = 0.8):
         super().__init__([GNNLayer(DAGNN(out_feats, k))], encoder=_mlp(in_feats, hidden_feats, out_feats, dropout))
+        self.in_feats, self.hidden_feats, self.out_feats = in_feats, hidden_feats, out_feats
+        self.k, self.dropout = k, dropout
 
 
 def _mlp(in_feats: int, hidden_feats: int, out_feats: int, dropout: float) -> nn.Sequential:

@@ -6,8 +6,8 @@ from math import log
 import torch
 from torch import Tensor, nn
 
+from gnnlib.nn._arguments import integer
 from gnnlib.nn.conv import GCNConv
-from gnnlib.nn.conv.base import glorot
 from gnnlib.nn.drop import Dropout
 from gnnlib.nn.residual import InitialResidual, JumpingKnowledge
 from gnnlib.nn.stack import GNNLayer, Stack
@@ -42,15 +42,18 @@ class JKNet(Stack):
         hidden_feats: int,
         out_feats: int,
         num_layers: int = 6,
+        *,
         jump: Callable[[int, int], JumpingKnowledge] = JumpingKnowledge.cat,
         dropout: float = 0.5,
     ):
-        drop = Dropout(dropout)
+        num_layers, drop = integer(self, "num_layers", num_layers), Dropout(dropout)
         convs = [GCNConv(hidden_feats if layer else in_feats, hidden_feats) for layer in range(num_layers)]
         blocks = [GNNLayer(conv, activation=nn.ReLU(), dropout=drop) for conv in convs]
         merge = jump(hidden_feats, num_layers)
         head = nn.Sequential(drop, Linear(merge.out_feats, out_feats))
         super().__init__(blocks, jump=merge, head=head)
+        self.in_feats, self.hidden_feats, self.out_feats = in_feats, hidden_feats, out_feats
+        self.num_layers, self.dropout = num_layers, dropout
 
 
 class GCNII(Stack):
@@ -89,12 +92,13 @@ class GCNII(Stack):
         hidden_feats: int,
         out_feats: int,
         num_layers: int = 64,
+        *,
         alpha: float = 0.1,
         lam: float = 0.5,
         dropout: float = 0.6,
         starred: bool = False,
     ):
-        drop = Dropout(dropout)
+        num_layers, drop = integer(self, "num_layers", num_layers), Dropout(dropout)
         skip: Callable[..., nn.Module] = TwoMatrixInitialResidual if starred else InitialResidual
 
         def block(layer: int) -> GNNLayer:
@@ -111,6 +115,8 @@ class GCNII(Stack):
             encoder=nn.Sequential(drop, Linear(in_feats, hidden_feats), nn.ReLU()),
             head=nn.Sequential(drop, Linear(hidden_feats, out_feats)),
         )
+        self.in_feats, self.hidden_feats, self.out_feats = in_feats, hidden_feats, out_feats
+        self.num_layers, self.alpha, self.lam, self.dropout, self.starred = num_layers, alpha, lam, dropout, starred
 
 
 class TwoMatrixInitialResidual(nn.Module):
@@ -119,7 +125,13 @@ class TwoMatrixInitialResidual(nn.Module):
     def __init__(self, in_feats: int, out_feats: int, layer: int, *, alpha: float, lam: float):
         super().__init__()
         self.alpha, self.beta = alpha, log(lam / layer + 1)
-        self.weight, self.first = glorot(in_feats, out_feats), glorot(in_feats, out_feats)
+        self.weight = nn.Parameter(torch.empty(in_feats, out_feats))
+        self.first = nn.Parameter(torch.empty(in_feats, out_feats))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.xavier_uniform_(self.weight)
+        nn.init.xavier_uniform_(self.first)
 
     def forward(self, y: Tensor, x: Tensor, x0: Tensor) -> Tensor:
         def mapped(z: Tensor, weight: Tensor) -> Tensor:

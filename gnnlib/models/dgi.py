@@ -1,12 +1,14 @@
 """Deep graph infomax: an encoder that learns without labels to tell a graph's nodes from those of a corrupted one."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from gnnlib._platform.dgl import dgl
 from gnnlib.graph.batch import graph_sizes, node_to_graph
-from gnnlib.nn.conv.base import glorot
+from gnnlib.nn._arguments import Arguments, integer, reset_parameters
 from gnnlib.ops import aggregate, edge_dot
 
 __all__ = ["DGI", "shuffle_rows"]
@@ -25,7 +27,7 @@ def shuffle_rows(graph: dgl.DGLGraph, x: Tensor) -> Tensor:
     return x[order[owner[order].argsort(stable=True)]]
 
 
-class DGI(nn.Module):
+class DGI(Arguments, nn.Module):
     r"""Deep graph infomax (Velickovic et al. 2019, arXiv 1809.10341, equations 1 to 4): nodes h, of an encoder, that
     know of their whole graph s what those of a corrupted graph do not.
 
@@ -57,10 +59,18 @@ class DGI(nn.Module):
     torch.Size([20, 8])
     """
 
+    renamed: ClassVar = {"hidden_channels": "feats", "summary": "no summary (it is the sigmoid of the mean)"}
+
     def __init__(self, encoder: nn.Module, feats: int):
         super().__init__()
-        self.encoder = encoder
-        self.weight = glorot(feats, feats)
+        self.encoder, self.feats = encoder, integer(self, "feats", feats)
+        self.weight = nn.Parameter(torch.empty(feats, feats))
+        nn.init.xavier_uniform_(self.weight)
+
+    def reset_parameters(self) -> None:
+        """Draw the parameters of the encoder and of the discriminator anew."""
+        reset_parameters(self.encoder)
+        nn.init.xavier_uniform_(self.weight)
 
     def forward(self, graph: dgl.DGLGraph, x: Tensor, edge: Tensor | None = None) -> Tensor:
         h = self.encoder(graph, x, edge)

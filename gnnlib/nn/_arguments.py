@@ -37,6 +37,7 @@ class Arguments:
     """
 
     renamed: ClassVar[Mapping[str, str]] = {}
+    always_shown: ClassVar[Collection[str]] = ()  # arguments that `extra_repr` shows even where they are the default
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -47,15 +48,15 @@ class Arguments:
         """Positional arguments, and those by name that are not their defaults. Modules show as children."""
         shown = []
         for name, parameter in list(signature(type(self).__init__).parameters.items())[1:]:
-            value = getattr(self, name, parameter.default)
-            if isinstance(parameter.default, bool) and not isinstance(value, bool):
+            default, required = parameter.default, parameter.default is Parameter.empty
+            value = getattr(self, name, default)
+            if isinstance(default, bool) and not isinstance(value, bool):
                 value = value is not None  # bias: a parameter or None
-            required = parameter.default is Parameter.empty
-            if parameter.kind in VARIADIC or value is parameter.default or isinstance(value, nn.Module | Tensor):
+            if value is Parameter.empty or parameter.kind in VARIADIC or isinstance(value, nn.Module | Tensor):
                 continue
-            if required or value != parameter.default:
-                value = getattr(value, "__name__", repr(value))  # a function or a class by its name
-                shown.append(value if required and parameter.kind in BY_POSITION else f"{name}={value}")
+            if required or name in self.always_shown or (value is not default and value != default):
+                text = getattr(value, "__name__", repr(value))  # a function or a class by its name
+                shown.append(text if required and parameter.kind in BY_POSITION else f"{name}={text}")
         return ", ".join(shown)
 
 
@@ -158,10 +159,16 @@ def one_of(owner: object, name: str, value: Any, choices: Collection[Any]) -> An
 
 
 def reset_parameters(*modules: nn.Module) -> None:
-    """Draw the parameters of modules anew, in the order of their children."""
+    """Draw the parameters of modules anew, in the order of their children.
+
+    Raises:
+        TypeError: for a module with parameters and without ``reset_parameters``
+    """
     for module in modules:
         reset = getattr(module, "reset_parameters", None)
         if callable(reset):
             reset()
+        elif next(module.parameters(recurse=False), None) is not None:
+            raise TypeError(f"reset_parameters: expected a module that has this method, got {type(module).__name__}")
         else:
             reset_parameters(*module.children())

@@ -1,40 +1,65 @@
-"""Where weights start, so that features and gradients keep their variance however deep a net is."""
+"""Initialisation of deep networks: weights whose outputs and gradients keep their variance at any depth."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
 from gnnlib._utils.untouched import preserve_state
+from gnnlib.nn.norm import Norm
 from gnnlib.nn.stack import GNNLayer
 
 __all__ = ["SkipInit", "lsuv_init_"]
 
 
-class SkipInit(nn.Module):
-    r"""SkipInit (De and Smith 2020, arXiv 2002.10444): one learned factor, 0 at the start.
+class SkipInit(Norm):
+    r"""SkipInit (De and Smith 2020, arXiv 2002.10444): one learned factor, initially 0.
 
     .. math:: y = \alpha\, x
 
-    The ``norm`` of a `GNNLayer` with a `Residual`, in the place of a normalisation: x + alpha f(x). Every block starts
-    as the identity, whatever its layer is, so at any depth features and gradients start as they come in; but for what
-    the activation after the sum takes away: a ReLU the signs, once.
+    It is the ``norm`` of a `GNNLayer` with a `Residual`, in place of a normalisation: x + alpha f(x). Each layer is the
+    identity initially, so features and gradients pass unchanged at any depth, but for the activation after the sum: a
+    ReLU sets negative features to 0, once.
 
     Args:
-        feats: accepted for uniformity
+        feats: width of x; optional, as there is one parameter for any width
 
-    >>> from gnnlib import GCNConv, Residual
-    >>> g, x = dgl.graph(([0, 1], [1, 0])), torch.rand(2, 3)
-    >>> bool((GNNLayer(GCNConv(3, 3), SkipInit(3), Residual(3, 3), nn.ReLU())(g, x) == x).all())
-    True
+    Shapes:
+        - x: (N, \*, F)
+        - output: the same
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from gnnlib import GCNConv, GNNLayer, Residual, SkipInit
+        >>> import dgl
+        >>> g, x = dgl.graph(([0, 1], [1, 0])), torch.rand(2, 3)
+        >>> layer = GNNLayer(GCNConv(3, 3), norm=SkipInit(3), skip=Residual(3, 3), activation=nn.ReLU())
+        >>> torch.equal(layer(g, x), x)
+        True
     """
 
+    renamed: ClassVar = {**Norm.renamed, "alpha": "no alpha (it is learned, and 0 initially)"}
+
     def __init__(self, feats: int | None = None):
-        super().__init__()
+        super().__init__(feats)
         self.scale = nn.Parameter(torch.zeros(()))
 
+    def reset_parameters(self) -> None:
+        """Set alpha to 0."""
+        nn.init.zeros_(self.scale)
+
     def forward(self, graph: dgl.DGLGraph, x: Tensor) -> Tensor:
+        """Multiply by alpha.
+
+        Args:
+            graph: not used
+            x: features, (N, \\*, F)
+
+        Returns:
+            The scaled features, of the same shape.
+        """
         return self.scale * x
 
 
@@ -44,31 +69,36 @@ def lsuv_init_(model: nn.Module, *inputs: Any, tolerance: float = 0.05, tries: i
 
     .. math:: W \leftarrow W \big/ \sqrt{\mathrm{Var}(y)}
 
-    The layers are the convolutions of all blocks of ``model``, in the order in which they run; a layer with n
-    matrices takes the n-th root of the factor for each, and tries again. One without matrices stays as it is. With ReLU
-    gradients are held too, within a factor of 1000 over 64 layers of any kind. For plain nets: a sum of residuals grows
-    with depth still, and wants a norm or `SkipInit`. Neighbours become alike as before: that is not a matter of scale.
+    The layers are the convolutions of all `GNNLayer` of ``model``, in the order in which they run. A layer with n
+    matrices multiplies each by the n-th root of the factor, and repeats; one without matrices is not changed. With ReLU
+    gradients keep their size too, within a factor of 1000 over 64 layers of any kind. It is for networks without
+    residuals: a sum of residuals grows with depth and needs a norm or `SkipInit`. It does not prevent over-smoothing,
+    which does not depend on scale.
+
+    Differs from the paper: weights are not made orthogonal first. Random numbers and running statistics are restored
+    afterwards; nothing is dropped. Weights that layers share fit the last of them.
 
     Args:
         model: a `Stack`, or any module with `GNNLayer` inside
-        inputs: what ``model`` is called on, such as ``graph, x``
+        inputs: the arguments of ``model``, such as ``graph, x``
         tolerance: of the variance
         tries: at most, for each layer
 
-    Differs from the paper: weights keep the directions they have, and are not made orthogonal first. Random numbers
-    and running statistics are as before afterwards; nothing is dropped, and weights that layers share fit the last.
+    Raises:
+        ValueError: if the output of a layer is constant or not finite
 
-    Raises: ValueError where a layer gives the same number everywhere, or numbers that are not finite.
-
-    >>> from gnnlib import GCNConv, Stack
-    >>> g, x = dgl.add_self_loop(dgl.rand_graph(50, 200)), torch.randn(50, 16)
-    >>> model = Stack.build(GCNConv, 16, 16, 16, num_layers=64)
-    >>> lsuv_init_(model, g, x)
-    >>> round(model(g, x).var().item(), 1)
-    1.0
+    Example:
+        >>> import torch
+        >>> from gnnlib import GCNConv, Stack, lsuv_init_
+        >>> import dgl
+        >>> g, x = dgl.add_self_loop(dgl.rand_graph(50, 200)), torch.randn(50, 16)
+        >>> model = Stack.build(GCNConv, 16, 16, 16, num_layers=64)
+        >>> lsuv_init_(model, g, x)
+        >>> round(model(g, x).var().item(), 1)
+        1.0
     """
 
-    def fit(conv: nn.Module, given: tuple, y: Tensor) -> Tensor:
+    def scale(conv: nn.Module, args: tuple, y: Tensor) -> Tensor:
         matrices = [p for p in conv.parameters() if p.dim() > 1]
         for _ in range(tries if matrices else 0):
             variance = y.var().item()
@@ -78,11 +108,11 @@ def lsuv_init_(model: nn.Module, *inputs: Any, tolerance: float = 0.05, tries: i
                 break
             for matrix in matrices:
                 matrix.mul_(variance ** (-0.5 / len(matrices)))
-            y = conv.forward(*given)
+            y = conv.forward(*args)
         return y
 
     convs = dict.fromkeys(block.conv for block in model.modules() if isinstance(block, GNNLayer))
-    hooks = [conv.register_forward_hook(fit) for conv in convs]
+    hooks = [conv.register_forward_hook(scale) for conv in convs]
     try:
         with preserve_state(model), torch.no_grad():
             model(*inputs)

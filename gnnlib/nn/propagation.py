@@ -1,4 +1,4 @@
-"""Propagation without weights: to come after any network on the features, or after any layer, for many hops.
+"""Propagation without weights: many hops after any network on the features, or after any layer.
 
 Called as ``forward(graph, x, edge=None)`` with x (N, \\*, F), like a layer: in a `GNNLayer`, or as the ``readout`` of a
 `Stack`.
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
+from gnnlib.nn._arguments import Arguments, integer, probability
 from gnnlib.ops import aggregate, propagate
 from gnnlib.ops.degrees import degree_norm
 from gnnlib.ops.linear import Linear
@@ -21,60 +22,84 @@ __all__ = ["APPNP", "DAGNN", "Hops"]
 Hop = Callable[[Tensor], Tensor]
 
 
-class _Propagation(nn.Module):
-    """k hops of the average over neighbours, both ends normalised by degree: weighted degrees if there are weights."""
+class _Propagation(Arguments, nn.Module):
+    """k hops of the average over neighbours, with symmetric degree normalisation: of weighted degrees with weights."""
 
     takes_edge: ClassVar[str | None] = "weight"
+    always_shown: ClassVar = ("k",)
+    renamed: ClassVar = {
+        "K": "k",
+        "num_layers": "k",
+        "edge_drop": "drop=nn.Dropout(p)",
+        "dropout": "drop=nn.Dropout(p)",
+        "cached": "no cached (degrees are cached on the graph)",
+        "add_self_loops": "no add_self_loops (write graph = dgl.add_self_loop(graph))",
+        "normalize": "no normalize (both ends are normalised by degree)",
+    }
 
     def __init__(self, k: int, drop: nn.Module | None = None):
         super().__init__()
-        if not isinstance(k, int) or k < 0:
-            raise ValueError(f"{type(self).__name__}: expected k >= 0, got {k}")
-        self.k, self.drop = k, drop
+        self.k, self.drop = integer(self, "k", k, least=0), drop
 
     def hop(self, graph: dgl.DGLGraph, x: Tensor, edge: Tensor | None) -> Hop:
         if not graph.is_homogeneous:
             raise ValueError(
-                f"{type(self).__name__}: expected a whole graph, got one of two node sets with "
-                f"{graph.num_src_nodes()} sources and {graph.num_dst_nodes()} destinations"
+                f"{type(self).__name__}: expected a graph with one node set, got {graph.num_src_nodes()} sources and "
+                f"{graph.num_dst_nodes()} destinations"
             )
         if edge is None and self.drop is None:
             return partial(propagate, graph)
         coeff = degree_norm(graph, edge, degrees="unweighted" if edge is None else "weighted", like=x)
         return lambda h: aggregate(graph, h, coeff if self.drop is None else self.drop(coeff))
 
-    def extra_repr(self) -> str:
-        return f"k={self.k}"
-
 
 class Hops(_Propagation):
-    r"""Features after 0 to k averages over neighbours, side by side (SIGN: Frasca et al. 2020, arXiv 2004.11198,
-    section 3; of SGC's the last alone counts).
+    r"""Features after 0 to k averages over neighbours, stacked (SIGN: Frasca et al. 2020, arXiv 2004.11198, section 3;
+    SGC is the last of them).
 
     .. math:: H_i = (D^{-1/2} A D^{-1/2})^i X
+
+    Differs from the paper: self-loops are not added. A node without in-edges gets zeros after a hop.
 
     Args:
         k: number of hops
 
-    Shapes: x (N, \*, F); edge None or weights (E,); returns (N, \*, k + 1, F).
+    Shapes:
+        - x: (N, \*, F)
+        - edge: weights (E,) or None
+        - output: (N, \*, k + 1, F)
 
-    Raises: ValueError for k below 0, a graph with two node sets, or x with a wrong number of rows.
+    Raises:
+        ValueError: if k is below 0
+        ValueError: if the graph has two node sets, or x has a wrong number of rows
 
-    Differs from the paper: self-loops are the caller's. A node without in-edges gets zeros after a hop.
-
-    >>> g = dgl.graph(([0, 1], [1, 0]))
-    >>> Hops(2)(g, torch.tensor([[1.0], [2.0]])).squeeze(-1).tolist()
-    [[1.0, 2.0, 1.0], [2.0, 1.0, 2.0]]
+    Example:
+        >>> import torch
+        >>> from gnnlib.nn import Hops
+        >>> import dgl
+        >>> g = dgl.graph(([0, 1], [1, 0]))
+        >>> Hops(2)(g, torch.tensor([[1.0], [2.0]])).squeeze(-1).tolist()
+        [[1.0, 2.0, 1.0], [2.0, 1.0, 2.0]]
     """
 
     def __init__(self, k: int):
         super().__init__(k)
 
     def forward(self, graph: dgl.DGLGraph, x: Tensor, edge: Tensor | None = None) -> Tensor:
-        hop, found = self.hop(graph, x, edge), [x]
+        """Propagate k times.
+
+        Args:
+            graph: a graph or a batch
+            x: node features, (N, \\*, F)
+            edge: edge weights (E,), or None
+
+        Returns:
+            Features after 0 to k hops, (N, \\*, k + 1, F).
+        """
+        hop, outputs = self.hop(graph, x, edge), [x]
         for _ in range(self.k):
-            found.append(hop(found[-1]))
-        return torch.stack(found, -2)
+            outputs.append(hop(outputs[-1]))
+        return torch.stack(outputs, -2)
 
 
 class APPNP(_Propagation):
@@ -82,30 +107,49 @@ class APPNP(_Propagation):
 
     .. math:: Z_0 = X, \qquad Z_{i+1} = (1 - \alpha) D^{-1/2} A D^{-1/2} Z_i + \alpha X
 
-    Its limit is PPNP: alpha (1 - (1 - alpha) P)^-1 X. However many hops, each node keeps a share alpha of its own.
+    The limit is PPNP, alpha (1 - (1 - alpha) P)^-1 X. Each node keeps a share alpha of its features at any depth.
+
+    Differs from the paper: self-loops are not added (``dgl.add_self_loop``). A node without in-edges gets alpha x_v
+    (for k > 0). Equals ``dgl.nn.APPNPConv``.
 
     Args:
         k: number of hops
-        alpha: the chance to return
-        drop: called on the coefficients of the edges (E,) at each hop: ``nn.Dropout(0.5)`` in the paper's runs
+        alpha: teleport probability
+        drop: called on the coefficients of the edges (E,) at each hop: ``nn.Dropout(0.5)`` in the paper
 
-    Shapes: x (N, \*, F); edge None or weights (E,); returns (N, \*, F).
+    Shapes:
+        - x: (N, \*, F)
+        - edge: weights (E,) or None
+        - output: (N, \*, F)
 
-    Raises: ValueError for k below 0, a graph with two node sets, or x with a wrong number of rows.
+    Raises:
+        ValueError: if k is below 0, or alpha is no probability
+        ValueError: if the graph has two node sets, or x has a wrong number of rows
 
-    Differs from the paper: self-loops are the caller's (``dgl.add_self_loop``). A node without in-edges gets
-    alpha x_v (for k > 0). Equals ``dgl.nn.APPNPConv``.
-
-    >>> g = dgl.graph(([0, 1], [1, 0]))
-    >>> APPNP(k=1, alpha=0.25)(g, torch.tensor([[0.0], [4.0]])).flatten().tolist()
-    [3.0, 1.0]
+    Example:
+        >>> import torch
+        >>> from gnnlib import APPNP
+        >>> import dgl
+        >>> g = dgl.graph(([0, 1], [1, 0]))
+        >>> APPNP(k=1, alpha=0.25)(g, torch.tensor([[0.0], [4.0]])).flatten().tolist()
+        [3.0, 1.0]
     """
 
-    def __init__(self, k: int = 10, alpha: float = 0.1, drop: nn.Module | None = None):
+    def __init__(self, k: int = 10, *, alpha: float = 0.1, drop: nn.Module | None = None):
         super().__init__(k, drop)
-        self.alpha = alpha
+        self.alpha = probability(self, "alpha", alpha)
 
     def forward(self, graph: dgl.DGLGraph, x: Tensor, edge: Tensor | None = None) -> Tensor:
+        """Propagate k times.
+
+        Args:
+            graph: a graph or a batch
+            x: node features, (N, \\*, F)
+            edge: edge weights (E,), or None
+
+        Returns:
+            Features after k hops, (N, \\*, F).
+        """
         hop = self.hop(graph, x, edge)
         y = x
         for _ in range(self.k):
@@ -114,30 +158,57 @@ class APPNP(_Propagation):
 
 
 class DAGNN(_Propagation):
-    r"""Deep adaptive propagation (Liu et al. 2020, arXiv 2007.09296): each node weighs its averages over 0 to k hops.
+    r"""Deep adaptive graph neural network (Liu et al. 2020, arXiv 2007.09296): each node weights its averages over 0 to
+    k hops.
 
     .. math:: H_i = (D^{-1/2} A D^{-1/2})^i X, \qquad Y = \sum_{i=0}^{k} \sigma(H_i s) \circ H_i
 
+    Differs from the paper: self-loops are not added. A node without in-edges gets the term i = 0 alone.
+
     Args:
-        feats: width of x, that of s
+        feats: width of x and of s
         k: number of hops
 
-    Shapes: x (N, \*, feats); edge None or weights (E,); returns (N, \*, feats).
+    Shapes:
+        - x: (N, \*, feats)
+        - edge: weights (E,) or None
+        - output: (N, \*, feats)
 
-    Raises: ValueError for k below 0, a graph with two node sets, or x with a wrong number of rows.
+    Raises:
+        ValueError: if feats is below 1, or k below 0
+        ValueError: if the graph has two node sets, or x has a wrong number of rows
 
-    Differs from the paper: self-loops are the caller's. A node without in-edges gets its own part alone.
-
-    >>> g = dgl.graph(([0, 1], [1, 0]))
-    >>> DAGNN(3, k=8)(g, torch.ones(2, 3)).shape
-    torch.Size([2, 3])
+    Example:
+        >>> import torch
+        >>> from gnnlib import DAGNN
+        >>> import dgl
+        >>> g = dgl.graph(([0, 1], [1, 0]))
+        >>> DAGNN(3, k=8)(g, torch.ones(2, 3)).shape
+        torch.Size([2, 3])
     """
+
+    renamed: ClassVar = {**_Propagation.renamed, "in_channels": "feats", "in_feats": "feats"}
 
     def __init__(self, feats: int, k: int = 10):
         super().__init__(k)
+        self.feats = integer(self, "feats", feats)
         self.score = Linear(feats, 1, bias=False)
 
+    def reset_parameters(self) -> None:
+        """Draw s anew."""
+        self.score.reset_parameters()
+
     def forward(self, graph: dgl.DGLGraph, x: Tensor, edge: Tensor | None = None) -> Tensor:
+        """Propagate k times and sum the weighted features.
+
+        Args:
+            graph: a graph or a batch
+            x: node features, (N, \\*, feats)
+            edge: edge weights (E,), or None
+
+        Returns:
+            The weighted sum, (N, \\*, feats).
+        """
         hop = self.hop(graph, x, edge)
         y = self.score(x).sigmoid() * x
         for _ in range(self.k):

@@ -19,6 +19,19 @@ __all__ = ["GNNLayer", "Stack", "concat_heads", "mean_heads"]
 
 Factory = Callable[..., nn.Module]
 Readout = Callable[[dgl.DGLGraph, Tensor], Tensor]
+NAMES = {  # of other libraries
+    "in_channels": "in_feats",
+    "hidden_channels": "hidden_feats",
+    "out_channels": "out_feats",
+    "hidden_size": "hidden_feats",
+    "n_layers": "num_layers",
+    "K": "k",
+    "act": "activation, a factory such as torch.nn.ReLU",
+    "jk": "jump, such as JumpingKnowledge.cat",
+    "residual": "skip=Residual",
+    "heads": "conv=lambda i, o: GATConv(i, o // heads, heads)",
+    "num_heads": "conv=lambda i, o: GATConv(i, o // num_heads, num_heads)",
+}
 WIDER = {readout_mean_max: "MeanMaxReadout", readout_flat: "FlatReadout(in_feats, num_nodes)"}
 
 
@@ -176,6 +189,8 @@ class Stack(Arguments, nn.Module):
         torch.Size([2, 2])
     """
 
+    renamed: ClassVar = NAMES
+
     def __init__(
         self,
         blocks: Sequence[nn.Module],
@@ -193,17 +208,7 @@ class Stack(Arguments, nn.Module):
         self.checkpoint = checkpoint
 
     @staticmethod
-    @renames(
-        "Stack",
-        in_channels="in_feats",
-        hidden_channels="hidden_feats",
-        out_channels="out_feats",
-        act="activation, a factory such as torch.nn.ReLU",
-        jk="jump, such as JumpingKnowledge.cat",
-        residual="skip=Residual",
-        heads="conv=lambda i, o: GATConv(i, o // heads, heads)",
-        num_heads="conv=lambda i, o: GATConv(i, o // num_heads, num_heads)",
-    )
+    @renames("Stack", **NAMES)
     def build(
         conv: Factory,
         in_feats: int,

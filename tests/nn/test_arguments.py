@@ -1,5 +1,6 @@
 """Constructor arguments: checks, representations, and messages for the names of other libraries."""
 
+import inspect
 from typing import ClassVar
 
 import numpy as np
@@ -7,6 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+import gnnlib
+from gnnlib import models
+from gnnlib.nn import Hops
 from gnnlib.nn._arguments import Arguments, integer, number, one_of, probability, reset_parameters
 
 
@@ -101,3 +105,174 @@ def test_reset_parameters_draws_as_construction_did():
     torch.manual_seed(0)
     reset_parameters(model)
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters()))
+
+
+def test_a_module_with_parameters_and_no_reset_is_named():
+    with pytest.raises(TypeError, match="expected a module that has this method, got Layer"):
+        reset_parameters(nn.Sequential(Layer(3)))
+
+
+# ---------------------------------------------------------------- every module of the library but convolutions
+
+
+def layers():
+    return [gnnlib.GNNLayer(Hops(1)) for _ in range(2)]
+
+
+MODULES = [  # what makes it, its representation; the same with other arguments; names of other libraries
+    (lambda: gnnlib.BatchNorm(4), "4"),
+    (lambda: gnnlib.BatchNorm(4, eps=0.1, momentum=None, affine=False), "4, eps=0.1, momentum=None, affine=False"),
+    (lambda: gnnlib.RowBatchNorm(4, track_running_stats=False), "4, track_running_stats=False"),
+    (lambda: gnnlib.LayerNorm(4), "4"),
+    (lambda: gnnlib.LayerNorm(4, eps=0.1, bias=False), "4, eps=0.1, bias=False"),
+    (lambda: gnnlib.PairNorm(), ""),
+    (lambda: gnnlib.PairNorm(4, scale=2.0, individually=True), "feats=4, scale=2.0, individually=True"),
+    (lambda: gnnlib.PairNormSCS(4, scale=2.0), "feats=4, scale=2.0"),
+    (lambda: gnnlib.MeanSubtraction(4), "feats=4"),
+    (lambda: gnnlib.GraphNorm(4, eps=0.1), "4, eps=0.1"),
+    (lambda: gnnlib.DiffGroupNorm(4, groups=3, lam=0.1), "4, groups=3, lam=0.1"),
+    (lambda: gnnlib.NodeNorm(4, p=1), "feats=4, p=1"),
+    (lambda: gnnlib.SkipInit(4), "feats=4"),
+    (lambda: gnnlib.Residual(4, 3), "4, 3"),
+    (lambda: gnnlib.Residual(4, 4, layer=2), "4, 4, layer=2"),
+    (lambda: gnnlib.InitialResidual(4, 4), "4, 4"),
+    (lambda: gnnlib.InitialResidual(4, 4, 2, alpha=0.2, lam=None), "4, 4, layer=2, alpha=0.2, lam=None"),
+    (lambda: gnnlib.DenseConnection(4, 3), "4, 3"),
+    (lambda: gnnlib.GRUUpdate(4, 4), "4, 4"),
+    (lambda: gnnlib.JumpingKnowledge.cat(4, 3), "12"),
+    (lambda: gnnlib.JumpingKnowledge.max(4, 3), "4"),
+    (lambda: gnnlib.JumpingKnowledge.lstm(4, 3, hidden=2), "4"),
+    (lambda: gnnlib.DropEdge(), "p=0.5"),
+    (lambda: gnnlib.DropEdge(0.2, keep_self_loops=False), "p=0.2, keep_self_loops=False"),
+    (lambda: gnnlib.DropNode(0.2), "p=0.2"),
+    (lambda: gnnlib.DropMessage(gnnlib.GCNConv(4, 3), 0.2), "p=0.2"),
+    (lambda: Hops(3), "3"),
+    (lambda: gnnlib.APPNP(), "k=10"),
+    (lambda: gnnlib.APPNP(3, alpha=0.2, drop=nn.Dropout(0.5)), "k=3, alpha=0.2"),
+    (lambda: gnnlib.DAGNN(4), "4, k=10"),
+    (lambda: gnnlib.SumOfEmbeddings([3, 2], 4), "(3, 2), 4"),
+    (lambda: gnnlib.VirtualNode(layers(), 4, dropout=0.1), "4, dropout=0.1"),
+    (lambda: gnnlib.SumReadout(4), "4"),
+    (lambda: gnnlib.FlatReadout(4, 3), "4, 3"),
+    (lambda: gnnlib.GNNLayer(Hops(1)), ""),
+    (lambda: gnnlib.GNNLayer(Hops(1), merge=gnnlib.mean_heads), "merge=mean_heads"),
+    (lambda: gnnlib.Stack(layers(), checkpoint=True), "checkpoint=True"),
+    (lambda: gnnlib.Stack(layers(), readout=gnnlib.readout_sum), "readout=readout_sum"),
+    (lambda: models.SGC(5, 3), "5, 3"),
+    (lambda: models.GfNN(5, 4, 3, 3, dropout=0.1), "5, 4, 3, k=3, dropout=0.1"),
+    (lambda: models.SIGN(5, 4, 3), "5, 4, 3"),
+    (lambda: models.APPNPNet(5, 4, 3, alpha=0.2), "5, 4, 3, alpha=0.2"),
+    (lambda: models.DAGNNNet(5, 4, 3, 2), "5, 4, 3, k=2"),
+    (lambda: models.JKNet(5, 4, 3, num_layers=2), "5, 4, 3, num_layers=2"),
+    (lambda: models.GCNII(5, 4, 3, 2, lam=0.1, starred=True), "5, 4, 3, num_layers=2, lam=0.1, starred=True"),
+    (lambda: models.DGI(nn.Identity(), 4), "4"),
+    (lambda: models.GAE(nn.Identity(), num_pairs=5), "num_pairs=5"),
+    (lambda: models.VGAE(nn.Identity()), ""),
+]
+POSITIONAL = {"feats", "in_feats", "hidden_feats", "out_feats", "layer", "k", "num_layers", "num_nodes", "p", "sizes"}
+POSITIONAL |= {"conv", "blocks", "encoder", "merge"}
+modules = pytest.mark.parametrize("make", [make for make, _ in MODULES])
+
+
+@pytest.mark.parametrize(("make", "shown"), MODULES)
+def test_representations(make, shown):
+    assert make().extra_repr() == shown
+
+
+@modules
+def test_all_but_widths_by_keyword(make):
+    parameters = list(inspect.signature(type(make()).__init__).parameters.values())[1:]
+    assert {p.name for p in parameters if p.kind is not p.KEYWORD_ONLY} <= set(POSITIONAL)
+
+
+@modules
+def test_other_names_are_refused(make):
+    kind = type(make())
+    for name in (*kind.renamed, "unknown"):
+        with pytest.raises(TypeError, match=f"^{kind.__name__}: expected .*, got {name}=$"):
+            kind(**{name: 1})
+
+
+LAYERS_INSIDE = gnnlib.DropMessage, models.SGC, models.GfNN, models.JKNet
+LEAVES = [make for make, _ in MODULES if list(make().parameters()) and not isinstance(make(), LAYERS_INSIDE)]
+
+
+@pytest.mark.parametrize("make", LEAVES)
+def test_reset_parameters_gives_the_start(make):
+    """The same draws as the constructor's, in the same order, and no others."""
+    torch.manual_seed(3)
+    module = make()
+    start, after = {name: p.clone() for name, p in module.state_dict().items()}, torch.rand(2)
+    with torch.no_grad():
+        for p in module.parameters():
+            p.fill_(7)
+    torch.manual_seed(3)
+    module.reset_parameters()
+    assert all(torch.equal(p, start[name]) for name, p in module.state_dict().items())
+    assert torch.equal(torch.rand(2), after)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: gnnlib.BatchNorm(0), "BatchNorm: expected feats >= 1, got 0"),
+        (lambda: gnnlib.BatchNorm(4, eps=-1), "BatchNorm: expected a number eps >= 0, got -1"),
+        (lambda: gnnlib.LayerNorm(2.5), "LayerNorm: expected an integer feats >= 1, got 2.5"),
+        (lambda: gnnlib.PairNorm(1.0), "PairNorm: expected an integer feats >= 1, got 1.0"),
+        (lambda: gnnlib.PairNormSCS(4, scale="1"), "PairNormSCS: expected a number scale, got '1'"),
+        (lambda: gnnlib.MeanSubtraction(-1), "MeanSubtraction: expected feats >= 1, got -1"),
+        (lambda: gnnlib.GraphNorm(None), "GraphNorm: expected an integer feats >= 1, got None"),
+        (lambda: gnnlib.DiffGroupNorm(4, groups=0), "DiffGroupNorm: expected groups >= 1, got 0"),
+        (lambda: gnnlib.NodeNorm(4, p=0), "NodeNorm: expected a number p >= 1, got 0"),
+        (lambda: gnnlib.SkipInit("a"), "SkipInit: expected an integer feats >= 1, got 'a'"),
+        (lambda: gnnlib.Residual(4, 0), "Residual: expected out_feats >= 1, got 0"),
+        (lambda: gnnlib.InitialResidual(4, 4, 0), "InitialResidual: expected layer >= 1, got 0"),
+        (lambda: gnnlib.InitialResidual(4, 4, alpha=2), "InitialResidual: expected a probability alpha"),
+        (lambda: gnnlib.InitialResidual(4, 4, lam=-1), "InitialResidual: expected a number lam >= 0, got -1"),
+        (lambda: gnnlib.GRUUpdate(4, 3), "GRUUpdate: expected equal widths, got 4 -> 3"),
+        (lambda: gnnlib.DenseConnection(0, 3), "DenseConnection: expected in_feats >= 1, got 0"),
+        (lambda: gnnlib.JumpingKnowledge.cat(4, 0), "JumpingKnowledge: expected num_layers >= 1, got 0"),
+        (lambda: gnnlib.JumpingKnowledge.lstm(4, 3, hidden=0), "JumpingKnowledge: expected hidden >= 1, got 0"),
+        (lambda: gnnlib.DropEdge(1.5), "DropEdge: expected a probability p from 0 to 1, got 1.5"),
+        (lambda: gnnlib.APPNP(-1), "APPNP: expected k >= 0, got -1"),
+        (lambda: gnnlib.APPNP(alpha=2), "APPNP: expected a probability alpha from 0 to 1, got 2"),
+        (lambda: gnnlib.DAGNN(0), "DAGNN: expected feats >= 1, got 0"),
+        (lambda: gnnlib.SumOfEmbeddings([3, 0], 4), "SumOfEmbeddings: expected sizes >= 1, got 0"),
+        (lambda: gnnlib.VirtualNode(layers(), 4, dropout=2), "VirtualNode: expected a probability dropout"),
+        (lambda: models.JKNet(5, 4, 3, 0), "JKNet: expected num_layers >= 1, got 0"),
+        (lambda: models.GAE(nn.Identity(), num_pairs=0), "GAE: expected num_pairs >= 1, got 0"),
+        (lambda: gnnlib.Stack.build(gnnlib.GCNConv, 4, 4, 4, 0), "Stack: expected num_layers >= 1, got 0"),
+    ],
+)
+def test_values_are_checked_when_a_module_is_made(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: gnnlib.JumpingKnowledge("cat", 4), r"expected JumpingKnowledge.cat\(feats, num_layers\).*, got 'cat'"),
+        (
+            lambda: gnnlib.JumpingKnowledge(mode="cat"),
+            r"expected JumpingKnowledge.cat\(feats, num_layers\).*, got mode=",
+        ),
+        (lambda: gnnlib.PairNorm(4, scale=2.0), "PairNorm: expected feats by position and scale=, .* by name, got 2"),
+        (lambda: gnnlib.GNNLayer(Hops(1), norm=gnnlib.BatchNorm), "expected norm to be a module, got the class Bat"),
+        (lambda: gnnlib.GNNLayer(gnnlib.GCNConv), "GNNLayer: expected conv to be a module, got the class GCNConv"),
+        (lambda: gnnlib.GNNLayer(Hops(1), norm=gnnlib.BatchNorm(4)), "expected conv by position and norm=, skip=,"),
+        (lambda: build(norm=gnnlib.BatchNorm(4)), r"expected norm to be a class or a function .*, got BatchNorm\(4\)"),
+        (lambda: build(activation="relu"), "expected activation to be a class or a function .*, got 'relu'"),
+        (lambda: build(act="relu"), "Stack: expected activation, a factory such as torch.nn.ReLU, got act="),
+        (lambda: build(jk="cat"), "Stack: expected jump, such as JumpingKnowledge.cat, got jk="),
+        (lambda: build(heads=2), r"Stack: expected conv=lambda i, o: GATConv\(i, o // heads, heads\), got heads="),
+        (lambda: gnnlib.Stack.build(gnnlib.GCNConv, 4, 4, 4, 2, gnnlib.BatchNorm), "num_layers by position and norm=,"),
+    ],
+)
+def test_habits_of_other_libraries_are_told_what_to_write(make, message):
+    with pytest.raises(TypeError, match=message):
+        make()
+
+
+def build(**options):
+    return gnnlib.Stack.build(gnnlib.GCNConv, 4, 4, 4, 2, **options)

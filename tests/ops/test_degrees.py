@@ -123,7 +123,11 @@ ERRORS = [
     (lambda: degree_norm(G, degrees="out"), ValueError, "expected 'unweighted', 'weighted' or 'in', got 'out'"),
     (lambda: degree_norm(G, C[:5]), ValueError, "weight: expected 23 rows, one for each edge, got shape (5, 2)"),
     (lambda: degree_norm(G, C.long()), TypeError, "weight: expected floating-point values, got torch.int64"),
-    (lambda: degree_norm(bipartite(), degrees="in"), ValueError, "expected a graph with one node set, got 6 sources, 4 destinations"),
+    (
+        lambda: degree_norm(bipartite(), degrees="in"),
+        ValueError,
+        "expected a graph with one node set, got 6 sources, 4 destinations",
+    ),
 ]
 
 
