@@ -11,6 +11,7 @@ from gnnlib._version import __version__ as __version__
 from gnnlib._utils.memory import (
     retain_freed_memory,
 )
+from gnnlib.analysis import summary
 from gnnlib.coarsening import (
     coarsen,
     graclus,
@@ -180,6 +181,7 @@ __all__ = [
     "readout_sum",
     "retain_freed_memory",
     "save_model",
+    "summary",
     "voxel",
 ]
 

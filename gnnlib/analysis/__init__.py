@@ -1,9 +1,10 @@
-"""Analysis of models: over-smoothing, attribution of outputs to nodes, errors of symmetry.
+"""Analysis of models: summary, over-smoothing, attribution of outputs to nodes, errors of symmetry.
 
 The measures of over-smoothing are in `gnnlib.analysis.smoothing`.
 """
 
 from gnnlib.analysis import smoothing
+from gnnlib.analysis._summary import LayerSummary, Summary, summary
 from gnnlib.analysis.attribution import attention, saliency
 from gnnlib.analysis.smoothing import Diagnosis, diagnose
 from gnnlib.analysis.symmetry import (
@@ -16,6 +17,8 @@ from gnnlib.analysis.symmetry import (
 
 __all__ = [
     "Diagnosis",
+    "LayerSummary",
+    "Summary",
     "attention",
     "class_distances",
     "deformation_distance",
@@ -24,5 +27,6 @@ __all__ = [
     "rotation_error",
     "saliency",
     "smoothing",
+    "summary",
     "translation_error",
 ]
