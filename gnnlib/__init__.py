@@ -22,7 +22,7 @@ from gnnlib.coarsening import (
 from gnnlib.data import (
     GraphStore,
 )
-from gnnlib.graph.adjacency import (
+from gnnlib.graph import (
     Adjacency,
     adjacency,
 )

@@ -20,7 +20,7 @@ from torch import nn
 
 from gnnlib._platform.dgl import dgl
 from gnnlib.benchmarks.peak_memory import peak
-from gnnlib.graph.transforms import add_self_loop
+from gnnlib.graph import add_self_loop
 from gnnlib.large.precomputed import PropagatedFeatures, precompute_propagation, row_batches
 from gnnlib.nn.propagation import Hops
 from gnnlib.nn.stack import Stack

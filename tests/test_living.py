@@ -243,7 +243,7 @@ import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 
 def child(graph):
-    assert getattr(graph._graph, "_gnnlib_neighbors", None) is None
+    assert getattr(graph._graph, "_gnnlib_adjacency", None) is None
     return [t.numpy() for t in work(graph)]
 
 if __name__ == "__main__":

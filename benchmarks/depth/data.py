@@ -12,7 +12,7 @@ from gnnlib import datasets
 from gnnlib._platform.dgl import dgl
 from gnnlib.benchmarks.errors import UsageError
 from gnnlib.datasets.files import Folder
-from gnnlib.graph.transforms import add_self_loop
+from gnnlib.graph import add_self_loop
 
 __all__ = ["DATA", "NodeData", "check_data", "digits_graph", "load"]
 

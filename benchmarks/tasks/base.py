@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gnnlib.analysis.attribution import attention, saliency
 from gnnlib.benchmarks.catalog.layers import Geometry, LayerSpec
 from gnnlib.benchmarks.records.results import Outcome
-from gnnlib.graph.adjacency import edge_endpoints
+from gnnlib.graph import edge_endpoints
 from gnnlib.train.checkpoints import Checkpoint
 from gnnlib.train.distributed import shard
 from gnnlib.train.loop import Batch

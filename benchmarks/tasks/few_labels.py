@@ -14,7 +14,7 @@ from gnnlib.benchmarks.metrics import accuracy, num_parameters
 from gnnlib.benchmarks.records.results import Outcome
 from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, curve
 from gnnlib.benchmarks.tasks.infomax import embed, encoder, fit_linear, pretrain
-from gnnlib.graph.transforms import add_self_loop
+from gnnlib.graph import add_self_loop
 from gnnlib.train.loop import Batch, fit, predict
 
 

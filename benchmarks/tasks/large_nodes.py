@@ -23,7 +23,7 @@ from gnnlib.benchmarks.records.results import Outcome
 from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, curve
 from gnnlib.benchmarks.tasks.node_modes import Clusters, Full, Mode, Rows, Sampled
 from gnnlib.datasets.files import cache_dir
-from gnnlib.graph.transforms import add_self_loop
+from gnnlib.graph import add_self_loop
 from gnnlib.large.labels import (
     WithLabels,
     correct_residuals,

@@ -13,7 +13,7 @@ from gnnlib.benchmarks.metrics import num_parameters
 from gnnlib.benchmarks.records.results import Outcome
 from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, curve
 from gnnlib.benchmarks.tasks.unsupervised import learn
-from gnnlib.graph.transforms import add_self_loop
+from gnnlib.graph import add_self_loop
 from gnnlib.models.autoencoder import GAE, VGAE, link_scores
 
 

@@ -15,7 +15,7 @@ from gnnlib.benchmarks.tasks import infomax
 from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, curve
 from gnnlib.benchmarks.tasks.recipes import PUBMED, RECIPES, PublishedTraining, two_layers
 from gnnlib.benchmarks.tasks.words import on_words, words
-from gnnlib.graph.transforms import add_self_loop
+from gnnlib.graph import add_self_loop
 from gnnlib.models import GCNII, APPNPNet, DAGNNNet, GfNN, JKNet
 from gnnlib.train.consistency import ConsistencyLoss, StochasticPasses
 from gnnlib.train.loop import Batch, decay_groups, fit, predict

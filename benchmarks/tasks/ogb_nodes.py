@@ -9,7 +9,7 @@ from gnnlib import datasets
 from gnnlib._platform.dgl import dgl
 from gnnlib.benchmarks.tasks.base import Options
 from gnnlib.benchmarks.tasks.large_nodes import LargeNodes, Nodes
-from gnnlib.graph.adjacency import edge_endpoints
+from gnnlib.graph import edge_endpoints
 
 
 class OGBNodes(LargeNodes):

@@ -19,8 +19,7 @@ from gnnlib.benchmarks.records.results import Outcome
 from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, attribution_maps, curve, shuffled
 from gnnlib.benchmarks.tasks.cnn import enlarged
 from gnnlib.benchmarks.tasks.molecules import collate
-from gnnlib.graph.batch import graph_index
-from gnnlib.graph.transforms import keep_nodes
+from gnnlib.graph import graph_index, keep_nodes
 from gnnlib.images import random_affine, recipes
 from gnnlib.train.loop import Batch, decay_groups, fit, predict
 

@@ -16,7 +16,7 @@ from gnnlib.benchmarks.metrics import accuracy, confusion_matrix, num_parameters
 from gnnlib.benchmarks.records.results import Outcome
 from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, curve, shuffled
 from gnnlib.datasets.files import data_dir
-from gnnlib.graph.transforms import add_self_loop
+from gnnlib.graph import add_self_loop
 from gnnlib.images import Nearest, pixel_graph, segment, superpixel_graph
 from gnnlib.images.recipes import Recipe
 from gnnlib.train.loop import Batch, fit, predict

@@ -15,7 +15,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.adjacency import edge_endpoints
+from gnnlib.graph import edge_endpoints
 
 __all__ = [
     "class_distances",

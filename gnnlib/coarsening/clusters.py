@@ -17,9 +17,7 @@ from scipy.sparse import coo_array, triu
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.adjacency import Adjacency, edge_endpoints
-from gnnlib.graph.batch import node_to_graph
-from gnnlib.graph.transforms import reverse
+from gnnlib.graph import Adjacency, edge_endpoints, node_to_graph, reverse
 from gnnlib.ops import aggregate
 
 __all__ = ["Coarsening", "coarsen", "graclus", "voxel"]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.adjacency import Adjacency, adjacency
+from gnnlib.graph import Adjacency, adjacency
 from gnnlib.ops import aggregate, propagate
 
 __all__ = ["Pyramid", "haar_pyramid", "laplacian_pyramid"]

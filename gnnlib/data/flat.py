@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.adjacency import LIMIT, Adjacency, CompressedRows, edge_endpoints, set_adjacency_factory
+from gnnlib.graph import Adjacency, CompressedRows, edge_endpoints, set_adjacency_factory
+from gnnlib.graph._adjacency import INT32_MAX
 
 if TYPE_CHECKING:
     from gnnlib.kernels.batching import Runs
@@ -175,8 +176,8 @@ def index_type(nodes: Tensor, edges: Tensor) -> torch.dtype:
 
 def _bounds(sizes: list[int]) -> Tensor:
     bounds = torch.tensor([0, *sizes]).cumsum(0)
-    if bounds[-1] > LIMIT:
-        raise ValueError(f"expected at most {LIMIT} nodes and edges in all, got {bounds[-1]}")
+    if bounds[-1] > INT32_MAX:
+        raise ValueError(f"expected at most {INT32_MAX} nodes and edges in all, got {bounds[-1]}")
     return bounds
 
 

@@ -1,34 +1,56 @@
-"""Batches of graphs: the size of each graph, and which graph each node or edge belongs to."""
+"""Batched graphs: the number of nodes of each graph, and the graph of each node or edge."""
 
 import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.adjacency import Adjacency, CompressedRows
+from gnnlib.graph._adjacency import Adjacency, CompressedRows
 
-__all__ = ["graph_sizes", "node_to_graph", "graph_index"]
+__all__ = ["graph_index", "graph_sizes", "node_to_graph"]
 
 
 def graph_sizes(graph: dgl.DGLGraph) -> Tensor:
-    """(B,) number of destination nodes of each graph in a batch."""
+    """The number of destination nodes of each graph in a batch, (B,).
+
+    Example:
+        >>> from gnnlib.graph import graph_sizes
+        >>> import dgl
+        >>> graph_sizes(dgl.batch([dgl.graph(([0], [1])), dgl.graph(([0], [2]))])).tolist()
+        [2, 3]
+    """
     if graph.is_block:  # DGL raises on a block's batch sizes
         return torch.tensor([graph.num_dst_nodes()], device=graph.device)
     return graph.batch_num_nodes(graph.dsttypes[0])
 
 
 def node_to_graph(graph: dgl.DGLGraph, device: torch.device) -> Adjacency:
-    """Every node with one edge to the graph it belongs to: what readouts aggregate over."""
+    """The bipartite adjacency of a batch, from every node to its graph: the structure that readouts aggregate over.
+
+    Example:
+        >>> from gnnlib.graph import node_to_graph
+        >>> import dgl
+        >>> node_to_graph(dgl.batch([dgl.graph(([0], [1])), dgl.graph(([0], [2]))]), "cpu").dst.tolist()
+        [0, 0, 1, 1, 1]
+    """
     sizes = graph_sizes(graph).to(device)
     num_nodes, num_graphs = int(sizes.sum()), len(sizes)
-    node = torch.arange(num_nodes, dtype=torch.int32, device=device)
-    owner = torch.repeat_interleave(torch.arange(num_graphs, dtype=torch.int32, device=device), sizes)
+    nodes = torch.arange(num_nodes + 1, dtype=torch.int32, device=device)
+    graphs = torch.repeat_interleave(torch.arange(num_graphs, dtype=torch.int32, device=device), sizes)
     starts = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)]).int()
-    each = torch.arange(num_nodes + 1, dtype=torch.int32, device=device)
+    eid = nodes[:-1]  # edge v runs from node v
     return Adjacency(
-        num_nodes, num_graphs, node, owner, CompressedRows(starts, node, node), CompressedRows(each, owner, node)
+        num_nodes, num_graphs, eid, graphs, CompressedRows(starts, eid, eid), CompressedRows(nodes, graphs, eid)
     )
 
 
 def graph_index(graph: dgl.DGLGraph, sizes: Tensor) -> Tensor:
-    """Which graph of the batch each edge or node belongs to, from the sizes of each."""
+    """The graph of each node or edge in a batch, from the number of nodes or edges of each graph.
+
+    Example:
+        >>> from gnnlib.graph import graph_index
+        >>> import dgl
+        >>> batch = dgl.batch([dgl.graph(([0], [1])), dgl.graph(([0, 1], [1, 0]))])
+        >>> graph_index(batch, batch.batch_num_edges()).tolist()
+        [0, 1, 1]
+    """
     return torch.repeat_interleave(torch.arange(graph.batch_size, device=graph.device), sizes.to(graph.device))

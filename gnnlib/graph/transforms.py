@@ -1,105 +1,153 @@
-"""Graph in, graph out, with batch sizes and frames kept: DGL's own edits drop a batch's sizes silently."""
+"""Graph transforms that keep frames and batch sizes. (DGL's own transforms drop a batch's sizes silently.)"""
 
 import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.adjacency import edge_endpoints
+from gnnlib.graph._adjacency import edge_endpoints
 from gnnlib.graph.batch import graph_index
 
 __all__ = ["add_self_loop", "keep_edges", "keep_nodes", "reverse"]
 
 
 def keep_edges(graph: dgl.DGLGraph, keep: Tensor) -> dgl.DGLGraph:
-    """The graph with the same nodes and only the edges where ``keep`` (E,), bool, is true, in their order.
+    """The subgraph of some edges and all nodes, in their order, with node and edge frames and batch sizes.
 
-    Node and edge frames, batch sizes, blocks and graphs with two node types are kept as they are.
+    Args:
+        graph: homogeneous, bipartite, or a message-flow graph (DGL block); the result is of the same kind
+        keep: true for the edges to keep
 
-    Raises: ValueError for a mask of another shape.
+    Shapes:
+        - keep: (E,), bool
 
-    >>> g = dgl.batch([dgl.graph(([0, 1], [1, 0])), dgl.graph(([0], [0]))])
-    >>> smaller = keep_edges(g, torch.tensor([True, False, True]))
-    >>> smaller.num_edges(), smaller.batch_num_edges().tolist(), smaller.batch_num_nodes().tolist()
-    (2, [1, 1], [2, 1])
+    Returns:
+        A new graph.
+
+    Raises:
+        ValueError: if the mask has another shape or dtype.
+
+    Example:
+        >>> import torch
+        >>> from gnnlib.graph import keep_edges
+        >>> import dgl
+        >>> g = dgl.batch([dgl.graph(([0, 1], [1, 0])), dgl.graph(([0], [0]))])
+        >>> subgraph = keep_edges(g, torch.tensor([True, False, True]))
+        >>> subgraph.num_edges(), subgraph.batch_num_edges().tolist(), subgraph.batch_num_nodes().tolist()
+        (2, [1, 1], [2, 1])
     """
     keep = _mask(keep, graph.num_edges()).to(graph.device)
-    src, dst = (end[keep] for end in edge_endpoints(graph))
-    smaller = _same_nodes(graph, src, dst)
+    src, dst = (nodes[keep] for nodes in edge_endpoints(graph))
+    subgraph = _same_nodes(graph, src, dst)
     for name, value in graph.edata.items():
-        smaller.edata[name] = value[keep.to(value.device)]
+        subgraph.edata[name] = value[keep.to(value.device)]
     if not graph.is_block:
-        owner = graph_index(graph, graph.batch_num_edges())
-        _keep_batch(graph, smaller, torch.bincount(owner[keep], minlength=graph.batch_size))
-    return smaller
+        graph_of_edge = graph_index(graph, graph.batch_num_edges())
+        _keep_batch(graph, subgraph, torch.bincount(graph_of_edge[keep], minlength=graph.batch_size))
+    return subgraph
 
 
 def keep_nodes(graph: dgl.DGLGraph, keep: Tensor) -> dgl.DGLGraph:
-    """The graph of the nodes where ``keep`` (N,), bool, is true, and of the edges between them, in their orders.
+    """The subgraph induced by some nodes, in their order, with node and edge frames and batch sizes.
 
-    Node and edge frames and batch sizes are kept (``dgl.node_subgraph`` drops the latter).
+    (``dgl.node_subgraph`` drops the batch sizes.)
 
-    Raises: ValueError for a mask of another shape, and for blocks and graphs with two node sets.
+    Args:
+        graph: homogeneous
+        keep: true for the nodes to keep
 
-    >>> g = dgl.batch([dgl.graph(([0, 1], [1, 0])), dgl.graph(([0, 1], [1, 2]))])
-    >>> smaller = keep_nodes(g, torch.tensor([True, False, True, True, False]))
-    >>> [(one.num_nodes(), one.num_edges()) for one in dgl.unbatch(smaller)]
-    [(1, 0), (2, 1)]
+    Shapes:
+        - keep: (N,), bool
+
+    Returns:
+        A new graph.
+
+    Raises:
+        ValueError: if the mask has another shape or dtype.
+        ValueError: if the graph is a block or has two node types.
+
+    Example:
+        >>> import torch
+        >>> from gnnlib.graph import keep_nodes
+        >>> import dgl
+        >>> g = dgl.batch([dgl.graph(([0, 1], [1, 0])), dgl.graph(([0, 1], [1, 2]))])
+        >>> subgraph = keep_nodes(g, torch.tensor([True, False, True, True, False]))
+        >>> [(one.num_nodes(), one.num_edges()) for one in dgl.unbatch(subgraph)]
+        [(1, 0), (2, 1)]
     """
     if not graph.is_homogeneous:
-        raise ValueError("expected a graph with one node set")
+        raise ValueError(f"expected a homogeneous graph, got {graph.canonical_etypes}")
     keep = _mask(keep, graph.num_nodes()).to(graph.device)
     src, dst = edge_endpoints(graph)
     between = keep[src.long()] & keep[dst.long()]
-    number = (keep.cumsum(0) - 1).to(src.dtype)
-    ends = tuple(number[end[between].long()] for end in (src, dst))
-    smaller = dgl.graph(ends, num_nodes=int(keep.sum()), device=graph.device)
-    for old, new, mask in ((graph.ndata, smaller.ndata, keep), (graph.edata, smaller.edata, between)):
+    new_id = (keep.cumsum(0) - 1).to(src.dtype)
+    edges = tuple(new_id[nodes[between].long()] for nodes in (src, dst))
+    subgraph = dgl.graph(edges, num_nodes=int(keep.sum()), device=graph.device)
+    for old, new, mask in ((graph.ndata, subgraph.ndata, keep), (graph.edata, subgraph.edata, between)):
         for name, value in old.items():
             new[name] = value[mask.to(value.device)]
     if graph.batch_size > 1:
-        nodes, edges = (
+        num_nodes, num_edges = (
             torch.bincount(graph_index(graph, sizes)[mask], minlength=graph.batch_size)
             for sizes, mask in ((graph.batch_num_nodes(), keep), (graph.batch_num_edges(), between))
         )
-        smaller.set_batch_num_nodes(nodes)
-        smaller.set_batch_num_edges(edges)
-    return smaller
+        subgraph.set_batch_num_nodes(num_nodes)
+        subgraph.set_batch_num_edges(num_edges)
+    return subgraph
 
 
 def add_self_loop(graph: dgl.DGLGraph) -> dgl.DGLGraph:
-    """The graph with one more edge from each node to itself, in addition to any it has.
+    """Add one self-loop per node, in addition to those that the graph has.
 
-    Edge features of the new edges are 1, as in DGL. In a batch they follow the old edges of their graph, and batch
-    sizes are kept, so that it can be taken apart again.
+    Features of the new edges are 1, as in DGL. In a batch they follow the other edges of their graph, and batch sizes
+    are kept, so that ``dgl.unbatch`` works.
 
-    Raises: ValueError for blocks and graphs with two node sets.
+    Args:
+        graph: homogeneous
 
-    >>> g = add_self_loop(dgl.batch([dgl.graph(([0], [1])), dgl.graph(([0], [1]))]))
-    >>> [one.edges()[0].tolist() for one in dgl.unbatch(g)]
-    [[0, 0, 1], [0, 0, 1]]
+    Returns:
+        A new graph.
+
+    Raises:
+        ValueError: if the graph is a block or has two node types.
+
+    Example:
+        >>> from gnnlib.graph import add_self_loop
+        >>> import dgl
+        >>> g = add_self_loop(dgl.batch([dgl.graph(([0], [1])), dgl.graph(([0], [1]))]))
+        >>> [one.edges()[0].tolist() for one in dgl.unbatch(g)]
+        [[0, 0, 1], [0, 0, 1]]
     """
     if not graph.is_homogeneous:
-        raise ValueError("expected a graph with one node set: self-loops need sources that are destinations")
-    each = graph.nodes()
-    owner = torch.cat([graph_index(graph, graph.batch_num_edges()), graph_index(graph, graph.batch_num_nodes())])
-    order = torch.argsort(owner, stable=True)
-    larger = _same_nodes(graph, *(torch.cat([end, each])[order] for end in edge_endpoints(graph)))
+        raise ValueError(f"expected a homogeneous graph for self-loops, got {graph.canonical_etypes}")
+    loops = graph.nodes()
+    index = torch.cat([graph_index(graph, graph.batch_num_edges()), graph_index(graph, graph.batch_num_nodes())])
+    order = torch.argsort(index, stable=True)
+    larger = _same_nodes(graph, *(torch.cat([nodes, loops])[order] for nodes in edge_endpoints(graph)))
     for name, value in graph.edata.items():
-        larger.edata[name] = torch.cat([value, value.new_ones(len(each), *value.shape[1:])])[order.to(value.device)]
+        larger.edata[name] = torch.cat([value, value.new_ones(len(loops), *value.shape[1:])])[order.to(value.device)]
     _keep_batch(graph, larger, graph.batch_num_edges() + graph.batch_num_nodes())
     return larger
 
 
 def reverse(graph: dgl.DGLGraph) -> dgl.DGLGraph:
-    """The same nodes and edges, these turned round; frames and batch sizes are kept (``dgl.reverse`` drops the latter).
+    """Reverse every edge, with frames and batch sizes. (``dgl.reverse`` drops the batch sizes.)
 
-    >>> pairs = dgl.batch([dgl.heterograph({("in", "pool", "out"): ([0, 1], [0, 0])})] * 2)
-    >>> reverse(pairs).canonical_etypes, reverse(pairs).batch_num_nodes("out").tolist()
-    ([('out', 'pool', 'in')], [1, 1])
+    Args:
+        graph: with one edge type
+
+    Returns:
+        A new graph.
+
+    Example:
+        >>> from gnnlib.graph import reverse
+        >>> import dgl
+        >>> pairs = dgl.batch([dgl.heterograph({("in", "pool", "out"): ([0, 1], [0, 0])})] * 2)
+        >>> reverse(pairs).canonical_etypes, reverse(pairs).batch_num_nodes("out").tolist()
+        ([('out', 'pool', 'in')], [1, 1])
     """
-    turned = dgl.reverse(graph, copy_ndata=True, copy_edata=True)
-    _keep_batch(graph, turned, graph.batch_num_edges())
-    return turned
+    reversed_graph = dgl.reverse(graph, copy_ndata=True, copy_edata=True)
+    _keep_batch(graph, reversed_graph, graph.batch_num_edges())
+    return reversed_graph
 
 
 def _mask(keep: Tensor, number: int) -> Tensor:
@@ -109,7 +157,7 @@ def _mask(keep: Tensor, number: int) -> Tensor:
 
 
 def _same_nodes(graph: dgl.DGLGraph, src: Tensor, dst: Tensor) -> dgl.DGLGraph:
-    """A graph of the same kind on the same nodes with the given edges and no edge frame."""
+    """A graph of the same kind, with the same nodes and their frames, and other edges."""
     if graph.is_block:
         new = dgl.create_block((src, dst), graph.num_src_nodes(), graph.num_dst_nodes(), device=graph.device)
     elif graph.is_homogeneous:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.adjacency import edge_endpoints
+from gnnlib.graph import edge_endpoints
 from gnnlib.grid.window import Ints, Padding, Window, positive
 
 __all__ = ["Whole", "adaptive_lattice", "lattice", "matrix", "transposed_lattice", "window_lattice"]

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.adjacency import edge_endpoints
+from gnnlib.graph import edge_endpoints
 from gnnlib.grid._lattice import Whole, answers, window_lattice
 from gnnlib.grid.window import Window
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.adjacency import edge_endpoints
+from gnnlib.graph import edge_endpoints
 
 __all__ = ["extent", "filter_at", "influence", "receptive_field", "shift_invariance"]
 

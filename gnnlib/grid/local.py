@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.adjacency import adjacency
+from gnnlib.graph import adjacency
 from gnnlib.grid.window import Window
 from gnnlib.nn.conv.base import Conv, Features, zeros
 from gnnlib.ops import gather_src

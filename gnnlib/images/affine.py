@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.batch import graph_index
+from gnnlib.graph import graph_index
 from gnnlib.nn.readout import readout_mean
 
 __all__ = ["random_affine"]

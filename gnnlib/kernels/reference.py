@@ -3,7 +3,7 @@
 Sums run over sorted segments, never through atomic additions, so a GPU gives the same bits twice.
 
 Shapes: N_src and N_dst nodes, E edges, H heads, F features. ``adj`` is a group of edges
-(`gnnlib.graph.adjacency.CompressedRows`): by destination it gathers from sources, by source the other way round;
+(`gnnlib.graph.CompressedRows`): by destination it gathers from sources, by source the other way round;
 its rows are called v and the other ends u. A head axis of length 1 stands for "the same for all heads".
 """
 

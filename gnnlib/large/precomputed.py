@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
 from gnnlib._utils.files import atomic_write, remove_parts, spread_checksum
-from gnnlib.graph.adjacency import adjacency
+from gnnlib.graph import adjacency
 from gnnlib.large.tables import NpyMatrix, Span
 from gnnlib.ops import propagate
 from gnnlib.train.distributed import shard

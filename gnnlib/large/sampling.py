@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.adjacency import edge_endpoints
+from gnnlib.graph import edge_endpoints
 from gnnlib.large.inference import Rows
 from gnnlib.train.distributed import rank, shard, shards, world_size
 from gnnlib.train.loop import Batch

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.batch import graph_sizes, node_to_graph
+from gnnlib.graph import graph_sizes, node_to_graph
 from gnnlib.nn._arguments import Arguments, integer, reset_parameters
 from gnnlib.ops import aggregate, edge_dot
 

@@ -7,8 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.adjacency import Drop, edge_endpoints, with_message_dropout
-from gnnlib.graph.transforms import keep_edges
+from gnnlib.graph import MessageDropout, edge_endpoints, keep_edges, with_message_dropout
 from gnnlib.nn._arguments import Arguments, probability, reset_parameters
 from gnnlib.nn.conv.base import Conv, Features
 
@@ -230,4 +229,4 @@ class DropMessage(_Drop):
         if not self.drops:
             return self.conv(graph, x, edge)
         device = (x[0] if isinstance(x, tuple) else x).device
-        return self.conv(with_message_dropout(graph, Drop.draw(self.p), device), x, edge)
+        return self.conv(with_message_dropout(graph, MessageDropout.sample(self.p), device), x, edge)

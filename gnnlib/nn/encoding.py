@@ -9,7 +9,7 @@ from scipy.sparse.linalg import eigsh
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.adjacency import adjacency, edge_endpoints
+from gnnlib.graph import adjacency, edge_endpoints
 from gnnlib.ops import propagate
 
 __all__ = ["laplacian_encoding", "random_walk_encoding"]

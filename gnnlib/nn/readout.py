@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.batch import graph_sizes, node_to_graph
+from gnnlib.graph import graph_sizes, node_to_graph
 from gnnlib.nn._arguments import Arguments, integer
 from gnnlib.ops import aggregate
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.batch import node_to_graph
+from gnnlib.graph import node_to_graph
 from gnnlib.nn._arguments import Arguments, integer, probability, reset_parameters
 from gnnlib.nn.drop import Dropout
 from gnnlib.nn.norm import RowBatchNorm

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from gnnlib.graph.adjacency import Adjacency, CompressedRows, Graph, adjacency, check_num_rows
+from gnnlib.graph import Adjacency, CompressedRows, Graph, adjacency, check_num_rows
 from gnnlib.ops.autograd.sums import copy_dst, copy_src, sum_edges
 
 __all__ = ["NORMS", "degree_norm", "divide_by_in_degree", "mean_from_sum"]
@@ -65,7 +65,7 @@ def degree_norm(
         src, dst = degree_factors(adj, norm, degrees, torch.float64)
         return (src[adj.src] * dst[adj.dst]).to(like.dtype)
 
-    factor = adj.remember((norm, degrees == "in", like.dtype), make)
+    factor = adj.cached((norm, degrees == "in", like.dtype), make)
     return factor if weight is None else weight * factor.view(-1, *[1] * (weight.dim() - 1))
 
 
@@ -90,7 +90,7 @@ def degree_factors(adj: Adjacency, norm: str, degrees: str, dtype: torch.dtype) 
                 return torch.ones(len(grouped.indptr) - 1, dtype=dtype, device=adj.device)
             return (grouped.indptr.diff().clamp(min=1).double() ** power).to(dtype)
 
-        return adj.remember((end, norm, degrees, dtype), make)
+        return adj.cached((end, norm, degrees, dtype), make)
 
     powers = NORMS[norm]
     src = factor("src", adj.csc if degrees == "in" else adj.csr, powers[0])

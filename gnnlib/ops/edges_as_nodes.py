@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from gnnlib.graph.adjacency import Adjacency, CompressedRows, Graph, adjacency
+from gnnlib.graph import Adjacency, CompressedRows, Graph, adjacency
 from gnnlib.ops.autograd.sums import DroppedSum, Sum
 
 __all__ = ["incidence", "per_edge_messages"]
@@ -53,19 +53,19 @@ def per_edge_messages(adj: Adjacency, x: Tensor, always: bool = False) -> tuple[
     It serves operations that are more than a sum of messages; sums apply the dropout themselves (`DroppedSum`).
 
     Args:
-        adj: the adjacency; ``adj.drop`` is its message dropout, or None
+        adj: the adjacency; ``adj.dropout`` is its message dropout, or None
         x: features of the source nodes
         always: makes one message per edge without dropout too
 
     Returns:
         the features and the adjacency to aggregate them over: (x, adj) as they are, or one row per edge
     """
-    if adj.drop is None and not always:
+    if adj.dropout is None and not always:
         return x, adj
     from_src, from_dst = incidence(adj)
     flat = x.reshape(len(x), 1, x.shape[1:].numel()).contiguous()
-    if adj.drop is None:
+    if adj.dropout is None:
         messages = Sum.apply(flat, None, from_src, 1)
     else:
-        messages = DroppedSum.apply(flat, None, replace(from_src, drop=adj.drop))
+        messages = DroppedSum.apply(flat, None, replace(from_src, dropout=adj.dropout))
     return messages.view(adj.num_edges, *x.shape[1:]), from_dst.reverse()

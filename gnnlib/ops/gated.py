@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from gnnlib import kernels
-from gnnlib.graph.adjacency import Adjacency, Graph, adjacency
+from gnnlib.graph import Adjacency, Graph, adjacency
 from gnnlib.ops.autograd.recompose import recompose
 from gnnlib.ops.edges_as_nodes import incidence, per_edge_messages
 from gnnlib.ops.message_passing import aggregate

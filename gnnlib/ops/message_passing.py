@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from gnnlib.graph.adjacency import Adjacency, Graph, adjacency, check_num_rows
+from gnnlib.graph import Adjacency, Graph, adjacency, check_num_rows
 from gnnlib.ops.autograd.attention import Attend, Score, Softmax, composed_attention
 from gnnlib.ops.autograd.convolution import Convolve
 from gnnlib.ops.autograd.sums import Dot, DroppedSum, Max, Scaled, Sum, copy_dst, copy_src
@@ -147,7 +147,7 @@ def _check_features(adj: Adjacency, x: Tensor) -> None:
 def _sum(adj: Adjacency, x: Tensor, coeff: Tensor | None, self_weight: float = 0.0) -> Tensor:
     """The weighted sum over in-neighbours, plus self_weight x_v."""
     x3, coeff2, restore = _to_heads(x, coeff)
-    if adj.drop is not None:
+    if adj.dropout is not None:
         heads = x3.shape[1] if coeff2 is None else max(coeff2.shape[1], x3.shape[1])
         y = restore(DroppedSum.apply(x3.expand(-1, heads, -1).contiguous(), coeff2, adj))
     elif coeff2 is None:
@@ -159,7 +159,7 @@ def _sum(adj: Adjacency, x: Tensor, coeff: Tensor | None, self_weight: float = 0
 
 def _scaled_sum(adj: Adjacency, x: Tensor, norm: str, degrees: str) -> Tensor:
     """The sum over in-neighbours with a factor of each end."""
-    if adj.drop is not None:
+    if adj.dropout is not None:
         return _sum(adj, x, degree_norm(adj, None, norm, degrees, like=x))
     flat = x.reshape(len(x), x.shape[1:].numel()).contiguous()
     y = Scaled.apply(flat, *degree_factors(adj, norm, degrees, x.dtype), adj)
@@ -410,7 +410,7 @@ def attend(
 
     vectors, shift = (per_head(att_src), per_head(att_dst)), None if bias is None else per_head(bias).contiguous()
     inputs = flatten(feat), None if feat_dst is None else flatten(feat_dst), *vectors, coeff, shift
-    y = Attend.apply(*inputs, adj, slope) if adj.drop is None else composed_attention(adj, slope, *inputs)
+    y = Attend.apply(*inputs, adj, slope) if adj.dropout is None else composed_attention(adj, slope, *inputs)
     return y if y.shape[1:] == feat.shape[1:] else y.view(adj.num_dst, *feat.shape[1:])
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from gnnlib import kernels
-from gnnlib.graph.adjacency import Adjacency, Graph, adjacency, check_num_rows
+from gnnlib.graph import Adjacency, Graph, adjacency, check_num_rows
 from gnnlib.ops.autograd.recompose import recompose
 from gnnlib.ops.degrees import mean_from_sum
 from gnnlib.ops.edges_as_nodes import incidence, per_edge_messages

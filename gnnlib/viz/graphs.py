@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.adjacency import edge_endpoints
+from gnnlib.graph import edge_endpoints
 from gnnlib.images import Hierarchy
 from gnnlib.images._image import Image, parse_image
 from gnnlib.images._regions import paint

@@ -21,7 +21,7 @@ from gnnlib import (
 from gnnlib._platform.dgl import dgl
 from gnnlib.analysis.attribution import attention, saliency
 from gnnlib.analysis.symmetry import relabel, shuffled_nodes
-from gnnlib.graph.adjacency import edge_endpoints
+from gnnlib.graph import edge_endpoints
 from gnnlib.images import pixel_graph
 from tests.graphs import random_graph
 

@@ -10,7 +10,7 @@ from torch import nn
 from gnnlib import GATConv, aggregate
 from gnnlib._platform.dgl import dgl
 from gnnlib.coarsening.clusters import coarsen, graclus, voxel
-from gnnlib.graph.transforms import add_self_loop
+from gnnlib.graph import add_self_loop
 from gnnlib.grid import GridConv, GridPool, lattice, to_images, to_nodes
 from gnnlib.images import Touching, graph_from_labels, paint, pixel_batch, pixel_graph
 from tests.graphs import GRAPHS, WHOLE, bare, ends, random_graph

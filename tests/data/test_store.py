@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, RandomSampler, Subset
 import gnnlib
 from gnnlib import GATConv, GraphStore, SAGEConv, Stack, readout_mean, readout_sum
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.adjacency import Adjacency, adjacency
+from gnnlib.graph import Adjacency, adjacency
 from gnnlib.images import superpixel_graph
 from tests.graphs import GRAPHS, TWO_SETS, WHOLE, bare, bipartite, block, clique, drawn, path, random_graph, star, tree
 

@@ -19,7 +19,7 @@ pytest.importorskip("skimage", reason="scikit-image is not installed")
 from gnnlib import GraphStore, adjacency
 from gnnlib._platform.dgl import dgl
 from gnnlib.data import archive
-from gnnlib.graph.adjacency import Adjacency
+from gnnlib.graph import Adjacency
 from gnnlib.images import Nearest, Touching, Within, images_to_store, recipes, scale, segment, superpixel_graph
 from gnnlib.images.recipes import Recipe
 from gnnlib.images.segments import SLIC

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from gnnlib import adjacency, aggregate, kernels
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.adjacency import Adjacency
+from gnnlib.graph import Adjacency
 from gnnlib.kernels import cpu, reference
 from gnnlib.kernels.cpu import rows, sums, team
 from gnnlib.kernels.cpu.compile import jit, static

@@ -32,7 +32,7 @@ from gnnlib import (
     SplineConv,
 )
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.adjacency import Drop, adjacency
+from gnnlib.graph import MessageDropout, adjacency
 from gnnlib.kernels import reference
 from tests.graphs import GRAPHS, drawn, ends, random_graph, symmetric_graph
 
@@ -282,8 +282,8 @@ def test_messages_are_dropped_entry_by_entry():
         torch.manual_seed(5)
         found = DropMessage(conv, 0.4)(graph, x)
         torch.manual_seed(5)
-        drop = Drop.draw(0.4)
-        kept = reference.kept(torch.arange(len(src)), torch.Size([columns]), drop.key, drop.level)
+        drop = MessageDropout.sample(0.4)
+        kept = reference.kept(torch.arange(len(src)), torch.Size([columns]), drop.key, drop.threshold)
         assert 0.3 < kept.double().mean() < 0.9
         expected = dense(kept / 0.6)
         torch.testing.assert_close(found, expected)
@@ -297,7 +297,7 @@ def test_the_graph_itself_drops_nothing():
     before = conv(graph, x)
     assert not torch.equal(DropMessage(conv, 0.5)(graph, x), before)
     assert torch.equal(conv(graph, x), before)
-    assert adjacency(graph).drop is None
+    assert adjacency(graph).dropout is None
 
 
 def test_the_same_seed_drops_the_same_and_each_step_something_else():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gnnlib import adjacency, aggregate
-from gnnlib.graph.adjacency import Adjacency
+from gnnlib.graph import Adjacency
 from gnnlib.ops.edges_as_nodes import incidence
 from tests.graphs import GRAPHS, ends
 

@@ -5,7 +5,7 @@ import torch
 
 from gnnlib import kernels
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.adjacency import adjacency
+from gnnlib.graph import adjacency
 from gnnlib.kernels import reference
 from gnnlib.ops.gated import _composed, gated
 from tests.checks import assert_close

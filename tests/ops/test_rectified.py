@@ -5,7 +5,7 @@ import torch
 
 from gnnlib import kernels
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.adjacency import adjacency
+from gnnlib.graph import adjacency
 from gnnlib.kernels import cpu, reference
 from gnnlib.kernels.cpu import team
 from gnnlib.ops.rectified import _composed, mean_and_max, rectified_sum

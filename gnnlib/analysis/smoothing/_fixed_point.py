@@ -5,7 +5,7 @@ from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
 from gnnlib.analysis.smoothing.base import adjacency_matrix, checked, components, sum_nodes
-from gnnlib.graph.adjacency import adjacency
+from gnnlib.graph import adjacency
 from gnnlib.ops import aggregate
 
 __all__ = ["fixed_point", "fixed_point_distance"]

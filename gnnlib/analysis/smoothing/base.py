@@ -6,7 +6,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.adjacency import Adjacency, adjacency
+from gnnlib.graph import Adjacency, adjacency
 from gnnlib.nn.readout import readout_sum
 from gnnlib.ops import aggregate
 
@@ -57,7 +57,7 @@ def components(graph: dgl.DGLGraph, device: torch.device) -> Adjacency:
     def find() -> Tensor:
         return torch.from_numpy(connected_components(adjacency_matrix(adj), directed=False)[1]).to(adj.device)
 
-    owner = adj.remember("components", find).to(device)
+    owner = adj.cached("components", find).to(device)
     each = torch.arange(len(owner), device=device)
     return Adjacency.from_edges(each, owner, len(owner), int(owner.max()) + 1 if len(owner) else 0)
 

@@ -7,8 +7,7 @@ from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
 from gnnlib.analysis.smoothing.base import checked, components, mean_of_group, sum_nodes
-from gnnlib.graph.adjacency import Adjacency, adjacency
-from gnnlib.graph.batch import node_to_graph
+from gnnlib.graph import Adjacency, adjacency, node_to_graph
 from gnnlib.ops import aggregate
 
 __all__ = ["mad_gap", "mean_average_distance"]

@@ -5,8 +5,7 @@ from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
 from gnnlib.analysis.smoothing.base import checked, each_part
-from gnnlib.graph.adjacency import adjacency
-from gnnlib.graph.batch import node_to_graph
+from gnnlib.graph import adjacency, node_to_graph
 from gnnlib.ops import aggregate
 
 __all__ = ["dead_share", "dirichlet_energy", "effective_rank", "numerical_rank"]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.adjacency import adjacency
+from gnnlib.graph import adjacency
 from gnnlib.nn.conv.base import Conv
 from gnnlib.nn.stack import Stack
 

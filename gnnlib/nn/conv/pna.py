@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph.adjacency import Adjacency, adjacency
+from gnnlib.graph import Adjacency, adjacency
 from gnnlib.nn.conv.base import Conv, Features, _pair, add_reusing_memory
 from gnnlib.ops import aggregate
 from gnnlib.ops.edges_as_nodes import incidence, per_edge_messages

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from gnnlib import kernels
-from gnnlib.graph.adjacency import Adjacency
+from gnnlib.graph import Adjacency
 from gnnlib.ops.autograd.recompose import recompose
 from gnnlib.ops.autograd.sums import DroppedSum, Sum, copy_dst, copy_src, sum_edges
 from gnnlib.ops.linear import linear
@@ -122,5 +122,5 @@ def composed_attention(adj: Adjacency, slope: float, feat, own, att_src, att_dst
     z = torch.nn.functional.leaky_relu(copy_src(adj, left) + copy_dst(adj, right), slope)
     prob = Softmax.apply(z, adj)
     prob = prob if coeff is None else (prob * coeff).contiguous()
-    y = Sum.apply(feat, prob, adj, feat.shape[1]) if adj.drop is None else DroppedSum.apply(feat, prob, adj)
+    y = Sum.apply(feat, prob, adj, feat.shape[1]) if adj.dropout is None else DroppedSum.apply(feat, prob, adj)
     return y if bias is None else y + bias

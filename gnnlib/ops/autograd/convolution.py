@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from gnnlib import kernels
-from gnnlib.graph.adjacency import Adjacency, CompressedRows
+from gnnlib.graph import Adjacency, CompressedRows
 from gnnlib.ops.autograd.recompose import recompose
 from gnnlib.ops.autograd.sums import Sum
 

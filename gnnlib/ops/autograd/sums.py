@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from gnnlib import kernels
-from gnnlib.graph.adjacency import Adjacency, Drop
+from gnnlib.graph import Adjacency, MessageDropout
 from gnnlib.ops.autograd.recompose import recompose
 
 
@@ -31,7 +31,7 @@ class Sum(Function):
 
 
 class DroppedSum(Function):
-    """x (N_src, H, F), coeff (E, H or 1) or None -> (N_dst, H, F): the sum of what ``nb.drop`` leaves of messages."""
+    """x (N_src, H, F), coeff (E, H or 1) or None -> (N_dst, H, F): the sum of messages after ``adj.dropout``."""
 
     @staticmethod
     def forward(ctx, x: Tensor, coeff: Tensor | None, adj: Adjacency) -> Tensor:
@@ -47,13 +47,13 @@ class DroppedSum(Function):
         return dx, dcoeff, None
 
 
-def _drop(adj: Adjacency) -> Drop:
-    assert adj.drop is not None
-    return adj.drop
+def _drop(adj: Adjacency) -> MessageDropout:
+    assert adj.dropout is not None
+    return adj.dropout
 
 
 class DroppedDot(Function):
-    """x (N_src, H, F), y (N_dst, H, F) -> (E, heads = H or 1), over the entries that ``nb.drop`` leaves."""
+    """x (N_src, H, F), y (N_dst, H, F) -> (E, heads = H or 1), over the entries that ``adj.dropout`` leaves."""
 
     @staticmethod
     def forward(ctx, x: Tensor, y: Tensor, adj: Adjacency, heads: int) -> Tensor:

@@ -20,7 +20,7 @@ from gnnlib.benchmarks.depth.data import NodeData, digits_graph
 from gnnlib.benchmarks.depth.journal import Journal
 from gnnlib.benchmarks.depth.published import PUBLISHED, published
 from gnnlib.benchmarks.errors import UsageError
-from gnnlib.graph.transforms import add_self_loop
+from gnnlib.graph import add_self_loop
 
 SETTINGS = TrainingSettings(width=8, epochs=1)
 FEATS, CLASSES = 6, 4

@@ -10,7 +10,7 @@ from gnnlib.benchmarks.__main__ import main
 from gnnlib.benchmarks.catalog.layers import LAYERS
 from gnnlib.benchmarks.tasks import TASKS, Options
 from gnnlib.benchmarks.tasks.transfer import Part, in_spacings, largest
-from gnnlib.graph.transforms import keep_edges
+from gnnlib.graph import keep_edges
 from gnnlib.images import pixel_batch, pixel_graph, superpixel_graph
 from gnnlib.images.superpixels import graph_from_labels
 
