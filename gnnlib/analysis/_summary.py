@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
-from gnnlib._utils.untouched import preserve_state
+from gnnlib._utils.model_state import preserve_state
 
 __all__ = ["LayerSummary", "Summary", "summary"]
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
-from gnnlib._utils.untouched import preserve_state
+from gnnlib._utils.model_state import preserve_state
 from gnnlib.nn.norm import Norm
 from gnnlib.nn.stack import GNNLayer
 

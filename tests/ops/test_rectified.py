@@ -8,7 +8,9 @@ from gnnlib._platform.dgl import dgl
 from gnnlib.graph import adjacency
 from gnnlib.kernels import cpu, reference
 from gnnlib.kernels.cpu import team
-from gnnlib.ops.rectified import _composed, mean_and_max, rectified_sum
+from gnnlib.ops.autograd.rectified import composed_mean_max
+from gnnlib.ops.degrees import mean_from_sum
+from gnnlib.ops.rectified import rectified_mean_max, rectified_sum
 from tests.checks import assert_close, assert_same_bits
 from tests.graphs import GRAPHS, bipartite, ends, random_graph
 
@@ -24,7 +26,7 @@ def inputs(graph, many, *shape, dtype=torch.float64):
     return a, b, edge, weight.requires_grad_()
 
 
-def everything(graph, given, function=mean_and_max):
+def everything(graph, given, function=rectified_mean_max):
     """Mean and maximum, and the gradients of all inputs for a loss in which both have a part."""
     mean, top = function(graph, *given)
     loss = (mean.sin() + 2 * top.cos()).sum()
@@ -34,8 +36,10 @@ def everything(graph, given, function=mean_and_max):
 
 
 def composed(graph, a, b, edge, weight):
-    found = _composed(adjacency(graph), a.flatten(1), b.flatten(1), edge, weight.repeat(1, a[0].numel() // a.shape[-1]))
-    return (t.view(b.shape) for t in found.chunk(2, 1))
+    share = mean_from_sum(graph, b.new_ones(len(b)))
+    repeated = weight.repeat(1, a[0].numel() // a.shape[-1])
+    y = composed_mean_max(adjacency(graph), share, a.flatten(1), b.flatten(1), edge, repeated)
+    return (t.view(b.shape) for t in y.chunk(2, 1))
 
 
 def star(num_leaves):
@@ -100,8 +104,8 @@ def test_differentiable_twice(many):
     """In all inputs, the edge features among them."""
     graph = dgl.graph(([0, 1, 0, 0, 2, 1], [1, 1, 2, 2, 2, 0]), num_nodes=4)
     given = [t.detach().requires_grad_() for t in inputs(graph, many, 2)]
-    assert torch.autograd.gradcheck(lambda *given: mean_and_max(graph, *given), given)
-    assert torch.autograd.gradgradcheck(lambda *given: mean_and_max(graph, *given), given)
+    assert torch.autograd.gradcheck(lambda *given: rectified_mean_max(graph, *given), given)
+    assert torch.autograd.gradgradcheck(lambda *given: rectified_mean_max(graph, *given), given)
 
 
 def test_a_gradient_for_the_edge_features_leaves_the_others_as_they_are():
@@ -119,7 +123,7 @@ def test_the_first_of_equal_messages_is_the_maximum():
     a = torch.tensor([[0.0], [7.0], [7.0], [-9.0], [0.0]], requires_grad=True)
     for module in (None, reference):
         with kernels.force(module):
-            (grad,) = torch.autograd.grad(mean_and_max(graph, a, torch.zeros(5, 1))[1].sum(), a)
+            (grad,) = torch.autograd.grad(rectified_mean_max(graph, a, torch.zeros(5, 1))[1].sum(), a)
             assert grad.flatten().tolist() == [0, 0, 1, 0, 0]
 
 
@@ -130,7 +134,7 @@ def test_what_is_not_finite_stays(value):
     for at in range(3):
         a = torch.ones(4, 40)
         a[at] = value
-        for found in mean_and_max(graph, a, torch.zeros(4, 40)):
+        for found in rectified_mean_max(graph, a, torch.zeros(4, 40)):
             torch.testing.assert_close(found[3], torch.full((40,), value), equal_nan=True)
             assert found[0].isfinite().all() == (at != 1)
 
@@ -142,7 +146,7 @@ def test_layout_does_not_matter():
     strided = [t.detach().repeat_interleave(2, -1)[..., ::2].requires_grad_(t.requires_grad) for t in given]
     assert not strided[0].is_contiguous()
     assert_same_bits(everything(graph, strided), expected)
-    mean, top = mean_and_max(graph, *given)
+    mean, top = rectified_mean_max(graph, *given)
     one = torch.autograd.grad((mean + top).sum(), given[0], retain_graph=True)  # a gradient of stride 0
     assert torch.equal(*one, *torch.autograd.grad((mean + top).sum() * 1.0, given[0]))
 
@@ -151,8 +155,8 @@ def test_the_mean_alone_and_the_maximum_alone_have_gradients_that_add_up():
     graph = random_graph(60, 500)
     given = inputs(graph, 3, 20)
     leaves = [t for t in given if t.requires_grad]
-    alone = [torch.autograd.grad(mean_and_max(graph, *given)[i].sum(), leaves) for i in (0, 1)]
-    both = torch.autograd.grad(sum(found.sum() for found in mean_and_max(graph, *given)), leaves)
+    alone = [torch.autograd.grad(rectified_mean_max(graph, *given)[i].sum(), leaves) for i in (0, 1)]
+    both = torch.autograd.grad(sum(found.sum() for found in rectified_mean_max(graph, *given)), leaves)
     for mean, top, whole in zip(*alone, both):
         torch.testing.assert_close(mean + top, whole, rtol=0, atol=1e-12)
 
@@ -162,7 +166,7 @@ def test_nothing_is_kept_along_edges():
     graph, sizes = random_graph(60, 500), []
     given = inputs(graph, 3, 40)
     with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):
-        mean_and_max(graph, *given)
+        rectified_mean_max(graph, *given)
     assert max(sizes) <= 60 * 40
 
 
@@ -187,7 +191,7 @@ def test_neighbors_do_for_a_graph():
 def test_bad_input_is_refused(change, error, said):
     given = {"a": torch.ones(11, 4), "b": torch.ones(11, 4), "edge": torch.ones(23, 2), "weight": torch.ones(2, 4)}
     with pytest.raises(error, match=said):
-        mean_and_max(random_graph(), **{**given, **change})
+        rectified_mean_max(random_graph(), **{**given, **change})
 
 
 # ---------------------------------------------------------------- the sum of those with a vector for each edge

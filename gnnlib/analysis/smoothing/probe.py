@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
-from gnnlib._utils.untouched import preserve_state
+from gnnlib._utils.model_state import preserve_state
 from gnnlib.analysis.smoothing.base import components, mean_of_group
 from gnnlib.analysis.smoothing.distance import mean_average_distance
 from gnnlib.analysis.smoothing.energy import dead_share, dirichlet_energy, effective_rank, numerical_rank

@@ -5,11 +5,7 @@ row is summed by one thread in the order of edge ids, so any number of threads g
 """
 # ruff: noqa: F401, what is imported is offered
 
-import torch
-from torch import Tensor
-
 from gnnlib.kernels.cpu.attention import attend, attend_ends_grad, attend_grad
-from gnnlib.kernels.cpu.compile import jit
 from gnnlib.kernels.cpu.dropped import dropped_dot, dropped_sum
 from gnnlib.kernels.cpu.edges import (
     edge_dot,
@@ -20,25 +16,7 @@ from gnnlib.kernels.cpu.edges import (
     edge_softmax_grad,
 )
 from gnnlib.kernels.cpu.gates import gate_grad, gated_sum
+from gnnlib.kernels.cpu.grouping import group
 from gnnlib.kernels.cpu.messages import messages, messages_grad
 from gnnlib.kernels.cpu.rectified import rectified_grad, rectified_sum
 from gnnlib.kernels.cpu.sums import edge_sum, max_grad, neighbour_max, neighbour_sum, scaled_sum, tap_sum
-
-
-@jit
-def _group(key, indptr, order):
-    for e in range(len(key)):
-        indptr[key[e] + 1] += 1
-    for v in range(len(indptr) - 1):
-        indptr[v + 1] += indptr[v]
-    place = indptr[:-1].copy()
-    for e in range(len(key)):
-        order[place[key[e]]] = e
-        place[key[e]] += 1
-
-
-def group(key: Tensor, num_groups: int) -> tuple[Tensor, Tensor]:
-    indptr = torch.zeros(num_groups + 1, dtype=torch.int32)
-    order = torch.empty(len(key), dtype=torch.int32)
-    _group(key.contiguous().numpy(), indptr.numpy(), order.numpy())
-    return indptr, order

@@ -8,7 +8,7 @@ from gnnlib._platform.dgl import dgl
 from gnnlib.nn.conv.base import Conv, Features, _pair, add_reusing_memory
 from gnnlib.ops import aggregate
 from gnnlib.ops.edges_as_nodes import incidence
-from gnnlib.ops.gated import gated
+from gnnlib.ops.gated import gated_sum
 from gnnlib.ops.linear import Linear
 
 EPSILON = 1e-6
@@ -77,7 +77,7 @@ class GatedGCNConv(Conv):
         e = add_reusing_memory(aggregate(from_src, self.D(x_src)), aggregate(from_dst, self.E(x_dst)))
         if edge is not None:
             e = add_reusing_memory(e, self.C(edge).view(len(e), *[1] * (e.dim() - 2), self.out_feats))
-        y = add_reusing_memory(self.A(x_dst), gated(graph, self.B(x_src), e, EPSILON if self.normalise else None))
+        y = add_reusing_memory(self.A(x_dst), gated_sum(graph, self.B(x_src), e, EPSILON if self.normalise else None))
         return (y, e) if get_edge else y
 
     def extra_repr(self) -> str:

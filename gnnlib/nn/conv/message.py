@@ -8,7 +8,7 @@ from torch import Tensor
 from gnnlib._platform.dgl import dgl
 from gnnlib.nn.conv.base import Conv, Features, _pair, add_reusing_memory
 from gnnlib.ops.linear import Linear, linear
-from gnnlib.ops.rectified import mean_and_max
+from gnnlib.ops.rectified import rectified_mean_max
 
 AGGREGATORS = ("mean", "max")
 
@@ -23,7 +23,7 @@ class MessageConv(Conv):
     M and U are linear, with biases. The maximum alone of [x_v, x_u - x_v], which M can form, is EdgeConv (Wang et al.
     2019, arXiv 1801.07829, section 3.1); with relative positions along the edges, a level of PointNet++ (Qi et al.
     2017, arXiv 1706.02413, section 3.2). M is split into a part for each end and one for the edge, so that there are
-    two products for each node, and no message is held: `gnnlib.ops.rectified.mean_and_max`.
+    two products for each node, and no message is held: `gnnlib.ops.rectified.rectified_mean_max`.
 
     Args:
         in_feats: width of x, or (source, destination) widths
@@ -76,7 +76,7 @@ class MessageConv(Conv):
         self.check_edge(graph, edge, self.edge_feats or None)
         m_src, m_dst, m_edge = self.M.weight.split([x_src.shape[-1], x_dst.shape[-1], self.edge_feats], 1)
         a, b = linear(x_src, m_src), linear(x_dst, m_dst, self.M.bias)
-        mean, top = mean_and_max(graph, a, b, edge, None if edge is None else m_edge.T)
+        mean, top = rectified_mean_max(graph, a, b, edge, None if edge is None else m_edge.T)
         own, *each = self.U.weight.split([x_dst.shape[-1], *[self.hidden] * len(self.aggregators)], 1)
         y = linear(x_dst, own, self.U.bias)
         for name, weight in zip(self.aggregators, each, strict=True):

@@ -129,6 +129,12 @@ def sum_edges(adj: Adjacency, value: Tensor) -> Tensor:
     return EdgeSum.apply(value.contiguous(), adj)
 
 
+def sum_sources(adj: Adjacency, x: Tensor, coeff: Tensor | None = None) -> Tensor:
+    """x (N_src, F), coeff (E,) or None -> (N_dst, F)"""
+    y = Sum.apply(x.unsqueeze(1).contiguous(), None if coeff is None else coeff.unsqueeze(1).contiguous(), adj, 1)
+    return y.squeeze(1)
+
+
 class Max(Function):
     """x (N_src, H, F), coeff (E, H) or None -> (N_dst, H, F)."""
 
