@@ -1,7 +1,6 @@
 """Attributions of the layers: the ``attributions.npz`` beside each result, drawn over the sample graphs."""
 
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -9,49 +8,47 @@ import numpy as np
 from gnnlib.benchmarks.report import plots
 from gnnlib.benchmarks.report.reading import Result
 from gnnlib.benchmarks.report.samples import Sample, read
+from gnnlib.benchmarks.report.templates import Picture
 
 Attributions = dict[str, np.ndarray]  # "saliency" (n,), perhaps "attention" (e,)
 
 
 def load(run: Path, samples: Sequence[Sample]) -> tuple[dict[str, list[Attributions]], list[str]]:
-    """Each layer's attributions at the samples, and what was wrong with others; layers without any are left out."""
-    found, flaws = {}, []
+    """The attributions of each layer that has any, and the problems of damaged files."""
+    maps, problems = {}, []
     for path in sorted(run.glob("*/attributions.npz")):
-        arrays, problems = read(path)
+        arrays, flaws = read(path)
         try:
-            attributions = [_check(arrays, one) for one in samples] if arrays else []
+            attributions = [_check(arrays, sample) for sample in samples] if arrays else []
         except (KeyError, ValueError) as error:
-            attributions, problems = [], [f"{path.name}: left out: {error}"]
+            attributions, flaws = [], [f"{path.name}: left out: {error}"]
         if attributions:
-            found[path.parent.name] = attributions
-        flaws += [f"{path.parent.name}/{problem}" for problem in problems]
-    return found, flaws
+            maps[path.parent.name] = attributions
+        problems += [f"{path.parent.name}/{flaw}" for flaw in flaws]
+    return maps, problems
 
 
-def section(
-    folder: Path, results: Sequence[Result], samples: Sequence[Sample], seen: dict[str, list[Attributions]]
-) -> str:
-    """A row of pictures for each layer, in the page and as a file in the folder."""
-    figures = ""
-    for number, result in enumerate(result for result in results if result["layer"] in seen):
-        attributions, title = seen[result["layer"]], escape(result["title"])
+def pictures(
+    folder: Path, results: Sequence[Result], samples: Sequence[Sample], maps: dict[str, list[Attributions]]
+) -> list[Picture]:
+    """A row of attribution maps for each layer, and each as a file in the folder."""
+    drawn = []
+    for number, result in enumerate(result for result in results if result["layer"] in maps):
+        attributions, title = maps[result["layer"]], result["title"]
         figure = plots.attributions(samples, attributions)
         image = plots.save(figure, folder / f"attributions-{number}.png", background="black")
-        also = ", attention as lines" if "attention" in attributions[0] else ""
-        alt = f"attributions of {title} in {len(samples)} images"
-        figures += f'<figure><img src="{image}" alt="{alt}"><figcaption>{title}{also}</figcaption></figure>\n'
-    if not figures:
-        return ""
-    return f"""<section><h2>What the layers look at</h2>
-<p>The same images; the brighter, the more a pixel or region counts for the score of the true class: the gradient times
-the input, of the first seed. Lines are as wide as the last layer's attention, the mean over its heads, is above an even
-share.</p>
-<div class="attributions">
-{figures}</div></section>"""
+        suffix = ", attention as lines" if "attention" in attributions[0] else ""
+        drawn.append(Picture(image, f"attributions of {title} in {len(samples)} images", title + suffix))
+    return drawn
 
 
 def _check(arrays: dict[str, np.ndarray], sample: Sample) -> Attributions:
-    """Raises KeyError or ValueError where the arrays do not fit the sample."""
+    """The attributions at one sample.
+
+    Raises:
+        KeyError: if an array is missing
+        ValueError: if an array does not fit the sample
+    """
     i = sample["number"]
     attributions = {"saliency": arrays[f"saliency_{i}"]}
     if f"attention_{i}" in arrays:

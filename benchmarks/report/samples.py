@@ -1,7 +1,6 @@
-"""Sample graphs: what ``samples.npz`` holds, and the page's section of it."""
+"""Sample graphs: ``samples.npz`` of a run, and its pictures in the page."""
 
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import numpy as np
 
 from gnnlib.benchmarks.report import plots
 from gnnlib.benchmarks.report.reading import clean
+from gnnlib.benchmarks.report.templates import Picture
 
 Sample = dict[str, Any]
 
@@ -41,37 +41,26 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
         return {}, [f"{path.name}: left out: {error} ({type(error).__name__})"]
 
 
-def section(folder: Path, samples: Sequence[Sample]) -> str:
-    """Each graph over its image, as a picture in the page and a file in the folder."""
-    figures = ""
-    for i, one in enumerate(samples):
-        title = escape(one["title"])
-        figure = plots.sample(one["image"], one["pos"], one["src"], one["dst"])
+def pictures(folder: Path, samples: Sequence[Sample]) -> list[Picture]:
+    """Each graph over its image, and each as a file in the folder."""
+    drawn = []
+    for i, sample in enumerate(samples):
+        figure = plots.sample(sample["image"], sample["pos"], sample["src"], sample["dst"])
         image = plots.save(figure, folder / f"sample-{i}.png", background="black")
-        alt = f"a graph of {len(one['pos'])} nodes and {len(one['src'])} edges over its image: {title}"
-        figures += f'<figure><img src="{image}" alt="{alt}"><figcaption>{title}</figcaption></figure>\n'
-    if not figures:
-        return ""
-    return f"""<section><h2>Sample graphs</h2>
-<p>Nodes are dots, edges are lines; edges both ways are drawn once, and an edge from a node to itself is not drawn.</p>
-<div class="samples">
-{figures}</div></section>"""
+        size = f"{len(sample['pos'])} nodes and {len(sample['src'])} edges"
+        drawn.append(Picture(image, f"a graph of {size} over its image: {sample['title']}", sample["title"]))
+    return drawn
 
 
-def levels(folder: Path, samples: Sequence[Sample]) -> str:
-    """The superpixels of the first samples, and ever fewer of them, as one picture; nothing for graphs of pixels."""
-    regions = [one for one in samples if one["label_map"] is not None and 0 < len(one["pos"]) < one["label_map"].size]
-    if not (shown := regions[:ROWS]):
-        return ""
-    image = plots.save(plots.levels(shown), folder / "levels.png", background="black")
-    alt = f"the superpixels of {len(shown)} images, and fewer and fewer of them"
-    titles = ", ".join(escape(one["title"]) for one in shown)
-    return f"""<section><h2>Superpixels, level by level</h2>
-<p>The image and the borders of its superpixels; these in their mean colours; and a half, a quarter and an eighth of
-them, when those that touch and are most similar are merged.</p>
-<div class="attributions">
-<figure><img src="{image}" alt="{alt}"><figcaption>{titles}</figcaption></figure>
-</div></section>"""
+def levels(folder: Path, samples: Sequence[Sample]) -> Picture | None:
+    """The superpixels of the first samples at several levels, as one picture; None for graphs of pixels."""
+    regions = [sample for sample in samples if sample["label_map"] is not None]
+    regions = [sample for sample in regions if 0 < len(sample["pos"]) < sample["label_map"].size][:ROWS]
+    if not regions:
+        return None
+    image = plots.save(plots.levels(regions), folder / "levels.png", background="black")
+    alt = f"the superpixels of {len(regions)} images, and fewer and fewer of them"
+    return Picture(image, alt, ", ".join(sample["title"] for sample in regions))
 
 
 def _label_map(arrays: dict[str, np.ndarray], i: int, nodes: int) -> Sample:

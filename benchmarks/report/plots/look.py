@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib
+from markupsafe import Markup
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
@@ -112,7 +113,7 @@ def save(figure: Figure, path: Path, background: str = "white") -> str:
 
 
 @in_our_style()
-def svg(figure: Figure, name: str, label: str) -> str:
+def svg(figure: Figure, name: str, label: str) -> Markup:
     """The figure as an <svg> element to put into a page, which owns its colours and its font.
 
     Text and axes are ``var(--ink)``, grid lines ``var(--rule)``, the layers ``var(--c0)`` to ``var(--c9)``; what
@@ -121,7 +122,7 @@ def svg(figure: Figure, name: str, label: str) -> str:
     Args:
         figure: what to draw.
         name: letters and digits, different for each figure of the page: keeps their inner references apart.
-        label: what a reader who cannot see the figure is told, already escaped.
+        label: the text for readers who cannot see the figure
     """
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", facecolor="none", metadata={"Date": None, "Creator": None})
@@ -141,4 +142,5 @@ def svg(figure: Figure, name: str, label: str) -> str:
     variables = {INK: "--ink", RULE: "--rule"} | {light: f"--c{i}" for i, (light, _) in enumerate(PALETTE)}
     for colour, variable in variables.items():
         inside = inside.replace(colour, f"var({variable})")
-    return f'<svg role="img" aria-label="{label}" viewBox="{box}">{inside}'
+    head = Markup('<svg role="img" aria-label="{}" viewBox="{}">').format(label, box)
+    return head + Markup(inside)  # matplotlib has escaped all texts

@@ -362,7 +362,7 @@ def run_with_attributions(run, **attributions):
 def test_attributions_are_drawn(tmp_path):
     run = run_with_attributions(tmp_path, **ATTRIBUTIONS)
     page = assert_self_contained(write_report(run).read_text())
-    assert "What the layers look at" in page.text
+    assert "Attributions" in page.text
     assert "GAT, attention as lines" in " ".join(page.text.split())
     assert [image["alt"] for image in page.all("img")][1:] == [
         "the superpixels of 1 images, and fewer and fewer of them",
