@@ -63,7 +63,13 @@ def sgc(x: PropagatedFeatures | torch.Tensor, num_nodes: int) -> dict[str, torch
     torch.manual_seed(0)
     model = Stack([], head=nn.Sequential(nn.Flatten(), nn.Linear(WIDTH, 10)))
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    fit(model, lambda: row_batches(x, label, rows, 512, some), nn.functional.cross_entropy, optimizer, 1)
+    fit(
+        model,
+        lambda: row_batches(x, label, rows, batch_size=512, generator=some),
+        nn.functional.cross_entropy,
+        optimizer,
+        1,
+    )
     return model.state_dict()
 
 

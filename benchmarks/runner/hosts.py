@@ -22,7 +22,7 @@ from gnnlib.benchmarks.request import Request
 from gnnlib.benchmarks.runner.run import find_task
 from gnnlib.benchmarks.tasks import Options
 from gnnlib.benchmarks.tasks.large_nodes import LargeNodes
-from gnnlib.large.partitions import part_config, partition
+from gnnlib.large.partitions import part_config, partition_graph
 
 GRACE = 10.0  # seconds in which the other processes may notice that one has failed
 
@@ -38,7 +38,7 @@ def cut(task: str, parts: int, options: Options, out: Path) -> Path:
 
     Raises:
         UsageError: for another task, or a folder that has parts already
-        ValueError: what `partition` raises
+        ValueError: as `partition_graph`
     """
     nodes = find_task(task)
     if not isinstance(nodes, LargeNodes):
@@ -46,7 +46,7 @@ def cut(task: str, parts: int, options: Options, out: Path) -> Path:
     if any(out.glob("*.json")):
         raise UsageError(f"--out: expected a folder without parts, {out} holds some already")
     nodes.load(options)
-    return partition(*nodes.partitionable(), parts, out, nodes.setting)
+    return partition_graph(*nodes.partitionable(), parts, out, name=nodes.setting)
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def _commands(request: HostRequest, number: int, hosts: str) -> list[Command]:
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // request.trainers))),
         **({"GLOO_SOCKET_IFNAME": interface, "NCCL_SOCKET_IFNAME": interface} if interface else {}),
     }
-    serve = "from gnnlib.large.partitions import connect; import sys; connect(sys.argv[1])"
+    serve = "from gnnlib.large.partitions import open_dist_graph; import sys; open_dist_graph(sys.argv[1])"
     server = [sys.executable, "-c", serve, str(request.folder)]
     trainer = [sys.executable, "-m", module(), "run", "partitioned", "--data", str(request.folder)]
     commands = [(server, {**common, "DGL_ROLE": "server", "DGL_SERVER_ID": str(number), "OMP_NUM_THREADS": "1"})]

@@ -25,10 +25,10 @@ from gnnlib.benchmarks.tasks.node_modes import Clusters, Full, Mode, Rows, Sampl
 from gnnlib.datasets.files import cache_dir
 from gnnlib.graph import add_self_loop
 from gnnlib.large.labels import (
-    WithLabels,
+    FeaturesWithLabels,
     correct_residuals,
-    label_features,
     label_propagation,
+    mask_labels,
     mix_soft_labels,
     smooth_predictions,
 )
@@ -162,7 +162,7 @@ class LargeNodes(Task):
         return NpyMatrix.open(table.path)
 
     def partitionable(self) -> tuple[dgl.DGLGraph, dict[str, Tensor]]:
-        """The loaded graph for `partition`, with ndata ``feat`` and ``label``, and the node ids of each part."""
+        """The loaded graph for `partition_graph`, with ndata ``feat`` and ``label``, and the node ids of each part."""
         graph = self.graph.long()
         graph.ndata["feat"], graph.ndata["label"] = self.feat, self.target
         return graph, self.split
@@ -177,14 +177,14 @@ class LargeNodes(Task):
         model: nn.Module = nn.Identity()
         records: list[dict[str, float]] = []
         if layer.name == "labels":
-            known = label_features(self.target, train)
+            known = mask_labels(self.target, train)
             outputs: OutputsOf = label_propagation(self.graph, known, self.num_outputs).__getitem__
         else:
             outputs, model, records = self._learn(layer, seed, options, on_epoch)
         score, figures = self._score(outputs, "test"), {}
         if "correct-smooth" in self.uses:
             figures["before correct-smooth, %"] = score
-            known, prob = label_features(self.target, train), outputs(everything).softmax(1)
+            known, prob = mask_labels(self.target, train), outputs(everything).softmax(1)
             outputs = smooth_predictions(self.graph, correct_residuals(self.graph, prob, known), known).__getitem__
             score = self._score(outputs, "test")
         if self.before is not None:
@@ -253,8 +253,8 @@ class LargeNodes(Task):
     ) -> tuple[OutputsOf, nn.Module, list[dict[str, float]]]:
         train, asking = self.split["train"], "input" in self.uses
 
-        def with_labels(shown: Tensor) -> WithLabels:
-            return WithLabels(x, label_features(self.target, shown), self.num_outputs)
+        def with_labels(shown: Tensor) -> FeaturesWithLabels:
+            return FeaturesWithLabels(x, mask_labels(self.target, shown), self.num_outputs)
 
         def batches() -> Iterator[Batch]:
             if not asking:

@@ -20,7 +20,7 @@ __all__ = ["Clusters", "Full", "Mode", "Rows", "Sampled"]
 
 
 class Mode(Protocol):
-    """``x`` is whatever gives features for node ids: a tensor, `PropagatedFeatures`, `WithLabels`."""
+    """``x`` is whatever gives features for node ids: a tensor, `PropagatedFeatures`, `FeaturesWithLabels`."""
 
     def batches(self, x: Any, target: Tensor, nodes: Tensor, generator: torch.Generator) -> Iterator[Batch]:
         """One epoch, in which the targets of these nodes count."""
@@ -57,12 +57,14 @@ class Sampled:
     folder: Path  # for a layer's features while the whole graph is asked
 
     def batches(self, x: Any, target: Tensor, nodes: Tensor, generator: torch.Generator) -> Iterator[Batch]:
-        make = partial(sampled_batches, edge=self.edge, device=self.device)
-        return make(self.graph, x, target, nodes, self.fanouts, self.batch_size, generator)
+        make = partial(sampled_batches, fanouts=self.fanouts, batch_size=self.batch_size)
+        return make(self.graph, x, target, nodes, generator=generator, edge=self.edge, device=self.device)
 
     def outputs(self, model: nn.Module, x: Any, nodes: Tensor) -> Tensor:
         with TemporaryDirectory(dir=self.folder) as layers:
-            return layerwise_inference(model, self.graph, x, 2048, self.edge, self.device, layers)[nodes]
+            return layerwise_inference(
+                model, self.graph, x, batch_size=2048, edge=self.edge, device=self.device, folder=layers
+            )[nodes]
 
 
 @dataclass
@@ -74,8 +76,8 @@ class Clusters(Sampled):
         self.cluster = clusters(self.graph, self.number)
 
     def batches(self, x: Any, target: Tensor, nodes: Tensor, generator: torch.Generator) -> Iterator[Batch]:
-        make = partial(cluster_batches, edge=self.edge, device=self.device)
-        return make(self.graph, x, target, nodes, self.cluster, self.batch_size, generator)
+        make = partial(cluster_batches, cluster=self.cluster, batch_size=self.batch_size)
+        return make(self.graph, x, target, nodes, generator=generator, edge=self.edge, device=self.device)
 
 
 @dataclass
@@ -86,8 +88,9 @@ class Rows:
     batch_size: int
 
     def batches(self, x: Any, target: Tensor, nodes: Tensor, generator: torch.Generator) -> Iterator[Batch]:
-        return row_batches(x, target, nodes, self.batch_size, generator, self.device)
+        return row_batches(x, target, nodes, batch_size=self.batch_size, generator=generator, device=self.device)
 
     def outputs(self, model: nn.Module, x: Any, nodes: Tensor) -> Tensor:
         target = torch.empty(len(x))
-        return predict(model, row_batches(x, target, nodes, self.batch_size, device=self.device))[0].cpu()
+        batches = row_batches(x, target, nodes, batch_size=self.batch_size, device=self.device)
+        return predict(model, batches)[0].cpu()

@@ -12,7 +12,7 @@ from gnnlib.benchmarks.errors import UsageError
 from gnnlib.benchmarks.metrics import num_parameters
 from gnnlib.benchmarks.records.results import Outcome
 from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, curve
-from gnnlib.large.partitions import connect, part_config, sampled, share_right
+from gnnlib.large.partitions import dist_accuracy, dist_batches, open_dist_graph, part_config
 from gnnlib.train.distributed import all_gather_object, world_size
 from gnnlib.train.loop import fit
 
@@ -41,7 +41,7 @@ class Partitioned(Task):
     @cached_property
     def graph(self) -> Any:
         """Connected when it is first used: all processes have to come."""
-        return connect(self.folder)
+        return open_dist_graph(self.folder)
 
     @cached_property
     def num_classes(self) -> int:
@@ -54,11 +54,11 @@ class Partitioned(Task):
         model = Stack.build(layer.make(self.geometry), *widths, len(self.fanouts), norm=BatchNorm, dropout=0.5)
 
         def measure() -> dict[str, float]:
-            return {"validation": 100 * share_right(model, self.graph, "valid")[0]}
+            return {"validation": 100 * dist_accuracy(model, self.graph, "valid")[0]}
 
         records = fit(
             model,
-            sampled(self.graph, self.fanouts, -(-self.batch_size // world_size())),
+            dist_batches(self.graph, fanouts=self.fanouts, batch_size=-(-self.batch_size // world_size())),
             nn.functional.cross_entropy,
             torch.optim.Adam(model.parameters(), lr=0.003),
             self.num_epochs(layer, options),
@@ -68,7 +68,7 @@ class Partitioned(Task):
             checkpoint=options.checkpoint,
         )
         return Outcome(
-            score=100 * share_right(model, self.graph, "test")[0],
+            score=100 * dist_accuracy(model, self.graph, "test")[0],
             parameters=num_parameters(model),
             validation=max(record["validation"] for record in records),
             curve=curve(records),

@@ -1,12 +1,12 @@
-"""Graphs larger than one training step or than memory: sampling, clusters, precomputed propagation, layer-wise
-inference."""
+"""Large graphs: neighbour sampling, clusters, precomputed propagation, layer-wise inference, partitions, and labels as
+information about other nodes."""
 
 from gnnlib.large.inference import layerwise_inference
 from gnnlib.large.labels import (
-    WithLabels,
+    FeaturesWithLabels,
     correct_residuals,
-    label_features,
     label_propagation,
+    mask_labels,
     mix_soft_labels,
     smooth_predictions,
 )
@@ -20,16 +20,16 @@ from gnnlib.large.sampling import (
 from gnnlib.large.tables import NpyMatrix
 
 __all__ = [
+    "FeaturesWithLabels",
     "NpyMatrix",
     "PropagatedFeatures",
-    "WithLabels",
     "cluster_batches",
     "clusters",
     "correct_residuals",
     "gcn_edge_weights",
-    "label_features",
     "label_propagation",
     "layerwise_inference",
+    "mask_labels",
     "mix_soft_labels",
     "precompute_propagation",
     "row_batches",

@@ -1,6 +1,8 @@
-"""What the labels of some nodes tell of the others: propagated, smoothed over, given as input; and soft ones.
+"""Labels as information about other nodes: label propagation (Zhou et al. 2004), Correct and Smooth (Huang et al. 2020,
+arXiv 2010.13993), labels as input features (the label trick; UniMP: Shi et al. 2020, arXiv 2009.03509), and soft labels
+for distillation (Hinton et al. 2015, arXiv 1503.02531).
 
-In all of these ``label`` is (N,), int64: the class of a node, -1 where it is not known; self-loops are the caller's.
+In all functions ``label`` is (N,), int64: the class of a node, or -1 if it is unknown. Self-loops are up to the caller.
 """
 
 from typing import Any
@@ -13,134 +15,205 @@ from gnnlib._platform.dgl import dgl
 from gnnlib.nn.propagation import APPNP
 
 __all__ = [
-    "WithLabels",
+    "FeaturesWithLabels",
     "correct_residuals",
-    "label_features",
     "label_propagation",
-    "smooth_predictions",
+    "mask_labels",
     "mix_soft_labels",
+    "smooth_predictions",
 ]
 
 
-def label_features(label: Tensor, nodes: Tensor) -> Tensor:
-    """``label`` where nodes are among these ids, else -1.
+def mask_labels(label: Tensor, nodes: Tensor) -> Tensor:
+    """The labels of some nodes, and -1 for all others.
 
-    >>> label_features(torch.tensor([2, 0, 1]), torch.tensor([0, 2])).tolist()
-    [2, -1, 1]
+    Args:
+        label: (N,)
+        nodes: ids of the nodes that keep their labels
+
+    Returns:
+        (N,)
+
+    Example:
+        >>> import torch
+        >>> from gnnlib.large import mask_labels
+        >>> mask_labels(torch.tensor([2, 0, 1]), torch.tensor([0, 2])).tolist()
+        [2, -1, 1]
     """
-    known = torch.full_like(label, -1)
-    known[nodes] = label[nodes]
-    return known
+    masked = torch.full_like(label, -1)
+    masked[nodes] = label[nodes]
+    return masked
 
 
 def _one_hot(label: Tensor, num_classes: int) -> Tensor:
-    """(N, C); zeros where the class is not known."""
+    """(N, C); zeros where the class is unknown."""
     if label.dim() != 1 or label.dtype != torch.int64 or (len(label) and int(label.max()) >= num_classes):
         got = f"shape {tuple(label.shape)}, {label.dtype}" + (f", up to {label.max().item()}" if len(label) else "")
         raise ValueError(f"label: expected (N,), int64, from -1 to {num_classes - 1}, got {got}")
     return one_hot(label + 1, num_classes + 1)[:, 1:].float()
 
 
-def label_propagation(graph: dgl.DGLGraph, label: Tensor, num_classes: int, k: int = 50, alpha: float = 0.9) -> Tensor:
-    r"""Each node hears its neighbours' classes, and theirs (Zhou et al. 2004, "Learning with local and global
-    consistency", algorithm on page 2). No features, nothing learned.
+def label_propagation(
+    graph: dgl.DGLGraph, label: Tensor, num_classes: int, *, k: int = 50, alpha: float = 0.9
+) -> Tensor:
+    r"""Label propagation (Zhou et al. 2004, "Learning with local and global consistency", algorithm on page 2), which
+    needs no features and no training.
 
     .. math:: F_0 = Y, \qquad F_{i+1} = \alpha D^{-1/2} A D^{-1/2} F_i + (1 - \alpha) Y
 
-    with Y the known labels, a row of zeros where there is none. It is `APPNP` on labels.
+    with Y the one-hot labels, and zeros for unknown ones. It is `APPNP` on labels.
+
+    Differs from the paper: k steps instead of the limit.
 
     Args:
+        graph: with every edge in both directions
+        label: of the nodes; -1 if unknown
+        num_classes: C
         k: number of hops
-        alpha: how much of it is the neighbours'
+        alpha: weight of the neighbours
 
-    Shapes: label (N,); returns scores (N, num_classes).
+    Shapes:
+        - label: (N,)
+        - output: scores (N, num_classes)
 
-    Raises: ValueError for labels of another shape or type, or out of range.
+    Returns:
+        the scores
 
-    Differs from the paper: k steps in place of the limit.
+    Raises:
+        ValueError: for labels of another shape or type, or out of range
 
-    >>> g = dgl.graph(([0, 1, 1, 2], [1, 0, 2, 1]))
-    >>> label_propagation(g, torch.tensor([0, -1, -1]), 2).argmax(1).tolist()
-    [0, 0, 0]
+    Example:
+        >>> import torch
+        >>> from gnnlib.large import label_propagation
+        >>> import dgl
+        >>> g = dgl.graph(([0, 1, 1, 2], [1, 0, 2, 1]))
+        >>> label_propagation(g, torch.tensor([0, -1, -1]), 2).argmax(1).tolist()
+        [0, 0, 0]
     """
     return APPNP(k, alpha=1 - alpha)(graph, _one_hot(label, num_classes))
 
 
-def correct_residuals(graph: dgl.DGLGraph, prob: Tensor, label: Tensor, k: int = 50, alpha: float = 0.9) -> Tensor:
-    r"""A model's errors where labels are known, spread over the graph and added: the first half of Correct and Smooth
-    (Huang et al. 2020, arXiv 2010.13993, "Correcting for error with residual propagation", with Autoscale).
+def correct_residuals(graph: dgl.DGLGraph, prob: Tensor, label: Tensor, *, k: int = 50, alpha: float = 0.9) -> Tensor:
+    r"""The correct step of Correct and Smooth (Huang et al. 2020, arXiv 2010.13993, "Correcting for error with residual
+    propagation", with Autoscale): the errors at labelled nodes are propagated and added to the predictions.
 
-    .. math:: E = Y - Z \text{ on known nodes, } 0 \text{ elsewhere}, \qquad
+    .. math:: E = Y - Z \text{ on labelled nodes, } 0 \text{ elsewhere}, \qquad
         \hat E_{i+1} = \alpha S \hat E_i + (1 - \alpha) E, \qquad
         Z^{(r)}_v = Z_v + \sigma \hat e_v / \lVert \hat e_v \rVert_1
 
-    with S = D^-1/2 A D^-1/2, and sigma the mean of the known nodes' errors, |e_v|_1.
+    with S = D^-1/2 A D^-1/2, and sigma the mean of \|e_v\|_1 over the labelled nodes.
+
+    Differs from the paper: k steps instead of the limit; a propagated error of less than a thousandth of sigma is added
+    without scaling, as in the authors' code.
 
     Args:
-        prob: Z, the model's probabilities
+        graph: with every edge in both directions
+        prob: Z, the predicted probabilities
         label: of the training nodes; -1 elsewhere
-        k, alpha: as in `label_propagation`
+        k: number of hops
+        alpha: weight of the neighbours
 
-    Shapes: prob (N, C), label (N,); returns (N, C), whose rows need not be probabilities.
+    Shapes:
+        - prob: (N, C)
+        - label: (N,)
+        - output: (N, C), whose rows need not be probabilities
 
-    Raises: ValueError for shapes that do not fit, or no known label.
+    Returns:
+        the corrected predictions
 
-    Differs from the paper: k steps in place of the limit; where less than a thousandth of sigma arrives, it is added
-    as it is, as in the authors' code.
+    Raises:
+        ValueError: for shapes that do not fit, or labels that are all unknown
 
-    >>> g = dgl.add_self_loop(dgl.graph(([0, 1], [1, 0])))
-    >>> prob = torch.tensor([[0.4, 0.6], [0.4, 0.6]])
-    >>> correct_residuals(g, prob, torch.tensor([0, -1])).argmax(1).tolist()
-    [0, 0]
+    Example:
+        >>> import torch
+        >>> from gnnlib.large import correct_residuals
+        >>> import dgl
+        >>> g = dgl.add_self_loop(dgl.graph(([0, 1], [1, 0])))
+        >>> prob = torch.tensor([[0.4, 0.6], [0.4, 0.6]])
+        >>> correct_residuals(g, prob, torch.tensor([0, -1])).argmax(1).tolist()
+        [0, 0]
     """
-    known = _known(prob, label)
-    error = (_one_hot(label, prob.shape[1]).to(prob) - prob) * known.unsqueeze(1)
-    spread = APPNP(k, alpha=1 - alpha)(graph, error)
-    size = error.abs().sum() / known.sum()
-    scale = size / spread.abs().sum(1, keepdim=True)
-    return prob + spread * scale.where(scale <= 1000, 1.0)
+    labelled = _labelled(prob, label)
+    error = (_one_hot(label, prob.shape[1]).to(prob) - prob) * labelled.unsqueeze(1)
+    propagated = APPNP(k, alpha=1 - alpha)(graph, error)
+    sigma = error.abs().sum() / labelled.sum()
+    scale = sigma / propagated.abs().sum(1, keepdim=True)
+    return prob + propagated * scale.where(scale <= 1000, 1.0)
 
 
-def smooth_predictions(graph: dgl.DGLGraph, prob: Tensor, label: Tensor, k: int = 50, alpha: float = 0.8) -> Tensor:
-    r"""Predictions that neighbours agree on, with the known labels in their places: the second half of Correct and
-    Smooth (Huang et al. 2020, arXiv 2010.13993, "Smoothing final predictions").
+def smooth_predictions(graph: dgl.DGLGraph, prob: Tensor, label: Tensor, *, k: int = 50, alpha: float = 0.8) -> Tensor:
+    r"""The smooth step of Correct and Smooth (Huang et al. 2020, arXiv 2010.13993, "Smoothing final predictions"):
+    predictions are propagated, with the labels in their places where they are known.
 
-    .. math:: G = Y \text{ on known nodes, } Z^{(r)} \text{ elsewhere}, \qquad H_0 = G, \qquad
+    .. math:: G = Y \text{ on labelled nodes, } Z^{(r)} \text{ elsewhere}, \qquad H_0 = G, \qquad
         H_{i+1} = \alpha S H_i + (1 - \alpha) G
 
-    Args, Shapes and Raises: as of `correct_residuals`, whose result is ``prob`` here. Nothing is cut to 0 and 1.
-
-    >>> g = dgl.add_self_loop(dgl.graph(([0, 1], [1, 0])))
-    >>> prob = torch.tensor([[0.4, 0.6], [0.4, 0.6]])
-    >>> smooth_predictions(g, prob, torch.tensor([0, -1])).argmax(1).tolist()
-    [0, 0]
-    """
-    known = _known(prob, label).unsqueeze(1)
-    return APPNP(k, alpha=1 - alpha)(graph, torch.where(known, _one_hot(label, prob.shape[1]).to(prob), prob))
-
-
-def _known(prob: Tensor, label: Tensor) -> Tensor:
-    if prob.dim() != 2 or label.shape != prob.shape[:1]:
-        raise ValueError(f"expected prob (N, C) and label (N,), got {tuple(prob.shape)} and {tuple(label.shape)}")
-    known = label >= 0
-    if not bool(known.any()):
-        raise ValueError(f"label: expected some from 0 to {prob.shape[1] - 1}, got {len(label)} that are not known")
-    return known
-
-
-class WithLabels:
-    """Features with known labels beside them, as input (UniMP: Shi et al. 2020, arXiv 2009.03509, "masked label
-    prediction"): ``rows[ids]`` is [x_v, one-hot of v's label], (n, F + C), with zeros where it is not known.
-
-    A node whose own label is in its input learns nothing else, so what is known must not be what is asked: in each
-    epoch some training nodes' labels are shown (`label_features`), and the others are the targets.
+    Differs from the paper: k steps instead of the limit. Results are not clipped to 0 and 1.
 
     Args:
-        x: features by node id (N, F), a tensor or what looks rows up
-        label: (N,), -1 where it is not shown
+        graph: with every edge in both directions
+        prob: predictions, such as those of `correct_residuals`
+        label: of the training nodes; -1 elsewhere
+        k: number of hops
+        alpha: weight of the neighbours
 
-    >>> WithLabels(torch.zeros(3, 1), torch.tensor([1, -1, 0]), 2)[torch.tensor([0, 1])].tolist()
-    [[0.0, 0.0, 1.0], [0.0, 0.0, 0.0]]
+    Shapes:
+        - prob: (N, C)
+        - label: (N,)
+        - output: (N, C)
+
+    Returns:
+        the smoothed predictions
+
+    Raises:
+        ValueError: for shapes that do not fit, or labels that are all unknown
+
+    Example:
+        >>> import torch
+        >>> from gnnlib.large import smooth_predictions
+        >>> import dgl
+        >>> g = dgl.add_self_loop(dgl.graph(([0, 1], [1, 0])))
+        >>> prob = torch.tensor([[0.4, 0.6], [0.4, 0.6]])
+        >>> smooth_predictions(g, prob, torch.tensor([0, -1])).argmax(1).tolist()
+        [0, 0]
+    """
+    labelled = _labelled(prob, label).unsqueeze(1)
+    return APPNP(k, alpha=1 - alpha)(graph, torch.where(labelled, _one_hot(label, prob.shape[1]).to(prob), prob))
+
+
+def _labelled(prob: Tensor, label: Tensor) -> Tensor:
+    """The mask of labelled nodes, (N,)."""
+    if prob.dim() != 2 or label.shape != prob.shape[:1]:
+        raise ValueError(f"expected prob (N, C) and label (N,), got {tuple(prob.shape)} and {tuple(label.shape)}")
+    labelled = label >= 0
+    if not bool(labelled.any()):
+        raise ValueError(f"label: expected some from 0 to {prob.shape[1] - 1}, got {len(label)} unknown ones")
+    return labelled
+
+
+class FeaturesWithLabels:
+    """The label trick: node features with one-hot labels beside them, as input (UniMP: Shi et al. 2020, arXiv
+    2009.03509, "masked label prediction").
+
+    ``features[ids]`` is [x_v, one-hot of v's label], with zeros for unknown labels. A node with its own label in its
+    input learns nothing but to copy it. Therefore, in each epoch the labels of some training nodes are input
+    (`mask_labels`), and those of the others are the targets.
+
+    Args:
+        x: features by node id, a tensor or an object that looks rows up
+        label: of the nodes; -1 if it is not input
+        num_classes: C
+
+    Shapes:
+        - x: (N, F)
+        - label: (N,)
+        - output of ``features[ids]``: (n, F + C)
+
+    Example:
+        >>> import torch
+        >>> from gnnlib.large import FeaturesWithLabels
+        >>> FeaturesWithLabels(torch.zeros(3, 1), torch.tensor([1, -1, 0]), 2)[torch.tensor([0, 1])].tolist()
+        [[0.0, 0.0, 1.0], [0.0, 0.0, 0.0]]
     """
 
     def __init__(self, x: Any, label: Tensor, num_classes: int):
@@ -151,29 +224,40 @@ class WithLabels:
         return torch.cat([x, _one_hot(self.label[rows], self.num_classes).to(x)], 1)
 
 
-def mix_soft_labels(label: Tensor, teacher: Tensor, share: float = 0.5) -> Tensor:
-    r"""Targets for distillation (Hinton et al. 2015, arXiv 1503.02531, section 2), from a teacher of the same kind
-    self-distillation (Furlanello et al. 2018, arXiv 1805.04770, section 3): part label, part what a trained model says.
+def mix_soft_labels(label: Tensor, teacher: Tensor, *, teacher_weight: float = 0.5) -> Tensor:
+    r"""Soft labels for distillation (Hinton et al. 2015, arXiv 1503.02531, section 2), or self-distillation if the
+    teacher is a model of the same kind (Furlanello et al. 2018, arXiv 1805.04770, section 3).
 
     .. math:: q_v = (1 - s) \, y_v + s \, p^{teacher}_v
 
-    ``torch.nn.functional.cross_entropy`` takes them as targets: it is then (1 - s) times that of the label, plus s
-    times that of the teacher.
+    ``torch.nn.functional.cross_entropy`` takes them as targets: the result is (1 - s) times the cross-entropy with the
+    label, plus s times that with the teacher.
 
     Args:
-        teacher: its probabilities
-        share: s, from 0 to 1
+        label: of the nodes; -1 if unknown: the target is then the teacher's prediction
+        teacher: the predicted probabilities of a trained model
+        teacher_weight: s, from 0 to 1
 
-    Shapes: label (N,), -1 where it is not known: the teacher alone speaks there; teacher (N, C); returns (N, C).
+    Shapes:
+        - label: (N,)
+        - teacher: (N, C)
+        - output: (N, C)
 
-    Raises: ValueError for a share outside 0 to 1, or shapes that do not fit.
+    Returns:
+        the targets
 
-    >>> mix_soft_labels(torch.tensor([0, -1]), torch.tensor([[0.5, 0.5], [0.25, 0.75]])).tolist()
-    [[0.75, 0.25], [0.25, 0.75]]
+    Raises:
+        ValueError: for a ``teacher_weight`` outside 0 to 1, or shapes that do not fit
+
+    Example:
+        >>> import torch
+        >>> from gnnlib.large import mix_soft_labels
+        >>> mix_soft_labels(torch.tensor([0, -1]), torch.tensor([[0.5, 0.5], [0.25, 0.75]])).tolist()
+        [[0.75, 0.25], [0.25, 0.75]]
     """
-    if not 0 <= share <= 1:
-        raise ValueError(f"soft_labels: expected a share from 0 to 1, got {share}")
+    if not 0 <= teacher_weight <= 1:
+        raise ValueError(f"mix_soft_labels: expected a teacher_weight from 0 to 1, got {teacher_weight}")
     if teacher.dim() != 2 or label.shape != teacher.shape[:1]:
         raise ValueError(f"expected teacher (N, C) and label (N,), got {tuple(teacher.shape)} and {tuple(label.shape)}")
-    mixed = torch.lerp(_one_hot(label, teacher.shape[1]).to(teacher), teacher, share)
+    mixed = torch.lerp(_one_hot(label, teacher.shape[1]).to(teacher), teacher, teacher_weight)
     return torch.where((label >= 0).unsqueeze(1), mixed, teacher)

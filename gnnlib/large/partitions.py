@@ -1,15 +1,15 @@
-"""A graph that is larger than a machine: cut into parts, one a host, and trained on by the layers of this library.
+"""Distributed graphs (DistDGL: Zheng et al. 2020, arXiv 2010.05337): a graph that does not fit into the memory of one
+machine is partitioned by METIS, one part per host.
 
-The engine is DistDGL (Zheng et al. 2020, arXiv 2010.05337): METIS cuts, a server on each host holds its part, trainers
-sample from all of them and fetch the features they need. What is here feeds that to `gnnlib.train.loop.fit`; weights
-are kept equal as in any training of several processes (`gnnlib.train.distributed`). ``docs/distributed.md`` says how to
-start it.
+A DistDGL server on each host holds its part, and trainers sample neighbours and fetch features from all of them. This
+module provides their batches for `gnnlib.train.fit`. Weights are synchronised as in any training with several processes
+(`gnnlib.train.distributed`). ``docs/distributed.md`` describes how to start one.
 
-    partition(graph, split, 2, "parts")                                 # once, anywhere
-    with joined():                                                      # in every trainer
-        graph = connect("parts")
-        fit(model, sampled(graph, [10, 10], 1000), ...)
-        print(share_right(model, graph, "test"))
+    partition_graph(graph, split, 2, "parts")                           # once, on any machine
+    with process_group():                                               # in each trainer
+        graph = open_dist_graph("parts")
+        fit(model, dist_batches(graph, fanouts=[10, 10], batch_size=1000), ...)
+        print(dist_accuracy(model, graph, "test"))
 """
 
 import atexit
@@ -24,105 +24,137 @@ import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.large.inference import layered
+from gnnlib.large.inference import check_stack
 from gnnlib.large.sampling import quiet
 from gnnlib.nn.stack import Stack
 from gnnlib.train.distributed import all_gather_object, all_reduce_sum
 from gnnlib.train.loop import Batch
 
-__all__ = ["connect", "infer", "part_config", "partition", "sampled", "share_right"]
+__all__ = [
+    "dist_accuracy",
+    "dist_batches",
+    "dist_inference",
+    "open_dist_graph",
+    "part_config",
+    "partition_graph",
+]
 
-PARTS = ("train", "valid", "test")
+SPLITS = ("train", "valid", "test")
 
 
-def partition(
+def partition_graph(
     graph: dgl.DGLGraph,
     split: Mapping[str, Tensor],
     num_parts: int,
     folder: str | os.PathLike[str],
+    *,
     name: str = "graph",
 ) -> Path:
-    """Cut a graph by METIS (Karypis and Kumar 1998) so that few edges cross, and each part has about as many training
-    nodes and edges; write a folder for each part, and ``name.json``, which is returned.
+    """Partitions a graph by METIS (Karypis and Kumar 1998), which minimises the number of edges between parts and
+    balances training nodes and edges, and writes a folder per part.
 
-    Each part holds its nodes, their in-edges, and the numbers (not the features) of the sources of those in other
-    parts. Nodes are numbered anew, part by part.
+    Each part contains its nodes, their in-edges, and the ids (not the features) of the sources in other parts. Nodes
+    get new ids, part by part.
 
     Args:
-        graph: on the CPU, one node type; ndata ``feat`` (N, F) and ``label`` (N,)
+        graph: on the CPU, of one node type; ndata ``feat`` (N, F) and ``label`` (N,)
         split: ids of the nodes in ``"train"``, ``"valid"`` and ``"test"``
-        num_parts: hosts
-        name: of the graph in the hosts' shared memory, where two of one name would collide
+        num_parts: number of hosts
+        folder: for the parts
+        name: of the graph in the shared memory of a host, unique there
 
-    Raises: ValueError for fewer parts than 1 or more than nodes, missing features or parts.
+    Returns:
+        the configuration, ``name.json``
+
+    Raises:
+        ValueError: for ``num_parts`` below 1 or above the number of nodes, missing features or splits
     """
     if not 1 <= num_parts <= graph.num_nodes():
-        raise ValueError(f"partition: expected 1 to {graph.num_nodes()} parts, one node in each, got {num_parts}")
-    missing = [key for key in ("feat", "label") if key not in graph.ndata] + [p for p in PARTS if p not in split]
+        raise ValueError(f"partition_graph: expected 1 to {graph.num_nodes()} parts, one node in each, got {num_parts}")
+    missing = [key for key in ("feat", "label") if key not in graph.ndata] + [key for key in SPLITS if key not in split]
     if missing:
-        raise ValueError(f"partition: expected ndata feat, label and ids of {', '.join(PARTS)}, got no {missing}")
-    whole = dgl.graph(graph.edges(order="eid"), num_nodes=graph.num_nodes())
+        raise ValueError(
+            f"partition_graph: expected ndata feat, label and ids of {', '.join(SPLITS)}, got no {missing}"
+        )
+    plain = dgl.graph(graph.edges(order="eid"), num_nodes=graph.num_nodes())
     for key in ("feat", "label"):
-        whole.ndata[key] = graph.ndata[key]
-    for part in PARTS:
-        whole.ndata[part] = torch.zeros(graph.num_nodes(), dtype=torch.bool)
-        whole.ndata[part][split[part]] = True
+        plain.ndata[key] = graph.ndata[key]
+    for key in SPLITS:
+        plain.ndata[key] = torch.zeros(graph.num_nodes(), dtype=torch.bool)
+        plain.ndata[key][split[key]] = True
     with quiet():
         dgl.distributed.partition_graph(
-            whole,
+            plain,
             name,
             num_parts,
             str(folder),
-            balance_ntypes=whole.ndata["train"].long() if num_parts > 1 else None,
+            balance_ntypes=plain.ndata["train"].long() if num_parts > 1 else None,
             balance_edges=num_parts > 1,
         )
     return Path(folder) / f"{name}.json"
 
 
 def part_config(folder: str | os.PathLike[str]) -> tuple[Path, dict[str, Any]]:
-    """The note that `partition` wrote, and what it says (``graph_name``, ``num_parts``, ...).
+    """The configuration that `partition_graph` wrote.
 
-    Raises: ValueError where there is none, or more than one.
+    Args:
+        folder: of the parts
+
+    Returns:
+        its path, and its content (``graph_name``, ``num_parts``, ...)
+
+    Raises:
+        ValueError: if there is none, or more than one
     """
-    found = sorted(Path(folder).glob("*.json"))
-    if len(found) != 1:
-        names = [path.name for path in found]
+    paths = sorted(Path(folder).glob("*.json"))
+    if len(paths) != 1:
+        names = [path.name for path in paths]
         raise ValueError(f"expected one partitioned graph in {folder}, its NAME.json among the parts, got {names}")
-    return found[0].absolute(), json.loads(found[0].read_text())
+    return paths[0].absolute(), json.loads(paths[0].read_text())
 
 
-def connect(folder: str | os.PathLike[str]) -> Any:
-    """The ``dgl.distributed.DistGraph`` of `partition`, over the servers that the environment names; where it names
-    none, a graph of a single part in this process. In a server, this is the server, and returns when it ends.
+def open_dist_graph(folder: str | os.PathLike[str]) -> Any:
+    """The ``dgl.distributed.DistGraph`` of `partition_graph`, connected to the servers that DGL's environment variables
+    name. Without them, a graph of a single part in this process. In a server process this call is the server, and
+    returns at its end.
 
-    At exit all trainers meet and the servers end; within `gnnlib.train.distributed.process_group`, one that failed
-    ends at once instead: another may be gone, for whom DGL would wait.
+    At exit all trainers wait for one another and the servers end. Within `gnnlib.train.distributed.process_group`, a
+    trainer that fails exits at once instead, because DGL would wait for processes that may have ended.
+
+    Args:
+        folder: of the parts
+
+    Returns:
+        the graph
     """
     path, config = part_config(folder)
     with quiet():
         dgl.distributed.initialize(os.environ.get("DGL_IP_CONFIG", ""))
         if os.environ.get("DGL_DIST_MODE") == "distributed":
             atexit.unregister(dgl.distributed.exit_client)
-            atexit.register(_leave)
+            atexit.register(_exit_client)
         return dgl.distributed.DistGraph(config["graph_name"], part_config=str(path))
 
 
-def _leave() -> None:
+def _exit_client() -> None:
     sys.stdout.flush()
     with quiet():
         dgl.distributed.exit_client()
 
 
-def sampled(graph: Any, fanouts: Sequence[int], batch_size: int) -> Callable[[], Iterator[Batch]]:
-    """Batches for `gnnlib.train.loop.fit`: the training nodes that lie nearest to this process, in a random order, each
-    batch with as many in-edges at random as ``fanouts`` say, layer by layer, -1 for all.
+def dist_batches(graph: Any, *, fanouts: Sequence[int], batch_size: int) -> Callable[[], Iterator[Batch]]:
+    """Batches of neighbour sampling for `gnnlib.train.fit`: the training nodes of this process, in random order.
 
-    A batch's graph is a list of blocks for a `Stack`. All processes have equally many: at most one node is left out.
+    Each process gets the training nodes that are closest to it. All processes have the same number of
+    batches; at most one node is skipped.
 
     Args:
-        graph: from `connect`
-        fanouts: one for each layer, the first layer's first
-        batch_size: nodes of this process
+        graph: of `open_dist_graph`
+        fanouts: maximum number of in-neighbours per node, one per layer, the first layer's first; -1 for all
+        batch_size: training nodes per batch of this process
+
+    Returns:
+        a function that returns the batches of one epoch, whose graph is a list of message-flow graphs (DGL blocks)
     """
     ids = dgl.distributed.node_split(graph.ndata["train"], graph.get_partition_book(), force_even=True)
     ids = ids[: min(all_gather_object(len(ids)))]
@@ -141,48 +173,63 @@ def _loader(graph: Any, ids: Tensor, fanouts: Sequence[int], batch_size: int, sh
 
 
 @torch.no_grad()
-def infer(model: Stack, graph: Any, batch_size: int = 10_000) -> tuple[Tensor, Tensor]:
-    """The ids of this process's nodes, and the model's outputs for them, in evaluation mode and with all neighbours.
+def dist_inference(model: Stack, graph: Any, *, batch_size: int = 10_000) -> tuple[Tensor, Tensor]:
+    """Layer-wise inference: the outputs for the nodes of this process, in evaluation mode and with all neighbours.
 
-    One layer after the other for all nodes of the graph, so nothing is computed twice; between layers, all wait.
+    Each layer is computed for all nodes before the next one; after each layer, the processes wait for one another.
 
     Args:
-        model: a `Stack` of layers that need no edge features, without a jump
-        batch_size: destinations at a time
+        model: a `Stack` of layers without edge features, and without a jump
+        graph: of `open_dist_graph`
+        batch_size: destination nodes per batch
 
-    Raises: as `gnnlib.large.inference.layerwise_inference`, for what needs to see more than the in-edges of some nodes;
-    ValueError for a jump.
+    Returns:
+        the ids of the nodes of this process, and their outputs
+
+    Raises:
+        TypeError: as `gnnlib.large.layerwise_inference`
+        ValueError: as `gnnlib.large.layerwise_inference`, and for a jump
     """
-    layered(model)
+    check_stack(model)
     if model.jump is not None:
-        raise ValueError(f"infer: expected a Stack without jump, got {model.jump}")
+        raise ValueError(f"dist_inference: expected a Stack without jump, got {model.jump}")
     was_training = model.training
     model.eval()
-    everyone = torch.ones(graph.num_nodes(), dtype=torch.bool)
-    ids = dgl.distributed.node_split(everyone, graph.get_partition_book(), force_even=False)
-    feat = table = graph.ndata["feat"]
+    all_nodes = torch.ones(graph.num_nodes(), dtype=torch.bool)
+    ids = dgl.distributed.node_split(all_nodes, graph.get_partition_book(), force_even=False)
+    feat = features = graph.ndata["feat"]
     for layer, block in enumerate(model.blocks):
-        found = []
-        for inputs, _, (hop,) in _loader(graph, ids, [-1], batch_size):
+        parts = []
+        for inputs, _, (mfg,) in _loader(graph, ids, [-1], batch_size):
             x0 = None if model.encoder is None else model.encoder(feat[inputs])
-            found.append(block(hop, table[inputs] if x0 is None or layer else x0, None, x0))
-        outputs = torch.cat(found)
+            parts.append(block(mfg, features[inputs] if x0 is None or layer else x0, None, x0))
+        outputs = torch.cat(parts)
         if layer < len(model.blocks) - 1:
-            table = dgl.distributed.DistTensor((graph.num_nodes(), outputs.shape[1]), outputs.dtype)
-            table[ids] = outputs
+            features = dgl.distributed.DistTensor((graph.num_nodes(), outputs.shape[1]), outputs.dtype)
+            features[ids] = outputs
             graph.barrier()
     outputs = outputs if model.head is None else model.head(outputs)
     model.train(was_training)
     return ids, outputs
 
 
-def share_right(model: Stack, graph: Any, *parts: str, batch_size: int = 10_000) -> list[float]:
-    """Of the nodes of each part, the share that the model classifies as labelled, over all processes."""
-    ids, outputs = infer(model, graph, batch_size)
-    right = outputs.argmax(-1) == graph.ndata["label"][ids]
-    shares = []
-    for part in parts:
-        counted = graph.ndata[part][ids].bool()
-        hits, num = all_reduce_sum(float((right & counted).sum()), float(counted.sum()))
-        shares.append(hits / max(num, 1.0))
-    return shares
+def dist_accuracy(model: Stack, graph: Any, *splits: str, batch_size: int = 10_000) -> list[float]:
+    """The accuracy of a model on splits of the nodes, over all processes.
+
+    Args:
+        model: a `Stack`
+        graph: of `open_dist_graph`
+        splits: names of `partition_graph`'s ``split``
+        batch_size: destination nodes per batch
+
+    Returns:
+        the accuracy on each split, from 0 to 1
+    """
+    ids, outputs = dist_inference(model, graph, batch_size=batch_size)
+    is_correct = outputs.argmax(-1) == graph.ndata["label"][ids]
+    accuracies = []
+    for split in splits:
+        in_split = graph.ndata[split][ids].bool()
+        correct, total = all_reduce_sum(float((is_correct & in_split).sum()), float(in_split.sum()))
+        accuracies.append(correct / max(total, 1.0))
+    return accuracies

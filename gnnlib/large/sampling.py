@@ -1,9 +1,10 @@
-"""Training on parts of a graph that is too large for one step: sampled neighbours, or clusters. What a model so
-trained says of all nodes is `gnnlib.large.inference`'s.
+"""Mini-batches of a large graph: neighbour sampling (GraphSAGE: Hamilton et al. 2017, arXiv 1706.02216) and clusters
+(Cluster-GCN: Chiang et al. 2019, arXiv 1905.07953).
 
-What an average over some neighbours estimates is the average over all of them. So layers that average train here as
-they are: `SAGEConv`, `GATConv`, ``GCNConv(norm="right")``. GCN itself, which divides by the degrees of both ends, is
-the last of these with `gcn_edge_weights` as ``edge``.
+The average over sampled neighbours estimates the average over all neighbours. Therefore layers that average can be
+trained in this way as they are: `SAGEConv`, `GATConv`, ``GCNConv(norm="right")``. `GCNConv` with ``norm="both"``,
+which divides by the degrees of both endpoints, is equal to ``norm="right"`` with `gcn_edge_weights` as ``edge``.
+`gnnlib.large.layerwise_inference` evaluates the trained model on all nodes.
 """
 
 import warnings
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
 from gnnlib.graph import edge_endpoints
-from gnnlib.large.inference import Rows
+from gnnlib.large.inference import FeatureRows
 from gnnlib.train.distributed import rank, shard, shards, world_size
 from gnnlib.train.loop import Batch
 
@@ -24,149 +25,196 @@ __all__ = ["cluster_batches", "clusters", "gcn_edge_weights", "sampled_batches"]
 
 
 def gcn_edge_weights(graph: dgl.DGLGraph) -> Tensor:
-    r"""The weights (E,) with which the mean over in-edges is GCN's sum: sqrt(d_v / d_u), with d counted in this graph.
+    r"""Edge weights with which the mean over in-edges equals the sum of GCN: sqrt(d_v / d_u), with d the in-degree of v
+    and the out-degree of u in this graph.
 
     .. math:: \frac{1}{d_v} \sum_{u \to v} \sqrt{d_v / d_u} \, x_u = \sum_{u \to v} \frac{x_u}{\sqrt{d_u d_v}}
 
-    On the right is GCN (Kipf and Welling 2017, arXiv 1609.02907, equation 2), on the left ``GCNConv(norm="right")``: a
-    mean, which sampled neighbours estimate without bias, and in which no degree of a source is asked for.
+    The right side is GCN (Kipf and Welling 2017, arXiv 1609.02907, equation 2), the left side ``GCNConv(norm="right")``
+    with these weights: a mean, which sampled neighbours estimate without bias, and which needs no degree of a source.
 
-    >>> from gnnlib import GCNConv
-    >>> g, x = dgl.graph(([0, 1, 2, 2], [2, 2, 0, 1])), torch.rand(3, 4)
-    >>> gcn, mean = GCNConv(4, 2), GCNConv(4, 2, norm="right")
-    >>> _ = mean.load_state_dict(gcn.state_dict())
-    >>> torch.allclose(mean(g, x, gcn_edge_weights(g)), gcn(g, x))
-    True
+    Args:
+        graph: with all edges
+
+    Returns:
+        weights (E,)
+
+    Example:
+        >>> import torch
+        >>> from gnnlib import GCNConv
+        >>> from gnnlib.large import gcn_edge_weights
+        >>> import dgl
+        >>> g, x = dgl.graph(([0, 1, 2, 2], [2, 2, 0, 1])), torch.rand(3, 4)
+        >>> gcn, mean = GCNConv(4, 2), GCNConv(4, 2, norm="right")
+        >>> _ = mean.load_state_dict(gcn.state_dict())
+        >>> torch.allclose(mean(g, x, gcn_edge_weights(g)), gcn(g, x))
+        True
     """
-    src, dst = edge_endpoints(graph)  # without index arrays, which a sampled training has no use for
-    out, into = (torch.bincount(ends).clamp(1).double() for ends in (src, dst))
-    return into.sqrt().float().index_select(0, dst) * out.rsqrt().float().index_select(0, src)
+    src, dst = edge_endpoints(graph)  # without the adjacency, which sampling does not need
+    out_degree, in_degree = (torch.bincount(nodes).clamp(1).double() for nodes in (src, dst))
+    return in_degree.sqrt().float().index_select(0, dst) * out_degree.rsqrt().float().index_select(0, src)
 
 
 def sampled_batches(
     graph: dgl.DGLGraph,
-    x: Rows,
+    x: FeatureRows,
     target: Tensor,
     nodes: Tensor,
+    *,
     fanouts: Sequence[int],
     batch_size: int,
     generator: torch.Generator,
-    *,
     edge: Tensor | None = None,
     num_workers: int = 0,
     device: torch.device | str = "cpu",
 ) -> Iterator[Batch]:
-    """One epoch over ``nodes`` in random order, each batch with a few neighbours of its nodes, and of those, and so on
-    (GraphSAGE: Hamilton et al. 2017, arXiv 1706.02216, algorithm 2), by DGL's ``NeighborSampler`` and ``DataLoader``.
+    """One epoch of neighbour sampling (GraphSAGE: Hamilton et al. 2017, arXiv 1706.02216, algorithm 2) over ``nodes``
+    in random order, by DGL's ``NeighborSampler`` and ``DataLoader``.
 
-    For `gnnlib.train.loop.fit` with a `Stack`: ``lambda: sampled_batches(...)``.
+    For `gnnlib.train.fit` with a `Stack`: ``lambda: sampled_batches(...)``.
 
     Args:
         graph: on the CPU
-        x: features by node id: a tensor, the `Table` of a file, ...
+        x: features by node id: a tensor, a `NpyMatrix`, ...
         target: (N, ...) by node id
-        nodes: ids of those that count
-        fanouts: at most so many in-neighbours of each node, the first layer's first; -1 for all; one a layer
-        generator: of the order and of the samples: give it to ``fit`` too, which keeps its state in checkpoints
+        nodes: ids of the training nodes
+        fanouts: maximum number of in-neighbours per node, one per layer, the first layer's first; -1 for all
+        batch_size: training nodes per batch
+        generator: of the order and of the samples; if ``fit`` gets it too, checkpoints contain its state
         edge: weights or features of all edges, for layers that take them
-        num_workers: processes that sample ahead; the samples depend on their number, as on PyTorch's threads
+        num_workers: processes that sample ahead; the samples depend on their number, and on the number of PyTorch's
+            threads
+        device: of the batches
 
-    >>> g = dgl.rand_graph(50, 200)
-    >>> some = torch.Generator().manual_seed(0)
-    >>> batches = sampled_batches(g, torch.rand(50, 8), torch.arange(50), torch.arange(10), [3, 3], 4, some)
-    >>> [(len(batch.graph), batch.graph[-1].num_dst_nodes()) for batch in batches]
-    [(2, 4), (2, 4), (2, 2)]
+    Returns:
+        batches whose graph is a list of message-flow graphs (DGL blocks), one per layer
+
+    Example:
+        >>> import torch
+        >>> from gnnlib.large import sampled_batches
+        >>> import dgl
+        >>> graph, x, label = dgl.rand_graph(50, 200), torch.rand(50, 8), torch.arange(50)
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> batches = sampled_batches(
+        ...     graph, x, label, torch.arange(10), fanouts=[3, 3], batch_size=4, generator=generator
+        ... )
+        >>> [(len(batch.graph), batch.graph[-1].num_dst_nodes()) for batch in batches]
+        [(2, 4), (2, 4), (2, 2)]
     """
     order = nodes[torch.randperm(len(nodes), generator=generator)]
-    order = order[: len(order) - len(order) % world_size()]  # so that all processes have as many batches
+    order = order[: len(order) - len(order) % world_size()]  # so that all processes have the same number of batches
     seed = int(torch.randint(2**31 - 2**16, (), generator=generator)) + rank()
 
-    def begin(worker: int) -> None:
+    def seed_worker(worker: int) -> None:
         dgl.seed(seed + world_size() * (worker + 1))
 
     dgl.seed(seed)
     loader = dgl.dataloading.DataLoader(
         graph,
         shard(order).to(graph.idtype),
-        # DGL's fused sampler, which it takes on several threads, mixes up the ids of graphs in int32.
+        # DGL's fused sampler, which it uses with several threads, returns wrong ids for graphs in int32.
         dgl.dataloading.NeighborSampler(list(fanouts), fused=graph.idtype == torch.int64),
         batch_size=-(-batch_size // world_size()),
         num_workers=num_workers,
-        worker_init_fn=begin,
+        worker_init_fn=seed_worker,
     )
     with quiet():
-        found = iter(loader)
-    for inputs, outputs, blocks in found:
+        minibatches = iter(loader)
+    for inputs, outputs, blocks in minibatches:
         edges = None if edge is None else [edge[block.edata[dgl.EID].long()].to(device) for block in blocks]
         yield Batch(blocks, x[inputs.long()].to(device), target[outputs.long()].to(device), edges)
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without DGL's advice on CPU affinity and its timings of METIS."""
+    """Context that suppresses DGL's advice on CPU affinity and its timings of METIS."""
     with warnings.catch_warnings(), redirect_stdout(StringIO()):
         warnings.filterwarnings("ignore", message="Dataloader CPU affinity opt is not enabled")
         warnings.simplefilter("ignore", ResourceWarning)  # METIS' timings leave a file open
         yield
 
 
-def clusters(graph: dgl.DGLGraph, number: int) -> Tensor:
-    """The cluster of each node (N,), int64, 0 to number - 1: METIS cuts few edges (Karypis and Kumar 1998).
+def clusters(graph: dgl.DGLGraph, num_clusters: int) -> Tensor:
+    """Clusters of nodes by METIS (Karypis and Kumar 1998), which minimises the number of edges between clusters.
 
-    Raises: ValueError for fewer than one cluster, or fewer nodes than clusters.
+    Args:
+        graph: on the CPU
+        num_clusters: from 1 to the number of nodes
 
-    >>> ring = torch.arange(100)
-    >>> clusters(dgl.graph((ring, ring.roll(1))), 2).bincount().tolist()
-    [50, 50]
+    Returns:
+        the cluster of each node, (N,), int64
+
+    Raises:
+        ValueError: for ``num_clusters`` below 1 or above the number of nodes
+
+    Example:
+        >>> import torch
+        >>> from gnnlib.large import clusters
+        >>> import dgl
+        >>> ring = torch.arange(100)
+        >>> clusters(dgl.graph((ring, ring.roll(1))), 2).bincount().tolist()
+        [50, 50]
     """
-    if not 1 <= number <= graph.num_nodes():
-        raise ValueError(f"clusters: expected a number from 1 to {graph.num_nodes()}, that of nodes, got {number}")
-    if number == 1:  # METIS divides by its logarithm
+    if not 1 <= num_clusters <= graph.num_nodes():
+        raise ValueError(f"clusters: expected 1 to {graph.num_nodes()} clusters, one node in each, got {num_clusters}")
+    if num_clusters == 1:  # METIS divides by its logarithm
         return torch.zeros(graph.num_nodes(), dtype=torch.int64)
     with quiet():
-        return dgl.metis_partition_assignment(graph.long(), number)
+        return dgl.metis_partition_assignment(graph.long(), num_clusters)
 
 
 def cluster_batches(
     graph: dgl.DGLGraph,
-    x: Rows,
+    x: FeatureRows,
     target: Tensor,
     nodes: Tensor,
+    *,
     cluster: Tensor,
     batch_size: int,
     generator: torch.Generator,
-    *,
     edge: Tensor | None = None,
     device: torch.device | str = "cpu",
 ) -> Iterator[Batch]:
     """One epoch over all clusters in random order, some at a time with all edges among them (Cluster-GCN: Chiang et al.
-    2019, arXiv 1905.07953, section 3.2). A batch is left out where a process would have none of ``nodes`` in it.
+    2019, arXiv 1905.07953, section 3.2). Batches without training nodes, in any process, are skipped.
+
+    Differs from the paper: averages are over the neighbours in the batch (as in its section 3.3), not over all.
 
     Args:
-        nodes: ids of those that count
+        graph: on the CPU
+        x: features by node id: a tensor, a `NpyMatrix`, ...
+        target: (N, ...) by node id
+        nodes: ids of the training nodes
         cluster: of each node, as of `clusters`
-        batch_size: so many clusters
+        batch_size: clusters per batch
         generator: of the order
+        edge: weights or features of all edges, for layers that take them
+        device: of the batches
 
-    Differs from the paper: averages are taken over the neighbours that are there (its section 3.3 does so too), not
-    over all.
+    Returns:
+        batches whose graph is a subgraph
 
-    >>> g = dgl.rand_graph(50, 200)
-    >>> some = torch.Generator().manual_seed(0)
-    >>> x, label, train, cluster = torch.rand(50, 8), torch.arange(50), torch.arange(10), torch.arange(50) % 5
-    >>> batches = cluster_batches(g, x, label, train, cluster, 2, some)
-    >>> [(batch.graph.num_nodes(), len(batch.target)) for batch in batches]
-    [(20, 4), (20, 4), (10, 2)]
+    Example:
+        >>> import torch
+        >>> from gnnlib.large import cluster_batches
+        >>> import dgl
+        >>> graph, x, label = dgl.rand_graph(50, 200), torch.rand(50, 8), torch.arange(50)
+        >>> generator, cluster = torch.Generator().manual_seed(0), torch.arange(50) % 5
+        >>> batches = cluster_batches(
+        ...     graph, x, label, torch.arange(10), cluster=cluster, batch_size=2, generator=generator
+        ... )
+        >>> [(batch.graph.num_nodes(), len(batch.target)) for batch in batches]
+        [(20, 4), (20, 4), (10, 2)]
     """
-    counts = torch.zeros(graph.num_nodes(), dtype=torch.bool)
-    counts[nodes] = True
+    is_training = torch.zeros(graph.num_nodes(), dtype=torch.bool)
+    is_training[nodes] = True
     members = cluster.argsort(stable=True).split(torch.bincount(cluster).tolist())
-    asked = torch.zeros(len(members), dtype=torch.bool)
-    asked[cluster[nodes]] = True
-    for some in torch.randperm(len(members), generator=generator).split(batch_size):
-        if all(bool(asked[share].any()) for share in shards(some)):
-            within = torch.cat([members[i] for i in shard(some).tolist()])
-            rows = counts[within].nonzero().squeeze(1)
-            part = dgl.node_subgraph(graph, within.to(graph.idtype))
-            edges = None if edge is None else edge[part.edata[dgl.EID].long()].to(device)
-            yield Batch(part, x[within].to(device), target[within[rows]].to(device), edges, rows.to(device))
+    has_training = torch.zeros(len(members), dtype=torch.bool)
+    has_training[cluster[nodes]] = True
+    for batch in torch.randperm(len(members), generator=generator).split(batch_size):
+        if all(bool(has_training[part].any()) for part in shards(batch)):
+            ids = torch.cat([members[i] for i in shard(batch).tolist()])
+            rows = is_training[ids].nonzero().squeeze(1)
+            subgraph = dgl.node_subgraph(graph, ids.to(graph.idtype))
+            edges = None if edge is None else edge[subgraph.edata[dgl.EID].long()].to(device)
+            yield Batch(subgraph, x[ids].to(device), target[ids[rows]].to(device), edges, rows.to(device))

@@ -1,7 +1,7 @@
-"""Matrices in .npy files that are larger than memory: written from front to back, read in blocks or by rows.
+"""Matrices in .npy files that are larger than memory: written sequentially, read in blocks or by rows.
 
-They are read, not mapped, so that nothing is in memory but what was asked for: a map's pages stay until they are needed
-for something else.
+Files are read and not memory-mapped, so that memory holds only what was requested: the pages of a map stay in memory
+until it is needed for something else.
 """
 
 import math
@@ -19,22 +19,32 @@ from torch import Tensor
 
 from gnnlib._utils.files import atomic_write
 
-__all__ = ["Span", "NpyMatrix"]
+__all__ = ["NpyMatrix", "Span"]
 
 Span = tuple[int, int]  # of columns: the first, and the one after the last
-NEAR, FAR = 2**14, 2**22  # bytes: rows that are as near are read together; and no more than so many at once
+MAX_GAP, MAX_READ = 2**14, 2**22  # bytes: rows that are this close are read together, up to so many at once
 
 
 @dataclass(frozen=True)
 class NpyMatrix:
-    """A matrix (N, F) in an .npy file, float32 or float64: ``table[rows]`` reads the rows of these numbers.
+    """A matrix in an .npy file, of which ``matrix[rows]`` reads rows.
 
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     table = NpyMatrix(Path(folder) / "x.npy", (3, 2), np.dtype(np.float32))
-    ...     table.write([np.float32([[1, 2]]), np.float32([[3, 4], [5, 6]])])
-    ...     Table.open(table.path)[torch.tensor([2, 0])].tolist()
-    [[5.0, 6.0], [1.0, 2.0]]
+    Args:
+        path: of the file
+        shape: (N, F)
+        dtype: float32 or float64
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> import torch
+        >>> from gnnlib.large import NpyMatrix
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     matrix = NpyMatrix(Path(folder) / "x.npy", (3, 2), np.dtype(np.float32))
+        ...     matrix.write([np.float32([[1, 2]]), np.float32([[3, 4], [5, 6]])])
+        ...     NpyMatrix.open(matrix.path)[torch.tensor([2, 0])].tolist()
+        [[5.0, 6.0], [1.0, 2.0]]
     """
 
     path: Path
@@ -43,7 +53,18 @@ class NpyMatrix:
 
     @staticmethod
     def open(path: str | os.PathLike[str], num_rows: int | None = None) -> "NpyMatrix":
-        """Raises: ValueError for another shape, type or order than is served, and for a file that is not whole."""
+        """The matrix in a file.
+
+        Args:
+            path: of the file
+            num_rows: the expected number of rows; None: any
+
+        Returns:
+            the matrix, of which nothing is read yet
+
+        Raises:
+            ValueError: for another shape, type or order than NpyMatrix supports, or an incomplete file
+        """
         path = Path(path)
         with open(path, "rb") as file:
             shape, fortran, dtype = _header(file)
@@ -64,62 +85,72 @@ class NpyMatrix:
         return self.shape[0]
 
     def __getitem__(self, rows: Tensor) -> Tensor:
-        found = np.empty((len(rows), self.shape[1]), self.dtype)
-        if found.size:
-            self._read(rows.numpy(), found)
-        return torch.from_numpy(found)
+        values = np.empty((len(rows), self.shape[1]), self.dtype)
+        if values.size:
+            self._read(rows.numpy(), values)
+        return torch.from_numpy(values)
 
-    def _read(self, rows: np.ndarray, found: np.ndarray) -> None:
-        order = np.argsort(rows)  # from front to back
-        which = rows[order]
+    def _read(self, rows: np.ndarray, out: np.ndarray) -> None:
+        """Reads the rows into ``out``, in the order of the file, close rows together."""
+        order = np.argsort(rows)
+        ascending = rows[order]
         size = self.shape[1] * self.dtype.itemsize
-        apart = (np.diff(which) > NEAR // size) | (np.diff(which // max(1, FAR // size)) > 0)
+        cuts = (np.diff(ascending) > MAX_GAP // size) | (np.diff(ascending // max(1, MAX_READ // size)) > 0)
         with open(self.path, "rb", buffering=0) as file:
             _header(file)
             start = file.tell()
-            for first, last in pairwise([0, *(np.flatnonzero(apart) + 1), len(which)]):
-                these = which[first:last] - which[first]
-                file.seek(start + int(which[first]) * size)
-                block = np.empty((int(these[-1]) + 1, self.shape[1]), self.dtype)
+            for first, last in pairwise([0, *(np.flatnonzero(cuts) + 1), len(ascending)]):
+                offsets = ascending[first:last] - ascending[first]
+                file.seek(start + int(ascending[first]) * size)
+                block = np.empty((int(offsets[-1]) + 1, self.shape[1]), self.dtype)
                 file.readinto(block.data)
-                found[order[first:last]] = block[these]
+                out[order[first:last]] = block[offsets]
 
-    def blocks(self, rows: int) -> Iterator[np.ndarray]:
-        """All of it, so many rows at a time."""
+    def blocks(self, num_rows: int) -> Iterator[np.ndarray]:
+        """Reads the matrix in blocks of ``num_rows`` rows."""
         height, width = self.shape
         with open(self.path, "rb") as file:
             _header(file)
-            for first in range(0, max(height, 1), rows):
-                count = min(rows, height - first)
+            for first in range(0, max(height, 1), num_rows):
+                count = min(num_rows, height - first)
                 yield np.fromfile(file, self.dtype, count * width).reshape(count, width)
 
     def like(self, path: Path) -> "NpyMatrix":
-        """One of this shape and type elsewhere."""
+        """A matrix of this shape and type in another file."""
         return replace(self, path=path)
 
-    def part(self, path: Path, span: Span) -> "NpyMatrix":
-        """One of as many rows and so many columns elsewhere."""
+    def columns_like(self, path: Path, span: Span) -> "NpyMatrix":
+        """A matrix of these columns' shape and type in another file."""
         return replace(self, path=path, shape=(len(self), span[1] - span[0]))
 
     def write(self, blocks: Iterable[np.ndarray]) -> None:
-        """All rows; the file is there whole or not at all."""
-        with self._begun() as file:
+        """Writes all rows, atomically.
+
+        Args:
+            blocks: of rows, from the first to the last
+        """
+        with self._writer() as file:
             for block in blocks:
                 np.ascontiguousarray(block).tofile(file)
 
-    def split(self, parts: Sequence[tuple["NpyMatrix", Span]], rows: int) -> None:
-        """Copies columns into each part, in one pass."""
+    def split_columns(self, parts: Sequence[tuple["NpyMatrix", Span]], num_rows: int) -> None:
+        """Copies columns into other files, in one pass.
+
+        Args:
+            parts: matrices to write and their columns
+            num_rows: rows in memory at a time
+        """
         with ExitStack() as stack:
-            files = [(stack.enter_context(part._begun()), span) for part, span in parts]
-            for block in self.blocks(rows) if files else ():
+            files = [(stack.enter_context(part._writer()), span) for part, span in parts]
+            for block in self.blocks(num_rows) if files else ():
                 for file, (first, last) in files:
                     np.ascontiguousarray(block[:, first:last]).tofile(file)
 
     @contextmanager
-    def _begun(self) -> Iterator[Any]:
-        with atomic_write(self.path) as partly, open(partly, "wb") as file:
-            kind = {"descr": self.dtype.str, "fortran_order": False, "shape": self.shape}
-            np.lib.format.write_array_header_1_0(file, kind)
+    def _writer(self) -> Iterator[Any]:
+        with atomic_write(self.path) as partial, open(partial, "wb") as file:
+            header = {"descr": self.dtype.str, "fortran_order": False, "shape": self.shape}
+            np.lib.format.write_array_header_1_0(file, header)
             yield file
 
 

@@ -1,4 +1,4 @@
-"""Hops on the disk: the bits of those in memory, in bounded memory, whatever was killed or damaged before."""
+"""Precomputed propagation: equal to propagation in memory to the bit, in bounded memory, resumed and repaired."""
 
 import json
 import os
@@ -15,10 +15,10 @@ from gnnlib.nn.propagation import Hops
 from tests.graphs import random_graph, symmetric_graph
 
 NUM, WIDTH, K = 11, 7, 3
-LEAST = 3 * NUM * 4  # bytes: one column of float32
+MINIMUM = 3 * NUM * 4  # bytes: one column of float32
 
 
-def written(folder, dtype=np.float32, num=NUM, width=WIDTH):
+def write_features(folder, dtype=np.float32, num=NUM, width=WIDTH):
     feat = np.random.default_rng(0).standard_normal((num, width)).astype(dtype)
     np.save(folder / "x.npy", feat)
     return folder / "x.npy", torch.from_numpy(feat)
@@ -26,20 +26,20 @@ def written(folder, dtype=np.float32, num=NUM, width=WIDTH):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("columns", [1, 3, 100])
-def test_hops_on_the_disk_are_the_bits_of_those_in_memory(tmp_path, columns, dtype):
+def test_files_equal_propagation_in_memory_to_the_bit(tmp_path, columns, dtype):
     graph = symmetric_graph(NUM)
-    features, x = written(tmp_path, dtype)
-    memory = columns * LEAST * np.dtype(dtype).itemsize // 4
-    paths = precompute_propagation(graph, features, tmp_path / "hops", K, memory)
+    features, x = write_features(tmp_path, dtype)
+    memory = columns * MINIMUM * np.dtype(dtype).itemsize // 4
+    paths = precompute_propagation(graph, features, tmp_path / "hops", K, memory=memory)
     assert torch.equal(PropagatedFeatures(paths)[torch.arange(NUM)], Hops(K)(graph, x))
     assert [path.name for path in paths] == ["x.npy", "hop-1.npy", "hop-2.npy", "hop-3.npy"]
     assert {path.name for path in (tmp_path / "hops").iterdir()} == {*(path.name for path in paths[1:]), "hops.json"}
 
 
-def test_graphs_of_int32_and_isolated_nodes(tmp_path):
+def test_int32_graphs_and_isolated_nodes(tmp_path):
     graph = random_graph(idtype=torch.int32)
-    features, x = written(tmp_path)
-    paths = precompute_propagation(graph, features, tmp_path, 2, 2 * LEAST)
+    features, x = write_features(tmp_path)
+    paths = precompute_propagation(graph, features, tmp_path, 2, memory=2 * MINIMUM)
     assert torch.equal(PropagatedFeatures(paths)[torch.arange(NUM)], Hops(2)(graph, x))
     assert precompute_propagation(graph, features, tmp_path, 0) == [features]
 
@@ -49,54 +49,54 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("stop", [1, 4, 8])
-def test_a_run_that_was_killed_goes_on_with_the_columns_it_had_not_finished(tmp_path, monkeypatch, stop):
+def test_an_interrupted_run_resumes_with_the_missing_columns(tmp_path, monkeypatch, stop):
     graph = symmetric_graph(NUM)
-    features, x = written(tmp_path)
+    features, x = write_features(tmp_path)
     calls, propagate = [], module.propagate
 
-    def counted(*arguments):
+    def counting(*arguments):
         calls.append(1)
         if len(calls) == stop:
             raise Killed
         return propagate(*arguments)
 
-    monkeypatch.setattr(module, "propagate", counted)
+    monkeypatch.setattr(module, "propagate", counting)
     with pytest.raises(Killed):
-        precompute_propagation(graph, features, tmp_path, K, 2 * LEAST)  # four times two columns, three hops each
-    paths = precompute_propagation(graph, features, tmp_path, K, 2 * LEAST)
+        precompute_propagation(graph, features, tmp_path, K, memory=2 * MINIMUM)
+    paths = precompute_propagation(graph, features, tmp_path, K, memory=2 * MINIMUM)
     assert torch.equal(PropagatedFeatures(paths)[torch.arange(NUM)], Hops(K)(graph, x))
     assert len(calls) - stop == 12 - (stop - 1) // K * K
     assert not list(tmp_path.glob("*columns*"))
 
 
-def test_a_run_that_was_killed_between_hops_goes_on_with_other_memory(tmp_path, monkeypatch):
+def test_a_run_interrupted_between_hops_resumes_with_other_memory(tmp_path, monkeypatch):
     graph = symmetric_graph(NUM)
-    features, x = written(tmp_path)
-    seal = module._Folder.seal
+    features, x = write_features(tmp_path)
+    complete = module._Folder.complete
 
     def killed(self, i):
-        seal(self, i)
+        complete(self, i)
         raise Killed
 
-    monkeypatch.setattr(module._Folder, "seal", killed)
+    monkeypatch.setattr(module._Folder, "complete", killed)
     with pytest.raises(Killed):
-        precompute_propagation(graph, features, tmp_path, K, LEAST)
+        precompute_propagation(graph, features, tmp_path, K, memory=MINIMUM)
     monkeypatch.undo()
     assert (tmp_path / "hop-1.npy").exists()
     assert not (tmp_path / "hop-2.npy").exists()
-    paths = precompute_propagation(graph, features, tmp_path, K, 5 * LEAST)
+    paths = precompute_propagation(graph, features, tmp_path, K, memory=5 * MINIMUM)
     assert torch.equal(PropagatedFeatures(paths)[torch.arange(NUM)], Hops(K)(graph, x))
     assert not list(tmp_path.glob("*columns*"))
 
 
-@pytest.mark.parametrize("damage", ["truncated", "changed", "gone"])
-def test_a_damaged_hop_is_made_again_and_whole_ones_are_not(tmp_path, monkeypatch, damage):
+@pytest.mark.parametrize("damage", ["truncated", "changed", "missing"])
+def test_damaged_hops_are_computed_again_and_complete_ones_are_not(tmp_path, monkeypatch, damage):
     graph = symmetric_graph(NUM)
-    features, _ = written(tmp_path)
+    features, _ = write_features(tmp_path)
     paths = precompute_propagation(graph, features, tmp_path, K)
     first = os.stat(paths[1]).st_mtime_ns
     content = paths[2].read_bytes()
-    if damage == "gone":
+    if damage == "missing":
         paths[2].unlink()
     else:
         paths[2].write_bytes(content[:-8] + (b"" if damage == "truncated" else bytes(8)))
@@ -104,11 +104,11 @@ def test_a_damaged_hop_is_made_again_and_whole_ones_are_not(tmp_path, monkeypatc
     assert paths[2].read_bytes() == content
     assert os.stat(paths[1]).st_mtime_ns == first
     monkeypatch.setattr(module, "propagate", None)
-    assert precompute_propagation(graph, features, tmp_path, K) == paths  # nothing is left to do
+    assert precompute_propagation(graph, features, tmp_path, K) == paths  # nothing is computed
 
 
-def test_hops_of_something_else_are_not_taken(tmp_path):
-    features, _ = written(tmp_path)
+def test_hops_of_other_inputs_are_refused(tmp_path):
+    features, _ = write_features(tmp_path)
     precompute_propagation(symmetric_graph(NUM), features, tmp_path, 1)
     with pytest.raises(ValueError, match=r"expected hops of .*'edges': \d+.*, got those of .*name another folder"):
         precompute_propagation(symmetric_graph(NUM, seed=1), features, tmp_path, 1)
@@ -118,23 +118,23 @@ def test_hops_of_something_else_are_not_taken(tmp_path):
     assert set(json.loads((tmp_path / "hops.json").read_text())) == {"features", "edges", "hops"}
 
 
-def test_memory_stays_bounded_where_features_are_larger(tmp_path):
+def test_memory_is_bounded(tmp_path):
     num, width, memory = 16384, 512, 3 * 2**20  # 32 MiB of features
     src = torch.arange(num)
     graph = dgl.graph((torch.cat([src, src]), torch.cat([src.roll(1), src.roll(-7)])))
     features = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.float32, (num, width))
     features[...] = np.arange(num)[:, None] % 13 + np.arange(width) / width
     del features
-    Hops(1)(symmetric_graph(NUM), torch.ones(NUM, 2))  # kernels are compiled now
+    Hops(1)(symmetric_graph(NUM), torch.ones(NUM, 2))  # compiles the kernels
     before = reset_peak()
     if before is None:
-        pytest.skip("this system does not tell peak memory")
-    paths = precompute_propagation(graph, tmp_path / "x.npy", tmp_path, 2, memory)
-    grown = peak() - before
+        pytest.skip("this system does not report peak memory")
+    paths = precompute_propagation(graph, tmp_path / "x.npy", tmp_path, 2, memory=memory)
+    growth = peak() - before
     rows = torch.tensor([5, 16000, 3])
     x = torch.from_numpy(np.load(tmp_path / "x.npy"))
     assert torch.equal(PropagatedFeatures(paths)[rows], Hops(2)(graph, x)[rows])
-    assert grown < 16 * 2**20, "half of the features, of which 3 MiB were allowed; the rest is the graph's"
+    assert growth < 16 * 2**20, "half of the features; 3 MiB are for features, the rest for the graph"
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_memory_stays_bounded_where_features_are_larger(tmp_path):
         (None, r"x.npy: expected 216 bytes, got 212"),
     ],
 )
-def test_features_that_cannot_be(tmp_path, feat, error):
+def test_invalid_features(tmp_path, feat, error):
     np.save(tmp_path / "x.npy", np.zeros((NUM, 2), np.float32) if feat is None else feat)
     if feat is None:
         os.truncate(tmp_path / "x.npy", 212)
@@ -155,10 +155,10 @@ def test_features_that_cannot_be(tmp_path, feat, error):
         precompute_propagation(symmetric_graph(NUM), tmp_path / "x.npy", tmp_path, 1)
 
 
-def test_too_little_memory_and_too_few_hops(tmp_path):
-    features, _ = written(tmp_path)
+def test_invalid_arguments(tmp_path):
+    features, _ = write_features(tmp_path)
     with pytest.raises(ValueError, match=r"memory: expected 132 bytes or more for .* \(11, 7\), got 131"):
-        precompute_propagation(symmetric_graph(NUM), features, tmp_path, 1, LEAST - 1)
+        precompute_propagation(symmetric_graph(NUM), features, tmp_path, 1, memory=MINIMUM - 1)
     with pytest.raises(ValueError, match="expected k >= 0, got -1"):
         precompute_propagation(symmetric_graph(NUM), features, tmp_path, -1)
     np.save(tmp_path / "y.npy", np.zeros((3, 3)))
@@ -166,8 +166,8 @@ def test_too_little_memory_and_too_few_hops(tmp_path):
         PropagatedFeatures([features, tmp_path / "y.npy"])
 
 
-def test_rows_of_files_are_those_asked_for_in_their_order(tmp_path):
-    features, x = written(tmp_path)
+def test_rows_of_files_in_any_order(tmp_path):
+    features, x = write_features(tmp_path)
     files = PropagatedFeatures([features, features])
     rows = torch.tensor([10, 0, 3, 3])
     assert torch.equal(files[rows], torch.stack([x[rows]] * 2, 1))
@@ -175,14 +175,14 @@ def test_rows_of_files_are_those_asked_for_in_their_order(tmp_path):
     assert files[rows[:0]].shape == (0, 2, WIDTH)
 
 
-def test_row_batches_hold_each_row_once_and_follow_their_generator():
+def test_row_batches_contain_each_row_once_and_follow_their_generator():
     x, target, rows = torch.rand(20, 2, 3), torch.arange(20), torch.arange(0, 20, 2)
     some = torch.Generator().manual_seed(0)
-    epochs = [list(row_batches(x, target, rows, 4, some)) for _ in range(2)]
+    epochs = [list(row_batches(x, target, rows, batch_size=4, generator=some)) for _ in range(2)]
     for epoch in epochs:
         assert [len(batch.target) for batch in epoch] == [4, 4, 2]
         assert sorted(torch.cat([batch.target for batch in epoch]).tolist()) == rows.tolist()
         assert all(torch.equal(batch.x, x[batch.target]) and batch.graph is None for batch in epoch)
     assert not torch.equal(epochs[0][0].target, epochs[1][0].target)
-    again = list(row_batches(x, target, rows, 4, torch.Generator().manual_seed(0)))
+    again = list(row_batches(x, target, rows, batch_size=4, generator=torch.Generator().manual_seed(0)))
     assert all(torch.equal(a.target, b.target) for a, b in zip(again, epochs[0], strict=True))

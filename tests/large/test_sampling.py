@@ -1,4 +1,4 @@
-"""Parts of a graph: batches that say what the whole graph says, that come again as they were, and inference."""
+"""Neighbour sampling, clusters and layer-wise inference: equal to the whole graph, reproducible, resumable."""
 
 from functools import partial
 
@@ -66,31 +66,33 @@ def build(conv, remedy, layers=3):
 
 @pytest.mark.parametrize("remedy", REMEDIES)
 @pytest.mark.parametrize("conv", CONVS)
-def test_with_all_neighbours_a_batch_says_what_the_whole_graph_says(case, conv, remedy):
+def test_with_all_neighbours_a_batch_equals_the_whole_graph(case, conv, remedy):
     graph, x, target, some = case
     model = build(conv, remedy)
-    whole = model(graph, x)
-    batches = sampled_batches(graph, x, target, target, [-1, -1, -1], 7, some)
+    expected = model(graph, x)
+    batches = sampled_batches(graph, x, target, target, fanouts=[-1, -1, -1], batch_size=7, generator=some)
     with torch.no_grad():
         for batch in batches:
-            assert torch.allclose(model(batch.graph, batch.x, batch.edge), whole[batch.target], atol=1e-5)
+            assert torch.allclose(model(batch.graph, batch.x, batch.edge), expected[batch.target], atol=1e-5)
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 100])
 @pytest.mark.parametrize("remedy", REMEDIES)
-def test_inference_is_the_model_on_the_whole_graph(case, remedy, batch_size):
+def test_inference_equals_the_model_on_the_whole_graph(case, remedy, batch_size):
     graph, x, *_ = case
     for conv in ("sage", "gat"):
         model = build(conv, remedy).train()
-        found = layerwise_inference(model, graph, x, batch_size)
+        outputs = layerwise_inference(model, graph, x, batch_size=batch_size)
         assert model.training
-        assert torch.allclose(found, model.eval()(graph, x), atol=1e-5)
-        assert torch.equal(layerwise_inference(model, graph, x, batch_size), found), "the same bits on a second run"
+        assert torch.allclose(outputs, model.eval()(graph, x), atol=1e-5)
+        assert torch.equal(layerwise_inference(model, graph, x, batch_size=batch_size), outputs), (
+            "the same bits on a second run"
+        )
 
 
 @pytest.fixture(params=[1, 2])
 def threads(request):
-    """DGL samples otherwise where there are several."""
+    """DGL samples differently with several threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(request.param)
     yield
@@ -98,27 +100,29 @@ def threads(request):
 
 
 @pytest.mark.usefixtures("threads")
-def test_gcn_by_its_weights_is_gcn_in_batches_and_in_inference(case):
+def test_gcn_edge_weights_equal_gcn_in_batches_and_in_inference(case):
     *_, some = case
     for graph in (symmetric_graph(NUM), random_graph(NUM, 150, idtype=torch.int32)):
         x, target, edge = torch.randn(NUM, F), torch.arange(NUM), gcn_edge_weights(graph)
         model = build("gcn", "none")
         gcn = Stack.build(GCNConv, F, 8, C, 3).eval()
         gcn.load_state_dict(model.state_dict())
-        whole = gcn(graph, x)
-        assert torch.allclose(model(graph, x, edge), whole, atol=1e-5)
-        assert torch.allclose(layerwise_inference(model, graph, x, 9, edge), whole, atol=1e-5)
-        for batch in sampled_batches(graph, x, target, target, [-1] * 3, 9, some, edge=edge):
-            assert torch.allclose(model(batch.graph, batch.x, batch.edge), whole[batch.target], atol=1e-5)
+        expected = gcn(graph, x)
+        assert torch.allclose(model(graph, x, edge), expected, atol=1e-5)
+        assert torch.allclose(layerwise_inference(model, graph, x, batch_size=9, edge=edge), expected, atol=1e-5)
+        for batch in sampled_batches(
+            graph, x, target, target, fanouts=[-1] * 3, batch_size=9, generator=some, edge=edge
+        ):
+            assert torch.allclose(model(batch.graph, batch.x, batch.edge), expected[batch.target], atol=1e-5)
 
 
-def test_a_mean_over_samples_estimates_that_over_all_neighbours():
+def test_the_mean_over_samples_is_an_unbiased_estimate():
     graph = symmetric_graph(NUM)
     x, target, edge = torch.randn(NUM, 1), torch.arange(NUM), gcn_edge_weights(graph)
     conv, some = GCNConv(1, 1, norm="right", bias=False), torch.Generator().manual_seed(0)
     draws = []
     for _ in range(400):
-        [batch] = sampled_batches(graph, x, target, target, [2], NUM, some, edge=edge)
+        [batch] = sampled_batches(graph, x, target, target, fanouts=[2], batch_size=NUM, generator=some, edge=edge)
         y = torch.empty(NUM, 1).index_copy_(0, batch.target, conv(batch.graph[0], batch.x, batch.edge[0]).detach())
         draws.append(y)
     draws, expected = torch.stack(draws), conv(graph, x, edge).detach()
@@ -127,12 +131,12 @@ def test_a_mean_over_samples_estimates_that_over_all_neighbours():
     assert draws.std(0).max() > 0.1
 
 
-def test_an_epoch_holds_each_node_once_and_is_drawn_from_its_generator(case):
+def test_an_epoch_contains_each_node_once_and_follows_its_generator(case):
     graph, x, target, some = case
     nodes = torch.arange(0, NUM, 2)
 
     def epoch(generator):
-        return list(sampled_batches(graph, x, target, nodes, [2, 3], 8, generator))
+        return list(sampled_batches(graph, x, target, nodes, fanouts=[2, 3], batch_size=8, generator=generator))
 
     first, second = epoch(some), epoch(some)
     for batches in (first, second):
@@ -151,7 +155,7 @@ def test_an_epoch_holds_each_node_once_and_is_drawn_from_its_generator(case):
         assert torch.equal(ours.graph[0].edata[dgl.EID], theirs.graph[0].edata[dgl.EID])
 
 
-def test_a_sampled_training_that_was_killed_ends_as_it_would_have(case, tmp_path):
+def test_a_resumed_training_ends_with_the_same_weights(case, tmp_path):
     graph, x, *_ = case
     label = torch.arange(NUM) % C
 
@@ -169,7 +173,7 @@ def test_a_sampled_training_that_was_killed_ends_as_it_would_have(case, tmp_path
 
         fit(
             model,
-            lambda: sampled_batches(graph, x, label, torch.arange(NUM), [2, 2], 16, some),
+            lambda: sampled_batches(graph, x, label, torch.arange(NUM), fanouts=[2, 2], batch_size=16, generator=some),
             cross_entropy,
             torch.optim.Adam(model.parameters(), lr=0.01),
             epochs=4,
@@ -179,19 +183,19 @@ def test_a_sampled_training_that_was_killed_ends_as_it_would_have(case, tmp_path
         )
         return model.state_dict()
 
-    expected = train("whole")
+    expected = train("uninterrupted")
     with pytest.raises(Killed):
-        train("killed", kill=2)
+        train("interrupted", kill=2)
     dgl.seed(99)
-    found = train("killed")
-    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    weights = train("interrupted")
+    assert all(torch.equal(weights[name], value) for name, value in expected.items())
 
 
-def test_clusters_hold_each_node_once_with_the_edges_among_them(case):
+def test_cluster_batches_contain_each_node_once_with_the_edges_among_them(case):
     graph, x, target, some = case
     cluster, edge = torch.arange(NUM) % 5, torch.rand(graph.num_edges())
     nodes = torch.arange(20)
-    batches = list(cluster_batches(graph, x, target, nodes, cluster, 2, some, edge=edge))
+    batches = list(cluster_batches(graph, x, target, nodes, cluster=cluster, batch_size=2, generator=some, edge=edge))
     assert sorted(torch.cat([batch.target for batch in batches]).tolist()) == nodes.tolist()
     for batch in batches:
         within = batch.graph.ndata[dgl.NID]
@@ -201,46 +205,46 @@ def test_clusters_hold_each_node_once_with_the_edges_among_them(case):
         among = torch.isin(cluster[src], cluster[within]) & torch.isin(cluster[dst], cluster[within])
         assert sorted(batch.graph.edata[dgl.EID].tolist()) == among.nonzero().flatten().tolist()
         assert torch.equal(batch.edge, edge[batch.graph.edata[dgl.EID]])
-    assert not list(cluster_batches(graph, x, target, nodes[:0], cluster, 2, some))
+    assert not list(cluster_batches(graph, x, target, nodes[:0], cluster=cluster, batch_size=2, generator=some))
     assert not clusters(graph, 1).any()
-    with pytest.raises(ValueError, match="expected a number from 1 to 40, that of nodes, got 41"):
+    with pytest.raises(ValueError, match="expected 1 to 40 clusters, one node in each, got 41"):
         clusters(graph, 41)
 
 
-def test_metis_finds_what_hangs_together():
+def test_metis_finds_cliques():
     clique = dgl.graph(tuple((1 - torch.eye(20)).nonzero().T))
     graph = dgl.add_edges(dgl.batch([clique] * 4), [0, 20, 40], [20, 40, 60])
-    found = clusters(graph, 4).view(4, 20)
-    assert torch.equal(found, found[:, :1].expand(4, 20))
-    assert len(found[:, 0].unique()) == 4
+    assignment = clusters(graph, 4).view(4, 20)
+    assert torch.equal(assignment, assignment[:, :1].expand(4, 20))
+    assert len(assignment[:, 0].unique()) == 4
 
 
 @pytest.mark.parametrize(
     ("model", "kind", "error"),
     [
-        (GCNConv(F, C), TypeError, r"expected a Stack of Blocks, got GCNConv of \[\]"),
+        (GCNConv(F, C), TypeError, r"expected a Stack of GNNLayer, got GCNConv of \[\]"),
         (Stack.build(SAGEConv, F, 8, C, 4, reversible=2), TypeError, r"got Stack of \['Reversible'\]"),
         (Stack.build(SAGEConv, F, 8, C, 2, readout=readout_mean), ValueError, "expected no readout"),
-        (Stack.build(SAGEConv, F, 8, C, 2, norm=PairNorm), ValueError, r"take nodes one by one, got PairNorm\(\)"),
+        (Stack.build(SAGEConv, F, 8, C, 2, norm=PairNorm), ValueError, r"treat nodes one by one, got PairNorm\(\)"),
         (Stack.build(GCNConv, F, 8, C, 2), ValueError, r"expected GCNConv\(norm='right'\).*got norm='both'"),
     ],
 )
-def test_inference_says_what_it_cannot_take_apart(case, model, kind, error):
+def test_invalid_models_for_inference(case, model, kind, error):
     with pytest.raises(kind, match=error):
         layerwise_inference(model, *case[:2])
 
 
-def test_a_layer_of_many_hops_needs_the_whole_graph(case):
+def test_inference_refuses_layers_of_several_hops(case):
     with pytest.raises(ValueError, match="APPNP: expected a whole graph"):
         layerwise_inference(Stack([GNNLayer(APPNP())]), *case[:2])
 
 
 @pytest.mark.parametrize("remedy", REMEDIES)
-def test_inference_with_all_layers_on_the_disk_is_the_same(case, tmp_path, remedy):
+def test_inference_with_layers_in_files(case, tmp_path, remedy):
     graph, x, *_ = case
     features = NpyMatrix(tmp_path / "x.npy", tuple(x.shape), x.numpy().dtype)
     features.write([x.numpy()])
     model = build("sage", remedy)
-    found = layerwise_inference(model, graph, features, 9, folder=tmp_path)
-    assert isinstance(found, NpyMatrix)
-    assert torch.equal(found[torch.arange(NUM)], layerwise_inference(model, graph, x, 9))
+    outputs = layerwise_inference(model, graph, features, batch_size=9, folder=tmp_path)
+    assert isinstance(outputs, NpyMatrix)
+    assert torch.equal(outputs[torch.arange(NUM)], layerwise_inference(model, graph, x, batch_size=9))

@@ -127,9 +127,9 @@ def test_same_steps_on_nodes_of_a_large_graph(two, how):
         drawn = torch.Generator().manual_seed(0)
         data = x, label, train
         batches = {
-            "sampled": lambda: sampled_batches(graph, *data, [-1, -1], 8, drawn),
-            "clusters": lambda: cluster_batches(graph, *data, cluster, 4, drawn),
-            "rows": lambda: row_batches(*data, 8, drawn),
+            "sampled": lambda: sampled_batches(graph, *data, fanouts=[-1, -1], batch_size=8, generator=drawn),
+            "clusters": lambda: cluster_batches(graph, *data, cluster=cluster, batch_size=4, generator=drawn),
+            "rows": lambda: row_batches(*data, batch_size=8, generator=drawn),
         }
         head = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))
         layers = Stack.build(SAGEConv, 3, 8, 2, 2, norm=None if how == "sampled" else BatchNorm)
@@ -306,8 +306,9 @@ def test_clusters_give_every_process_the_same_number_of_steps(two):
 
     def epochs():
         generator, label = torch.Generator().manual_seed(0), torch.zeros(40, dtype=torch.int64)
-        data = graph, torch.rand(40, 2), label, train, cluster, 4, generator
-        return [[len(batch.target) for batch in cluster_batches(*data)] for _ in range(10)]
+        data = graph, torch.rand(40, 2), label, train
+        options = {"cluster": cluster, "batch_size": 4, "generator": generator}
+        return [[len(batch.target) for batch in cluster_batches(*data, **options)] for _ in range(10)]
 
     first, second = two(epochs)
     assert [len(epoch) for epoch in first] == [len(epoch) for epoch in second]

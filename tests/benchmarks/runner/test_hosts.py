@@ -14,7 +14,7 @@ from gnnlib import BatchNorm, SAGEConv, Stack
 from gnnlib.benchmarks.__main__ import main
 from gnnlib.benchmarks.runner import hosts
 from gnnlib.benchmarks.runner.hosts import _host_number, _started, _wait
-from gnnlib.large.partitions import partition
+from gnnlib.large.partitions import partition_graph
 from gnnlib.train.loop import Batch, fit, predict
 from tests.graphs import communities
 
@@ -36,7 +36,7 @@ def test_two_hosts_learn_what_the_whole_graph_teaches(tmp_path, monkeypatch):
     """Takes 15 s on two cores: many imports, a meeting. Rows of another host's shared memory would be other rows."""
     monkeypatch.delenv("GIT_DIR")
     graph, split = communities(1200, noise=0.4)
-    partition(graph, split, 2, tmp_path / "parts", "communities")
+    partition_graph(graph, split, 2, tmp_path / "parts", name="communities")
     command = [sys.executable, "-m", "benchmarks", "host", "--addresses", "10.77.0.1,10.77.0.2", tmp_path / "parts"]
     asked = ["--epochs", "20", "--out", tmp_path / "out"]
     alone = ["timeout", "900", "tests/two_hosts.sh"]  # which takes its hosts down when told to stop

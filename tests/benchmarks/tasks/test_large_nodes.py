@@ -167,7 +167,7 @@ def test_options_that_do_not_go_together(load, options, error):
 
 def test_a_remedy_that_needs_the_whole_graph_is_told(load):
     task, options = load(mode="sampled", remedy="pairnorm", epochs=1)
-    with pytest.raises(ValueError, match=r"take nodes one by one, got PairNorm\(\)"):
+    with pytest.raises(ValueError, match=r"treat nodes one by one, got PairNorm\(\)"):
         run(task, options, "sage")
 
 
