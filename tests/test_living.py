@@ -1,6 +1,6 @@
-"""Living with others: forked and spawned workers, several threads, damaged and missing caches, no OpenMP.
+"""Kernels under forked and spawned workers, several threads, damaged and missing caches, and without OpenMP.
 
-What may kill a process runs in one of its own. They share one cache of compiled kernels, which starts empty.
+What may end a process runs in a process of its own.
 """
 
 import os
@@ -61,24 +61,18 @@ torch.set_num_threads(2)
 """
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("numba")
-
-
 @pytest.fixture
-def run(cache, tmp_path):
+def run(tmp_path):
     """Runs a script in a process of its own; returns what it printed."""
 
     def start(script: str, root: Path = ROOT, **env: str) -> str:
         path = tmp_path / "script.py"
         path.write_text(PRELUDE.format(root=str(root)) + script)
-        env = os.environ | {"NUMBA_CACHE_DIR": str(cache)} | env
-        done = subprocess.run(
-            [sys.executable, path], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120
+        result = subprocess.run(
+            [sys.executable, path], cwd=tmp_path, env=os.environ | env, capture_output=True, text=True, timeout=120
         )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout
 
     return start
 
@@ -111,9 +105,10 @@ print(bool(team._RUNTIME))
 
 
 @pytest.mark.parametrize("env", [{}, {"WITHOUT_OPENMP": "1"}], ids=["openmp", "no openmp"])
-def test_three_threads_at_once(run, env):
+def test_three_threads_at_once(run, env, tmp_path):
     """The first of these finds an empty cache: the threads compile at once as well."""
-    assert run(THREADS, **env).split() == [str(not env)]
+    cache = {} if env else {"NUMBA_CACHE_DIR": str(tmp_path / "empty")}
+    assert run(THREADS, **env, **cache).split() == [str(not env)]
 
 
 def test_the_threads_are_those_of_torch(run):
@@ -287,24 +282,51 @@ assert sums._sum.compiled.stats.cache_path is None
 
 
 def test_compiling_is_announced_once(run, tmp_path):
-    said = run(LOGGED, NUMBA_CACHE_DIR=str(tmp_path / "empty"))
-    assert said.count("compiling kernels for this machine") == 1
-    assert str(tmp_path / "empty") in said
+    output = run(LOGGED, NUMBA_CACHE_DIR=str(tmp_path / "empty"))
+    assert output.count("compiling kernels for this machine") == 1
+    assert str(tmp_path / "empty") in output
     assert run(LOGGED, NUMBA_CACHE_DIR=str(tmp_path / "empty")) == ""
 
 
-def test_every_file_of_the_cache_damaged(run, cache, tmp_path):
-    run(LOGGED)
-    own = tmp_path / "own"
-    shutil.copytree(cache, own)
-    files = sorted(own.rglob("*.nb[ic]"))
+def test_two_processes_compile_a_kernel_once(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(f"""
+import sys, time
+from pathlib import Path
+sys.path[:0] = [{str(ROOT)!r}]
+import numpy as np
+from gnnlib.kernels.cpu.compile import jit
+
+def plus(x, y):
+    for i in range(len(x)):
+        y[i] = x[i] + 1
+
+compiled = jit(plus)
+Path(sys.argv[1]).touch()
+while not (Path("first").exists() and Path("second").exists()):
+    time.sleep(0.001)
+compiled(np.zeros(3), np.zeros(3))
+print(sum(compiled.stats.cache_misses.values()))
+""")
+    env = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    processes = [
+        subprocess.Popen([sys.executable, script, name], cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True)
+        for name in ("first", "second")
+    ]
+    assert sorted(process.communicate(timeout=120)[0].strip() for process in processes) == ["0", "1"]
+
+
+def test_every_file_of_the_cache_damaged(run, tmp_path):
+    cache = tmp_path / "cache"
+    run(LOGGED, NUMBA_CACHE_DIR=str(cache))
+    files = sorted(cache.rglob("*.nb[ic]"))
     assert len(files) > 3
     for i, file in enumerate(files):
         data = file.read_bytes()
         file.write_bytes([data[: len(data) // 2], b"", b"garbage" + data][i % 3])
-    said = run(LOGGED, NUMBA_CACHE_DIR=str(own))
-    assert "compiling" in said
-    assert "its cache is damaged" in said
+    output = run(LOGGED, NUMBA_CACHE_DIR=str(cache))
+    assert "compiling" in output
+    assert "its cache is damaged" in output
 
 
 def plus(x, y):  # any small loop will do below

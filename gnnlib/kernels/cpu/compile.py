@@ -9,6 +9,7 @@ from types import FunctionType
 from typing import Any
 
 import numba
+from filelock import FileLock
 from numba.core.caching import FunctionCache
 from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic as _intrinsic
@@ -31,18 +32,48 @@ def _digest() -> bytes:
 
 
 class _DiskCache(FunctionCache):
-    """numba's cache on disk that fails no call: what cannot be read is compiled, what cannot be written is not kept."""
+    """numba's cache on disk that fails no call: what cannot be read is compiled, what cannot be written is not kept.
+
+    Of several processes that need the same kernel, one compiles it, and the others wait and load its file.
+    """
 
     stamp = _digest()
-    told = False  # that kernels are being compiled
+    announced = False  # that kernels are being compiled
 
     def __init__(self, function: Callable):
         super().__init__(function)
         self._cache_file._source_stamp = self._cache_file._source_stamp, self.stamp
+        # The timeout is for a process that is stopped, or whose compilation failed: it keeps its lock while it lives.
+        self._lock = FileLock(f"{self._cache_file._index_path}.lock", timeout=60, thread_local=False)
 
     def load_overload(self, sig, target_context):
+        kernel = self._load(sig, target_context)
+        if kernel is not None:
+            return kernel
+        self._acquire()
+        kernel = self._load(sig, target_context)  # another process may have compiled it
+        if kernel is not None:
+            self._lock.release(force=True)
+        else:
+            self._announce()
+        return kernel
+
+    def _acquire(self) -> None:
         try:
-            found = super().load_overload(sig, target_context)
+            self._lock.acquire()
+        except OSError:  # a timeout, or a file system without locks
+            log.debug("gnnlib: no lock on %s", self._name, exc_info=True)
+
+    def _announce(self) -> None:
+        if not _DiskCache.announced:
+            _DiskCache.announced = True
+            log.warning(
+                "gnnlib: compiling kernels for this machine, once, a second or two each; kept in %s", self._cache_path
+            )
+
+    def _load(self, sig, target_context):
+        try:
+            kernel = super().load_overload(sig, target_context)
         except Exception as error:  # damaged bytes may raise anything
             log.warning("gnnlib: compiling %s again, its cache is damaged: %r", self._name, error)
             try:
@@ -50,21 +81,16 @@ class _DiskCache(FunctionCache):
             except OSError:
                 log.debug("gnnlib: the cache cannot be written", exc_info=True)
             return None
-        # processes that fill an empty cache at the same time may take each other's file for their own
-        if found is not None and tuple(found.signature.args) == tuple(sig):
-            return found
-        if not _DiskCache.told:
-            _DiskCache.told = True
-            log.warning(
-                "gnnlib: compiling kernels for this machine, once, a second or two each; kept in %s", self._cache_path
-            )
-        return None
+        # Without locks, processes that fill an empty cache at the same time may take each other's files.
+        return kernel if kernel is not None and tuple(kernel.signature.args) == tuple(sig) else None
 
     def save_overload(self, sig, data) -> None:
         try:
             super().save_overload(sig, data)
         except Exception as error:  # disk full, directory gone
             log.warning("gnnlib: %s cannot be cached and will be compiled in each process: %r", self._name, error)
+        finally:
+            self._lock.release(force=True)
 
 
 def jit(func: Callable, *, cache: bool = True, **options):
