@@ -1,7 +1,9 @@
 # Each target does the set-up it needs. `make` alone lists the targets.
-#   make bench OUT=elsewhere ARGS='--seeds 1'     PYTHON=python3.12 make test
+#   make bench OUT=elsewhere ARGS='--seeds 2'     PYTHON=python3.12 make test
 
+# Fewer epochs than the tasks' own, for a first look; `python -m benchmarks run digits` trains with the task's own.
 TASKS ?= digits digits-superpixels
+EPOCHS ?= 8
 OUT ?= results
 ARGS ?=
 
@@ -16,7 +18,8 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3; do \
 .DELETE_ON_ERROR:
 
 help:
-	@echo 'make bench      build .venv if needed, run the default benchmark (TASKS="$(TASKS)" OUT="$(OUT)" ARGS="$(ARGS)")'
+	@echo 'make bench      build .venv if needed, run the default benchmark '
+	@echo '                (TASKS="$(TASKS)" EPOCHS=$(EPOCHS) OUT="$(OUT)" ARGS="$(ARGS)")'
 	@echo 'make test       build .venv if needed, then lint, types, doctests and all tests'
 	@echo 'make quick      the tests for the inner loop: none that is slow, starts processes or reads data sets'
 	@echo 'make coverage   all tests, with the lines that they reach: a table, and htmlcov/'
@@ -28,7 +31,7 @@ help:
 install: .venv/installed
 
 bench: .venv/installed
-	@.venv/bin/python -m benchmarks run $(TASKS) --out "$(OUT)" $(ARGS)
+	@.venv/bin/python -m benchmarks run $(TASKS) --epochs $(EPOCHS) --out "$(OUT)" $(ARGS)
 
 # One recipe, so that the steps keep their order under -j and pytest has the last word.
 test: .venv/installed

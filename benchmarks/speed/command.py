@@ -103,7 +103,9 @@ def run(request: SpeedRequest) -> Path:
     finally:
         if rows:
             console.print(*show.tables(rows))
-            console.print(*show.notes({**shared, "copy_bandwidth": bandwidths}), sep="\n", highlight=False)
+            console.print(
+                *show.notes({**shared, "copy_bandwidth": bandwidths}), sep="\n", markup=False, highlight=False
+            )
             plot([Row.from_document(row) for row in figures.rows], request.path.with_suffix(".png"))
     return request.path
 
