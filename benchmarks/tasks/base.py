@@ -20,6 +20,7 @@ from gnnlib.train.distributed import shard
 from gnnlib.train.loop import Batch
 
 OnEpoch = Callable[[dict[str, float]], None]
+Records = list[dict[str, float]]  # one per epoch
 
 
 def _warmup(optimizer: torch.optim.Optimizer, epochs: int) -> torch.optim.lr_scheduler.LRScheduler:
@@ -124,8 +125,8 @@ class Task(ABC):
         return {}
 
 
-def curve(records: list[dict[str, float]]) -> dict[str, list[float]]:
-    """A training's records as one list for each figure."""
+def curve(records: Records) -> dict[str, list[float]]:
+    """A training's records as one list per entry."""
     return {key: [record[key] for record in records] for key in (records[0] if records else {})}
 
 

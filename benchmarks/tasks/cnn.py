@@ -11,13 +11,13 @@ from torch.nn.functional import cross_entropy, interpolate, pad
 
 from gnnlib import datasets
 from gnnlib.benchmarks.catalog.layers import LayerSpec
-from gnnlib.benchmarks.metrics import accuracy, confusion_matrix, num_parameters
-from gnnlib.benchmarks.records.results import Outcome
-from gnnlib.benchmarks.tasks.base import OnEpoch, Options, curve, shuffled
+from gnnlib.benchmarks.metrics import accuracy
+from gnnlib.benchmarks.tasks.base import Options, shuffled
 from gnnlib.benchmarks.tasks.pixels import PixelTask
+from gnnlib.benchmarks.tasks.training import Training, classify
 from gnnlib.datasets.files import data_dir
 from gnnlib.models import LeNet5, SmallCNN, lenet_input, rbf_loss
-from gnnlib.train.loop import fit, predict
+from gnnlib.train.loop import predict
 
 
 def enlarged(images: Tensor) -> Tensor:
@@ -60,35 +60,24 @@ class ImageTask(PixelTask):
     def loss(self, outputs: Tensor, target: Tensor) -> Tensor:
         return cross_entropy(outputs, target)
 
-    def run(self, layer: LayerSpec, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
-        torch.manual_seed(seed)
-        generator = torch.Generator().manual_seed(seed)
-        model = self.model(layer).to(options.device)
-        epochs, num = self.num_epochs(layer, options), len(self.train[1])
+    def training(self, layer: LayerSpec, seed: int, generator: torch.Generator, options: Options) -> Training:
+        model, num = self.model(layer).to(options.device), len(self.train[1])
         optimizer = torch.optim.Adam(model.parameters(), self.lr)
-        steps = epochs * -(-num // self.batch_size)
-        rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, total_steps=steps + 1, cycle_momentum=False)
-        records = fit(
+        steps = self.num_epochs(layer, options) * -(-num // self.batch_size)
+        return Training(
             model,
             lambda: self.batches(*self.train, shuffled(num, self.batch_size, generator)),
             self.loss,
             optimizer,
-            epochs,
-            scheduler=rate,
+            lambda records: {
+                **classify(model, self.everything(*self.test), 10),
+                "attributions": self.attributions(model),
+            },
+            scheduler=torch.optim.lr_scheduler.OneCycleLR(
+                optimizer, self.lr, total_steps=steps + 1, cycle_momentum=False
+            ),
             step_per_batch=True,
             measure=lambda: {"test": accuracy(*predict(model, self.everything(*self.test)))},
-            on_epoch=on_epoch,
-            **options.fitting,
-            generators=[generator],
-        )
-        outputs, target = predict(model, self.everything(*self.test))
-        return Outcome(
-            score=accuracy(outputs, target),
-            parameters=num_parameters(model),
-            curve=curve(records),
-            confusion=confusion_matrix(outputs, target, 10),
-            attributions=self.attributions(model),
-            model=model,
         )
 
 

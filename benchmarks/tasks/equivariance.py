@@ -19,9 +19,10 @@ from gnnlib.analysis.symmetry import (
     translation_error,
 )
 from gnnlib.benchmarks.catalog.layers import LAYERS, Geometry, LayerSpec
-from gnnlib.benchmarks.metrics import accuracy, confusion_matrix, num_parameters
+from gnnlib.benchmarks.metrics import accuracy, num_parameters
 from gnnlib.benchmarks.records.results import Outcome
 from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, curve, shuffled
+from gnnlib.benchmarks.tasks.training import classify, one_cycle
 from gnnlib.grid import GridConv, to_images, to_nodes
 from gnnlib.images import pixel_batch, superpixel_graph
 from gnnlib.train.loop import Batch, fit, predict
@@ -99,7 +100,7 @@ class Equivariance(Task):
         train, test = cut(*self.train), cut(*self.test)
         model = self.build(layer).to(options.device)
         records = train_on(model, train, len(self.train[1]), epochs, seed, on_epoch)
-        outputs, target = predict(model, everything(test, len(self.test[1])))
+        fields = classify(model, everything(test, len(self.test[1])), CLASSES)
         figures = self.measure(model, cut)
         if cut is pixels and model.readout is not None:
             figures |= self.read_out_again(model, train, test, seed)
@@ -107,13 +108,7 @@ class Equivariance(Task):
         again = self.build(layer).to(options.device)
         train_on(again, scattered(train), len(self.train[1]), epochs, seed)
         figures["each image shuffled, %"] = accuracy(*predict(again, everything(scattered(test), len(self.test[1]))))
-        return Outcome(
-            score=accuracy(outputs, target),
-            parameters=num_parameters(model),
-            curve=curve(records),
-            confusion=confusion_matrix(outputs, target, CLASSES),
-            figures=figures,
-        )
+        return Outcome(parameters=num_parameters(model), curve=curve(records), figures=figures, **fields)
 
     def build(self, layer: LayerSpec) -> Stack:
         if layer.name == "connected":
@@ -212,8 +207,7 @@ def train_on(
 ) -> list[dict[str, float]]:
     """The records of a training on ``num`` images."""
     generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-2)
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=epochs + 1)
+    optimizer, scheduler = one_cycle(model, 1e-2, epochs)
     return fit(
         model,
         lambda: (cut(rows) for rows in shuffled(num, 64, generator)),

@@ -22,6 +22,7 @@ from gnnlib.benchmarks.peak_memory import peak, reset_peak
 from gnnlib.benchmarks.records.results import Outcome
 from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, curve
 from gnnlib.benchmarks.tasks.node_modes import Clusters, Full, Mode, Rows, Sampled
+from gnnlib.benchmarks.tasks.training import Training
 from gnnlib.datasets.files import cache_dir
 from gnnlib.graph import add_self_loop
 from gnnlib.large.labels import (
@@ -39,7 +40,7 @@ from gnnlib.models import SIGN
 from gnnlib.nn.drop import Dropout
 from gnnlib.nn.propagation import Hops
 from gnnlib.train.distributed import world_size
-from gnnlib.train.loop import Batch, decay_groups, fit
+from gnnlib.train.loop import Batch, decay_groups
 
 OutputsOf = Callable[[Tensor], Tensor]  # from ids of nodes (n,) to (n, C)
 
@@ -266,20 +267,16 @@ class LargeNodes(Task):
         outputs = partial(mode.outputs, model, with_labels(train) if asking else x)
         optimizer = torch.optim.Adam(decay_groups(model, decay), lr=self.settings[self.mode].lr)
         epochs = self.num_epochs(layer, options)
-        records = fit(
+        training = Training(
             model,
             batches,
             cross_entropy if self.labels.shape[1] == 1 else binary_cross_entropy_with_logits,
             optimizer,
-            epochs,
             scheduler=self.scheduler(optimizer, epochs, options),
             measure=lambda: {"validation": self._score(outputs, "valid")},
             score=lambda record: record["validation"],
-            on_epoch=on_epoch,
-            generators=[generator],
-            **options.fitting,
         )
-        return outputs, model, records
+        return outputs, model, training.fit(epochs, options, generator, on_epoch)
 
     def _build(self, layer: LayerSpec, in_feats: int) -> tuple[nn.Module, dict[str, float]]:
         make = layer.make(self.geometry)

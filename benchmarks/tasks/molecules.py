@@ -8,11 +8,12 @@ from torch import Tensor, nn
 
 from gnnlib import BatchNorm, GINConv, GraphStore, JumpingKnowledge, Stack, datasets, readout_sum
 from gnnlib.benchmarks.catalog.layers import LayerSpec
-from gnnlib.benchmarks.metrics import accuracy, confusion_matrix, num_parameters
+from gnnlib.benchmarks.metrics import accuracy
 from gnnlib.benchmarks.records.results import Outcome
-from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, curve
+from gnnlib.benchmarks.tasks.base import Options
+from gnnlib.benchmarks.tasks.training import Training, TrainingTask, classify
 from gnnlib.train.distributed import shard
-from gnnlib.train.loop import Batch, fit, predict
+from gnnlib.train.loop import Batch, predict
 
 
 def collate(graphs: GraphStore, labels: Tensor, rows: Tensor) -> Batch:
@@ -21,7 +22,7 @@ def collate(graphs: GraphStore, labels: Tensor, rows: Tensor) -> Batch:
     return Batch(graph, graph.ndata["feat"], labels[rows])
 
 
-class TU(Task):
+class TU(TrainingTask):
     """GIN under the protocol of Xu et al. 2019 (arXiv 1810.00826, section 7): ten folds; the epoch whose test accuracy,
     averaged over the folds, is best; 50 mini-batches an epoch; the rate halved every 50 epochs.
 
@@ -52,54 +53,35 @@ class TU(Task):
         batch = collate(self.graphs, self.labels, rows)
         return Batch(batch.graph, batch.x.to(self.device), batch.target.to(self.device))
 
-    def run(self, layer: LayerSpec, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
-        torch.manual_seed(seed)
-        generator = torch.Generator().manual_seed(seed)
+    def training(self, layer: LayerSpec, seed: int, generator: torch.Generator, options: Options) -> Training:
         train, test = self.folds[seed]
-        width = self.graphs[0].ndata["feat"].shape[1]
-        make = _gin_of_xu if layer.name == "gin" else layer.make(self.geometry)
+        width, num_classes = self.graphs[0].ndata["feat"].shape[1], len(self.classes or ())
         model = Stack.build(
-            make,
+            _gin_of_xu if layer.name == "gin" else layer.make(self.geometry),
             width,
             self.hidden,
-            len(self.classes or ()),
+            num_classes,
             num_layers=4,
             norm=BatchNorm,
             jump=JumpingKnowledge.cat,
             readout=readout_sum,
         ).to(options.device)
+        fold = [self.batch(test)]
 
         def batches() -> Iterator[Batch]:
             for _ in range(self.steps):
                 rows = torch.randperm(len(train), generator=generator)[: self.batch_size]
                 yield self.batch(train[shard(rows)])
 
-        fold = [self.batch(test)]
-
-        def measure() -> dict[str, float]:
-            return {"test": accuracy(*predict(model, fold))}
-
         optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-        scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 50, 0.5)
-        records = fit(
+        return Training(
             model,
             batches,
             nn.functional.cross_entropy,
             optimizer,
-            self.num_epochs(layer, options),
-            scheduler=scheduler,
-            measure=measure,
-            on_epoch=on_epoch,
-            **options.fitting,
-            generators=[generator],
-        )
-        outputs, target = predict(model, fold)
-        return Outcome(
-            score=accuracy(outputs, target),
-            parameters=num_parameters(model),
-            curve=curve(records),
-            confusion=confusion_matrix(outputs, target, len(self.classes or ())),
-            model=model,
+            lambda records: classify(model, fold, num_classes),
+            scheduler=torch.optim.lr_scheduler.StepLR(optimizer, 50, 0.5),
+            measure=lambda: {"test": accuracy(*predict(model, fold))},
         )
 
     def values(self, outcomes: Mapping[int, Outcome]) -> list[float]:

@@ -1,7 +1,7 @@
 """Node classification on citation graphs, each model by its paper's recipe."""
 
 from collections.abc import Mapping
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import nn
@@ -9,19 +9,20 @@ from torch import nn
 from gnnlib import datasets, propagate
 from gnnlib._platform.dgl import dgl
 from gnnlib.benchmarks.catalog.layers import Geometry, LayerSpec
-from gnnlib.benchmarks.metrics import accuracy, num_parameters
+from gnnlib.benchmarks.metrics import accuracy
 from gnnlib.benchmarks.records.results import Outcome
 from gnnlib.benchmarks.tasks import infomax
-from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, curve
+from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Records
 from gnnlib.benchmarks.tasks.recipes import PUBMED, RECIPES, PublishedTraining, two_layers
+from gnnlib.benchmarks.tasks.training import Training, TrainingTask, validate
 from gnnlib.benchmarks.tasks.words import on_words, words
 from gnnlib.graph import add_self_loop
 from gnnlib.models import GCNII, APPNPNet, DAGNNNet, GfNN, JKNet
 from gnnlib.train.consistency import ConsistencyLoss, StochasticPasses
-from gnnlib.train.loop import Batch, decay_groups, fit, predict
+from gnnlib.train.loop import Batch, decay_groups, predict
 
 
-class Planetoid(Task):
+class Planetoid(TrainingTask):
     """The public split of Yang et al. 2016 (arXiv 1603.08861): 20 labels a class, 500 validation, 1000 test nodes."""
 
     layers = ("gcn", "gat", "sgc", "gfnn", "appnp", "dagnn", "jknet")
@@ -66,39 +67,32 @@ class Planetoid(Task):
     def run(self, layer: LayerSpec, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
         if layer is infomax.LAYER:
             return infomax.run(self, seed, options, on_epoch)
-        torch.manual_seed(seed)
+        return super().run(layer, seed, options, on_epoch)
+
+    def training(self, layer: LayerSpec, seed: int, generator: torch.Generator, options: Options) -> Training:
         recipe = self.recipe(layer)
         model = recipe.build(self.feat.shape[1], self.num_classes).to(options.device)
         model = on_words(model) if recipe.words else model
-        optimizer = torch.optim.Adam(decay_groups(model, recipe.decay), lr=recipe.lr)
         batches = self.batches(recipe)
         train, learner, loss = batches["train"], cast(nn.Module, model), nn.functional.cross_entropy
-        if recipe.draws > 1:  # what they say of all nodes counts
+        if recipe.draws > 1:  # the consistency loss compares the outputs of all nodes
             train = train._replace(target=self.label.where(self.masks["train"], -100), rows=None)
             learner, loss = StochasticPasses(model, recipe.draws), ConsistencyLoss()
 
-        def measure() -> dict[str, float]:
-            outputs, target = predict(model, [batches["val"]])
-            found = nn.functional.cross_entropy(outputs, target).item()
-            return {"validation": accuracy(outputs, target), "validation loss": found}
+        def test(records: Records) -> dict[str, Any]:
+            best = max(records, key=recipe.score)["validation"]
+            return {"score": accuracy(*predict(model, [batches["test"]])), "validation": best}
 
-        records = fit(
-            learner,
+        return Training(
+            model,
             lambda: [train],
             loss,
-            optimizer,
-            self.num_epochs(layer, options),
-            measure=measure,
+            torch.optim.Adam(decay_groups(model, recipe.decay), lr=recipe.lr),
+            test,
+            measure=lambda: validate(model, [batches["val"]]),
             score=recipe.score,
+            learner=learner,
             patience=recipe.patience,
-            on_epoch=on_epoch,
-            checkpoint=options.checkpoint,
-        )
-        return Outcome(
-            score=accuracy(*predict(model, [batches["test"]])),
-            parameters=num_parameters(model),
-            validation=max(records, key=recipe.score)["validation"],
-            curve=curve(records),
         )
 
     def num_epochs(self, layer: LayerSpec, options: Options) -> int:

@@ -1,7 +1,7 @@
 """The Open Graph Benchmark's tasks on graphs: molecules (ogbg-mol*) and proteins' neighbourhoods (ogbg-ppa)."""
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,13 +23,12 @@ from gnnlib import (
 from gnnlib.benchmarks.catalog.layers import Geometry, LayerSpec
 from gnnlib.benchmarks.catalog.remedies import Kind, Plan, make_plan
 from gnnlib.benchmarks.errors import UsageError
-from gnnlib.benchmarks.metrics import num_parameters
-from gnnlib.benchmarks.records.results import Outcome
-from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, curve, shuffled
+from gnnlib.benchmarks.tasks.base import Options, Records, shuffled
+from gnnlib.benchmarks.tasks.training import Training, TrainingTask
 from gnnlib.datasets.ogb_files import master
 from gnnlib.nn.drop import Dropout
 from gnnlib.nn.norm import RowBatchNorm
-from gnnlib.train.loop import Batch, decay_groups, fit, predict
+from gnnlib.train.loop import Batch, decay_groups, predict
 
 METRICS = {"rocauc": "ROC-AUC", "ap": "average precision", "acc": "accuracy", "rmse": "RMSE"}
 PUBLISHED, SMALL = "published", "small"
@@ -49,7 +48,7 @@ def _gcn(geometry: Geometry) -> Callable[[int, int], nn.Module]:
     return lambda in_feats, out_feats: GCNEConv(in_feats, out_feats, geometry.edge_feats)
 
 
-class OGBGraphs(Task):
+class OGBGraphs(TrainingTask):
     """The baselines of Hu et al. 2020 (arXiv 2005.00687, section 5): five layers of 300, each with an encoder of the
     edges' features of its own, batch normalisation, dropout of 0.5, the mean over the nodes; Adam, 32 graphs a step;
     the epoch that is best on validation.
@@ -164,32 +163,25 @@ class OGBGraphs(Task):
         found = self.ogb(*predict(model, (self.batch(rows) for rows in self.split[part].split(256))))
         return found if self.unit == "" else 100 * found
 
-    def run(self, layer: LayerSpec, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
-        torch.manual_seed(seed)
-        generator = torch.Generator().manual_seed(seed)
+    def training(self, layer: LayerSpec, seed: int, generator: torch.Generator, options: Options) -> Training:
         model, decay = self.model(layer)
         model.to(options.device)
-        train, epochs, sign = self.split["train"], self.num_epochs(layer, options), 1 if self.higher_is_better else -1
+        train, sign = self.split["train"], 1 if self.higher_is_better else -1
         optimizer = torch.optim.Adam(decay_groups(model, decay), lr=self.lr)
-        records = fit(
+
+        def test(records: Records) -> dict[str, Any]:
+            best = sign * max(sign * record["validation"] for record in records)
+            return {"score": self.score(model, "test"), "validation": best}
+
+        return Training(
             model,
             lambda: (self.batch(train[rows]) for rows in shuffled(len(train), self.batch_size, generator)),
             LOSSES[self.ogb.task_type],
             optimizer,
-            epochs,
-            scheduler=self.scheduler(optimizer, epochs, options),
+            test,
+            scheduler=self.scheduler(optimizer, self.num_epochs(layer, options), options),
             measure=lambda: {"validation": self.score(model, "valid")},
             score=lambda record: sign * record["validation"],
-            on_epoch=on_epoch,
-            **options.fitting,
-            generators=[generator],
-        )
-        return Outcome(
-            score=self.score(model, "test"),
-            parameters=num_parameters(model),
-            validation=sign * max(sign * record["validation"] for record in records),
-            curve=curve(records),
-            model=model,
         )
 
 

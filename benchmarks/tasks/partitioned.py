@@ -9,15 +9,13 @@ from torch import nn
 from gnnlib import BatchNorm, Stack
 from gnnlib.benchmarks.catalog.layers import LayerSpec
 from gnnlib.benchmarks.errors import UsageError
-from gnnlib.benchmarks.metrics import num_parameters
-from gnnlib.benchmarks.records.results import Outcome
-from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, curve
+from gnnlib.benchmarks.tasks.base import Options, Records
+from gnnlib.benchmarks.tasks.training import Training, TrainingTask
 from gnnlib.large.partitions import dist_accuracy, dist_batches, open_dist_graph, part_config
 from gnnlib.train.distributed import all_gather_object, world_size
-from gnnlib.train.loop import fit
 
 
-class Partitioned(Task):
+class Partitioned(TrainingTask):
     """The network and the steps of the task ``planted`` with ``--mode sampled``; validated and tested with all
     neighbours, one layer after the other. What servers sample follows from no seed: two runs differ a little."""
 
@@ -48,28 +46,23 @@ class Partitioned(Task):
         book = self.graph.get_partition_book()
         return 1 + max(all_gather_object(int(self.graph.ndata["label"][book.partid2nids(book.partid)].max())))
 
-    def run(self, layer: LayerSpec, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
-        torch.manual_seed(seed)
+    def training(self, layer: LayerSpec, seed: int, generator: torch.Generator, options: Options) -> Training:
         widths = self.graph.ndata["feat"].shape[1], self.width, self.num_classes
         model = Stack.build(layer.make(self.geometry), *widths, len(self.fanouts), norm=BatchNorm, dropout=0.5)
 
-        def measure() -> dict[str, float]:
-            return {"validation": 100 * dist_accuracy(model, self.graph, "valid")[0]}
+        def accuracy(part: str) -> float:
+            return 100 * dist_accuracy(model, self.graph, part)[0]
 
-        records = fit(
+        def test(records: Records) -> dict[str, Any]:
+            best = max(record["validation"] for record in records)
+            return {"score": accuracy("test"), "validation": best}
+
+        return Training(
             model,
             dist_batches(self.graph, fanouts=self.fanouts, batch_size=-(-self.batch_size // world_size())),
             nn.functional.cross_entropy,
             torch.optim.Adam(model.parameters(), lr=0.003),
-            self.num_epochs(layer, options),
-            measure=measure,
+            test,
+            measure=lambda: {"validation": accuracy("valid")},
             score=lambda record: record["validation"],
-            on_epoch=on_epoch,
-            checkpoint=options.checkpoint,
-        )
-        return Outcome(
-            score=100 * dist_accuracy(model, self.graph, "test")[0],
-            parameters=num_parameters(model),
-            validation=max(record["validation"] for record in records),
-            curve=curve(records),
         )

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -12,13 +12,12 @@ from torch import Tensor, nn
 from gnnlib import BatchNorm, Residual, Stack, datasets, readout_flat
 from gnnlib._platform.dgl import dgl
 from gnnlib.benchmarks.catalog.layers import Geometry, LayerSpec
-from gnnlib.benchmarks.metrics import accuracy, confusion_matrix, num_parameters
-from gnnlib.benchmarks.records.results import Outcome
-from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, attribution_maps, curve, shuffled
+from gnnlib.benchmarks.tasks.base import Options, Records, attribution_maps, shuffled
+from gnnlib.benchmarks.tasks.training import Training, TrainingTask, classify, one_cycle, validate
 from gnnlib.grid import to_images
 from gnnlib.images import pixel_graph
 from gnnlib.models.vision.blocks import conv_norm_relu
-from gnnlib.train.loop import Batch, fit, predict
+from gnnlib.train.loop import Batch
 
 
 def one_image_each(graph: dgl.DGLGraph, x: Tensor) -> Tensor:
@@ -40,7 +39,7 @@ class OnImages(nn.Module):
 SAMPLES = 6  # test images in the report
 
 
-class PixelTask(Task):
+class PixelTask(TrainingTask):
     """Three layers on the pixel grid, then a linear layer over all pixels, which keeps positions."""
 
     layers: ClassVar[tuple[str, ...]] = (
@@ -60,7 +59,7 @@ class PixelTask(Task):
     width: ClassVar[int] = 32
     batch_size: ClassVar[int] = 64
     lr: ClassVar[float] = 5e-3  # at its highest
-    held_out: ClassVar[float] = 0.1  # of the training images, to show how training goes; the last epoch counts
+    validation_share: ClassVar[float] = 0.1  # of the training images, to show how training goes; the last epoch counts
     limited = True
     sharded = True
     one_model = True
@@ -114,46 +113,25 @@ class PixelTask(Task):
         model.head = nn.Sequential(*self.head())
         return model
 
-    def run(self, layer: LayerSpec, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
-        torch.manual_seed(seed)
-        generator = torch.Generator().manual_seed(seed)
+    def training(self, layer: LayerSpec, seed: int, generator: torch.Generator, options: Options) -> Training:
         model = self.model(layer).to(options.device)
         images, labels = self.train
-        order = torch.randperm(len(images), generator=generator)
-        num_held = max(1, int(self.held_out * len(images)))
-        held, kept = order[:num_held], order[num_held:]
+        num_validation = max(1, int(self.validation_share * len(images)))
+        validation, train = torch.randperm(len(images), generator=generator).tensor_split([num_validation])
+        optimizer, scheduler = one_cycle(model, self.lr, self.num_epochs(layer, options))
 
-        def measure() -> dict[str, float]:
-            outputs, target = predict(model, self.everything(images[held], labels[held]))
-            return {
-                "validation": accuracy(outputs, target),
-                "validation loss": nn.functional.cross_entropy(outputs, target).item(),
-            }
+        def test(records: Records) -> dict[str, Any]:
+            fields = classify(model, self.everything(*self.test), 10)
+            return {**fields, "validation": records[-1]["validation"], "attributions": self.attributions(model)}
 
-        epochs = self.num_epochs(layer, options)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-2)
-        scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, total_steps=epochs + 1)
-        records = fit(
+        return Training(
             model,
-            lambda: self.batches(images[kept], labels[kept], shuffled(len(kept), self.batch_size, generator)),
+            lambda: self.batches(images[train], labels[train], shuffled(len(train), self.batch_size, generator)),
             nn.functional.cross_entropy,
             optimizer,
-            epochs,
+            test,
             scheduler=scheduler,
-            measure=measure,
-            on_epoch=on_epoch,
-            **options.fitting,
-            generators=[generator],
-        )
-        outputs, target = predict(model, self.everything(*self.test))
-        return Outcome(
-            score=accuracy(outputs, target),
-            parameters=num_parameters(model),
-            validation=records[-1]["validation"],
-            curve=curve(records),
-            confusion=confusion_matrix(outputs, target, 10),
-            attributions=self.attributions(model),
-            model=model,
+            measure=lambda: validate(model, self.everything(images[validation], labels[validation])),
         )
 
     def attributions(self, model: nn.Module) -> dict[str, np.ndarray]:

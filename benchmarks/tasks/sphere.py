@@ -12,10 +12,11 @@ from torch.nn.functional import cross_entropy
 from gnnlib import BatchNorm, GNNLayer, Stack, aggregate, datasets
 from gnnlib.analysis.symmetry import rotation_error
 from gnnlib.benchmarks.catalog.layers import Geometry, LayerSpec
-from gnnlib.benchmarks.metrics import accuracy, confusion_matrix, num_parameters
+from gnnlib.benchmarks.metrics import accuracy, num_parameters
 from gnnlib.benchmarks.records.results import Outcome
 from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, curve, shuffled
 from gnnlib.benchmarks.tasks.pixels import OnImages
+from gnnlib.benchmarks.tasks.training import classify, one_cycle
 from gnnlib.benchmarks.tasks.transfer import largest
 from gnnlib.datasets.files import data_dir
 from gnnlib.grid import GridPool
@@ -131,31 +132,26 @@ class Sphere(Task):
                     turn = random_rotations(len(rows), generator) if rotated else None
                     yield self.batch(points, self.train, rows, turn)
 
-            optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-2)
+            optimizer, scheduler = one_cycle(model, self.lr, epochs)
             return fit(
                 model,
                 batches,
                 cross_entropy,
                 optimizer,
                 epochs,
-                scheduler=torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, total_steps=epochs + 1),
+                scheduler=scheduler,
                 on_epoch=lambda record: on_epoch({**record, "epoch": record["epoch"] + rotated * epochs}),
             )
 
         records = learn(upright, False)
         learn(turned, True)
-        outputs, target = predict(upright, self.everything(points, True))
+        fields = classify(upright, self.everything(points, True), CLASSES)
         figures = {
             "trained and tested upright, %": accuracy(*predict(upright, self.everything(points, False))),
             "trained and tested rotated, %": accuracy(*predict(turned, self.everything(points, True))),
         }
-        return Outcome(
-            score=accuracy(outputs, target),
-            parameters=num_parameters(upright),
-            curve=curve(records),
-            confusion=confusion_matrix(outputs, target, CLASSES),
-            figures=figures | self.errors(upright.eval(), points),
-        )
+        figures |= self.errors(upright.eval(), points)
+        return Outcome(parameters=num_parameters(upright), curve=curve(records), figures=figures, **fields)
 
     def errors(self, model: nn.Module, points: Tensor) -> dict[str, float]:
         """How far scores, and features of nodes, are from following the rotations; means over some rotations."""

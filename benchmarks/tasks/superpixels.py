@@ -14,14 +14,14 @@ from gnnlib._platform.dgl import dgl
 from gnnlib.benchmarks.catalog.layers import Geometry, LayerSpec
 from gnnlib.benchmarks.catalog.remedies import Kind, Plan, make_plan
 from gnnlib.benchmarks.errors import UsageError
-from gnnlib.benchmarks.metrics import accuracy, confusion_matrix, num_parameters
-from gnnlib.benchmarks.records.results import Outcome
-from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, attribution_maps, curve, shuffled
+from gnnlib.benchmarks.metrics import num_parameters
+from gnnlib.benchmarks.tasks.base import Options, Records, attribution_maps, shuffled
 from gnnlib.benchmarks.tasks.cnn import enlarged
 from gnnlib.benchmarks.tasks.molecules import collate
+from gnnlib.benchmarks.tasks.training import Training, TrainingTask, classify, validate
 from gnnlib.graph import graph_index, keep_nodes
 from gnnlib.images import random_affine, recipes
-from gnnlib.train.loop import Batch, decay_groups, fit, predict
+from gnnlib.train.loop import Batch, decay_groups
 
 SAMPLES = 6  # test images in the report
 SMOOTHING = 0.1  # of labels
@@ -39,7 +39,7 @@ def widest(build: Callable[[int], nn.Module], budget: int) -> int:
     return next(width for width in counted(4, 4) if num_parameters(build(width + 4)) > budget)
 
 
-class Superpixels(Task):
+class Superpixels(TrainingTask):
     """Four layers with batch norm and residuals, as wide as 100000 parameters allow; mean and maximum over the nodes,
     then a linear layer. Colours and centroids as features, relative positions and Gaussian weights along the edges.
 
@@ -59,7 +59,7 @@ class Superpixels(Task):
     remedy = "batchnorm+residual"
     budget: ClassVar[int] = 100_000  # parameters
     batch_size: ClassVar[int] = 128
-    held_out: ClassVar[float]  # share of the training images
+    validation_share: ClassVar[float]  # share of the training images
     size: ClassVar[float]  # pixels of a side
     segments: ClassVar[int]  # about so many
     colours: ClassVar[int] = 1
@@ -106,57 +106,45 @@ class Superpixels(Task):
         edge = torch.cat([graph.edata["offset"] / self.spacing, graph.edata["weight"].unsqueeze(1)], 1)
         return Batch(graph, *(t.to(self.device) for t in (x, target, edge)))
 
-    def run(self, layer: LayerSpec, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
+    def training(self, layer: LayerSpec, seed: int, generator: torch.Generator, options: Options) -> Training:
         model, plan = self.build(layer, seed)
-        generator = torch.Generator().manual_seed(seed)
         num_images = len(self.train[1])
-        num_held = max(1, round(num_images * self.held_out))
-        held, kept = torch.arange(num_images).split([num_held, num_images - num_held])
+        num_validation = max(1, round(num_images * self.validation_share))
+        validation, train = torch.arange(num_images).tensor_split([num_validation])
 
-        def move(graph: dgl.DGLGraph) -> dgl.DGLGraph:
-            share = (
-                LOST * torch.rand(graph.batch_size, generator=generator)[graph_index(graph, graph.batch_num_nodes())]
-            )
+        def augment(graph: dgl.DGLGraph) -> dgl.DGLGraph:
+            share = LOST * torch.rand(graph.batch_size, generator=generator)
+            share = share[graph_index(graph, graph.batch_num_nodes())]
             graph = keep_nodes(graph, torch.rand(graph.num_nodes(), generator=generator) >= share)
             return random_affine(graph, 10.0, self.size / 14, (0.9, 1.1), 0.1, generator)
 
         def batches() -> Iterator[Batch]:
-            return (self.batch(self.train, kept[i], move) for i in shuffled(len(kept), self.batch_size, generator))
+            for rows in shuffled(len(train), self.batch_size, generator):
+                yield self.batch(self.train, train[rows], augment)
 
         def everything(part: Part, rows: Tensor) -> Iterator[Batch]:
             return (self.batch(part, some) for some in rows.split(256))
 
-        def measure() -> dict[str, float]:
-            outputs, target = predict(model, everything(self.train, held))
+        def test(records: Records) -> dict[str, Any]:
+            num_test = len(self.test[1])
+            samples = self.batch(self.test, torch.arange(min(SAMPLES, num_test)))
             return {
-                "validation": accuracy(outputs, target),
-                "validation loss": nn.functional.cross_entropy(outputs, target).item(),
+                **classify(model, everything(self.test, torch.arange(num_test)), 10),
+                "validation": max(record["validation"] for record in records),
+                "attributions": attribution_maps(model, samples),
             }
 
-        epochs = self.num_epochs(layer, options)
         optimizer = torch.optim.AdamW(decay_groups(model, {"*": DECAY, **plan.decay}), lr=RATE)
-        records = fit(
+        steps = self.num_epochs(layer, options) + 1
+        return Training(
             model,
             batches,
             nn.CrossEntropyLoss(label_smoothing=SMOOTHING),
             optimizer,
-            epochs,
-            scheduler=torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=epochs + 1),
-            measure=measure,
+            test,
+            scheduler=torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps),
+            measure=lambda: validate(model, everything(self.train, validation)),
             score=lambda record: (record["validation"], -record["validation loss"]),
-            on_epoch=on_epoch,
-            **options.fitting,
-            generators=[generator],
-        )
-        outputs, target = predict(model, everything(self.test, torch.arange(len(self.test[1]))))
-        return Outcome(
-            score=accuracy(outputs, target),
-            parameters=num_parameters(model),
-            validation=max(record["validation"] for record in records),
-            curve=curve(records),
-            confusion=confusion_matrix(outputs, target, 10),
-            attributions=attribution_maps(model, self.batch(self.test, torch.arange(min(SAMPLES, len(self.test[1]))))),
-            model=model,
         )
 
     def samples(self) -> dict[str, np.ndarray]:
@@ -183,7 +171,7 @@ class MNISTSuperpixels(Superpixels):
     summary = "MNIST as graphs of about 70 superpixels (--limit N images, --recipe NAME, --remedy A+B; converted once)"
     image_recipes = ("dwivedi", "knyazev", "monti", "avelar")
     names = tuple("0123456789")
-    held_out, size, segments = 5000 / 60000, 28.0, 75
+    validation_share, size, segments = 5000 / 60000, 28.0, 75
     images: ClassVar[Any] = staticmethod(datasets.mnist)
 
 
@@ -215,5 +203,5 @@ class CIFARSuperpixels(Superpixels):
     summary = "CIFAR-10 as graphs of about 118 superpixels, with their mean colours"
     image_recipes = ("dwivedi_cifar",)
     names = datasets.CIFAR10
-    held_out, size, segments, colours = 5000 / 50000, 32.0, 150, 3
+    validation_share, size, segments, colours = 5000 / 50000, 32.0, 150, 3
     images = staticmethod(datasets.cifar10)

@@ -12,9 +12,10 @@ from torch.nn.functional import adaptive_avg_pool2d, cross_entropy, interpolate
 from gnnlib import BatchNorm, GraphStore, Residual, Stack, datasets, readout_max
 from gnnlib._platform.dgl import dgl
 from gnnlib.benchmarks.catalog.layers import Geometry, LayerSpec
-from gnnlib.benchmarks.metrics import accuracy, confusion_matrix, num_parameters
+from gnnlib.benchmarks.metrics import accuracy, num_parameters
 from gnnlib.benchmarks.records.results import Outcome
 from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, curve, shuffled
+from gnnlib.benchmarks.tasks.training import classify, one_cycle
 from gnnlib.datasets.files import data_dir
 from gnnlib.graph import add_self_loop
 from gnnlib.images import Nearest, pixel_graph, segment, superpixel_graph
@@ -113,14 +114,14 @@ class Transfer(Task):
         epochs, epoch = options.epochs or self.epochs, numbers(1)
 
         def learn(model: nn.Module, draw: Draw, test: Draw, epochs: int, lr: float) -> list[dict[str, float]]:
-            optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-2)
+            optimizer, scheduler = one_cycle(model, lr, epochs)
             return fit(
                 model,
                 lambda: (draw(rows) for rows in shuffled(len(self.train.labels), self.batch_size, generator)),
                 cross_entropy,
                 optimizer,
                 epochs,
-                scheduler=torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=epochs + 1),
+                scheduler=scheduler,
                 measure=lambda: {"test": accuracy(*predict(model, self.test.everything(test)))},
                 on_epoch=lambda record: on_epoch({**record, "epoch": next(epoch)}),
             )
@@ -133,14 +134,8 @@ class Transfer(Task):
             "from scratch, %": learn(other, *on_superpixels, epochs, self.lr)[-1]["test"],
         }
         records = learn(model, *on_superpixels, epochs, self.tuning_lr)
-        outputs, target = predict(model, self.test.everything(self.test.superpixels))
-        return Outcome(
-            score=accuracy(outputs, target),
-            parameters=num_parameters(model),
-            curve=curve(records),
-            confusion=confusion_matrix(outputs, target, 10),
-            figures=figures,
-        )
+        fields = classify(model, self.test.everything(self.test.superpixels), 10)
+        return Outcome(parameters=num_parameters(model), curve=curve(records), figures=figures, **fields)
 
 
 def _digits(options: Options, train: bool) -> Part:

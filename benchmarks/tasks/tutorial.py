@@ -13,15 +13,15 @@ from torch.nn.functional import cross_entropy
 from gnnlib import BatchNorm, GCNConv, GNNLayer, PredEdgeConv, Stack, edge_softmax
 from gnnlib._platform.dgl import dgl
 from gnnlib.benchmarks.catalog.layers import Geometry, LayerSpec, Pointwise
-from gnnlib.benchmarks.metrics import accuracy, num_parameters
-from gnnlib.benchmarks.records.results import Outcome
-from gnnlib.benchmarks.tasks.base import OnEpoch, Options, attribution_maps, curve, shuffled
+from gnnlib.benchmarks.metrics import accuracy
+from gnnlib.benchmarks.tasks.base import Options, Records, attribution_maps, shuffled
 from gnnlib.benchmarks.tasks.cnn import ImageTask
 from gnnlib.benchmarks.tasks.filters import adjacency, all_pairs
 from gnnlib.benchmarks.tasks.pixels import SAMPLES, one_image_each
+from gnnlib.benchmarks.tasks.training import Training
 from gnnlib.images import GAUSSIAN, pixel_graph
 from gnnlib.nn.conv.pred_edge import start_local
-from gnnlib.train.loop import Batch, fit, predict
+from gnnlib.train.loop import Batch, predict
 
 MEAN, STD = 0.1307, 0.3081  # of MNIST's training pixels
 PIXEL = 1 / math.sqrt((28**2 - 1) / 12)  # a pixel in coordinates of deviation 1
@@ -139,36 +139,31 @@ class Tutorial(ImageTask):
     def num_epochs(self, layer: LayerSpec, options: Options) -> int:
         return options.epochs or self.plan(layer).epochs
 
-    def run(self, layer: LayerSpec, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
-        torch.manual_seed(seed)
-        generator = torch.Generator().manual_seed(seed)
+    def training(self, layer: LayerSpec, seed: int, generator: torch.Generator, options: Options) -> Training:
         plan, model, epochs = self.plan(layer), self.model(layer).to(options.device), self.num_epochs(layer, options)
         graph = plan.graph(self.geometry.image[1:])
         weight = graph.edata["weight"].float().to(options.device) if "weight" in graph.edata else None
 
-        def on(batches: Iterator[Batch]) -> Iterator[Batch]:
+        def with_graph(batches: Iterator[Batch]) -> Iterator[Batch]:
             return (batch._replace(graph=graph, edge=weight) for batch in batches)
+
+        def test(records: Records) -> dict[str, Any]:
+            epoch = epochs if options.epochs or plan.scored is None else plan.scored
+            samples = next(with_graph(self.everything(*(part[:SAMPLES] for part in self.test))))
+            return {
+                "score": records[epoch - 1]["test"],
+                "figures": {f"after {epochs} epochs, %": records[-1]["test"]} if epoch < epochs else {},
+                "attributions": attribution_maps(model, samples),
+            }
 
         optimizer, scheduler = plan.optimizer(model.parameters(), epochs)
         rows = partial(shuffled, len(self.train[1]), plan.batch_size, generator)
-        records = fit(
+        return Training(
             model,
-            lambda: on(self.batches(*self.train, rows())),
+            lambda: with_graph(self.batches(*self.train, rows())),
             cross_entropy,
             optimizer,
-            epochs,
+            test,
             scheduler=scheduler,
-            measure=lambda: {"test": accuracy(*predict(model, on(self.everything(*self.test))))},
-            on_epoch=on_epoch,
-            **options.fitting,
-            generators=[generator],
-        )
-        scored = epochs if options.epochs or plan.scored is None else plan.scored
-        return Outcome(
-            score=records[scored - 1]["test"],
-            parameters=num_parameters(model),
-            curve=curve(records),
-            figures={f"after {epochs} epochs, %": records[-1]["test"]} if scored < epochs else {},
-            attributions=attribution_maps(model, next(on(self.everything(*(part[:SAMPLES] for part in self.test))))),
-            model=model,
+            measure=lambda: {"test": accuracy(*predict(model, with_graph(self.everything(*self.test))))},
         )
