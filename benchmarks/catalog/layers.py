@@ -63,7 +63,7 @@ def _heads(kind: Callable[..., nn.Module], in_feats: int, out_feats: int, heads:
 
 def _gin(in_feats: int, out_feats: int) -> nn.Module:
     mlp = nn.Sequential(Linear(in_feats, out_feats), nn.ReLU(), Linear(out_feats, out_feats))
-    return GINConv(in_feats, out_feats, mlp, learn_eps=True)
+    return GINConv(in_feats, out_feats, apply_func=mlp, learn_eps=True)
 
 
 def _ecc(geometry: Geometry) -> Callable[[int, int], nn.Module]:

@@ -142,7 +142,7 @@ def all_pairs_case(side: int, images: int, width: int = 32, hidden: int = 32) ->
     graph = graphs.all_pairs(side)
     graph.create_formats_()
     num_nodes = graph.num_nodes()
-    layer = gnnlib.PredEdgeConv(width, width, 2, hidden, pos_scale=side, bias=False)
+    layer = gnnlib.PredEdgeConv(width, width, 2, hidden=hidden, pos_scale=side, bias=False)
     x, target = torch.randn(num_nodes, images, width), torch.randint(0, CLASSES, (num_nodes * images,))
     position = graph.ndata["pos"] / side
     matrix = nn.Parameter(torch.randn(num_nodes, num_nodes))

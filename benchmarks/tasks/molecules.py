@@ -94,7 +94,7 @@ def _gin_of_xu(in_feats: int, out_feats: int) -> nn.Module:
     return GINConv(
         in_feats,
         out_feats,
-        nn.Sequential(
+        apply_func=nn.Sequential(
             nn.Linear(in_feats, out_feats), nn.BatchNorm1d(out_feats), nn.ReLU(), nn.Linear(out_feats, out_feats)
         ),
     )

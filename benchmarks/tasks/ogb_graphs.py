@@ -39,7 +39,7 @@ def _gin(geometry: Geometry) -> Callable[[int, int], nn.Module]:
     def make(in_feats: int, out_feats: int) -> nn.Module:
         width = 2 * out_feats
         mlp = nn.Sequential(nn.Linear(in_feats, width), RowBatchNorm(width), nn.ReLU(), nn.Linear(width, out_feats))
-        return GINEConv(in_feats, out_feats, geometry.edge_feats, mlp, learn_eps=True)
+        return GINEConv(in_feats, out_feats, geometry.edge_feats, apply_func=mlp, learn_eps=True)
 
     return make
 

@@ -21,7 +21,18 @@ from typing import Any, ClassVar, TypeVar, cast
 
 from torch import Tensor, nn
 
-__all__ = ["Arguments", "check_call", "integer", "number", "one_of", "probability", "renames", "reset_parameters"]
+__all__ = [
+    "Arguments",
+    "check_call",
+    "integer",
+    "number",
+    "one_of",
+    "positive",
+    "probability",
+    "renames",
+    "reset_parameters",
+    "some_of",
+]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -37,6 +48,7 @@ class Arguments:
     """
 
     renamed: ClassVar[Mapping[str, str]] = {}
+    shown_by_position: ClassVar[Collection[str] | None] = None  # required arguments without names; None: all of them
     always_shown: ClassVar[Collection[str]] = ()  # arguments that `extra_repr` shows even where they are the default
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -49,21 +61,37 @@ class Arguments:
         shown = []
         for name, parameter in list(signature(type(self).__init__).parameters.items())[1:]:
             default, required = parameter.default, parameter.default is Parameter.empty
-            value = getattr(self, name, default)
-            if isinstance(default, bool) and not isinstance(value, bool):
-                value = value is not None  # bias: a parameter or None
+            value = _argument(getattr(self, name, default), default)
             if value is Parameter.empty or parameter.kind in VARIADIC or isinstance(value, nn.Module | Tensor):
                 continue
             if required or name in self.always_shown or (value is not default and value != default):
                 text = getattr(value, "__name__", repr(value))  # a function or a class by its name
-                shown.append(text if required and parameter.kind in BY_POSITION else f"{name}={text}")
+                bare = required and parameter.kind in BY_POSITION
+                bare = bare and (self.shown_by_position is None or name in self.shown_by_position)
+                shown.append(text if bare else f"{name}={text}")
         return ", ".join(shown)
 
 
+def _argument(value: Any, default: Any) -> Any:
+    """The argument behind an attribute: a flag behind a parameter or None, a number behind a dropout or a tensor."""
+    if isinstance(default, bool) and not isinstance(value, bool):
+        return value is not None
+    if isinstance(default, float) and isinstance(value, nn.Dropout):
+        return value.p
+    if isinstance(default, float) and isinstance(value, Tensor):
+        return float(f"{value.item():.6g}")
+    return value
+
+
 def _checked(init: Callable[..., None]) -> Callable[..., None]:
+    flags = {name for name, parameter in signature(init).parameters.items() if parameter.annotation is bool}
+
     @wraps(init)
     def checked(self: Any, *args: Any, **options: Any) -> None:
         check_call(type(self).__name__, init, (self, *args), options, self.renamed)
+        for name, value in options.items():
+            if name in flags and not isinstance(value, bool):
+                raise TypeError(f"{type(self).__name__}: expected {name} to be True or False, got {value!r}")
         init(self, *args, **options)
 
     return checked
@@ -140,6 +168,17 @@ def number(owner: object, name: str, value: Any, least: float = float("-inf"), m
     return value
 
 
+def positive(owner: object, name: str, value: Any) -> float:
+    """A finite number above 0, of Python, NumPy or a tensor of one entry."""
+    try:
+        valid = 0 < value < float("inf")
+    except (TypeError, ValueError, RuntimeError):
+        valid = False
+    if not valid:
+        raise ValueError(f"{_name(owner)}: expected a positive {name}, got {value!r}")
+    return float(value)
+
+
 def probability(owner: object, name: str, value: Any) -> Any:
     """A number from 0 to 1."""
     try:
@@ -156,6 +195,14 @@ def one_of(owner: object, name: str, value: Any, choices: Collection[Any]) -> An
     if value not in choices:
         raise ValueError(f"{_name(owner)}: expected {name} to be one of {', '.join(map(repr, choices))}, got {value!r}")
     return value
+
+
+def some_of(owner: object, name: str, values: Any, choices: Collection[Any]) -> tuple[Any, ...]:
+    """One or more of some choices."""
+    valid = isinstance(values, (list, tuple)) and len(values) > 0 and all(value in choices for value in values)
+    if not valid:
+        raise ValueError(f"{_name(owner)}: expected {name} of {list(choices)}, got {values!r}")
+    return tuple(values)
 
 
 def reset_parameters(*modules: nn.Module) -> None:

@@ -6,10 +6,12 @@ from torch import Tensor
 from gnnlib.graph import Adjacency, CompressedRows, Graph, adjacency, check_num_rows
 from gnnlib.ops.autograd.sums import copy_dst, copy_src, sum_edges
 
-__all__ = ["NORMS", "degree_norm", "divide_by_in_degree", "mean_from_sum"]
+__all__ = ["DEGREES", "NORMS", "degree_norm", "divide_by_in_degree", "mean_from_sum"]
 
 NORMS = {"both": (-0.5, -0.5), "left": (-1.0, 0.0), "right": (0.0, -1.0), "none": (0.0, 0.0)}
 """Powers of the degree of the source and of the destination."""
+
+DEGREES = ("unweighted", "weighted", "in")
 
 
 def degree_norm(
@@ -73,7 +75,7 @@ def check_norm(adj: Adjacency, norm: str, degrees: str) -> None:
     """Raises ValueError unless the names are those of `degree_norm` and ``degrees`` fits the graph."""
     if norm not in NORMS:
         raise ValueError(f"norm: expected one of {sorted(NORMS)}, got {norm!r}")
-    if degrees not in ("unweighted", "weighted", "in"):
+    if degrees not in DEGREES:
         raise ValueError(f"degrees: expected 'unweighted', 'weighted' or 'in', got {degrees!r}")
     if degrees == "in" and adj.num_src != adj.num_dst:
         raise ValueError(

@@ -54,7 +54,7 @@ from tests.graphs import GRAPHS, WHOLE, bipartite, random_graph
 SIZE = (7, 6)
 LAYERS = {
     "gcn": GCNConv,
-    "gin": lambda i, o: GINConv(i, o, nn.Linear(i, o)),
+    "gin": lambda i, o: GINConv(i, o, apply_func=nn.Linear(i, o)),
     "gine": partial(GINEConv, edge_feats=9),
     "gcne": partial(GCNEConv, edge_feats=9),
     "sage": SAGEConv,

@@ -62,7 +62,9 @@ def drawn_conv(rng, axes, dtype):
 
 
 def ours_like(layer, kind, dtype):
-    made = kind(layer.in_channels, layer.out_channels, layer.kernel_size, layer.groups, layer.bias is not None)
+    made = kind(
+        layer.in_channels, layer.out_channels, layer.kernel_size, groups=layer.groups, bias=layer.bias is not None
+    )
     return made.to(dtype)
 
 
@@ -337,8 +339,8 @@ def test_the_same_weights_on_any_size(side):
     [
         (dict(in_feats=3, out_feats=4, kernel_size=3, groups=2), "widths divisible by groups, got 3 -> 4, 2"),
         (dict(in_feats=4, out_feats=3, kernel_size=3, groups=2), "widths divisible by groups, got 4 -> 3, 2"),
-        (dict(in_feats=4, out_feats=4, kernel_size=3, groups=0), "groups, got 4 -> 4, 0"),
-        (dict(in_feats=0, out_feats=4, kernel_size=3), "positive widths"),
+        (dict(in_feats=4, out_feats=4, kernel_size=3, groups=0), "groups >= 1, got 0"),
+        (dict(in_feats=0, out_feats=4, kernel_size=3), "in_feats >= 1, got 0"),
         (dict(in_feats=1, out_feats=4, kernel_size=(3, 0)), r"kernel_size: expected positive numbers, got \(3, 0\)"),
     ],
 )

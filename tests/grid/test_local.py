@@ -14,7 +14,7 @@ from gnnlib.grid import GridConv, LocalConv, Window, lattice, parameters, to_ima
 def test_a_weight_for_each_edge(groups, batched):
     torch.manual_seed(0)
     graph = lattice((6, 5), (3, 2), 2, 0, (1, 2))
-    layer = LocalConv(graph, 4, 6, groups).double()
+    layer = LocalConv(graph, 4, 6, groups=groups).double()
     nn.init.normal_(layer.bias)
     x = torch.randn(3, 4, 6, 5, dtype=torch.float64, requires_grad=True)
     if batched:

@@ -68,7 +68,7 @@ def test_drawn_poolings(reduce, axes, dtype, count):
 def check_pool(rng, axes, reduce, dtype=torch.float64, tolerance=1e-12):
     arguments, include = drawn_pool(rng, axes, reduce), rng.random() < 0.5
     x = draws.images(rng, rng.randint(1, 3), arguments[0], dtype)
-    theirs, ours = torch_pool(reduce, axes, *arguments[1:], include), GridPool(reduce, include)
+    theirs, ours = torch_pool(reduce, axes, *arguments[1:], include), GridPool(reduce, count_include_pad=include)
     layout = rng.choice(draws.LAYOUTS)
     compare(theirs, ours, lattice(*arguments), x, layout, tolerance, (arguments, include))
 
@@ -200,7 +200,7 @@ def test_on_a_reversed_lattice_cells_spread():
 
 
 def test_what_is_wrong():
-    with pytest.raises(ValueError, match="expected reduce to be 'max' or 'mean', got 'min'"):
+    with pytest.raises(ValueError, match="expected reduce to be one of 'max', 'mean', got 'min'"):
         GridPool("min")
     for dense in (True, False):
         with pytest.raises(ValueError, match=r"expected x of shape \(16, \.\.\., F\), got \(32, 3\)"):

@@ -22,7 +22,7 @@ def three_readings(grid):
     spline = SplineConv(in_feats, out_feats, window, reduce="sum").double()
     spline.load_state_dict({"weight": taps.permute(2, 1, 0), "bias": grid.bias})
     last = nn.Linear(taps.shape[2], in_feats * out_feats, bias=False)
-    ecc = ECConv(in_feats, out_feats, taps.shape[2], last, reduce="sum").double()
+    ecc = ECConv(in_feats, out_feats, taps.shape[2], edge_func=last, reduce="sum").double()
     ecc.load_state_dict({"edge_func.weight": taps.transpose(0, 1).flatten(0, 1), "bias": grid.bias})
     one_hot = F.one_hot(torch.arange(taps.shape[2])).double()
     return [grid, spline, lambda graph, x: ecc(graph, x, one_hot[graph.edata["tap"]])]

@@ -50,7 +50,7 @@ def gin_with_norm(in_feats, out_feats):
     mlp = nn.Sequential(
         nn.Linear(in_feats, out_feats), nn.BatchNorm1d(out_feats), nn.ReLU(), nn.Linear(out_feats, out_feats)
     )
-    return GINConv(in_feats, out_feats, mlp, learn_eps=True)
+    return GINConv(in_feats, out_feats, apply_func=mlp, learn_eps=True)
 
 
 def trained(num_graphs, optimizer, dtype=torch.float64, epochs=3, dropout=0.0, path=None):

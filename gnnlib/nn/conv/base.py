@@ -1,54 +1,119 @@
-"""What every layer does with its inputs before its equation: find both ends, check widths and edges."""
+"""Base class of the message-passing layers: arguments, features of sources and destinations, edge values."""
 
-from typing import ClassVar
+from collections.abc import Callable, Collection
+from functools import wraps
+from inspect import signature
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
+from gnnlib.nn._arguments import Arguments, check_call, integer, reset_parameters
+from gnnlib.nn.conv._foreign import constructor_answers, forward_answers
+from gnnlib.ops.linear import Linear
 
 Features = Tensor | tuple[Tensor, Tensor]
 
 
-class Conv(nn.Module):
-    """A message-passing layer: ``forward(graph, x, edge=None) -> y``.
+class Conv(Arguments, nn.Module):
+    """Base class of a message-passing layer: ``forward(graph, x, edge=None) -> y``.
 
-    ``takes_edge`` says what ``edge`` is to this layer: "weight" (a number per edge), "feature" (a vector per
-    edge) or None. A subclass writes its equation and calls the helpers below, which raise before any kernel runs.
+    A subclass stores each argument of its constructor as the attribute of the same name, and calls `src_features` or
+    `src_dst_features` and `check_edge` first in its ``forward``: they raise before any kernel runs. Names of arguments
+    that DGL and PyTorch Geometric have are refused with what to write in their place.
+
+    Attributes:
+        takes_edge: what ``edge`` is to this layer: "weight" (a number per edge), "feature" (a vector per edge) or None
+        two_widths: whether in_feats may be a pair, the widths of the sources and of the destinations
+
+    Args:
+        in_feats: width of the node features, or a pair where ``two_widths``
+        out_feats: width of the output
+
+    Raises:
+        ValueError: if a width is not a positive integer
+
+    Example:
+        >>> import torch
+        >>> import gnnlib
+        >>> import dgl
+        >>> from gnnlib.nn.conv import Conv
+        >>> class MeanConv(Conv):
+        ...     def __init__(self, in_feats, out_feats, *, bias: bool = True):
+        ...         super().__init__(in_feats, out_feats)
+        ...         self.linear = gnnlib.Linear(in_feats, out_feats, bias=bias)
+        ...
+        ...     def forward(self, graph, x, edge=None):
+        ...         x, _ = self.src_features(graph, x)
+        ...         self.check_edge(graph, edge)
+        ...         return self.linear(gnnlib.aggregate(graph, x, reduce="mean"))
+        >>> MeanConv(3, 2)(dgl.graph(([0, 1], [1, 0])), torch.ones(2, 3)).shape
+        torch.Size([2, 2])
     """
 
     takes_edge: ClassVar[str | None] = None
+    two_widths: ClassVar[bool] = False
+    shown_by_position: ClassVar[Collection[str] | None] = ("in_feats", "out_feats")
 
     def __init__(self, in_feats: int | tuple[int, int], out_feats: int):
         super().__init__()
-        for width in (*_pair(in_feats), out_feats):
-            if not isinstance(width, int) or width < 1:
-                raise ValueError(f"{self._name}: expected positive widths, got {in_feats} -> {out_feats}")
-        self.in_feats, self.out_feats = in_feats, out_feats
+        self.in_feats: Any = in_feats
+        if self.two_widths and isinstance(in_feats, tuple) and len(in_feats) == 2:
+            self.in_feats = tuple(integer(self, "in_feats", width) for width in in_feats)
+        else:
+            self.in_feats = integer(self, "in_feats", in_feats)
+        self.out_feats = integer(self, "out_feats", out_feats)
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.renamed = constructor_answers(cls.__name__, signature(cls.__init__).parameters)
+        if "forward" in vars(cls):
+            cls.forward = _checked(cls.forward)
+
+    def reset_parameters(self) -> None:
+        """Draw all parameters anew, those of modules inside the layer too."""
+        reset_parameters(*self.children())
 
     @property
     def _name(self) -> str:
         return type(self).__name__
 
-    def ends(self, graph: dgl.DGLGraph, x: Features) -> tuple[Tensor, Tensor | None]:
-        """Features of the sources and of the destinations (None where they were not given)."""
-        width_src, width_dst = _pair(self.in_feats)
+    def src_features(self, graph: dgl.DGLGraph, x: Features) -> tuple[Tensor, Tensor | None]:
+        """Features of the sources and of the destinations.
+
+        Args:
+            graph: a graph, a block or a bipartite graph
+            x: features of the nodes, or a pair (x_src, x_dst)
+
+        Returns:
+            (x_src, x_dst); x_dst is None where neither ``x`` nor the graph has it
+
+        Raises:
+            TypeError: if features are no floating-point tensors
+            ValueError: if their shape is wrong
+        """
+        src_feats, dst_feats = width_pair(self.in_feats)
         x_dst: Tensor | None
         if isinstance(x, tuple):
             x_src, x_dst = x
         elif graph.is_block:
-            known = dgl.NID in graph.srcdata and dgl.NID in graph.dstdata
-            x_src, x_dst = x, x[: graph.num_dst_nodes()] if known else None
+            sampled = dgl.NID in graph.srcdata and dgl.NID in graph.dstdata
+            x_src, x_dst = x, x[: graph.num_dst_nodes()] if sampled else None
         else:
             x_src, x_dst = x, x if graph.is_homogeneous else None
-        self._check("x" if x_dst is x_src else "x of the sources", x_src, graph.num_src_nodes(), width_src)
-        if x_dst is not None and (x_dst is not x_src or width_dst != width_src):
-            self._check("x of the destinations", x_dst, graph.num_dst_nodes(), width_dst)
+        self._check("x" if x_dst is x_src else "x of the sources", x_src, graph.num_src_nodes(), src_feats, graph)
+        if x_dst is not None and (x_dst is not x_src or dst_feats != src_feats):
+            self._check("x of the destinations", x_dst, graph.num_dst_nodes(), dst_feats, graph)
         return x_src, x_dst
 
-    def both_ends(self, graph: dgl.DGLGraph, x: Features) -> tuple[Tensor, Tensor]:
-        """The same for a layer that cannot do without the destinations' own features."""
-        x_src, x_dst = self.ends(graph, x)
+    def src_dst_features(self, graph: dgl.DGLGraph, x: Features) -> tuple[Tensor, Tensor]:
+        """`src_features` for a layer that needs the features of the destinations.
+
+        Raises:
+            ValueError: if the graph has two node sets and ``x`` is one tensor
+        """
+        x_src, x_dst = self.src_features(graph, x)
         if x_dst is None:
             raise ValueError(
                 f"{self._name} uses the destinations' own features and this graph has two node sets: "
@@ -56,16 +121,29 @@ class Conv(nn.Module):
             )
         return x_src, x_dst
 
-    def _check(self, what: str, x: Tensor, rows: int, width: int) -> None:
+    def _check(self, what: str, x: Tensor, rows: int, width: int, graph: dgl.DGLGraph) -> None:
         if not isinstance(x, Tensor):
             raise TypeError(f"{self._name}: expected {what} to be a tensor, got {type(x).__name__}")
         if not x.is_floating_point():
             raise TypeError(f"{self._name}: expected floating-point {what}, got {x.dtype}; convert with .float()")
         if x.dim() < 2 or len(x) != rows or x.shape[-1] != width:
-            raise ValueError(f"{self._name}: expected {what} of shape ({rows}, ..., {width}), got {tuple(x.shape)}")
+            raise ValueError(
+                f"{self._name}: expected {what} of shape ({rows}, ..., {width}), got {tuple(x.shape)}"
+                f"{_advice(x, rows, width, graph)}"
+            )
 
     def check_edge(self, graph: dgl.DGLGraph, edge: Tensor | None, width: int | None = None) -> None:
-        """``edge`` must be (E,) weights, or (E, width) features where a width is given."""
+        """Check edge values.
+
+        Args:
+            graph: the graph of the edges
+            edge: weights (E,), or features (E, width) where a width is given
+            width: of the edge features
+
+        Raises:
+            TypeError: if ``edge`` is no floating-point tensor
+            ValueError: if its shape is wrong, it is missing, or the layer takes none
+        """
         if edge is None:
             if width is not None:
                 raise ValueError(
@@ -74,42 +152,85 @@ class Conv(nn.Module):
             return
         if self.takes_edge is None:
             raise ValueError(f"{self._name} takes neither edge weights nor edge features, got {_shape(edge)}")
-        wanted = (graph.num_edges(),) if width is None else (graph.num_edges(), width)
+        expected = (graph.num_edges(),) if width is None else (graph.num_edges(), width)
         if not isinstance(edge, Tensor) or not edge.is_floating_point():
             got = edge.dtype if isinstance(edge, Tensor) else type(edge).__name__
             raise TypeError(f"{self._name}: expected a floating-point tensor of edge {self.takes_edge}s, got {got}")
-        if tuple(edge.shape) != wanted:
-            raise ValueError(f"{self._name}: expected edge {self.takes_edge}s of shape {wanted}, got {_shape(edge)}")
+        if tuple(edge.shape) != expected:
+            raise ValueError(
+                f"{self._name}: expected edge {self.takes_edge}s of shape {expected}, got {_shape(edge)}"
+                f"{_edge_advice(edge, width)}"
+            )
 
     def positions(self, graph: dgl.DGLGraph, axes: int) -> list[Tensor]:
         """``pos`` of the sources and of the destinations, each (N, axes) and finite."""
-        found = []
+        positions = []
         for data in (graph.srcdata, graph.dstdata):
             if "pos" not in data:
-                known = sorted(map(str, data))
-                raise ValueError(f"{self._name}: expected positions in graph.ndata['pos'], found {known}")
+                raise ValueError(
+                    f"{self._name}: expected positions in graph.ndata['pos'], found {sorted(map(str, data))}"
+                )
             pos = data["pos"]
             if pos.dim() != 2 or pos.shape[1] != axes:
                 raise ValueError(f"{self._name}: expected positions of shape (N, {axes}), got {tuple(pos.shape)}")
             bad = int((~torch.isfinite(pos)).sum())
             if bad:
                 raise ValueError(f"{self._name}: expected finite positions, got {bad} NaN or inf")
-            found.append(pos)
-        return found
+            positions.append(pos)
+        return positions
 
-    def extra_repr(self) -> str:
-        return f"{self.in_feats}, {self.out_feats}"
+
+def _checked(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """``forward``, whose errors after a wrong call say what to write. A correct call costs one more frame."""
+
+    @wraps(forward)
+    def checked(self: Conv, *args: Any, **options: Any) -> Any:
+        try:
+            return forward(self, *args, **options)
+        except (AttributeError, TypeError, ValueError):
+            graph = options.get("graph", args[0] if args else None)
+            if isinstance(graph, Tensor):
+                raise TypeError(
+                    f"{self._name}: expected a DGL graph first, dgl.graph((edge_index[0], edge_index[1])), and then x, "
+                    f"got a tensor of shape {tuple(graph.shape)}"
+                ) from None
+            check_call(self, forward, (self, *args), options, forward_answers(self.takes_edge))
+            raise
+
+    return checked
+
+
+def _advice(x: Tensor, rows: int, width: int, graph: dgl.DGLGraph) -> str:
+    """What to write in place of features of a wrong shape, where that is known."""
+    if x.dim() > 2 and x.shape[-1] * x.shape[-2] == width:
+        return "; join the heads with x.flatten(-2)"
+    other = {graph.num_src_nodes(), graph.num_dst_nodes()} - {rows}
+    if x.dim() > 1 and len(x) in other:
+        return "; the rows are those of the other node set: pass the pair (x_src, x_dst)"
+    return ""
+
+
+def _edge_advice(edge: Tensor, width: int | None) -> str:
+    if width is None and edge.dim() == 2:
+        drop = "drop the axis with edge.squeeze(-1)" if edge.shape[1] == 1 else "use GINEConv or ECConv"
+        return f"; edge features are no weights: {drop}"
+    if width is not None and edge.dim() == 1:
+        add = "add an axis with edge.unsqueeze(-1)" if width == 1 else "use GCNConv or GATConv"
+        return f"; edge weights are no features: {add}"
+    return ""
 
 
 def _shape(value: object) -> str:
     return f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
 
 
-def _pair(in_feats: int | tuple[int, int]) -> tuple[int, int]:
+def width_pair(in_feats: int | tuple[int, int]) -> tuple[int, int]:
+    """The widths of the sources and of the destinations."""
     return in_feats if isinstance(in_feats, tuple) else (in_feats, in_feats)
 
 
 def add_bias(y: Tensor, bias: Tensor | None) -> Tensor:
+    """y + bias, or y where there is none."""
     return y if bias is None else y + bias
 
 
@@ -118,8 +239,19 @@ def add_reusing_memory(y: Tensor, more: Tensor) -> Tensor:
     return y + more if y._base is not None else y.add_(more)
 
 
+def empty(*shape: int) -> nn.Parameter:
+    """A parameter that `reset_parameters` is to draw."""
+    return nn.Parameter(torch.empty(*shape))
+
+
+def empty_linear(in_feats: int, out_feats: int, *, bias: bool = True) -> Linear:
+    """A linear map that `reset_parameters` is to draw."""
+    device = torch.empty(0).device
+    return nn.utils.skip_init(Linear, in_feats, out_feats, bias=bias, device=device)
+
+
 def glorot(*shape: int) -> nn.Parameter:
-    """A weight as Glorot and Bengio (2010) start it, as dgl.nn does."""
+    """A weight drawn as in Glorot and Bengio (2010), as in dgl.nn."""
     return nn.Parameter(nn.init.xavier_uniform_(torch.empty(*shape)))
 
 

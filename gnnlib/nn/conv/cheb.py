@@ -1,4 +1,4 @@
-"""Chebyshev convolution: a polynomial of the graph's Laplacian, with a matrix for each term."""
+"""Chebyshev convolution: a polynomial of the graph's Laplacian with a weight matrix per term."""
 
 from typing import ClassVar
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
+from gnnlib.nn._arguments import integer
 from gnnlib.nn.conv.base import Conv, Features
 from gnnlib.ops import propagate
 from gnnlib.ops.linear import Linear
@@ -18,48 +19,74 @@ class ChebConv(Conv):
         \tilde L = \frac{2}{\lambda_{\max}} \big(I - D^{-1/2} A D^{-1/2}\big) - I, \\
         T_0 = I, \quad T_1 = \tilde L, \quad T_i = 2 \tilde L T_{i-1} - T_{i-2}
 
+    Differs from the paper: nothing on undirected graphs. On directed graphs in-edges are counted at both ends, or, of
+    weights, those that leave the source and those that reach the destination are summed. A node without in-edges gets
+    the sum of T_i(2 / lambda_max - 1) x_v W_i, and c.
+    State dicts of ``dgl.nn.ChebConv`` load (constructed without its activation, the outputs are equal).
+
     Args:
-        in_feats, out_feats: widths
-        k: number of terms, 1 or more; a node sees k - 1 hops
+        in_feats: width of the node features
+        out_feats: width of the output
+        k: number of terms; a node sees k - 1 hops
         bias: whether to add c
 
-    Shapes: graph is a whole graph, as a sampled block has no spectrum; x (N, \*, in_feats); edge None or weights (E,),
-    at least 0 in sum about every node; ``lambda_max``, the largest eigenvalue of I - D^-1/2 A D^-1/2, a number or one
-    for each graph of the batch (B,), 2 unless given, which is never too small; returns (N, \*, out_feats).
+    Shapes:
+        - graph: a whole graph, as a sampled block has no spectrum
+        - x: (N, \*, in_feats)
+        - edge: weights (E,) whose sum about every node is at least 0, or None
+        - lambda_max: a number, or one per graph of the batch (B,)
+        - output: (N, \*, out_feats)
 
-    Raises: ValueError or TypeError, naming expected and received, for k below 1, a graph with two node sets, x or edge
-    of a wrong shape or dtype, another number of eigenvalues than graphs.
+    Raises:
+        ValueError: if an argument is out of range, the graph has two node sets, or a shape is wrong
+        TypeError: if x or edge is no floating-point tensor
 
-    Differs from the paper: nothing on undirected graphs. Else in-edges are counted at both ends, or, of weights, those
-    that leave the source and those that reach the destination are summed. A node without in-edges gets
-    the sum of T_i(2 / lambda_max - 1) x_v W_i, and c.
-    State dicts of ``dgl.nn.ChebConv`` load (made without its activation, the outputs are equal).
-
-    >>> g = dgl.graph(([0, 1], [1, 0]))
-    >>> ChebConv(3, 2, k=3)(g, torch.ones(2, 3)).shape
-    torch.Size([2, 2])
+    Example:
+        >>> import torch
+        >>> from gnnlib import ChebConv
+        >>> import dgl
+        >>> g = dgl.graph(([0, 1], [1, 0]))
+        >>> ChebConv(3, 2, k=3)(g, torch.ones(2, 3)).shape
+        torch.Size([2, 2])
     """
 
     takes_edge: ClassVar[str | None] = "weight"
 
-    def __init__(self, in_feats: int, out_feats: int, k: int, bias: bool = True):
+    def __init__(self, in_feats: int, out_feats: int, k: int, *, bias: bool = True):
         super().__init__(in_feats, out_feats)
-        if not isinstance(k, int) or k < 1:
-            raise ValueError(f"ChebConv: expected k >= 1, got {k}")
-        self.k = k
-        self.linear = Linear(k * in_feats, out_feats, bias=bias)
+        self.k = integer(self, "k", k)
+        self.linear = Linear(self.k * self.in_feats, self.out_feats, bias=bias)
+
+    @property
+    def bias(self) -> Tensor | None:
+        """c, or None."""
+        return self.linear.bias
 
     def forward(
-        self, graph: dgl.DGLGraph, x: Features, edge: Tensor | None = None, lambda_max: float | Tensor = 2.0
+        self, graph: dgl.DGLGraph, x: Features, edge: Tensor | None = None, *, lambda_max: float | Tensor = 2.0
     ) -> Tensor:
+        """Apply the layer.
+
+        Args:
+            graph: a whole graph, or a batch of such
+            x: node features
+            edge: edge weights
+            lambda_max: the largest eigenvalue of I - D^-1/2 A D^-1/2, for all graphs or each; 2 is never too small
+
+        Shapes:
+            as of the class
+
+        Returns:
+            the features of the nodes
+        """
         if not graph.is_homogeneous:
             raise ValueError(
                 f"ChebConv: expected a whole graph, got one of two node sets with {graph.num_src_nodes()} sources "
                 f"and {graph.num_dst_nodes()} destinations"
             )
-        x, _ = self.ends(graph, x)
+        x, _ = self.src_features(graph, x)
         self.check_edge(graph, edge)
-        scale = 2 / self._each_node(graph, lambda_max, x)
+        scale = 2 / self._per_node(graph, lambda_max, x)
         degrees = "in" if edge is None else "weighted"
         terms = [x]
         for i in range(1, self.k):
@@ -68,7 +95,7 @@ class ChebConv(Conv):
             terms.append(step if i == 1 else 2 * step - terms[-2])
         return self.linear(torch.cat(terms, -1))
 
-    def _each_node(self, graph: dgl.DGLGraph, lambda_max: float | Tensor, x: Tensor) -> float | Tensor:
+    def _per_node(self, graph: dgl.DGLGraph, lambda_max: float | Tensor, x: Tensor) -> float | Tensor:
         """A number, or (N, 1, ...) to go with x."""
         if not isinstance(lambda_max, Tensor):
             return lambda_max
@@ -77,8 +104,5 @@ class ChebConv(Conv):
                 f"ChebConv: expected lambda_max of shape ({graph.batch_size},), one for each graph, "
                 f"got {tuple(lambda_max.shape)}"
             )
-        each = lambda_max.to(x).repeat_interleave(graph.batch_num_nodes().to(x.device))
-        return each.view(-1, *[1] * (x.dim() - 1))
-
-    def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, k={self.k}"
+        per_node = lambda_max.to(x).repeat_interleave(graph.batch_num_nodes().to(x.device))
+        return per_node.view(-1, *[1] * (x.dim() - 1))

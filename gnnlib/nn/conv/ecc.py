@@ -1,4 +1,4 @@
-"""Edge-conditioned convolution: a weight matrix for every edge, made from its features."""
+"""Edge-conditioned convolution: a weight matrix per edge, computed from the edge features."""
 
 from typing import Any, ClassVar
 
@@ -6,18 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.nn.conv.base import Conv, Features, add_bias, add_reusing_memory, zeros
+from gnnlib.nn._arguments import integer, one_of, reset_parameters
+from gnnlib.nn.conv.base import Conv, Features, add_bias, add_reusing_memory, empty_linear, zeros
 from gnnlib.ops import aggregate, convolve
 from gnnlib.ops.degrees import mean_from_sum
-from gnnlib.ops.linear import Linear
-
-
-def _network(edge_feats: int, hidden: int, in_feats: int, out_feats: int) -> nn.Module:
-    last = Linear(hidden, in_feats * out_feats)
-    with torch.no_grad():  # the matrices, not the network, should keep the variance of x
-        last.weight.mul_(in_feats**-0.5)
-        last.bias.mul_(in_feats**-0.5)
-    return nn.Sequential(Linear(edge_feats, hidden), nn.ReLU(inplace=True), last)
 
 
 class ECConv(Conv):
@@ -32,38 +24,49 @@ class ECConv(Conv):
     .. math:: \Theta(e) = \sum_k h_k(e) W_k + W_0, \qquad
         y_v = \frac{1}{d_v} \sum_k \Big(\sum_{u \to v} h_k(e_{uv}) x_u\Big) W_k + \dots
 
-    Args:
-        in_feats, out_feats: widths
-        edge_feats: width of the edge features
-        edge_func: Theta: an ``nn.Linear``, or an ``nn.Sequential`` that ends in one, from edge_feats to
-            in_feats * out_feats; default Linear(edge_feats, hidden), ReLU, Linear
-        hidden: K of the default network
-        reduce: "mean" (the paper's) or "sum"
-        bias: whether to add c
-
-    Shapes: x (N, \*, in_feats), or a pair whose second part is not used; edge (E, edge_feats); returns
-    (N_dst, \*, out_feats). Memory: (E, K); see `gnnlib.ops.message_passing.convolve`.
-
-    Raises: ValueError or TypeError, naming expected and received, for x or edge of a wrong shape or dtype, or an
-    edge_func of another form.
+    Memory: (E, K); see `gnnlib.ops.message_passing.convolve`.
 
     Differs from the paper: nothing. A node without in-edges gets c.
     State dicts of ``dgl.nn.NNConv`` load.
 
-    >>> g = dgl.graph(([0, 1, 2], [2, 2, 0]))
-    >>> ECConv(3, 2, edge_feats=5)(g, torch.ones(3, 3), torch.ones(3, 5)).shape
-    torch.Size([3, 2])
+    Args:
+        in_feats: width of the node features
+        out_feats: width of the output
+        edge_feats: width of the edge features
+        edge_func: Theta: an ``nn.Linear``, or an ``nn.Sequential`` that ends in one, from edge_feats to
+            in_feats * out_feats; default Linear(edge_feats, hidden), ReLU, Linear. It keeps its weights until
+            `reset_parameters` is called
+        hidden: K of the default network
+        reduce: "mean" (the paper's) or "sum"
+        bias: whether to add c
 
-    On superpixels, with relative positions and differences of colour:
+    Shapes:
+        - x: (N, \*, in_feats), or a pair whose second part is not used
+        - edge: features (E, edge_feats)
+        - output: (N_dst, \*, out_feats)
 
-    >>> from gnnlib.images import superpixel_graph
-    >>> from gnnlib.ops import gather_dst, gather_src
-    >>> g = superpixel_graph(torch.rand(28, 28, 3), num_segments=20)
-    >>> colour = g.ndata["feat"]
-    >>> near = g.edata["offset"] / g.edata["distance"].mean()
-    >>> edge = torch.cat([near, gather_src(g, colour) - gather_dst(g, colour)], 1)
-    >>> ECConv(3, 2, edge_feats=5)(g, colour, edge).shape[1]
-    2
+    Raises:
+        ValueError: if an argument is out of range, edge_func has another form, or a shape is wrong
+        TypeError: if x or edge is no floating-point tensor
+
+    Example:
+        >>> import torch
+        >>> from gnnlib import ECConv
+        >>> import dgl
+        >>> g = dgl.graph(([0, 1, 2], [2, 2, 0]))
+        >>> ECConv(3, 2, edge_feats=5)(g, torch.ones(3, 3), torch.ones(3, 5)).shape
+        torch.Size([3, 2])
+
+        On superpixels, with relative positions and differences of colour:
+
+        >>> from gnnlib.images import superpixel_graph
+        >>> from gnnlib.ops import gather_dst, gather_src
+        >>> g = superpixel_graph(torch.rand(28, 28, 3), num_segments=20)
+        >>> colour = g.ndata["feat"]
+        >>> near = g.edata["offset"] / g.edata["distance"].mean()
+        >>> edge = torch.cat([near, gather_src(g, colour) - gather_dst(g, colour)], 1)
+        >>> ECConv(3, 2, edge_feats=5)(g, colour, edge).shape[1]
+        2
     """
 
     takes_edge: ClassVar[str | None] = "feature"
@@ -73,23 +76,32 @@ class ECConv(Conv):
         in_feats: int,
         out_feats: int,
         edge_feats: int,
+        *,
         edge_func: nn.Module | None = None,
         hidden: int = 16,
         reduce: str = "mean",
         bias: bool = True,
     ):
         super().__init__(in_feats, out_feats)
-        if reduce not in ("sum", "mean"):
-            raise ValueError(f"ECConv: expected reduce to be 'sum' or 'mean', got {reduce!r}")
-        self.edge_feats, self.reduce = edge_feats, reduce
-        self.edge_func = edge_func if edge_func is not None else _network(edge_feats, hidden, in_feats, out_feats)
+        self.edge_feats = integer(self, "edge_feats", edge_feats)
+        self.hidden = integer(self, "hidden", hidden)
+        self.reduce = one_of(self, "reduce", reduce, ("sum", "mean"))
+        self.default_network = edge_func is None
+        self.edge_func = edge_func if edge_func is not None else self._network()
         last = self._split()[1]
-        if not isinstance(last, nn.Linear) or last.out_features != in_feats * out_feats:
+        num_weights = self.in_feats * self.out_feats
+        if not isinstance(last, nn.Linear) or last.out_features != num_weights:
             raise ValueError(
-                f"ECConv: expected edge_func to end in a Linear with {in_feats} * {out_feats} = "
-                f"{in_feats * out_feats} outputs, got {last}"
+                f"ECConv: expected edge_func to end in a Linear with {in_feats} * {out_feats} = {num_weights} outputs, "
+                f"got {last}"
             )
-        self.bias = zeros(out_feats) if bias else None
+        self.bias = zeros(self.out_feats) if bias else None
+        if self.default_network:
+            self.reset_parameters()
+
+    def _network(self) -> nn.Module:
+        first = empty_linear(self.edge_feats, self.hidden)
+        return nn.Sequential(first, nn.ReLU(inplace=True), empty_linear(self.hidden, self.in_feats * self.out_feats))
 
     def _split(self) -> tuple[nn.Module, Any]:
         """The network up to its last layer, and that layer."""
@@ -97,8 +109,31 @@ class ECConv(Conv):
             return self.edge_func[:-1], self.edge_func[-1]
         return nn.Identity(), self.edge_func
 
+    def reset_parameters(self) -> None:
+        """Draw the network anew; the matrices of the default one keep the variance of x."""
+        before, last = self._split()
+        reset_parameters(last, before)
+        with torch.no_grad():
+            for parameter in last.parameters() if self.default_network else ():
+                parameter.mul_(self.in_feats**-0.5)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
     def forward(self, graph: dgl.DGLGraph, x: Features, edge: Tensor | None = None) -> Tensor:
-        x, _ = self.ends(graph, x)
+        """Apply the layer.
+
+        Args:
+            graph: a graph, a block or a bipartite graph
+            x: node features
+            edge: edge features
+
+        Shapes:
+            as of the class
+
+        Returns:
+            the features of the destinations
+        """
+        x, _ = self.src_features(graph, x)
         self.check_edge(graph, edge, self.edge_feats)
         before, last = self._split()
         weight = last.weight.T.view(-1, self.in_feats, self.out_feats)  # (K, in, out)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
+from gnnlib.nn._arguments import number, one_of
 from gnnlib.nn.conv.base import Conv, Features, add_bias
 from gnnlib.ops import aggregate
 from gnnlib.ops.linear import Linear, linear
@@ -16,25 +17,35 @@ class GINConv(Conv):
 
     .. math:: y_v = \mathrm{MLP}\big((1 + \epsilon) x_v + \sum_{u \to v} w_{uv} x_u\big)
 
-    Args:
-        in_feats, out_feats: widths
-        apply_func: any module from in_feats to out_feats; default Linear, ReLU, Linear
-        eps: initial value of epsilon
-        learn_eps: whether epsilon is trained
-        reduce: "sum" (the paper's), "mean" or "max"
-
-    Shapes: x (N, \*, in_feats) or a pair; edge None or weights (E,); returns (N_dst, \*, out_feats).
-
-    Raises: ValueError or TypeError, naming expected and received, for x or edge of a wrong shape or dtype, or
-    where a graph with two node sets comes without a pair.
-
     Differs from the paper: nothing. Where the MLP begins with a linear map to fewer features, that is taken before the
     sum, which gives the same. A node without in-edges gets MLP((1 + eps) x_v).
     State dicts of ``dgl.nn.GINConv`` load.
 
-    >>> g = dgl.graph(([0, 1], [1, 0]))
-    >>> GINConv(3, 2, learn_eps=True)(g, torch.ones(2, 3)).shape
-    torch.Size([2, 2])
+    Args:
+        in_feats: width of the node features
+        out_feats: width of the output
+        apply_func: any module from in_feats to out_feats; default Linear, ReLU, Linear. It keeps its weights until
+            `reset_parameters` is called
+        eps: initial value of epsilon
+        learn_eps: whether epsilon is trained
+        reduce: "sum" (the paper's), "mean" or "max"
+
+    Shapes:
+        - x: (N, \*, in_feats), or a pair (x_src, x_dst)
+        - edge: weights (E,), or None
+        - output: (N_dst, \*, out_feats)
+
+    Raises:
+        ValueError: if an argument is out of range, a shape is wrong, or a graph with two node sets comes without a pair
+        TypeError: if x or edge is no floating-point tensor
+
+    Example:
+        >>> import torch
+        >>> from gnnlib import GINConv
+        >>> import dgl
+        >>> g = dgl.graph(([0, 1], [1, 0]))
+        >>> GINConv(3, 2, learn_eps=True)(g, torch.ones(2, 3)).shape
+        torch.Size([2, 2])
     """
 
     takes_edge: ClassVar[str | None] = "weight"
@@ -44,6 +55,7 @@ class GINConv(Conv):
         self,
         in_feats: int,
         out_feats: int,
+        *,
         apply_func: nn.Module | None = None,
         eps: float = 0.0,
         learn_eps: bool = False,
@@ -51,17 +63,36 @@ class GINConv(Conv):
     ):
         super().__init__(in_feats, out_feats)
         self.apply_func = apply_func or nn.Sequential(
-            Linear(in_feats, out_feats), nn.ReLU(inplace=True), Linear(out_feats, out_feats)
+            Linear(self.in_feats, self.out_feats), nn.ReLU(inplace=True), Linear(self.out_feats, self.out_feats)
         )
-        self.reduce = reduce
-        start = torch.tensor([float(eps)])
+        self.reduce = one_of(self, "reduce", reduce, ("sum", "mean", "max"))
+        self.initial_eps, self.learn_eps = float(number(self, "eps", eps)), learn_eps
+        initial = torch.tensor([self.initial_eps])
         if learn_eps:
-            self.eps = nn.Parameter(start)
+            self.eps = nn.Parameter(initial)
         else:
-            self.register_buffer("eps", start)
+            self.register_buffer("eps", initial)
+
+    def reset_parameters(self) -> None:
+        """Draw the MLP anew; epsilon gets its initial value."""
+        super().reset_parameters()
+        nn.init.constant_(self.eps, self.initial_eps)
 
     def forward(self, graph: dgl.DGLGraph, x: Features, edge: Tensor | None = None) -> Tensor:
-        x_src, x_dst = self.both_ends(graph, x)
+        """Apply the layer.
+
+        Args:
+            graph: a graph, a block or a bipartite graph
+            x: node features
+            edge: edge weights
+
+        Shapes:
+            as of the class
+
+        Returns:
+            the features of the destinations
+        """
+        x_src, x_dst = self.src_dst_features(graph, x)
         self.check_edge(graph, edge)
         first, rest = (None, self.apply_func) if self.reduce == "max" else _narrowing(self.apply_func)
         if first is not None:
@@ -75,8 +106,8 @@ class GINConv(Conv):
 
 
 def _narrowing(mlp: nn.Module) -> tuple[nn.Linear | None, nn.Module]:
-    """The first layer of an MLP, if it makes features narrower, and the others: sums are taken of its products then. A
-    layer that is more than its weight and bias, of another class or with hooks, is left to itself."""
+    """The first layer of an MLP, if it makes features narrower, and the other layers: sums are then taken of its
+    products. The first layer must be a plain linear map without hooks."""
     first = mlp[0] if isinstance(mlp, nn.Sequential) and len(mlp) else None
     if not isinstance(first, nn.Linear) or type(first).forward not in (nn.Linear.forward, Linear.forward):
         return None, mlp

@@ -1,4 +1,4 @@
-"""Message passing with a network of one layer on both ends of each edge: the mean and the maximum of what it sends."""
+"""Message passing with a one-layer network on both nodes of each edge, reduced by mean and maximum."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -6,7 +6,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.nn.conv.base import Conv, Features, _pair, add_reusing_memory
+from gnnlib.nn._arguments import integer, some_of
+from gnnlib.nn.conv.base import Conv, Features, add_reusing_memory, width_pair
 from gnnlib.ops.linear import Linear, linear
 from gnnlib.ops.rectified import rectified_mean_max
 
@@ -23,66 +24,81 @@ class MessageConv(Conv):
     M and U are linear, with biases. The maximum alone of [x_v, x_u - x_v], which M can form, is EdgeConv (Wang et al.
     2019, arXiv 1801.07829, section 3.1); with relative positions along the edges, a level of PointNet++ (Qi et al.
     2017, arXiv 1706.02413, section 3.2). M is split into a part for each end and one for the edge, so that there are
-    two products for each node, and no message is held: `gnnlib.ops.rectified.rectified_mean_max`.
+    two products for each node, and no message is stored: `gnnlib.ops.rectified.rectified_mean_max`. Memory: nothing for
+    each edge, but where the edge features need a gradient: (E, \*, hidden).
+
+    Differs from the papers: Gilmer et al. sum the messages and update with a recurrent network; EdgeConv and
+    PointNet++ have more layers in M and no U. The activation, norm and residual are the caller's. A node without
+    in-edges gets U[x_v, 0, 0].
 
     Args:
-        in_feats: width of x, or (source, destination) widths
-        out_feats: width of y
+        in_feats: width of the node features, or (source, destination) widths
+        out_feats: width of the output
         edge_feats: width of the edge features, a few, such as a relative position and a distance; 0: none
         hidden: width of the messages; None: out_feats
         aggregators: "mean", "max" or both
 
-    Shapes: x (N, \*, in_feats) or a pair; edge (E, edge_feats), or None without; returns (N_dst, \*, out_feats).
-    Memory: nothing for each edge, but where the edge features need a gradient: (E, \*, hidden).
+    Shapes:
+        - x: (N, \*, in_feats), or a pair (x_src, x_dst)
+        - edge: features (E, edge_feats), or None if edge_feats is 0
+        - output: (N_dst, \*, out_feats)
 
-    Raises: ValueError or TypeError, naming expected and received, for unknown aggregators, widths that are not
-    positive, x or edge of a wrong shape or dtype, or where a graph with two node sets comes without a pair.
+    Raises:
+        ValueError: if an argument is out of range, a shape is wrong, or a graph with two node sets comes without a pair
+        TypeError: if x or edge is no floating-point tensor
 
-    Differs from the papers: Gilmer et al. sum the messages and update with a network that remembers; EdgeConv and
-    PointNet++ have more layers in M and no U. The activation, norm and residual are the caller's. A node without
-    in-edges gets U[x_v, 0, 0].
-
-    >>> import torch
-    >>> g = dgl.graph(([0, 1, 2], [2, 2, 0]))
-    >>> MessageConv(3, 2, edge_feats=5)(g, torch.ones(3, 3), torch.ones(3, 5)).shape
-    torch.Size([3, 2])
+    Example:
+        >>> import torch
+        >>> from gnnlib import MessageConv
+        >>> import dgl
+        >>> g = dgl.graph(([0, 1, 2], [2, 2, 0]))
+        >>> MessageConv(3, 2, edge_feats=5)(g, torch.ones(3, 3), torch.ones(3, 5)).shape
+        torch.Size([3, 2])
     """
 
     takes_edge: ClassVar[str | None] = "feature"
+    two_widths: ClassVar[bool] = True
 
     def __init__(
         self,
         in_feats: int | tuple[int, int],
         out_feats: int,
         edge_feats: int = 0,
+        *,
         hidden: int | None = None,
         aggregators: Sequence[str] = AGGREGATORS,
     ):
         super().__init__(in_feats, out_feats)
-        hidden = out_feats if hidden is None else hidden
-        if edge_feats < 0 or hidden < 1:
-            raise ValueError(f"MessageConv: expected edge_feats >= 0 and hidden >= 1, got {edge_feats} and {hidden}")
-        if not aggregators or not set(aggregators) <= set(AGGREGATORS):
-            raise ValueError(f"MessageConv: expected aggregators of {list(AGGREGATORS)}, got {aggregators!r}")
-        src_feats, dst_feats = _pair(in_feats)
-        self.edge_feats, self.hidden, self.aggregators = edge_feats, hidden, aggregators
-        self.M = Linear(src_feats + dst_feats + edge_feats, hidden)
-        self.U = Linear(dst_feats + len(aggregators) * hidden, out_feats)
-        if not edge_feats:
+        self.edge_feats = integer(self, "edge_feats", edge_feats, least=0)
+        self.hidden = self.out_feats if hidden is None else integer(self, "hidden", hidden)
+        self.aggregators = some_of(self, "aggregators", aggregators, AGGREGATORS)
+        src_feats, dst_feats = width_pair(self.in_feats)
+        self.M = Linear(src_feats + dst_feats + self.edge_feats, self.hidden)
+        self.U = Linear(dst_feats + len(self.aggregators) * self.hidden, self.out_feats)
+        if not self.edge_feats:
             self.takes_edge = None  # type: ignore[misc]
 
     def forward(self, graph: dgl.DGLGraph, x: Features, edge: Tensor | None = None) -> Tensor:
-        x_src, x_dst = self.both_ends(graph, x)
+        """Apply the layer.
+
+        Args:
+            graph: a graph, a block or a bipartite graph
+            x: node features
+            edge: edge features
+
+        Shapes:
+            as of the class
+
+        Returns:
+            the features of the destinations
+        """
+        x_src, x_dst = self.src_dst_features(graph, x)
         self.check_edge(graph, edge, self.edge_feats or None)
         m_src, m_dst, m_edge = self.M.weight.split([x_src.shape[-1], x_dst.shape[-1], self.edge_feats], 1)
         a, b = linear(x_src, m_src), linear(x_dst, m_dst, self.M.bias)
-        mean, top = rectified_mean_max(graph, a, b, edge, None if edge is None else m_edge.T)
-        own, *each = self.U.weight.split([x_dst.shape[-1], *[self.hidden] * len(self.aggregators)], 1)
-        y = linear(x_dst, own, self.U.bias)
-        for name, weight in zip(self.aggregators, each, strict=True):
-            y = add_reusing_memory(y, linear({"mean": mean, "max": top}[name], weight))
+        mean, maximum = rectified_mean_max(graph, a, b, edge, None if edge is None else m_edge.T)
+        u_self, *u_reduced = self.U.weight.split([x_dst.shape[-1], *[self.hidden] * len(self.aggregators)], 1)
+        y = linear(x_dst, u_self, self.U.bias)
+        for name, weight in zip(self.aggregators, u_reduced, strict=True):
+            y = add_reusing_memory(y, linear({"mean": mean, "max": maximum}[name], weight))
         return y
-
-    def extra_repr(self) -> str:
-        found = f"edge_feats={self.edge_feats}, hidden={self.hidden}, aggregators={self.aggregators}"
-        return f"{super().extra_repr()}, {found}"

@@ -1,4 +1,4 @@
-"""Principal neighbourhood aggregation: several summaries of the neighbours at once, each scaled by degree."""
+"""Principal neighbourhood aggregation: several reductions over neighbours, each scaled by degree."""
 
 from collections.abc import Callable, Sequence
 from typing import ClassVar
@@ -8,7 +8,8 @@ from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
 from gnnlib.graph import Adjacency, adjacency
-from gnnlib.nn.conv.base import Conv, Features, _pair, add_reusing_memory
+from gnnlib.nn._arguments import integer, positive, some_of
+from gnnlib.nn.conv.base import Conv, Features, add_reusing_memory, width_pair
 from gnnlib.ops import aggregate
 from gnnlib.ops.edges_as_nodes import incidence, per_edge_messages
 from gnnlib.ops.linear import Linear, linear
@@ -17,10 +18,10 @@ from gnnlib.ops.linear import Linear, linear
 def _std(over: Adjacency, m: Tensor) -> Tensor:
     """The standard deviation, from differences to the mean: exactly 0, with a gradient of 0, where all are equal."""
     from_src, from_dst = incidence(over)
-    apart = add_reusing_memory(aggregate(from_src, m), -aggregate(from_dst, aggregate(over, m, reduce="mean")))
-    var = aggregate(from_dst.reverse(), apart.square(), reduce="mean")
-    some = var > 0
-    return var.where(some, 1.0).sqrt().where(some, 0.0)
+    deviation = add_reusing_memory(aggregate(from_src, m), -aggregate(from_dst, aggregate(over, m, reduce="mean")))
+    var = aggregate(from_dst.reverse(), deviation.square(), reduce="mean")
+    positive_var = var > 0
+    return var.where(positive_var, 1.0).sqrt().where(positive_var, 0.0)
 
 
 AGGREGATORS: dict[str, Callable[[Adjacency, Tensor, Tensor], Tensor]] = {
@@ -43,58 +44,79 @@ class PNAConv(Conv):
 
     M and U are linear, with biases; the sum over neighbours is replaced by their mean, maximum, minimum and
     standard deviation side by side, each times each scaler s of the in-degree d. The message is a sum of a
-    part of each end and of the edge; that of v, the same for all its messages, is added after.
+    part of each node and of the edge; that of v, the same for all its messages, is added after. Memory:
+    (E, \*, in_feats) with edge features or "std", else nothing for each edge.
+
+    Differs from the paper: its networks add towers, norms and residuals around this, which are the caller's; the
+    standard deviation has no epsilon. A node without in-edges gets U[x_v, 0].
+    M and U are those of a tower of ``dgl.nn.PNAConv``, in the same order.
 
     Args:
-        in_feats: width of x, or (source, destination) widths; messages are as wide as the source's
-        out_feats: width of y
+        in_feats: width of the node features, or (source, destination) widths; messages are as wide as the source's
+        out_feats: width of the output
         edge_feats: width of the edge features; 0: none
         aggregators: of "mean", "max", "min", "std"
         scalers: of "identity", "amplification", "attenuation"
         delta: a typical log(d + 1): the paper takes the mean over the nodes of the training set,
             ``(graph.in_degrees() + 1).log().mean()``
 
-    Shapes: x (N, \*, in_feats) or a pair; edge (E, edge_feats), or None without; returns (N_dst, \*, out_feats).
-    Memory: (E, \*, in_feats) with edge features or "std", else nothing for each edge.
+    Shapes:
+        - x: (N, \*, in_feats), or a pair (x_src, x_dst)
+        - edge: features (E, edge_feats), or None if edge_feats is 0
+        - output: (N_dst, \*, out_feats)
 
-    Raises: ValueError or TypeError, naming expected and received, for unknown aggregators or scalers, a delta that is
-    not positive, x or edge of a wrong shape or dtype, or where a graph with two node sets comes without a pair.
+    Raises:
+        ValueError: if an argument is out of range, a shape is wrong, or a graph with two node sets comes without a pair
+        TypeError: if x or edge is no floating-point tensor
 
-    Differs from the paper: its networks add towers, norms and residuals around this, which are the caller's; the
-    standard deviation has no epsilon. A node without in-edges gets U[x_v, 0].
-    M and U are those of a tower of ``dgl.nn.PNAConv``, in the same order.
-
-    >>> g = dgl.graph(([0, 1, 2], [2, 2, 0]))
-    >>> PNAConv(3, 2, edge_feats=5)(g, torch.ones(3, 3), torch.ones(3, 5)).shape
-    torch.Size([3, 2])
+    Example:
+        >>> import torch
+        >>> from gnnlib import PNAConv
+        >>> import dgl
+        >>> g = dgl.graph(([0, 1, 2], [2, 2, 0]))
+        >>> PNAConv(3, 2, edge_feats=5)(g, torch.ones(3, 3), torch.ones(3, 5)).shape
+        torch.Size([3, 2])
     """
 
     takes_edge: ClassVar[str | None] = "feature"
+    two_widths: ClassVar[bool] = True
 
     def __init__(
         self,
         in_feats: int | tuple[int, int],
         out_feats: int,
         edge_feats: int = 0,
+        *,
         aggregators: Sequence[str] = ("mean", "max", "min", "std"),
         scalers: Sequence[str] = ("identity", "amplification", "attenuation"),
         delta: float = 1.0,
     ):
         super().__init__(in_feats, out_feats)
-        for what, names, known in (("aggregators", aggregators, AGGREGATORS), ("scalers", scalers, SCALERS)):
-            if not names or not set(names) <= set(known):
-                raise ValueError(f"PNAConv: expected {what} of {list(known)}, got {names!r}")
-        if edge_feats < 0 or not delta > 0:
-            raise ValueError(f"PNAConv: expected edge_feats >= 0 and a positive delta, got {edge_feats} and {delta}")
-        self.edge_feats, self.aggregators, self.scalers, self.delta = edge_feats, aggregators, scalers, delta
-        src_feats, dst_feats = _pair(in_feats)
-        self.M = Linear(src_feats + dst_feats + edge_feats, src_feats)
-        self.U = Linear(dst_feats + len(scalers) * len(aggregators) * src_feats, out_feats)
-        if not edge_feats:
+        self.edge_feats = integer(self, "edge_feats", edge_feats, least=0)
+        self.aggregators = some_of(self, "aggregators", aggregators, AGGREGATORS)
+        self.scalers = some_of(self, "scalers", scalers, SCALERS)
+        self.delta = positive(self, "delta", delta)
+        src_feats, dst_feats = width_pair(self.in_feats)
+        self.M = Linear(src_feats + dst_feats + self.edge_feats, src_feats)
+        self.U = Linear(dst_feats + len(self.scalers) * len(self.aggregators) * src_feats, self.out_feats)
+        if not self.edge_feats:
             self.takes_edge = None  # type: ignore[misc]
 
     def forward(self, graph: dgl.DGLGraph, x: Features, edge: Tensor | None = None) -> Tensor:
-        x_src, x_dst = self.both_ends(graph, x)
+        """Apply the layer.
+
+        Args:
+            graph: a graph, a block or a bipartite graph
+            x: node features
+            edge: edge features
+
+        Shapes:
+            as of the class
+
+        Returns:
+            the features of the destinations
+        """
+        x_src, x_dst = self.src_dst_features(graph, x)
         self.check_edge(graph, edge, self.edge_feats or None)
         over = adjacency(graph, x_src.device)
         degree = over.in_degrees.to(x_src).view(-1, *[1] * (x_dst.dim() - 1))
@@ -103,14 +125,10 @@ class PNAConv(Conv):
         m, over = per_edge_messages(over, m, always=edge is not None)
         if edge is not None:
             m = add_reusing_memory(m, linear(edge, m_edge).view(-1, *[1] * (m.dim() - 2), m.shape[-1]))
-        found = torch.cat([AGGREGATORS[name](over, m, shift) for name in self.aggregators], -1)
-        own, *each = self.U.weight.split([x_dst.shape[-1], *[found.shape[-1]] * len(self.scalers)], 1)
-        typical = (degree.clamp(min=1) + 1).log() / self.delta
-        y = linear(x_dst, own, self.U.bias)
-        for name, weight in zip(self.scalers, each, strict=True):
-            y = torch.addcmul(y, linear(found, weight), typical ** SCALERS[name])
+        reduced = torch.cat([AGGREGATORS[name](over, m, shift) for name in self.aggregators], -1)
+        u_self, *u_scaled = self.U.weight.split([x_dst.shape[-1], *[reduced.shape[-1]] * len(self.scalers)], 1)
+        scale = (degree.clamp(min=1) + 1).log() / self.delta
+        y = linear(x_dst, u_self, self.U.bias)
+        for name, weight in zip(self.scalers, u_scaled, strict=True):
+            y = torch.addcmul(y, linear(reduced, weight), scale ** SCALERS[name])
         return y
-
-    def extra_repr(self) -> str:
-        found = f"aggregators={self.aggregators}, scalers={self.scalers}, delta={self.delta}"
-        return f"{super().extra_repr()}, edge_feats={self.edge_feats}, {found}"

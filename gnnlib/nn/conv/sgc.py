@@ -1,4 +1,4 @@
-"""Simplified graph convolution: propagate k times, then one linear map."""
+"""Simplified graph convolution: k propagation steps, then one linear map."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -6,8 +6,10 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
+from gnnlib.nn._arguments import integer, one_of
 from gnnlib.nn.conv.base import Conv, Features
 from gnnlib.ops import propagate
+from gnnlib.ops.degrees import DEGREES, NORMS
 from gnnlib.ops.linear import Linear
 
 
@@ -16,8 +18,12 @@ class SGConv(Conv):
 
     .. math:: Y = (D^{-1/2} A D^{-1/2})^k X W + c
 
+    Differs from the paper: self-loops are the caller's. A node without in-edges gets c (for k > 0).
+    State dicts of ``dgl.nn.SGConv`` load.
+
     Args:
-        in_feats, out_feats: widths
+        in_feats: width of the node features
+        out_feats: width of the output
         k: number of hops, 0 or more
         norm: as in `GCNConv`
         degrees: "unweighted", "weighted" or "in" (`gnnlib.ops.degree_norm`). None does as ``dgl.nn.SGConv``: with
@@ -25,19 +31,22 @@ class SGConv(Conv):
             in-edges of sources are not known, "unweighted")
         bias: whether to add c
 
-    Shapes: graph is a DGLGraph or a list of k blocks; x (N, \*, in_feats); edge None or weights (E,), or one such
-    for each block; returns (N_dst, \*, out_feats).
+    Shapes:
+        - x: (N, \*, in_feats), or a pair whose second part is not used
+        - edge: weights (E,), or a list of such, one per block, or None
+        - output: (N_dst, \*, out_feats)
 
-    Raises: ValueError or TypeError, naming expected and received, for x or edge of a wrong shape or dtype, a
-    number of blocks other than k, or one block and k > 1.
+    Raises:
+        ValueError: if an argument is out of range, a shape is wrong, or the number of blocks is not k
+        TypeError: if x or edge is no floating-point tensor
 
-    Differs from the paper: self-loops are the caller's. A node without in-edges gets c (for k > 0).
-    State dicts of ``dgl.nn.SGConv`` load.
-
-    >>> import torch
-    >>> g = dgl.add_self_loop(dgl.graph(([0, 1], [1, 0])))
-    >>> SGConv(3, 2, k=2)(g, torch.ones(2, 3)).shape
-    torch.Size([2, 2])
+    Example:
+        >>> import torch
+        >>> from gnnlib import SGConv
+        >>> import dgl
+        >>> g = dgl.add_self_loop(dgl.graph(([0, 1], [1, 0])))
+        >>> SGConv(3, 2, k=2)(g, torch.ones(2, 3)).shape
+        torch.Size([2, 2])
     """
 
     takes_edge: ClassVar[str | None] = "weight"
@@ -47,17 +56,27 @@ class SGConv(Conv):
         in_feats: int,
         out_feats: int,
         k: int = 1,
+        *,
         norm: str = "both",
         degrees: str | None = None,
         bias: bool = True,
     ):
         super().__init__(in_feats, out_feats)
-        if not isinstance(k, int) or k < 0:
-            raise ValueError(f"SGConv: expected k >= 0, got {k}")
-        self.k, self.norm, self.degrees = k, norm, degrees
-        self.fc = Linear(in_feats, out_feats, bias=bias)
+        self.k = integer(self, "k", k, least=0)
+        self.norm = one_of(self, "norm", norm, NORMS)
+        self.degrees = one_of(self, "degrees", degrees, (None, *DEGREES))
+        self.fc = Linear(self.in_feats, self.out_feats, bias=bias)
+        self.reset_parameters()
+
+    @property
+    def bias(self) -> Tensor | None:
+        """c, or None."""
+        return self.fc.bias
+
+    def reset_parameters(self) -> None:
+        """Draw W as Glorot and Bengio (2010) do; c is 0."""
         nn.init.xavier_uniform_(self.fc.weight)
-        if bias:
+        if self.fc.bias is not None:
             nn.init.zeros_(self.fc.bias)
 
     def forward(
@@ -66,17 +85,30 @@ class SGConv(Conv):
         x: Features,
         edge: Tensor | Sequence[Tensor] | None = None,
     ) -> Tensor:
+        """Apply the layer.
+
+        Args:
+            graph: a graph, or a list of k blocks
+            x: node features
+            edge: edge weights
+
+        Shapes:
+            as of the class
+
+        Returns:
+            the features of the destinations
+        """
         hops = self._hops(graph)
         edges = edge if isinstance(edge, (list, tuple)) else [edge] * len(hops)
         if len(edges) != len(hops):
             raise ValueError(f"SGConv: expected {len(hops)} edge weights, one for each hop, got {len(edges)}")
-        if not hops and isinstance(graph, dgl.DGLGraph):  # otherwise each hop checks its own
-            self.ends(graph, x)
+        if not hops and isinstance(graph, dgl.DGLGraph):  # otherwise each hop checks its input
+            self.src_features(graph, x)
             self.check_edge(graph, edge)  # type: ignore[arg-type]
         for hop, weight in zip(hops, edges, strict=True):
-            x, _ = self.ends(hop, x)
+            x, _ = self.src_features(hop, x)
             self.check_edge(hop, weight)
-            x = propagate(hop, x, weight, self.norm, self._which(hop, weight))
+            x = propagate(hop, x, weight, self.norm, self._degrees(hop, weight))
         return self.fc(x[0] if isinstance(x, tuple) else x)
 
     def _hops(self, graph: dgl.DGLGraph | Sequence[dgl.DGLGraph]) -> list[dgl.DGLGraph]:
@@ -88,7 +120,7 @@ class SGConv(Conv):
             raise ValueError(f"SGConv: expected a whole graph or a list of {self.k} blocks, got one of two node sets")
         return [graph] * self.k
 
-    def _which(self, hop: dgl.DGLGraph, weight: Tensor | None) -> str:
+    def _degrees(self, hop: dgl.DGLGraph, weight: Tensor | None) -> str:
         if self.degrees is not None:
             return self.degrees
         if weight is not None:

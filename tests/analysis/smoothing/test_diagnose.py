@@ -59,7 +59,7 @@ def gat(in_feats, out_feats):
 
 
 def mean_sage(in_feats, out_feats):
-    return SAGEConv(in_feats, out_feats, "mean")
+    return SAGEConv(in_feats, out_feats, reduce="mean")
 
 
 def plain(num_layers, activation, gain=None, width=32):

@@ -49,7 +49,7 @@ class Twin(dgl.nn.ChebConv):
 def case(name, k, edge=None, bias=True):
     return Case(
         name,
-        lambda: ChebConv(5, 3, k, bias),
+        lambda: ChebConv(5, 3, k, bias=bias),
         reference,
         alone,
         edge=edge,

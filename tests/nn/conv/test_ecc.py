@@ -35,7 +35,11 @@ def deep(edge_feats, width, bias=True):
 def case(name, in_feats=4, out_feats=3, edge_feats=2, func=None, twin=True, **options):
     def make():
         return ECConv(
-            in_feats, out_feats, edge_feats, func(edge_feats, in_feats * out_feats) if func else None, **options
+            in_feats,
+            out_feats,
+            edge_feats,
+            edge_func=func(edge_feats, in_feats * out_feats) if func else None,
+            **options,
         )
 
     def make_twin():
@@ -156,7 +160,7 @@ def test_the_second_of_a_pair_is_not_used():
 
 
 @pytest.mark.parametrize(
-    ("func", "said"),
+    ("func", "message"),
     [
         (nn.Linear(2, 11), r"4 \* 3 = 12 outputs, got Linear\(in_features=2, out_features=11"),
         (nn.Sequential(nn.Linear(2, 12), nn.ReLU()), "12 outputs, got ReLU"),
@@ -164,11 +168,11 @@ def test_the_second_of_a_pair_is_not_used():
         (nn.Tanh(), "12 outputs, got Tanh"),
     ],
 )
-def test_bad_networks_are_refused(func, said):
-    with pytest.raises(ValueError, match=said):
+def test_bad_networks_are_refused(func, message):
+    with pytest.raises(ValueError, match=message):
         ECConv(4, 3, 2, edge_func=func)
 
 
 def test_bad_reduce_is_refused():
-    with pytest.raises(ValueError, match="'sum' or 'mean', got 'max'"):
+    with pytest.raises(ValueError, match="one of 'sum', 'mean', got 'max'"):
         ECConv(4, 3, 2, reduce="max")

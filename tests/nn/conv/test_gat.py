@@ -173,5 +173,5 @@ def test_bad_heads_are_refused(layer, num_heads):
 
 
 def test_shared_weights_need_equal_widths():
-    with pytest.raises(ValueError, match=r"equal widths, got \(4, 5\)"):
+    with pytest.raises(ValueError, match=r"equal widths for shared weights, got \(4, 5\)"):
         GATv2Conv((4, 5), 3, 2, share_weights=True)

@@ -39,7 +39,7 @@ class Twin(dgl.nn.GatedGCNConv if DGL2 else torch.nn.Module):
 def case(name, in_feats=5, edge_feats=0, normalise=True):
     return Case(
         name,
-        lambda: GatedGCNConv(in_feats, 3, edge_feats, normalise),
+        lambda: GatedGCNConv(in_feats, 3, edge_feats, normalise=normalise),
         reference,
         alone,
         in_feats,
@@ -145,5 +145,5 @@ def test_in_a_stack_every_layer_sees_the_given_edges():
 
 
 def test_bad_edge_widths_are_refused():
-    with pytest.raises(ValueError, match="edge_feats of at least 0, got -1"):
+    with pytest.raises(ValueError, match="edge_feats >= 0, got -1"):
         GatedGCNConv(5, 3, edge_feats=-1)

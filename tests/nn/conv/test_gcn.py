@@ -98,20 +98,30 @@ def test_the_second_of_a_pair_is_not_used():
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
-        (dict(norm="half"), "'half'"),
+        (dict(norm="half"), "norm .* got 'half'"),
+        (dict(degrees="out"), "degrees .* got 'out'"),
         (dict(weight=False), "5 -> 3"),
     ],
 )
-def test_bad_options_are_refused(options, said):
-    with pytest.raises(ValueError, match=said):
+def test_invalid_arguments(options, message):
+    with pytest.raises(ValueError, match=message):
         GCNConv(5, 3, **options)
 
 
-@pytest.mark.parametrize("widths", [(0, 3), (5, -1), (5, 2.5)])
-def test_bad_widths_are_refused(widths):
-    with pytest.raises(ValueError, match=f"positive widths, got {widths[0]} -> {widths[1]}"):
+@pytest.mark.parametrize(
+    ("widths", "message"),
+    [
+        ((0, 3), "expected in_feats >= 1, got 0"),
+        ((5, -1), "expected out_feats >= 1, got -1"),
+        ((5, 2.5), "expected an integer out_feats >= 1, got 2.5"),
+        ((True, 3), "expected an integer in_feats >= 1, got True"),
+        (((5, 4), 3), r"expected an integer in_feats >= 1, got \(5, 4\)"),
+    ],
+)
+def test_invalid_widths(widths, message):
+    with pytest.raises(ValueError, match=message):
         GCNConv(*widths)
 
 

@@ -50,7 +50,7 @@ def test_a_graph_of_two_node_sets_is_refused():
         GCNEConv(5, 3, 2)(graph, torch.ones(2, 5), torch.ones(2, 2))
 
 
-def test_what_it_is_made_of():
+def test_parameters_and_repr():
     conv = GCNEConv(4, 3, 2)
     assert {name: tuple(p.shape) for name, p in conv.named_parameters()} == {
         "root": (3,),

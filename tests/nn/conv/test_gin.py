@@ -99,7 +99,7 @@ def test_a_narrowing_mlp_goes_before_the_sum_and_gives_the_same(learn_eps, bias)
     """A hook on its first layer sends the layer the other way; both, and their gradients, agree."""
     graph, x, weight = random_graph(), torch.randn(11, 9).double().requires_grad_(), torch.rand(23).double()
     mlp, seen = nn.Sequential(nn.Linear(9, 4, bias=bias), nn.Tanh(), nn.Linear(4, 2)).double(), []
-    conv = GINConv(9, 2, mlp, eps=0.3, learn_eps=learn_eps).double()
+    conv = GINConv(9, 2, apply_func=mlp, eps=0.3, learn_eps=learn_eps).double()
     for given, edge in ((x, weight), (x, None), ((x, 2 * x.detach()), weight)):
         found = conv(graph, given, edge)
         hook = mlp[0].register_forward_hook(lambda module, inputs, y: seen.append(inputs[0].shape[-1]))

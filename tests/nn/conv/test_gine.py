@@ -50,7 +50,7 @@ def test_where_no_message_is_cut_off_it_is_gin():
     """With features above 0, and edges of 0."""
     graph, x = random_graph(), torch.rand(11, 5)
     conv = GINEConv(5, 3, eps=0.1)
-    plain = GINConv(5, 3, conv.apply_func, eps=0.1)
+    plain = GINConv(5, 3, apply_func=conv.apply_func, eps=0.1)
     torch.testing.assert_close(conv(graph, x, torch.zeros(23, 5)), plain(graph, x))
 
 
@@ -62,7 +62,7 @@ def test_it_tells_apart_bonds_that_gin_cannot():
     assert conv(graph, x, single).std(0).max() < 1e-6 < conv(graph, x, mixed).std(0).max()
 
 
-def test_what_it_is_made_of():
+def test_parameters_and_repr():
     conv = GINEConv(4, 3, edge_feats=2, learn_eps=True)
     assert {name for name, _ in conv.named_parameters()} >= {"eps", "edge_func.weight", "edge_func.bias"}
     assert repr(conv).startswith("GINEConv(\n  4, 3, edge_feats=2")

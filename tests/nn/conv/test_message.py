@@ -91,7 +91,7 @@ def test_in_a_stack_every_layer_sees_the_given_edges():
     torch.testing.assert_close(plain(graph, x, edge), plain(graph, x))
 
 
-def test_what_it_is_made_of():
+def test_parameters_and_repr():
     conv = MessageConv((4, 6), 3, 2, hidden=7)
     assert {name: tuple(p.shape) for name, p in conv.named_parameters()} == {
         "M.weight": (7, 12),
@@ -99,22 +99,22 @@ def test_what_it_is_made_of():
         "U.weight": (3, 20),
         "U.bias": (3,),
     }
-    assert repr(conv).startswith("MessageConv(\n  (4, 6), 3, edge_feats=2, hidden=7, aggregators=('mean', 'max')")
+    assert repr(conv).startswith("MessageConv(\n  (4, 6), 3, edge_feats=2, hidden=7\n")
     assert conv.takes_edge == "feature"
     assert MessageConv(4, 3).takes_edge is None
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
-        ({"edge_feats": -1}, "got -1 and 3"),
-        ({"hidden": 0}, "got 0 and 0"),
+        ({"edge_feats": -1}, "edge_feats >= 0, got -1"),
+        ({"hidden": 0}, "hidden >= 1, got 0"),
         ({"aggregators": ["max", "sum"]}, r"of \['mean', 'max'\], got \['max', 'sum'\]"),
         ({"aggregators": ()}, r"got \(\)"),
     ],
 )
-def test_what_cannot_be_is_refused(options, said):
-    with pytest.raises(ValueError, match=said):
+def test_invalid_arguments(options, message):
+    with pytest.raises(ValueError, match=message):
         MessageConv(5, 3, **options)
 
 

@@ -31,7 +31,7 @@ def alone(conv, x_dst):
 def case(name, dim, num_kernels, reduce="sum", bias=True):
     return Case(
         name,
-        lambda: MoNetConv(5, 3, dim, num_kernels, reduce, bias),
+        lambda: MoNetConv(5, 3, dim, num_kernels, reduce=reduce, bias=bias),
         reference,
         alone,
         edge=dim,
@@ -65,13 +65,13 @@ def test_a_wide_gaussian_is_the_plain_sum():
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
-        (dict(dim=0, num_kernels=3), "positive dim and num_kernels, got 0 and 3"),
-        (dict(dim=2, num_kernels=-1), "got 2 and -1"),
-        (dict(dim=2, num_kernels=1, reduce="max"), "'sum' or 'mean', got 'max'"),
+        (dict(dim=0, num_kernels=3), "dim >= 1, got 0"),
+        (dict(dim=2, num_kernels=-1), "num_kernels >= 1, got -1"),
+        (dict(dim=2, num_kernels=1, reduce="max"), "one of 'sum', 'mean', got 'max'"),
     ],
 )
-def test_bad_options_are_refused(options, said):
-    with pytest.raises(ValueError, match=said):
+def test_invalid_arguments(options, message):
+    with pytest.raises(ValueError, match=message):
         MoNetConv(5, 3, **options)

@@ -125,18 +125,18 @@ def test_a_bipartite_graph_without_positions_on_one_side_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
-        (dict(pos_feats=0), "got 0, 64, 1 and 1.0"),
-        (dict(pos_feats=2, hidden=0), "got 2, 0, 1 and 1.0"),
-        (dict(pos_feats=2, relations=-1), "got 2, 64, -1 and 1.0"),
-        (dict(pos_feats=2, pos_scale=0.0), "got 2, 64, 1 and 0.0"),
-        (dict(pos_feats=2, pos_scale=float("nan")), "got 2, 64, 1 and nan"),
+        (dict(pos_feats=0), "pos_feats >= 1, got 0"),
+        (dict(pos_feats=2, hidden=0), "hidden >= 1, got 0"),
+        (dict(pos_feats=2, relations=-1), "relations >= 1, got -1"),
+        (dict(pos_feats=2, pos_scale=0.0), "a positive pos_scale, got 0.0"),
+        (dict(pos_feats=2, pos_scale=float("nan")), "a positive pos_scale, got nan"),
         (dict(pos_feats=2, relations=2, weight=False), "expected out_feats 8, that of 2 sums side by side, got 3"),
     ],
 )
-def test_bad_options_are_refused(options, said):
-    with pytest.raises(ValueError, match=said):
+def test_invalid_arguments(options, message):
+    with pytest.raises(ValueError, match=message):
         PredEdgeConv(4, 3, **options)
 
 

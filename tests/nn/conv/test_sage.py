@@ -32,7 +32,7 @@ def alone(conv, x_dst):
 def case(name, in_feats=5, out_feats=3, edge=None, reduce="mean", bias=True):
     return Case(
         name,
-        lambda: SAGEConv(in_feats, out_feats, reduce, bias),
+        lambda: SAGEConv(in_feats, out_feats, reduce=reduce, bias=bias),
         reference,
         alone,
         in_feats=in_feats,
@@ -63,7 +63,7 @@ def test_by_hand():
     x = torch.tensor([[1.0], [2.0], [4.0]])
 
     def rows(reduce, edge=None):
-        conv = SAGEConv(1, 1, reduce)
+        conv = SAGEConv(1, 1, reduce=reduce)
         conv.load_state_dict({k: torch.full_like(v, given[k]) for k, v in conv.state_dict().items()})
         return conv(graph, x, edge).flatten().tolist()
 
@@ -101,13 +101,13 @@ def test_messages_are_as_narrow_as_the_reduction_allows(reduce, width, monkeypat
         return aggregate(graph, x, *rest)
 
     monkeypatch.setattr("gnnlib.nn.conv.sage.aggregate", spy)
-    SAGEConv(9, 3, reduce)(random_graph(), torch.randn(11, 9))
+    SAGEConv(9, 3, reduce=reduce)(random_graph(), torch.randn(11, 9))
     assert seen == [width]
 
 
 def test_bad_reduce_is_refused():
-    with pytest.raises(ValueError, match="'mean', 'sum' or 'max', got 'pool'"):
-        SAGEConv(5, 3, "pool")
+    with pytest.raises(ValueError, match="one of 'mean', 'sum', 'max', got 'pool'"):
+        SAGEConv(5, 3, reduce="pool")
 
 
 def test_two_widths_want_a_pair_on_one_node_set_too():
