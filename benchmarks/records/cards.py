@@ -59,11 +59,16 @@ def write_card(store: Store, inputs: str | None, values: list[float] | None = No
 def _usage(folder: Path) -> str:
     """The lines of Python that load it."""
     config = json.loads((folder / "config.json").read_text())
-    others = sorted({name for name in _names(config["model"]) if not name.startswith(("gnnlib.", "torch.nn."))})
+    others = sorted(set(filter(_is_foreign, _names(config["model"]))))
     imports = "".join(f"from {name.rpartition('.')[0]} import {name.rpartition('.')[2]}\n" for name in others)
     trusted = f", safe_globals=[{', '.join(name.rpartition('.')[2] for name in others)}]" if others else ""
     load = f'model = gnnlib.load_model("{folder.name}"{trusted})  # model(graph, x, edge)'
     return f"```python\nimport gnnlib\n{imports}\n{load}\n```\n"
+
+
+def _is_foreign(name: str) -> bool:
+    """Whether `gnnlib.load_model` needs the class or function of this name in ``safe_globals``."""
+    return name.startswith("gnnlib.benchmarks.") or not name.startswith(("gnnlib.", "torch.nn."))
 
 
 def _names(made: Any) -> Iterator[str]:

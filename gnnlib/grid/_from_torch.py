@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 from gnnlib._platform.dgl import dgl
 from gnnlib.grid.convert import Step
 from gnnlib.grid.dense import to_images
-from gnnlib.grid.tracing import Code, Shapes, caller, convert, refused, trace
+from gnnlib.grid.tracing import Program, Shapes, caller, convert, refused, trace
 
 __all__ = ["GridNetwork", "connections", "from_torch"]
 
@@ -58,7 +58,9 @@ def from_torch(module: nn.Module, input_size: Sequence[int], backend: str = "gra
             "dropout, linear layers, and elementwise or shape functions"
         )
     graphs = {mode: convert(graph) for mode, graph in graphs.items()}
-    return GridNetwork(root, input_size, graphs, backend)
+    network = GridNetwork(root, input_size, graphs, backend)
+    network.check_shape(network.input_size)
+    return network
 
 
 class GridNetwork(nn.Module):
@@ -77,12 +79,11 @@ class GridNetwork(nn.Module):
         self.training = root.training
         self.input_size = tuple(input_size)
         self.backend = backend
-        self.code = {mode: Code(graph) for mode, graph in graphs.items()}
+        self.programs = {mode: Program(graph) for mode, graph in graphs.items()}
         self._fitting: set[tuple[int, ...]] = set()
         self._parameters, self._buffers, self._modules = root._parameters, root._buffers, root._modules
         self._non_persistent_buffers_set = root._non_persistent_buffers_set
         self.__dict__["root"] = root
-        self._fit(self.input_size)
 
     @property
     def backend(self) -> str:
@@ -100,8 +101,8 @@ class GridNetwork(nn.Module):
         if images.dim() != len(self.input_size) + 1:
             raise ValueError(f"expected images (B, {self.input_size[0]}, *size), got {tuple(images.shape)}")
         if images.shape[1:] not in self._fitting:
-            self._fit(tuple(images.shape[1:]))
-        return self.code[self.training].run(self.root, images, self._dense)
+            self.check_shape(tuple(images.shape[1:]))
+        return self.programs[self.training].run(self.root, images, self._dense)
 
     def _images(self, graph: dgl.DGLGraph, x: Tensor | None) -> Tensor:
         channels, *size = self.input_size
@@ -114,13 +115,13 @@ class GridNetwork(nn.Module):
         return to_images(x, size)
 
     @torch.no_grad()
-    def _fit(self, shape: tuple[int, ...]) -> None:
-        """Raises where a part does not fit images of this shape."""
+    def check_shape(self, shape: tuple[int, ...]) -> None:
+        """Raises ValueError where a part does not fit images of this shape, (C, \\*size)."""
         constants = (value for value in vars(self.root).values() if isinstance(value, Tensor))
         tensors = {id(t): t.to("meta") for t in chain(self.parameters(), self.buffers(), constants)}
         blank = deepcopy(self.root, tensors)
-        for code in self.code.values():
-            Shapes(blank, code.graph).run(torch.empty(2, *shape, dtype=_dtype(self), device="meta"), False)
+        for program in self.programs.values():
+            Shapes(blank, program.graph).run(torch.empty(2, *shape, dtype=_dtype(self), device="meta"), False)
         self._fitting.add(shape)
 
 
@@ -137,7 +138,7 @@ def connections(net: GridNetwork) -> dict[str, int]:
     {'': 127008, '0': 122304, '1': 4704}
     """
     root = deepcopy(net.root).eval()
-    counter = _Connections(root, net.code[net.training].graph)
+    counter = _Connections(root, net.programs[net.training].graph)
     with torch.no_grad():
         for parameter in root.parameters():  # to see which kernels are 0 all the same
             parameter.copy_(torch.linspace(1, 2, parameter.numel()).view_as(parameter))

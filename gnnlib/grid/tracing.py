@@ -1,16 +1,17 @@
 """Networks as ``torch.fx`` sees them: what in them is a layer on a lattice, what stays, what cannot be converted."""
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from functools import reduce
 from typing import Any
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from gnnlib.grid.convert import LAYERS, Step
 
-__all__ = ["Code", "Shapes", "caller", "convert", "refused", "trace"]
+__all__ = ["Program", "Shapes", "caller", "convert", "refused", "trace"]
 
 THROUGH = {"conv", "pooling", "linear"}
 """Files of torch.nn whose modules are seen as the functions that they call."""
@@ -31,18 +32,43 @@ KEPT = """
 """Functions and methods that stay what they are, by name, in place or not."""
 
 
-class Code:
-    """A traced forward pass, run(root, images, dense); it is pickled as what was traced."""
+class Program:
+    """A traced forward pass. Its nodes are evaluated one after the other; no source is made of them and compiled."""
 
     def __init__(self, graph: fx.Graph):
         self.graph = graph
-        code = graph.python_code("self")
-        scope = dict(code.globals)
-        exec(code.src, scope)
-        self.run = scope["forward"]
+        *nodes, output = graph.nodes
+        self.inputs = [node for node in nodes if node.op == "placeholder"]
+        self.nodes = [node for node in nodes if node.op != "placeholder"]
+        self.output = output.args[0]
+        last_use = {value: node for node in (*nodes, output) for value in node.all_input_nodes}
+        self.unused = {node: [value for value, last in last_use.items() if last is node] for node in self.nodes}
+
+    def run(self, root: nn.Module, images: Tensor, dense: bool) -> Any:
+        """The outputs of the network ``root`` for images (B, C, \\*size)."""
+        values: dict[fx.Node, Any] = dict(zip(self.inputs, (images, dense)))
+        for node in self.nodes:
+            args = fx.map_arg(node.args, values.__getitem__)
+            kwargs = fx.map_arg(node.kwargs, values.__getitem__)
+            values[node] = EVALUATE[node.op](root, node.target, args, kwargs)
+            for value in self.unused[node]:
+                del values[value]
+        return fx.map_arg(self.output, values.__getitem__)
 
     def __reduce__(self) -> tuple[type, tuple[fx.Graph]]:
-        return Code, (self.graph,)
+        return Program, (self.graph,)
+
+
+def _attribute(root: nn.Module, path: str) -> Any:
+    return reduce(getattr, path.split("."), root)
+
+
+EVALUATE: dict[str, Callable[[nn.Module, Any, tuple[Any, ...], dict[str, Any]], Any]] = {
+    "call_function": lambda root, function, args, kwargs: function(*args, **kwargs),
+    "call_method": lambda root, name, args, kwargs: getattr(args[0], name)(*args[1:], **kwargs),
+    "call_module": lambda root, path, args, kwargs: _attribute(root, path)(*args, **kwargs),
+    "get_attr": lambda root, path, args, kwargs: _attribute(root, path),
+}
 
 
 class _Tracer(fx.Tracer):
@@ -60,6 +86,10 @@ def trace(root: nn.Module) -> fx.Graph:
     """The forward pass of a network of one input, in the mode it is in."""
     with _naming(f"{type(root).__name__}: cannot trace it"):
         graph = _Tracer().trace(root)
+    for node in graph.nodes:
+        stack = list(node.meta.get("nn_module_stack", {}).values())
+        if stack:
+            node.meta["caller"] = stack[-1][0], stack[-1][1].__name__
     inputs = [node.name for node in graph.nodes if node.op == "placeholder"]
     if len(inputs) != 1:
         raise ValueError(f"from_torch: expected a network of one input, got {inputs}")
@@ -83,8 +113,7 @@ def _file(module: nn.Module) -> str:
 
 def caller(node: fx.Node) -> tuple[str, str]:
     """Path and type of the module that calls."""
-    stack = list(node.meta.get("nn_module_stack", {}).values())
-    return (stack[-1][0], stack[-1][1].__name__) if stack else ("", "")
+    return node.meta.get("caller", ("", ""))
 
 
 def refused(root: nn.Module, graph: fx.Graph) -> Iterator[str]:

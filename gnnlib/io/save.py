@@ -4,6 +4,7 @@ A model is saved as it is, not as it was constructed: each module by its class, 
 Changes after construction are therefore saved too. Loading executes no code from the folder.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,10 +24,12 @@ from gnnlib.train import loop as training
 __all__ = ["about_model", "load_model", "predict", "save_model"]
 
 FORMAT = 2
-_ADVICE = {
-    1: "; format 1 names modules by their old places in the package: train the model again, or load it with the "
+ADVICE = (
+    "; format 1 names modules by their old places in the package: train the model again, or load it with the "
     "gnnlib that wrote it and save its state_dict()"
-}
+)
+MAX_BYTES = 2**26
+"""Limit on the length of ``config.json``."""
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 Folder = str | os.PathLike[str]
 
@@ -63,11 +66,13 @@ def save_model(model: nn.Module, folder: Folder, about: Mapping[str, Any] | None
         True
     """
     structure, tensors = describe(model)
-    versions = {"gnnlib": __version__, "torch": torch.__version__}
-    text = json.dumps({"format": FORMAT, **versions, "about": dict(about or {}), "model": structure}, indent=1)
-    folder = Path(folder)
+    weights = safetensors.torch.save(tensors)
+    config = {"format": FORMAT, "gnnlib": __version__, "torch": torch.__version__, "about": dict(about or {})}
+    config |= {"model": structure, "weights": hashlib.sha256(weights).hexdigest()}
+    text = json.dumps({**config, "checksum": _checksum(config)}, indent=1)
+    folder = Path(folder).expanduser()
     with atomic_write(folder / WEIGHTS) as part:
-        part.write_bytes(safetensors.torch.save(tensors))
+        part.write_bytes(weights)
         (folder / CONFIG).unlink(missing_ok=True)  # killed here, the folder holds no model, not halves of two
     with atomic_write(folder / CONFIG) as part:
         part.write_text(text + "\n")
@@ -90,18 +95,22 @@ def load_model(folder: Folder, device: torch.device | str = "cpu", *, safe_globa
         ValueError: with the file's name, if it is damaged or of another format, names a class or function that is not
             allowed, or the tensors do not fit the structure
     """
-    config, path = _read_config(folder), Path(folder) / WEIGHTS
-    if not path.exists():
+    config, path = _read_config(folder), Path(folder).expanduser() / WEIGHTS
+    if not path.is_file():
         raise FileNotFoundError(f"load_model: expected {path}, which does not exist")
+    weights = path.read_bytes()
+    if hashlib.sha256(weights).hexdigest() != config.get("weights"):
+        raise ValueError(f"{path} is damaged or belongs to another model: expected the checksum in {CONFIG}")
     try:
-        tensors = safetensors.torch.load_file(path, device=str(device))
-    except safetensors.SafetensorError as error:
+        tensors = safetensors.torch.load(weights)
+    except Exception as error:  # a wrong header raises many types
         raise ValueError(f"{path} is damaged ({error})") from error
+    tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
     try:
         model = rebuild(config["model"], tensors, safe_globals)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"{Path(folder) / CONFIG}: {error}") from error
-    return model.eval()
+    except Exception as error:  # a structure that was changed may fail anywhere
+        raise ValueError(f"{path.with_name(CONFIG)}: {error}") from error
+    return nn.Module.eval(model)
 
 
 def about_model(folder: Folder) -> dict[str, Any]:
@@ -171,17 +180,28 @@ def predict(
     return outputs.cpu()
 
 
+def _checksum(config: Mapping[str, Any]) -> str:
+    """Of everything but itself, independent of white space and of the order of keys."""
+    content = {name: value for name, value in config.items() if name != "checksum"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def _read_config(folder: Folder) -> dict[str, Any]:
-    path = Path(folder) / CONFIG
-    if not path.exists():
-        raise FileNotFoundError(f"load_model: expected a folder with {CONFIG} and {WEIGHTS}, got {folder} without them")
+    path = Path(folder).expanduser() / CONFIG
+    if not path.is_file():
+        raise FileNotFoundError(f"load_model: expected a folder with {CONFIG} and {WEIGHTS}, got none in {folder}")
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"{path}: expected at most {MAX_BYTES} bytes, got {path.stat().st_size}")
     try:
-        config = json.loads(path.read_text())
-        number, version, _, _ = config["format"], config["gnnlib"], config["about"], config["model"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged ({error})") from error
+        config = json.loads(path.read_text("utf-8"))
+        number, _, _ = config["format"], config["about"], config["model"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged ({error!r})") from error
     if number != FORMAT:
+        advice = ADVICE if number == 1 else ""
         raise ValueError(
-            f"{path}: expected format {FORMAT}, got {number!r}, written by gnnlib {version}{_ADVICE.get(number, '')}"
+            f"{path}: expected format {FORMAT}, got {number!r}, written by gnnlib {config.get('gnnlib')}{advice}"
         )
+    if config.get("checksum") != _checksum(config):
+        raise ValueError(f"{path} is damaged: expected the checksum that it holds")
     return config

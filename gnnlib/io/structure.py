@@ -1,25 +1,42 @@
 """The structure of a module as JSON (classes, attributes, tensors by name), and the module rebuilt from it.
 
-Rebuilding calls no constructor. A name in the JSON resolves to a module class or to a function of tensors of gnnlib or
-``torch.nn``, or to one of the caller's ``safe_globals``. All other values are numbers, text and tensors.
+Rebuilding runs no constructor, imports nothing and compiles nothing. A name in the JSON stands for a module class or a
+function of tensors of gnnlib or ``torch.nn`` that is imported already, or for one of the caller's ``safe_globals``. An
+attribute cannot take the place of anything that its class defines. All other values are numbers, text and tensors.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from importlib import import_module
 from inspect import isfunction
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
+from torch.nn.utils import parametrizations, parametrize
 
-from gnnlib.grid import GridNetwork, from_torch
+import gnnlib.large.labels
+import gnnlib.models
+import gnnlib.nn  # noqa: F401  what a model may be made of
+from gnnlib.grid import GridNetwork
+from gnnlib.io.traced import describe_graph, rebuild_graph
 
 __all__ = ["Named", "describe", "name_of", "rebuild"]
 
 Named = type[nn.Module] | Callable[..., Any]
-PACKAGES = ("gnnlib.", "torch.nn.")
+
+MODULE_PACKAGES = (
+    "gnnlib.coarsening.",
+    "gnnlib.grid.",
+    "gnnlib.large.",
+    "gnnlib.models.",
+    "gnnlib.nn.",
+    "gnnlib.ops.",
+    "torch.nn.modules.",
+    "torch.nn.utils.parametriz",
+)
+"""Module classes may be defined in Python modules whose names begin so."""
+
 FUNCTION_MODULES = (
     "gnnlib.nn.embedding",
     "gnnlib.nn.readout",
@@ -27,9 +44,13 @@ FUNCTION_MODULES = (
     "gnnlib.ops.message_passing",
     "torch.nn.functional",
 )
-"""Where functions may come from: none of these modules reads or writes files."""
+"""Where functions may be defined: none of these modules reads or writes files."""
 
 MODULE_STATE = nn.Module().__dict__.keys()
+
+MAX_DEPTH = 150
+MAX_PARTS = 2_000_000
+"""Limits on the nesting and the number of JSON values of a structure."""
 
 
 def describe(model: nn.Module) -> tuple[Any, dict[str, Tensor]]:
@@ -39,15 +60,22 @@ def describe(model: nn.Module) -> tuple[Any, dict[str, Tensor]]:
         ValueError: for a part that cannot be described, with its place in the model
     """
     writer = _Writer()
-    return writer.write("", model), writer.tensors
+    try:
+        structure = writer.write("", getattr(model, "_orig_mod", model))  # of a compiled model, what was compiled
+    except RecursionError:
+        raise ValueError(f"expected at most {MAX_DEPTH} levels of parts, got more") from None
+    _check_size(structure)
+    return structure, writer.tensors
 
 
 def rebuild(structure: Any, tensors: Mapping[str, Tensor], safe_globals: Iterable[Named] = ()) -> nn.Module:
     """The module whose structure and tensors `describe` returned.
 
     Raises:
-        ValueError: for a name that is not allowed, or tensors other than those described, with their place
+        ValueError: for a name that is not allowed, or tensors other than those described, with their place; for a
+            structure of too many levels or parts, before anything is built
     """
+    _check_size(structure)
     reader = _Reader(tensors, {name_of(thing): thing for thing in safe_globals})
     model = reader.read("", structure)
     unused = sorted(tensors.keys() - reader.parameters.keys())
@@ -71,27 +99,68 @@ def name_of(thing: Any) -> str:
     parts, name = thing.__module__.split("."), thing.__qualname__
     for depth in range(1, len(parts) + 1):
         package = ".".join(parts[:depth])
-        if getattr(import_module(package), name, None) is thing:
+        if name.isidentifier() and vars(sys.modules.get(package, object)).get(name) is thing:
             return f"{package}.{name}"
     raise ValueError(f"expected an importable class or function, got {thing.__module__}.{name}")
 
 
-def _resolve(name: str, safe_globals: Mapping[str, Named]) -> Any:
-    """The class or function of this name, if it is allowed."""
-    package, _, last = name.rpartition(".")
+def _resolve(name: Any, safe_globals: Mapping[str, Named]) -> Any:
+    """The class or function of this name, if it is allowed. Nothing is imported."""
+    package, _, last = str(name).rpartition(".")
     if name in safe_globals:
         return safe_globals[name]
-    if not name.startswith(PACKAGES):
+    if package != "gnnlib" and not f"{package}.".startswith((*MODULE_PACKAGES, *FUNCTION_MODULES, "torch.nn.")):
         raise ValueError(f"expected parts of gnnlib and torch.nn, got {name}; if you trust it: safe_globals=[{last}]")
-    try:
-        thing = getattr(import_module(package), last)
-    except (ImportError, AttributeError):
-        raise ValueError(f"expected a part of this version of {name.partition('.')[0]}, got {name}") from None
-    is_module = isinstance(thing, type) and issubclass(thing, nn.Module)
-    is_function = isfunction(thing) and thing.__module__ in FUNCTION_MODULES
-    if not (is_module or is_function) or name_of(thing) != name:
+    thing = vars(sys.modules.get(package, object)).get(last)
+    if thing is None:
+        raise ValueError(f"expected a part of this version of {package.partition('.')[0]}, got {name}")
+    if not (_is_allowed_class(thing) or _is_allowed_function(thing)) or name_of(thing) != name:
         raise ValueError(f"expected a module, or a function of {', '.join(FUNCTION_MODULES)}, got {name}")
     return thing
+
+
+def _is_allowed_class(thing: Any) -> bool:
+    return isinstance(thing, type) and issubclass(thing, nn.Module) and thing.__module__.startswith(MODULE_PACKAGES)
+
+
+def _is_allowed_function(thing: Any) -> bool:
+    return isfunction(thing) and thing.__module__ in FUNCTION_MODULES
+
+
+def _check_size(structure: Any) -> None:
+    """Raises ValueError for a structure of too many levels or parts."""
+    level, depth, parts = [structure], 0, 0
+    while level:
+        depth, parts = depth + 1, parts + len(level)
+        if depth > MAX_DEPTH or parts > MAX_PARTS:
+            raise ValueError(f"expected at most {MAX_DEPTH} levels and {MAX_PARTS} parts, got more")
+        level = [
+            part
+            for value in level
+            if isinstance(value, (dict, list))
+            for part in (value.values() if isinstance(value, dict) else value)
+        ]
+
+
+def _check_parts(path: str, kind: type, parts: Mapping[str, Any], attributes: Mapping[str, Any]) -> None:
+    """Raises ValueError for a submodule, tensor or attribute whose name is none, or hides what its class defines.
+
+    An attribute may hide a plain value of its class, but nothing of ``nn.Module``.
+    """
+    for name in (*parts, *attributes):
+        if not (name.isidentifier() or (name.isascii() and name.isdigit())) or name.startswith("__"):
+            raise ValueError(f"{path}: expected names that are identifiers or digits, got {name!r}")
+    reserved = {*dir(nn.Module), *MODULE_STATE} - {"training"}
+    hidden = [name for name in parts if name in reserved or callable(getattr(kind, name, None))]
+    for name, value in attributes.items():
+        if name in reserved or (hasattr(kind, name) and not (_is_plain(getattr(kind, name)) and _is_plain(value))):
+            hidden.append(name)
+    if hidden:
+        raise ValueError(f"{path}: expected names that {kind.__name__} does not define itself, got {hidden[0]}")
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, (bool, int, float, str))
 
 
 def _join(path: str, name: object) -> str:
@@ -142,11 +211,16 @@ class _Writer:
         self.references[id(tensor)] = {kind: path, "shape": list(tensor.shape), "dtype": str(tensor.dtype)}
         return self.references[id(tensor)]
 
+    def _network(self, path: str, network: GridNetwork) -> dict[str, Any]:
+        programs = {mode: describe_graph(network.programs[mode].graph) for mode in (True, False)}
+        spec = {"grid_network": self._module(path, network.root), "size": list(network.input_size)}
+        return {**spec, "backend": network.backend, "training": programs[True], "evaluation": programs[False]}
+
     def _module(self, path: str, module: nn.Module) -> dict[str, Any]:
         if isinstance(module, GridNetwork):
-            return {"from_torch": self._module(path, module.root), "size": module.input_size, "backend": module.backend}
+            return self._network(path, module)
         state = _state(module)
-        hooks = [name for name in MODULE_STATE if "hook" in name and state[name]]
+        hooks = [name for name in MODULE_STATE if "hook" in name and state[name] and not _is_torchs_own(state[name])]
         if hooks:
             raise ValueError(f"{path}: expected a module without hooks, got {type(module).__name__} with {hooks[0]}")
         tensors = self._dict(path, {**state["_parameters"], **state["_buffers"]})
@@ -154,9 +228,17 @@ class _Writer:
             tensors[name] = {**tensors[name], "persistent": False}
         submodules = self._dict(path, state["_modules"])
         attributes = self._dict(path, {name: value for name, value in state.items() if name not in MODULE_STATE})
-        name = self._name(path, parametrize.type_before_parametrizations(module))
+        kind = parametrize.type_before_parametrizations(module)
+        name = self._name(path, kind)
+        _check_parts(path, kind, {**tensors, **submodules}, attributes)
         sections = {"attributes": attributes, "tensors": tensors, "modules": submodules}
         return {"module": name, **{key: section for key, section in sections.items() if section}}
+
+
+def _is_torchs_own(hooks: Mapping[int, Any]) -> bool:
+    """Hooks by which ``weight_norm`` reads state dicts of an older form; they do not change what a module computes."""
+    functions = [getattr(hook, "hook", hook) for hook in hooks.values()]
+    return all(getattr(function, "__module__", None) == parametrizations.__name__ for function in functions)
 
 
 def _state(module: nn.Module) -> dict[str, Any]:
@@ -194,6 +276,8 @@ class _Reader:
 
     def _partial(self, path: str, spec: dict[str, Any]) -> Any:
         function, arguments, options = self.read(path, spec["partial"])
+        if not (isinstance(function, type) or isfunction(function) or isinstance(function, partial)):
+            raise ValueError(f"{path}: expected a partial of a class or function, got {type(function).__name__}")
         return partial(function, *arguments, **options)
 
     def _shared(self, path: str, spec: dict[str, Any]) -> nn.Module:
@@ -212,16 +296,18 @@ class _Reader:
         return self.parameters[name]
 
     def _network(self, path: str, spec: dict[str, Any]) -> nn.Module:
-        root = self._module(path, spec["from_torch"])
-        self.modules[path] = from_torch(root, spec["size"], spec["backend"])
+        root = self._module(path, spec["grid_network"])
+        graphs = {mode: rebuild_graph(spec[name]) for mode, name in ((True, "training"), (False, "evaluation"))}
+        self.modules[path] = GridNetwork(root, [int(size) for size in spec["size"]], graphs, spec["backend"])
         return self.modules[path]
 
     def _module(self, path: str, spec: dict[str, Any]) -> nn.Module:
         kind = self._name(path, spec["module"])
         if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
             raise ValueError(f"{path}: expected a module, got {spec['module']}")
-        module = self.modules[path] = kind.__new__(kind)
         specs = spec.get("tensors", {})
+        _check_parts(path, kind, {**specs, **spec.get("modules", {})}, spec.get("attributes", {}))
+        module = self.modules[path] = kind.__new__(kind)
         tensors = self._dict(path, specs)
         parameters = {name: tensor for name, tensor in tensors.items() if isinstance(tensor, nn.Parameter | None)}
         submodules = self._dict(path, spec.get("modules", {}))
@@ -251,5 +337,5 @@ KINDS: dict[str, Callable[[_Reader, str, dict[str, Any]], Any]] = {
     "tuple": lambda reader, path, spec: tuple(reader.read(path, spec["tuple"])),
     "dict": lambda reader, path, spec: reader._dict(path, spec["dict"]),
     "partial": _Reader._partial,
-    "from_torch": _Reader._network,
+    "grid_network": _Reader._network,
 }

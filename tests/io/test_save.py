@@ -1,5 +1,6 @@
 """Saved models: a loaded model equals the saved one to the bit, and nothing outside the allowed names is loaded."""
 
+import hashlib
 import json
 import os
 import re
@@ -42,6 +43,7 @@ from gnnlib import (
 )
 from gnnlib import models as zoo
 from gnnlib.grid import from_torch
+from gnnlib.io.save import _checksum as checksum
 from gnnlib.io.save import about_model
 from gnnlib.nn.reparametrize import block_diagonal, circulant, identity_mapping, low_rank, share_parameters_
 from tests.graphs import random_graph
@@ -248,6 +250,15 @@ def edit(folder, old, new):
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))
+    seal(folder)
+
+
+def seal(folder):
+    """Gives a folder that was changed the checksums of its contents, as an attacker would."""
+    config = json.loads((folder / "config.json").read_text())
+    config["weights"] = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    config["checksum"] = checksum(config)
+    (folder / "config.json").write_text(json.dumps(config))
 
 
 def test_safe_globals(tmp_path):
@@ -343,7 +354,7 @@ def test_damaged_or_missing_files_are_named(saved, name, damage):
         path.unlink()
     else:
         path.write_bytes(damage(path.read_bytes()))
-    error, message = (FileNotFoundError, name) if damage is None else (ValueError, rf"{path} is damaged \(")
+    error, message = (FileNotFoundError, name) if damage is None else (ValueError, rf"{path} is damaged")
     with pytest.raises(error, match=message):
         load_model(saved)
 
@@ -386,6 +397,7 @@ def test_weights_that_do_not_fit(saved, change, message):
     tensors = safetensors.torch.load_file(path)
     change(tensors)
     safetensors.torch.save_file(tensors, path)
+    seal(saved)
     with pytest.raises(ValueError, match=message):
         load_model(saved)
 
