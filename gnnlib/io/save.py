@@ -107,10 +107,9 @@ def load_model(folder: Folder, device: torch.device | str = "cpu", *, safe_globa
         raise ValueError(f"{path} is damaged ({error})") from error
     tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
     try:
-        model = rebuild(config["model"], tensors, safe_globals)
+        return nn.Module.eval(rebuild(config["model"], tensors, safe_globals))
     except Exception as error:  # a structure that was changed may fail anywhere
         raise ValueError(f"{path.with_name(CONFIG)}: {error}") from error
-    return nn.Module.eval(model)
 
 
 def about_model(folder: Folder) -> dict[str, Any]:

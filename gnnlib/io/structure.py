@@ -311,6 +311,12 @@ class _Reader:
         tensors = self._dict(path, specs)
         parameters = {name: tensor for name, tensor in tensors.items() if isinstance(tensor, nn.Parameter | None)}
         submodules = self._dict(path, spec.get("modules", {}))
+        for name, part, kinds in (
+            *((name, part, Tensor) for name, part in tensors.items()),
+            *((name, part, nn.Module) for name, part in submodules.items()),
+        ):
+            if not (part is None or isinstance(part, kinds)):
+                raise ValueError(f"{_join(path, name)}: expected a {kinds.__name__}, got {type(part).__name__}")
         state = {
             **nn.Module().__dict__,
             **self._dict(path, spec.get("attributes", {})),

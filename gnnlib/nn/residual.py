@@ -280,7 +280,7 @@ class JumpingKnowledge(Arguments, nn.Module):
             The module; its out_feats is L F.
         """
         feats, num_layers = _sizes(feats, num_layers)
-        return cls(_Cat(), feats * num_layers)
+        return cls(JumpCat(), feats * num_layers)
 
     @classmethod
     def max(cls, feats: int, num_layers: int) -> "JumpingKnowledge":
@@ -294,7 +294,7 @@ class JumpingKnowledge(Arguments, nn.Module):
             The module; its out_feats is F.
         """
         feats, _ = _sizes(feats, num_layers)
-        return cls(_Max(), feats)
+        return cls(JumpMax(), feats)
 
     @classmethod
     def lstm(cls, feats: int, num_layers: int, *, hidden: int | None = None) -> "JumpingKnowledge":
@@ -310,7 +310,7 @@ class JumpingKnowledge(Arguments, nn.Module):
         """
         feats, num_layers = _sizes(feats, num_layers)
         hidden = max(1, num_layers * feats // 2) if hidden is None else integer("JumpingKnowledge", "hidden", hidden)
-        return cls(_LSTM(feats, hidden), feats)
+        return cls(JumpLSTM(feats, hidden), feats)
 
     def reset_parameters(self) -> None:
         """Draw the parameters of the LSTM anew."""
@@ -333,17 +333,17 @@ def _sizes(feats: Any, num_layers: Any) -> tuple[int, int]:
     return integer("JumpingKnowledge", "feats", feats), integer("JumpingKnowledge", "num_layers", num_layers)
 
 
-class _Cat(nn.Module):
+class JumpCat(nn.Module):
     def forward(self, layers: Tensor) -> Tensor:  # (N, *, L, F)
         return layers.flatten(-2)
 
 
-class _Max(nn.Module):
+class JumpMax(nn.Module):
     def forward(self, layers: Tensor) -> Tensor:
         return layers.amax(-2)
 
 
-class _LSTM(nn.Module):
+class JumpLSTM(nn.Module):
     def __init__(self, feats: int, hidden: int):
         super().__init__()
         self.lstm = nn.LSTM(feats, hidden, bidirectional=True, batch_first=True)
