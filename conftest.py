@@ -1,4 +1,4 @@
-"""What all tests and doctests share."""
+"""Fixtures and collection of all tests and doctests."""
 
 from pathlib import Path
 
@@ -29,5 +29,5 @@ def _below_gnnlib(argument: str, start: Path) -> str:
 
 @pytest.fixture(autouse=True)
 def _seed():
-    """The same draws whichever tests ran before."""
+    """The same random numbers, whichever tests ran before."""
     torch.manual_seed(0)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from gnnlib import kernels
 from gnnlib._platform.dgl import dgl
 from gnnlib.kernels import reference as reference_kernels
-from tests.graphs import GRAPHS, WHOLE, bare, bipartite, clique, ends, path, random_graph
+from tests.graphs import GRAPHS, HOMOGENEOUS, bare, bipartite, clique, ends, path, random_graph
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
 NO_KERNELS = types.ModuleType("no_kernels")  # forced where an error must come before any kernel runs
@@ -290,7 +290,7 @@ EVERY_GRAPH = [equals_reference, equals_twin, isolated_nodes, permutation, kerne
 
 def on_every_graph(cases: list[Case]) -> Callable:
     """A test that runs `EVERY_GRAPH` for each case on each graph of the zoo."""
-    pairs = [(case, name) for case in cases for name in (WHOLE if case.whole else GRAPHS)]
+    pairs = [(case, name) for case in cases for name in (HOMOGENEOUS if case.whole else GRAPHS)]
 
     @pytest.mark.parametrize(("case", "name"), pairs, ids=[f"{case}-{name}" for case, name in pairs])
     def test(case: Case, name: str) -> None:

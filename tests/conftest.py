@@ -1,4 +1,4 @@
-"""What all tests share: the real data where there are some."""
+"""Fixtures of all tests: the folder of the real data sets."""
 
 import os
 from pathlib import Path

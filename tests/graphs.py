@@ -1,11 +1,11 @@
-"""A labelled zoo of awkward small graphs, each with one edge type: what every operation and layer must cope with.
+"""Small graphs with one edge type, regular and degenerate, for the tests of all operations and layers.
 
     @pytest.mark.parametrize("name", GRAPHS)
     def test_something(name):
-        graph = GRAPHS[name]()      # a fresh one: tests may write on it
+        graph = GRAPHS[name]()      # a new one: tests may write on it
 
-`WHOLE` are the names of those with one node set, `TWO_SETS` of blocks and bipartite graphs.
-`drawn` is the same for hypothesis: graphs that shrink.
+`HOMOGENEOUS` names those with one node set, `BIPARTITE` blocks and bipartite graphs.
+`drawn` is a hypothesis strategy for small graphs.
 """
 
 from collections.abc import Callable
@@ -19,22 +19,22 @@ from gnnlib._platform.dgl import dgl
 def random_graph(
     num_nodes: int = 11, num_edges: int = 23, seed: int = 0, idtype: torch.dtype = torch.int64
 ) -> dgl.DGLGraph:
-    """Edges at random between all nodes but the last two; among them a self-loop and an edge that is there thrice.
+    """Edges at random between all nodes but the last two; among them a self-loop and a triple edge.
 
-    The last two nodes are isolated; node 3 only sends. ``num_edges`` counts them all, at least 5.
+    The last two nodes are isolated; node 3 has no in-edges. ``num_edges`` counts them all, at least 5.
     """
-    some = torch.Generator().manual_seed(seed)
-    src, dst = torch.randint(num_nodes - 2, (2, num_edges - 5), generator=some)
+    generator = torch.Generator().manual_seed(seed)
+    src, dst = torch.randint(num_nodes - 2, (2, num_edges - 5), generator=generator)
     src = torch.cat([src, torch.tensor([2, 0, 0, 0, 3])])
     dst = torch.cat([dst.where(dst != 3, 0), torch.tensor([2, 1, 1, 1, 0])])
-    mixed = torch.randperm(num_edges, generator=some)
-    return dgl.graph((src[mixed], dst[mixed]), num_nodes=num_nodes, idtype=idtype)
+    order = torch.randperm(num_edges, generator=generator)
+    return dgl.graph((src[order], dst[order]), num_nodes=num_nodes, idtype=idtype)
 
 
 def symmetric_graph(num_nodes: int = 11, seed: int = 0) -> dgl.DGLGraph:
     """Each edge both ways, some of them twice; every node has a self-loop."""
-    some = torch.Generator().manual_seed(seed)
-    src, dst = torch.randint(num_nodes, (2, 2 * num_nodes), generator=some)
+    generator = torch.Generator().manual_seed(seed)
+    src, dst = torch.randint(num_nodes, (2, 2 * num_nodes), generator=generator)
     return dgl.add_self_loop(dgl.graph((torch.cat([src, dst]), torch.cat([dst, src])), num_nodes=num_nodes))
 
 
@@ -58,7 +58,7 @@ def all_pairs(num_nodes: int = 5) -> dgl.DGLGraph:
 
 
 def star(num_leaves: int = 9) -> dgl.DGLGraph:
-    """Node 0 hears all others; they hear no one."""
+    """Edges from all other nodes to node 0."""
     return dgl.graph((torch.arange(1, num_leaves + 1), torch.zeros(num_leaves, dtype=torch.int64)))
 
 
@@ -74,8 +74,8 @@ def block() -> dgl.DGLGraph:
     """A message-flow block: destinations are the first sources, some of them without in-edges."""
     src, dst = random_graph().edges()
     seeds = torch.tensor([0, 1, 2, 9])
-    asked = torch.isin(dst, seeds)
-    return dgl.to_block(dgl.graph((src[asked], dst[asked]), num_nodes=11), seeds)
+    edges = torch.isin(dst, seeds)
+    return dgl.to_block(dgl.graph((src[edges], dst[edges]), num_nodes=11), seeds)
 
 
 def sampled_blocks(num_layers: int, num_nodes: int = 40, num_edges: int = 150, seed: int = 0) -> list[dgl.DGLGraph]:
@@ -87,12 +87,12 @@ def sampled_blocks(num_layers: int, num_nodes: int = 40, num_edges: int = 150, s
 
 
 def bare_block() -> dgl.DGLGraph:
-    """A block of which no one knows whether its destinations are among its sources."""
+    """A block that does not record whether its destinations are among its sources."""
     return dgl.create_block(([0, 1, 2, 2, 4, 4], [0, 0, 2, 1, 1, 1]), num_src_nodes=5, num_dst_nodes=4)
 
 
 def bipartite(num_src: int = 6, num_dst: int = 4, idtype: torch.dtype = torch.int64) -> dgl.DGLGraph:
-    """Two node types; one source and one destination are isolated, one edge is there twice."""
+    """Two node types; one source and one destination are isolated, one edge is doubled."""
     src, dst = torch.tensor([0, 1, 2, 3, 3, 4, 4, 0]), torch.tensor([0, 0, 1, 2, 0, 2, 2, 2])
     return dgl.heterograph({("in", "to", "out"): (src, dst)}, {"in": num_src, "out": num_dst}, idtype=idtype)
 
@@ -120,8 +120,8 @@ GRAPHS: dict[str, Callable[[], dgl.DGLGraph]] = {
     "bipartite_int32": lambda: bipartite(idtype=torch.int32),
     "bipartite_csc": lambda: bipartite().formats("csc"),
 }
-WHOLE = [name for name, make in GRAPHS.items() if make().is_homogeneous]
-TWO_SETS = [name for name in GRAPHS if name not in WHOLE]
+HOMOGENEOUS = [name for name, make in GRAPHS.items() if make().is_homogeneous]
+BIPARTITE = [name for name in GRAPHS if name not in HOMOGENEOUS]
 
 
 def ends(graph: dgl.DGLGraph) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""Small data sets in OGB's raw layout, which OGB's own loaders read: rows of tables to gzipped csv, or npz."""
+"""Small data sets in OGB's raw layout, for OGB's own loaders: tables as gzipped csv, or npz."""
 
 import gzip
 
@@ -8,7 +8,7 @@ import pytest
 from gnnlib.datasets.ogb_files import master
 
 TASKS = {name: row for package in ("graphproppred", "nodeproppred") for name, row in master(package).items()}
-needs_ogb = pytest.mark.skipif(not TASKS, reason="ogb is not installed")  # to import it would ask the package index
+needs_ogb = pytest.mark.skipif(not TASKS, reason="ogb is not installed")  # importing it contacts the package index
 
 
 def write_tables(folder, tables):
@@ -21,7 +21,7 @@ def write_tables(folder, tables):
 
 
 def write_graphs(data, name="ogbg-molhiv", num_graphs=24, **changed):
-    """Rings of 3 to 6 nodes below ``data/ogbg_molhiv``. What class a graph is of shows on its first atom, or, in
+    """Rings of 3 to 6 nodes below ``data/ogbg_molhiv``. The class of a graph shows on its first atom, or, in
     ogbg-ppa, on its edges; one label in nine is absent where there are several tasks. ``changed`` replaces tables."""
     row = TASKS[name]
     num_tasks, classes, molecules = int(row["num tasks"]), int(row["num classes"]), row["data type"] == "mol"
@@ -31,7 +31,7 @@ def write_graphs(data, name="ogbg-molhiv", num_graphs=24, **changed):
     if classes < 0:
         labels = [[kind + size / 4] for kind, size in zip(kinds, sizes)]
     elif num_tasks > 1:
-        labels = [["" if (i + t) % 9 == 0 else label for t, label in enumerate(each)] for i, each in enumerate(labels)]
+        labels = [["" if (i + t) % 9 == 0 else label for t, label in enumerate(row)] for i, row in enumerate(labels)]
     parts = np.split(np.arange(num_graphs), [num_graphs // 2, 3 * num_graphs // 4])
     tables = {
         "raw/num-node-list": sizes,
@@ -49,7 +49,7 @@ def write_graphs(data, name="ogbg-molhiv", num_graphs=24, **changed):
 
 def write_nodes(data, name="ogbn-arxiv", num_nodes=60, **changed):
     """Communities of a few classes below ``data/ogbn_arxiv``: an edge for each node to two others, mostly of its class;
-    features (N, 8) that tell the class with noise; 60, 20 and 20 percent in the split; papers, in ogbn-mag.
+    features (N, 8), the class with noise; 60, 20 and 20 percent in the split; papers, in ogbn-mag.
     ``changed`` replaces tables."""
     row, rng = TASKS[name], np.random.default_rng(0)
     binary, num_tasks, used = row["binary"] == "True", int(row["num tasks"]), min(int(row["num classes"]), 4)
@@ -82,14 +82,14 @@ def _among_types(tables, label):
     """The tables of one type of nodes as ogbn-mag's papers, each with an author and a field; authors share places."""
     num = len(label)
     types = {"author": num, "field_of_study": int(label.max()) + 1, "institution": 2, "paper": num}
-    each = np.arange(num)
+    ids = np.arange(num)
     relations = {
-        "author___affiliated_with___institution": (each, each % 2),
-        "author___writes___paper": (each, each[::-1]),
+        "author___affiliated_with___institution": (ids, ids % 2),
+        "author___writes___paper": (ids, ids[::-1]),
         "paper___cites___paper": tables["raw/edge"].T,
-        "paper___has_topic___field_of_study": (each, label),
+        "paper___has_topic___field_of_study": (ids, label),
     }
-    found = {
+    arrays = {
         "raw/num-node-dict": [list(types), list(types.values())],
         "raw/triplet-type-list": [relation.split("___") for relation in relations],
         "raw/nodetype-has-label": [list(types), [name == "paper" for name in types]],
@@ -97,13 +97,13 @@ def _among_types(tables, label):
         "raw/node-label/paper/node-label": tables["raw/node-label"],
     }
     for number, (relation, ends) in enumerate(relations.items()):
-        found[f"raw/relations/{relation}/num-edge-list"] = [len(ends[0])]
-        found[f"raw/relations/{relation}/edge"] = np.stack(ends, 1)
-        found[f"raw/relations/{relation}/edge_reltype"] = [number] * len(ends[0])
+        arrays[f"raw/relations/{relation}/num-edge-list"] = [len(ends[0])]
+        arrays[f"raw/relations/{relation}/edge"] = np.stack(ends, 1)
+        arrays[f"raw/relations/{relation}/edge_reltype"] = [number] * len(ends[0])
     for table in ("node-feat", "node_year"):
-        found[f"raw/node-feat/paper/{table}"] = tables[f"raw/{table}"]
-    return found | {
-        name.replace("time/", "time/paper/"): ids for name, ids in tables.items() if name.startswith("split/")
+        arrays[f"raw/node-feat/paper/{table}"] = tables[f"raw/{table}"]
+    return arrays | {
+        name.replace("time/", "time/paper/"): part for name, part in tables.items() if name.startswith("split/")
     }
 
 

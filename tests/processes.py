@@ -1,4 +1,4 @@
-"""Functions called in forked processes that are joined, as by ``torchrun``; there are no imports to wait for."""
+"""Calls a function in forked processes of one process group, as ``torchrun`` does, without new imports."""
 
 import multiprocessing
 import os
@@ -11,6 +11,7 @@ import torch
 from gnnlib.train.distributed import process_group
 
 needs_fork = [
+    pytest.mark.process,
     pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked"),
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded"),  # Python 3.12, of fork
 ]
@@ -34,11 +35,11 @@ def forked(function, folder, number=2, group=process_group):
         os.environ.update({name: str(value) for name, value in names.items()})
         try:
             with group():
-                found = function()
+                result = function()
         except BaseException as error:
             traceback.print_exc()
-            found = type(error).__name__, str(error)
-        torch.save(found, folder / f"{rank}.pt")
+            result = type(error).__name__, str(error)
+        torch.save(result, folder / f"{rank}.pt")
 
     ranks = [multiprocessing.get_context("fork").Process(target=child, args=(rank,)) for rank in range(number)]
     for process in ranks:

@@ -1,4 +1,4 @@
-"""Tables in the docs are those of the committed results."""
+"""The tables in the docs agree with the committed results."""
 
 import pytest
 
@@ -6,14 +6,14 @@ pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 from docs import pictures_depth, pictures_speed, pictures_superpixels
 
 
-def test_the_tables_of_the_depth_study_are_made_of_its_results():
+def test_tables_of_the_depth_study():
     pages = [page.read_text("utf-8") for page in pictures_depth.PAGES]
     assert sum(page.count("<!-- -->") for page in pages) == len(pictures_depth.TABLES)
     assert [pictures_depth.with_tables(page) for page in pages] == pages
     assert "dirty" not in str(pictures_depth.study("cora")["commits"])
 
 
-def test_the_tables_of_superpixels_are_made_of_their_results_and_the_published_ones():
+def test_tables_of_superpixels():
     page = pictures_superpixels.PAGE.read_text("utf-8")
     assert page.count("<!-- -->") == len(pictures_superpixels.TABLES)
     assert pictures_superpixels.with_tables(page) == page
@@ -21,12 +21,12 @@ def test_the_tables_of_superpixels_are_made_of_their_results_and_the_published_o
         assert f"| {figure}" in page
 
 
-def test_the_tables_of_speed_are_made_of_its_results():
+def test_tables_of_speed():
     for page in (path.read_text("utf-8") for path in pictures_speed.PAGES):
         assert pictures_speed.with_tables(page) == page
-    held = sum(
+    count = sum(
         path.read_text("utf-8").count(f"<!-- {name} -->")
         for path in pictures_speed.PAGES
         for name in pictures_speed.TABLES
     )
-    assert held == len(pictures_speed.TABLES)
+    assert count == len(pictures_speed.TABLES)

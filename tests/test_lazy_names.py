@@ -21,9 +21,10 @@ assert not {"rich", "matplotlib"} & sys.modules.keys(), "the library alone is en
 """
 
 
+@pytest.mark.process
 def test_importing_gnnlib_imports_no_benchmarks():
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    result = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
 
 
 def test_other_names_are_attribute_errors():

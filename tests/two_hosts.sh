@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs a command on two hosts that are one machine, and takes both down again, whatever happens.
+# Runs a command on two hosts that are simulated on one machine, and removes both at the end.
 #
 #   tests/two_hosts.sh COMMAND ...
 #

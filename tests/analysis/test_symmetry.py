@@ -49,7 +49,7 @@ from gnnlib.grid import GridConv, lattice, to_images, to_nodes
 from gnnlib.images import pixel_batch, pixel_graph, superpixel_graph
 from gnnlib.nn import conv
 from gnnlib.nn.conv.base import Conv
-from tests.graphs import GRAPHS, WHOLE, bipartite, random_graph
+from tests.graphs import GRAPHS, HOMOGENEOUS, bipartite, random_graph
 
 SIZE = (7, 6)
 LAYERS = {
@@ -185,7 +185,7 @@ def test_nothing_from_nothing():
 # ---------------------------------------------------------------- permutations
 
 
-@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("name", HOMOGENEOUS)
 def test_relabelling_carries_everything_along(name):
     graph = GRAPHS[name]()
     graph.ndata["x"] = torch.arange(graph.num_nodes())

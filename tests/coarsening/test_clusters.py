@@ -13,7 +13,7 @@ from gnnlib.coarsening.clusters import coarsen, graclus, voxel
 from gnnlib.graph import add_self_loop
 from gnnlib.grid import GridConv, GridPool, lattice, to_images, to_nodes
 from gnnlib.images import Touching, graph_from_labels, paint, pixel_batch, pixel_graph
-from tests.graphs import GRAPHS, WHOLE, bare, ends, random_graph
+from tests.graphs import GRAPHS, HOMOGENEOUS, bare, ends, random_graph
 
 RNG = np.random.default_rng(0)
 
@@ -30,7 +30,7 @@ def dense(graph, weight):
     return a.index_put((dst, src), weight.double(), accumulate=True)
 
 
-@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("name", HOMOGENEOUS)
 def test_the_coarse_adjacency_is_the_dense_product(name):
     graph = GRAPHS[name]()
     graph.edata["weight"] = torch.rand(graph.num_edges(), dtype=torch.float64)
@@ -165,7 +165,7 @@ def test_graclus_is_greedy_and_at_least_half_the_best(seed):
     assert best / 2 <= sum(score[pair] for pair in matched) <= best + 1e-12
 
 
-@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("name", HOMOGENEOUS)
 def test_graclus_takes_any_graph(name):
     graph = GRAPHS[name]()
     cluster = graclus(graph)

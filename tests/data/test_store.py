@@ -18,9 +18,22 @@ from gnnlib import GATConv, GraphStore, SAGEConv, Stack, readout_mean, readout_s
 from gnnlib._platform.dgl import dgl
 from gnnlib.graph import Adjacency, adjacency
 from gnnlib.images import superpixel_graph
-from tests.graphs import GRAPHS, TWO_SETS, WHOLE, bare, bipartite, block, clique, drawn, path, random_graph, star, tree
+from tests.graphs import (
+    BIPARTITE,
+    GRAPHS,
+    HOMOGENEOUS,
+    bare,
+    bipartite,
+    block,
+    clique,
+    drawn,
+    path,
+    random_graph,
+    star,
+    tree,
+)
 
-SINGLE = [name for name in WHOLE if name not in ("batch", "random_int32")]
+SINGLE = [name for name in HOMOGENEOUS if name not in ("batch", "random_int32")]
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than cores
 
 
@@ -431,7 +444,7 @@ def test_graphs_that_do_not_fit_are_refused(make, error, said):
         GraphStore(make())
 
 
-@pytest.mark.parametrize("name", TWO_SETS)
+@pytest.mark.parametrize("name", BIPARTITE)
 def test_two_node_sets_are_refused(name):
     with pytest.raises(ValueError, match="expected one node type and one edge type"):
         GraphStore([GRAPHS[name]()])

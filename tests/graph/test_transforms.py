@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from gnnlib._platform.dgl import dgl
 from gnnlib.graph import add_self_loop, keep_edges, keep_nodes, reverse
 from gnnlib.grid import lattice
-from tests.graphs import GRAPHS, TWO_SETS, WHOLE, batch, drawn, ends, random_graph
+from tests.graphs import BIPARTITE, GRAPHS, HOMOGENEOUS, batch, drawn, ends, random_graph
 
 few = settings(deadline=None, max_examples=40, derandomize=True)
 
@@ -79,7 +79,7 @@ def test_keep_nodes_is_dgls_subgraph(graph, data):
     assert torch.equal(found.ndata["pos"], graph.ndata["pos"][keep])
 
 
-@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("name", HOMOGENEOUS)
 def test_keep_nodes_keeps_the_index_type_and_takes_all_or_none(name):
     graph = GRAPHS[name]()
     whole, none = (keep_nodes(graph, torch.full((graph.num_nodes(),), kept)) for kept in (True, False))
@@ -95,7 +95,7 @@ def test_keep_nodes_keeps_batches():
     assert smaller.batch_num_edges().tolist() == [9, 0, 0, 2]
 
 
-@pytest.mark.parametrize("name", TWO_SETS)
+@pytest.mark.parametrize("name", BIPARTITE)
 def test_keep_nodes_needs_one_node_set(name):
     with pytest.raises(ValueError, match="homogeneous graph"):
         keep_nodes(GRAPHS[name](), torch.ones(3).bool())
@@ -106,7 +106,7 @@ def test_a_bad_mask_of_nodes_is_refused():
         keep_nodes(random_graph(), torch.ones(10).bool())
 
 
-@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("name", HOMOGENEOUS)
 def test_add_self_loop_adds_one_to_each_node(name):
     graph = GRAPHS[name]()
     graph.edata["value"] = 1 + torch.rand(graph.num_edges())
@@ -126,7 +126,7 @@ def test_add_self_loop_keeps_batches():
     assert larger.batch_num_edges().tolist() == [9 + 6, 0, 3, 3 + 4]
 
 
-@pytest.mark.parametrize("name", TWO_SETS)
+@pytest.mark.parametrize("name", BIPARTITE)
 def test_add_self_loop_needs_one_node_set(name):
     with pytest.raises(ValueError, match="homogeneous graph"):
         add_self_loop(GRAPHS[name]())

@@ -9,7 +9,7 @@ import torch
 from gnnlib import laplacian_encoding, random_walk_encoding
 from gnnlib._platform.dgl import dgl
 from gnnlib.nn import encoding as encodings
-from tests.graphs import GRAPHS, TWO_SETS, WHOLE, bare, clique, path, random_graph, star, symmetric_graph
+from tests.graphs import BIPARTITE, GRAPHS, HOMOGENEOUS, bare, clique, path, random_graph, star, symmetric_graph
 
 BOTH = pytest.mark.parametrize("encode", [laplacian_encoding, random_walk_encoding])
 
@@ -148,7 +148,7 @@ def test_few_walks_at_a_time_are_the_same(room, monkeypatch):
 
 
 @BOTH
-@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("name", HOMOGENEOUS)
 def test_every_graph(encode, name):
     graph = GRAPHS[name]()
     found = encode(graph, 3)
@@ -168,7 +168,7 @@ def test_a_batch_is_its_graphs_one_by_one(encode):
 def test_wrong_calls(encode):
     with pytest.raises(ValueError, match="expected k >= 1, got 0"):
         encode(path(3), 0)
-    for name in TWO_SETS:
+    for name in BIPARTITE:
         graph = GRAPHS[name]()
         with pytest.raises(ValueError, match=f"two node sets with {graph.num_src_nodes()} sources"):
             encode(graph, 3)

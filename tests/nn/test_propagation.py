@@ -7,7 +7,7 @@ from torch import nn
 from gnnlib import APPNP, DAGNN, GCNConv, GNNLayer, LayerNorm, Stack
 from gnnlib._platform.dgl import dgl
 from gnnlib.nn.propagation import Hops
-from tests.graphs import GRAPHS, WHOLE, ends, path, random_graph, symmetric_graph
+from tests.graphs import GRAPHS, HOMOGENEOUS, ends, path, random_graph, symmetric_graph
 
 
 def averaging(graph, weight=None):
@@ -30,7 +30,7 @@ def weights(graph, dtype=torch.float64):
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("name", HOMOGENEOUS)
 def test_hops_are_powers_of_the_matrix(name, weighted):
     graph = GRAPHS[name]()
     edge = weights(graph) if weighted else None
@@ -126,7 +126,7 @@ each = pytest.mark.parametrize("make", BOTH.values(), ids=BOTH)
 
 
 @each
-@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("name", HOMOGENEOUS)
 def test_every_whole_graph_and_signal(make, name):
     graph, model = GRAPHS[name](), make().double()
     x = torch.randn(graph.num_nodes(), 2, 3, dtype=torch.float64)

@@ -21,7 +21,7 @@ from gnnlib import (
 )
 from gnnlib._platform.dgl import dgl
 from gnnlib.nn.reparametrize import low_rank, share_parameters_
-from tests.graphs import GRAPHS, WHOLE, symmetric_graph
+from tests.graphs import GRAPHS, HOMOGENEOUS, symmetric_graph
 
 CONVS = {
     "gcn": GCNConv,
@@ -181,7 +181,7 @@ def test_a_thousand_layers_train():
     assert all(bool(p.grad.isfinite().all()) and bool((p.grad != 0).any()) for p in model.parameters())
 
 
-@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("name", HOMOGENEOUS)
 def test_every_whole_graph(name):
     graph = GRAPHS[name]()
     x = torch.randn(graph.num_nodes(), 2, 8, dtype=torch.float64, requires_grad=True)

@@ -12,7 +12,7 @@ from scipy.spatial.distance import cdist
 
 from gnnlib._platform.dgl import dgl
 from gnnlib.analysis.smoothing import distance, mad_gap, mean_average_distance
-from tests.graphs import GRAPHS, WHOLE, bare, drawn, ends, path, random_graph
+from tests.graphs import GRAPHS, HOMOGENEOUS, bare, drawn, ends, path, random_graph
 
 
 def hops(graph):
@@ -36,7 +36,7 @@ RANGES = [(1, None), (1, math.inf), (1, 1), (1, 3), (2, 2), (2, None), (3, math.
 
 
 @pytest.mark.parametrize(("least", "most"), RANGES)
-@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("name", HOMOGENEOUS)
 def test_distance_is_the_mean_over_pairs(name, least, most):
     graph = GRAPHS[name]()
     x = torch.randn(graph.num_nodes(), 4, dtype=torch.float64)

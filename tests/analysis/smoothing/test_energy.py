@@ -10,7 +10,7 @@ from hypothesis import given
 from gnnlib._platform.dgl import dgl
 from gnnlib.analysis.smoothing import dead_share, dirichlet_energy, effective_rank, numerical_rank
 from gnnlib.analysis.smoothing import energy as energy_module
-from tests.graphs import GRAPHS, TWO_SETS, WHOLE, bare, drawn, ends, path, random_graph, symmetric_graph
+from tests.graphs import BIPARTITE, GRAPHS, HOMOGENEOUS, bare, drawn, ends, path, random_graph, symmetric_graph
 
 MEASURES = [dirichlet_energy, numerical_rank, effective_rank, dead_share]
 
@@ -35,7 +35,7 @@ def dense_energy(a, x, norm):
 
 
 @pytest.mark.parametrize("norm", ["none", "both"])
-@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("name", HOMOGENEOUS)
 def test_energy_is_the_sum_over_pairs(name, norm):
     graph = GRAPHS[name]()
     x = features(graph, 3)
@@ -143,7 +143,7 @@ def test_bad_input_is_named(measure):
         measure(graph, torch.ones(3, 2))
     with pytest.raises(TypeError, match=r"floating-point.*torch.int64"):
         measure(graph, torch.ones(4, 2, dtype=torch.int64))
-    for name in TWO_SETS:
+    for name in BIPARTITE:
         with pytest.raises(ValueError, match="one node type"):
             measure(GRAPHS[name](), torch.ones(4, 2))
     with pytest.raises(TypeError, match="expected a DGLGraph, got str"):

@@ -201,19 +201,19 @@ def test_fresh_keeps_every_older_one(store, capsys):
     assert "(--fresh) is kept as result-c0ffee123456-1.json" in capsys.readouterr().err
 
 
-WHOLE = json.dumps({**HEADER, "outcomes": {"0": vars(FIRST)}})
+HOMOGENEOUS = json.dumps({**HEADER, "outcomes": {"0": vars(FIRST)}})
 
 
 @pytest.mark.parametrize(
     "content",
     [
-        WHOLE[: len(WHOLE) // 2],
+        HOMOGENEOUS[: len(HOMOGENEOUS) // 2],
         "",
         "[]",
         "{}",
         "\xff\xfe",
-        WHOLE.replace('"0"', '"first"'),
-        WHOLE.replace('"score"', '"figure"'),
+        HOMOGENEOUS.replace('"0"', '"first"'),
+        HOMOGENEOUS.replace('"score"', '"figure"'),
         json.dumps({**HEADER, "outcomes": [1]}),
     ],
     ids=["truncated", "empty", "a-list", "an-object", "no-text", "no-seed", "no-score", "no-outcomes"],

@@ -16,7 +16,8 @@ import pytest
 
 from gnnlib.kernels.cpu.compile import jit
 
-ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.process
+ROOT = Path(__file__).parents[2]
 
 # A graph large enough for parallel launches, and all that a layer with attention does on it.
 PRELUDE = """
@@ -51,10 +52,10 @@ def work(graph, dtype=torch.float32):
     return y.detach(), x.grad
 
 
-def right(got, graph, dtype=torch.float32):
+def equals_reference(results, graph, dtype=torch.float32):
     with kernels.force(reference):
         want = work(graph, dtype)
-    return all(torch.allclose(a, b, rtol=1e-4, atol=1e-4) for a, b in zip(got, want, strict=True))
+    return all(torch.allclose(a, b, rtol=1e-4, atol=1e-4) for a, b in zip(results, want, strict=True))
 
 
 torch.set_num_threads(2)
@@ -85,17 +86,17 @@ if os.environ.get("WITHOUT_OPENMP"):
     team._RUNTIME = 0  # a PyTorch that is linked to no OpenMP runtime
 graph, results = make(), []
 
-def many():
+def repeat():
     for _ in range(10):
         results.append(work(graph))
 
-threads = [threading.Thread(target=many) for _ in range(3)]
+threads = [threading.Thread(target=repeat) for _ in range(3)]
 for thread in threads:
     thread.start()
 for thread in threads:
     thread.join()
 assert len(results) == 30
-assert right(results[0], graph)
+assert equals_reference(results[0], graph)
 assert all(torch.equal(a, b) for result in results for a, b in zip(result, results[0]))
 for count in (1, 2, 64):
     torch.set_num_threads(count)
@@ -111,7 +112,7 @@ def test_three_threads_at_once(run, env, tmp_path):
     assert run(THREADS, **env, **cache).split() == [str(not env)]
 
 
-def test_the_threads_are_those_of_torch(run):
+def test_threads_are_those_of_torch(run):
     """No second pool: kernels on both of torch's threads leave the process with as many threads as torch alone."""
     assert run("""
 def count():
@@ -127,7 +128,7 @@ print(count() - before, loaded)
 """).split() == ["0", "[]"]
 
 
-def test_the_same_bits_in_two_processes_and_with_any_number_of_threads(run):
+def test_bits_in_two_processes_and_with_any_number_of_threads(run):
     script = """
 import hashlib
 graph = make()
@@ -153,11 +154,11 @@ assert "numba" in sys.modules
 
 
 def test_forked_children(run):
-    """After a parallel launch in the parent, which GNU OpenMP does not forgive a child that launches too."""
+    """After a parallel launch in the parent, GNU OpenMP hangs in a child that launches too."""
     run("""
 graph = make()
 want = work(graph)
-assert right(want, graph)
+assert equals_reference(want, graph)
 
 def child():
     assert torch.get_num_threads() == 2
@@ -221,18 +222,18 @@ class Graphs(torch.utils.data.Dataset):
     def __getitem__(self, i):
         return torch.stack(work(make(seed=i)))
 
-assert right(work(make()), make())
+assert equals_reference(work(make()), make())
 loader = torch.utils.data.DataLoader(Graphs(), batch_size=1, num_workers=2, multiprocessing_context="fork")
 for _ in range(2):
-    found = [batch[0] for batch in loader]
-    assert len(found) == 6
-    for i, pair in enumerate(found):
+    batches = [batch[0] for batch in loader]
+    assert len(batches) == 6
+    for i, pair in enumerate(batches):
         assert all(torch.equal(a, b) for a, b in zip(pair, work(make(seed=i))))
 """)
 
 
 def test_spawned_workers(run):
-    """They unpickle a graph that the parent has used: the script they import has imported gnnlib."""
+    """They unpickle a graph that the parent has used; the script that they import has imported gnnlib."""
     run("""
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
@@ -265,7 +266,7 @@ for dtype in (torch.float32, torch.float64):
 
 
 def test_nowhere_to_cache(run, tmp_path):
-    """A package that cannot be written, a home that is none: compiled in memory, and nothing is said of it."""
+    """A package and a home that cannot be written: compiled in memory, without a message."""
     package = tmp_path / "package"
     shutil.copytree(ROOT / "gnnlib", package / "gnnlib", ignore=shutil.ignore_patterns("__pycache__"))
     for folder in (package / "gnnlib").rglob("*/"):
