@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from hypothesis import leaf, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd import gradcheck, gradgradcheck
 from torch.autograd.graph import saved_tensors_hooks
@@ -122,7 +122,7 @@ def test_aggregate_is_a_matrix_product(name):
 
 
 @settings(max_examples=40, deadline=None)
-@leaf(graph=drawn(), reduce=st.sampled_from(["sum", "mean", "max"]), data=st.data())
+@given(graph=drawn(), reduce=st.sampled_from(["sum", "mean", "max"]), data=st.data())
 def test_aggregate_does_not_see_the_order_of_edges(graph, reduce, data):
     order = data.draw(st.permutations(range(graph.num_edges())))
     src, dst = ends(graph)
