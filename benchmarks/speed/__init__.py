@@ -1,6 +1,7 @@
-"""``python -m benchmarks speed``: how long things take, beside the same things in other libraries.
+"""``python -m benchmarks speed``: the time of workloads in gnnlib and in other libraries.
 
-Floors, each importing from those above it here: `graphs` (what is computed on), `layers` (each library's layer with the
-same weights), `bound` (what memory allows), `measure` (one row of figures), `single`, `batches`, `grid`, `growth` and
-`workloads` (what is timed), `worker` (a process that times), `show` and `plot`, `command` (a worker for each regime).
+Each module imports only from those before it: `graphs` (inputs), `layers` (the layers of each library with the same
+weights), `bound` (the time that memory alone takes), `measure` (one row of figures), `single`, `batches`, `grid`,
+`growth` and `workloads` (the workloads), `worker` (a process that times them), `show` and `plot` (tables and a figure),
+`command` (a worker for each allocator and number of threads).
 """

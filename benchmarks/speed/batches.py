@@ -1,6 +1,6 @@
-"""Workloads on many small graphs: batching, and training from the loader to the optimizer's step.
+"""Workloads on many small graphs: batching, and training with a loader and an optimizer.
 
-Batches are drawn at random from a data set too large for the cache, as they are in training.
+Batches are drawn at random from a data set too large for the cache, as in training.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -21,18 +21,18 @@ from gnnlib.benchmarks.speed.single import CLASSES, Call, forward
 from gnnlib.data import GraphStore
 
 WIDTH, DEPTH, BATCHES = 64, 4, 2  # batches in one step
-MANY = 32  # batches that a data set makes
+MANY = 32  # batches in a data set
 
 
 class Path(NamedTuple):
-    """One library's way: its loader, in a given order, and what makes logits and labels of that loader's batch."""
+    """The training path of one library: its loader, and a function from a batch to logits and labels."""
 
     loader: Iterable
     logits: Callable[["Net", Any], tuple[Tensor, Tensor]]
 
 
 class Net(nn.Module):
-    """Layers, the mean over each graph's nodes, a linear head."""
+    """Layers, mean readout, linear head."""
 
     def __init__(self, layers: nn.ModuleList, head: nn.Linear):
         super().__init__()
@@ -66,7 +66,12 @@ def _dgl(kind: Kind, small: Small, size: int, order: list[int]) -> Path:
 
 
 def pyg_data(small: Small, norm: bool = False) -> list:
-    """The graphs as PyG's Data; with GCN's coefficients on them where they are asked for."""
+    """The graphs as PyG's Data.
+
+    Args:
+        small: the graphs
+        norm: add GCN's coefficients as edge weights
+    """
     data = []
     for graph, label in zip(small.graphs, small.labels, strict=True):
         item = pyg("data").Data(graph.ndata["feat"], torch.stack(graph.edges()), y=label)
@@ -92,7 +97,7 @@ def _pyg(kind: Kind, small: Small, size: int, order: list[int]) -> Path:
 
 
 def _dense(kind: Kind, small: Small, size: int, order: list[int]) -> Path:
-    """The features of each batch ready-made, and no graph."""
+    """Ready batches of features without graphs."""
     x, labels = torch.stack([small.graphs[i].ndata["feat"] for i in order]), small.labels[order]
 
     def logits(net: Net, item: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -103,6 +108,7 @@ def _dense(kind: Kind, small: Small, size: int, order: list[int]) -> Path:
 
 
 def endless(loader: Iterable) -> Iterator:
+    """The batches of a loader, again and again."""
     while True:
         yield from loader
 
@@ -115,7 +121,7 @@ def _train(net: Net, path: Path, batches: Iterator, optimizer: torch.optim.Optim
 
 
 def training_case(kind: Kind, make: Callable[[int, int], Small], size: int, many: int = MANY) -> Case:
-    """From the loader to the optimizer's step, over a few batches of the ``many`` in ``make(count, classes)``."""
+    """Training steps with loader and optimizer, on `BATCHES` of the ``many`` batches of ``make(count, classes)``."""
     torch.manual_seed(0)
     small = make(size * many, CLASSES)
     order = torch.randperm(size * many).tolist()
@@ -125,7 +131,7 @@ def training_case(kind: Kind, make: Callable[[int, int], Small], size: int, many
     case = Case({}, batches=BATCHES)
     for way, nets in layers.items():
         name, net, path = "gnnlib" if way == "ours" else way, Net(nets, head), ways[way](kind, small, size, order)
-        # Adam, but without a rate: the outputs stay those that were compared, the work is the same
+        # Adam with a learning rate of 0: the same work, and the weights stay those whose outputs were compared
         optimizer = torch.optim.Adam(net.parameters(), lr=0.0)
         case.steps[name] = partial(_train, net, path, endless(path.loader), optimizer)
         if way != "dense":
@@ -138,7 +144,7 @@ def _first(net: Net, path: Path) -> Tensor:
 
 
 def batching_case(make: Callable[[int, int], Small], size: int) -> Case:
-    """Many graphs to one, by themselves; ours has the neighbours ready, which others find at the first layer."""
+    """Batching alone; ours includes the adjacency, which other libraries build in the first layer."""
     small = make(size * MANY, CLASSES)
     store, data = GraphStore(small.graphs), pyg_data(small) if pyg() else []
     draws = torch.randperm(size * MANY, generator=torch.Generator().manual_seed(0)).split(size)
@@ -155,7 +161,7 @@ def batching_case(make: Callable[[int, int], Small], size: int) -> Case:
 
 
 def _contents(way: Callable[[Tensor], Any], draw: Tensor) -> Tensor:
-    """All of a batched graph that must agree, in a row: both ends of the edges, and the features."""
+    """The edges and features of a batched graph as one vector, for comparison."""
     batch = way(draw)
     if isinstance(batch, dgl.DGLGraph):
         parts = [*batch.edges(), batch.ndata["feat"], batch.edata["feat"]]

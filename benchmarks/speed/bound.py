@@ -1,4 +1,4 @@
-"""What memory allows: the rows that an aggregation reads and writes, with next to no arithmetic."""
+"""The lower bound of an aggregation's time: its memory traffic with almost no arithmetic."""
 
 import time
 from collections.abc import Callable
@@ -11,15 +11,15 @@ from torch import Tensor
 import gnnlib
 from gnnlib._platform.dgl import dgl
 
-LINE = 16  # numbers in a line, which is what memory hands out at a time
+LINE = 16  # numbers in a cache line
 
 
 def _touch() -> Any:
-    """One number out of each cache line of the rows that each node sums, and their coefficients; then y whole.
+    """A kernel that reads a number from each cache line of the rows and coefficients that a node sums, and writes y.
 
-    Integers, because sums of floats wait for each other.
+    The numbers are integers, because each sum of floats waits for the one before.
     """
-    from gnnlib.kernels.cpu.rows import AHEAD  # numba, which takes a while
+    from gnnlib.kernels.cpu.rows import AHEAD  # imported here: numba takes its time
     from gnnlib.kernels.cpu.team import Kernel
     from gnnlib.kernels.cpu.vectors import prefetch
 
@@ -42,8 +42,16 @@ def _touch() -> Any:
 
 
 def gather(graph: dgl.DGLGraph, width: int, coeffs: int = 0) -> tuple[Callable[[], None], int]:
-    """A function that reads and writes what an aggregation of (N, width) floats must, on as many threads as torch
-    uses, and the bytes it moves. ``coeffs``: numbers an edge."""
+    """The memory traffic of an aggregation, on as many threads as PyTorch uses.
+
+    Args:
+        graph: the graph
+        width: of the rows, (N, width) floats
+        coeffs: coefficients for each edge
+
+    Returns:
+        a function that reads and writes the memory, and the number of bytes
+    """
     adj = gnnlib.adjacency(graph).csc
     x, coeff = (torch.ones(n, dtype=torch.int32) for n in (graph.num_nodes() * width, graph.num_edges() * coeffs))
     y, touch = torch.zeros_like(x), _touch()
@@ -56,7 +64,7 @@ def gather(graph: dgl.DGLGraph, width: int, coeffs: int = 0) -> tuple[Callable[[
 
 
 def copy_bandwidth(size: int = 1 << 26, repeats: int = 5) -> float:
-    """Bytes a second that copying a large array reads and writes, the best of a few times."""
+    """The bytes per second that a copy of a large array reads and writes, the best of some repetitions."""
     x = torch.ones(size // 4)
     y: Tensor = torch.empty_like(x)
     best = float("inf")

@@ -1,4 +1,4 @@
-"""The command: a worker for each regime, one after the other; each row is in ``speed.json`` before the next begins."""
+"""The command ``speed``: a worker for each allocator and number of threads; a row is on disk before the next begins."""
 
 import importlib.metadata
 import json
@@ -25,9 +25,9 @@ from gnnlib.benchmarks.speed.plot import plot
 from gnnlib.benchmarks.speed.worker import TimingJob
 from gnnlib.benchmarks.speed.workloads import choose
 
-# What PyTorch reads when a process starts; "keep" is `gnnlib.retain_freed_memory`, which the process calls.
+# Variables that PyTorch reads when a process starts; for "keep" the worker calls `gnnlib.retain_freed_memory`.
 ALLOCATORS: dict[str, dict[str, str]] = {"default": {}, "keep": {}, "huge": {"THP_MEM_ALLOC_ENABLE": "1"}}
-USUAL = ["default", "keep"]
+DEFAULT_ALLOCATORS = ["default", "keep"]
 KEY = ["workload", "allocator", "threads"]
 WIDTH = 110  # of the tables where there is no terminal
 
@@ -48,19 +48,23 @@ class SpeedRequest(Request):
 
     @property
     def path(self) -> Path:
+        """The file of the figures."""
         return self.out / "speed.json"
 
-    def tasks(self) -> list[TimingJob]:
-        """One for each regime.
+    def jobs(self) -> list[TimingJob]:
+        """A job for each allocator and number of threads.
 
-        Raises: UsageError for names that are not there.
+        Raises:
+            UsageError: if a name is unknown
 
-        >>> [(task.allocator, task.threads, task.shrink) for task in SpeedRequest(quick=True, threads=[1, 2]).tasks()]
-        [('default', 1, 8), ('default', 2, 8)]
+        Example:
+            >>> from gnnlib.benchmarks.speed.command import SpeedRequest
+            >>> [(job.allocator, job.threads, job.shrink) for job in SpeedRequest(quick=True, threads=[1, 2]).jobs()]
+            [('default', 1, 8), ('default', 2, 8)]
         """
         names = [workload.name for workload in choose(self.only)]
         glibc = platform.libc_ver()[0] == "glibc"
-        allocators = self.allocators or (["default"] if self.quick or not glibc else USUAL)
+        allocators = self.allocators or (["default"] if self.quick or not glibc else DEFAULT_ALLOCATORS)
         for allocator in allocators:
             if allocator not in ALLOCATORS:
                 raise UsageError(f"--allocators: expected some of {', '.join(ALLOCATORS)}, got {allocator!r}")
@@ -80,20 +84,21 @@ class SpeedRequest(Request):
 
 
 def run(request: SpeedRequest) -> Path:
-    """Times all that was asked for, shows it, and adds it to ``speed.json`` and ``speed.png``.
+    """Times the workloads, prints the figures, and adds them to ``speed.json`` and ``speed.png``.
 
-    Raises: ValueError where outputs disagree or a worker dies; what was finished by then is written and shown.
+    Raises:
+        ValueError: if outputs disagree or a worker dies; the rows before are written and printed
     """
-    tasks, rows = request.tasks(), []
+    jobs, rows = request.jobs(), []
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     shared = {
-        "shrink": tasks[0].shrink,
+        "shrink": jobs[0].shrink,
         "versions": {**versions(), "torch_geometric": _version("torch-geometric")},
         "machine": machine(),
     }
     figures, bandwidths = Figures(request.path, shared, KEY, Row.__dataclass_fields__), []
     try:
-        for message in _progress(tasks, Console(stderr=True)):
+        for message in _progress(jobs, Console(stderr=True)):
             if "row" in message:
                 rows.append(Row.from_document(message["row"]))
                 figures.add(rows[-1].document())
@@ -117,27 +122,27 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _progress(tasks: Sequence[TimingJob], console: Console) -> Iterator[dict[str, Any]]:
-    """The workers' messages, with a bar over the rows of all of them; a line for each where there is no terminal."""
+def _progress(jobs: Sequence[TimingJob], console: Console) -> Iterator[dict[str, Any]]:
+    """The messages of all workers, with a progress bar; without a terminal, a line for each row."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-        bar = bars.add_task("", total=sum(len(task.names) for task in tasks))
-        for task in tasks:
-            coming = iter([workload.title for workload in choose(task.names)])
-            for message in _messages(task):
-                bars.update(bar, description=next(coming, ""), advance="row" in message)
+        bar = bars.add_task("", total=sum(len(job.names) for job in jobs))
+        for job in jobs:
+            titles = iter([workload.title for workload in choose(job.names)])
+            for message in _messages(job):
+                bars.update(bar, description=next(titles, ""), advance="row" in message)
                 if bars.disable and "row" in message:
                     console.print(f"timed {message['row']['title']}", highlight=False)
                 yield message
 
 
-def _messages(task: TimingJob) -> Iterator[dict[str, Any]]:
-    """What a worker says, as it says it."""
-    environment = {**os.environ, **ALLOCATORS[task.allocator]}
+def _messages(job: TimingJob) -> Iterator[dict[str, Any]]:
+    """The messages of a worker, each as soon as it comes."""
+    environment = {**os.environ, **ALLOCATORS[job.allocator]}
     environment["PYTHONPATH"] = os.pathsep.join([str(CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    if task.threads:
-        environment["OMP_NUM_THREADS"] = str(task.threads)  # torch's number does not reach every library
-    command = [sys.executable, "-m", "gnnlib.benchmarks.speed.worker", task.to_json()]
+    if job.threads:
+        environment["OMP_NUM_THREADS"] = str(job.threads)  # torch's number does not reach every library
+    command = [sys.executable, "-m", "gnnlib.benchmarks.speed.worker", job.to_json()]
     done = 0
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -149,8 +154,8 @@ def _messages(task: TimingJob) -> Iterator[dict[str, Any]]:
                 yield message
         finally:
             process.kill()
-    if done < len(task.names):
+    if done < len(job.names):
         raise ValueError(
-            f"expected {len(task.names)} rows, received {done}: the worker ended with status {process.returncode} "
-            f"while timing {task.names[done]}"
+            f"expected {len(job.names)} rows, received {done}: the worker ended with status {process.returncode} "
+            f"while timing {job.names[done]}"
         )

@@ -1,4 +1,4 @@
-"""Workloads on images: a small one or a photograph made a graph, and batches read from a store on the disk."""
+"""Workloads on images: conversion of digits and of a photograph to graphs, and batches from a store on disk."""
 
 import tempfile
 from functools import partial
@@ -20,20 +20,20 @@ SIDE = 28
 
 
 def images(count: int) -> np.ndarray:
-    """scikit-learn's digits, as large as MNIST's: (count, 28, 28) uint8."""
+    """scikit-learn's digits in the size of MNIST's: (count, 28, 28) uint8."""
     small = torch.cat([digits(train)[0] for train in (True, False)])
     large = interpolate(small.unsqueeze(1), (SIDE, SIDE), mode="bilinear").squeeze(1)
     return (255 * large[torch.arange(count) % len(large)]).to(torch.uint8).numpy()
 
 
 def recipe_case(recipe: recipes.Recipe, count: int) -> Case:
-    """Figures are for one image."""
+    """Conversion by a recipe; figures are per image."""
     pictures = images(count)
     return Case({"gnnlib": lambda: [recipe.arrays(image) for image in pictures]}, batches=count)
 
 
 def photograph_case(side: int, num_segments: int) -> Case:
-    """A square picture of scikit-image's, in colour. PyG's graph has no edges yet."""
+    """Superpixels of a square colour photograph of scikit-image. PyG's graph has no edges."""
     from skimage.data import astronaut
     from skimage.transform import resize
 
@@ -46,10 +46,9 @@ def photograph_case(side: int, num_segments: int) -> Case:
 
 
 def loader_case(recipe: recipes.Recipe, size: int) -> Case:
-    """A batch from a store on the disk, memory-mapped; from lists in memory for the others, whose loaders know no
-    other."""
+    """A batch from a memory-mapped store on disk; the loaders of the other libraries read lists in memory."""
     pictures, order = images(size * MANY), torch.randperm(size * MANY).tolist()
-    with tempfile.TemporaryDirectory() as folder:  # what is mapped stays on the disk as long as it is mapped
+    with tempfile.TemporaryDirectory() as folder:  # mapped files stay on disk while they are mapped
         store = images_to_store(pictures, recipe, folder, workers=0)
     graphs = list(store)
     loaders = {
@@ -69,6 +68,7 @@ def loader_case(recipe: recipes.Recipe, size: int) -> Case:
 
 
 def _contents(loader: Any) -> Tensor:
+    """The edges and features of the first batch as one vector, for comparison."""
     batch = next(iter(loader))
     if isinstance(batch, dgl.DGLGraph):
         parts = [*batch.edges(), batch.ndata["feat"], batch.edata["weight"]]

@@ -1,4 +1,4 @@
-"""The file of a measuring command: whole after each row, and no row is lost to a later run that measures others."""
+"""The file of figures of the commands ``speed`` and ``memory``, complete after each row."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -14,17 +14,26 @@ Row = dict[str, Any]
 
 
 class Figures:
-    """Rows as JSON, under what they share. A row takes the place of one with the same ``key``; the others stay, each
-    with the commit that measured it. A file that shares something else, or is damaged, is kept aside; so is one whose
-    rows lack the key or one of the other ``fields``.
+    """Rows in a JSON file; a new row replaces the row with the same key.
 
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     for name, ms in (("gcn", 3), ("gat", 5), ("gcn", 2)):
-    ...         figures = Figures(Path(folder) / "speed.json", {"machine": "mine"}, ["name"])
-    ...         figures.add({"name": name, "ms": ms})
-    ...     [(row["name"], row["ms"]) for row in figures.rows]
-    [('gcn', 2), ('gat', 5)]
+    A file with other shared values, or a damaged one, is renamed and a new file begins.
+
+    Args:
+        path: the file
+        shared: values of all rows, such as the machine
+        key: the fields that identify a row
+        fields: fields that each row must have
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from gnnlib.benchmarks.speed.figures import Figures
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for name, ms in (("gcn", 3), ("gat", 5), ("gcn", 2)):
+        ...         figures = Figures(Path(folder) / "speed.json", {"machine": "mine"}, ["name"])
+        ...         figures.add({"name": name, "ms": ms})
+        ...     [(row["name"], row["ms"]) for row in figures.rows]
+        [('gcn', 2), ('gat', 5)]
     """
 
     def __init__(self, path: Path, shared: dict[str, Any], key: Sequence[str], fields: Iterable[str] = ()):
@@ -37,26 +46,28 @@ class Figures:
 
     @property
     def rows(self) -> list[Row]:
+        """The rows, in the order in which they came first."""
         return list(self._rows.values())
 
     def add(self, row: Row) -> None:
-        self._rows[self._place(row)] = {**row, "commit": self._commit}
-        with atomic_write(self.path) as partly:
-            partly.write_text(json.dumps({**self.shared, **self.extra, "rows": self.rows}, indent=1) + "\n")
+        """Adds a row with the current commit, and writes the file."""
+        self._rows[self._key_of(row)] = {**row, "commit": self._commit}
+        with atomic_write(self.path) as part:
+            part.write_text(json.dumps({**self.shared, **self.extra, "rows": self.rows}, indent=1) + "\n")
 
-    def _place(self, row: Row) -> tuple:
+    def _key_of(self, row: Row) -> tuple:
         return tuple(row[name] for name in self.key)
 
     def _read(self) -> None:
         try:
             document = json.loads(self.path.read_text())
-            other = [name for name, value in self.shared.items() if document[name] != value]
-            rows = {self._place(row): row for row in document["rows"]}
-            lacking = {name for row in rows.values() for name in self.fields if name not in row}
+            changed = [name for name, value in self.shared.items() if document[name] != value]
+            rows = {self._key_of(row): row for row in document["rows"]}
+            missing = {name for row in rows.values() for name in self.fields if name not in row}
         except (ValueError, KeyError, TypeError) as error:
             return keep_aside(self.path, f"is damaged ({error!r})")
-        if lacking:
-            return keep_aside(self.path, f"is damaged (a row lacks {', '.join(sorted(lacking))})")
-        if other:
-            return keep_aside(self.path, f"has other {', '.join(other)}")
+        if missing:
+            return keep_aside(self.path, f"is damaged (a row lacks {', '.join(sorted(missing))})")
+        if changed:
+            return keep_aside(self.path, f"has other {', '.join(changed)}")
         self._rows = rows

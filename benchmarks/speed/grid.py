@@ -1,4 +1,4 @@
-"""Workloads on grids, beside plain PyTorch: whole networks by its own kernels, and a convolution by messages."""
+"""Workloads on grids and in plain PyTorch: networks through `from_torch`, and a convolution by messages."""
 
 from collections.abc import Callable
 from functools import partial
@@ -20,10 +20,10 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int], int]] =
 
 
 def network_case(name: str) -> Case:
-    """A training step of a network that went through `from_torch`, on the dense path, beside the network itself."""
+    """A training step of a network through `from_torch` with the dense backend, and of the network itself."""
     torch.manual_seed(0)
     make, size, num_images = NETWORKS[name]
-    plain = make().eval()  # without dropout, whose draws would differ
+    plain = make().eval()  # without dropout, whose masks would differ
     nets = {"gnnlib": from_torch(plain, size, backend="dense"), "torch": plain}
     images, target = torch.randn(num_images, *size), torch.randint(0, CLASSES, (num_images,))
     runs: dict[str, Callable[[], Tensor]] = {way: partial(net, images) for way, net in nets.items()}
@@ -31,7 +31,7 @@ def network_case(name: str) -> Case:
 
 
 def conv_case(train: bool, num_images: int = 64, side: int = 28, channels: int = 16) -> Case:
-    """A 3 x 3 convolution as messages on a lattice, beside PyTorch's; forward alone, or with all gradients."""
+    """A 3 x 3 convolution as messages on a lattice, and PyTorch's; forward, or with all gradients."""
     torch.manual_seed(0)
     plain = nn.Conv2d(channels, channels, 3, padding=1)
     layer = GridConv(channels, channels, 3, dense=False)

@@ -1,4 +1,4 @@
-"""How time grows with the edges and with the width."""
+"""Workloads on growth: the same step with more edges, or wider."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from gnnlib.benchmarks.speed.layers import GAT, GCN
 from gnnlib.benchmarks.speed.measure import Case
 from gnnlib.benchmarks.speed.single import WIDTH, aggregation_case, step_case
 
-GROWN: dict[str, Callable[[dgl.DGLGraph, int], Case]] = {
+STEPS: dict[str, Callable[[dgl.DGLGraph, int], Case]] = {
     "aggregate": lambda graph, width: aggregation_case(graph, width=width),
     "gcn": lambda graph, width: step_case(GCN, graph, [width] * 4),
     "gat": lambda graph, width: step_case(GAT, graph, [width] * 4),
@@ -16,19 +16,19 @@ GROWN: dict[str, Callable[[dgl.DGLGraph, int], Case]] = {
 }
 
 
-def along_edges(what: str, num_nodes: int, num_links: int) -> Case:
-    """Once, 4 and 16 times as many edges between the same nodes."""
+def along_edges(step: str, num_nodes: int, num_links: int) -> Case:
+    """1, 4 and 16 times the edges between the same nodes."""
     sizes = {f"x{n}": (graphs.power_law_graph(num_nodes, num_links * n), WIDTH) for n in (1, 4, 16)}
-    return _growth(what, sizes)
+    return _growth(step, sizes)
 
 
-def along_width(what: str, num_nodes: int, num_links: int) -> Case:
-    """A quarter, half and the whole of the usual width."""
+def along_width(step: str, num_nodes: int, num_links: int) -> Case:
+    """A quarter of the width, half of it, and all of it."""
     graph = graphs.power_law_graph(num_nodes, num_links)
-    return _growth(what, {f"x{n}": (graph, n * WIDTH // 4) for n in (1, 2, 4)})
+    return _growth(step, {f"x{n}": (graph, n * WIDTH // 4) for n in (1, 2, 4)})
 
 
-def _growth(what: str, sizes: dict[str, tuple[dgl.DGLGraph, int]]) -> Case:
-    contender = "dense" if what == "dense" else "gnnlib"
-    steps = {name: GROWN[what](*size).steps[contender] for name, size in sizes.items()}
+def _growth(step: str, sizes: dict[str, tuple[dgl.DGLGraph, int]]) -> Case:
+    contender = "dense" if step == "dense" else "gnnlib"
+    steps = {name: STEPS[step](*size).steps[contender] for name, size in sizes.items()}
     return Case(steps, factors={name: float(name[1:]) for name in steps})

@@ -1,4 +1,4 @@
-"""Each library's layer, all with the same weights, and what stays of a layer when nothing is aggregated."""
+"""The layers of each library with the same weights, and their dense parts."""
 
 import importlib
 import warnings
@@ -22,7 +22,7 @@ HEADS = 4
 
 @cache
 def pyg(module: str = "nn") -> Any:
-    """A module of PyTorch Geometric, or None where that is not installed."""
+    """A module of PyTorch Geometric; None where that is not installed."""
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated")
@@ -33,11 +33,15 @@ def pyg(module: str = "nn") -> Any:
 
 @dataclass(frozen=True)
 class Kind:
-    """A layer in every library: makers take the widths of input and output.
+    """A layer in each library.
 
-    ``state`` gives our state dict PyG's names (dgl.nn's are ours). ``edge`` is what PyG's layer takes beside the edges:
-    "norm", ready-made coefficients; "feat", edge features; or nothing. ``csr``: whether it takes a sparse matrix too.
-    ``dense`` is ours when aggregation is the identity.
+    Args:
+        title: in tables
+        ours, dgl, pyg: make the layer from the widths of input and output
+        state: renames our state dict for PyG (dgl.nn has our names)
+        dense: makes our layer without aggregation
+        edge: the edge input of PyG's layer: "norm", GCN's coefficients; "feat", edge features; or None
+        csr: PyG's layer takes a sparse matrix too
     """
 
     title: str
@@ -50,36 +54,36 @@ class Kind:
     csr: bool = True
 
     def layers(self, widths: Sequence[int]) -> dict[str, nn.ModuleList]:
-        """A row of layers from width to width for each library that is there."""
+        """The layers of a network for each installed library; ``widths`` are those of the input and of each layer."""
         pairs = list(pairwise(widths))
-        found = {name: nn.ModuleList(getattr(self, name)(*pair) for pair in pairs) for name in ("ours", "dgl")}
-        for ours, theirs in zip(found["ours"], found["dgl"], strict=True):
+        layers = {name: nn.ModuleList(getattr(self, name)(*pair) for pair in pairs) for name in ("ours", "dgl")}
+        for ours, theirs in zip(layers["ours"], layers["dgl"], strict=True):
             for name, parameter in theirs.named_parameters():
-                if name.endswith("bias"):  # they start at 0, which would hide a bias in the wrong place
+                if name.endswith("bias"):  # they start at 0, which would hide a wrong bias
                     nn.init.normal_(parameter, std=0.1)
             ours.load_state_dict(theirs.state_dict())
         if pyg():
-            found["pyg"] = nn.ModuleList(self.pyg(*pair) for pair in pairs)
-            for ours, theirs in zip(found["ours"], found["pyg"], strict=True):
+            layers["pyg"] = nn.ModuleList(self.pyg(*pair) for pair in pairs)
+            for ours, theirs in zip(layers["ours"], layers["pyg"], strict=True):
                 theirs.load_state_dict(self.state(ours.state_dict()))
         if self.dense:
-            found["dense"] = nn.ModuleList(self.dense(*pair) for pair in pairs)
-        return found
+            layers["dense"] = nn.ModuleList(self.dense(*pair) for pair in pairs)
+        return layers
 
 
 def _mlp(in_feats: int, out_feats: int, linear: type[nn.Linear] = nn.Linear) -> nn.Module:
     return nn.Sequential(linear(in_feats, out_feats), nn.ReLU(), linear(out_feats, out_feats))
 
 
-class _Two(nn.Module):
-    """Two linear maps, added: GraphSAGE without neighbours."""
+class _TwoLinear(nn.Module):
+    """The sum of two linear layers: GraphSAGE without neighbours."""
 
     def __init__(self, in_feats: int, out_feats: int):
         super().__init__()
-        self.one, self.two = Linear(in_feats, out_feats), Linear(in_feats, out_feats, bias=False)
+        self.fc_self, self.fc_neigh = Linear(in_feats, out_feats), Linear(in_feats, out_feats, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.one(x) + self.two(x)
+        return self.fc_self(x) + self.fc_neigh(x)
 
 
 def _renamed(state: State, prefix: str, other: str) -> State:
@@ -115,7 +119,7 @@ GAT = Kind(
         "bias": s["bias"],
     },
     dense=Linear,
-    csr=False,  # PyG takes the matrix, but gathers as it does from an edge list
+    csr=False,  # PyG takes the matrix, but gathers as from an edge list
 )
 SAGE = Kind(
     "GraphSAGE, mean",
@@ -127,12 +131,12 @@ SAGE = Kind(
         "lin_l.bias": s["fc_self.bias"],
         "lin_r.weight": s["fc_self.weight"],
     },
-    dense=_Two,
+    dense=_TwoLinear,
 )
 
 
 class _Messages(nn.Module):
-    """Our MessageConv by DGL's own operations: neither library has the layer."""
+    """Our MessageConv composed of DGL's operations; neither library has the layer."""
 
     def __init__(self, in_feats: int, out_feats: int, edge_feats: int):
         super().__init__()
@@ -140,11 +144,11 @@ class _Messages(nn.Module):
         self.U = nn.Linear(in_feats + 2 * out_feats, out_feats)
 
     def forward(self, graph: dgl.DGLGraph, x: Tensor, edge: Tensor) -> Tensor:
-        src, dst, own = self.M.weight.split([x.shape[1], x.shape[1], edge.shape[1]], 1)
+        src, dst, from_edge = self.M.weight.split([x.shape[1], x.shape[1], edge.shape[1]], 1)
         with graph.local_scope():
             graph.ndata["a"], graph.ndata["b"] = x @ src.T, linear(x, dst, self.M.bias)
             graph.apply_edges(dgl.function.u_add_v("a", "b", "m"))
-            graph.edata["m"] = (graph.edata["m"] + edge @ own.T).relu()
+            graph.edata["m"] = (graph.edata["m"] + edge @ from_edge.T).relu()
             for name in ("mean", "max"):
                 graph.update_all(dgl.function.copy_e("m", "m"), getattr(dgl.function, name)("m", name))
             return self.U(torch.cat([x, graph.ndata["mean"], graph.ndata["max"]], 1))
@@ -153,7 +157,7 @@ class _Messages(nn.Module):
 def messages(edge_feats: int) -> Kind:
     """The mean and the maximum of rectified messages."""
 
-    def of_pyg(i: int, o: int) -> nn.Module:
+    def make_pyg(i: int, o: int) -> nn.Module:
         class Messages(pyg().MessagePassing):  # type: ignore[misc]
             def __init__(self):
                 super().__init__(aggr=["mean", "max"])
@@ -171,7 +175,7 @@ def messages(edge_feats: int) -> Kind:
         "messages, mean and max",
         ours=partial(gnnlib.MessageConv, edge_feats=edge_feats),
         dgl=partial(_Messages, edge_feats=edge_feats),
-        pyg=of_pyg,
+        pyg=make_pyg,
         state=lambda s: s,
         edge="feat",
         csr=False,
@@ -196,7 +200,7 @@ def ecc(edge_feats: int, hidden: int) -> Kind:
 
 
 def both_norm(graph: dgl.DGLGraph) -> Tensor:
-    """GCN's coefficients ready-made, (E,): PyG would make them anew at each call, and counts degrees otherwise."""
+    """GCN's coefficients (E,). PyG would compute them in each call, and counts degrees in another way."""
     src, dst = graph.edges()
     return (graph.out_degrees().clamp(min=1)[src] * graph.in_degrees().clamp(min=1)[dst]).float() ** -0.5
 

@@ -1,4 +1,4 @@
-"""One row of figures: contenders that give the same output, in turn, again and again."""
+"""Measuring a workload: contenders with the same output take turns; their times and peak memory are a row."""
 
 import math
 import statistics
@@ -14,40 +14,40 @@ from torch import Tensor
 from gnnlib.benchmarks.peak_memory import peak, reset_peak
 
 TOLERANCE = 1e-4  # of outputs, relative to the largest value; they are float32
-SHORTEST = 0.02  # seconds of one repetition: what is faster is called several times in a row
-SLOW = 1.0  # seconds after which the first call counts as warm-up enough
+SHORTEST = 0.02  # seconds of one repetition; a faster step is called several times in a row
+SLOW = 1.0  # seconds; a step that takes longer is called only once to warm up
 PEERS = ("dgl", "pyg", "csr", "torch")  # in the order of the table
 Step = Callable[[], object]
 
 
 @dataclass
 class Case:
-    """What is timed for one workload, once its graph is there.
+    """The contenders of one workload.
 
-    Contenders are "gnnlib", those of `PEERS`, and beside them "dense", the same without aggregation, and "gather", what
-    memory allows one aggregation; or, in a study of growth, the same thing at several sizes.
+    Contenders are "gnnlib", those of `PEERS`, "dense", the same without aggregation, and "gather", the memory traffic
+    of one aggregation; or, in a study of growth, the same step at several sizes.
     """
 
     steps: dict[str, Step]
     outputs: dict[str, Callable[[], Tensor]] = field(default_factory=dict)
-    batches: int = 1  # in one step; figures are for one
-    sweeps: int = 0  # aggregations in one step, which take at least so many times "gather"
+    batches: int = 1  # in one step; figures are per batch
+    sweeps: int = 0  # aggregations in one step, each at least as slow as "gather"
     moved: int = 0  # bytes that "gather" reads and writes
-    factors: dict[str, float] = field(default_factory=dict)  # how large each contender is, in a study of growth
+    factors: dict[str, float] = field(default_factory=dict)  # the size of each contender, in a study of growth
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How much time goes into a row. A contender that is slow gets fewer repetitions, at least one."""
+    """The time spent on a row. A slow contender gets fewer repetitions, at least one."""
 
     repeats: int = 5
     budget: float = 30.0  # seconds for the repetitions of one contender
-    memory: bool = True  # whether to measure peak memory, which means little where the heap is kept
+    memory: bool = True  # measure peak memory, which means little where freed memory is retained
 
 
 @dataclass
 class Row:
-    """The figures of one workload in one regime. Times are in seconds, memory in bytes."""
+    """The figures of one workload with one allocator and number of threads. Times are in seconds, memory in bytes."""
 
     workload: str
     title: str
@@ -63,19 +63,20 @@ class Row:
     factors: dict[str, float] = field(default_factory=dict)
 
     def median(self, name: str) -> float | None:
+        """The median time of a contender."""
         return statistics.median(self.seconds[name]) if name in self.seconds else None
 
     def ratio(self, peer: str) -> float | None:
-        """How many times faster than a peer we are: the median of the ratios of neighbouring repetitions."""
+        """The peer's time over ours: the median of the ratios of neighbouring repetitions."""
         if not {peer, "gnnlib"} <= self.seconds.keys():
             return None
-        pairs = zip(self.seconds[peer], self.seconds["gnnlib"])  # the slower one may have fewer
+        pairs = zip(self.seconds[peer], self.seconds["gnnlib"])  # the slower may have fewer repetitions
         return statistics.median(theirs / ours for theirs, ours in pairs)
 
     @property
     def bound(self) -> float | None:
-        """What memory allows, as a share of our time: no step takes less than its dense part and, for each aggregation,
-        the memory's own time. The median over neighbouring repetitions."""
+        """The lower bound of the time as a share of our time: the dense part and, for each aggregation, the memory
+        traffic. The median over neighbouring repetitions."""
         if not {"gather", "gnnlib"} <= self.seconds.keys():
             return None
         dense = self.seconds.get("dense") or repeat(0.0)
@@ -84,13 +85,13 @@ class Row:
 
     @property
     def exponent(self) -> float | None:
-        """p where time grows as size ** p; None where this is no study of growth."""
+        """p where time grows as size ** p; None outside a study of growth."""
         if len(self.factors) < 2:
             return None
         return slope([(f, statistics.median(self.seconds[name])) for name, f in self.factors.items()])
 
     def document(self) -> dict[str, Any]:
-        """All of it and what follows from it, for JSON."""
+        """The fields and the figures derived from them, for JSON."""
         gather = self.median("gather")
         return {
             **asdict(self),
@@ -103,25 +104,29 @@ class Row:
 
     @staticmethod
     def from_document(document: dict[str, Any]) -> "Row":
+        """The inverse of `document`."""
         return Row(**{name: document[name] for name in Row.__dataclass_fields__})
 
 
 def slope(points: list[tuple[float, float]]) -> float:
     """The exponent p of the power law size ** p that fits (size, time) best.
 
-    >>> slope([(1, 3.0), (4, 6.0), (16, 12.0)])
-    0.5
+    Example:
+        >>> from gnnlib.benchmarks.speed.measure import slope
+        >>> slope([(1, 3.0), (4, 6.0), (16, 12.0)])
+        0.5
     """
     xs, ys = ([math.log(value) for value in column] for column in zip(*points))
     return round(statistics.linear_regression(xs, ys).slope, 9)
 
 
 def differences(title: str, outputs: dict[str, Callable[[], Tensor]]) -> dict[str, float]:
-    """How far each output is from the first, relative to its largest value.
+    """The difference of each output from the first, relative to its largest value.
 
-    Raises: ValueError where one is too far.
+    Raises:
+        ValueError: if a difference exceeds the tolerance
     """
-    found: dict[str, float] = {}
+    errors: dict[str, float] = {}
     expected = None
     for name, output in outputs.items():
         with torch.no_grad():
@@ -129,26 +134,26 @@ def differences(title: str, outputs: dict[str, Callable[[], Tensor]]) -> dict[st
         if expected is None:
             expected = value
             continue
-        apart = ((value.reshape(expected.shape) - expected).abs().max() / expected.abs().max()).item()
-        if not apart <= TOLERANCE:
+        error = ((value.reshape(expected.shape) - expected).abs().max() / expected.abs().max()).item()
+        if not error <= TOLERANCE:
             raise ValueError(
                 f"{title}: expected the output of {name} to agree with gnnlib's to {TOLERANCE:g} of its largest value, "
-                f"they differ by {apart:.3g}"
+                f"they differ by {error:.3g}"
             )
-        found[name] = apart
-    return found
+        errors[name] = error
+    return errors
 
 
 def times(case: Case, effort: Effort) -> tuple[dict[str, list[float]], dict[str, int | None]]:
-    """Seconds of each contender's repetitions, and the peak memory of a step."""
+    """The seconds of each contender's repetitions, and the peak memory of a step."""
     seconds: dict[str, list[float]] = {name: [] for name in case.steps}
     peak, calls, repeats = {}, {}, {}
     for name, step in case.steps.items():
-        taken, peak[name] = watched(step, effort.memory)
-        if taken < SLOW or name == "gnnlib":  # the first call may have compiled, and filled caches
-            taken, peak[name] = watched(step, effort.memory)
-        calls[name] = max(1, math.ceil(SHORTEST / taken))
-        repeats[name] = max(1, min(effort.repeats, int(effort.budget / (taken * calls[name]))))
+        elapsed, peak[name] = measure_step(step, effort.memory)
+        if elapsed < SLOW or name == "gnnlib":  # the first call may have compiled, and filled caches
+            elapsed, peak[name] = measure_step(step, effort.memory)
+        calls[name] = max(1, math.ceil(SHORTEST / elapsed))
+        repeats[name] = max(1, min(effort.repeats, int(effort.budget / (elapsed * calls[name]))))
     for turn in range(effort.repeats):
         for name, step in case.steps.items():
             if turn < repeats[name]:
@@ -159,10 +164,10 @@ def times(case: Case, effort: Effort) -> tuple[dict[str, list[float]], dict[str,
     return seconds, peak
 
 
-def watched(step: Step, memory: bool) -> tuple[float, int | None]:
-    """Seconds of one call, and by how much it raised the memory of this process at its highest."""
+def measure_step(step: Step, memory: bool) -> tuple[float, int | None]:
+    """The seconds of one call, and the bytes by which it raised the peak memory of this process."""
     before = reset_peak() if memory else None
     start = time.perf_counter()
     step()
-    taken = time.perf_counter() - start
-    return taken, None if before is None else peak() - before
+    elapsed = time.perf_counter() - start
+    return elapsed, None if before is None else peak() - before

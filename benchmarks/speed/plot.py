@@ -1,4 +1,4 @@
-"""What was measured, as a picture."""
+"""A figure of the speed-ups and of the growth of time."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -16,7 +16,7 @@ NAMES = {"dgl": "dgl.nn", "pyg": "PyG", "csr": "PyG, CSR"}
 
 @in_our_style()
 def plot(rows: Sequence[Row], path: Path) -> None:
-    """How many times faster than each peer, and how time grows along each axis; of the first regime."""
+    """Draws the speed-up over each peer and the growth along each axis, of the first row's allocator and threads."""
     first = [row for row in rows if regime_name(row) == regime_name(rows[0])]
     compared = [row for row in first if any(row.ratio(peer) for peer in NAMES)][::-1]
     grown: dict[str, list[Row]] = {"edges": [], "width": []}
@@ -24,7 +24,7 @@ def plot(rows: Sequence[Row], path: Path) -> None:
         if row.factors:
             grown[row.workload.split("-")[0]].append(row)
     panels = [partial(_bars, rows=compared)] if compared else []
-    panels += [partial(_lines, rows=several, along=along) for along, several in grown.items() if several]
+    panels += [partial(_lines, rows=group, along=along) for along, group in grown.items() if group]
     if not panels:
         return
     widths = [5.2 if panel.func is _bars else 3.4 for panel in panels]
@@ -36,6 +36,7 @@ def plot(rows: Sequence[Row], path: Path) -> None:
 
 
 def _bars(ax: Axes, rows: Sequence[Row]) -> None:
+    """A bar for each row and peer, with its target."""
     for i, peer in enumerate(NAMES):
         places = [(y + 0.27 * (1 - i), row) for y, row in enumerate(rows) if row.ratio(peer)]
         if not places:
@@ -59,7 +60,7 @@ def _bars(ax: Axes, rows: Sequence[Row]) -> None:
 
 
 def _lines(ax: Axes, rows: Sequence[Row], along: str) -> None:
-    """Each line under its title and exponent; dashed, what grows in proportion."""
+    """A line for each row, with its exponent in the legend; dashed, proportional growth."""
     largest = max(max(row.factors.values()) for row in rows)
     ax.plot([1, largest], [1, largest], "--", color=INK, lw=0.8)
     for i, row in enumerate(rows):

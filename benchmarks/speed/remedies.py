@@ -1,4 +1,4 @@
-"""What each remedy costs: a training step of a deep network with it, beside the same network without."""
+"""Workloads on remedies: a training step of a deep network with a remedy, and of the same network without."""
 
 from collections.abc import Callable
 
@@ -14,12 +14,12 @@ from gnnlib.benchmarks.speed.single import training
 NUM_NODES, NUM_LINKS = 2708, 5278  # Cora's
 DEPTH, WIDTH, CLASSES = 16, 64, 7
 COSTLY = [name for name in REMEDIES if not name.startswith(("none", "decay", "layerwise", "variance"))]
-"""Those that change a step; the others change how a network is started, or what the optimizer does."""
+"""The remedies that change a step; the others change the initial weights or the optimizer."""
 
 
 def remedy_case(name: str) -> Case:
-    """Layers of GCN on a graph of Cora's size, forward and backward. Where a remedy changes the number of layers, as
-    propagation after two does, the whole network counts."""
+    """Layers of GCN on a graph of Cora's size, forward and backward. Where a remedy changes the number of layers, the
+    network's time is still divided by `DEPTH`."""
     graph = power_law_graph(NUM_NODES, NUM_LINKS)
     x = torch.randn(NUM_NODES, WIDTH, generator=torch.Generator().manual_seed(0))
     return Case({"gnnlib": _step(name, graph, x), "plain": _step("none", graph, x)})

@@ -1,4 +1,4 @@
-"""What was measured, as a table for each regime."""
+"""Tables of the figures for the terminal, one for each allocator and number of threads."""
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -10,7 +10,7 @@ from rich.table import Table
 from gnnlib.benchmarks.speed.measure import PEERS, Row
 from gnnlib.benchmarks.speed.remedies import DEPTH
 
-GRAIN = 1e6  # bytes that make no difference between two peaks: a step's own are known to a few pages
+GRAIN = 1e6  # bytes; peaks that differ by less are equal
 EXPLANATION = (
     "GCN, GIN, GAT, GraphSAGE: a training step of three layers 128 wide on one large graph; superpixels, pixels: of "
     "four layers 64 wide, a batch, from the loader to the optimizer; of images, one to a graph, or a batch from the "
@@ -34,9 +34,8 @@ HEADINGS = {"dgl": "dgl.nn\ntimes", "pyg": "PyG\ntimes", "csr": "CSR\ntimes", "t
 
 def tables(rows: Sequence[Row]) -> Iterator[Table]:
     """For the terminal, less than 120 columns wide."""
-    for _, several in groupby(rows, key=regime_name):
-        regime = list(several)
-        title = regime_name(regime[0])
+    for title, group in groupby(rows, key=regime_name):
+        regime = list(group)
         remedies = [row for row in regime if "plain" in row.seconds]
         compared = [row for row in regime if not row.factors and row not in remedies]
         if on_graphs := [row for row in compared if "torch" not in row.seconds]:
@@ -50,11 +49,12 @@ def tables(rows: Sequence[Row]) -> Iterator[Table]:
 
 
 def regime_name(row: Row) -> str:
+    """The allocator and the number of threads of a row."""
     return f"{row.allocator} allocator, {row.threads} thread{'s' if row.threads > 1 else ''}"
 
 
 def _compared(rows: Sequence[Row], title: str, explanation: str) -> Table:
-    """Columns that no row has anything for are left out."""
+    """Times and peak memory beside those of the peers; empty columns are left out."""
     columns = {
         "gnnlib\nms": [_ours(row) for row in rows],
         **{heading: [_ratio(row, peer) for row in rows] for peer, heading in HEADINGS.items()},
@@ -63,42 +63,45 @@ def _compared(rows: Sequence[Row], title: str, explanation: str) -> Table:
         "peak\nMB": [_peak(row) for row in rows],
     }
     columns = {heading: cells for heading, cells in columns.items() if any(cells)}
-    shown = Table("workload", box=box.SIMPLE_HEAD, title=title, caption=explanation, caption_justify="left")
+    table = Table("workload", box=box.SIMPLE_HEAD, title=title, caption=explanation, caption_justify="left")
     for heading in columns:
-        shown.add_column(heading, justify="right", no_wrap=True)
+        table.add_column(heading, justify="right", no_wrap=True)
     for row, *cells in zip(rows, *columns.values()):
-        shown.add_row(row.title, *cells)
-    return shown
+        table.add_row(row.title, *cells)
+    return table
 
 
 def _cost(rows: Sequence[Row], title: str) -> Table:
-    """Of remedies, for each layer of a deep network."""
-    shown = Table("remedy", box=box.SIMPLE_HEAD, title=f"{title}: GCN, {DEPTH} layers", caption=REMEDIES)
+    """The cost of remedies for each layer of a deep network."""
+    table = Table("remedy", box=box.SIMPLE_HEAD, title=f"{title}: GCN, {DEPTH} layers", caption=REMEDIES)
     for heading in ("ms a layer", "times plain", "MB a layer", "times plain"):
-        shown.add_column(heading, justify="right")
+        table.add_column(heading, justify="right")
     for row in rows:
         ratio, ours, plain = row.ratio("plain") or 1.0, row.peak.get("gnnlib"), row.peak.get("plain")
         memory = ("", "") if ours is None or not plain else (f"{ours / 1e6 / DEPTH:.2f}", f"{ours / plain:.2f}")
-        shown.add_row(row.title, milliseconds((row.median("gnnlib") or 0.0) / DEPTH), f"{1 / ratio:.2f}", *memory)
-    return shown
+        table.add_row(row.title, milliseconds((row.median("gnnlib") or 0.0) / DEPTH), f"{1 / ratio:.2f}", *memory)
+    return table
 
 
 def _grown(rows: Sequence[Row], title: str) -> Table:
-    shown = Table("growth", "ms", "exponent", box=box.SIMPLE_HEAD, title=title)
+    """The growth of time with the number of edges or the width."""
+    table = Table("growth", "ms", "exponent", box=box.SIMPLE_HEAD, title=title)
     for row in rows:
         steps = ", ".join(f"{name} {milliseconds(row.median(name))}" for name in row.factors)
-        exponent, most = row.exponent or 0.0, row.targets.get("exponent")
-        shown.add_row(
-            row.title, steps, f"{exponent:.2f}" if most is None else _against(exponent, most, exponent < most)
+        exponent, limit = row.exponent or 0.0, row.targets.get("exponent")
+        table.add_row(
+            row.title, steps, f"{exponent:.2f}" if limit is None else _against(exponent, limit, exponent < limit)
         )
-    return shown
+    return table
 
 
 def milliseconds(seconds: float | None) -> str:
-    """Three digits or more.
+    """Seconds as milliseconds with three digits or more; an empty text for None.
 
-    >>> milliseconds(0.01234), milliseconds(1.234), milliseconds(None)
-    ('12.3', '1,234', '')
+    Example:
+        >>> from gnnlib.benchmarks.speed.show import milliseconds
+        >>> milliseconds(0.01234), milliseconds(1.234), milliseconds(None)
+        ('12.3', '1,234', '')
     """
     if seconds is None:
         return ""
@@ -107,11 +110,11 @@ def milliseconds(seconds: float | None) -> str:
 
 
 def _ours(row: Row) -> str:
-    seconds, most = row.median("gnnlib") or 0.0, row.targets.get("ms")
-    if most is None:
+    seconds, limit = row.median("gnnlib") or 0.0, row.targets.get("ms")
+    if limit is None:
         return milliseconds(seconds)
-    met = 1e3 * seconds <= most
-    return f"{milliseconds(seconds)} {_signed('≤' if met else '>', met)} {milliseconds(most / 1e3)}"
+    met = 1e3 * seconds <= limit
+    return f"{milliseconds(seconds)} {_signed('≤' if met else '>', met)} {milliseconds(limit / 1e3)}"
 
 
 def _ratio(row: Row, peer: str) -> str:
@@ -128,7 +131,7 @@ def _against(value: float, target: float, met: bool, form: str = ".2f") -> str:
 
 
 def _signed(sign: str, met: bool) -> str:
-    """What stands between what came and what was expected, in the colour of the verdict."""
+    """The sign between a figure and its target, green where the target is met, else red."""
     return f"[{'green' if met else 'red'}]{sign}[/]"
 
 
@@ -140,20 +143,21 @@ def _bound(row: Row) -> str:
 
 
 def _peak(row: Row) -> str:
-    """Ours, and what it should not exceed: the best peer's, or the share of it that is the target."""
+    """Our peak memory and its limit: the best peer's, or the target's share of that."""
     ours = row.peak.get("gnnlib")
     theirs = [peak for peer in PEERS if (peak := row.peak.get(peer)) is not None]
     if ours is None:
         return ""
     if not theirs:
         return f"{ours / 1e6:,.0f}"
-    most = min(theirs) * row.targets.get("peak", 1.0)
-    met = ours <= most + GRAIN
-    return f"{ours / 1e6:,.0f} {_signed('≤' if met else '>', met)} {most / 1e6:,.0f}"
+    limit = min(theirs) * row.targets.get("peak", 1.0)
+    met = ours <= limit + GRAIN
+    return f"{ours / 1e6:,.0f} {_signed('≤' if met else '>', met)} {limit / 1e6:,.0f}"
 
 
 def notes(document: dict[str, Any]) -> Iterator[str]:
-    bandwidth = ", ".join(f"{found / 1e9:.1f}" for found in document["copy_bandwidth"])
+    """The conditions of the measurement, a line for each."""
+    bandwidth = ", ".join(f"{value / 1e9:.1f}" for value in document["copy_bandwidth"])
     yield f"Copying a large array moves {bandwidth} GB/s. {document['machine']}."
     if document["shrink"] > 1:
         yield f"Graphs are {document['shrink']} times smaller than in the full run: more of them fits into caches."

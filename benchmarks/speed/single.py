@@ -1,4 +1,4 @@
-"""Workloads on one graph: training steps, propagation and aggregation by themselves."""
+"""Workloads on one graph: training steps, propagation and aggregation."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -19,6 +19,7 @@ WIDTH = 128
 
 
 def forward(layers: nn.ModuleList, call: Call, x: Tensor) -> Tensor:
+    """The layers with a ReLU between them."""
     for i, layer in enumerate(layers):
         x = call(layer, x).flatten(1)
         if i + 1 < len(layers):
@@ -27,7 +28,7 @@ def forward(layers: nn.ModuleList, call: Call, x: Tensor) -> Tensor:
 
 
 def training(layers: nn.Module, run: Callable[[], Tensor], target: Tensor) -> Callable[[], None]:
-    """A step without the optimizer: forward, loss, backward."""
+    """A training step without the optimizer: forward, loss, backward."""
 
     def step() -> None:
         layers.zero_grad(set_to_none=True)
@@ -39,10 +40,18 @@ def training(layers: nn.Module, run: Callable[[], Tensor], target: Tensor) -> Ca
 def step_case(
     kind: Kind, graph: dgl.DGLGraph, widths: Sequence[int], edge: Tensor | None = None, sweeps: int = 0
 ) -> Case:
-    """A training step of layers from width to width. ``sweeps``: aggregations in it, forward and backward."""
+    """A training step of a stack of layers.
+
+    Args:
+        kind: the layer
+        graph: the graph
+        widths: width of the input and of each layer
+        edge: edge features
+        sweeps: aggregations in a step, forward and backward
+    """
     torch.manual_seed(0)
     graph.create_formats_()
-    # small, so that sums over hubs do not saturate the softmax: its gradients would be subnormal, and slow everywhere
+    # small: large sums over hubs would saturate the softmax, whose subnormal gradients are slow in every library
     x, target = 1e-3 * torch.randn(graph.num_nodes(), widths[0]), torch.randint(0, CLASSES, (graph.num_nodes(),))
     layers = kind.layers(widths)
     edges = () if edge is None else (edge,)
@@ -66,14 +75,15 @@ def step_case(
 
 
 def with_bound(case: Case, graph: dgl.DGLGraph, width: int, sweeps: int = 1, coeffs: int = 0) -> Case:
+    """The case with the contender "gather"."""
     case.steps["gather"], case.moved = bound.gather(graph, width, coeffs)
     case.sweeps = sweeps
     return case
 
 
 def ecc_case(kind: Kind, hidden: int, num_nodes: int, width: int = 32, edge_feats: int = 8) -> Case:
-    """One layer on 8 in-edges a node. Dense part: the edge network's first layer, and the product that follows the sum
-    over edges, of a matrix (N, (hidden + 1) * width)."""
+    """One layer on a graph with 8 in-edges for each node. The dense part is the edge network's first layer and the
+    product of the sums over edges, a matrix (N, (hidden + 1) * width)."""
     graph = graphs.regular_graph(num_nodes, 8)
     edge = torch.randn(graph.num_edges(), edge_feats)
     case = step_case(kind, graph, (width, width), edge)
@@ -83,14 +93,14 @@ def ecc_case(kind: Kind, hidden: int, num_nodes: int, width: int = 32, edge_feat
     target = torch.randint(0, CLASSES, (num_nodes,))
 
     def dense() -> Tensor:
-        return last(sums) + torch.relu(first(edge)).mean()  # the mean: so that it has a gradient, too
+        return last(sums) + torch.relu(first(edge)).mean()  # the mean, so that it has a gradient
 
     case.steps["dense"] = training(parts, dense, target)
     return case
 
 
 def propagation_case(graph: dgl.DGLGraph, hops: int = 2, width: int = WIDTH) -> Case:
-    """What SGC does before any weight: no gradients."""
+    """The propagation of SGC, without weights and gradients."""
     graph.create_formats_()
     x = torch.randn(graph.num_nodes(), width)
     ours, theirs = gnnlib.SGConv(width, width, hops), dgl.nn.SGConv(width, width, hops)
@@ -115,7 +125,7 @@ def _without_gradients(outputs: dict[str, Callable[[], Tensor]]) -> Case:
 
 
 def aggregation_case(graph: dgl.DGLGraph, coeffs: int = 1, width: int = WIDTH) -> Case:
-    """The sum over in-edges by itself, without gradients: unweighted, one weight an edge, or one for each head."""
+    """The sum over in-edges without gradients: unweighted, or with a weight for each edge and head."""
     graph.create_formats_()
     heads = (coeffs,) if coeffs > 1 else ()
     x, weight = torch.randn(graph.num_nodes(), *heads, width // max(coeffs, 1)), torch.rand(graph.num_edges(), *heads)
@@ -135,9 +145,9 @@ def aggregation_case(graph: dgl.DGLGraph, coeffs: int = 1, width: int = WIDTH) -
 def all_pairs_case(side: int, images: int, width: int = 32, hidden: int = 32) -> Case:
     """A training step of predicted edges between all pixels, for many images on one graph.
 
-    dgl.nn has no such layer: its place takes the same network composed of DGL's operations, on the same weights. PyG
-    would copy every image's row to every edge, gigabytes of them. The dense part is the product with a (pixels, pixels)
-    matrix that is given, and its gradient.
+    dgl.nn has no such layer; "dgl" is the same network composed of DGL's operations, with the same weights. PyG would
+    copy the row of each image to each edge, which takes gigabytes. The dense part is the product with a constant
+    (pixels, pixels) matrix, and its gradient.
     """
     graph = graphs.all_pairs(side)
     graph.create_formats_()

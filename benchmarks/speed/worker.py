@@ -1,7 +1,6 @@
-"""A process that times in one regime: ``python -m gnnlib.benchmarks.speed.worker TASK`` writes a line of JSON for each
-row.
+"""The process that times workloads: ``python -m gnnlib.benchmarks.speed.worker JOB`` prints a line of JSON per row.
 
-A process of its own, because the allocator is set and OpenMP reads the environment once, when a process starts.
+The allocator and OpenMP read the environment when a process starts, so that each job needs a process.
 """
 
 import gc
@@ -22,33 +21,40 @@ from gnnlib.benchmarks.speed.workloads import choose
 
 @dataclass(frozen=True)
 class TimingJob:
+    """Workloads with one allocator and number of threads."""
+
     names: list[str]
-    shrink: int = 1  # how many times smaller graphs are
+    shrink: int = 1  # factor by which graphs are smaller
     repeats: int = 5
     budget: float = 30.0  # as in `Effort`
     allocator: str = "default"
-    threads: int | None = None  # None: torch's own number
+    threads: int | None = None  # None: PyTorch's number
 
     def to_json(self) -> str:
+        """The job as an argument of the worker's command line."""
         return json.dumps(asdict(self))
 
 
-def rows(task: TimingJob) -> Iterator[Row]:
-    """Checks and times one workload after the other."""
-    effort = Effort(task.repeats, task.budget, memory=task.allocator == "default")
-    for workload in choose(task.names):
-        case = workload.make(task.shrink)
-        apart = differences(workload.title, case.outputs)
+def rows(job: TimingJob) -> Iterator[Row]:
+    """Checks and times the workloads of a job.
+
+    Raises:
+        ValueError: if the outputs of the libraries disagree
+    """
+    effort = Effort(job.repeats, job.budget, memory=job.allocator == "default")
+    for workload in choose(job.names):
+        case = workload.make(job.shrink)
+        errors = differences(workload.title, case.outputs)
         seconds, peak = times(case, effort)
         row = Row(
             workload.name,
             workload.title,
             workload.group,
-            task.allocator,
+            job.allocator,
             torch.get_num_threads(),
             seconds,
             peak,
-            apart,
+            errors,
             workload.targets,
             case.sweeps,
             case.moved,
@@ -58,30 +64,31 @@ def rows(task: TimingJob) -> Iterator[Row]:
         yield row
 
 
-def main(task: TimingJob) -> None:
-    out, sys.stdout = sys.stdout, sys.stderr  # what libraries print is not a row
+def main(job: TimingJob) -> None:
+    """Prints the bandwidth of copies, then each row, as JSON; or an error."""
+    out, sys.stdout = sys.stdout, sys.stderr  # the output of libraries must not mix with the rows
 
-    def say(**message: Any) -> None:
+    def send(**message: Any) -> None:
         print(json.dumps(message), file=out, flush=True)
 
     warnings.filterwarnings("ignore", message="Dataloader CPU affinity opt is not enabled")
-    if task.allocator == "keep" and not gnnlib.retain_freed_memory():
-        return say(error="--allocators keep: expected glibc's malloc, which this system hasn't got")
-    if task.threads:
-        torch.set_num_threads(task.threads)
-    say(copy_bandwidth=copy_bandwidth())
+    if job.allocator == "keep" and not gnnlib.retain_freed_memory():
+        return send(error="--allocators keep: expected glibc's malloc, which this system lacks")
+    if job.threads:
+        torch.set_num_threads(job.threads)
+    send(copy_bandwidth=copy_bandwidth())
     gc.collect()
-    gc.freeze()  # what was imported need not be gone through before every step
+    gc.freeze()  # collections before each step skip the imported modules
     try:
-        for row in rows(task):
+        for row in rows(job):
             gc.collect()
-            say(row=row.document())
+            send(row=row.document())
     except ValueError as error:
-        say(error=str(error))
+        send(error=str(error))
 
 
 if __name__ == "__main__":
     try:
         main(TimingJob(**json.loads(sys.argv[1])))
-    except KeyboardInterrupt:  # the command, which got it too, says what there is to say
+    except KeyboardInterrupt:  # the command gets it too, and prints the message
         sys.exit(130)

@@ -1,4 +1,4 @@
-"""What is timed, and how many times faster than each peer it is meant to be."""
+"""The catalogue of workloads, with their target speed-ups over each peer."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -14,9 +14,16 @@ from gnnlib.images import recipes
 
 @dataclass(frozen=True)
 class Workload:
-    """``make(shrink)`` is what to time, on graphs so many times smaller. ``targets``: how many times faster than each
-    peer; "bound", how much of what memory allows; "peak", how much of the best peer's memory (else all of it); "ms",
-    the most milliseconds."""
+    """A workload and its targets.
+
+    Args:
+        name: on the command line
+        title: in tables
+        group: a name for several workloads
+        make: makes the case, from the factor by which graphs are smaller
+        targets: least speed-up over each peer; "bound", least share of the memory's bound; "peak", largest share of the
+            best peer's memory (default 1); "ms", most milliseconds; "exponent", largest growth
+    """
 
     name: str
     title: str
@@ -30,7 +37,7 @@ def _large(shrink: int):
 
 
 def _layer(name: str, kind: Kind, sweeps: int, **targets: float) -> Workload:
-    """Three layers 128 wide. The first one's input needs no gradient."""
+    """Three layers 128 wide; the input needs no gradient."""
 
     def make(shrink: int) -> Case:
         return single.step_case(kind, _large(shrink), [single.WIDTH] * 4, sweeps=sweeps)
@@ -59,18 +66,18 @@ def _batches(name: str, kind: Kind, size: Callable[[int], int], **targets: float
     return Workload(f"superpixels-{name}", f"superpixels, {kind.title}", "superpixels", make, targets)
 
 
-def _few(shrink: int) -> int:
-    """Graphs in a batch where that many are a lot."""
+def _large_batch(shrink: int) -> int:
+    """Graphs in a batch of expensive layers."""
     return max(2, 128 // shrink)
 
 
-def _many(shrink: int) -> int:
-    """Graphs in a batch that is small as it is, and smaller would be another question."""
-    return _few(max(1, shrink // 8))
+def _small_batch(shrink: int) -> int:
+    """Graphs in a batch of cheap layers, which is shrunk less: a smaller batch would measure overhead."""
+    return _large_batch(max(1, shrink // 8))
 
 
 def _pixels(shrink: int) -> Case:
-    return batches.training_case(GCN, partial(graphs.pixel_graphs, side=28), _few(shrink), batches.BATCHES)
+    return batches.training_case(GCN, partial(graphs.pixel_graphs, side=28), _large_batch(shrink), batches.BATCHES)
 
 
 def _all_pairs(shrink: int) -> Case:
@@ -78,7 +85,7 @@ def _all_pairs(shrink: int) -> Case:
 
 
 def _network(name: str, title: str) -> Workload:
-    """Not shrunk: a smaller batch would be another question."""
+    """Not shrunk: a smaller batch would measure overhead."""
     return Workload(f"grid-{name}", title, "grid", lambda _: grid.network_case(name), {"torch": 1 / 1.05})
 
 
@@ -87,28 +94,28 @@ def _conv(name: str, title: str, train: bool) -> Workload:
 
 
 def _remedy(name: str) -> Workload:
-    """Not shrunk: it is small."""
+    """Not shrunk: the graph is small."""
     return Workload(f"remedy-{name}", name, "remedies", lambda _: remedies.remedy_case(name))
 
 
-def _growth(what: str, title: str) -> list[Workload]:
-    """A sixteenth of the nodes, so that edges are what there is to do."""
+def _growth(step: str, title: str) -> list[Workload]:
+    """A sixteenth of the nodes, so that the edges dominate."""
     num_nodes, num_links = graphs.NUM_NODES // 16, graphs.NUM_LINKS // 16
-    found = []
+    workloads = []
     for along, case, links in (
         ("edges", growth.along_edges, num_links),
         ("width", growth.along_width, num_links * 4),
     ):
-        if (what, along) == ("dense", "edges"):
+        if (step, along) == ("dense", "edges"):
             continue
 
         def make(shrink: int, case: Callable = case, links: int = links) -> Case:
-            return case(what, num_nodes // shrink, links // shrink)
+            return case(step, num_nodes // shrink, links // shrink)
 
-        # a dense product grows with the square of the width, whoever does it
-        targets = {} if what == "dense" else {"exponent": 1.1}
-        found.append(Workload(f"{along}-{what}", f"{title}, more {along}", "growth", make, targets))
-    return found
+        # a dense product grows with the square of the width in every library
+        targets = {} if step == "dense" else {"exponent": 1.1}
+        workloads.append(Workload(f"{along}-{step}", f"{title}, more {along}", "growth", make, targets))
+    return workloads
 
 
 WORKLOADS = [
@@ -132,14 +139,14 @@ WORKLOADS = [
         "batching",
         "superpixels, batching",
         "superpixels",
-        lambda n: batches.batching_case(graphs.superpixel_graphs, _many(n)),
+        lambda n: batches.batching_case(graphs.superpixel_graphs, _small_batch(n)),
         {"dgl": 5, "pyg": 10},
     ),
-    _batches("gcn", GCN, _many, dgl=1.5, pyg=4),
-    _batches("gin", GIN, _many, dgl=1.2, pyg=3),
-    _batches("gat", GAT, _many, dgl=3, pyg=6),
-    _batches("ecc", ecc(2, 16), _few, dgl=6, pyg=6),
-    _batches("messages", messages(2), _few, dgl=2.5, pyg=5),
+    _batches("gcn", GCN, _small_batch, dgl=1.5, pyg=4),
+    _batches("gin", GIN, _small_batch, dgl=1.2, pyg=3),
+    _batches("gat", GAT, _small_batch, dgl=3, pyg=6),
+    _batches("ecc", ecc(2, 16), _large_batch, dgl=6, pyg=6),
+    _batches("messages", messages(2), _large_batch, dgl=2.5, pyg=5),
     Workload(
         "convert",
         "a digit, recipe of Knyazev",
@@ -158,7 +165,7 @@ WORKLOADS = [
         "loader",
         "128 graphs from the disk",
         "images",
-        lambda n: convert.loader_case(recipes.dwivedi, _many(n)),
+        lambda n: convert.loader_case(recipes.dwivedi, _small_batch(n)),
         {"dgl": 5, "pyg": 5, "ms": 128e3 / 50_000},
     ),
     Workload("pixels-gcn", "pixels, GCN", "pixels", _pixels),
@@ -177,15 +184,19 @@ WORKLOADS = [
 
 
 def choose(names: Iterable[str] | None) -> list[Workload]:
-    """The workloads of these names, or of groups of these names; None: all but the remedies, of which there are many.
+    """The workloads of some names or groups, in the order of the catalogue.
 
-    Raises: UsageError for a name that is neither.
+    Args:
+        names: of workloads or groups; None takes all groups but the remedies, which are many
+
+    Raises:
+        UsageError: if a name is unknown
     """
     groups = dict.fromkeys(workload.group for workload in WORKLOADS)
-    wanted = set(names) if names is not None else groups.keys() - {"remedies"}
-    if unknown := wanted - {name for workload in WORKLOADS for name in (workload.name, workload.group)}:
+    selection = set(names) if names is not None else groups.keys() - {"remedies"}
+    if unknown := selection - {name for workload in WORKLOADS for name in (workload.name, workload.group)}:
         raise UsageError(
             f"--only: unknown {', '.join(map(repr, sorted(unknown)))}; expected some of: "
             f"{', '.join(workload.name for workload in WORKLOADS)}; or the groups {', '.join(groups)}"
         )
-    return [workload for workload in WORKLOADS if wanted & {workload.name, workload.group}]
+    return [workload for workload in WORKLOADS if selection & {workload.name, workload.group}]
