@@ -6,14 +6,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from gnnlib._utils.files import atomic_write
 from gnnlib.benchmarks.depth.cells import Cell
-from gnnlib.benchmarks.records.results import keep_aside
+from gnnlib.benchmarks.records.store import Store
 
 __all__ = ["Journal"]
 
 
-class Journal:
+class Journal(Store[Cell, dict[str, Any]]):
     """Outcomes by cell, in memory and in a file.
 
     A file of another study is set aside. Lines that are cut off or damaged are dropped, and their cells run again.
@@ -24,42 +23,49 @@ class Journal:
     """
 
     def __init__(self, path: Path | None, origin: dict[str, Any]):
-        self.path, self.origin = path, origin
-        self.cells: dict[Cell, dict[str, Any]] = {}
-        if path is not None and path.exists():
-            self._read(path)
-        elif path is not None:
-            self._write(path)
+        super().__init__(path, origin)
+        self.damaged = 0  # lines
+        self.read()
+        if self.damaged:
+            print(f"{path}: {self.damaged} damaged or cut off; those cells run again", file=sys.stderr)
+        if path is not None and (self.damaged or not path.exists()):
+            self.write()
+
+    @property
+    def cells(self) -> dict[Cell, dict[str, Any]]:
+        return self.entries
 
     def add(self, cell: Cell, outcome: dict[str, Any]) -> None:
         """Adds a cell and writes it to the disk."""
-        self.cells[cell] = outcome
+        self.entries[cell] = outcome
         if self.path is not None:
             with self.path.open("a") as file:
-                file.write(_line(cell, outcome))
+                file.write(_line(_encode(cell, outcome)))
                 file.flush()
                 os.fsync(file.fileno())
 
-    def _read(self, path: Path) -> None:
-        first, *lines = path.read_text(errors="replace").splitlines(keepends=True) or [""]
-        if _parse(first) != self.origin:
-            keep_aside(path, "belongs to another study")
-            return self._write(path)
-        outcomes = [outcome for outcome in map(_parse, lines) if outcome is not None]
-        for outcome in outcomes:
-            self.cells[Cell(*(outcome.pop(name) for name in Cell._fields))] = outcome
-        if len(outcomes) < len(lines):
-            print(f"{path}: {len(lines) - len(outcomes)} damaged or cut off; those cells run again", file=sys.stderr)
-            self._write(path)
+    def document(self) -> dict[str, Any]:
+        return {**self.origin, "cells": [_encode(cell, outcome) for cell, outcome in self.entries.items()]}
 
-    def _write(self, path: Path) -> None:
-        with atomic_write(path) as part:
-            lines = [_line(cell, outcome) for cell, outcome in self.cells.items()]
-            part.write_text("".join([json.dumps(self.origin) + "\n", *lines]))
+    def decode(self, document: dict[str, Any]) -> dict[Cell, dict[str, Any]]:
+        return {Cell(*(outcome.pop(name) for name in Cell._fields)): outcome for outcome in document["cells"]}
+
+    def format(self, document: dict[str, Any]) -> str:
+        return "".join(map(_line, [self.origin, *document["cells"]]))
+
+    def parse(self, text: str) -> dict[str, Any]:
+        origin, *cells = map(_parse, text.splitlines(keepends=True))
+        outcomes = [cell for cell in cells if cell is not None]
+        self.damaged = len(cells) - len(outcomes)
+        return {**(origin or {}), "cells": outcomes}
 
 
-def _line(cell: Cell, outcome: dict[str, Any]) -> str:
-    return json.dumps({**cell._asdict(), **outcome}) + "\n"
+def _encode(cell: Cell, outcome: dict[str, Any]) -> dict[str, Any]:
+    return {**cell._asdict(), **outcome}
+
+
+def _line(document: Any) -> str:
+    return json.dumps(document) + "\n"
 
 
 def _parse(line: str) -> dict[str, Any] | None:

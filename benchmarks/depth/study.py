@@ -1,6 +1,5 @@
 """The depth study: convolutions x remedies x depths x seeds, trained on one graph."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -15,7 +14,8 @@ from gnnlib.benchmarks.depth.journal import Journal
 from gnnlib.benchmarks.depth.pool import one_thread, train_cells
 from gnnlib.benchmarks.depth.summary import outcomes_of, summarise
 from gnnlib.benchmarks.errors import UsageError
-from gnnlib.benchmarks.records.results import commit, keep_aside, machine, versions
+from gnnlib.benchmarks.records.results import commit, machine, versions
+from gnnlib.benchmarks.records.store import read_entries
 
 __all__ = ["Study", "depth_study"]
 
@@ -174,15 +174,7 @@ class Study:
 
     def _resume(self, path: Path) -> None:
         """Adds the cells of a ``results.json`` without a journal, such as a committed one."""
-        if not path.exists():
-            return
-        try:
-            document = json.loads(path.read_text())
-            outcomes = dict(outcomes_of(document))
-        except (ValueError, KeyError, TypeError, IndexError):
-            return keep_aside(path, "is damaged")
-        if any(document.get(name) != value for name, value in self.journal.origin.items()):
-            return keep_aside(path, "belongs to another study")
+        outcomes = read_entries(path, self.journal.origin, lambda document: dict(outcomes_of(document)))
         for cell, outcome in outcomes.items():
             if cell not in self.journal.cells:
                 self.journal.add(cell, outcome)

@@ -1,4 +1,4 @@
-"""The model that a run keeps of a layer, with a card that says where it comes from."""
+"""Saved models of a run, with a model card."""
 
 import json
 from collections.abc import Iterator
@@ -6,20 +6,22 @@ from pathlib import Path
 from typing import Any
 
 from gnnlib._utils.files import atomic_write
-from gnnlib.benchmarks.records.results import Outcome, Store
+from gnnlib.benchmarks.records.results import Outcome, ResultStore
 from gnnlib.io.save import about_model, save_model
 
 
-def keep_model(store: Store, seed: int, outcome: Outcome) -> None:
-    """Saves a seed's model to ``model`` beside its result, unless one that is better on validation is there. Where a
-    task does not validate, the first seed's stays."""
+def keep_model(store: ResultStore, seed: int, outcome: Outcome) -> None:
+    """Saves a seed's model to ``model`` beside its result, unless the saved one is as good on validation.
+
+    Without validation the first seed's model stays.
+    """
     assert outcome.model is not None
     try:
-        there = about_model(store.model)
+        saved = about_model(store.model)
     except (FileNotFoundError, ValueError):
-        there = None
+        saved = None
     sign = 1 if store.header["metric"]["higher_is_better"] else -1
-    if there is None or _better(outcome.validation, there["validation"], sign):
+    if saved is None or _better(outcome.validation, saved["validation"], sign):
         about = {"task": store.header["task"], "layer": store.header["layer"], "seed": seed, "score": outcome.score}
         save_model(outcome.model, store.model, {**about, "validation": outcome.validation})
 
@@ -28,36 +30,36 @@ def _better(new: float | None, old: float | None, sign: int) -> bool:
     return new is not None and old is not None and sign * new > sign * old
 
 
-def write_card(store: Store, inputs: str | None, values: list[float] | None = None) -> None:
-    """``README.md`` of the model, from the result of all seeds so far."""
-    found, about = store.document(values), about_model(store.model)
-    metric, seeds = found["metric"], found["seeds"]
+def write_card(store: ResultStore, inputs: str | None) -> None:
+    """Writes ``README.md`` of the model, from the result of all seeds so far."""
+    result, about = store.document(), about_model(store.model)
+    metric, seeds = result["metric"], result["seeds"]
     unit = metric["unit"] and f" {metric['unit']}"
     spread = "" if metric["std"] is None else f" ± {metric['std']:.2f}"
     over = "seed 0" if seeds == [0] else f"seeds {', '.join(map(str, seeds))}"
     chosen = "" if about["validation"] is None else f"; {about['validation']:.2f}{unit} on validation"
-    published = found["published"] and f"{found['published']['value']}, {found['published']['source']}"
+    published = result["published"] and f"{result['published']['value']}, {result['published']['source']}"
     rows = {
         metric["name"]: f"{metric['mean']:.2f}{spread}{unit} over {over}",
         "this model": f"{about['score']:.2f}{unit}, seed {about['seed']}{chosen}",
         "published": published,
-        "data": found["summary"],
+        "data": result["summary"],
         "what it sees": inputs,
-        "arguments": ", ".join(f"{name} {value}" for name, value in found["arguments"].items() if value is not None),
-        "parameters": f"{found['parameters']}",
-        "training": f"{found['seconds']:.0f} s in all, on {found['machine']}",
-        "versions": ", ".join(f"{name} {version}" for name, version in found["versions"].items()),
-        "commit": found["commit"],
-        "command": f"`{found['command']}`",
+        "arguments": ", ".join(f"{name} {value}" for name, value in result["arguments"].items() if value is not None),
+        "parameters": f"{result['parameters']}",
+        "training": f"{result['seconds']:.0f} s in all, on {result['machine']}",
+        "versions": ", ".join(f"{name} {version}" for name, version in result["versions"].items()),
+        "commit": result["commit"],
+        "command": f"`{result['command']}`",
     }
     table = "".join(f"| {name} | {text} |\n" for name, text in rows.items() if text)
-    head = f"# {found['title']} on {found['task']}\n\n|   |   |\n|---|---|\n"
+    head = f"# {result['title']} on {result['task']}\n\n|   |   |\n|---|---|\n"
     with atomic_write(store.model / "README.md") as part:
         part.write_text(f"{head}{table}\n{_usage(store.model)}")
 
 
 def _usage(folder: Path) -> str:
-    """The lines of Python that load it."""
+    """The lines of Python that load the model."""
     config = json.loads((folder / "config.json").read_text())
     others = sorted(set(filter(_is_foreign, _names(config["model"]))))
     imports = "".join(f"from {name.rpartition('.')[0]} import {name.rpartition('.')[2]}\n" for name in others)
@@ -71,9 +73,9 @@ def _is_foreign(name: str) -> bool:
     return name.startswith("gnnlib.benchmarks.") or not name.startswith(("gnnlib.", "torch.nn."))
 
 
-def _names(made: Any) -> Iterator[str]:
-    """Of the classes and functions that a model is made of."""
-    if isinstance(made, dict):
-        yield from (made[kind] for kind in ("module", "name") if isinstance(made.get(kind), str))
-    for part in made.values() if isinstance(made, dict) else made if isinstance(made, list) else ():
+def _names(config: Any) -> Iterator[str]:
+    """The names of the classes and functions of a model."""
+    if isinstance(config, dict):
+        yield from (config[kind] for kind in ("module", "name") if isinstance(config.get(kind), str))
+    for part in config.values() if isinstance(config, dict) else config if isinstance(config, list) else ():
         yield from _names(part)

@@ -1,11 +1,10 @@
-"""Results on disk: one ``result.json`` for each layer of a run, written whole or not at all."""
+"""The result of one layer in one run, ``result.json``, and its provenance: versions, commit, machine."""
 
 import hashlib
 import json
 import os
 import platform
 import subprocess
-import sys
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -16,12 +15,13 @@ from torch import nn
 
 from gnnlib._utils.files import atomic_write, remove_parts, set_aside
 from gnnlib.benchmarks.metrics import mean_std
+from gnnlib.benchmarks.records.store import Store, keep_aside
 from gnnlib.train.checkpoints import Checkpoint
 
 
 @dataclass
 class Outcome:
-    """What one seed gave."""
+    """The outcome of one seed."""
 
     score: float
     parameters: int
@@ -29,94 +29,86 @@ class Outcome:
     curve: dict[str, list[float]] = field(default_factory=dict)
     confusion: list[list[int]] | None = None
     seconds: float = 0.0
-    figures: dict[str, float] = field(default_factory=dict)  # what else was measured, by name
-    attributions: dict[str, np.ndarray] = field(
-        default_factory=dict, compare=False
-    )  # at the task's samples: `attribution_maps`
-    model: nn.Module | None = field(default=None, compare=False)  # as trained, where the task is `Task.one_model`
+    figures: dict[str, float] = field(default_factory=dict)  # further measurements, by name
+    attributions: dict[str, np.ndarray] = field(default_factory=dict, compare=False)  # of the task's samples
+    model: nn.Module | None = field(default=None, compare=False)  # the trained model, if the task trains one
 
 
-@dataclass
-class Store:
-    """The results of one layer in one run: read what is there, add a seed, write it back.
+class ResultStore(Store[int, Outcome]):
+    """The outcomes of one layer in one run, by seed, in ``result.json``.
 
-    A seed counts as done when it was run with the same arguments, code and versions. A result of other
-    origin is kept beside the new one under the name of its commit.
+    A seed is done if it was run with the same arguments, code and versions. A result of another origin is set aside
+    under the name of its commit, with its model and its log.
+
+    Args:
+        folder: of the layer's results
+        header: task, layer, arguments, versions, commit, metric, published, command, ...
     """
-
-    folder: Path
-    header: dict[str, Any]  # task, layer, arguments, versions, commit, metric, published, command, ...
-    outcomes: dict[int, Outcome] = field(default_factory=dict)
 
     ORIGIN = ("task", "layer", "arguments", "versions", "commit")
 
-    @property
-    def path(self) -> Path:
-        return self.folder / "result.json"
+    def __init__(self, folder: Path, header: dict[str, Any]):
+        super().__init__(folder / "result.json", {name: header[name] for name in self.ORIGIN})
+        self.path: Path = folder / "result.json"
+        self.folder, self.header = folder, header
+        self.scores: list[float] | None = None
 
     @property
     def model(self) -> Path:
+        """The folder of the saved model."""
         return self.folder / "model"
 
     def open(self, fresh: bool = False) -> None:
-        for path in self.folder.glob("seed-*.checkpoint") if fresh else ():
-            path.unlink()
-        if not self.path.exists():
-            return
-        try:
-            old = json.loads(self.path.read_text())
-            other = [key for key in self.ORIGIN if old[key] != self.header[key]]
-            pairs = zip(old["outcomes"].items(), old["curves"], strict=True)
-            done = {int(seed): Outcome(**{**o, "curve": curve}) for (seed, o), curve in pairs}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            aside = self._set_aside("damaged")
-            print(f"{self.path} is damaged ({error}); kept as {aside.name}, starting anew", file=sys.stderr)
-            return
-        if not other and not fresh:
-            self.outcomes = done
-            return
-        aside = self._set_aside(str(old["commit"]))
-        why = f"other {', '.join(other)}" if other else "--fresh"
-        print(f"{self.path} ({why}) is kept as {aside.name}, starting anew", file=sys.stderr)
+        """Continues the results of the folder; with ``fresh`` sets them aside."""
+        for checkpoint in self.folder.glob("seed-*.checkpoint") if fresh else ():
+            checkpoint.unlink()
+        self.read()
+        if fresh and self.path.exists():
+            self.set_aside(self.path, "is replaced (--fresh)")
+            self.entries = {}
 
-    def _set_aside(self, why: str) -> Path:
+    def set_aside(self, path: Path, reason: str) -> None:
         (self.folder / "attributions.npz").unlink(missing_ok=True)
-        tag = "".join(c for c in why if c.isalnum() or c in "-_")
-        for path in (self.folder / "log.jsonl", self.model):
-            if path.exists():
-                set_aside(path, path.with_stem(f"{path.stem}-{tag}"))
-        return set_aside(self.path, self.path.with_stem(f"{self.path.stem}-{tag}"))
+        tag = "damaged" if reason.startswith("is damaged") else str(json.loads(path.read_text())["commit"])
+        tag = "".join(c for c in tag if c.isalnum() or c in "-_")
+        for companion in (self.folder / "log.jsonl", self.model):
+            if companion.exists():
+                set_aside(companion, companion.with_stem(f"{companion.stem}-{tag}"))
+        keep_aside(path, reason, tag)
 
     def checkpoint(self, seed: int) -> Checkpoint:
-        """Where a seed's training is kept until its result is: it counts on the same terms."""
-        origin = json.dumps({key: self.header[key] for key in self.ORIGIN})
-        return Checkpoint(self.folder / f"seed-{seed}.checkpoint", origin=origin)
+        """The checkpoint of a seed's training, which is valid under the same conditions as its result."""
+        return Checkpoint(self.folder / f"seed-{seed}.checkpoint", origin=json.dumps(self.origin))
 
-    def add(self, seed: int, outcome: Outcome, values: list[float] | None = None) -> None:
-        """The result with one seed more; the attributions of the first seed goes into ``attributions.npz``."""
-        self.outcomes[seed] = outcome
-        if outcome.attributions and seed == min(self.outcomes):
-            with atomic_write(self.folder / "attributions.npz") as partial:
-                np.savez_compressed(partial, **outcome.attributions)  # type: ignore[arg-type]
-        with atomic_write(self.path) as partial:
-            partial.write_text(json.dumps(self.document(values), indent=1) + "\n")
+    def add(self, seed: int, outcome: Outcome, scores: list[float] | None = None) -> None:
+        """Adds a seed; the attributions of the first seed go into ``attributions.npz``.
+
+        Args:
+            seed: number of the seed
+            outcome: its outcome, whose model is dropped afterwards
+            scores: of all seeds, where the protocol chooses an epoch for all of them together
+        """
+        self.scores = scores
+        if outcome.attributions and seed == min({seed, *self.entries}):
+            with atomic_write(self.folder / "attributions.npz") as part:
+                np.savez_compressed(part, **outcome.attributions)  # type: ignore[arg-type]
+        super().add(seed, outcome)
         self.checkpoint(seed).remove()
         for path in (self.path, self.folder / "log.jsonl"):
             remove_parts(path)
         outcome.model = None  # makes room for the next
 
-    def document(self, values: list[float] | None = None) -> dict[str, Any]:
-        """``values`` replaces the seeds' own scores where the protocol chooses an epoch for all of them together."""
-        seeds = sorted(self.outcomes)
-        outcomes = [self.outcomes[s] for s in seeds]
-        values = values if values is not None else [o.score for o in outcomes]
+    def document(self) -> dict[str, Any]:
+        seeds = sorted(self.entries)
+        outcomes = [self.entries[s] for s in seeds]
+        scores = self.scores if self.scores is not None else [o.score for o in outcomes]
         validation = [o.validation for o in outcomes]
         matrices = [o.confusion for o in outcomes if o.confusion is not None]
-        mean, std = mean_std(values)
+        mean, std = mean_std(scores)
         return {
             **self.header,
             "seeds": seeds,
-            "metric": {**self.header["metric"], "values": values, "mean": mean, "std": std},
+            "metric": {**self.header["metric"], "values": scores, "mean": mean, "std": std},
             "validation": None if None in validation else {"values": validation},
             "parameters": outcomes[0].parameters,
             "seconds": sum(o.seconds for o in outcomes),
@@ -124,17 +116,15 @@ class Store:
             "curves": [o.curve for o in outcomes],
             "confusion": [[sum(c) for c in zip(*rows, strict=True)] for rows in zip(*matrices, strict=True)] or None,
             "figures": _figures(outcomes),
-            "outcomes": {str(s): _written(self.outcomes[s]) for s in seeds},
+            "outcomes": {str(s): _encode(self.entries[s]) for s in seeds},
         }
 
-
-def keep_aside(path: Path, why: str) -> None:
-    """Renames a file of which no use can be made, and says so."""
-    aside = set_aside(path, path)
-    print(f"{path} {why}; kept as {aside.name}, starting anew", file=sys.stderr)
+    def decode(self, document: dict[str, Any]) -> dict[int, Outcome]:
+        pairs = zip(document["outcomes"].items(), document["curves"], strict=True)
+        return {int(seed): Outcome(**{**fields, "curve": curve}) for (seed, fields), curve in pairs}
 
 
-def _written(outcome: Outcome) -> dict[str, Any]:
+def _encode(outcome: Outcome) -> dict[str, Any]:
     return {name: value for name, value in vars(outcome).items() if name not in ("curve", "attributions", "model")}
 
 

@@ -15,7 +15,7 @@ from gnnlib.benchmarks.errors import UsageError
 from gnnlib.benchmarks.options import options_of
 from gnnlib.benchmarks.records.cards import keep_model, write_card
 from gnnlib.benchmarks.records.logs import Log
-from gnnlib.benchmarks.records.results import Store, commit, machine, versions
+from gnnlib.benchmarks.records.results import ResultStore, commit, machine, versions
 from gnnlib.benchmarks.report import figures_table, leaderboard_table, load_results, write_report
 from gnnlib.benchmarks.runner.progress import Progress
 from gnnlib.benchmarks.runner.request import RunRequest, check
@@ -83,15 +83,15 @@ def _run_task(task: Task, layers: Sequence[LayerSpec], request: RunRequest) -> P
     for store in stores.values():
         if first:
             store.open(request.fresh)
-        store.outcomes = distributed.broadcast_object(store.outcomes)
+        store.entries = distributed.broadcast_object(store.entries)
     if first:
         _write_samples(task, folder)
-    done, total = sum(len(set(range(num_seeds)) & set(s.outcomes)) for s in stores.values()), num_seeds * len(layers)
+    done, total = sum(len(set(range(num_seeds)) & set(s.entries)) for s in stores.values()), num_seeds * len(layers)
     with Progress(task.setting, total, done, quiet=not first) as progress:
         for layer in layers:
             store = stores[layer.name]
             for seed in range(num_seeds):
-                if seed in store.outcomes:
+                if seed in store.entries:
                     continue
                 checkpoint = store.checkpoint(seed)
                 progress.start(layer.title, seed, task.num_epochs(layer, request), checkpoint)
@@ -100,14 +100,14 @@ def _run_task(task: Task, layers: Sequence[LayerSpec], request: RunRequest) -> P
                 outcome = task.run(layer, seed, options, partial(_record, [progress.epoch, *log]))
                 outcome.seconds = checkpoint.seconds
                 if not first:
-                    store.outcomes[seed] = outcome
+                    store.entries[seed] = outcome
                     continue
-                values = task.values({**store.outcomes, seed: outcome})
+                values = task.values({**store.entries, seed: outcome})
                 if request.save:  # before the seed counts as done
                     keep_model(store, seed, outcome)
                 store.add(seed, outcome, values)
                 if request.save:
-                    write_card(store, task.inputs, values)
+                    write_card(store, task.inputs)
                 results, _ = load_results(folder)
                 line = f"{layer.title}, seed {seed}: {outcome.score:.2f} {task.unit}".rstrip()
                 progress.finish(line, leaderboard_table(results))
@@ -127,7 +127,7 @@ def _record(callbacks: Sequence[OnEpoch], record: dict[str, float]) -> None:
         callback(record)
 
 
-def _store(task: Task, layer: LayerSpec, folder: Path, request: RunRequest) -> Store:
+def _store(task: Task, layer: LayerSpec, folder: Path, request: RunRequest) -> ResultStore:
     published = PUBLISHED.get((task.setting, layer.name))
     header: dict[str, Any] = {
         "task": task.setting,
@@ -144,7 +144,7 @@ def _store(task: Task, layer: LayerSpec, folder: Path, request: RunRequest) -> S
         "machine": machine(request.device),
         "command": request.command_of(task.name),
     }
-    return Store(folder / layer.name, header)
+    return ResultStore(folder / layer.name, header)
 
 
 def _write_samples(task: Task, folder: Path) -> None:

@@ -101,7 +101,7 @@ def run(request: SpeedRequest) -> Path:
         for message in _progress(jobs, Console(stderr=True)):
             if "row" in message:
                 rows.append(Row.from_document(message["row"]))
-                figures.add(rows[-1].document())
+                figures.add_row(rows[-1].document())
             else:
                 bandwidths.append(message["copy_bandwidth"])
                 figures.extra = {"copy_bandwidth": bandwidths}

@@ -97,7 +97,7 @@ def run(request: MemoryRequest) -> Path:
     figures = Figures(request.path, shared, ["way", "depth"])
     for row in _measured(jobs, Console(stderr=True)):
         rows.append(row)
-        figures.add(row)
+        figures.add_row(row)
     console.print(_table(request, rows))
     return request.path
 

@@ -14,7 +14,7 @@ import pytest
 
 from gnnlib.benchmarks.metrics import mean_std
 from gnnlib.benchmarks.records import results
-from gnnlib.benchmarks.records.results import Outcome, Store
+from gnnlib.benchmarks.records.results import Outcome, ResultStore
 
 HEADER = {
     "task": "digits",
@@ -33,7 +33,7 @@ SECOND = Outcome(94.0, 100, validation=92.0, curve={"loss": [3.0, 2.0]}, confusi
 
 @pytest.fixture
 def store(tmp_path):
-    return Store(tmp_path / "run" / "gcn", HEADER)
+    return ResultStore(tmp_path / "run" / "gcn", HEADER)
 
 
 def read(store):
@@ -51,7 +51,7 @@ def test_attributions_of_the_first_seed_are_saved(store):
     with np.load(store.folder / "attributions.npz") as found:
         assert found["saliency_0"].tolist() == [0.0, 0.0, 0.0]
     assert "attributions" not in store.path.read_text()
-    Store(store.folder, HEADER).open(fresh=True)
+    ResultStore(store.folder, HEADER).open(fresh=True)
     assert not (store.folder / "attributions.npz").exists(), "they went with the result"
 
 
@@ -86,7 +86,7 @@ def test_a_task_without_extras_and_values_of_the_protocol(store):
     assert document["metric"]["std"] is None, "one value has no spread"
     assert document["validation"] is None
     assert document["confusion"] is None
-    store.add(1, Outcome(80.0, 100), values=[70.0, 72.0])
+    store.add(1, Outcome(80.0, 100), scores=[70.0, 72.0])
     assert read(store)["metric"]["values"] == [70.0, 72.0]
     assert read(store)["metric"]["mean"] == 71.0
     assert read(store)["outcomes"]["1"]["score"] == 80.0
@@ -96,9 +96,9 @@ def test_other_figures_have_a_mean_over_seeds(store):
     store.add(0, Outcome(90.0, 100, figures={"error": 1.0, "once": 7.0}))
     store.add(1, Outcome(80.0, 100, figures={"error": 3.0}))
     assert read(store)["figures"] == {"error": {"values": [1.0, 3.0], "mean": 2.0, "std": 2**0.5}}
-    again = Store(store.folder, HEADER)
+    again = ResultStore(store.folder, HEADER)
     again.open()
-    assert again.outcomes[0].figures == {"error": 1.0, "once": 7.0}
+    assert again.entries[0].figures == {"error": 1.0, "once": 7.0}
 
 
 @pytest.mark.parametrize("num", [2, 3, 10])
@@ -151,9 +151,11 @@ def test_a_reader_never_sees_half_a_file(store):
 def test_finished_seeds_come_back(store, tmp_path, capsys):
     store.add(0, FIRST)
     store.add(2, SECOND)
-    again = Store(store.folder, {**HEADER, "command": "python -m benchmarks run digits --seeds 3", "machine": "other"})
+    again = ResultStore(
+        store.folder, {**HEADER, "command": "python -m benchmarks run digits --seeds 3", "machine": "other"}
+    )
     again.open()
-    assert again.outcomes == {0: FIRST, 2: SECOND}
+    assert again.entries == {0: FIRST, 2: SECOND}
     assert read(store)["command"] == HEADER["command"], "nothing is written until there is something new"
     again.add(1, FIRST)
     assert read(store)["seeds"] == [0, 1, 2]
@@ -175,16 +177,16 @@ def test_finished_seeds_come_back(store, tmp_path, capsys):
 def test_results_of_other_origin_are_kept_beside(store, capsys, key, value):
     store.add(0, FIRST)
     old = store.path.read_bytes()
-    other = Store(store.folder, {**HEADER, key: value})
+    other = ResultStore(store.folder, {**HEADER, key: value})
     other.open()
-    assert other.outcomes == {}
+    assert other.entries == {}
     assert not store.path.exists()
     kept = store.folder / "result-c0ffee123456.json"
     assert kept.read_bytes() == old
-    assert re.search(rf"result\.json \(other {key}\) is kept as {kept.name}, starting anew", capsys.readouterr().err)
+    assert re.search(rf"result\.json has other {key}; kept as {kept.name}, starting anew", capsys.readouterr().err)
     other.add(0, SECOND)
     assert read(other)[key] == value
-    Store(store.folder, HEADER).open()  # and back: nothing is overwritten
+    ResultStore(store.folder, HEADER).open()  # and back: nothing is overwritten
     files = sorted(path.name for path in store.folder.iterdir())
     assert len(files) == 2
     assert kept.read_bytes() == old
@@ -193,12 +195,12 @@ def test_results_of_other_origin_are_kept_beside(store, capsys, key, value):
 def test_fresh_keeps_every_older_one(store, capsys):
     for _ in range(3):
         store.open(fresh=True)
-        assert store.outcomes == {}
+        assert store.entries == {}
         store.add(0, FIRST)
-        store.outcomes = {}
+        store.entries = {}
     names = sorted(path.name for path in store.folder.iterdir())
     assert names == ["result-c0ffee123456-1.json", "result-c0ffee123456.json", "result.json"]
-    assert "(--fresh) is kept as result-c0ffee123456-1.json" in capsys.readouterr().err
+    assert "(--fresh); kept as result-c0ffee123456-1.json" in capsys.readouterr().err
 
 
 HOMOGENEOUS = json.dumps({**HEADER, "outcomes": {"0": vars(FIRST)}})
@@ -222,7 +224,7 @@ def test_a_damaged_result_is_named_kept_and_rebuilt(store, capsys, content):
     store.folder.mkdir(parents=True)
     store.path.write_bytes(content.encode("latin1"))
     store.open()
-    assert store.outcomes == {}
+    assert store.entries == {}
     assert (store.folder / "result-damaged.json").read_bytes() == content.encode("latin1")
     message = capsys.readouterr().err
     assert str(store.path) in message

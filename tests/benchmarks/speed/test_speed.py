@@ -315,7 +315,7 @@ def test_command_times_in_a_worker(tmp_path, capsys):
 
 def test_file_with_an_incomplete_row_is_set_aside(tmp_path, capsys):
     path, key = tmp_path / "speed.json", ["workload", "allocator", "threads"]
-    Figures(path, {"machine": "mine"}, key).add(make_row().document())
+    Figures(path, {"machine": "mine"}, key).add_row(make_row().document())
     assert len(Figures(path, {"machine": "mine"}, key, Row.__dataclass_fields__).rows) == 1
     document = json.loads(path.read_text())
     del document["rows"][0]["peak"]
