@@ -21,9 +21,12 @@ from typing import Any, ClassVar, TypeVar, cast
 
 from torch import Tensor, nn
 
+from gnnlib._platform.dgl import dgl
+
 __all__ = [
     "Arguments",
     "check_call",
+    "check_one_node_set",
     "integer",
     "number",
     "one_of",
@@ -203,6 +206,15 @@ def some_of(owner: object, name: str, values: Any, choices: Collection[Any]) -> 
     if not valid:
         raise ValueError(f"{_name(owner)}: expected {name} of {list(choices)}, got {values!r}")
     return tuple(values)
+
+
+def check_one_node_set(owner: object, graph: dgl.DGLGraph) -> None:
+    """Whether the sources of a graph are its destinations: no message-flow graph, and not bipartite."""
+    if not graph.is_homogeneous:
+        raise ValueError(
+            f"{_name(owner)}: expected a graph with one node set, got {graph.num_src_nodes()} sources, "
+            f"{graph.num_dst_nodes()} destinations"
+        )
 
 
 def reset_parameters(*modules: nn.Module) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
 from gnnlib.graph import adjacency, edge_endpoints
+from gnnlib.nn._arguments import check_one_node_set
 from gnnlib.ops import propagate
 
 __all__ = ["laplacian_encoding", "random_walk_encoding"]
@@ -123,8 +124,4 @@ def _smallest(matrix: csr_array, k: int) -> np.ndarray:
 def _check(name: str, graph: dgl.DGLGraph, k: int) -> None:
     if k < 1:
         raise ValueError(f"{name}: expected k >= 1, got {k}")
-    if not graph.is_homogeneous:
-        raise ValueError(
-            f"{name}: expected a whole graph, got one of two node sets with {graph.num_src_nodes()} sources "
-            f"and {graph.num_dst_nodes()} destinations"
-        )
+    check_one_node_set(name, graph)

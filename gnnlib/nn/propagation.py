@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.nn._arguments import Arguments, integer, probability
+from gnnlib.nn._arguments import Arguments, check_one_node_set, integer, probability
 from gnnlib.ops import aggregate, propagate
 from gnnlib.ops.degrees import degree_norm
 from gnnlib.ops.linear import Linear
@@ -42,11 +42,7 @@ class _Propagation(Arguments, nn.Module):
         self.k, self.drop = integer(self, "k", k, least=0), drop
 
     def hop(self, graph: dgl.DGLGraph, x: Tensor, edge: Tensor | None) -> Hop:
-        if not graph.is_homogeneous:
-            raise ValueError(
-                f"{type(self).__name__}: expected a graph with one node set, got {graph.num_src_nodes()} sources and "
-                f"{graph.num_dst_nodes()} destinations"
-            )
+        check_one_node_set(self, graph)
         if edge is None and self.drop is None:
             return partial(propagate, graph)
         coeff = degree_norm(graph, edge, degrees="unweighted" if edge is None else "weighted", like=x)

@@ -264,7 +264,7 @@ def test_a_net_over_several_scales_sees_far():
         (lambda g: voxel(g, (1, 2, 3)), ValueError, r"for each of 2 axes, got \(1, 2, 3\)"),
     ],
 )
-def test_what_is_wrong(call, error, match):
+def test_invalid_arguments(call, error, match):
     graph = dgl.graph(([0, 1], [1, 2]))
     graph.ndata["pos"] = torch.zeros(3, 2)
     with pytest.raises(error, match=match):
@@ -272,14 +272,14 @@ def test_what_is_wrong(call, error, match):
 
 
 @pytest.mark.parametrize("area", [0.0, -1.0, torch.nan])
-def test_areas_that_are_none(area):
+def test_invalid_areas(area):
     graph = dgl.graph(([0], [1]))
     graph.ndata["area"] = torch.tensor([1.0, area])
     with pytest.raises(ValueError, match=f"area: expected positive numbers, got {area}"):
         coarsen(graph, torch.tensor([0, 0]))
 
 
-def test_positions_that_are_not_numbers():
+def test_non_finite_positions():
     graph = dgl.graph(([0], [1]))
     graph.ndata["pos"] = torch.tensor([[0.0], [torch.nan]])
     with pytest.raises(ValueError, match="pos: expected finite positions, got nan"):

@@ -14,23 +14,23 @@ from tests.graphs import clique, random_graph
 
 def grids(size, kernel=2):
     """Windows side by side, down to one cell."""
-    found = []
+    graphs = []
     while max(size) > 1:
-        found.append(lattice(size, kernel, stride=kernel, ceil_mode=True))
+        graphs.append(lattice(size, kernel, stride=kernel, ceil_mode=True))
         size = tuple(-(-n // kernel) for n in size)
-    return found
+    return graphs
 
 
 def clusters(seed=0, nodes=40):
     """Random clusters of random areas, two levels, and pairs above them."""
     torch.manual_seed(seed)
-    graph, found = random_graph(nodes, 4 * nodes, seed), []
+    graph, graphs = random_graph(nodes, 4 * nodes, seed), []
     graph.ndata["area"] = torch.rand(nodes, dtype=torch.float64) + 0.01
     for upto in (15, 6):
-        found.append(coarsen(graph, torch.randint(upto, (graph.num_nodes(),))))
-        graph = found[-1].graph
-    found.append(coarsen(graph, graclus(graph)))
-    return [level.pool for level in found]
+        graphs.append(coarsen(graph, torch.randint(upto, (graph.num_nodes(),))))
+        graph = graphs[-1].graph
+    graphs.append(coarsen(graph, graclus(graph)))
+    return [level.pool for level in graphs]
 
 
 def batched():
@@ -75,7 +75,7 @@ def top(graphs, area):
 @pytest.mark.parametrize("kind", [haar_pyramid, laplacian_pyramid])
 @pytest.mark.parametrize("axes", [(3,), (2, 3)])
 @pytest.mark.parametrize("name", LEVELS)
-def test_what_is_split_comes_back(name, axes, kind):
+def test_split_and_merge_are_inverse(name, axes, kind):
     graphs = LEVELS[name]()
     pyramid, x = kind(graphs), signal(graphs, axes)
     low, details = pyramid.split(x)
@@ -135,9 +135,9 @@ def test_clusters_of_other_sizes_compare_halves_by_their_means(size):
     expected, width = [], 1
     while width < size:
         for first in range(0, size - width, 2 * width):
-            left, right = slice(first, first + width), slice(first + width, first + 2 * width)
-            a, b = area[left].sum(), area[right].sum()
-            means = (area[left] @ x[left]) / a, (area[right] @ x[right]) / b
+            front, back = slice(first, first + width), slice(first + width, first + 2 * width)
+            a, b = area[front].sum(), area[back].sum()
+            means = (area[front] @ x[front]) / a, (area[back] @ x[back]) / b
             expected.append((a * b / (a + b)).sqrt() * (means[1] - means[0]))
         width *= 2
     pool = coarsen(clique(size), torch.zeros(size, dtype=torch.int64)).pool
@@ -151,13 +151,13 @@ def test_on_a_line_it_is_haars_transform():
     low, details = haar_pyramid(graphs).split(x)
     scale = x.flatten()  # orthonormal, as in textbooks: sums and differences over the root of 2
     for detail in details:
-        left, right = scale[::2], scale[1::2]
-        torch.testing.assert_close(detail.flatten(), (right - left) / 2**0.5)
-        scale = (left + right) / 2**0.5
+        front, back = scale[::2], scale[1::2]
+        torch.testing.assert_close(detail.flatten(), (back - front) / 2**0.5)
+        scale = (front + back) / 2**0.5
     torch.testing.assert_close(4 * low.flatten(), scale)
 
 
-def test_what_is_constant_has_no_details():
+def test_constants_have_no_details():
     for graphs in (clusters(), grids((7, 10))):
         x = torch.full((graphs[0].num_src_nodes(), 1), 3.0, dtype=torch.float64)
         for pyramid in (haar_pyramid(graphs), laplacian_pyramid(graphs)):
@@ -193,7 +193,7 @@ def test_derivatives(kind):
     assert torch.autograd.gradcheck(lambda low, *details: pyramid.join(low, details), parts)
 
 
-def test_what_is_wrong():
+def test_invalid_arguments():
     with pytest.raises(ValueError, match="got 16 nodes above level 0 and 25 below level 1"):
         haar_pyramid([lattice((8, 8), 2, stride=2), lattice((5, 5), 1)])
     with pytest.raises(ValueError, match="expected one out-edge at each of 9 nodes, got 1 to 4"):

@@ -235,7 +235,7 @@ def test_invalid_models_for_inference(case, model, kind, error):
 
 
 def test_inference_refuses_layers_of_several_hops(case):
-    with pytest.raises(ValueError, match="APPNP: expected a whole graph"):
+    with pytest.raises(ValueError, match="APPNP: expected a graph with one node set"):
         layerwise_inference(Stack([GNNLayer(APPNP())]), *case[:2])
 
 

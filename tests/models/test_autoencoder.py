@@ -44,9 +44,9 @@ def gradient(loss, z):
 def test_the_loss_is_the_dense_formula_in_blocks_of_any_size(monkeypatch, held):
     monkeypatch.setattr(autoencoder, "HELD", held)
     graph, z = undirected(), embeddings()
-    found, expected = reconstruction_loss(graph, z), dense(graph, z)
-    torch.testing.assert_close(found, expected)
-    torch.testing.assert_close(gradient(found, z), gradient(expected, z))
+    actual, expected = reconstruction_loss(graph, z), dense(graph, z)
+    torch.testing.assert_close(actual, expected)
+    torch.testing.assert_close(gradient(actual, z), gradient(expected, z))
 
 
 @settings(max_examples=25)
@@ -74,23 +74,23 @@ def test_gradients_of_both_kinds():
 def test_blocks_are_not_held(monkeypatch):
     """Not one tensor that autograd keeps is as large as a block."""
     monkeypatch.setattr(autoencoder, "HELD", 3 * 60)
-    graph, z, kept = undirected(60), embeddings(60), []
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
+    graph, z, sizes = undirected(60), embeddings(60), []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):
         reconstruction_loss(graph, z)
-    assert max(kept) < 60 * 60 / 2
-    assert max(kept) <= max(z.numel(), graph.num_edges())
+    assert max(sizes) < 60 * 60 / 2
+    assert max(sizes) <= max(z.numel(), graph.num_edges())
 
 
 def test_a_sample_of_pairs_is_without_bias():
     graph, z = undirected(), embeddings()
-    whole = reconstruction_loss(graph, z)
+    full = reconstruction_loss(graph, z)
     torch.manual_seed(0)
-    found = [reconstruction_loss(graph, z, num_pairs=200) for _ in range(150)]
-    values = torch.stack(found)
-    assert (values.mean() - whole).abs() < 4 * values.std() / math.sqrt(150)
+    actual = [reconstruction_loss(graph, z, num_pairs=200) for _ in range(150)]
+    values = torch.stack(actual)
+    assert (values.mean() - full).abs() < 4 * values.std() / math.sqrt(150)
     assert values.std() > 0
-    slopes = torch.stack([gradient(loss, z) for loss in found])
-    error = (slopes.mean(0) - gradient(whole, z)) / (slopes.std(0) / math.sqrt(150) + 1e-9)
+    slopes = torch.stack([gradient(loss, z) for loss in actual])
+    error = (slopes.mean(0) - gradient(full, z)) / (slopes.std(0) / math.sqrt(150) + 1e-9)
     assert error.abs().max() < 5
 
 
@@ -141,12 +141,12 @@ def test_vgae_draws_and_adds_the_divergence():
     assert torch.equal(model(graph, x), mean)
     normal = Normal(mean, log_std.exp())
     torch.manual_seed(3)
-    found = model.loss(graph, x)
+    actual = model.loss(graph, x)
     torch.manual_seed(3)
     expected = dense(graph, normal.rsample()) + kl_divergence(normal, Normal(0.0, 1.0)).sum() / 12**2
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(actual, expected)
     leaves = list(model.parameters())
-    for a, b in zip(torch.autograd.grad(found, leaves), torch.autograd.grad(expected, leaves)):
+    for a, b in zip(torch.autograd.grad(actual, leaves), torch.autograd.grad(expected, leaves)):
         torch.testing.assert_close(a, b)
 
 
@@ -155,12 +155,12 @@ def test_vgaes_divergence_is_pygs():
     graph, x = undirected(), torch.rand(12, 5)
     model = VGAE(encoder(8))
     torch.manual_seed(3)
-    found = model.loss(graph, x)
+    actual = model.loss(graph, x)
     torch.manual_seed(3)
     mean, log_std = model.normal(graph, x)
     z = mean + log_std.exp() * torch.randn_like(mean)
     other = pyg.VGAE(None).kl_loss(mean, log_std) / 12  # a mean over nodes there
-    torch.testing.assert_close(found - reconstruction_loss(graph, z), other, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(actual - reconstruction_loss(graph, z), other, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", [GAE, VGAE])
@@ -184,7 +184,7 @@ def test_links_are_found(kind):
     assert (inside[:, None] > across).float().mean() > 0.95
 
 
-def test_what_is_refused():
+def test_invalid_arguments():
     graph, z = undirected(), embeddings()
     with pytest.raises(ValueError, match=r"expected shape \(12, F\), got \(11, 3\)"):
         reconstruction_loss(graph, z[:11])

@@ -133,7 +133,7 @@ def test_nodes_renumbered_and_graphs_batched(name):
     torch.testing.assert_close(both, torch.cat([expected, model(graph, 2 * x)]))
 
 
-def test_far_hops_keep_nodes_apart_where_sgc_does_not():
+def test_nodes_stay_apart_after_many_hops_unlike_sgc():
     """What the papers propose APPNP and DAGNN for; on a connected graph, scaled by the square root of degrees."""
     torch.manual_seed(0)
     ring = dgl.graph((torch.arange(12), (torch.arange(12) + 1) % 12))

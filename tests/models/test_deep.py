@@ -123,7 +123,7 @@ def test_gcnii_has_two_weight_decays():
 
 
 @pytest.mark.parametrize("starred", [False, True])
-def test_gcnii_at_256_layers_tells_nodes_apart_and_reaches_the_first_layer(starred):
+def test_gcnii_at_256_layers_separates_nodes_and_trains_the_first_layer(starred):
     """The gradient of a layer shrinks by 1 - alpha with each layer above; that of the encoder comes in at every one."""
     graph, x = symmetric_graph(), double(11, 5)
     reached = {}

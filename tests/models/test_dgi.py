@@ -39,14 +39,14 @@ def test_the_loss_is_equation_1_with_dense_matrices():
         return block.activation(norm @ x @ block.conv.weight + block.conv.bias)
 
     torch.manual_seed(1)
-    found = model.loss(graph, x)
+    actual = model.loss(graph, x)
     torch.manual_seed(1)
     real, corrupted = encode(x), encode(shuffle_rows(graph, x))
     summary = real.mean(0).sigmoid()
     score = torch.cat([real @ model.weight @ summary, corrupted @ model.weight @ summary])
     label = torch.tensor([1.0, 0.0], dtype=torch.float64).repeat_interleave(11)
     expected = nn.functional.binary_cross_entropy(score.sigmoid(), label)
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(actual, expected)
 
 
 def test_a_batch_has_a_summary_and_a_corruption_for_each_graph():
@@ -59,8 +59,8 @@ def test_a_batch_has_a_summary_and_a_corruption_for_each_graph():
     assert any(not torch.equal(before, after) for before, after in zip(xs, shuffled))
     h, summary = features(graph, 4), torch.rand(4, 4, dtype=torch.float64)
     alone = [
-        model.discriminate(part, own, one.unsqueeze(0))
-        for part, own, one in zip(parts, h.split([part.num_nodes() for part in parts]), summary)
+        model.discriminate(part, h_graph, one.unsqueeze(0))
+        for part, h_graph, one in zip(parts, h.split([part.num_nodes() for part in parts]), summary)
     ]
     torch.testing.assert_close(model.discriminate(graph, h, summary), torch.cat(alone))
 
@@ -87,7 +87,7 @@ def test_gradients():
     assert torch.autograd.gradgradcheck(loss, leaves, fast_mode=True)
 
 
-def test_an_untrained_discriminator_that_knows_nothing_loses_log_two():
+def test_a_zero_discriminator_has_loss_log_two():
     graph, model = random_graph(), build()
     nn.init.zeros_(model.weight)
     assert model.loss(graph, features(graph)).item() == pytest.approx(torch.log(torch.tensor(2.0)).item())

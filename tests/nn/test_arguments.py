@@ -269,7 +269,7 @@ def test_values_are_checked_when_a_module_is_made(make, message):
         (lambda: gnnlib.Stack.build(gnnlib.GCNConv, 4, 4, 4, 2, gnnlib.BatchNorm), "num_layers by position and norm=,"),
     ],
 )
-def test_habits_of_other_libraries_are_told_what_to_write(make, message):
+def test_names_of_other_libraries_give_a_hint(make, message):
     with pytest.raises(TypeError, match=message):
         make()
 

@@ -50,15 +50,15 @@ def test_a_subset_of_the_edges_in_their_order(graph, p, seed):
     number_edges(graph)
     weight = torch.randn(graph.num_edges())
     torch.manual_seed(seed)
-    smaller, left = DropEdge(p)(graph, weight)
-    kept = smaller.edata["id"]
-    assert kept.tolist() == sorted(set(kept.tolist()))
+    smaller, values = DropEdge(p)(graph, weight)
+    remaining = smaller.edata["id"]
+    assert remaining.tolist() == sorted(set(remaining.tolist()))
     src, dst = ends(graph)
-    assert torch.equal(torch.stack(ends(smaller)), torch.stack([src[kept], dst[kept]]))
-    assert torch.equal(left, weight[kept])
+    assert torch.equal(torch.stack(ends(smaller)), torch.stack([src[remaining], dst[remaining]]))
+    assert torch.equal(values, weight[remaining])
     assert smaller.num_nodes() == graph.num_nodes()
-    assert set(torch.nonzero(src == dst).flatten().tolist()) <= set(kept.tolist())
-    degree = torch.zeros(graph.num_nodes(), dtype=torch.int64).index_add(0, dst[kept], torch.ones_like(kept))
+    assert set(torch.nonzero(src == dst).flatten().tolist()) <= set(remaining.tolist())
+    degree = torch.zeros(graph.num_nodes(), dtype=torch.int64).index_add(0, dst[remaining], torch.ones_like(remaining))
     assert torch.equal(smaller.in_degrees(), degree)
     assert graph.num_edges() == len(weight)  # the graph itself is as it was
 
@@ -84,14 +84,14 @@ def test_every_graph(name):
     graph = number_edges(GRAPHS[name]())
     feature = torch.randn(graph.num_edges(), 3)
     torch.manual_seed(0)
-    smaller, left = DropEdge(0.6, keep_self_loops=False)(graph, feature)
+    smaller, values = DropEdge(0.6, keep_self_loops=False)(graph, feature)
     assert smaller.is_block == graph.is_block
     assert smaller.idtype == graph.idtype
     assert smaller.canonical_etypes == graph.canonical_etypes
     assert (smaller.num_src_nodes(), smaller.num_dst_nodes()) == (graph.num_src_nodes(), graph.num_dst_nodes())
-    kept = smaller.edata["id"]
-    assert torch.equal(left, feature[kept])
-    assert torch.equal(torch.stack(ends(smaller)), torch.stack([end[kept] for end in ends(graph)]))
+    remaining = smaller.edata["id"]
+    assert torch.equal(values, feature[remaining])
+    assert torch.equal(torch.stack(ends(smaller)), torch.stack([end[remaining] for end in ends(graph)]))
     assert set(smaller.srcdata) == set(graph.srcdata)  # a block still knows its destinations
     assert set(smaller.dstdata) == set(graph.dstdata)
 
@@ -105,7 +105,7 @@ def test_evaluation_and_zero_change_nothing():
         assert drop(graph) == (graph, None)
 
 
-def test_the_share_is_that_asked_for():
+def test_drop_rate():
     graph = dgl.graph((torch.arange(10000), torch.arange(10000) + 1))
     torch.manual_seed(0)
     assert DropEdge(0.3)(graph)[0].num_edges() / 10000 == pytest.approx(0.7, abs=0.02)
@@ -119,16 +119,16 @@ def test_self_loops_stay_or_go():
     assert DropEdge(1.0, keep_self_loops=False)(graph)[0].num_edges() == 0
 
 
-def test_the_same_seed_drops_the_same_edges_and_each_step_others():
+def test_edges_follow_the_seed():
     graph, drop = number_edges(random_graph(20, 200)), DropEdge(0.5)
 
-    def kept(seed):
+    def remaining(seed):
         torch.manual_seed(seed)
         return [drop(graph)[0].edata["id"].tolist() for _ in range(2)]
 
-    assert kept(1) == kept(1)
-    assert kept(1)[0] != kept(1)[1]
-    assert kept(1)[0] != kept(2)[0]
+    assert remaining(1) == remaining(1)
+    assert remaining(1)[0] != remaining(1)[1]
+    assert remaining(1)[0] != remaining(2)[0]
 
 
 @pytest.mark.parametrize("p", [-0.1, 1.1, float("nan")])
@@ -164,9 +164,9 @@ def test_drop_node_in_evaluation_at_the_ends_and_without_nodes():
 def test_drop_node_serves_as_the_dropout_of_a_block():
     graph, x, conv = random_graph(), torch.rand(11, 3), GCNConv(3, 2)
     torch.manual_seed(3)
-    found = GNNLayer(conv, dropout=DropNode(0.5))(graph, x)
+    actual = GNNLayer(conv, dropout=DropNode(0.5))(graph, x)
     torch.manual_seed(3)
-    torch.testing.assert_close(found, conv(graph, DropNode(0.5)(x)))
+    torch.testing.assert_close(actual, conv(graph, DropNode(0.5)(x)))
 
 
 # ---------------------------------------------------------------- messages
@@ -214,7 +214,7 @@ def feed(conv, graph, signals=()):
 
 @pytest.mark.parametrize("name", CONVS)
 @pytest.mark.parametrize("graph", ["random", "random_int32", "bare", "no_nodes", "batch", "block", "bipartite_csc"])
-def test_of_messages_of_which_nothing_is_dropped_the_layer_makes_what_it_does(name, graph):
+def test_no_message_dropped_equals_the_layer(name, graph):
     """With a probability so small that nothing is, though all goes the way of dropped messages."""
     graph, conv = GRAPHS[graph](), CONVS[name]().double()
     if name in NEEDS_BOTH_ENDS and not (graph.is_homogeneous or graph.is_block):
@@ -228,7 +228,7 @@ def test_of_messages_of_which_nothing_is_dropped_the_layer_makes_what_it_does(na
 
 
 @pytest.mark.parametrize("name", CONVS)
-def test_where_all_is_dropped_a_layer_hears_of_no_neighbour(name):
+def test_all_messages_dropped_equal_no_neighbours(name):
     """Its output is that of each node by itself, whatever the others have."""
     graph, conv = dgl.graph(([0, 1, 2, 0, 3], [1, 2, 3, 3, 0]), num_nodes=5), CONVS[name]().double()
     x, edge = feed(conv, graph)
@@ -250,8 +250,8 @@ def test_gradients_are_those_of_the_same_draw(name):
 
     def forward(x, *parameters):
         torch.manual_seed(3)
-        given = dict(zip((n for n, _ in drop.named_parameters()), parameters, strict=True))
-        return torch.func.functional_call(drop, given, (graph, x, edge))
+        state = dict(zip((n for n, _ in drop.named_parameters()), parameters, strict=True))
+        return torch.func.functional_call(drop, state, (graph, x, edge))
 
     inputs = x.requires_grad_(), *(p.detach().clone().requires_grad_() for p in drop.parameters())
     assert torch.autograd.gradcheck(forward, inputs)
@@ -280,15 +280,15 @@ def test_messages_are_dropped_entry_by_entry():
         (gat, 6, lambda z: total(alpha * z.view(-1, 2, 3) * gat.fc(x).view(-1, 2, 3)[src]) + gat.bias.view(2, 3)),
     ):
         torch.manual_seed(5)
-        found = DropMessage(conv, 0.4)(graph, x)
+        actual = DropMessage(conv, 0.4)(graph, x)
         torch.manual_seed(5)
         drop = MessageDropout.sample(0.4)
-        kept = reference.kept(torch.arange(len(src)), torch.Size([columns]), drop.key, drop.threshold)
-        assert 0.3 < kept.double().mean() < 0.9
-        expected = dense(kept / 0.6)
-        torch.testing.assert_close(found, expected)
-        loss = torch.randn_like(found)
-        torch.testing.assert_close(*(torch.autograd.grad(y, x, loss, retain_graph=True)[0] for y in (found, expected)))
+        remaining = reference.kept(torch.arange(len(src)), torch.Size([columns]), drop.key, drop.threshold)
+        assert 0.3 < remaining.double().mean() < 0.9
+        expected = dense(remaining / 0.6)
+        torch.testing.assert_close(actual, expected)
+        loss = torch.randn_like(actual)
+        torch.testing.assert_close(*(torch.autograd.grad(y, x, loss, retain_graph=True)[0] for y in (actual, expected)))
 
 
 def test_the_graph_itself_drops_nothing():
@@ -300,7 +300,7 @@ def test_the_graph_itself_drops_nothing():
     assert adjacency(graph).dropout is None
 
 
-def test_the_same_seed_drops_the_same_and_each_step_something_else():
+def test_draws_follow_the_seed():
     graph, x, drop = random_graph(), torch.randn(11, 5), DropMessage(GCNConv(5, 3), 0.5)
 
     def steps(seed):
@@ -313,7 +313,7 @@ def test_the_same_seed_drops_the_same_and_each_step_something_else():
     assert not torch.equal(first[0], other[0])
 
 
-def test_a_node_sends_something_else_along_each_edge():
+def test_masks_differ_between_edges():
     graph = dgl.graph((torch.zeros(2000).long(), torch.arange(1, 2001)))
     conv = GCNConv(3, 3, norm="none", weight=False, bias=False)
     torch.manual_seed(0)
@@ -345,6 +345,6 @@ def test_drop_message_in_a_block_gives_every_parameter_a_gradient(name):
     assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in block.parameters())
 
 
-def test_drop_message_refuses_layers_it_does_not_know():
+def test_drop_message_refuses_layers_of_other_libraries():
     with pytest.raises(TypeError, match="layer of gnnlib, got GraphConv"):
         DropMessage(dgl.nn.GraphConv(3, 2), 0.5)

@@ -8,24 +8,24 @@ from gnnlib.nn.drop import Dropout
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.6, 0.8, 0.999])
-def test_drops_as_often_as_asked_and_keeps_the_mean(p):
+def test_drop_rate_and_mean(p):
     torch.manual_seed(0)
     n = 400_000
     y = Dropout(p)(torch.ones(n, dtype=torch.float64))
-    kept = y != 0
+    nonzero = y != 0
     deviation = (p * (1 - p) / n) ** 0.5
-    assert abs(kept.double().mean() - (1 - p)) < 4 * deviation + 2**-17
-    assert y[kept].unique().numel() == 1
-    torch.testing.assert_close(y[kept][0].item(), 1 / (1 - p), rtol=1e-2, atol=0)
+    assert abs(nonzero.double().mean() - (1 - p)) < 4 * deviation + 2**-17
+    assert y[nonzero].unique().numel() == 1
+    torch.testing.assert_close(y[nonzero][0].item(), 1 / (1 - p), rtol=1e-2, atol=0)
     assert abs(y.mean() - 1) < 4 * deviation / (1 - p), "unbiased whatever p is rounded to"
 
 
 def test_entries_are_independent_though_four_share_a_number():
     torch.manual_seed(1)
-    kept = (Dropout(0.3)(torch.ones(100_000, 8)) != 0).double()
-    correlation = torch.corrcoef(kept.T) - torch.eye(8)
+    nonzero = (Dropout(0.3)(torch.ones(100_000, 8)) != 0).double()
+    correlation = torch.corrcoef(nonzero.T) - torch.eye(8)
     assert correlation.abs().max() < 5 / 100_000**0.5
-    patterns = kept[:, :4] @ torch.tensor([8.0, 4.0, 2.0, 1.0], dtype=torch.float64)
+    patterns = nonzero[:, :4] @ torch.tensor([8.0, 4.0, 2.0, 1.0], dtype=torch.float64)
     counts = torch.bincount(patterns.long(), minlength=16)
     num_kept = torch.tensor([bin(i).count("1") for i in range(16)])
     expected = 100_000 * 0.7**num_kept * 0.3 ** (4 - num_kept)
@@ -49,11 +49,11 @@ def test_the_gradient_is_the_mask_to_any_order():
     assert torch.autograd.gradgradcheck(again, x)
 
 
-def test_the_same_seed_drops_the_same():
+def test_messages_follow_the_seed():
     x = torch.ones(3, 333)
-    found = [(torch.manual_seed(seed), Dropout(0.5)(x))[1] for seed in (0, 0, 1)]
-    assert torch.equal(found[0], found[1])
-    assert not torch.equal(found[0], found[2])
+    actual = [(torch.manual_seed(seed), Dropout(0.5)(x))[1] for seed in (0, 0, 1)]
+    assert torch.equal(actual[0], actual[1])
+    assert not torch.equal(actual[0], actual[2])
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (1,), (3, 5), (2, 3, 7)])
@@ -78,6 +78,6 @@ def test_does_nothing_where_torchs_does_nothing():
     assert Dropout(0.999_999)(x).eq(0).sum() > 90, "nearer to 1 than a step: torch's"
     with pytest.raises(ValueError, match="between 0 and 1"):
         Dropout(1.5)
-    y = Dropout(0.5, inplace=True)(kept := x.clone())
-    assert y.data_ptr() == kept.data_ptr()
+    y = Dropout(0.5, inplace=True)(nonzero := x.clone())
+    assert y.data_ptr() == nonzero.data_ptr()
     assert isinstance(Dropout(0.5), nn.Dropout)

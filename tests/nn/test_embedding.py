@@ -30,27 +30,27 @@ def test_ogbs_atom_encoder():
 
 
 def test_a_linear_layer_on_one_hot_columns_is_the_same():
-    table, linear, given = SumOfEmbeddings(SIZES, 7), nn.Linear(13, 7, bias=False), codes()
+    table, linear, rows = SumOfEmbeddings(SIZES, 7), nn.Linear(13, 7, bias=False), codes()
     linear.load_state_dict({"weight": table.weight.T})
-    torch.testing.assert_close(linear(one_hot(given, SIZES)), table(given))
+    torch.testing.assert_close(linear(one_hot(rows, SIZES)), table(rows))
 
 
 def test_gradients_count_the_rows():
-    table, given = SumOfEmbeddings(SIZES, 3), codes()
-    table(given).sum().backward()
-    expected = torch.cat([torch.bincount(column, minlength=size) for column, size in zip(given.unbind(1), SIZES)])
+    table, rows = SumOfEmbeddings(SIZES, 3), codes()
+    table(rows).sum().backward()
+    expected = torch.cat([torch.bincount(column, minlength=size) for column, size in zip(rows.unbind(1), SIZES)])
     assert table.weight.grad.tolist() == expected.float().view(-1, 1).expand(-1, 3).tolist()
 
 
 def test_one_hot_columns():
-    given = codes()
-    columns = one_hot(given, SIZES)
-    expected = torch.cat([nn.functional.one_hot(c, n) for c, n in zip(given.unbind(1), SIZES)], 1)
+    rows = codes()
+    columns = one_hot(rows, SIZES)
+    expected = torch.cat([nn.functional.one_hot(c, n) for c, n in zip(rows.unbind(1), SIZES)], 1)
     assert torch.equal(columns, expected.float())
-    assert one_hot(given[:0], SIZES).shape == (0, 13)
+    assert one_hot(rows[:0], SIZES).shape == (0, 13)
 
 
-@pytest.mark.parametrize("call", [SumOfEmbeddings(SIZES, 4), lambda given: one_hot(given, SIZES)])
+@pytest.mark.parametrize("call", [SumOfEmbeddings(SIZES, 4), lambda rows: one_hot(rows, SIZES)])
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -60,6 +60,6 @@ def test_one_hot_columns():
         (lambda c: c - torch.tensor([0, 9, 0]), r"column 1: expected codes from 0 to 5, got -9 to -4"),
     ],
 )
-def test_what_cannot_be_is_refused(call, change, said):
-    with pytest.raises(ValueError, match=said):
+def test_invalid_arguments(call, change, message):
+    with pytest.raises(ValueError, match=message):
         call(change(codes(20).index_fill(0, torch.tensor([0]), 0).index_fill(0, torch.tensor([1]), 1)))

@@ -19,14 +19,14 @@ def both_ways(graph):
 
 
 def cycle(num_nodes):
-    each = torch.arange(num_nodes)
-    return both_ways(dgl.graph((each, each.roll(-1))))
+    nodes = torch.arange(num_nodes)
+    return both_ways(dgl.graph((nodes, nodes.roll(-1))))
 
 
 def connected(num_nodes):
     """Each node hears a node before it."""
-    each = torch.arange(1, num_nodes)
-    return dgl.graph(((torch.rand(num_nodes - 1) * each).long(), each))
+    nodes = torch.arange(1, num_nodes)
+    return dgl.graph(((torch.rand(num_nodes - 1) * nodes).long(), nodes))
 
 
 def weighted(graph):
@@ -69,18 +69,18 @@ def test_a_path_has_cosines():
     degree = torch.tensor([1.0, *[2.0] * (n - 2), 1.0], dtype=torch.float64).unsqueeze(1)
     waves = degree.sqrt() * torch.cos(math.pi * j * v / (n - 1))
     waves = waves / waves.norm(dim=0)
-    found = laplacian_encoding(both_ways(path(n)), k).double()
-    torch.testing.assert_close(found.abs(), waves.abs(), rtol=0, atol=1e-6)
-    sign = (found * waves).sum(0)
-    torch.testing.assert_close(found, sign * waves, rtol=0, atol=1e-6)
-    first = (found.abs() > 0.9999 * found.abs().amax(0)).int().argmax(0)
-    assert bool((found[first, torch.arange(k)] > 0).all())
+    actual = laplacian_encoding(both_ways(path(n)), k).double()
+    torch.testing.assert_close(actual.abs(), waves.abs(), rtol=0, atol=1e-6)
+    sign = (actual * waves).sum(0)
+    torch.testing.assert_close(actual, sign * waves, rtol=0, atol=1e-6)
+    first = (actual.abs() > 0.9999 * actual.abs().amax(0)).int().argmax(0)
+    assert bool((actual[first, torch.arange(k)] > 0).all())
 
 
 def test_equals_that_of_dgl_up_to_signs():
     graph = both_ways(dgl.graph(([0, 1, 2, 3, 4, 0, 1], [1, 2, 3, 4, 5, 2, 4])))
-    found, theirs = laplacian_encoding(graph, 5), dgl.lap_pe(graph, 5, padding=True)
-    torch.testing.assert_close(found.abs(), theirs.abs().float(), rtol=0, atol=1e-5)
+    actual, theirs = laplacian_encoding(graph, 5), dgl.lap_pe(graph, 5, padding=True)
+    torch.testing.assert_close(actual.abs(), theirs.abs().float(), rtol=0, atol=1e-5)
 
 
 def test_directed_graphs_are_made_symmetric():
@@ -94,9 +94,9 @@ def test_self_loops_do_not_count():
 
 
 def test_small_graphs_are_padded():
-    found = laplacian_encoding(dgl.batch([clique(2), both_ways(path(4))]), 3)
-    assert (found[:2] != 0).any(0).tolist() == [True, False, False]
-    assert (found[2:] != 0).any(0).all()
+    actual = laplacian_encoding(dgl.batch([clique(2), both_ways(path(4))]), 3)
+    assert (actual[:2] != 0).any(0).tolist() == [True, False, False]
+    assert (actual[2:] != 0).any(0).all()
     assert not laplacian_encoding(bare(1), 3).any()
 
 
@@ -104,17 +104,17 @@ def test_small_graphs_are_padded():
 
 
 @pytest.mark.parametrize("n", [3, 5, 8])
-def test_a_clique_forgets(n):
+def test_return_probabilities_of_a_clique(n):
     """The chance to be back after i steps is (1 + (n - 1) (-1 / (n - 1))^i) / n."""
     step = torch.arange(1, 7, dtype=torch.float64)
     expected = (1 + (n - 1) * (-1 / (n - 1)) ** step) / n
     torch.testing.assert_close(random_walk_encoding(clique(n), 6), expected.float().expand(n, 6))
 
 
-def test_a_cycle_knows_its_length():
+def test_return_probabilities_of_a_cycle():
     """Back after n steps once round, or after an even number to and fro."""
-    found = random_walk_encoding(cycle(5), 5)
-    torch.testing.assert_close(found, torch.tensor([0, 1 / 2, 0, 3 / 8, 2 / 2**5]).expand(5, 5))
+    actual = random_walk_encoding(cycle(5), 5)
+    torch.testing.assert_close(actual, torch.tensor([0, 1 / 2, 0, 3 / 8, 2 / 2**5]).expand(5, 5))
 
 
 @pytest.mark.parametrize("with_weights", [False, True])
@@ -151,11 +151,11 @@ def test_few_walks_at_a_time_are_the_same(room, monkeypatch):
 @pytest.mark.parametrize("name", HOMOGENEOUS)
 def test_every_graph(encode, name):
     graph = GRAPHS[name]()
-    found = encode(graph, 3)
-    assert found.shape == (graph.num_nodes(), 3)
-    assert found.dtype == torch.float32
-    assert found.isfinite().all()
-    assert torch.equal(encode(GRAPHS[name](), 3), found)
+    actual = encode(graph, 3)
+    assert actual.shape == (graph.num_nodes(), 3)
+    assert actual.dtype == torch.float32
+    assert actual.isfinite().all()
+    assert torch.equal(encode(GRAPHS[name](), 3), actual)
 
 
 @BOTH
@@ -165,10 +165,10 @@ def test_a_batch_is_its_graphs_one_by_one(encode):
 
 
 @BOTH
-def test_wrong_calls(encode):
+def test_invalid_calls(encode):
     with pytest.raises(ValueError, match="expected k >= 1, got 0"):
         encode(path(3), 0)
     for name in BIPARTITE:
         graph = GRAPHS[name]()
-        with pytest.raises(ValueError, match=f"two node sets with {graph.num_src_nodes()} sources"):
+        with pytest.raises(ValueError, match=f"one node set, got {graph.num_src_nodes()} sources"):
             encode(graph, 3)

@@ -41,7 +41,7 @@ CONVS = {
     "foreign": dgl.nn.GraphConv,
 }
 DEPTH, WIDTH = 64, 32
-every = pytest.mark.parametrize("conv", CONVS)
+all_convs = pytest.mark.parametrize("conv", CONVS)
 
 
 def feed(conv="gcn", width=WIDTH):
@@ -64,7 +64,7 @@ def look(model, graph, x, edge=None):
     return torch.stack([y.var() for y in seen]).detach(), torch.stack([g.norm() for g in grads])
 
 
-@every
+@all_convs
 def test_variance_is_held_through_64_layers(conv):
     graph, x, edge = feed(conv)
     model = Stack.build(CONVS[conv], WIDTH, WIDTH, WIDTH, DEPTH)
@@ -96,19 +96,19 @@ def test_a_linear_layer_is_divided_by_the_deviation():
     torch.testing.assert_close(conv.weight, nn.Parameter(weight / deviation))
 
 
-def test_all_is_as_before_but_the_weights():
+def test_only_weights_change():
     graph, x, _ = feed()
     model = Stack.build(GCNConv, WIDTH, 8, 8, 3, norm=BatchNorm, dropout=0.5)
     model.blocks[0].eval()
     modes = [m.training for m in model.modules()]
-    others = {name: t.clone() for name, t in model.state_dict().items() if not name.endswith("conv.weight")}
+    state = {name: t.clone() for name, t in model.state_dict().items() if not name.endswith("conv.weight")}
     torch.manual_seed(3)
     lsuv_init_(model, graph, x)
     drawn = torch.rand(())
     torch.manual_seed(3)
     assert drawn == torch.rand(())
     assert [m.training for m in model.modules()] == modes
-    assert all(torch.equal(model.state_dict()[name], t) for name, t in others.items())
+    assert all(torch.equal(model.state_dict()[name], t) for name, t in state.items())
     assert not any(block.conv._forward_hooks for block in model.blocks)
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
 
@@ -122,7 +122,7 @@ def test_blocks_inside_anything_and_layers_without_weights():
     assert parts[0](graph, x[:, WIDTH // 2 :]).var().item() == pytest.approx(1, abs=0.05)
 
 
-def test_a_layer_that_gives_one_number_is_refused():
+def test_a_constant_output_is_refused():
     model = Stack.build(GCNConv, 3, 4, 2, 2)
     with pytest.raises(ValueError, match=r"expected a variance above 0, got 0\.0 from GCNConv\(3, 4\)"):
         lsuv_init_(model, random_graph(), torch.zeros(11, 3))
@@ -131,7 +131,7 @@ def test_a_layer_that_gives_one_number_is_refused():
     assert not any(block.conv._forward_hooks for block in model.blocks)
 
 
-@every
+@all_convs
 def test_skip_init_starts_as_the_identity(conv):
     graph, x, edge = feed(conv)
     x = x.relu().requires_grad_()

@@ -35,9 +35,9 @@ def test_batch_norm_is_torchs_over_nodes_and_signals(signals):
     graph, norm, twin = random_graph(), BatchNorm(4), nn.BatchNorm1d(4)
     for _ in range(3):
         x = 3 + 2 * torch.randn(11, *signals, 4)
-        found, expected = norm(graph, x), twin(x.reshape(-1, 4)).view(x.shape)
-        torch.testing.assert_close(found, expected, rtol=0, atol=0)
-    torch.testing.assert_close(found.reshape(-1, 4).mean(0), torch.zeros(4), rtol=0, atol=1e-6)
+        actual, expected = norm(graph, x), twin(x.reshape(-1, 4)).view(x.shape)
+        torch.testing.assert_close(actual, expected, rtol=0, atol=0)
+    torch.testing.assert_close(actual.reshape(-1, 4).mean(0), torch.zeros(4), rtol=0, atol=1e-6)
     torch.testing.assert_close(norm.state_dict(), twin.state_dict(), rtol=0, atol=0)
     assert torch.equal(norm.eval()(graph, x), twin.eval()(x.reshape(-1, 4)).view(x.shape))
 

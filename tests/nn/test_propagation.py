@@ -16,10 +16,10 @@ def averaging(graph, weight=None):
     n = graph.num_nodes()
     value = torch.ones(len(src), dtype=torch.float64) if weight is None else weight.double()
     dense = torch.zeros(n, n, dtype=torch.float64).index_put((dst, src), value, accumulate=True)
-    left, right = (dense.sum(axis) for axis in (1, 0))
+    factor_dst, factor_src = (dense.sum(axis) for axis in (1, 0))
     floor = 1.0 if weight is None else float("inf")
-    left, right = (d.where(d > 0, floor) ** -0.5 for d in (left, right))
-    return left[:, None] * dense * right
+    factor_dst, factor_src = (d.where(d > 0, floor) ** -0.5 for d in (factor_dst, factor_src))
+    return factor_dst[:, None] * dense * factor_src
 
 
 def weights(graph, dtype=torch.float64):
@@ -51,11 +51,11 @@ def test_appnp_is_dgls(weighted, dtype, tolerance):
     graph = symmetric_graph()
     edge = weights(graph, dtype) if weighted else None
     x = torch.randn(11, 4, dtype=dtype, requires_grad=True)
-    found = APPNP(k=7, alpha=0.2)(graph, x, edge)
+    actual = APPNP(k=7, alpha=0.2)(graph, x, edge)
     expected = dgl.nn.APPNPConv(k=7, alpha=0.2)(graph, x, edge)
-    torch.testing.assert_close(found, expected, rtol=0, atol=tolerance)
-    loss = torch.randn_like(found)
-    torch.testing.assert_close(*(torch.autograd.grad(y, x, loss)[0] for y in (found, expected)), rtol=0, atol=1e-5)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance)
+    loss = torch.randn_like(actual)
+    torch.testing.assert_close(*(torch.autograd.grad(y, x, loss)[0] for y in (actual, expected)), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -63,10 +63,10 @@ def test_appnp_drops_coefficients_as_dgl_does(weighted):
     graph, x = symmetric_graph(), torch.randn(11, 4)
     edge = weights(graph, torch.float32) if weighted else None
     torch.manual_seed(3)
-    found = APPNP(k=3, drop=nn.Dropout(0.5))(graph, x, edge)
+    actual = APPNP(k=3, drop=nn.Dropout(0.5))(graph, x, edge)
     torch.manual_seed(3)
     expected = dgl.nn.APPNPConv(k=3, alpha=0.1, edge_drop=0.5)(graph, x, edge)
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(actual, expected)
     quiet = APPNP(k=3, drop=nn.Dropout(0.5)).eval()
     torch.testing.assert_close(quiet(graph, x, edge), APPNP(k=3)(graph, x, edge))
 
@@ -87,13 +87,13 @@ def test_appnp_converges_to_personalised_pagerank(alpha, weighted):
         assert apart <= (1 - alpha) ** k * first + 1e-12
 
 
-def test_appnp_keeps_a_share_however_deep_where_plain_averaging_does_not():
+def test_appnp_keeps_a_share_at_any_depth_unlike_averaging():
     graph = dgl.add_self_loop(dgl.to_bidirected(path(6)))
     x = torch.randn(6, 4, dtype=torch.float64)
     plain = APPNP(k=500, alpha=0.0)(graph, x) / graph.in_degrees()[:, None].sqrt()
     assert plain.var(0).max() < 1e-16  # a multiple of the root of the degree
-    kept = APPNP(k=500, alpha=0.1)(graph, x) / graph.in_degrees()[:, None].sqrt()
-    assert kept.var(0).min() > 1e-4
+    restarted = APPNP(k=500, alpha=0.1)(graph, x) / graph.in_degrees()[:, None].sqrt()
+    assert restarted.var(0).min() > 1e-4
 
 
 # ---------------------------------------------------------------- DAGNN
@@ -108,10 +108,10 @@ def test_dagnn_is_its_formula_with_powers_of_the_matrix(k, weighted):
     model = DAGNN(4, k=k).double()
     hops = torch.stack([torch.linalg.matrix_power(averaging(graph, edge), i) @ x for i in range(k + 1)], 1)
     expected = (torch.sigmoid(hops @ model.score.weight.T).transpose(1, 2) @ hops).squeeze(1)
-    found = model(graph, x, edge)
-    torch.testing.assert_close(found, expected)
-    loss, leaves = torch.randn_like(found), [x, model.score.weight]
-    for a, b in zip(torch.autograd.grad(found, leaves, loss), torch.autograd.grad(expected, leaves, loss)):
+    actual = model(graph, x, edge)
+    torch.testing.assert_close(actual, expected)
+    loss, leaves = torch.randn_like(actual), [x, model.score.weight]
+    for a, b in zip(torch.autograd.grad(actual, leaves, loss), torch.autograd.grad(expected, leaves, loss)):
         torch.testing.assert_close(a, b)
 
 
@@ -122,10 +122,10 @@ BOTH = {
     "dropping": lambda: APPNP(k=4, drop=nn.Dropout(0.3)).eval(),
     "dagnn": lambda: DAGNN(3, 4),
 }
-each = pytest.mark.parametrize("make", BOTH.values(), ids=BOTH)
+all_layers = pytest.mark.parametrize("make", BOTH.values(), ids=BOTH)
 
 
-@each
+@all_layers
 @pytest.mark.parametrize("name", HOMOGENEOUS)
 def test_every_whole_graph_and_signal(make, name):
     graph, model = GRAPHS[name](), make().double()
@@ -138,7 +138,7 @@ def test_every_whole_graph_and_signal(make, name):
             torch.testing.assert_close(y[:, signal], model(graph, x[:, signal], edge))
 
 
-@each
+@all_layers
 def test_batch_equals_one_by_one(make):
     model, parts = make().double(), [random_graph(6, 9), dgl.graph(([], [])), path(4)]
     xs = [torch.randn(part.num_nodes(), 3, dtype=torch.float64) for part in parts]
@@ -154,7 +154,7 @@ def test_a_node_without_neighbours():
     torch.testing.assert_close(model(graph, x), model.score(x).sigmoid() * x)
 
 
-@each
+@all_layers
 def test_differentiable_twice(make):
     graph, model = random_graph(), make().double()
     x, edge = torch.randn(11, 3, dtype=torch.float64, requires_grad=True), weights(graph).requires_grad_()
@@ -162,7 +162,7 @@ def test_differentiable_twice(make):
     assert torch.autograd.gradgradcheck(lambda x, edge: model(graph, x, edge), (x, edge), fast_mode=True)
 
 
-@each
+@all_layers
 def test_after_any_network_and_any_layer(make):
     """As a block behind a network of features or behind layers, where weights reach it; or as a readout."""
     graph, x = symmetric_graph(), torch.randn(11, 5)
@@ -176,10 +176,10 @@ def test_after_any_network_and_any_layer(make):
     torch.testing.assert_close(behind, expected)
 
 
-@each
+@all_layers
 def test_blocks_and_other_input_are_refused(make):
     model = make()
-    with pytest.raises(ValueError, match="expected a whole graph, got one of two node sets"):
+    with pytest.raises(ValueError, match="expected a graph with one node set, got"):
         model(GRAPHS["block"](), torch.ones(7, 3))
     with pytest.raises(ValueError, match="expected 11 rows"):
         model(random_graph(), torch.ones(10, 3))

@@ -26,10 +26,10 @@ from tests.graphs import GRAPHS, bare, batch, clique, drawn, path, random_graph
 
 READOUTS = {"sum": readout_sum, "mean": readout_mean, "max": readout_max}
 LOOP = {"sum": lambda x: x.sum(0), "mean": lambda x: x.mean(0), "max": lambda x: x.amax(0)}
-each = pytest.mark.parametrize("how", READOUTS)
+all_functions = pytest.mark.parametrize("how", READOUTS)
 
 
-@each
+@all_functions
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-14)])
 def test_equal_to_dgls(how, dtype, tolerance):
     graph = dgl.batch([random_graph(6, 9), path(4), clique(3), bare(1)])
@@ -37,14 +37,14 @@ def test_equal_to_dgls(how, dtype, tolerance):
     with graph.local_scope():
         graph.ndata["x"] = x
         expected = getattr(dgl, f"{how}_nodes")(graph, "x")
-        found = READOUTS[how](graph, x)
-    torch.testing.assert_close(found, expected, rtol=0, atol=tolerance)
+        actual = READOUTS[how](graph, x)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance)
     loss = torch.randn(4, 3, dtype=dtype)
-    ours, theirs = (torch.autograd.grad(y, x, loss)[0] for y in (found, expected))
+    ours, theirs = (torch.autograd.grad(y, x, loss)[0] for y in (actual, expected))
     torch.testing.assert_close(ours, theirs, rtol=0, atol=tolerance)
 
 
-@each
+@all_functions
 @settings(deadline=None, max_examples=30, derandomize=True)
 @given(st.lists(drawn(max_nodes=4, max_edges=4), min_size=1, max_size=5), st.sampled_from([(), (2,), (2, 1)]))
 def test_equal_to_a_loop_and_zero_for_no_nodes(how, graphs, signals):
@@ -57,7 +57,7 @@ def test_equal_to_a_loop_and_zero_for_no_nodes(how, graphs, signals):
         torch.testing.assert_close(row, expected, rtol=0, atol=1e-14)
 
 
-@each
+@all_functions
 def test_empty_graphs_first_in_the_middle_and_last(how):
     graph = dgl.batch([bare(0), path(2), bare(0), bare(0), path(3), bare(0)])
     x = torch.randn(5, 2) - 10
@@ -66,7 +66,7 @@ def test_empty_graphs_first_in_the_middle_and_last(how):
     torch.testing.assert_close(y[[1, 4]], torch.stack([LOOP[how](x[:2]), LOOP[how](x[2:])]))
 
 
-@each
+@all_functions
 def test_differentiable_twice(how):
     graph = dgl.batch([path(3), bare(0), path(2)])
     x = torch.randn(5, 2, dtype=torch.float64, requires_grad=True)
@@ -74,7 +74,7 @@ def test_differentiable_twice(how):
     assert torch.autograd.gradgradcheck(lambda x: READOUTS[how](graph, x).pow(3), x)
 
 
-@each
+@all_functions
 @pytest.mark.parametrize("name", GRAPHS)
 def test_every_graph(how, name):
     graph = GRAPHS[name]()
@@ -85,20 +85,20 @@ def test_every_graph(how, name):
         torch.testing.assert_close(y[0], LOOP[how](x))
 
 
-@each
+@all_functions
 def test_permutation_within_a_graph(how):
     graph, x = batch(), torch.randn(13, 3, dtype=torch.float64)
     order = torch.cat([torch.randperm(6), 6 + torch.randperm(3), 9 + torch.randperm(4)])
     torch.testing.assert_close(READOUTS[how](graph, x[order]), READOUTS[how](graph, x), rtol=0, atol=1e-14)
 
 
-@each
+@all_functions
 def test_same_bits_twice(how):
     graph, x = dgl.batch([random_graph(200, 300)] * 20), torch.randn(4000, 16)
     assert torch.equal(READOUTS[how](graph, x), READOUTS[how](graph, x))
 
 
-@each
+@all_functions
 def test_wrong_rows_are_refused(how):
     with pytest.raises(ValueError, match=r"expected 13 rows.*\(14, 3\)"):
         READOUTS[how](batch(), torch.ones(14, 3))

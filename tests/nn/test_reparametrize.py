@@ -58,7 +58,7 @@ def forms_of(module):
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("conv", [name for name in CONVS if name != "pred_edge"])
-def test_a_layer_is_what_it_was_with_the_explicit_matrix(conv, form):
+def test_a_layer_equals_itself_with_the_explicit_matrix(conv, form):
     """The formed layer equals an ordinary one into which its matrices are copied, and trains."""
     graph = symmetric_graph()
     x = feed(graph)
@@ -80,11 +80,11 @@ def test_a_layer_is_what_it_was_with_the_explicit_matrix(conv, form):
 )
 def test_parameters_are_counted(form, per_matrix):
     matrices = {"gcn": (1, 8), "gin": (2, 16), "gat": (1, 24), "sage": (2, 8), "sgc": (1, 8), "foreign": (1, 8)}
-    for conv, (number, others) in matrices.items():
+    for conv, (number, vectors) in matrices.items():
         layer = FORMS[form](CONVS[conv](8, 8))
-        found = count(layer)
-        assert count(CONVS[conv](8, 8)) == number * 64 + others
-        assert found == number * per_matrix + others, conv
+        actual = count(layer)
+        assert count(CONVS[conv](8, 8)) == number * 64 + vectors
+        assert actual == number * per_matrix + vectors, conv
 
 
 def test_several_matrices_in_one_weight_are_formed_each():
@@ -125,9 +125,9 @@ def test_low_rank_starts_at_the_best_approximation(shape, rank):
     before = torch.randn(shape, dtype=torch.float64)
     after = low_rank(_holding(before), rank).weight
     values = torch.linalg.svdvals(before)
-    found = torch.linalg.svdvals(after)
-    torch.testing.assert_close(found[:rank], values[:rank] * (values.norm() / values[:rank].norm()))
-    torch.testing.assert_close(found[rank:], torch.zeros(8 - rank).double(), rtol=0, atol=1e-12)
+    actual = torch.linalg.svdvals(after)
+    torch.testing.assert_close(actual[:rank], values[:rank] * (values.norm() / values[:rank].norm()))
+    torch.testing.assert_close(actual[rank:], torch.zeros(8 - rank).double(), rtol=0, atol=1e-12)
     nearest = after * (values[:rank].norm() / values.norm())
     assert (before - nearest).norm().item() == pytest.approx(values[rank:].norm().item(), abs=1e-12)
     if rank == 8:
@@ -140,8 +140,8 @@ def test_grouped_is_block_diagonal(shape, groups):
     before = torch.randn(shape, dtype=torch.float64)
     layer = block_diagonal(_holding(before), groups)
     a, b = shape[0] // groups, shape[1] // groups
-    kept = torch.block_diag(*[before[a * g : a * g + a, b * g : b * g + b] for g in range(groups)])
-    torch.testing.assert_close(layer.weight, kept * (before.norm() / kept.norm()))
+    blocks_alone = torch.block_diag(*[before[a * g : a * g + a, b * g : b * g + b] for g in range(groups)])
+    torch.testing.assert_close(layer.weight, blocks_alone * (before.norm() / blocks_alone.norm()))
     blocks = layer.parametrizations.weight.original
     torch.testing.assert_close(layer.weight, torch.block_diag(*blocks))
 
@@ -201,15 +201,15 @@ def test_identity_mapping_is_gcniis():
     weight = torch.randn(5, 5, dtype=torch.float64)
     for layer, lam in ((1, 0.5), (4, 1.5), (64, 0.5)):
         beta = math.log(lam / layer + 1)
-        found = identity_mapping(_holding(weight), layer, lam).weight
-        torch.testing.assert_close(found, (1 - beta) * torch.eye(5).double() + beta * weight)
+        actual = identity_mapping(_holding(weight), layer, lam).weight
+        torch.testing.assert_close(actual, (1 - beta) * torch.eye(5).double() + beta * weight)
     layer = identity_mapping(low_rank(_holding(weight), 5), layer=2)
     beta = math.log(0.25 + 1)
     torch.testing.assert_close(layer.weight, (1 - beta) * torch.eye(5).double() + beta * weight)
     assert count(layer) == 50
 
 
-def test_what_has_no_such_form_is_refused_and_left_alone():
+def test_unsupported_weights_are_refused_unchanged():
     with pytest.raises(ValueError, match=r"rank from 1 to 3 for \(8, 3\), got 4"):
         low_rank(nn.Linear(3, 8), 4)
     with pytest.raises(ValueError, match=r"divisor of both widths of \(8, 6\), got 4"):

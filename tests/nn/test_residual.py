@@ -70,10 +70,10 @@ def test_a_block_is_dgls_gcnii_layer(layer, weighted, dtype, tolerance):
     block.skip.load_state_dict({"weight": twin.weight1})
     x, x0 = (torch.randn(11, 4, dtype=dtype, requires_grad=True) for _ in range(2))
     edge = torch.rand(graph.num_edges(), dtype=dtype) + 0.1 if weighted else None
-    found, expected = block(graph, x, edge, x0), twin(graph, x, x0, edge)
-    torch.testing.assert_close(found, expected, rtol=0, atol=tolerance)
+    actual, expected = block(graph, x, edge, x0), twin(graph, x, x0, edge)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance)
     loss = torch.randn(11, 4, dtype=dtype)
-    ours = torch.autograd.grad(found, [x, x0, block.skip.weight], loss)
+    ours = torch.autograd.grad(actual, [x, x0, block.skip.weight], loss)
     theirs = torch.autograd.grad(expected, [x, x0, twin.weight1], loss)
     for a, b in zip(ours, theirs):
         torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
@@ -94,10 +94,10 @@ def test_gcnii_written_two_ways_is_one_layer():
     graph, x, x0 = symmetric_graph(), *torch.randn(2, 11, 4, dtype=torch.float64)
     bare = GCNConv(4, 4, weight=False, bias=False)
     one = GNNLayer(bare, skip=InitialResidual(4, 4, layer=3, alpha=0.0, lam=0.7)).double()
-    own = GNNLayer(identity_mapping(GCNConv(4, 4, bias=False), layer=3, lam=0.7)).double()
+    mapped = GNNLayer(identity_mapping(GCNConv(4, 4, bias=False), layer=3, lam=0.7)).double()
     with torch.no_grad():
-        own.conv.parametrizations.weight.original.copy_(one.skip.weight)
-    torch.testing.assert_close(own(graph, x), one(graph, x, None, x0))
+        mapped.conv.parametrizations.weight.original.copy_(one.skip.weight)
+    torch.testing.assert_close(mapped(graph, x), one(graph, x, None, x0))
 
 
 @pytest.mark.parametrize(
@@ -185,13 +185,13 @@ def test_jumping_knowledge_is_dgls(mode, dtype, tolerance):
     twin = dgl.nn.JumpingKnowledge(mode, 4, 3).to(dtype)
     jump = getattr(JumpingKnowledge, mode)(4, num_layers=3).to(dtype)
     jump.merge.load_state_dict(twin.state_dict())
-    found, expected = jump(outputs), twin(outputs)
-    assert found.shape == (6, jump.out_feats)
-    torch.testing.assert_close(found, expected, rtol=0, atol=tolerance)
-    loss = torch.randn_like(found)
+    actual, expected = jump(outputs), twin(outputs)
+    assert actual.shape == (6, jump.out_feats)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance)
+    loss = torch.randn_like(actual)
     ours, theirs = (
         torch.autograd.grad(y, [*outputs, *module.parameters()], loss)
-        for y, module in ((found, jump), (expected, twin))
+        for y, module in ((actual, jump), (expected, twin))
     )
     for a, b in zip(ours, theirs):
         torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)

@@ -90,9 +90,9 @@ def test_gradients_are_those_of_the_plain_net(conv, groups):
     blocks = deep(30, groups, conv=CONVS[conv], skip=InitialResidual(4, 4, lam=None))
     model = Reversible(blocks)
     leaves = [x, x0, edge, *model.parameters()]
-    found, expected = model(graph, x, edge, x0), plain(blocks, graph, x, edge, x0)
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
-    for a, b in zip(gradients(found, leaves), gradients(expected, leaves)):
+    actual, expected = model(graph, x, edge, x0), plain(blocks, graph, x, edge, x0)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-12)
+    for a, b in zip(gradients(actual, leaves), gradients(expected, leaves)):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
 
 
@@ -103,8 +103,8 @@ def test_gradients_where_parts_share_or_form_their_weights_and_some_are_frozen()
     blocks[5].requires_grad_(False)
     model = Reversible(blocks)
     leaves = [x, *(p for p in model.parameters() if p.requires_grad)]
-    found, expected = model(graph, x), plain(blocks, graph, x)
-    for a, b in zip(gradients(found, leaves), gradients(expected, leaves)):
+    actual, expected = model(graph, x), plain(blocks, graph, x)
+    for a, b in zip(gradients(actual, leaves), gradients(expected, leaves)):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
 
 
@@ -112,8 +112,8 @@ def test_gradients_where_x_is_the_first_hidden_features_too():
     """As in a stack: x0 and x are one tensor, and both ways back count."""
     graph, x = symmetric_graph(), torch.randn(11, 8, dtype=torch.float64, requires_grad=True)
     blocks = deep(5, skip=InitialResidual(4, 4, lam=None))
-    found, expected = Stack([Reversible(blocks)])(graph, x), plain(blocks, graph, x, None, x)
-    torch.testing.assert_close(gradients(found, [x])[0], gradients(expected, [x])[0], rtol=1e-10, atol=1e-10)
+    actual, expected = Stack([Reversible(blocks)])(graph, x), plain(blocks, graph, x, None, x)
+    torch.testing.assert_close(gradients(actual, [x])[0], gradients(expected, [x])[0], rtol=1e-10, atol=1e-10)
 
 
 def test_the_backward_pass_draws_what_the_forward_pass_drew():
@@ -133,7 +133,7 @@ def test_the_backward_pass_draws_what_the_forward_pass_drew():
     assert not torch.equal(model(graph, x), model(graph, x))
 
 
-def test_the_draws_of_others_are_left_alone():
+def test_other_random_numbers_are_unchanged():
     """However many blocks there are and whatever they draw, one number is taken from torch's generator."""
     graph, x = symmetric_graph(), torch.randn(11, 8, dtype=torch.float64, requires_grad=True)
     after = []
@@ -147,19 +147,19 @@ def test_the_draws_of_others_are_left_alone():
 
 def saved(model, graph, x):
     """Number and bytes of the tensors that the forward pass keeps."""
-    kept = []
+    sizes = []
 
     def pack(t):
-        kept.append(t.numel() * t.element_size())
+        sizes.append(t.numel() * t.element_size())
         return t
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
         y = model(graph, x)
     assert y.requires_grad
-    return len(kept), sum(kept)
+    return len(sizes), sum(sizes)
 
 
-def test_what_is_kept_does_not_grow_with_depth():
+def test_stored_memory_does_not_grow_with_depth():
     graph, x = symmetric_graph(), torch.randn(11, 8, dtype=torch.float64, requires_grad=True)
     counts = {depth: saved(Reversible(deep(depth)), graph, x) for depth in (1, 10, 100)}
     assert counts[1] == counts[10] == counts[100] == (1, x.numel() * 8)  # the output
@@ -195,9 +195,9 @@ def test_batch_norm_inside_a_part():
     """Gradients are right; the running statistics move twice, as the docstring says."""
     graph, x = symmetric_graph(), torch.randn(11, 8, dtype=torch.float64, requires_grad=True)
     blocks = [ReversibleBlock([GNNLayer(GCNConv(4, 4), norm=BatchNorm(4)) for _ in range(2)]).double()]
-    found = gradients(Reversible(blocks)(graph, x), [x])[0]
+    actual = gradients(Reversible(blocks)(graph, x), [x])[0]
     assert blocks[0].parts[0].norm.num_batches_tracked == 2
-    torch.testing.assert_close(found, gradients(plain(blocks, graph, x), [x])[0], rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(actual, gradients(plain(blocks, graph, x), [x])[0], rtol=1e-10, atol=1e-10)
 
 
 def test_without_gradients_it_is_the_plain_net():

@@ -53,7 +53,7 @@ NORMS = {"none": None, "batch": BatchNorm, "layer": LayerNorm, "pair": PairNorm}
 SKIPS = {"none": None, "residual": Residual, "initial": InitialResidual}
 JUMPS = {"none": None, "cat": JumpingKnowledge.cat, "max": JumpingKnowledge.max, "lstm": JumpingKnowledge.lstm}
 
-every = pytest.mark.parametrize("conv", CONVS)
+all_convs = pytest.mark.parametrize("conv", CONVS)
 
 
 def feed(graph, conv, width=3):
@@ -73,7 +73,7 @@ def learns(model, y):
     assert any(bool((g != 0).any()) for g in grads)
 
 
-@every
+@all_convs
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("skip", SKIPS)
 @pytest.mark.parametrize("jump", JUMPS)
@@ -102,7 +102,7 @@ def test_any_layer_any_remedy_eight_deep(conv, norm, skip, jump):
     learns(model, y)
 
 
-@every
+@all_convs
 @pytest.mark.parametrize("skip", SKIPS)
 @pytest.mark.parametrize("jump", JUMPS)
 def test_any_layer_on_sampled_blocks(conv, skip, jump):
@@ -127,7 +127,7 @@ def test_any_layer_on_sampled_blocks(conv, skip, jump):
     learns(model, y)
 
 
-@every
+@all_convs
 def test_blocks_of_all_neighbours_equal_the_graph(conv):
     """With every edge sampled, what the seeds get is what they get on the whole graph."""
     torch.manual_seed(0)
@@ -151,7 +151,7 @@ def test_blocks_of_all_neighbours_equal_the_graph(conv):
     torch.testing.assert_close(sampled, model(graph, x, edge)[seeds], rtol=0, atol=1e-5)
 
 
-@every
+@all_convs
 @pytest.mark.parametrize("norm", NORMS)
 def test_batch_equals_one_by_one_in_evaluation(conv, norm):
     torch.manual_seed(0)
@@ -170,7 +170,7 @@ def test_batch_equals_one_by_one_in_evaluation(conv, norm):
     torch.testing.assert_close(model(dgl.batch(graphs), x, edge), torch.cat(alone), rtol=0, atol=1e-10)
 
 
-@every
+@all_convs
 @pytest.mark.parametrize("readout", [readout_sum, readout_mean, MeanMaxReadout])
 def test_graph_outputs_do_not_see_the_order_of_nodes(conv, readout):
     torch.manual_seed(0)
@@ -197,9 +197,9 @@ class Recorder(nn.Module):
         if takes_edge:
             self.takes_edge = takes_edge
 
-    def forward(self, *given):
-        self.log.append((self.name, *given))
-        return next(g for g in given if isinstance(g, torch.Tensor)) + 1
+    def forward(self, *args):
+        self.log.append((self.name, *args))
+        return next(g for g in args if isinstance(g, torch.Tensor)) + 1
 
 
 def test_the_order_of_a_block():
@@ -242,8 +242,8 @@ WEIGHT, FEATURE = torch.rand(23), torch.rand(23, 2)
 def test_edges_reach_only_layers_that_take_them(takes, edge, passed):
     log = []
     GNNLayer(Recorder(log, "conv", takes))(random_graph(), torch.zeros(11, 2), edge)
-    given = log[0][3:]
-    assert (len(given) == 1 and given[0] is edge) if passed else given == ()
+    args = log[0][3:]
+    assert (len(args) == 1 and args[0] is edge) if passed else args == ()
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ def test_edges_reach_only_layers_that_take_them(takes, edge, passed):
         ("foreign", None),
     ],
 )
-def test_what_each_layer_takes(conv, takes):
+def test_edge_kind_of_each_layer(conv, takes):
     assert getattr(CONVS[conv](4, 4), "takes_edge", None) == takes
 
 
@@ -277,11 +277,11 @@ def test_dropped_edges_are_gone_for_layer_and_weights_alike():
     graph, x, weight = random_graph(), torch.randn(11, 3), torch.rand(23)
     conv, drop = GATConv(3, 2, 2), DropEdge(0.5)
     torch.manual_seed(3)
-    found = GNNLayer(conv, drop_edge=drop)(graph, x, weight)
+    actual = GNNLayer(conv, drop_edge=drop)(graph, x, weight)
     torch.manual_seed(3)
-    smaller, left = drop(graph, weight)
+    smaller, values = drop(graph, weight)
     assert smaller.num_edges() < 23
-    assert torch.equal(found, concat_heads(conv(smaller, x, left)))
+    assert torch.equal(actual, concat_heads(conv(smaller, x, values)))
 
 
 def test_heads_are_merged():
@@ -399,7 +399,7 @@ def test_wrong_widths_are_refused_inside_a_stack():
 # ---------------------------------------------------------------- widths, dropout, no blocks
 
 
-def test_a_block_is_as_wide_as_the_skip_before_says():
+def test_a_block_takes_the_width_of_the_skip_before():
     graph, x = random_graph(), torch.randn(11, 3)
     model = Stack.build(GCNConv, 3, 4, 2, 5, norm=LayerNorm, skip=DenseConnection)
     assert [(block.conv.in_feats, block.conv.out_feats) for block in model.blocks] == [
@@ -424,9 +424,9 @@ def test_dropout_is_a_probability_or_a_module():
     assert [block.dropout for block in model.blocks] == [drop] * 3
     assert model.head[0] is drop
     torch.manual_seed(0)
-    found = model.blocks[0](graph, x)
+    actual = model.blocks[0](graph, x)
     torch.manual_seed(0)
-    torch.testing.assert_close(found, model.blocks[0].conv(graph, drop(x)).relu())
+    torch.testing.assert_close(actual, model.blocks[0].conv(graph, drop(x)).relu())
     assert [block.dropout.p for block in Stack.build(GCNConv, 3, 4, 2, 3, dropout=0.25).blocks] == [0.25] * 3
 
 
@@ -444,49 +444,49 @@ def test_no_blocks_at_all():
 
 def saved_bytes(model, graph, x):
     """What the backward pass is left with after the forward pass, parameters apart."""
-    found = {}
+    actual = {}
 
     def keep(t):
-        found[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+        actual[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
         return t
 
     x = x.clone().requires_grad_()
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
         y = model(graph, x)
     for p in model.parameters():
-        found.pop(p.untyped_storage().data_ptr(), None)
+        actual.pop(p.untyped_storage().data_ptr(), None)
     y.sum().backward()
-    return sum(found.values())
+    return sum(actual.values())
 
 
-@every
+@all_convs
 @pytest.mark.parametrize("jump", ["none", "cat"])
 @pytest.mark.parametrize("num_layers", [1, 2, 7])
 def test_checkpoints_change_nothing(conv, jump, num_layers):
     """Outputs, gradients and every random draw, also those after the forward pass and after the backward."""
     graph = random_graph()
     x, edge = feed(graph, conv)
-    found = {}
+    actual = {}
     for checkpoint in (False, True):
         torch.manual_seed(0)
         remedies = dict(norm=LayerNorm, skip=InitialResidual, jump=JUMPS[jump], drop_edge=DropEdge(0.3), dropout=0.3)
         model = Stack.build(CONVS[conv], 3, 4, 6, num_layers, encoder=True, checkpoint=checkpoint, **remedies)
         model(graph, x, edge).square().sum().backward()
         grads = [p.grad for p in model.parameters()]
-        found[checkpoint] = [model(graph, x, edge), torch.rand(3), *grads, model.eval()(graph, x, edge)]
-    torch.testing.assert_close(found[True], found[False], rtol=0, atol=0)
+        actual[checkpoint] = [model(graph, x, edge), torch.rand(3), *grads, model.eval()(graph, x, edge)]
+    torch.testing.assert_close(actual[True], actual[False], rtol=0, atol=0)
 
 
 def test_checkpoints_on_sampled_blocks_with_gradients_of_gradients():
     blocks = sampled_blocks(2)
     x = torch.randn(blocks[0].num_src_nodes(), 3, dtype=torch.float64, requires_grad=True)
-    found = []
+    actual = []
     for checkpoint in (False, True):
         torch.manual_seed(0)
         model = Stack.build(CONVS["gat"], 3, 4, 2, 2, activation=nn.ELU, checkpoint=checkpoint).double()
         (grad,) = torch.autograd.grad(model(blocks, x).square().sum(), x, create_graph=True)
-        found.append(torch.autograd.grad(grad.square().sum(), [x, *model.parameters()], allow_unused=True))
-    torch.testing.assert_close(found[1], found[0], rtol=0, atol=1e-12)
+        actual.append(torch.autograd.grad(grad.square().sum(), [x, *model.parameters()], allow_unused=True))
+    torch.testing.assert_close(actual[1], actual[0], rtol=0, atol=1e-12)
 
 
 def test_memory_grows_with_the_square_root_of_depth():
@@ -497,10 +497,10 @@ def test_memory_grows_with_the_square_root_of_depth():
         model = Stack.build(GCNConv, 32, 32, 32, num_layers, norm=LayerNorm, dropout=0.5, **options)
         return saved_bytes(model, graph, x)
 
-    plain, kept = ([measure(n, checkpoint=c) for n in (64, 256)] for c in (False, True))
+    plain, recomputed = ([measure(n, checkpoint=c) for n in (64, 256)] for c in (False, True))
     assert plain[1] / plain[0] == pytest.approx(4, rel=0.1)
-    assert kept[1] / kept[0] == pytest.approx(2, rel=0.1)
-    assert kept[0] < plain[0] / 10
+    assert recomputed[1] / recomputed[0] == pytest.approx(2, rel=0.1)
+    assert recomputed[0] < plain[0] / 10
     rows = x.numel() * 4
     assert measure(64, checkpoint=True, jump=JumpingKnowledge.max) > 64 * rows, "a jump keeps all outputs"
 
@@ -531,12 +531,12 @@ def test_reversible_in_one_line():
         (dict(reversible=2, head=False), "jump=None, head=False"),
     ],
 )
-def test_what_a_reversible_stack_cannot_have(options, got):
+def test_invalid_reversible_stacks(options, got):
     with pytest.raises(ValueError, match=f"no jump, and a head, got {got}"):
         Stack.build(GCNConv, 3, 4, 2, 2, **options)
 
 
-def test_an_encoder_of_ones_own_makes_the_first_features():
+def test_a_custom_encoder_makes_the_first_features():
     codes, graph = torch.tensor([[0, 1], [2, 0], [1, 1]]), dgl.graph(([0, 1, 2], [1, 2, 0]))
     encoder = SumOfEmbeddings([3, 2], 4)
     model = Stack.build(GCNConv, 2, 4, 5, 2, encoder=encoder, skip=InitialResidual)

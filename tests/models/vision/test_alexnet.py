@@ -51,8 +51,8 @@ def test_normalisation_is_the_papers():
     k, n, alpha, beta = 2, 5, 1e-4, 0.75  # section 3.3
     for i in range(8):
         around = a[:, max(0, i - n // 2) : min(7, i + n // 2) + 1]
-        wanted = a[:, i] / (k + alpha * around.square().sum(1)) ** beta
-        torch.testing.assert_close(norm(a)[:, i], wanted)
+        expected = a[:, i] / (k + alpha * around.square().sum(1)) ** beta
+        torch.testing.assert_close(norm(a)[:, i], expected)
 
 
 def test_two_groups_do_not_meet_in_the_second_layer():

@@ -84,7 +84,7 @@ def test_a_thousand_and_a_half_million_multiplications(network):
     assert counter.get_total_flops() / 2 == pytest.approx(1.5e9, rel=0.1)
 
 
-def test_heads_speak_in_training_only(network):
+def test_auxiliary_heads_in_training_only(network):
     images = torch.empty(2, 3, 224, 224, device="meta")
     assert sum(p.numel() for p in network.parameters()) == 6_998_552 + 3_188_840 + 3_190_888
     assert [sum(p.numel() for p in head.parameters()) for head in network.heads] == [3_188_840, 3_190_888]
@@ -121,9 +121,9 @@ def test_each_head_reaches_only_what_lies_before_it():
 
 def test_main_weights_load_without_heads():
     torch.manual_seed(0)
-    whole, main = GoogLeNet(10).eval(), GoogLeNet(10, auxiliary=False).eval()
-    left = main.load_state_dict(whole.state_dict(), strict=False)
-    assert left.missing_keys == []
-    assert all(key.startswith("heads.") for key in left.unexpected_keys)
+    full, main = GoogLeNet(10).eval(), GoogLeNet(10, auxiliary=False).eval()
+    keys = main.load_state_dict(full.state_dict(), strict=False)
+    assert keys.missing_keys == []
+    assert all(key.startswith("heads.") for key in keys.unexpected_keys)
     x = torch.randn(1, 3, 64, 64)
-    assert torch.equal(main(x), whole(x))
+    assert torch.equal(main(x), full(x))

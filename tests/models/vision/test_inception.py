@@ -29,9 +29,9 @@ def test_inception_is_four_paths_side_by_side():
         for c in convolutions(module)
     ]
     windows = F.unfold(F.pad(x, (1, 1, 1, 1), value=-torch.inf), 3).view(2, 8, 9, 6, 5)
-    wanted = torch.cat([ones(x), threes(reduce3(x)), fives(reduce5(x)), pooled(windows.amax(2))], 1)
+    expected = torch.cat([ones(x), threes(reduce3(x)), fives(reduce5(x)), pooled(windows.amax(2))], 1)
     assert module(x).shape == (2, 3 + 5 + 6 + 7, 6, 5)
-    torch.testing.assert_close(module(x), wanted)
+    torch.testing.assert_close(module(x), expected)
     assert [c.kernel_size[0] for c in convolutions(module)] == [1, 1, 3, 1, 5, 1]
 
 

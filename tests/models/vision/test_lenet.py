@@ -48,9 +48,9 @@ def test_layers_have_the_papers_parameters_and_sizes():
 
 
 def test_c3_has_the_published_table():
-    wanted = torch.tensor([[cell == "X" for cell in row] for row in TABLE_1.split()]).T
+    expected = torch.tensor([[cell == "X" for cell in row] for row in TABLE_1.split()]).T
     table = LeNet5().c3.table
-    assert torch.equal(table, wanted)
+    assert torch.equal(table, expected)
     assert table.sum() == 60
     assert table.sum(0).tolist() == [10] * 6  # each map of S2 is seen ten times
 
@@ -76,12 +76,12 @@ def test_partial_convolution_is_a_convolution_with_zeroed_kernels(rng):
                 k += 1
         dense.bias.copy_(partial.bias)
     x = random(rng, 2, 6, 9, 8)
-    y, wanted = partial(x), dense(x)
-    assert torch.equal(y, wanted)
+    y, expected = partial(x), dense(x)
+    assert torch.equal(y, expected)
     assert torch.equal(partial.dense_weight(), dense.weight)
     error = random(rng, *y.shape)
     y.backward(error)
-    wanted.backward(error)
+    expected.backward(error)
     assert torch.equal(partial.weight.grad, dense.weight.grad[partial.table])
     assert torch.equal(partial.bias.grad, dense.bias.grad)
 
@@ -111,8 +111,8 @@ def test_subsampling_is_its_formula(rng):
         for r in range(3):
             for s in range(2):
                 total = x[:, c, 2 * r : 2 * r + 2, 2 * s : 2 * s + 2].sum((1, 2))
-                wanted = layer.coefficient[c, 0, 0] * total + layer.bias[c, 0, 0]
-                torch.testing.assert_close(y[:, c, r, s], wanted)
+                expected = layer.coefficient[c, 0, 0] * total + layer.bias[c, 0, 0]
+                torch.testing.assert_close(y[:, c, r, s], expected)
 
 
 def test_squashing_function():
@@ -145,10 +145,10 @@ def test_codes_are_ten_different_bitmaps():
 def test_loss_is_equation_nine(rng, j):
     distances = 10 * random(rng, 6, 4).abs()
     target = torch.tensor([0, 3, 2, 1, 1, 0])
-    wanted = 0.0
+    expected = 0.0
     for y, right in zip(distances.tolist(), target.tolist()):
-        wanted += y[right] + log(exp(-j) + sum(exp(-other) for other in y))
-    assert rbf_loss(-distances, target, j).item() == pytest.approx(wanted / 6)
+        expected += y[right] + log(exp(-j) + sum(exp(-other) for other in y))
+    assert rbf_loss(-distances, target, j).item() == pytest.approx(expected / 6)
 
 
 def test_loss_leaves_classes_beyond_j_alone():
@@ -185,7 +185,7 @@ def test_weights_start_within_the_papers_bounds():
         assert network.c3.bias[out].abs() <= 2.4 / (25 * len(maps))
 
 
-def test_learns_ten_patterns_by_heart():
+def test_learns_ten_patterns():
     torch.manual_seed(0)
     images = F.interpolate(digit_codes().view(10, 1, 12, 7).clamp(min=0), (28, 28))
     network, target = LeNet5(), torch.arange(10)
