@@ -1,11 +1,12 @@
-"""Coarser graphs: nodes put together in clusters, and the bipartite graphs that carry values there and back.
+"""Graph pooling: clusters of nodes, the coarse graph of the clusters, and bipartite graphs for pooling and unpooling.
 
-A clustering is a number for each node, (N,). `graclus` and `voxel` find one, `gnnlib.images.hierarchy` others, and any
-will do. `coarsen` makes the coarse graph of it, and two graphs of node types "in" and "out", as a lattice has them:
+A clustering is a number for each node, (N,). `graclus` and `voxel` compute one, as do the functions of
+`gnnlib.images`; any other serves too. `coarsen` makes the coarse graph, and two graphs of node types "in" and "out", as
+a lattice has them:
 
     up = aggregate(level.pool, x, reduce="max")                # or "sum", "mean"
     up = aggregate(level.pool, x, level.pool.edata["weight"])  # the mean by area
-    down = aggregate(level.unpool, up)                         # each node gets what its cluster has
+    down = aggregate(level.unpool, up)                         # each node gets the features of its cluster
 """
 
 from collections.abc import Sequence
@@ -28,11 +29,11 @@ class Coarsening(NamedTuple):
 
     graph: dgl.DGLGraph
     pool: dgl.DGLGraph  # ("in", "pool", "out"): from each node to its cluster
-    unpool: dgl.DGLGraph  # ("out", "pool", "in"): the same edges turned round
+    unpool: dgl.DGLGraph  # ("out", "pool", "in"): the same edges reversed
 
 
 def coarsen(graph: dgl.DGLGraph, cluster: Tensor) -> Coarsening:
-    r"""The graph of the clusters of a graph: with S (N, n) the one-hot matrix of the clustering, its adjacency is
+    r"""Coarsen a graph by clusters. With S (N, n) the one-hot matrix of the clustering, the coarse adjacency is
 
     .. math:: A' = S^T A S
 
@@ -49,22 +50,33 @@ def coarsen(graph: dgl.DGLGraph, cluster: Tensor) -> Coarsening:
     Edges are sorted by destination, then by source; those inside a cluster vanish. Batch sizes are kept.
 
     Args:
-        graph: a whole graph or a batch
+        graph: a graph with one node set, or a batch
         cluster: a number for each node. Gaps are closed in each graph of a batch, the order of the numbers is kept,
             and equal numbers in different graphs are different clusters
 
-    Shapes: cluster (N,) integers; n clusters.
+    Shapes:
+        - cluster: (N,) integers, n different ones
 
-    Raises: ValueError for a graph with two node sets, a wrong number of rows, or areas that are not positive; TypeError
-    for clusters that are not integers.
+    Returns:
+        The coarse graph of n nodes, and the graphs for pooling and unpooling.
 
-    >>> path = dgl.graph(([0, 1, 2, 3], [1, 2, 3, 4]))
-    >>> level = coarsen(path, torch.tensor([0, 0, 0, 1, 1]))
-    >>> level.graph.edges(), level.graph.ndata["area"].tolist()
-    ((tensor([0]), tensor([1])), [3.0, 2.0])
-    >>> up = aggregate(level.pool, torch.arange(5.0).view(5, 1), reduce="max")
-    >>> up.flatten().tolist(), aggregate(level.unpool, up).flatten().tolist()
-    ([2.0, 4.0], [2.0, 2.0, 2.0, 4.0, 4.0])
+    Raises:
+        ValueError: if the graph has two node sets
+        ValueError: if cluster has a wrong number of rows
+        ValueError: if an area is not positive
+        TypeError: if the clusters are not integers
+
+    Example:
+        >>> import torch
+        >>> from gnnlib import aggregate, coarsen
+        >>> import dgl
+        >>> path = dgl.graph(([0, 1, 2, 3], [1, 2, 3, 4]))
+        >>> level = coarsen(path, torch.tensor([0, 0, 0, 1, 1]))
+        >>> level.graph.edges(), level.graph.ndata["area"].tolist()
+        ((tensor([0]), tensor([1])), [3.0, 2.0])
+        >>> up = aggregate(level.pool, torch.arange(5.0).view(5, 1), reduce="max")
+        >>> up.flatten().tolist(), aggregate(level.unpool, up).flatten().tolist()
+        ([2.0, 4.0], [2.0, 2.0, 2.0, 4.0, 4.0])
     """
     number, sizes = _number(graph, cluster)
     area = graph.ndata.get("area", torch.ones(graph.num_nodes(), device=graph.device))
@@ -91,11 +103,7 @@ def coarsen(graph: dgl.DGLGraph, cluster: Tensor) -> Coarsening:
 
 def _number(graph: dgl.DGLGraph, cluster: Tensor) -> tuple[Tensor, Tensor]:
     """Clusters numbered through the batch, (N,), and how many each graph has, (B,)."""
-    if not graph.is_homogeneous:
-        raise ValueError(
-            f"expected a whole graph, got one of two node sets with {graph.num_src_nodes()} sources "
-            f"and {graph.num_dst_nodes()} destinations"
-        )
+    _check_one_node_set(graph)
     if not isinstance(cluster, Tensor) or cluster.is_floating_point() or cluster.dtype == torch.bool:
         raise TypeError(f"cluster: expected a tensor of integers, got {getattr(cluster, 'dtype', type(cluster))}")
     if tuple(cluster.shape) != (graph.num_nodes(),):
@@ -106,22 +114,30 @@ def _number(graph: dgl.DGLGraph, cluster: Tensor) -> tuple[Tensor, Tensor]:
     return number, torch.bincount(home, minlength=graph.batch_size)
 
 
+def _check_one_node_set(graph: dgl.DGLGraph) -> None:
+    if not graph.is_homogeneous:
+        raise ValueError(
+            f"expected a graph with one node set, got {graph.num_src_nodes()} sources, "
+            f"{graph.num_dst_nodes()} destinations"
+        )
+
+
 def _rows(*columns: Tensor) -> Tensor:
     """Rows of integers numbered from 0 in their order, by the first column first, equal ones alike."""
     number = torch.zeros_like(columns[0])
     for column in columns:
-        values, each = torch.unique(column, return_inverse=True)
-        number = torch.unique(number * len(values) + each, return_inverse=True)[1]
+        values, index = torch.unique(column, return_inverse=True)
+        number = torch.unique(number * len(values) + index, return_inverse=True)[1]
     return number
 
 
 def _pool(graph: dgl.DGLGraph, number: Tensor, sizes: Tensor) -> dgl.DGLGraph:
     counts = {"in": len(number), "out": int(sizes.sum())}
-    each = torch.arange(len(number), device=number.device)
-    pool = dgl.heterograph({("in", "pool", "out"): (each, number)}, counts, idtype=graph.idtype)
-    nodes = graph.batch_num_nodes()
-    pool.set_batch_num_nodes({"in": nodes, "out": sizes.to(nodes)})
-    pool.set_batch_num_edges({("in", "pool", "out"): nodes})
+    nodes = torch.arange(len(number), device=number.device)
+    pool = dgl.heterograph({("in", "pool", "out"): (nodes, number)}, counts, idtype=graph.idtype)
+    batch = graph.batch_num_nodes()
+    pool.set_batch_num_nodes({"in": batch, "out": sizes.to(batch)})
+    pool.set_batch_num_edges({("in", "pool", "out"): batch})
     return pool
 
 
@@ -150,7 +166,7 @@ def _collect(graph: dgl.DGLGraph | Adjacency, value: Tensor, coeff: Tensor | Non
 
 
 def graclus(graph: dgl.DGLGraph, weight: Tensor | None = None) -> Tensor:
-    r"""Nodes in pairs by greedy matching, the coarsening step of Graclus (Dhillon et al. 2007, "Weighted Graph Cuts
+    r"""Pairs of nodes by greedy matching, the coarsening step of Graclus (Dhillon et al. 2007, "Weighted Graph Cuts
     without Eigenvectors", section 4.1, with the weights of its normalised cut; for pooling: Defferrard et al. 2016,
     arXiv 1606.09375).
 
@@ -158,28 +174,36 @@ def graclus(graph: dgl.DGLGraph, weight: Tensor | None = None) -> Tensor:
 
     .. math:: w_{uv} \left(\frac{1}{d_u} + \frac{1}{d_v}\right), \qquad d_v = \sum_u w_{uv}
 
-    joins its ends, then the largest of those whose ends are both still free, and so on. Who stays free is a cluster
-    alone. Of all matchings' sums this one's is at least half the largest.
+    joins its nodes, then the largest of those whose nodes are both free, and so on. A node that stays free is a cluster
+    alone. The sum of this matching is at least half the largest of all matchings.
 
     Differs from the paper: it visits the nodes in random order and joins each to its best free neighbour; here the
     edges are visited, the best first, equal ones by their ends, so the same graph gives the same pairs.
 
     Args:
-        graph: a whole graph or a batch; edges count whichever way they run, self-loops do not
+        graph: a graph with one node set, or a batch. The direction of edges does not count, self-loops do not count
         weight: of the edges, at least 0, where 0 is no edge; None: 1 each
 
-    Shapes: weight (E,) or None; returns (N,) int64, clusters numbered by their first node.
+    Shapes:
+        - weight: (E,) or None
+        - output: (N,) int64, clusters numbered by their first node
 
-    Raises: ValueError for weights that are negative or not finite, a wrong number of them, or two node sets.
+    Returns:
+        The number of each node's cluster.
 
-    >>> path = dgl.graph(([0, 1, 2], [1, 2, 3]))
-    >>> graclus(path).tolist(), graclus(path, torch.tensor([1.0, 9.0, 1.0])).tolist()
-    ([0, 0, 1, 1], [0, 1, 1, 2])
+    Raises:
+        ValueError: if a weight is negative or not finite, or their number is wrong
+        ValueError: if the graph has two node sets
+
+    Example:
+        >>> import torch
+        >>> from gnnlib import graclus
+        >>> import dgl
+        >>> path = dgl.graph(([0, 1, 2], [1, 2, 3]))
+        >>> graclus(path).tolist(), graclus(path, torch.tensor([1.0, 9.0, 1.0])).tolist()
+        ([0, 0, 1, 1], [0, 1, 1, 2])
     """
-    if not graph.is_homogeneous:
-        raise ValueError(
-            f"expected a whole graph, got one of {graph.num_src_nodes()} and {graph.num_dst_nodes()} nodes"
-        )
+    _check_one_node_set(graph)
     nodes, edges = graph.num_nodes(), graph.num_edges()
     values = np.ones(edges) if weight is None else weight.detach().double().cpu().numpy()
     if values.shape != (edges,) or not (np.isfinite(values) & (values >= 0)).all():
@@ -200,24 +224,32 @@ def graclus(graph: dgl.DGLGraph, weight: Tensor | None = None) -> Tensor:
 
 
 def voxel(graph: dgl.DGLGraph, size: float | Sequence[float]) -> Tensor:
-    r"""Nodes by the cell of a regular grid in which they lie (Simonovsky and Komodakis 2017, arXiv 1704.02901,
-    section 3.4): node v is in the cell floor(p_v / size), where p_v is ``ndata["pos"]``.
+    r"""Voxel grid clustering: nodes by the cell of a regular grid that contains them (Simonovsky and Komodakis 2017,
+    arXiv 1704.02901, section 3.4): node v is in the cell floor(p_v / size), where p_v is ``ndata["pos"]``.
 
     On a pixel graph the clusters are windows of ``size``, in row-major order: pooling over them is that of
     ``lattice(shape, size, stride=size, ceil_mode=True)``.
 
     Args:
-        graph: a whole graph or a batch
+        graph: a graph with one node set, or a batch
         size: of a cell, in the units of "pos"; one number, or one for each axis
 
-    Shapes: returns (N,) int64, cells numbered row-major, graph after graph.
+    Shapes:
+        - output: (N,) int64, cells numbered row-major, graph after graph
 
-    Raises: KeyError for a graph without positions; ValueError for sizes that are not positive, not one for each axis,
-    or positions that are not finite.
+    Returns:
+        The number of each node's cell.
 
-    >>> from gnnlib.images import pixel_graph
-    >>> voxel(pixel_graph((2, 4)), 2).tolist()
-    [0, 0, 1, 1, 0, 0, 1, 1]
+    Raises:
+        KeyError: if the graph has no positions
+        ValueError: if a size is not positive, or their number is not that of the axes
+        ValueError: if a position is not finite
+
+    Example:
+        >>> from gnnlib import voxel
+        >>> from gnnlib.images import pixel_graph
+        >>> voxel(pixel_graph((2, 4)), 2).tolist()
+        [0, 0, 1, 1, 0, 0, 1, 1]
     """
     if "pos" not in graph.ndata:
         raise KeyError(f'expected a graph with ndata["pos"], got ndata with {sorted(graph.ndata)}')

@@ -1,4 +1,6 @@
-"""Pyramids: a signal on a graph as a low resolution of it and the details of each level, from which it comes back.
+"""Laplacian pyramids and Haar wavelets: a signal on a graph as a low resolution and the details of each level.
+
+The signal can be reconstructed from them.
 
 A level is a bipartite graph from fine to coarse: a `gnnlib.grid.lattice`, or the ``pool`` of a
 `gnnlib.coarsening.clusters.Coarsening`. Features are (N, \\*, F); all is differentiable.
@@ -29,19 +31,32 @@ class Level(Protocol):
 class Pyramid:
     """Levels in a row, the finest first.
 
-    >>> from gnnlib.grid import lattice
-    >>> pyramid = haar_pyramid([lattice(4, 2, stride=2), lattice(2, 2, stride=2)])
-    >>> low, details = pyramid.split(torch.tensor([[1.0], [3.0], [6.0], [6.0]], dtype=torch.float64))
-    >>> low.tolist(), [(detail.flatten().round(decimals=3) + 0).tolist() for detail in details]
-    ([[4.0]], [[1.414, 0.0], [4.0]])
-    >>> pyramid.join(low, details).flatten().round(decimals=3).tolist()
-    [1.0, 3.0, 6.0, 6.0]
+    Args:
+        levels: each with ``split`` and ``join``
+
+    Example:
+        >>> import torch
+        >>> from gnnlib import haar_pyramid
+        >>> from gnnlib.grid import lattice
+        >>> pyramid = haar_pyramid([lattice(4, 2, stride=2), lattice(2, 2, stride=2)])
+        >>> low, details = pyramid.split(torch.tensor([[1.0], [3.0], [6.0], [6.0]], dtype=torch.float64))
+        >>> low.tolist(), [(detail.flatten().round(decimals=3) + 0).tolist() for detail in details]
+        ([[4.0]], [[1.414, 0.0], [4.0]])
+        >>> pyramid.join(low, details).flatten().round(decimals=3).tolist()
+        [1.0, 3.0, 6.0, 6.0]
     """
 
     levels: Sequence[Level]
 
     def split(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The low resolution, and the details of each level, the finest first."""
+        """Decompose a signal.
+
+        Args:
+            x: features, (N, \\*, F)
+
+        Returns:
+            The low resolution, and the details of each level, the finest first.
+        """
         details = []
         for level in self.levels:
             x, detail = level.split(x)
@@ -49,9 +64,17 @@ class Pyramid:
         return x, details
 
     def join(self, low: Tensor, details: Sequence[Tensor]) -> Tensor:
-        """What was split, but for rounding.
+        """Reconstruct a signal, up to rounding.
 
-        Raises: ValueError for a wrong number of details.
+        Args:
+            low: the low resolution, (n, \\*, F)
+            details: of each level, the finest first
+
+        Returns:
+            The signal, (N, \\*, F).
+
+        Raises:
+            ValueError: if the number of details is not that of the levels
         """
         if len(details) != len(self.levels):
             raise ValueError(f"details: expected those of {len(self.levels)} levels, got {len(details)}")
@@ -80,8 +103,8 @@ def _mean(graph: Adjacency, x: Tensor, weight: Tensor | None) -> Tensor:
 
 
 def laplacian_pyramid(graphs: Sequence[dgl.DGLGraph], weights: Sequence[Tensor | None] | None = None) -> Pyramid:
-    r"""The Laplacian pyramid (Burt and Adelson 1983, "The Laplacian Pyramid as a Compact Image Code"): each level's
-    details are what its low resolution, spread out again, lacks.
+    r"""Laplacian pyramid (Burt and Adelson 1983, "The Laplacian Pyramid as a Compact Image Code"): the details of a
+    level are the difference between its signal and the low resolution, interpolated.
 
     .. math:: low_v = \frac{\sum_{u \to v} w_{uv} x_u}{\sum_{u \to v} w_{uv}}, \qquad
               detail_u = x_u - \frac{\sum_{u \to v} w_{uv} low_v}{\sum_{u \to v} w_{uv}}
@@ -89,20 +112,33 @@ def laplacian_pyramid(graphs: Sequence[dgl.DGLGraph], weights: Sequence[Tensor |
     On ``lattice(size, 5, stride=2, padding=2)`` with the weights [1, 4, 6, 4, 1] / 16 along each axis, by tap, it is
     the paper's. It has a row of details for each fine node, so more numbers than x.
 
+    Differs from the paper: at the border, where the window's weights inside the image are made to add up to 1.
+
     Args:
         graphs: from fine to coarse, the finest first
         weights: of each one's edges; None: 1
 
-    Shapes: weights (E,); x (N, \*, F); low (n, \*, F), details as the x of their level.
+    Shapes:
+        - weights: (E,)
+        - x: (N, \*, F)
+        - low: (n, \*, F)
+        - details: of the shape of x at their level
 
-    Raises: ValueError for levels that do not fit on each other, or another number of weights.
+    Returns:
+        The pyramid, with ``split`` and ``join``.
 
-    Differs from the paper: at the border, where the window's weights inside the image are made to add up to 1.
+    Raises:
+        ValueError: if a level does not have as many sources as the one before has destinations
+        ValueError: if the number of weights is not that of the levels
 
-    >>> from gnnlib.grid import lattice
-    >>> low, (detail,) = laplacian_pyramid([lattice(4, 2, stride=2)]).split(torch.tensor([[1.0], [3.0], [6.0], [6.0]]))
-    >>> low.flatten().tolist(), detail.flatten().tolist()
-    ([2.0, 6.0], [-1.0, 1.0, 0.0, 0.0])
+    Example:
+        >>> import torch
+        >>> from gnnlib import laplacian_pyramid
+        >>> from gnnlib.grid import lattice
+        >>> pyramid = laplacian_pyramid([lattice(4, 2, stride=2)])
+        >>> low, (detail,) = pyramid.split(torch.tensor([[1.0], [3.0], [6.0], [6.0]]))
+        >>> low.flatten().tolist(), detail.flatten().tolist()
+        ([2.0, 6.0], [-1.0, 1.0, 0.0, 0.0])
     """
     _check(graphs)
     weights = [None] * len(graphs) if weights is None else weights
@@ -163,24 +199,35 @@ def haar_pyramid(graphs: Sequence[dgl.DGLGraph], area: Tensor | None = None) -> 
 
     so the smallest details may be dropped. Pairs and details are bipartite graphs, whose reverse brings x back.
 
+    Differs from the paper: nothing for clusters of two; for more, the papers leave the basis open.
+
     Args:
         graphs: from fine to coarse, the finest first, with one out-edge at each node. Windows of a lattice must lie
             side by side: ``lattice(size, 2, stride=2, ceil_mode=True)``
         area: of the finest nodes; None: ``srcdata["area"]`` of the first graph, else 1
 
-    Shapes: area (N,), positive; x (N, \*, F); low (n, \*, F), details (N - n, \*, F), those of nodes first, then those
-    of pairs, ..., each in the order of the clusters.
+    Shapes:
+        - area: (N,), positive
+        - x: (N, \*, F)
+        - low: (n, \*, F)
+        - details: (N - n, \*, F), those of nodes first, then those of pairs, ..., in the order of the clusters
 
-    Raises: ValueError for levels that do not fit on each other, a node with another number of out-edges, a cluster
-    without nodes, areas that are not positive, or a wrong number of them.
+    Returns:
+        The pyramid, with ``split`` and ``join``.
 
-    Differs from the paper: nothing for clusters of two; for more, the papers leave the basis open.
+    Raises:
+        ValueError: if a level does not have as many sources as the one before has destinations
+        ValueError: if a node has no out-edge or several, or a cluster no node
+        ValueError: if an area is not positive, or their number is wrong
 
-    >>> from gnnlib.coarsening.clusters import coarsen
-    >>> level = coarsen(dgl.graph([], num_nodes=3), torch.tensor([0, 0, 1]))
-    >>> low, (detail,) = haar_pyramid([level.pool]).split(torch.tensor([[1.0], [5.0], [4.0]]))
-    >>> low.flatten().tolist(), detail.square().round().tolist()
-    ([3.0, 4.0], [[8.0]])
+    Example:
+        >>> import torch
+        >>> from gnnlib import coarsen, haar_pyramid
+        >>> import dgl
+        >>> level = coarsen(dgl.graph([], num_nodes=3), torch.tensor([0, 0, 1]))
+        >>> low, (detail,) = haar_pyramid([level.pool]).split(torch.tensor([[1.0], [5.0], [4.0]]))
+        >>> low.flatten().tolist(), detail.square().round().tolist()
+        ([3.0, 4.0], [[8.0]])
     """
     _check(graphs)
     levels = []

@@ -1,7 +1,8 @@
-"""Networks that keep learning and hops apart: weights after the hops (SGC, GfNN) or before them (APPNP, DAGNN).
+"""Decoupled networks: propagation without weights, before the learned layers (SGC, GfNN, SIGN) or after them (APPNP,
+DAGNN).
 
-Hops that come first have no parameters, so they can be made once, before training: a model with ``k=0`` on features
-that have made k hops is the model with ``k``.
+Propagation that comes first has no parameters, so it can be precomputed: a model with ``k=0`` on features after k hops
+is the model with ``k``.
 """
 
 import torch
@@ -22,18 +23,24 @@ class SGC(Stack):
 
     .. math:: Y = P^k X W + c, \qquad P = D^{-1/2} A D^{-1/2}
 
+    Differs from the paper: self-loops are not added; returns scores, of which the paper takes the softmax.
+
     Args:
         in_feats, out_feats: widths
         k: number of hops
 
-    Shapes: x (N, \*, in_feats); edge None or weights (E,); returns scores (N, \*, out_feats).
+    Shapes:
+        - x: (N, \*, in_feats)
+        - edge: weights (E,) or None
+        - output: scores (N, \*, out_feats)
 
-    Raises: as `SGConv`.
+    Raises:
+        ValueError: as `SGConv`
 
-    Differs from the paper: self-loops are the caller's; returns scores, of which the paper takes the softmax.
-
-    >>> sum(p.numel() for p in SGC(1433, 7).parameters())
-    10038
+    Example:
+        >>> from gnnlib.models import SGC
+        >>> sum(p.numel() for p in SGC(1433, 7).parameters())
+        10038
     """
 
     def __init__(self, in_feats: int, out_feats: int, k: int = 2):
@@ -47,19 +54,25 @@ class GfNN(Stack):
 
     .. math:: Y = \mathrm{ReLU}(P^k X W_1 + c_1) W_2 + c_2, \qquad P = D^{-1/2} A D^{-1/2}
 
+    Differs from the paper: self-loops are not added; returns scores, of which the paper takes the softmax.
+
     Args:
         in_feats, hidden_feats, out_feats: widths
         k: number of hops
         dropout: of the hidden features
 
-    Shapes: x (N, \*, in_feats); edge None or weights (E,); returns scores (N, \*, out_feats).
+    Shapes:
+        - x: (N, \*, in_feats)
+        - edge: weights (E,) or None
+        - output: scores (N, \*, out_feats)
 
-    Raises: as `SGConv`.
+    Raises:
+        ValueError: as `SGConv`
 
-    Differs from the paper: self-loops are the caller's; returns scores, of which the paper takes the softmax.
-
-    >>> sum(p.numel() for p in GfNN(1433, 32, 7).parameters()) == 1433 * 32 + 32 + 32 * 7 + 7
-    True
+    Example:
+        >>> from gnnlib.models import GfNN
+        >>> sum(p.numel() for p in GfNN(1433, 32, 7).parameters()) == 1433 * 32 + 32 + 32 * 7 + 7
+        True
     """
 
     def __init__(self, in_feats: int, hidden_feats: int, out_feats: int, k: int = 2, *, dropout: float = 0.5):
@@ -71,28 +84,36 @@ class GfNN(Stack):
 
 class SIGN(Stack):
     r"""Scalable inception graph network (Frasca et al. 2020, arXiv 2004.11198, section 3): features after 0 to k hops,
-    a matrix for each, all of it side by side, then a linear layer.
+    each multiplied by a matrix, concatenated, then a linear layer.
 
     .. math:: Y = \mathrm{ReLU}\big([X W_0, P X W_1, \dots, P^k X W_k]\big) W + c, \qquad P = D^{-1/2} A D^{-1/2}
+
+    Differs from the paper: self-loops are not added; batch normalisation before the ReLU, as in the authors' code;
+    returns scores, of which the paper takes the softmax.
+
+    All parameters are in ``head``, which takes rows of the output of `Hops`, (n, \*, k + 1, in_feats).
 
     Args:
         in_feats, hidden_feats, out_feats: widths
         k: number of hops
         dropout: of the hidden features
 
-    Shapes: x (N, \*, in_feats); returns scores (N, \*, out_feats). Its ``head`` is what is learned: it takes
-    what `Hops` made before, (n, \*, k + 1, in_feats), row by row.
+    Shapes:
+        - x: (N, \*, in_feats)
+        - output: scores (N, \*, out_feats)
 
-    Raises: ValueError for k below 0.
+    Raises:
+        ValueError: for k below 0
 
-    Differs from the paper: self-loops are the caller's; batch normalisation before the ReLU, as in the authors' code;
-    returns scores, of which the paper takes the softmax.
-
-    >>> from gnnlib._platform.dgl import dgl
-    >>> g, x = dgl.graph(([0, 1], [1, 0])), torch.rand(2, 8)
-    >>> model = SIGN(8, 16, 3, k=2).eval()
-    >>> torch.equal(model(g, x), model.head(Hops(2)(g, x)))
-    True
+    Example:
+        >>> import torch
+        >>> from gnnlib.models import SIGN
+        >>> from gnnlib.nn import Hops
+        >>> import dgl
+        >>> g, x = dgl.graph(([0, 1], [1, 0])), torch.rand(2, 8)
+        >>> model = SIGN(8, 16, 3, k=2).eval()
+        >>> torch.equal(model(g, x), model.head(Hops(2)(g, x)))
+        True
     """
 
     def __init__(self, in_feats: int, hidden_feats: int, out_feats: int, k: int = 3, *, dropout: float = 0.5):
@@ -105,7 +126,7 @@ class SIGN(Stack):
 
 
 class HopInception(nn.Module):
-    """(n, *, K, F) times a matrix for each of K, side by side, normalised."""
+    """(n, \\*, K, F) times a matrix for each of K, concatenated and normalised."""
 
     def __init__(self, number: int, in_feats: int, out_feats: int):
         super().__init__()
@@ -119,6 +140,7 @@ class HopInception(nn.Module):
         self.norm.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
+        """(n, \\*, K, in_feats) -> (n, \\*, K out_feats)"""
         return self.norm(None, torch.einsum("...kf,kfo->...ko", x, self.weight).flatten(-2))
 
 
@@ -128,20 +150,26 @@ class APPNPNet(Stack):
 
     .. math:: Z_0 = \mathrm{ReLU}(X W_1 + c_1) W_2 + c_2, \qquad Z_{i+1} = (1 - \alpha) P Z_i + \alpha Z_0
 
+    Differs from the paper: self-loops are not added; returns scores, of which the paper takes the softmax.
+
     Args:
         in_feats, hidden_feats, out_feats: widths
         k: number of hops
-        alpha: the chance to return
+        alpha: teleport probability
         dropout: of the input, of the hidden features, and of the coefficients of the edges at each hop
 
-    Shapes: x (N, \*, in_feats); edge None or weights (E,); returns scores (N, \*, out_feats).
+    Shapes:
+        - x: (N, \*, in_feats)
+        - edge: weights (E,) or None
+        - output: scores (N, \*, out_feats)
 
-    Raises: as `APPNP`.
+    Raises:
+        ValueError: as `APPNP`
 
-    Differs from the paper: self-loops are the caller's; returns scores, of which the paper takes the softmax.
-
-    >>> sum(p.numel() for p in APPNPNet(1433, 64, 7).parameters()) == 1433 * 64 + 64 + 64 * 7 + 7
-    True
+    Example:
+        >>> from gnnlib.models import APPNPNet
+        >>> sum(p.numel() for p in APPNPNet(1433, 64, 7).parameters()) == 1433 * 64 + 64 + 64 * 7 + 7
+        True
     """
 
     def __init__(
@@ -162,23 +190,29 @@ class APPNPNet(Stack):
 
 class DAGNNNet(Stack):
     r"""Deep adaptive graph neural network (Liu et al. 2020, arXiv 2007.09296, equation 8): a network of two layers that
-    sees no graph, then each node weighs its averages over 0 to k hops with `DAGNN`.
+    sees no graph, then a weighted sum of the averages over 0 to k hops with `DAGNN`.
 
     .. math:: H_0 = \mathrm{ReLU}(X W_1 + c_1) W_2 + c_2, \qquad Y = \sum_{i=0}^{k} \sigma(P^i H_0 s) \circ P^i H_0
+
+    Differs from the paper: self-loops are not added; returns scores, of which the paper takes the softmax.
 
     Args:
         in_feats, hidden_feats, out_feats: widths
         k: number of hops
         dropout: of the input and of the hidden features
 
-    Shapes: x (N, \*, in_feats); edge None or weights (E,); returns scores (N, \*, out_feats).
+    Shapes:
+        - x: (N, \*, in_feats)
+        - edge: weights (E,) or None
+        - output: scores (N, \*, out_feats)
 
-    Raises: as `DAGNN`.
+    Raises:
+        ValueError: as `DAGNN`
 
-    Differs from the paper: self-loops are the caller's; returns scores, of which the paper takes the softmax.
-
-    >>> sum(p.numel() for p in DAGNNNet(1433, 64, 7).parameters()) == 1433 * 64 + 64 + 64 * 7 + 7 + 7
-    True
+    Example:
+        >>> from gnnlib.models import DAGNNNet
+        >>> sum(p.numel() for p in DAGNNNet(1433, 64, 7).parameters()) == 1433 * 64 + 64 + 64 * 7 + 7 + 7
+        True
     """
 
     def __init__(self, in_feats: int, hidden_feats: int, out_feats: int, k: int = 10, *, dropout: float = 0.8):

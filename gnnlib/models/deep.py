@@ -1,4 +1,4 @@
-"""Networks of graph convolutions that stay accurate when they get deep: JKNet, GCNII."""
+"""Deep graph convolutional networks: JKNet and GCNII."""
 
 from collections.abc import Callable
 from math import log
@@ -17,23 +17,28 @@ __all__ = ["GCNII", "JKNet"]
 
 
 class JKNet(Stack):
-    r"""Jumping knowledge network (Xu et al. 2018, arXiv 1806.03536, section 4): graph convolutions, whose outputs all
-    reach the last, linear layer.
+    r"""Jumping knowledge network (Xu et al. 2018, arXiv 1806.03536, section 4): graph convolutions, whose outputs are
+    all inputs of the last, linear layer.
 
     .. math:: H_l = \mathrm{ReLU}(P H_{l-1} W_l + c_l), \qquad Y = \mathrm{jump}(H_1, \dots, H_L) W + c
+
+    Differs from the paper: self-loops are not added; returns scores, of which the paper takes the softmax.
 
     Args:
         in_feats, hidden_feats, out_feats: widths
         num_layers: L, the number of convolutions
         jump: ``JumpingKnowledge.cat``, ``max`` or ``lstm``
-        dropout: of what enters each layer
+        dropout: of the input of each layer
 
-    Shapes: x (N, \*, in_feats); edge None or weights (E,); returns scores (N, \*, out_feats).
+    Shapes:
+        - x: (N, \*, in_feats)
+        - edge: weights (E,) or None
+        - output: scores (N, \*, out_feats)
 
-    Differs from the paper: self-loops are the caller's; returns scores, of which the paper takes the softmax.
-
-    >>> JKNet(1433, 16, 7, num_layers=6).head[1].in_features
-    96
+    Example:
+        >>> from gnnlib.models import JKNet
+        >>> JKNet(1433, 16, 7, num_layers=6).head[1].in_features
+        96
     """
 
     def __init__(
@@ -68,22 +73,28 @@ class GCNII(Stack):
     .. math:: H_l = \mathrm{ReLU}\big((1 - \alpha) P H_{l-1} ((1 - \beta_l) I + \beta_l W_l)
         + \alpha H_0 ((1 - \beta_l) I + \beta_l V_l)\big)
 
+    The paper uses more weight decay for convolutions than for dense layers:
+    ``gnnlib.train.decay_groups(model, {"*": 5e-4, "blocks.*": 0.01})``.
+
+    Differs from the paper: self-loops are not added; returns scores, of which the paper takes the softmax.
+
     Args:
         in_feats, hidden_feats, out_feats: widths
         num_layers: number of convolutions
         alpha: share of the first hidden features
         lam: lambda, how far layers are from the identity
-        dropout: of what enters each layer
+        dropout: of the input of each layer
         starred: whether to use equation 6, GCNII*
 
-    The paper decays convolutions more than dense layers: ``decay_groups(model, {"*": 5e-4, "blocks.*": 0.01})``.
+    Shapes:
+        - x: (N, \*, in_feats)
+        - edge: weights (E,) or None
+        - output: scores (N, \*, out_feats)
 
-    Shapes: x (N, \*, in_feats); edge None or weights (E,); returns scores (N, \*, out_feats).
-
-    Differs from the paper: self-loops are the caller's; returns scores, of which the paper takes the softmax.
-
-    >>> sum(p.numel() for p in GCNII(1433, 64, 7, num_layers=64).parameters()) == 1434 * 64 + 64 * 64**2 + 65 * 7
-    True
+    Example:
+        >>> from gnnlib.models import GCNII
+        >>> sum(p.numel() for p in GCNII(1433, 64, 7, num_layers=64).parameters()) == 1434 * 64 + 64 * 64**2 + 65 * 7
+        True
     """
 
     def __init__(

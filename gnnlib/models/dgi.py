@@ -1,4 +1,5 @@
-"""Deep graph infomax: an encoder that learns without labels to tell a graph's nodes from those of a corrupted one."""
+"""Deep graph infomax (Velickovic et al. 2019, arXiv 1809.10341): an encoder trained without labels to separate the
+nodes of a graph from those of a corrupted one."""
 
 from typing import ClassVar
 
@@ -15,11 +16,26 @@ __all__ = ["DGI", "shuffle_rows"]
 
 
 def shuffle_rows(graph: dgl.DGLGraph, x: Tensor) -> Tensor:
-    """The features (N, \\*) in a random order, each graph of a batch by itself: the same nodes with wrong neighbours.
+    """The features in a random order within each graph of a batch: the same nodes with wrong neighbours.
 
-    >>> g = dgl.batch([dgl.graph(([0], [1])), dgl.graph(([0], [1]))])
-    >>> shuffle_rows(g, torch.tensor([[1.0], [1.0], [2.0], [2.0]])).flatten().tolist()
-    [1.0, 1.0, 2.0, 2.0]
+    Args:
+        graph: a graph or a batch
+        x: node features
+
+    Shapes:
+        - x: (N, \\*)
+        - output: the same
+
+    Returns:
+        The shuffled features.
+
+    Example:
+        >>> import torch
+        >>> from gnnlib.models.dgi import shuffle_rows
+        >>> import dgl
+        >>> g = dgl.batch([dgl.graph(([0], [1])), dgl.graph(([0], [1]))])
+        >>> shuffle_rows(g, torch.tensor([[1.0], [1.0], [2.0], [2.0]])).flatten().tolist()
+        [1.0, 1.0, 2.0, 2.0]
     """
     sizes = graph_sizes(graph).to(x.device)
     owner = torch.repeat_interleave(torch.arange(len(sizes), device=x.device), sizes)
@@ -28,35 +44,43 @@ def shuffle_rows(graph: dgl.DGLGraph, x: Tensor) -> Tensor:
 
 
 class DGI(Arguments, nn.Module):
-    r"""Deep graph infomax (Velickovic et al. 2019, arXiv 1809.10341, equations 1 to 4): nodes h, of an encoder, that
-    know of their whole graph s what those of a corrupted graph do not.
+    r"""Deep graph infomax (Velickovic et al. 2019, arXiv 1809.10341, equations 1 to 4): maximises the mutual
+    information between node embeddings h and the summary s of their graph.
 
     .. math:: s = \sigma\Big(\frac{1}{N} \sum_v h_v\Big), \qquad D(h_v, s) = \sigma(h_v W s), \qquad
         L = -\frac{1}{2N} \sum_v \big(\log D(h_v, s) + \log(1 - D(\tilde h_v, s))\big)
 
     with h the encoder's output on the features, and h tilde on the same features in a random order.
 
+    ``forward(graph, x, edge=None)`` returns the embeddings, ``loss(graph, x, edge=None)`` the loss, which draws from
+    torch's random numbers.
+
+    Differs from the paper: in a batch each graph has a summary of its own and is corrupted by itself, where the paper
+    takes another graph's nodes.
+
     Args:
         encoder: called as ``encoder(graph, x, edge)``; in the paper one GCN layer 512 wide with a PReLU:
             ``Stack([GNNLayer(GCNConv(in_feats, 512), activation=nn.PReLU())])``
         feats: width of its output
 
-    ``forward(graph, x, edge=None)`` gives the embeddings, ``loss(graph, x, edge=None)`` what is to be minimised. The
-    loss draws at random: ``torch.manual_seed`` decides.
+    Shapes:
+        - x: (N, in_feats)
+        - output: embeddings (N, feats), as of the encoder
 
-    Shapes: x (N, in_feats); the encoder returns (N, feats), as does ``forward``; the loss is a number.
+    Raises:
+        ValueError: if the encoder's output has another shape
 
-    Raises: ValueError where the encoder's output has another shape.
-
-    Differs from the paper: in a batch each graph has a summary of its own and is corrupted by itself, where the paper
-    takes another graph's nodes.
-
-    >>> from gnnlib import GNNLayer, GCNConv, Stack
-    >>> g = dgl.add_self_loop(dgl.rand_graph(20, 60))
-    >>> model, x = DGI(Stack([GNNLayer(GCNConv(5, 8), activation=nn.PReLU())]), 8), torch.rand(20, 5)
-    >>> model.loss(g, x).backward()
-    >>> model(g, x).shape
-    torch.Size([20, 8])
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from gnnlib import GCNConv, GNNLayer, Stack
+        >>> from gnnlib.models import DGI
+        >>> import dgl
+        >>> g = dgl.add_self_loop(dgl.rand_graph(20, 60))
+        >>> model, x = DGI(Stack([GNNLayer(GCNConv(5, 8), activation=nn.PReLU())]), 8), torch.rand(20, 5)
+        >>> model.loss(g, x).backward()
+        >>> model(g, x).shape
+        torch.Size([20, 8])
     """
 
     renamed: ClassVar = {"hidden_channels": "feats", "summary": "no summary (it is the sigmoid of the mean)"}
@@ -73,6 +97,16 @@ class DGI(Arguments, nn.Module):
         nn.init.xavier_uniform_(self.weight)
 
     def forward(self, graph: dgl.DGLGraph, x: Tensor, edge: Tensor | None = None) -> Tensor:
+        """Encode the nodes.
+
+        Args:
+            graph: a graph or a batch
+            x: node features, (N, in_feats)
+            edge: edge weights or edge features, as the encoder takes them
+
+        Returns:
+            The embeddings, (N, feats).
+        """
         h = self.encoder(graph, x, edge)
         expected = (graph.num_dst_nodes(), len(self.weight))
         if tuple(h.shape) != expected:
@@ -80,10 +114,29 @@ class DGI(Arguments, nn.Module):
         return h
 
     def discriminate(self, graph: dgl.DGLGraph, h: Tensor, summary: Tensor) -> Tensor:
-        """h_v W s of each node and its graph's summary, before the sigmoid: (N, feats) and (B, feats) to (N,)."""
+        """Scores h_v W s of the nodes and the summaries of their graphs, before the sigmoid.
+
+        Args:
+            graph: a graph or a batch of B graphs
+            h: embeddings, (N, feats)
+            summary: of each graph, (B, feats)
+
+        Returns:
+            The scores, (N,).
+        """
         return edge_dot(node_to_graph(graph, h.device), h, summary @ self.weight.T)
 
     def loss(self, graph: dgl.DGLGraph, x: Tensor, edge: Tensor | None = None) -> Tensor:
+        """Cross-entropy of the discriminator on the graph and on the corrupted graph.
+
+        Args:
+            graph: a graph or a batch
+            x: node features, (N, in_feats)
+            edge: edge weights or edge features, as the encoder takes them
+
+        Returns:
+            The loss.
+        """
         real, corrupted = self(graph, x, edge), self(graph, shuffle_rows(graph, x), edge)
         summary = aggregate(node_to_graph(graph, real.device), real, reduce="mean").sigmoid()
         real, corrupted = (self.discriminate(graph, h, summary) for h in (real, corrupted))

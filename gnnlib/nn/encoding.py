@@ -1,4 +1,4 @@
-"""Where a node stands in its graph, as numbers to go beside its features: x = torch.cat([x, encoding], 1)."""
+"""Positional encodings of nodes, to be concatenated with their features: x = torch.cat([x, encoding], 1)."""
 
 import numpy as np
 import torch
@@ -10,101 +10,121 @@ from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
 from gnnlib.graph import adjacency, edge_endpoints
-from gnnlib.nn._arguments import check_one_node_set
+from gnnlib.nn._arguments import check_one_node_set, integer
 from gnnlib.ops import propagate
 
 __all__ = ["laplacian_encoding", "random_walk_encoding"]
 
-ROOM = 1 << 24  # numbers of walks held at once
-DENSE = 1000  # nodes of a graph up to which all entries of its Laplacian are written out
+MAX_ENTRIES = 1 << 24  # of the matrix of walks at a time
+DENSE = 1000  # nodes of a graph up to which its Laplacian is a dense matrix
 
 
 def random_walk_encoding(graph: dgl.DGLGraph, k: int, weight: Tensor | None = None) -> Tensor:
-    r"""How likely a walk is to be back at its start after 1, 2, ..., k steps (Dwivedi et al. 2022, arXiv 2110.07875,
-    RWPE).
+    r"""Random-walk encoding: return probabilities after 1, 2, ..., k steps (RWPE: Dwivedi et al. 2022, arXiv
+    2110.07875).
 
     .. math:: p_v = \big[(D^{-1} A)_{vv},\ (D^{-1} A)^2_{vv},\ \dots,\ (D^{-1} A)^k_{vv}\big]
 
-    A walk leaves along any out-edge alike, or in proportion to their weights; at a node without any it ends. The walks
-    of different graphs of a batch share columns, so that it costs k products of the adjacency with a matrix as
-    wide as its largest graph.
-
-    Args:
-        graph: a whole graph or a batch
-        k: number of steps, at least 1
-        weight: of the edges, at least 0
-
-    Shapes: weight (E,) or None; returns (N, k) float32.
-
-    Raises: ValueError for k below 1, or a graph with two node sets.
+    A walk takes each out-edge with equal probability, or in proportion to the weights; it ends at a node without
+    out-edges. The walks of different graphs of a batch share columns: the cost is k products of the adjacency with a
+    matrix as wide as the largest graph.
 
     Differs from the paper: nothing. Equals ``dgl.random_walk_pe``, and takes batches.
 
-    >>> random_walk_encoding(dgl.graph(([0, 1, 1, 2], [1, 0, 2, 1])), 4).tolist()
-    [[0.0, 0.5, 0.0, 0.5], [0.0, 1.0, 0.0, 1.0], [0.0, 0.5, 0.0, 0.5]]
+    Args:
+        graph: a graph with one node set, or a batch
+        k: number of steps, at least 1
+        weight: of the edges, at least 0
+
+    Shapes:
+        - weight: (E,) or None
+        - output: (N, k) float32
+
+    Returns:
+        The return probabilities.
+
+    Raises:
+        ValueError: if k is below 1
+        ValueError: if the graph has two node sets
+
+    Example:
+        >>> from gnnlib import random_walk_encoding
+        >>> import dgl
+        >>> random_walk_encoding(dgl.graph(([0, 1, 1, 2], [1, 0, 2, 1])), 4).tolist()
+        [[0.0, 0.5, 0.0, 0.5], [0.0, 1.0, 0.0, 1.0], [0.0, 0.5, 0.0, 0.5]]
     """
     _check("random_walk_encoding", graph, k)
     adj, number = adjacency(graph), _number(graph)
     weight = None if weight is None else weight.double()
     degrees = "unweighted" if weight is None else "weighted"
-    found = torch.zeros(graph.num_nodes(), k, dtype=torch.float64, device=graph.device)
-    step = max(1, ROOM // max(1, graph.num_nodes()))
+    encoding = torch.zeros(graph.num_nodes(), k, dtype=torch.float64, device=graph.device)
+    step = max(1, MAX_ENTRIES // max(1, graph.num_nodes()))
     for first in range(0, int(number.max()) + 1 if len(number) else 0, step):
         column = number - first
         (walker,) = ((column >= 0) & (column < step)).nonzero(as_tuple=True)
         at = walker, column[walker]
-        place = found.new_zeros(len(number), min(step, int(column.max()) + 1))
+        place = encoding.new_zeros(len(number), min(step, int(column.max()) + 1))
         place[at] = 1
         for i in range(k):
             place = propagate(adj, place, weight, "left", degrees)
-            found[walker, i] = place[at]
-    return found.float()
+            encoding[walker, i] = place[at]
+    return encoding.float()
 
 
 def _number(graph: dgl.DGLGraph) -> Tensor:
-    """Each node's number within its own graph: (N,)."""
+    """The number of each node within its graph: (N,)."""
     sizes = graph.batch_num_nodes().to(graph.device)
     return torch.arange(graph.num_nodes(), device=graph.device) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
 
 
 def laplacian_encoding(graph: dgl.DGLGraph, k: int, weight: Tensor | None = None) -> Tensor:
-    r"""Eigenvectors of the normalised Laplacian to the k smallest eigenvalues after the first (Belkin and Niyogi 2003;
-    Dwivedi et al. 2020, arXiv 2003.00982, section on positional encodings).
+    r"""Laplacian encoding: eigenvectors of the normalised Laplacian to the k smallest eigenvalues after the first
+    (Belkin and Niyogi 2003; Dwivedi et al. 2020, arXiv 2003.00982, section on positional encodings).
 
     .. math:: L = I - D^{-1/2} A D^{-1/2} = U \Lambda U^T, \qquad p_v = [U_{v1}, \dots, U_{vk}]
 
-    Each has length 1 and the sign that makes the first of its largest entries positive; the paper draws signs
-    anew at each training step: ``p * torch.randint(2, (k,)).mul(2).sub(1)``. Eigenvectors to the same
-    eigenvalue are one orthonormal basis of many. A graph of n <= k nodes has n - 1 such columns, and 0 in the rest.
-
-    Args:
-        graph: a whole graph or a batch, of which each graph has its own eigenvectors
-        k: number of eigenvectors, at least 1
-        weight: of the edges, at least 0
-
-    Shapes: weight (E,) or None; returns (N, k) float32.
-
-    Raises: ValueError for k below 1, or a graph with two node sets.
+    Each has length 1 and the sign that makes the first of its largest entries positive; the paper draws random signs
+    at each training step: ``p * torch.randint(2, (k,)).mul(2).sub(1)``. Eigenvectors to the same eigenvalue are one
+    orthonormal basis of many. A graph of n <= k nodes has n - 1 such columns, and 0 in the others.
 
     Differs from the paper: on a directed graph, A is made symmetric, as A + A^T; self-loops do not count. Equals
     ``dgl.lap_pe`` up to signs on graphs without self-loops or isolated nodes, and takes batches.
 
-    >>> path = dgl.graph(([0, 1, 1, 2], [1, 0, 2, 1]))
-    >>> laplacian_encoding(path, 2).square().round(decimals=3).tolist()
-    [[0.5, 0.25], [0.0, 0.5], [0.5, 0.25]]
+    Args:
+        graph: a graph with one node set, or a batch, whose graphs have separate eigenvectors
+        k: number of eigenvectors, at least 1
+        weight: of the edges, at least 0
+
+    Shapes:
+        - weight: (E,) or None
+        - output: (N, k) float32
+
+    Returns:
+        The eigenvectors.
+
+    Raises:
+        ValueError: if k is below 1
+        ValueError: if the graph has two node sets
+
+    Example:
+        >>> from gnnlib import laplacian_encoding
+        >>> import dgl
+        >>> path = dgl.graph(([0, 1, 1, 2], [1, 0, 2, 1]))
+        >>> laplacian_encoding(path, 2).square().round(decimals=3).tolist()
+        [[0.5, 0.25], [0.0, 0.5], [0.5, 0.25]]
     """
     _check("laplacian_encoding", graph, k)
     src, dst = (end.cpu().numpy() for end in edge_endpoints(graph))
     value = np.ones(len(src)) if weight is None else weight.detach().double().cpu().numpy()
-    found, start = np.zeros((graph.num_nodes(), k)), 0
-    adjacency = csr_array((value, (dst, src)), shape=(len(found), len(found)))
+    encoding, start = np.zeros((graph.num_nodes(), k)), 0
+    adjacency = csr_array((value, (dst, src)), shape=(len(encoding), len(encoding)))
     for size in graph.batch_num_nodes().tolist():
-        own = slice(start, start + size)
+        nodes = slice(start, start + size)
         if size > 1:
-            vectors = _smallest(laplacian(adjacency[own, own], normed=True, symmetrized=True), min(k, size - 1))
-            found[own, : vectors.shape[1]] = vectors
+            vectors = _smallest(laplacian(adjacency[nodes, nodes], normed=True, symmetrized=True), min(k, size - 1))
+            encoding[nodes, : vectors.shape[1]] = vectors
         start += size
-    return torch.from_numpy(found).float().to(graph.device)
+    return torch.from_numpy(encoding).float().to(graph.device)
 
 
 def _smallest(matrix: csr_array, k: int) -> np.ndarray:
@@ -122,6 +142,5 @@ def _smallest(matrix: csr_array, k: int) -> np.ndarray:
 
 
 def _check(name: str, graph: dgl.DGLGraph, k: int) -> None:
-    if k < 1:
-        raise ValueError(f"{name}: expected k >= 1, got {k}")
+    integer(name, "k", k)
     check_one_node_set(name, graph)

@@ -1,14 +1,14 @@
-"""Fewer parameters for any layer: weights that several layers share, or that are made of fewer numbers.
+"""Reparametrisation of any layer: shared, low-rank, block-diagonal and circulant weights, and identity mapping.
 
-A layer stays what it is; its weights become functions of others (``torch.nn.utils.parametrize``):
+A layer keeps its class; its weights become functions of other parameters (``torch.nn.utils.parametrize``):
 
     Stack.build(lambda i, o: low_rank(GCNConv(i, o), 8) if i == o else GCNConv(i, o), ...)
 
-The weights of a module are all its parameters named "weight" with two axes or more, those of the layers inside it
-too; the last two axes are a matrix, any before them number matrices. Each starts at the nearest matrix of its new
-form, scaled to the length it had, so that variances hold.
+The weights of a module are all parameters named "weight" with two axes or more, of the module and of the layers inside
+it. The last two axes are a matrix; axes before them number matrices. The initial weight is the nearest matrix of the
+new form, scaled to the norm of the weight before, so that variances are kept.
 
-Call these before the optimizer is made. Such a layer is saved by its state dict: torch does not pickle it.
+Call these functions before the optimizer is made. Such a layer is saved by its state dict: torch does not pickle it.
 """
 
 from collections.abc import Callable, Iterable
@@ -25,25 +25,34 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def share_parameters_(modules: Iterable[nn.Module]) -> None:
-    """All modules use the parameters of the first from here on, like one layer applied again and again (as in
-    recurrent networks, and in Li et al. 2016, arXiv 1511.05493).
+    """Weight sharing: all modules use the parameters of the first, like one layer applied repeatedly (as in recurrent
+    networks, and in Li et al. 2016, arXiv 1511.05493).
 
-    ``share(stack.blocks[1:-1])``, or ``share(block.conv for block in stack.blocks[1::2])``. Buffers, such as
-    the running statistics of a batch normalisation, stay with each.
+    ``share_parameters_(stack.blocks[1:-1])``, or ``share_parameters_(block.conv for block in stack.blocks[1::2])``.
+    Buffers, such as the running statistics of a batch normalisation, are not shared.
 
-    Raises: ValueError, before anything is changed, where names or shapes of parameters differ.
+    Args:
+        modules: of equal parameters; changed in place
 
-    >>> layers = [nn.Linear(3, 3) for _ in range(5)]
-    >>> share_parameters_(layers)
-    >>> sum(p.numel() for p in nn.ModuleList(layers).parameters())
-    12
+    Raises:
+        ValueError: if names or shapes of parameters differ; nothing is changed then
+
+    Example:
+        >>> from torch import nn
+        >>> from gnnlib.nn.reparametrize import share_parameters_
+        >>> layers = [nn.Linear(3, 3) for _ in range(5)]
+        >>> share_parameters_(layers)
+        >>> sum(p.numel() for p in nn.ModuleList(layers).parameters())
+        12
     """
-    first, *others = modules
+    first, *rest = modules
     shapes = _shapes(first)
-    for number, other in enumerate(others, 1):
+    for number, other in enumerate(rest, 1):
         if _shapes(other) != shapes:
-            raise ValueError(f"share: expected parameters {shapes} in each, got {_shapes(other)} in number {number}")
-    for other in others:
+            raise ValueError(
+                f"share_parameters_: expected parameters {shapes} in each, got {_shapes(other)} in number {number}"
+            )
+    for other in rest:
         for name, parameter in first.named_parameters(remove_duplicate=False):
             path, _, leaf = name.rpartition(".")
             setattr(other.get_submodule(path), leaf, parameter)
@@ -54,74 +63,120 @@ def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 def low_rank(module: Module, rank: int) -> Module:
-    """Every weight becomes a product of two thin matrices: W = U V, with (a + b) rank numbers in place of a b.
+    """Low-rank weights: W = U V, with (a + b) rank parameters in place of a b.
 
-    Raises: ValueError for a rank below 1 or above that of a weight.
+    Args:
+        module: changed in place
+        rank: number of columns of U
 
-    >>> sum(p.numel() for p in low_rank(nn.Linear(64, 64, bias=False), 4).parameters())
-    512
+    Returns:
+        The module.
+
+    Raises:
+        ValueError: if rank is below 1 or above that of a weight
+
+    Example:
+        >>> from torch import nn
+        >>> from gnnlib.nn.reparametrize import low_rank
+        >>> sum(p.numel() for p in low_rank(nn.Linear(64, 64, bias=False), 4).parameters())
+        512
     """
 
     def form(weight: Tensor) -> nn.Module:
-        most = min(weight.shape[-2:])
-        if not 1 <= rank <= most:
-            raise ValueError(f"low_rank: expected a rank from 1 to {most} for {tuple(weight.shape)}, got {rank}")
+        full = min(weight.shape[-2:])
+        if not 1 <= rank <= full:
+            raise ValueError(f"low_rank: expected a rank from 1 to {full} for {tuple(weight.shape)}, got {rank}")
         return LowRank(rank)
 
     return _reform(module, form)
 
 
 def block_diagonal(module: Module, groups: int) -> Module:
-    """Every weight becomes block-diagonal: channels see those of their own group, a b / groups numbers.
+    """Block-diagonal weights: channels depend on those of their group, with a b / groups parameters.
 
-    Raises: ValueError for a number of groups that does not divide both widths of a weight.
+    Args:
+        module: changed in place
+        groups: number of blocks
 
-    >>> block_diagonal(nn.Linear(4, 4, bias=False), 2).weight.ne(0).int().tolist()
-    [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 1], [0, 0, 1, 1]]
+    Returns:
+        The module.
+
+    Raises:
+        ValueError: if the number of groups does not divide both widths of a weight
+
+    Example:
+        >>> from torch import nn
+        >>> from gnnlib.nn.reparametrize import block_diagonal
+        >>> block_diagonal(nn.Linear(4, 4, bias=False), 2).weight.ne(0).int().tolist()
+        [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 1], [0, 0, 1, 1]]
     """
 
     def form(weight: Tensor) -> nn.Module:
         if groups < 1 or any(width % groups for width in weight.shape[-2:]):
-            raise ValueError(f"grouped: expected a divisor of both widths of {tuple(weight.shape)}, got {groups}")
+            raise ValueError(
+                f"block_diagonal: expected a divisor of both widths of {tuple(weight.shape)}, got {groups}"
+            )
         return BlockDiagonal(groups)
 
     return _reform(module, form)
 
 
 def circulant(module: Module, kernel: int) -> Module:
-    """Every weight becomes a convolution along the channels, zero-padded: W[i, j] = w[i - j + kernel // 2], with
-    ``kernel`` numbers.
+    """Convolution along the channels, zero-padded: W[i, j] = w[i - j + kernel // 2], with ``kernel`` parameters.
 
-    Raises: ValueError for an even kernel, or weights that are not square.
+    Args:
+        module: changed in place
+        kernel: length of the kernel, odd
 
-    >>> sum(p.numel() for p in circulant(nn.Linear(64, 64, bias=False), 9).parameters())
-    9
+    Returns:
+        The module.
+
+    Raises:
+        ValueError: if kernel is even, or a weight is not square
+
+    Example:
+        >>> from torch import nn
+        >>> from gnnlib.nn.reparametrize import circulant
+        >>> sum(p.numel() for p in circulant(nn.Linear(64, 64, bias=False), 9).parameters())
+        9
     """
     if kernel < 1 or kernel % 2 == 0:
-        raise ValueError(f"channel_conv: expected an odd kernel, got {kernel}")
+        raise ValueError(f"circulant: expected an odd kernel, got {kernel}")
 
     def form(weight: Tensor) -> nn.Module:
-        _check_square("channel_conv", weight)
+        _check_square("circulant", weight)
         return Circulant(weight.shape[-1], kernel)
 
     return _reform(module, form)
 
 
 def identity_mapping(module: Module, layer: int, lam: float = 0.5) -> Module:
-    r"""Every weight becomes (1 - beta) I + beta W with beta = log(lam / layer + 1), layers counted from 1 (GCNII:
-    Chen et al. 2020, arXiv 2007.02133, equation 5): deep layers start close to the identity.
+    r"""Identity mapping: (1 - beta) I + beta W with beta = log(lam / layer + 1) (GCNII: Chen et al. 2020, arXiv
+    2007.02133, equation 5). Deep layers are close to the identity initially.
 
-    No fewer parameters; weight decay draws to the identity in place of 0. For layers with a weight of their own, next
-    to ``InitialResidual(..., lam=None)``. Layers that add a node to its neighbours (GIN, SAGE) double what comes in
-    where all their matrices are the identity: they need a norm besides.
+    The number of parameters stays. Weight decay draws to the identity in place of 0. It is for layers with a weight,
+    with ``InitialResidual(..., lam=None)``. Layers that add a node to its neighbours (GIN, SAGE) double their input if
+    all their matrices are the identity: they need a norm too. It applies on top of another form:
+    ``identity_mapping(low_rank(conv, 8), layer)``.
 
-    On top of another form: ``identity_mapping(low_rank(conv, 8), layer)``.
+    Args:
+        module: changed in place
+        layer: number of the layer, from 1
+        lam: lambda
 
-    Raises: ValueError for weights that are not square.
+    Returns:
+        The module.
 
-    >>> far = identity_mapping(nn.Linear(64, 64, bias=False), layer=64)
-    >>> bool((far.weight - torch.eye(64)).abs().max() < 0.02)
-    True
+    Raises:
+        ValueError: if a weight is not square
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from gnnlib.nn.reparametrize import identity_mapping
+        >>> far = identity_mapping(nn.Linear(64, 64, bias=False), layer=64)
+        >>> bool((far.weight - torch.eye(64)).abs().max() < 0.02)
+        True
     """
     beta = log(lam / layer + 1)
 
@@ -143,11 +198,11 @@ def _reform(module: Module, form: Callable[[Tensor], nn.Module]) -> Module:
     forms = {owner: form(w) for owner, w in weights.items() if isinstance(w, Tensor) and w.dim() > 1}
     if not forms:
         raise ValueError(f"expected a module with weights, got {type(module).__name__} without")
-    for owner, made in forms.items():
-        if isinstance(made, _Nearest) and parametrize.is_parametrized(owner, "weight"):
+    for owner, parametrization in forms.items():
+        if isinstance(parametrization, _Nearest) and parametrize.is_parametrized(owner, "weight"):
             raise ValueError(f"expected weights without a form, got one of {owner.parametrizations}")
-    for owner, made in forms.items():
-        parametrize.register_parametrization(owner, "weight", made)
+    for owner, parametrization in forms.items():
+        parametrize.register_parametrization(owner, "weight", parametrization)
     return module
 
 
@@ -159,8 +214,8 @@ class _Nearest(nn.Module):
 
     def right_inverse(self, weight: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Called once, where a weight takes this form."""
-        found = self.nearest(weight)
-        length = self(*found if isinstance(found, tuple) else (found,)).norm()
+        numbers = self.nearest(weight)
+        length = self(*numbers if isinstance(numbers, tuple) else (numbers,)).norm()
         return self.nearest(weight * (weight.norm() / length if length > 0 else 1.0))
 
 
@@ -205,9 +260,9 @@ class Circulant(_Nearest):
     def __init__(self, width: int, kernel: int):
         super().__init__()
         self.kernel = kernel
-        each = torch.arange(width)
-        tap = each.unsqueeze(1) - each + kernel // 2
-        tap = tap.where((tap >= 0) & (tap < kernel), kernel)  # one more, which is 0
+        channel = torch.arange(width)
+        tap = channel.unsqueeze(1) - channel + kernel // 2
+        tap = tap.where((tap >= 0) & (tap < kernel), kernel)  # an entry after the kernel, which is 0
         self.register_buffer("tap", tap, persistent=False)
 
     def forward(self, kernel: Tensor) -> Tensor:

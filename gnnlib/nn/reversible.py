@@ -1,4 +1,4 @@
-"""Reversible layers: their input can be computed from their output, so a net of them keeps no activations."""
+"""Reversible layers (Li et al. 2021, arXiv 2106.07476): inputs computed from outputs in place of stored ones."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,31 +9,40 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from gnnlib._platform.dgl import dgl
+from gnnlib.nn._arguments import Arguments, reset_parameters
 
 __all__ = ["Reversible", "ReversibleBlock"]
 
 
-class ReversibleBlock(nn.Module):
-    r"""Grouped reversible residual (Li et al. 2021, arXiv 2106.07476): each of C groups of features is changed by a
-    function of the group before it.
+class ReversibleBlock(Arguments, nn.Module):
+    r"""Grouped reversible residual (Li et al. 2021, arXiv 2106.07476): to each of C groups of features a function of
+    the group before it is added.
 
     .. math:: y_0 = \sum_{i=2}^{C} x_i, \qquad y_i = x_i + f_i(y_{i-1}), \qquad i = 1, \dots, C
 
-    Solved for x from the last group to the first, the same functions lead back.
+    The inverse solves this for x, from the last group to the first, with the same functions.
 
     Args:
         parts: f_1 to f_C, each a `GNNLayer` (or a module called as ``part(graph, x, edge, x0)``) from F / C features
             to as many
 
-    Shapes: x (N, \*, F); edge as the parts take it; x0 (N, \*, F) or None, split as x is; returns (N, \*, F).
+    Shapes:
+        - x: (N, \*, F)
+        - edge: as the parts take it
+        - x0: (N, \*, F) or None, split as x is
+        - output: (N, \*, F)
 
-    Raises: ValueError for fewer than two parts, or a width that their number does not divide.
+    Raises:
+        ValueError: if there are fewer than two parts, or their number does not divide the width
 
-    >>> from gnnlib import GNNLayer, GCNConv
-    >>> g, x = dgl.graph(([0, 1], [1, 0])), torch.randn(2, 6)
-    >>> block = ReversibleBlock([GNNLayer(GCNConv(3, 3)), GNNLayer(GCNConv(3, 3))])
-    >>> torch.allclose(block.inverse(g, block(g, x)), x, atol=1e-5)
-    True
+    Example:
+        >>> import torch
+        >>> from gnnlib import GCNConv, GNNLayer, ReversibleBlock
+        >>> import dgl
+        >>> g, x = dgl.graph(([0, 1], [1, 0])), torch.randn(2, 6)
+        >>> block = ReversibleBlock([GNNLayer(GCNConv(3, 3)), GNNLayer(GCNConv(3, 3))])
+        >>> torch.allclose(block.inverse(g, block(g, x)), x, atol=1e-5)
+        True
     """
 
     def __init__(self, parts: Sequence[nn.Module]):
@@ -42,6 +51,10 @@ class ReversibleBlock(nn.Module):
             raise ValueError(f"ReversibleBlock: expected at least two parts, got {len(parts)}")
         self.parts = nn.ModuleList(parts)
 
+    def reset_parameters(self) -> None:
+        """Draw the parameters of all parts anew."""
+        reset_parameters(self.parts)
+
     def split(self, x: Tensor | None) -> list[Any]:
         if x is None:
             return [None] * len(self.parts)
@@ -49,10 +62,10 @@ class ReversibleBlock(nn.Module):
             raise ValueError(f"ReversibleBlock: expected a width that {len(self.parts)} divides, got {x.shape[-1]}")
         return list(x.chunk(len(self.parts), -1))
 
-    def change(self, i: int, seed: int | None, graph: dgl.DGLGraph, before: Tensor, *given: Tensor | None) -> Tensor:
-        """What part i adds. Under a seed it draws the same numbers again, and no one else's draws move."""
+    def change(self, i: int, seed: int | None, graph: dgl.DGLGraph, before: Tensor, *inputs: Tensor | None) -> Tensor:
+        """The output of part i. Under a seed it draws the same numbers again and no others change."""
         with _seeded(None if seed is None else seed + i, before.device):
-            return self.parts[i](graph, before, *given)
+            return self.parts[i](graph, before, *inputs)
 
     def forward(
         self,
@@ -62,6 +75,18 @@ class ReversibleBlock(nn.Module):
         x0: Tensor | None = None,
         seed: int | None = None,
     ) -> Tensor:
+        """Apply the parts.
+
+        Args:
+            graph: a graph or a batch
+            x: node features, (N, \\*, F)
+            edge: edge weights or edge features, as the parts take them
+            x0: first hidden features, (N, \\*, F), or None
+            seed: of the random draws; None for torch's random numbers
+
+        Returns:
+            Node features, (N, \\*, F).
+        """
         ys, firsts = self.split(x), self.split(x0)
         before = sum(ys[1:])
         for i in range(len(ys)):
@@ -76,7 +101,18 @@ class ReversibleBlock(nn.Module):
         x0: Tensor | None = None,
         seed: int | None = None,
     ) -> Tensor:
-        """The x of which ``forward`` makes y; with parts that draw at random, under the same seed."""
+        """The input of ``forward`` from its output; with parts that draw at random, under the same seed.
+
+        Args:
+            graph: a graph or a batch
+            y: output features, (N, \\*, F)
+            edge: edge weights or edge features, as the parts take them
+            x0: first hidden features, (N, \\*, F), or None
+            seed: of the random draws
+
+        Returns:
+            Input features, (N, \\*, F).
+        """
         xs, firsts = self.split(y), self.split(x0)
         for i in reversed(range(len(xs))):
             before = xs[i - 1] if i else sum(xs[1:])
@@ -84,33 +120,54 @@ class ReversibleBlock(nn.Module):
         return torch.cat(xs, -1)
 
 
-class Reversible(nn.Module):
+class Reversible(Arguments, nn.Module):
     """Reversible blocks in a row, with memory that does not grow with their number.
 
-    The output alone is kept. The backward pass computes the input of each block from its output, part by part, and in
-    the same go the gradients: each part runs twice in all. It draws at random what the forward pass drew.
-    Serves as a block of a `Stack`: ``Stack([Reversible(blocks)], encoder, head=head)``.
+    Only the output is stored. The backward pass computes the input of each block from its output, part by part, and the
+    gradients with it: each part runs twice in all. Its random draws are those of the forward pass. It serves as a block
+    of a `Stack`: ``Stack([Reversible(blocks)], encoder=encoder, head=head)``.
+
+    Memory: (N, \\*, F), and that of one part. Batch normalisation inside a part updates its running statistics in both
+    passes. It is differentiable once.
 
     Args:
         blocks: each a `ReversibleBlock`
 
-    Shapes: those of the blocks. Memory: (N, *, F), and what one part needs.
+    Shapes:
+        - x, edge, x0, output: those of the blocks
 
-    Batch normalisation inside a part moves its running statistics in both passes. Differentiable once.
-
-    >>> from gnnlib import GNNLayer, GCNConv
-    >>> def part():
-    ...     return GNNLayer(GCNConv(4, 4), activation=nn.ReLU())
-    >>> model = Reversible([ReversibleBlock([part(), part()]) for _ in range(100)])
-    >>> model(dgl.graph(([0, 1], [1, 0])), torch.ones(2, 8)).shape
-    torch.Size([2, 8])
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from gnnlib import GCNConv, GNNLayer, Reversible, ReversibleBlock
+        >>> import dgl
+        >>> def part():
+        ...     return GNNLayer(GCNConv(4, 4), activation=nn.ReLU())
+        >>> model = Reversible([ReversibleBlock([part(), part()]) for _ in range(100)])
+        >>> model(dgl.graph(([0, 1], [1, 0])), torch.ones(2, 8)).shape
+        torch.Size([2, 8])
     """
 
     def __init__(self, blocks: Sequence[ReversibleBlock]):
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
 
+    def reset_parameters(self) -> None:
+        """Draw the parameters of all blocks anew."""
+        reset_parameters(self.blocks)
+
     def forward(self, graph: dgl.DGLGraph, x: Tensor, edge: Tensor | None = None, x0: Tensor | None = None) -> Tensor:
+        """Apply all blocks.
+
+        Args:
+            graph: a graph or a batch
+            x: node features, (N, \\*, F)
+            edge: edge weights or edge features, as the blocks take them
+            x0: first hidden features, (N, \\*, F), or None
+
+        Returns:
+            Node features, (N, \\*, F).
+        """
         start = int(torch.randint(2**31, ()))
         return _Reverse.apply(list(self.blocks), graph, start, x, edge, x0, *_learned(self))
 
@@ -154,13 +211,13 @@ class _Reverse(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        y, *given = ctx.saved_tensors
-        given = [None if t is None else t.detach().requires_grad_(t.requires_grad) for t in given]
-        # all sums are made first: small tensors between large ones would keep the heap from using their place again
-        total = {t: torch.zeros_like(t) for t in (*given, *ctx.learned) if t is not None and t.requires_grad}
+        y, *inputs = ctx.saved_tensors
+        inputs = [None if t is None else t.detach().requires_grad_(t.requires_grad) for t in inputs]
+        # allocated first: small tensors between large ones would fragment the memory that these free
+        total = {t: torch.zeros_like(t) for t in (*inputs, *ctx.learned) if t is not None and t.requires_grad}
         for block, seed in reversed(ctx.blocks):
-            y, grad = _undo(block, seed, ctx.graph, y, grad, given, total)
-        return None, None, None, grad, *(total.get(t) for t in (*given, *ctx.learned))
+            y, grad = _undo(block, seed, ctx.graph, y, grad, inputs, total)
+        return None, None, None, grad, *(total.get(t) for t in (*inputs, *ctx.learned))
 
 
 def _undo(
@@ -169,21 +226,21 @@ def _undo(
     graph: dgl.DGLGraph,
     y: Tensor,
     grad: Tensor,
-    given: Sequence[Tensor | None],
+    inputs: Sequence[Tensor | None],
     total: dict[Tensor, Tensor],
 ) -> tuple[Tensor, Tensor]:
-    """The input of a block and the gradient there, from those of its output; all other gradients join ``total``."""
-    edge, x0 = given
+    """The input of a block and its gradient, from those of its output; other gradients are added to ``total``."""
+    edge, x0 = inputs
     xs, grads = block.split(y), block.split(grad)  # from the last on, outputs are replaced by inputs
     for i in reversed(range(len(xs))):
         before = (xs[i - 1] if i else sum(xs[1:])).detach().requires_grad_()
         with torch.enable_grad():
             change = block.change(i, seed, graph, before, edge, block.split(x0)[i])
-        others = [t for t in (*given, *_learned(block.parts[i])) if t is not None and t.requires_grad]
-        through, *found = torch.autograd.grad(change, [before, *others], grads[i], allow_unused=True)
-        for t, more in zip(others, found):
-            if more is not None:
-                total[t] += more
+        sources = [t for t in (*inputs, *_learned(block.parts[i])) if t is not None and t.requires_grad]
+        through, *partials = torch.autograd.grad(change, [before, *sources], grads[i], allow_unused=True)
+        for t, partial in zip(sources, partials):
+            if partial is not None:
+                total[t] += partial
         xs[i] = xs[i] - change.detach()
         if through is not None:
             for j in [i - 1] if i else range(1, len(xs)):

@@ -136,7 +136,7 @@ def test_low_rank_starts_at_the_best_approximation(shape, rank):
 
 @pytest.mark.parametrize("shape", [(8, 8), (8, 12), (4, 4)])
 @pytest.mark.parametrize("groups", [1, 2, 4])
-def test_grouped_is_block_diagonal(shape, groups):
+def test_block_diagonal_weights(shape, groups):
     before = torch.randn(shape, dtype=torch.float64)
     layer = block_diagonal(_holding(before), groups)
     a, b = shape[0] // groups, shape[1] // groups
@@ -146,7 +146,7 @@ def test_grouped_is_block_diagonal(shape, groups):
     torch.testing.assert_close(layer.weight, torch.block_diag(*blocks))
 
 
-def test_grouped_layers_are_torchs_grouped_convolution():
+def test_block_diagonal_layers_are_torchs_grouped_convolution():
     x, layer = torch.randn(5, 12), block_diagonal(nn.Linear(12, 8), 4)
     expected = nn.functional.conv1d(
         x.unsqueeze(2), layer.parametrizations.weight.original.flatten(0, 1).unsqueeze(2), layer.bias, groups=4
@@ -155,7 +155,7 @@ def test_grouped_layers_are_torchs_grouped_convolution():
 
 
 @pytest.mark.parametrize("kernel", [1, 3, 9, 15, 21])
-def test_channel_conv_is_torchs_convolution_over_the_channels(kernel):
+def test_circulant_is_torchs_convolution_over_the_channels(kernel):
     x = torch.randn(5, 8, dtype=torch.float64)
     layer = circulant(_holding(torch.randn(8, 8, dtype=torch.float64)), kernel)
     numbers = layer.parametrizations.weight.original
@@ -164,7 +164,7 @@ def test_channel_conv_is_torchs_convolution_over_the_channels(kernel):
     assert numbers.shape == (kernel,)
 
 
-def test_channel_conv_starts_at_the_mean_of_each_diagonal():
+def test_circulant_starts_at_the_mean_of_each_diagonal():
     before = torch.randn(6, 6, dtype=torch.float64)
     after = circulant(_holding(before), 5).weight
     means = torch.zeros_like(before)
@@ -277,7 +277,9 @@ def test_formed_weights_are_shared_and_saved():
 
 def test_layers_of_another_kind_are_not_shared():
     layers = [nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 4)]
-    with pytest.raises(ValueError, match=r"share: expected parameters .*\(3, 3\).*got .*\(4, 3\).* in number 2"):
+    with pytest.raises(
+        ValueError, match=r"share_parameters_: expected parameters .*\(3, 3\).*got .*\(4, 3\).* in number 2"
+    ):
         share_parameters_(layers)
     assert count(nn.ModuleList(layers)) == 12 + 12 + 16
 

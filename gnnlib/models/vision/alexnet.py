@@ -1,4 +1,4 @@
-"""AlexNet of 2012."""
+"""AlexNet (Krizhevsky et al. 2012)."""
 
 from collections import OrderedDict
 from functools import partial
@@ -12,7 +12,7 @@ __all__ = ["AlexNet"]
 
 class AlexNet(Chain):
     """AlexNet (Krizhevsky, Sutskever and Hinton 2012, "ImageNet classification with deep convolutional neural
-    networks", NIPS 25, section 3 and figure 2), in the two groups of maps that lived on two GPUs.
+    networks", NIPS 25, section 3 and figure 2), in two groups of maps, one for each of two GPUs.
 
     =====  ==============================  ============  ==========
     layer  what                            size          parameters
@@ -28,27 +28,31 @@ class AlexNet(Chain):
     =====  ==============================  ============  ==========
 
     60965224 parameters; 62378344 without groups. ReLU after each layer but the last; pooling is over 3 x 3 with
-    stride 2, so windows overlap: 55, 27, 13, 6. Weights start normal with deviation 0.01, biases at 1 in conv2, conv4,
-    conv5, fc6 and fc7 and at 0 in the others.
+    stride 2, so windows overlap: 55, 27, 13, 6. Initial weights are normal with deviation 0.01, biases 1 in conv2,
+    conv4, conv5, fc6 and fc7 and 0 in the others.
 
     The paper's 224 pixels do not give 55 columns: (224 - 11) / 4 + 1 = 54.25. Padding 3, here, does:
     floor((224 + 6 - 11) / 4) + 1 = 55, and the windows end exactly at the last pixel. Padding 2 also does.
-
-    Args:
-        num_classes: number of outputs
-        groups: 2, or 1 for a network that fits one GPU
-
-    Shapes: images (B, 3, 224, 224); returns scores (B, num_classes).
 
     Differs from the paper: normalisation sums over neighbouring maps of both groups. torch divides its sum over n = 5
     maps by n and the paper does not, hence alpha = 5e-4 where the paper has 1e-4. Public implementations differ more:
     Caffe's takes 227 pixels without padding; torchvision's is the one-tower net of Krizhevsky (2014, arXiv 1404.5997),
     64-192-384-256-256 maps, no normalisation, padding 2, 61100840 parameters.
 
-    >>> import torch
-    >>> with torch.device("meta"):
-    ...     AlexNet()(torch.empty(2, 3, 224, 224)).shape
-    torch.Size([2, 1000])
+    Args:
+        num_classes: number of outputs
+        groups: 2, or 1 for a network that fits one GPU
+
+    Shapes:
+        - images: (B, 3, 224, 224)
+        - output: scores (B, num_classes)
+
+    Example:
+        >>> import torch
+        >>> from gnnlib.models import AlexNet
+        >>> with torch.device("meta"):
+        ...     AlexNet()(torch.empty(2, 3, 224, 224)).shape
+        torch.Size([2, 1000])
     """
 
     def __init__(self, num_classes: int = 1000, groups: int = 2):

@@ -1,4 +1,4 @@
-"""What the classic networks are made of besides torch's own layers: branches, shortcuts, normalised convolutions."""
+"""Building blocks of the classic networks: branches, shortcuts, normalised convolutions, initialisation."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -13,13 +13,15 @@ Size: TypeAlias = int | tuple[int, int]
 
 
 class Chain(nn.Sequential):
-    """Layers one after another, as torch has them, for classes with a constructor of their own: a slice of
-    `torch.nn.Sequential` calls that constructor; here it is a plain ``nn.Sequential``.
+    """``torch.nn.Sequential`` for subclasses with another constructor: a slice is a plain ``nn.Sequential``.
 
-    >>> Chain(nn.ReLU(), nn.Tanh())[1:]
-    Sequential(
-      (1): Tanh()
-    )
+    Example:
+        >>> from torch import nn
+        >>> from gnnlib.models.vision.blocks import Chain
+        >>> Chain(nn.ReLU(), nn.Tanh())[1:]
+        Sequential(
+          (1): Tanh()
+        )
     """
 
     def __getitem__(self, idx: slice | int) -> Any:
@@ -29,10 +31,21 @@ class Chain(nn.Sequential):
 
 
 class Branches(nn.Module):
-    """Several paths from one input; their maps side by side: cat(path_1(x), ..., path_n(x)) along the channels.
+    """Branches from one input, concatenated along the channels: cat(path_1(x), ..., path_n(x)).
 
-    >>> Branches(nn.Identity(), nn.Conv2d(3, 5, 1))(torch.ones(2, 3, 4, 4)).shape
-    torch.Size([2, 8, 4, 4])
+    Args:
+        paths: modules of the same input
+
+    Shapes:
+        - x: (B, C, H, W)
+        - output: (B, sum of the paths' channels, H', W')
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from gnnlib.models.vision.blocks import Branches
+        >>> Branches(nn.Identity(), nn.Conv2d(3, 5, 1))(torch.ones(2, 3, 4, 4)).shape
+        torch.Size([2, 8, 4, 4])
     """
 
     def __init__(self, *paths: nn.Module):
@@ -40,6 +53,14 @@ class Branches(nn.Module):
         self.paths = nn.ModuleList(paths)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Apply all paths.
+
+        Args:
+            x: maps, (B, C, H, W)
+
+        Returns:
+            The outputs, concatenated along the channels.
+        """
         return torch.cat([path(x) for path in self.paths], 1)
 
 
@@ -49,11 +70,19 @@ class Shortcut(nn.Module):
     .. math:: y = \mathrm{ReLU}(\mathrm{path}(x) + \mathrm{shortcut}(x))
 
     Args:
-        path: the layers to go past
-        shortcut: what x goes through beside them; default: nothing
+        path: the residual function
+        shortcut: called on x; default: the identity
 
-    >>> Shortcut(nn.Identity())(torch.tensor([-1.0, 2.0])).tolist()
-    [0.0, 4.0]
+    Shapes:
+        - x: as the path takes it
+        - output: as the path gives it
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from gnnlib.models.vision.blocks import Shortcut
+        >>> Shortcut(nn.Identity())(torch.tensor([-1.0, 2.0])).tolist()
+        [0.0, 4.0]
     """
 
     def __init__(self, path: nn.Module, shortcut: nn.Module | None = None):
@@ -63,13 +92,21 @@ class Shortcut(nn.Module):
         self.relu = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
+        """Add the path and the shortcut.
+
+        Args:
+            x: as the path takes it
+
+        Returns:
+            The sum, with ReLU.
+        """
         return self.relu(self.path(x) + self.shortcut(x))
 
 
 def conv_relu(
     in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, padding: int | None = None
 ) -> nn.Sequential:
-    """Convolution with bias, ReLU. ``padding`` None: half the kernel, which keeps the size where stride is 1."""
+    """Convolution with bias, ReLU. ``padding`` None: half the kernel, which keeps the size if stride is 1."""
     conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, _half(kernel_size) if padding is None else padding)
     return nn.Sequential(conv, nn.ReLU())
 
@@ -95,9 +132,12 @@ def _half(kernel_size: Size) -> Size:
 
 
 def start(model: nn.Module, weight: Callable[[Tensor], object] = nn.init.kaiming_normal_) -> None:
-    """Start the weights of convolutions and linear layers, and their biases at 0.
+    """Initialise the weights of convolutions and linear layers, and their biases with 0.
 
-    The default is for ReLU (He et al. 2015, arXiv 1502.01852, equation 10): normal with variance 2 / fan_in.
+    Args:
+        model: changed in place
+        weight: initialiser of weights. The default is for ReLU (He et al. 2015, arXiv 1502.01852, equation 10): normal
+            with variance 2 / fan_in
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):

@@ -1,4 +1,4 @@
-"""GoogLeNet with its auxiliary heads."""
+"""GoogLeNet (Szegedy et al. 2015, arXiv 1409.4842), with its auxiliary heads."""
 
 from torch import Tensor, nn
 
@@ -49,22 +49,26 @@ class GoogLeNet(nn.Module):
 
     With its 8280 biases the network has 6998552 parameters; the heads on 4a and 4d have 3188840 and 3190888 more.
 
+    Differs from the paper: nothing known; it does not give the constants of the normalisation (here Caffe's) or the
+    initial weights (here He et al. 2015). Public implementations differ: torchvision's has batch normalisation, no
+    biases, a 3 x 3 kernel where the 5 x 5 should be and a 2 x 2 last pooling, 6624904 parameters without heads.
+
     Args:
         num_classes: number of outputs
         auxiliary: whether to build the two heads. In training the network then returns the scores of all three,
             (main, head on 4a, head on 4d), whose losses the paper adds with weights 1, 0.3 and 0.3; in evaluation only
             the main ones. To convert or trace it, put it in the mode in which it is to run
 
-    Shapes: images (B, 3, 224, 224), any size without heads; returns scores (B, num_classes), or a tuple of three.
+    Shapes:
+        - images: (B, 3, 224, 224), any size without heads
+        - output: scores (B, num_classes), or a tuple of three
 
-    Differs from the paper: nothing known; it does not give the constants of the normalisation (here Caffe's) or the
-    start of the weights (here He et al. 2015). Public implementations differ: torchvision's has batch normalisation, no
-    biases, a 3 x 3 kernel where the 5 x 5 should be and a 2 x 2 last pooling, 6624904 parameters without heads.
-
-    >>> import torch
-    >>> with torch.device("meta"):
-    ...     [scores.shape for scores in GoogLeNet()(torch.empty(2, 3, 224, 224))]
-    [torch.Size([2, 1000]), torch.Size([2, 1000]), torch.Size([2, 1000])]
+    Example:
+        >>> import torch
+        >>> from gnnlib.models import GoogLeNet
+        >>> with torch.device("meta"):
+        ...     [scores.shape for scores in GoogLeNet()(torch.empty(2, 3, 224, 224))]
+        [torch.Size([2, 1000]), torch.Size([2, 1000]), torch.Size([2, 1000])]
     """
 
     def __init__(self, num_classes: int = 1000, auxiliary: bool = True):
@@ -94,6 +98,14 @@ class GoogLeNet(nn.Module):
         start(self)
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Classify images.
+
+        Args:
+            images: (B, 3, 224, 224), any size without heads
+
+        Returns:
+            Scores (B, num_classes); in training with heads a tuple of three.
+        """
         early = self.early(images)
         middle = self.middle(early)
         scores = self.late(middle)

@@ -1,4 +1,4 @@
-"""Inception modules: several kernel sizes side by side, then the same with factorised kernels, then with a shortcut."""
+"""Inception modules (Szegedy et al. 2015, 2016, 2017): parallel kernel sizes, factorised kernels, residuals."""
 
 from typing import TypeAlias
 
@@ -29,11 +29,15 @@ class Inception(Branches):
         reduce5, fives: maps of the third path
         pooled: maps of the fourth path
 
-    Shapes: x (B, in_channels, H, W); returns (B, ones + threes + fives + pooled, H, W).
+    Shapes:
+        - x: (B, in_channels, H, W)
+        - output: (B, ones + threes + fives + pooled, H, W)
 
-    >>> import torch
-    >>> Inception(192, 64, 96, 128, 16, 32, 32)(torch.ones(1, 192, 4, 4)).shape
-    torch.Size([1, 256, 4, 4])
+    Example:
+        >>> import torch
+        >>> from gnnlib.models import Inception
+        >>> Inception(192, 64, 96, 128, 16, 32, 32)(torch.ones(1, 192, 4, 4)).shape
+        torch.Size([1, 256, 4, 4])
     """
 
     def __init__(self, in_channels: int, ones: int, reduce3: int, threes: int, reduce5: int, fives: int, pooled: int):
@@ -67,11 +71,15 @@ class StackedInception(Branches):
         in_channels: maps of the input
         pooled: maps of the path that pools
 
-    Shapes: x (B, in_channels, H, W); returns (B, 224 + pooled, H, W).
+    Shapes:
+        - x: (B, in_channels, H, W)
+        - output: (B, 224 + pooled, H, W)
 
-    >>> import torch
-    >>> StackedInception(192, 32)(torch.ones(2, 192, 5, 5)).shape
-    torch.Size([2, 256, 5, 5])
+    Example:
+        >>> import torch
+        >>> from gnnlib.models import StackedInception
+        >>> StackedInception(192, 32)(torch.ones(2, 192, 5, 5)).shape
+        torch.Size([2, 256, 5, 5])
     """
 
     def __init__(self, in_channels: int, pooled: int):
@@ -92,11 +100,15 @@ class AsymmetricInception(Branches):
         width: maps between the 1 x n and the n x 1
         n: length of the kernels, odd
 
-    Shapes: x (B, in_channels, H, W); returns (B, 768, H, W).
+    Shapes:
+        - x: (B, in_channels, H, W)
+        - output: (B, 768, H, W)
 
-    >>> import torch
-    >>> AsymmetricInception(768, 128)(torch.ones(2, 768, 3, 3)).shape
-    torch.Size([2, 768, 3, 3])
+    Example:
+        >>> import torch
+        >>> from gnnlib.models import AsymmetricInception
+        >>> AsymmetricInception(768, 128)(torch.ones(2, 768, 3, 3)).shape
+        torch.Size([2, 768, 3, 3])
     """
 
     def __init__(self, in_channels: int, width: int, n: int = 7):
@@ -115,11 +127,15 @@ class ExpandedInception(Branches):
     Args:
         in_channels: maps of the input
 
-    Shapes: x (B, in_channels, H, W); returns (B, 2048, H, W).
+    Shapes:
+        - x: (B, in_channels, H, W)
+        - output: (B, 2048, H, W)
 
-    >>> import torch
-    >>> ExpandedInception(16)(torch.ones(2, 16, 3, 3)).shape
-    torch.Size([2, 2048, 3, 3])
+    Example:
+        >>> import torch
+        >>> from gnnlib.models import ExpandedInception
+        >>> ExpandedInception(16)(torch.ones(2, 16, 3, 3)).shape
+        torch.Size([2, 2048, 3, 3])
     """
 
     def __init__(self, in_channels: int):
@@ -155,20 +171,24 @@ class InceptionV3(Chain):
     mean over the image, dropout, linear          1000                2049000
     ============================================  ===============  ==========
 
-    Args:
-        num_classes: number of outputs
-
-    Shapes: images (B, 3, H, W), at least 75 x 75, 299 x 299 in the paper; returns scores (B, num_classes).
-
     Differs from the paper: it does not give the widths inside the modules, which are those of the authors' code, as are
     the layers before the modules; without the auxiliary head. The label smoothing of section 7 is
     ``nn.CrossEntropyLoss(label_smoothing=0.1)``. Public implementations (the authors', torchvision: 23834568 parameters
     without the auxiliary head) keep a 5 x 5 kernel in the first three modules where figure 5 has a 3 x 3: 147456 more.
 
-    >>> import torch
-    >>> with torch.device("meta"):
-    ...     InceptionV3()(torch.empty(2, 3, 299, 299)).shape
-    torch.Size([2, 1000])
+    Args:
+        num_classes: number of outputs
+
+    Shapes:
+        - images: (B, 3, H, W), at least 75 x 75, 299 x 299 in the paper
+        - output: scores (B, num_classes)
+
+    Example:
+        >>> import torch
+        >>> from gnnlib.models import InceptionV3
+        >>> with torch.device("meta"):
+        ...     InceptionV3()(torch.empty(2, 3, 299, 299)).shape
+        torch.Size([2, 1000])
     """
 
     def __init__(self, num_classes: int = 1000):
@@ -207,6 +227,14 @@ class Scale(nn.Module):
         self.factor = factor
 
     def forward(self, x: Tensor) -> Tensor:
+        """Multiply by the factor.
+
+        Args:
+            x: features of any shape
+
+        Returns:
+            Features of the same shape.
+        """
         return self.factor * x
 
 
@@ -214,17 +242,21 @@ class ResidualInception(Shortcut):
     """Residual Inception block for the 35 x 35 grid of Inception-ResNet-v2 (Szegedy et al. 2017, arXiv 1602.07261,
     figure 16): three paths, a 1 x 1 convolution without activation back to the width of x, scaled, and x added.
 
+    Differs from the paper: figure 16 has 384 channels, and the authors' code, like most public ones, 320.
+
     Args:
         channels: maps of the input and of the output
         scale: factor of the residual, between 0.1 and 0.3 (section 3.3)
 
-    Shapes: x (B, channels, H, W); returns the same.
+    Shapes:
+        - x: (B, channels, H, W)
+        - output: the same
 
-    Differs from the paper: figure 16 has 384 channels, and the authors' code, like most public ones, 320.
-
-    >>> import torch
-    >>> ResidualInception()(torch.ones(2, 384, 5, 5)).shape
-    torch.Size([2, 384, 5, 5])
+    Example:
+        >>> import torch
+        >>> from gnnlib.models import ResidualInception
+        >>> ResidualInception()(torch.ones(2, 384, 5, 5)).shape
+        torch.Size([2, 384, 5, 5])
     """
 
     def __init__(self, channels: int = 384, scale: float = 0.17):

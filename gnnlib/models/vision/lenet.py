@@ -1,4 +1,4 @@
-"""LeNet-5 as published: partly connected maps, trainable sub-sampling and a radial basis output."""
+"""LeNet-5 (LeCun et al. 1998): partly connected maps, trainable sub-sampling and a radial basis output."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ from gnnlib.models.vision.blocks import Chain
 
 __all__ = ["LeNet5", "PartialConv2d", "RadialBasis", "ScaledTanh", "Subsampling", "lenet_input", "rbf_loss"]
 
-# LeCun et al. 1998, Table I: the maps of S2 that each of the sixteen maps of C3 sees.
-C3_SEES = (
+# LeCun et al. 1998, Table I: the maps of S2 that are inputs of each of the sixteen maps of C3.
+C3_INPUTS = (
     *((0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (4, 5, 0), (5, 0, 1)),
     *((0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5), (3, 4, 5, 0), (4, 5, 0, 1), (5, 0, 1, 2)),
     *((0, 1, 3, 4), (1, 2, 4, 5), (0, 2, 3, 5)),
@@ -36,12 +36,17 @@ DIGITS = """
 
 
 def digit_codes() -> Tensor:
-    """The ten digits drawn on 7 x 12 pixels, ink 1 and paper -1, as rows of 84: the target codes of LeNet-5.
+    """The target codes of LeNet-5: the ten digits drawn on 7 x 12 pixels, ink 1 and paper -1, as rows of 84.
 
-    The paper shows its drawings (figure 3) but does not list them; these are our own.
+    The paper shows its drawings (figure 3) but does not list them; these are other drawings.
 
-    >>> digit_codes().shape
-    torch.Size([10, 84])
+    Returns:
+        The codes, (10, 84).
+
+    Example:
+        >>> from gnnlib.models.vision.lenet import digit_codes
+        >>> digit_codes().shape
+        torch.Size([10, 84])
     """
     lines = [line.split() for line in DIGITS.split("\n") if line]
     ink = [[pixel == "#" for line in lines for pixel in line[digit]] for digit in range(10)]
@@ -51,8 +56,11 @@ def digit_codes() -> Tensor:
 class ScaledTanh(nn.Module):
     r"""The squashing function of LeCun et al. (1998, appendix A): f(a) = 1.7159 tanh(2 a / 3), so that f(±1) = ±1.
 
-    >>> round(ScaledTanh()(torch.tensor(1.0)).item(), 4)
-    1.0
+    Example:
+        >>> import torch
+        >>> from gnnlib.models import ScaledTanh
+        >>> round(ScaledTanh()(torch.tensor(1.0)).item(), 4)
+        1.0
     """
 
     def __init__(self) -> None:
@@ -60,6 +68,14 @@ class ScaledTanh(nn.Module):
         self.tanh = nn.Tanh()
 
     def forward(self, x: Tensor) -> Tensor:
+        """Apply the function.
+
+        Args:
+            x: features of any shape
+
+        Returns:
+            Features of the same shape.
+        """
         return 1.7159 * self.tanh(x * (2 / 3))
 
 
@@ -72,12 +88,18 @@ class Subsampling(nn.Module):
     Args:
         channels: number of maps, 2 parameters each
 
-    Shapes: x (B, channels, H, W); returns (B, channels, H // 2, W // 2).
+    Shapes:
+        - x: (B, channels, H, W)
+        - output: (B, channels, H // 2, W // 2)
 
-    >>> layer = Subsampling(1)
-    >>> _ = nn.init.ones_(layer.coefficient), nn.init.zeros_(layer.bias)
-    >>> layer(torch.arange(4.0).view(1, 1, 2, 2)).item()
-    6.0
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from gnnlib.models import Subsampling
+        >>> layer = Subsampling(1)
+        >>> _ = nn.init.ones_(layer.coefficient), nn.init.zeros_(layer.bias)
+        >>> layer(torch.arange(4.0).view(1, 1, 2, 2)).item()
+        6.0
     """
 
     def __init__(self, channels: int):
@@ -87,55 +109,83 @@ class Subsampling(nn.Module):
         self.bias = nn.Parameter(_uniform(torch.empty(channels, 1, 1), 4))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Sub-sample.
+
+        Args:
+            x: maps, (B, channels, H, W)
+
+        Returns:
+            (B, channels, H // 2, W // 2)
+        """
         return self.pool(x) * (4 * self.coefficient) + self.bias  # the paper adds the four inputs
 
 
 class PartialConv2d(nn.Module):
-    r"""Convolution in which each output map sees some of the input maps (LeCun et al. 1998, Table I).
+    r"""Partly connected convolution: each output map has some of the input maps as inputs (LeCun et al. 1998, Table I).
 
-    .. math:: y_o = b_o + \sum_{c \in \mathrm{sees}(o)} w_{oc} * x_c
+    .. math:: y_o = b_o + \sum_{c \in \mathrm{inputs}(o)} w_{oc} * x_c
 
     A kernel exists for every pair in the table and for no other.
 
     Args:
         in_channels: number of input maps
-        sees: for each output map, the input maps it sees
+        inputs: for each output map, its input maps
         kernel_size: rows and columns of the square kernel; stride 1, no padding
 
-    Attributes: weight (pairs, kernel_size, kernel_size), in the order of the true entries of ``table``
-    (out_channels, in_channels); bias (out_channels,).
+    Shapes:
+        - x: (B, in_channels, H, W)
+        - output: (B, out_channels, H - kernel_size + 1, W - kernel_size + 1)
 
-    Shapes: x (B, in_channels, H, W); returns (B, out_channels, H - kernel_size + 1, W - kernel_size + 1).
+    Raises:
+        ValueError: if an output map has no input, an input twice, or one out of range
 
-    Raises: ValueError where an output map sees no map, the same map twice, or one that there is not.
+    Attributes:
+        weight: (pairs, kernel_size, kernel_size), in the order of the true entries of ``table``
+        bias: (out_channels,)
+        table: (out_channels, in_channels), bool
 
-    >>> conv = PartialConv2d(3, [(0, 1), (2,)], 5)
-    >>> conv(torch.ones(1, 3, 6, 6)).shape, conv.weight.shape, conv.dense_weight().shape
-    (torch.Size([1, 2, 2, 2]), torch.Size([3, 5, 5]), torch.Size([2, 3, 5, 5]))
+    Example:
+        >>> import torch
+        >>> from gnnlib.models import PartialConv2d
+        >>> conv = PartialConv2d(3, [(0, 1), (2,)], 5)
+        >>> conv(torch.ones(1, 3, 6, 6)).shape, conv.weight.shape, conv.dense_weight().shape
+        (torch.Size([1, 2, 2, 2]), torch.Size([3, 5, 5]), torch.Size([2, 3, 5, 5]))
     """
 
     table: Tensor
-    stride, padding, dilation, groups = (1, 1), (0, 0), (1, 1), 1  # what torch.nn.Conv2d calls so
+    stride, padding, dilation, groups = (1, 1), (0, 0), (1, 1), 1  # as torch.nn.Conv2d
 
-    def __init__(self, in_channels: int, sees: Sequence[tuple[int, ...]], kernel_size: int):
+    def __init__(self, in_channels: int, inputs: Sequence[tuple[int, ...]], kernel_size: int):
         super().__init__()
-        for maps in sees:
+        for maps in inputs:
             if not maps or len(set(maps)) < len(maps) or not set(maps) <= set(range(in_channels)):
                 raise ValueError(f"PartialConv2d: expected different maps of 0 to {in_channels - 1}, got {maps}")
-        self.in_channels, self.out_channels, self.kernel_size = in_channels, len(sees), (kernel_size, kernel_size)
-        table = torch.tensor([[channel in maps for channel in range(in_channels)] for maps in sees])
+        self.in_channels, self.out_channels, self.kernel_size = in_channels, len(inputs), (kernel_size, kernel_size)
+        table = torch.tensor([[channel in maps for channel in range(in_channels)] for maps in inputs])
         self.register_buffer("table", table)
-        fan_in = [len(maps) * kernel_size**2 for maps in sees]
-        kernels = [_uniform(torch.empty(len(m), *self.kernel_size), fan) for m, fan in zip(sees, fan_in)]
+        fan_in = [len(maps) * kernel_size**2 for maps in inputs]
+        kernels = [_uniform(torch.empty(len(m), *self.kernel_size), fan) for m, fan in zip(inputs, fan_in)]
         self.weight = nn.Parameter(torch.cat(kernels))
         self.bias = nn.Parameter(torch.cat([_uniform(torch.empty(1), fan) for fan in fan_in]))
 
     def dense_weight(self) -> Tensor:
-        """The weight of the equal ``torch.nn.Conv2d`` (out_channels, in_channels, *kernel_size), 0 without kernel."""
+        """The weight of the equal ``torch.nn.Conv2d``, 0 for pairs that are not connected.
+
+        Returns:
+            (out_channels, in_channels, kernel_size, kernel_size)
+        """
         zeros = self.weight.new_zeros(self.out_channels, self.in_channels, *self.kernel_size)
         return zeros.masked_scatter(self.table[:, :, None, None], self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Convolve.
+
+        Args:
+            x: maps, (B, in_channels, H, W)
+
+        Returns:
+            (B, out_channels, H - kernel_size + 1, W - kernel_size + 1)
+        """
         return F.conv2d(x, self.dense_weight(), self.bias)
 
     def extra_repr(self) -> str:
@@ -143,19 +193,25 @@ class PartialConv2d(nn.Module):
 
 
 class RadialBasis(nn.Module):
-    r"""Euclidean radial basis units (LeCun et al. 1998, equation 7), one per class: how far x is from its code.
+    r"""Euclidean radial basis units (LeCun et al. 1998, equation 7), one per class: the distance of x from its code.
 
     .. math:: y_i = \sum_j (x_j - w_{ij})^2
 
-    Returns the scores -y, so that the nearest code wins, as with any classifier. The codes w are fixed: a buffer.
+    The scores are -y, so that the nearest code has the largest. The codes w are fixed, in a buffer.
 
     Args:
         codes: one code per class
 
-    Shapes: codes (K, F); x (B, F); returns (B, K).
+    Shapes:
+        - codes: (K, F)
+        - x: (B, F)
+        - output: (B, K)
 
-    >>> RadialBasis(torch.tensor([[1.0, -1.0], [1.0, 1.0]]))(torch.tensor([[1.0, 0.5]])).tolist()
-    [[-2.25, -0.25]]
+    Example:
+        >>> import torch
+        >>> from gnnlib.models import RadialBasis
+        >>> RadialBasis(torch.tensor([[1.0, -1.0], [1.0, 1.0]]))(torch.tensor([[1.0, 0.5]])).tolist()
+        [[-2.25, -0.25]]
     """
 
     codes: Tensor
@@ -165,6 +221,14 @@ class RadialBasis(nn.Module):
         self.register_buffer("codes", codes)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Compute the scores.
+
+        Args:
+            x: features, (B, F)
+
+        Returns:
+            Minus the squared distances to the codes, (B, K).
+        """
         return -(x.unsqueeze(1) - self.codes).square().sum(-1)
 
 
@@ -173,34 +237,51 @@ def rbf_loss(scores: Tensor, target: Tensor, j: float = 1.0) -> Tensor:
 
     .. math:: E = \frac{1}{P} \sum_p \Big( y_{t_p} + \log\big(e^{-j} + \sum_i e^{-y_i}\big) \Big)
 
-    This is cross-entropy with one more class, "rubbish", always at distance j, which keeps classes that are already
-    further than that from being pushed on.
+    This is cross-entropy with one more class, "rubbish", always at distance j: classes at a larger distance have small
+    gradients.
 
     Args:
         scores: of `RadialBasis`
-        target: the right class of each pattern
+        target: the class of each pattern
         j: the paper's positive constant, whose value it does not give
 
-    Shapes: scores (P, K); target (P,) int64; returns a number.
+    Shapes:
+        - scores: (P, K)
+        - target: (P,) int64
+        - output: a number
 
-    >>> round(rbf_loss(torch.tensor([[-1.0, -1.0]]), torch.tensor([0])).item(), 4)  # log 3
-    1.0986
+    Returns:
+        The loss.
+
+    Example:
+        >>> import torch
+        >>> from gnnlib.models import rbf_loss
+        >>> round(rbf_loss(torch.tensor([[-1.0, -1.0]]), torch.tensor([0])).item(), 4)  # log 3
+        1.0986
     """
     rubbish = torch.full_like(scores[:, :1], -j)
     return F.cross_entropy(torch.cat([scores, rubbish], 1), target)
 
 
 def lenet_input(images: Tensor) -> Tensor:
-    """Images as LeNet-5 wants them (LeCun et al. 1998, section II.B): 28 x 28 pixels in a 32 x 32 field of
+    """Input images of LeNet-5 (LeCun et al. 1998, section II.B): 28 x 28 pixels in a 32 x 32 field of
     background, which is -0.1; ink is 1.175. Then the mean is roughly 0 and the variance roughly 1.
 
     Args:
         images: grey values, background 0 and ink 1
 
-    Shapes: images (B, 1, H, W); returns (B, 1, H + 4, W + 4).
+    Shapes:
+        - images: (B, 1, H, W)
+        - output: (B, 1, H + 4, W + 4)
 
-    >>> lenet_input(torch.ones(1, 1, 28, 28))[0, 0, 1:4, 2].tolist()
-    [-0.10..., 1.17..., 1.17...]
+    Returns:
+        The images with a border.
+
+    Example:
+        >>> import torch
+        >>> from gnnlib.models import lenet_input
+        >>> lenet_input(torch.ones(1, 1, 28, 28))[0, 0, 1:4, 2].tolist()
+        [-0.10..., 1.17..., 1.17...]
     """
     return F.pad(1.275 * images, (2, 2, 2, 2)) - 0.1
 
@@ -224,13 +305,18 @@ class LeNet5(Chain):
     60000 trainable parameters on 340908 connections. `ScaledTanh` follows each layer up to f6. Weights and biases start
     uniform in ±2.4 / fan_in. Train with `rbf_loss` on `lenet_input`.
 
-    Shapes: images (B, 1, 32, 32); returns scores (B, 10), minus the squared distances to the codes.
-
     Differs from the paper: the codes are our drawings. What is often called LeNet-5 elsewhere (61706 parameters) has
     all 96 kernels in c3, sub-sampling without parameters and a linear output of 850.
 
-    >>> LeNet5()(lenet_input(torch.zeros(2, 1, 28, 28))).shape
-    torch.Size([2, 10])
+    Shapes:
+        - images: (B, 1, 32, 32)
+        - output: scores (B, 10), minus the squared distances to the codes
+
+    Example:
+        >>> import torch
+        >>> from gnnlib.models import LeNet5, lenet_input
+        >>> LeNet5()(lenet_input(torch.zeros(2, 1, 28, 28))).shape
+        torch.Size([2, 10])
     """
 
     def __init__(self) -> None:
@@ -239,7 +325,7 @@ class LeNet5(Chain):
             c1_squash=ScaledTanh(),
             s2=Subsampling(6),
             s2_squash=ScaledTanh(),
-            c3=PartialConv2d(6, C3_SEES, 5),
+            c3=PartialConv2d(6, C3_INPUTS, 5),
             c3_squash=ScaledTanh(),
             s4=Subsampling(16),
             s4_squash=ScaledTanh(),

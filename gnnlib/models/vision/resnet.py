@@ -1,4 +1,4 @@
-"""Residual networks of bottleneck blocks."""
+"""Residual networks (He et al. 2016, arXiv 1512.03385) of bottleneck blocks."""
 
 from collections.abc import Sequence
 
@@ -11,19 +11,23 @@ __all__ = ["Bottleneck", "ResNet", "ResNet50"]
 
 class Bottleneck(Shortcut):
     """Bottleneck block (He et al. 2016, arXiv 1512.03385, figure 5 right): 1 x 1 to ``width`` maps, 3 x 3, 1 x 1 to
-    4 ``width`` maps, and the input added; it goes through a 1 x 1 convolution where its shape differs (option B).
+    4 ``width`` maps, and the input added, by a 1 x 1 convolution if its shape differs (option B).
 
     Args:
         in_channels: maps of the input
         width: maps of the 3 x 3 convolution
-        stride: step of the block
-        stride_first: take that step in the first 1 x 1 convolution, as the paper does, not in the 3 x 3
+        stride: of the block
+        stride_first: whether the first 1 x 1 convolution has the stride, as in the paper, or the 3 x 3
 
-    Shapes: x (B, in_channels, H, W); returns (B, 4 width, ceil(H / stride), ceil(W / stride)).
+    Shapes:
+        - x: (B, in_channels, H, W)
+        - output: (B, 4 width, ceil(H / stride), ceil(W / stride))
 
-    >>> import torch
-    >>> Bottleneck(8, 4, stride=2)(torch.ones(2, 8, 6, 6)).shape
-    torch.Size([2, 16, 3, 3])
+    Example:
+        >>> import torch
+        >>> from gnnlib.models import Bottleneck
+        >>> Bottleneck(8, 4, stride=2)(torch.ones(2, 8, 6, 6)).shape
+        torch.Size([2, 16, 3, 3])
     """
 
     def __init__(self, in_channels: int, width: int, stride: int = 1, stride_first: bool = False):
@@ -46,15 +50,19 @@ class ResNet(Chain):
     Args:
         depths: blocks per stage: 3, 4, 6, 3 for 50 layers, 3, 4, 23, 3 for 101, 3, 8, 36, 3 for 152
         num_classes: number of outputs
-        stride_first: where the stages' stride sits: in the first 1 x 1 convolution of the block (the paper), or in the
-            3 x 3 (public implementations, called v1.5; more accurate, and 4.1 instead of 3.8 thousand million
+        stride_first: whether the stride is that of the first 1 x 1 convolution of a block (the paper), or of the 3 x 3
+            (public implementations, called v1.5; more accurate, and 4.1 instead of 3.8 thousand million
             multiplications for 50 layers). The parameters are the same
 
-    Shapes: images (B, 3, H, W), 224 x 224 in the paper; returns scores (B, num_classes).
+    Shapes:
+        - images: (B, 3, H, W), 224 x 224 in the paper
+        - output: scores (B, num_classes)
 
-    >>> import torch
-    >>> ResNet([1, 1, 1, 1], num_classes=10).eval()(torch.ones(1, 3, 32, 32)).shape
-    torch.Size([1, 10])
+    Example:
+        >>> import torch
+        >>> from gnnlib.models import ResNet
+        >>> ResNet([1, 1, 1, 1], num_classes=10).eval()(torch.ones(1, 3, 32, 32)).shape
+        torch.Size([1, 10])
     """
 
     def __init__(self, depths: Sequence[int], num_classes: int = 1000, stride_first: bool = False):
@@ -88,10 +96,12 @@ class ResNet50(ResNet):
 
     Args, Shapes: as `ResNet`. By default equal to torchvision's, which is v1.5; ``stride_first=True`` is the paper's.
 
-    >>> import torch
-    >>> with torch.device("meta"):
-    ...     ResNet50()(torch.empty(2, 3, 224, 224)).shape
-    torch.Size([2, 1000])
+    Example:
+        >>> import torch
+        >>> from gnnlib.models import ResNet50
+        >>> with torch.device("meta"):
+        ...     ResNet50()(torch.empty(2, 3, 224, 224)).shape
+        torch.Size([2, 1000])
     """
 
     def __init__(self, num_classes: int = 1000, stride_first: bool = False):

@@ -22,29 +22,34 @@ class SmallCNN(Chain):
     linear   scores                      10                   650
     =======  ==========================  ============  ==========
 
-    93322 parameters; convolutions without padding. Weights start as in Keras: uniform with variance
-    2 / (fan_in + fan_out) (Glorot and Bengio 2010), biases 0. To be trained with Adam at 0.001 on batches of 32, pixels
-    between 0 and 1.
+    93322 parameters; convolutions without padding. Initial weights are as in Keras: uniform with
+    variance 2 / (fan_in + fan_out) (Glorot and Bengio 2010), biases 0. The tutorials train with Adam at 0.001, batches
+    of 32, and pixels between 0 and 1.
+
+    Differs from Keras: flattens channels first, and returns scores where Keras returns their softmax.
 
     Args:
         num_classes: number of outputs
         input_size: rows and columns of the images
         in_channels: channels of the images
 
-    Shapes: images (B, in_channels, input_size, input_size); returns scores (B, num_classes).
+    Shapes:
+        - images: (B, in_channels, input_size, input_size)
+        - output: scores (B, num_classes)
 
-    Raises: ValueError for images that are too small.
+    Raises:
+        ValueError: for images that are too small
 
-    Differs from Keras: flattens channels first, and returns scores where Keras returns their softmax.
-
-    >>> import torch
-    >>> SmallCNN()(torch.zeros(2, 1, 28, 28)).tolist() == [[0.0] * 10] * 2
-    True
+    Example:
+        >>> import torch
+        >>> from gnnlib.models import SmallCNN
+        >>> SmallCNN()(torch.zeros(2, 1, 28, 28)).tolist() == [[0.0] * 10] * 2
+        True
     """
 
     def __init__(self, num_classes: int = 10, input_size: int = 28, in_channels: int = 1):
-        left = ((input_size - 2) // 2 - 2) // 2 - 2
-        if left < 1:
+        size = ((input_size - 2) // 2 - 2) // 2 - 2
+        if size < 1:
             raise ValueError(f"SmallCNN: expected images of 18 pixels or more, got input_size={input_size}")
         super().__init__(
             *conv_relu(in_channels, 32, 3, padding=0),
@@ -53,7 +58,7 @@ class SmallCNN(Chain):
             nn.MaxPool2d(2),
             *conv_relu(64, 64, 3, padding=0),
             nn.Flatten(),
-            *(nn.Linear(64 * left**2, 64), nn.ReLU()),
+            *(nn.Linear(64 * size**2, 64), nn.ReLU()),
             nn.Linear(64, num_classes),
         )
         start(self, nn.init.xavier_uniform_)
@@ -79,17 +84,21 @@ class AllConvolutional(Chain):
     1369738 parameters. ReLU after every convolution, the last included, as in the table; dropout of 0.2 on the image
     and of 0.5 after each stride.
 
+    Differs from the paper: initial weights as in He et al. (2015).
+
     Args:
         num_classes: number of outputs
         in_channels: channels of the images
 
-    Shapes: images (B, in_channels, H, W), at least 9 x 9, 32 x 32 in the paper; returns scores (B, num_classes).
+    Shapes:
+        - images: (B, in_channels, H, W), at least 9 x 9, 32 x 32 in the paper
+        - output: scores (B, num_classes)
 
-    Differs from the paper: weights start as in He et al. (2015).
-
-    >>> import torch
-    >>> AllConvolutional()(torch.ones(2, 3, 32, 32)).shape
-    torch.Size([2, 10])
+    Example:
+        >>> import torch
+        >>> from gnnlib.models import AllConvolutional
+        >>> AllConvolutional()(torch.ones(2, 3, 32, 32)).shape
+        torch.Size([2, 10])
     """
 
     def __init__(self, num_classes: int = 10, in_channels: int = 3):

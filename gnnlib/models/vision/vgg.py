@@ -1,4 +1,4 @@
-"""VGG: many small kernels, one after another."""
+"""VGG (Simonyan and Zisserman 2015, arXiv 1409.1556): stages of 3 x 3 convolutions."""
 
 from collections.abc import Sequence
 
@@ -26,6 +26,8 @@ class VGG(Chain):
 
     with 64, 128, 256, 512, 512 maps.
 
+    Differs from the paper: initial weights as in He et al. (2015); the paper initialises deep nets with a trained A.
+
     Args:
         stages: the maps of every convolution, stage by stage
         num_classes: number of outputs
@@ -33,15 +35,18 @@ class VGG(Chain):
         hidden: width of the two hidden linear layers; 4096 in the paper, 512 is enough for small images
         in_channels: channels of the images
 
-    Shapes: images (B, in_channels, input_size, input_size); returns scores (B, num_classes).
+    Shapes:
+        - images: (B, in_channels, input_size, input_size)
+        - output: scores (B, num_classes)
 
-    Raises: ValueError where nothing of the image is left after the pooling.
+    Raises:
+        ValueError: if nothing of the image is left after the pooling
 
-    Differs from the paper: weights start as in He et al. (2015); the paper started the deep nets from trained A.
-
-    >>> import torch
-    >>> VGG([[8], [16, 16]], num_classes=10, input_size=8, hidden=32)(torch.ones(2, 3, 8, 8)).shape
-    torch.Size([2, 10])
+    Example:
+        >>> import torch
+        >>> from gnnlib.models import VGG
+        >>> VGG([[8], [16, 16]], num_classes=10, input_size=8, hidden=32)(torch.ones(2, 3, 8, 8)).shape
+        torch.Size([2, 10])
     """
 
     def __init__(
@@ -52,8 +57,8 @@ class VGG(Chain):
         hidden: int = 4096,
         in_channels: int = 3,
     ):
-        left = input_size // 2 ** len(stages)
-        if left < 1:
+        size = input_size // 2 ** len(stages)
+        if size < 1:
             raise ValueError(f"VGG: expected images of {2 ** len(stages)} pixels or more, got input_size={input_size}")
         layers: list[nn.Module] = []
         width = in_channels
@@ -65,7 +70,7 @@ class VGG(Chain):
         super().__init__(
             *layers,
             nn.Flatten(),
-            *(nn.Linear(width * left**2, hidden), nn.ReLU(), nn.Dropout(0.5)),
+            *(nn.Linear(width * size**2, hidden), nn.ReLU(), nn.Dropout(0.5)),
             *(nn.Linear(hidden, hidden), nn.ReLU(), nn.Dropout(0.5)),
             nn.Linear(hidden, num_classes),
         )
@@ -92,8 +97,10 @@ class VGG16(VGG):
 
     Args, Shapes, Raises: as `VGG`. torchvision's has the same layers; it pools to 7 x 7 whatever the image's size.
 
-    >>> sum(p.numel() for p in VGG16(10, input_size=32, hidden=512).parameters())
-    15245130
+    Example:
+        >>> from gnnlib.models import VGG16
+        >>> sum(p.numel() for p in VGG16(10, input_size=32, hidden=512).parameters())
+        15245130
     """
 
     def __init__(self, num_classes: int = 1000, input_size: int = 224, hidden: int = 4096, in_channels: int = 3):

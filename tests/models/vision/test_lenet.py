@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from gnnlib.models import LeNet5, PartialConv2d, RadialBasis, ScaledTanh, Subsampling, lenet_input, rbf_loss
-from gnnlib.models.vision.lenet import C3_SEES, digit_codes
+from gnnlib.models.vision.lenet import C3_INPUTS, digit_codes
 
 TABLE_1 = """
 X...XXX..XXXX.XX
@@ -59,18 +59,18 @@ def test_c3_sees_contiguous_and_broken_sets():
     def contiguous(maps):  # on the ring of six
         return any({(first + i) % 6 for i in range(len(maps))} == set(maps) for first in range(6))
 
-    kinds = [(len(maps), contiguous(maps)) for maps in C3_SEES]
+    kinds = [(len(maps), contiguous(maps)) for maps in C3_INPUTS]
     assert kinds == [(3, True)] * 6 + [(4, True)] * 6 + [(4, False)] * 3 + [(6, True)]
-    assert len(set(map(frozenset, C3_SEES))) == 16
+    assert len(set(map(frozenset, C3_INPUTS))) == 16
 
 
 def test_partial_convolution_is_a_convolution_with_zeroed_kernels(rng):
-    partial = PartialConv2d(6, C3_SEES, 5).double()
+    partial = PartialConv2d(6, C3_INPUTS, 5).double()
     dense = nn.Conv2d(6, 16, 5).double()
     with torch.no_grad():
         dense.weight.zero_()
         k = 0
-        for out, maps in enumerate(C3_SEES):
+        for out, maps in enumerate(C3_INPUTS):
             for channel in sorted(maps):
                 dense.weight[out, channel] = partial.weight[k]
                 k += 1
@@ -178,7 +178,7 @@ def test_weights_start_within_the_papers_bounds():
             assert values.abs().max() <= 2.4 / fan_in
         assert next(network.get_submodule(name).parameters()).abs().max() > 0.5 * 2.4 / fan_in
     k = 0
-    for out, maps in enumerate(C3_SEES):
+    for out, maps in enumerate(C3_INPUTS):
         kernels = network.c3.weight[k : k + len(maps)]
         k += len(maps)
         assert 0.8 * 2.4 / (25 * len(maps)) < kernels.abs().max() <= 2.4 / (25 * len(maps))
