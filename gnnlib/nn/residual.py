@@ -334,22 +334,31 @@ def _sizes(feats: Any, num_layers: Any) -> tuple[int, int]:
 
 
 class JumpCat(nn.Module):
-    def forward(self, layers: Tensor) -> Tensor:  # (N, *, L, F)
+    """Outputs of the layers concatenated: (N, \\*, L, F) -> (N, \\*, L F)."""
+
+    def forward(self, layers: Tensor) -> Tensor:
+        """(N, \\*, L, F) -> (N, \\*, L F)"""
         return layers.flatten(-2)
 
 
 class JumpMax(nn.Module):
+    """Elementwise maximum over the layers: (N, \\*, L, F) -> (N, \\*, F)."""
+
     def forward(self, layers: Tensor) -> Tensor:
+        """(N, \\*, L, F) -> (N, \\*, F)"""
         return layers.amax(-2)
 
 
 class JumpLSTM(nn.Module):
+    """Weighted sum over the layers, with weights per node from an LSTM: (N, \\*, L, F) -> (N, \\*, F)."""
+
     def __init__(self, feats: int, hidden: int):
         super().__init__()
         self.lstm = nn.LSTM(feats, hidden, bidirectional=True, batch_first=True)
         self.att = Linear(2 * hidden, 1)
 
     def forward(self, layers: Tensor) -> Tensor:
+        """(N, \\*, L, F) -> (N, \\*, F)"""
         states, _ = self.lstm(layers.reshape(-1, *layers.shape[-2:]))
         share = self.att(states).softmax(1).view(*layers.shape[:-1], 1)
         return (layers * share).sum(-2)

@@ -134,7 +134,7 @@ def test_edges_follow_the_seed():
 @pytest.mark.parametrize("p", [-0.1, 1.1, float("nan")])
 def test_bad_probabilities_are_refused(p):
     for make in (DropEdge, DropNode, lambda p: DropMessage(GCNConv(3, 2), p)):
-        with pytest.raises(ValueError, match=f"Drop.*probability, got {p}"):
+        with pytest.raises(ValueError, match=f"Drop.*probability p from 0 to 1, got {p}"):
             make(p)
 
 

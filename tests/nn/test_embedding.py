@@ -52,7 +52,7 @@ def test_one_hot_columns():
 
 @pytest.mark.parametrize("call", [SumOfEmbeddings(SIZES, 4), lambda rows: one_hot(rows, SIZES)])
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda c: c[:, :2], r"expected codes \(N, 3\) of int64, got \(20, 2\) of torch.int64"),
         (lambda c: c.float(), r"expected codes \(N, 3\) of int64, got \(20, 3\) of torch.float32"),
