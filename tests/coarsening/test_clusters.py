@@ -254,7 +254,7 @@ def test_a_net_over_several_scales_sees_far():
     [
         (lambda g: coarsen(g, torch.zeros(4, dtype=torch.int64)), ValueError, r"expected shape \(3,\), got \(4,\)"),
         (lambda g: coarsen(g, torch.zeros(3)), TypeError, "expected a tensor of integers, got torch.float32"),
-        (lambda g: coarsen(lattice(3, 1), torch.zeros(3).long()), ValueError, "3 sources and 3 destinations"),
+        (lambda g: coarsen(lattice(3, 1), torch.zeros(3).long()), ValueError, "3 sources, 3 destinations"),
         (lambda g: graclus(lattice(3, 1)), ValueError, "expected a graph with one node set, got 3 sources, 3 "),
         (lambda g: graclus(g, torch.tensor([1.0, -1.0])), ValueError, r"got shape \(2,\) from -1.0 to 1.0"),
         (lambda g: graclus(g, torch.tensor([1.0, torch.nan])), ValueError, "expected 2 finite numbers of at least 0"),

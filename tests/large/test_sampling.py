@@ -225,7 +225,11 @@ def test_metis_finds_cliques():
         (GCNConv(F, C), TypeError, r"expected a Stack of GNNLayer, got GCNConv of \[\]"),
         (Stack.build(SAGEConv, F, 8, C, 4, reversible=2), TypeError, r"got Stack of \['Reversible'\]"),
         (Stack.build(SAGEConv, F, 8, C, 2, readout=readout_mean), ValueError, "expected no readout"),
-        (Stack.build(SAGEConv, F, 8, C, 2, norm=PairNorm), ValueError, r"treat nodes one by one, got PairNorm\(feats=8\)"),
+        (
+            Stack.build(SAGEConv, F, 8, C, 2, norm=PairNorm),
+            ValueError,
+            r"treat nodes one by one, got PairNorm\(feats=8\)",
+        ),
         (Stack.build(GCNConv, F, 8, C, 2), ValueError, r"expected GCNConv\(norm='right'\).*got norm='both'"),
     ],
 )

@@ -140,7 +140,7 @@ def test_equals_that_of_dgl():
 def test_few_walks_at_a_time_are_the_same(room, monkeypatch):
     graph = dgl.batch([random_graph(), bare(0), clique(4), random_graph(20, 60)])
     expected = random_walk_encoding(graph, 5)
-    monkeypatch.setattr(encodings, "ROOM", room)
+    monkeypatch.setattr(encodings, "MAX_ENTRIES", room)
     assert torch.equal(random_walk_encoding(graph, 5), expected)
 
 
