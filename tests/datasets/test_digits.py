@@ -15,15 +15,15 @@ def test_one_fixed_split():
     assert torch.equal(digits()[0], train[0])
 
 
-def test_a_partition_of_the_whole():
+def test_partition_of_the_original():
     from sklearn.datasets import load_digits
 
     images = torch.cat([digits()[0], digits(train=False)[0]])
     labels = torch.cat([digits()[1], digits(train=False)[1]])
     rows = torch.cat([images.reshape(1797, 64) * 16, labels[:, None]], 1)
-    whole = torch.tensor(load_digits().data).float()
-    whole = torch.cat([whole, torch.tensor(load_digits().target)[:, None]], 1)
-    assert sorted(rows.tolist()) == sorted(whole.tolist())
+    original = torch.tensor(load_digits().data).float()
+    original = torch.cat([original, torch.tensor(load_digits().target)[:, None]], 1)
+    assert sorted(rows.tolist()) == sorted(original.tolist())
 
 
 def test_types_and_range():

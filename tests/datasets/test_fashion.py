@@ -25,7 +25,7 @@ def three():
 
 @pytest.mark.parametrize("named", ["data", "GNNLIB_DATA", "installed"])
 @pytest.mark.parametrize(("train", "part"), [(True, "train"), (False, "t10k")])
-def test_where_it_is_found(tmp_path, write_mnist, three, monkeypatch, named, train, part):
+def test_locations(tmp_path, write_mnist, three, monkeypatch, named, train, part):
     write_mnist(tmp_path / ("installed" if named == "installed" else "data/fashion-mnist"), *three, part)
     if named == "GNNLIB_DATA":
         monkeypatch.setenv("GNNLIB_DATA", str(tmp_path / "data"))
@@ -34,7 +34,7 @@ def test_where_it_is_found(tmp_path, write_mnist, three, monkeypatch, named, tra
     assert labels.tolist() == [9, 0, 4]
 
 
-def test_a_users_own_files_come_before_the_systems(tmp_path, write_mnist, three):
+def test_data_folder_before_system_folder(tmp_path, write_mnist, three):
     images, labels = three
     write_mnist(tmp_path / "installed", images, labels)
     write_mnist(tmp_path / "data" / "fashion-mnist", images, labels[::-1])
@@ -43,7 +43,7 @@ def test_a_users_own_files_come_before_the_systems(tmp_path, write_mnist, three)
 
 
 @pytest.mark.parametrize("folder", [".", "mnist"])
-def test_mnist_is_not_taken_for_it(tmp_path, write_mnist, three, folder):
+def test_mnist_is_no_fashion_mnist(tmp_path, write_mnist, three, folder):
     write_mnist(tmp_path / "data" / folder, *three)
     with pytest.raises(DownloadError, match=r"no \S*/data/fashion-mnist/train-images-idx3-ubyte.gz in the data dir"):
         fashion(tmp_path / "data")
@@ -58,7 +58,7 @@ def test_a_download_is_checked(tmp_path, write_mnist, three, monkeypatch):
     assert fashion()[1].tolist() == [9, 0, 4]
 
 
-def test_damage_is_told_as_mnists(tmp_path, write_mnist, three):
+def test_damaged_file(tmp_path, write_mnist, three):
     write_mnist(tmp_path / "installed", three[0][:, :27], three[1])
     with pytest.raises(FormatError, match=r"installed/train-images.*expected images of 28x28, received 27x28"):
         fashion()

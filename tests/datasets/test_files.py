@@ -31,14 +31,14 @@ def test_digest_is_sha256(public):
 
 
 @pytest.mark.parametrize("place", ["set/abc.txt", "abc.txt"])
-def test_find_looks_in_the_data_directory_first(tmp_path, public, place, monkeypatch):
-    own = tmp_path / "data" / place
-    own.parent.mkdir(parents=True)
-    own.write_bytes(b"mine")
-    # a user's own file is taken as it is: no checksum, no download
-    assert find("set/abc.txt", tmp_path / "data", public.as_uri(), ABC) == own
+def test_find_in_the_data_directory_first(tmp_path, public, place, monkeypatch):
+    path = tmp_path / "data" / place
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"mine")
+    # A user's file is taken as it is: no checksum, no download.
+    assert find("set/abc.txt", tmp_path / "data", public.as_uri(), ABC) == path
     monkeypatch.setenv("GNNLIB_DATA", str(tmp_path / "data"))
-    assert find("set/abc.txt", None, public.as_uri(), ABC) == own
+    assert find("set/abc.txt", None, public.as_uri(), ABC) == path
 
 
 def test_find_downloads_once(public, cache, capfd):
@@ -136,7 +136,7 @@ def test_without_a_network_it_fails_at_once(url):
     assert time.monotonic() - start < 15
 
 
-def test_cached_builds_once_even_when_several_ask(cache):
+def test_cached_builds_once_for_several_processes(cache):
     calls = []
 
     def build(part):

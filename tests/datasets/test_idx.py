@@ -84,10 +84,10 @@ def test_not_idx_at_all(write, magic):
 
 
 def test_a_gzip_cut_anywhere_is_an_error(write):
-    whole = gzip.compress(
+    content = gzip.compress(
         np.random.default_rng(0).bytes(2000).join([IMAGES[:4] + b"\0\0\0\x02\0\0\0\x0a\0\0\0\x64", b""])
     )
-    assert read_idx(write(whole)).shape == (2, 10, 100)
-    for cut in range(0, len(whole), 97):
+    assert read_idx(write(content)).shape == (2, 10, 100)
+    for cut in range(0, len(content), 97):
         with pytest.raises(FormatError):
-            read_idx(write(whole[:cut]))
+            read_idx(write(content[:cut]))

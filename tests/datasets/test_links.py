@@ -24,9 +24,9 @@ def pairs(graph):
 
 def both(links):
     """The pairs that are linked and those that are not."""
-    every = list(zip(links.u.tolist(), links.v.tolist()))
+    uv = list(zip(links.u.tolist(), links.v.tolist()))
     linked = links.linked.bool().tolist()
-    return [{pair for pair, yes in zip(every, linked) if yes is kind} for kind in (True, False)]
+    return [{pair for pair, yes in zip(uv, linked) if yes is kind} for kind in (True, False)]
 
 
 @settings(max_examples=40)
@@ -35,22 +35,22 @@ def test_a_split_is_a_partition_of_the_links(n, seed):
     graph = drawn(n, seed)
     links = {(u, v) for u, v in pairs(graph) if u < v}
     split = datasets.link_split(graph, seed, val=0.2, test=0.3)
-    left = pairs(split.graph)
+    remaining = pairs(split.graph)
     assert split.graph.num_nodes() == n
-    assert left == {(v, u) for u, v in left}, "undirected"
-    assert len(left) == split.graph.num_edges(), "each once"
+    assert remaining == {(v, u) for u, v in remaining}, "undirected"
+    assert len(remaining) == split.graph.num_edges(), "each once"
     (val, no_val), (test, no_test) = both(split.val), both(split.test)
     assert len(val) == len(no_val) == int(0.2 * len(links))
     assert len(test) == len(no_test) == int(0.3 * len(links))
-    kept = {(u, v) for u, v in left if u < v}
-    assert kept | val | test == links
-    assert len(kept) + len(val) + len(test) == len(links), "disjoint"
+    train = {(u, v) for u, v in remaining if u < v}
+    assert train | val | test == links
+    assert len(train) + len(val) + len(test) == len(links), "disjoint"
     assert not (no_val | no_test) & links
     assert not no_val & no_test
     assert all(0 <= u < v < n for u, v in no_val | no_test | val | test)
 
 
-def test_the_seed_decides():
+def test_seed():
     graph = drawn(30, 0)
     first, again, other = (datasets.link_split(graph, seed) for seed in (1, 1, 2))
     for a, b in zip((first.val, first.test), (again.val, again.test)):
@@ -70,7 +70,7 @@ def test_multi_edges_self_loops_and_node_data():
     assert pairs(split.graph) == pairs(datasets.link_split(graph, 3).graph)
 
 
-def test_every_pair_without_a_link_is_as_likely():
+def test_pairs_without_a_link_are_equally_likely():
     """A ring of 7: of the 14 others, 1 for validation and 1 for the test a split."""
     ring = dgl.to_bidirected(dgl.graph((torch.arange(7), (torch.arange(7) + 1) % 7)))
     counts = {}
@@ -91,7 +91,7 @@ def test_pairs_are_numbered_without_a_gap(ends):
     assert first.T.tolist() == [[u, v] for v in range(10) for u in range(v)]
 
 
-def test_what_is_refused():
+def test_invalid_arguments():
     with pytest.raises(ValueError, match=r"leave some links, received val=0\.5, test=0\.5"):
         datasets.link_split(drawn(10, 0), 0, 0.5, 0.5)
     clique = dgl.to_bidirected(dgl.graph(torch.ones(6, 6).triu(1).nonzero(as_tuple=True)))

@@ -29,7 +29,7 @@ def test_round_trip(tmp_path, write_mnist, three, folder, train, part):
     assert labels.tolist() == [9, 0, 4]
 
 
-def test_files_that_do_not_belong_together(tmp_path, write_mnist, three):
+def test_inconsistent_files(tmp_path, write_mnist, three):
     images, labels = three
     write_mnist(tmp_path, images, labels[:2])
     with pytest.raises(FormatError, match=r"train-labels.*expected 3 labels, as many as images, received 2"):

@@ -60,7 +60,7 @@ def same_data(mine, other):
 
 @pytest.mark.parametrize("name", ["ogbg-molhiv", "ogbg-moltox21", "ogbg-molesol", "ogbg-ppa"])
 @pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
-def test_graphs_are_ogbs_own_in_every_field(tmp_path, name):
+def test_graphs_equal_ogbs(tmp_path, name):
     write_graphs(tmp_path / "data", name)
     before = snapshot(tmp_path / "data")
     for _ in range(2):  # converted, then from the cache
@@ -86,7 +86,7 @@ def test_graphs_are_ogbs_own_in_every_field(tmp_path, name):
 
 @pytest.mark.parametrize("name", [name for name in ogb_names("ogbn") if name != "ogbn-mag"])
 @pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
-def test_nodes_are_ogbs_own_in_every_field(tmp_path, name):
+def test_nodes_equal_ogbs(tmp_path, name):
     write_nodes(tmp_path / "data", name)
     before = snapshot(tmp_path / "data")
     for _ in range(2):
@@ -111,7 +111,7 @@ def test_nodes_are_ogbs_own_in_every_field(tmp_path, name):
     )
 
 
-def test_types_of_nodes_are_ogbs_own(tmp_path):
+def test_node_types_equal_ogbs(tmp_path):
     write_nodes(tmp_path / "data", "ogbn-mag")
     before = snapshot(tmp_path / "data")
     for _ in range(2):
@@ -132,8 +132,8 @@ def test_types_of_nodes_are_ogbs_own(tmp_path):
     for part, ids in theirs.get_idx_split().items():
         assert torch.equal(split[part], ids["paper"])
     outputs, truth = torch.randn(len(split["test"]), 349), labels["paper"][split["test"]]
-    found = evaluator.eval({"y_true": truth, "y_pred": outputs.argmax(1, keepdim=True)})
-    assert found == {"acc": metric(outputs, truth)}
+    score = evaluator.eval({"y_true": truth, "y_pred": outputs.argmax(1, keepdim=True)})
+    assert score == {"acc": metric(outputs, truth)}
 
 
 def test_edges_of_molecules_go_both_ways(tmp_path):
@@ -157,7 +157,7 @@ def test_the_tasks_are_those_of_ogbs_table():
 
 
 @pytest.mark.parametrize(
-    ("load", "name", "said"),
+    ("load", "name", "message"),
     [
         (ogb_nodes, "ogbg-molhiv", "expected one of ogbn-proteins, .*, got 'ogbg-molhiv': a task on graphs"),
         (ogb_graphs, "ogbn-arxiv", "expected one of ogbg-molbace, .*, got 'ogbn-arxiv': a task on nodes"),
@@ -165,8 +165,8 @@ def test_the_tasks_are_those_of_ogbs_table():
         (ogb_graphs, "ogbg-hiv", "got 'ogbg-hiv'$"),
     ],
 )
-def test_a_task_of_another_kind(tmp_path, load, name, said):
-    with pytest.raises(ValueError, match=said):
+def test_a_task_of_another_kind(tmp_path, load, name, message):
+    with pytest.raises(ValueError, match=message):
         load(name, tmp_path)
 
 
@@ -181,8 +181,8 @@ def test_a_metric_of_a_wrong_shape(tmp_path):
     write_graphs(tmp_path)
     dataset, _, metric = ogb_graphs("ogbg-molhiv", tmp_path)
     for outputs, labels in ((24,), (24, 1)), ((24, 2), (24, 1)), ((23, 1), (24, 1)), ((24, 1), (24,)):
-        said = f"ogbg-molhiv: expected outputs (n, 1) and labels (n, 1), got {outputs} and {labels}"
-        with pytest.raises(ValueError, match=re.escape(said)):
+        message = f"ogbg-molhiv: expected outputs (n, 1) and labels (n, 1), got {outputs} and {labels}"
+        with pytest.raises(ValueError, match=re.escape(message)):
             metric(torch.zeros(outputs), torch.zeros(labels))
     with pytest.raises(RuntimeError, match="No positively labeled data"):
         metric(torch.zeros(24, 1), torch.zeros_like(dataset.labels))
@@ -199,7 +199,7 @@ def zipped(folder, path, top):
 
 
 @pytest.mark.parametrize("place", ["ogb/ogbg_molhiv", "ogbg_molhiv"])
-def test_where_a_folder_may_be(tmp_path, place):
+def test_locations(tmp_path, place):
     write_graphs(tmp_path / "raw").rename(tmp_path / "whole")
     (tmp_path / "data" / place).parent.mkdir(parents=True)
     (tmp_path / "whole").rename(tmp_path / "data" / place)
@@ -222,8 +222,8 @@ def test_the_published_zip(tmp_path):
     path = zipped(write_graphs(tmp_path / "raw"), tmp_path / "hiv.zip", "hiv")
     for _ in range(2):
         assert len(ogb_graphs("ogbg-molhiv", tmp_path)[0]) == 24
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-30])
+    content = path.read_bytes()
+    path.write_bytes(content[:-30])
     with pytest.raises(FormatError, match=r"hiv\.zip: expected a zip with hiv/raw and hiv/split"):
         ogb_graphs("ogbg-molhiv", tmp_path)
     zipped(write_nodes(tmp_path / "raw", "ogbn-proteins"), tmp_path / "proteins.zip", "proteins")
@@ -279,7 +279,7 @@ ONES, RINGS = np.ones((sum(SIZES), 9), int), np.zeros((sum(SIZES), 3), int)
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
         ({"raw/num-node-list": SIZES[:23]}, r"num-edge-list: expected 23 rows, received 24"),
         ({"raw/node-feat": ONES[1:]}, r"node-feat: expected 108 rows, received 107"),
@@ -296,15 +296,15 @@ ONES, RINGS = np.ones((sum(SIZES), 9), int), np.zeros((sum(SIZES), 3), int)
         ({"raw/edge": [(0, 9)] * sum(SIZES)}, r"OGB's loader cannot read it"),
     ],
 )
-def test_files_that_do_not_belong_together(tmp_path, changed, said):
+def test_inconsistent_files(tmp_path, changed, message):
     folder = write_graphs(tmp_path, **changed)
-    with pytest.raises(FormatError, match=said) as error:
+    with pytest.raises(FormatError, match=message) as error:
         ogb_graphs("ogbg-molhiv", tmp_path)
     assert str(folder) in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("name", "changed", "said"),
+    ("name", "changed", "message"),
     [
         ("ogbn-arxiv", {"raw/node-label": [40] * 60}, r"labels: expected 0 to 39, received 40 to 40"),
         (
@@ -334,9 +334,9 @@ def test_files_that_do_not_belong_together(tmp_path, changed, said):
         ("ogbn-mag", {"raw/node-label/paper/node-label": [349] * 60}, r"labels: expected 0 to 348, received 349 to"),
     ],
 )
-def test_nodes_that_do_not_belong_together(tmp_path, name, changed, said):
+def test_inconsistent_node_files(tmp_path, name, changed, message):
     folder = write_nodes(tmp_path, name, **changed)
-    with pytest.raises(FormatError, match=said) as error:
+    with pytest.raises(FormatError, match=message) as error:
         ogb_nodes(name, tmp_path)
     assert str(folder) in str(error.value)
 
@@ -355,7 +355,7 @@ def test_a_truncated_file(tmp_path, write, load, name, file):
         load(name, tmp_path)
 
 
-def test_ogb_asks_no_package_index(tmp_path):
+def test_ogb_contacts_no_package_index(tmp_path):
     """A fresh interpreter reads the molecules, and no thread of it looks up a host."""
     write_graphs(tmp_path)
     code = (

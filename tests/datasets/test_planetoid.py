@@ -107,10 +107,10 @@ def test_published_counts(data_dir, name, nodes, pairs, feats, per_class):
     assert graph.ndata["label"][graph.ndata["train_mask"]].bincount().tolist() == [20] * len(per_class)
     sizes = [int(graph.ndata[f"{part}_mask"].sum()) for part in ("train", "val", "test")]
     assert sizes == [20 * len(per_class), 500, 1000]
-    found = edges(graph)
-    assert len(set(found)) == len(found)
-    assert set(found) == {(v, u) for u, v in found}
-    assert all(u != v for u, v in found)
+    pairs_of_graph = edges(graph)
+    assert len(set(pairs_of_graph)) == len(pairs_of_graph)
+    assert set(pairs_of_graph) == {(v, u) for u, v in pairs_of_graph}
+    assert all(u != v for u, v in pairs_of_graph)
     if name == "cora":
         assert set(graph.ndata["feat"].unique().tolist()) == {0, 1}
 
@@ -150,9 +150,9 @@ def test_a_foreign_class_is_named_and_never_called(tmp_path, monkeypatch, part, 
 
 @pytest.mark.parametrize("part", ["allx", "ty", "graph"])
 def test_a_pickle_cut_anywhere_is_an_error(tmp_path, part):
-    whole = dumps(parts()[part])
-    for cut in range(0, len(whole), max(1, len(whole) // 20)):
-        write(tmp_path, **{part: whole[:cut] or b" "})
+    content = dumps(parts()[part])
+    for cut in range(0, len(content), max(1, len(content) // 20)):
+        write(tmp_path, **{part: content[:cut] or b" "})
         with pytest.raises(FormatError, match=rf"ind\.citeseer\.{part}: "):
             planetoid("citeseer", tmp_path)
 
@@ -181,7 +181,7 @@ def test_a_pickle_cut_anywhere_is_an_error(tmp_path, part):
         ("graph", {2**70: [0]}, r"citeseer\.graph: expected a dictionary of lists of node ids"),
     ],
 )
-def test_parts_that_do_not_belong_together(tmp_path, part, value, message):
+def test_inconsistent_parts(tmp_path, part, value, message):
     write(tmp_path, **{part: value})
     with pytest.raises(FormatError, match=message):
         planetoid("citeseer", tmp_path)

@@ -9,12 +9,12 @@ NUM = 4000
 
 
 @pytest.fixture(scope="module")
-def made():
+def planted():
     return datasets.planted(NUM)
 
 
-def test_shapes_and_parts(made):
-    graph, split = made
+def test_shapes_and_parts(planted):
+    graph, split = planted
     assert graph.ndata["feat"].shape == (NUM, 128)
     assert graph.ndata["feat"].dtype == torch.float32
     assert graph.ndata["label"].unique().tolist() == list(range(40))
@@ -22,8 +22,8 @@ def test_shapes_and_parts(made):
     assert [len(ids) / NUM for ids in split.values()] == [0.54, 0.18, 0.28]
 
 
-def test_links_go_both_ways_once(made):
-    src, dst = made[0].edges()
+def test_links_go_both_ways_once(planted):
+    src, dst = planted[0].edges()
     codes = src * NUM + dst
     assert bool((src != dst).all())
     assert len(codes.unique()) == len(codes)
@@ -31,14 +31,14 @@ def test_links_go_both_ways_once(made):
     assert 12 < len(codes) / NUM < 14
 
 
-def test_degrees_follow_a_power_law(made):
-    degree = made[0].in_degrees().float().sort(descending=True).values
+def test_degrees_follow_a_power_law(planted):
+    degree = planted[0].in_degrees().float().sort(descending=True).values
     assert degree[0] > 10 * degree.mean()
     assert degree[: NUM // 100].sum() > 5 * NUM // 100 * degree.mean()
 
 
-def test_communities_show_in_links_and_hardly_in_features(made):
-    graph, _ = made
+def test_communities_show_in_links_and_hardly_in_features(planted):
+    graph, _ = planted
     label, (src, dst) = graph.ndata["label"], graph.edges()
     assert 0.57 < (label[src] == label[dst]).float().mean() < 0.63
     means = torch.stack([graph.ndata["feat"][label == c].mean(0) for c in range(40)])
@@ -47,8 +47,8 @@ def test_communities_show_in_links_and_hardly_in_features(made):
     assert abs(torch.corrcoef(torch.stack([torch.arange(NUM), label.float()]))[0, 1]) < 0.05, "ids tell nothing"
 
 
-def test_the_seed_makes_the_graph(made):
-    graph, split = made
+def test_seed(planted):
+    graph, split = planted
     again, parts = datasets.planted(NUM)
     assert torch.equal(again.ndata["feat"], graph.ndata["feat"])
     assert torch.equal(torch.stack(again.edges()), torch.stack(graph.edges()))

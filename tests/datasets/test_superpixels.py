@@ -46,13 +46,13 @@ def conversions(monkeypatch):
     return calls
 
 
-def assert_same(store, others):
-    found, expected = store.batch(range(len(store))), dgl.batch(others)
-    for mine, its in zip(found.edges(order="eid"), expected.edges(order="eid")):
-        assert torch.equal(mine, its)
-    for mine, its in ((found.ndata, expected.ndata), (found.edata, expected.edata)):
-        assert mine.keys() == its.keys()
-        assert all(torch.equal(mine[name], its[name]) for name in mine)
+def assert_same(store, graphs):
+    batch, expected = store.batch(range(len(store))), dgl.batch(graphs)
+    for ours, theirs in zip(batch.edges(order="eid"), expected.edges(order="eid")):
+        assert torch.equal(ours, theirs)
+    for ours, theirs in ((batch.ndata, expected.ndata), (batch.edata, expected.edata)):
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def test_equal_to_one_by_one(data, conversions):
@@ -73,8 +73,8 @@ def test_another_recipe_is_another_cache_entry(data, conversions, write_mnist, m
         {"limit": 3, "recipe": recipes.avelar},
     ]
     for _ in range(2):
-        for each in arguments:
-            superpixels(mnist, data, **each)
+        for options in arguments:
+            superpixels(mnist, data, **options)
         assert conversions == [4, 3, 3, 3, 3]
     monkeypatch.setattr(module.importlib.metadata, "version", lambda name: "0.0")  # another scikit-image
     superpixels(mnist, data, limit=3)
@@ -121,9 +121,9 @@ def test_workers_and_an_unguarded_script(data, tmp_path, cache):
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["running", "6"]
     (path,) = cache.rglob("columns.bin")
-    made = path.stat().st_mtime_ns
+    written = path.stat().st_mtime_ns
     assert_same(superpixels(mnist, data), [recipes.dwivedi(image) for image in mnist(data)[0]])
-    assert path.stat().st_mtime_ns == made
+    assert path.stat().st_mtime_ns == written
 
 
 def test_real_images(data_dir):

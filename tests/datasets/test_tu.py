@@ -60,7 +60,7 @@ def test_small_graphs(tmp_path, place):
         ({"A": "1, 2\n4, 6\n"}, r"expected edges within one graph, received 1 between two graphs"),
     ],
 )
-def test_tables_that_do_not_belong_together(tmp_path, changed, message):
+def test_inconsistent_tables(tmp_path, changed, message):
     path = write(tmp_path, **changed)
     with pytest.raises(FormatError, match=message) as error:
         tu("MUTAG", tmp_path)
@@ -69,12 +69,12 @@ def test_tables_that_do_not_belong_together(tmp_path, changed, message):
 
 def test_a_zip_cut_anywhere_is_an_error(tmp_path):
     path = write(tmp_path)
-    whole = path.read_bytes()
-    for cut in range(0, len(whole), 50):
-        path.write_bytes(whole[:cut])
+    content = path.read_bytes()
+    for cut in range(0, len(content), 50):
+        path.write_bytes(content[:cut])
         with pytest.raises(FormatError, match=r"MUTAG\.zip: truncated or damaged zip"):
             tu("MUTAG", tmp_path)
-    path.write_bytes(whole.replace(b"5\n9\n5\n", b"5\n9\n9\n"))  # one label changed: the zip's checksum tells
+    path.write_bytes(content.replace(b"5\n9\n5\n", b"5\n9\n9\n"))  # one label changed: the zip's checksum tells
     with pytest.raises(FormatError, match=r"MUTAG\.zip: truncated or damaged zip .*CRC"):
         tu("MUTAG", tmp_path)
 
@@ -101,9 +101,9 @@ def test_published_counts(data_dir, name, nodes, edges, kinds, classes):
     assert torch.equal(feat.sum(1), torch.ones(nodes))
     assert feat.sum(0).min() > 0
     for graph in graphs[:50]:
-        found = set(zip(*(ends.tolist() for ends in graph.edges())))
-        assert len(found) == graph.num_edges()
-        assert found == {(v, u) for u, v in found}
+        pairs = set(zip(*(ends.tolist() for ends in graph.edges())))
+        assert len(pairs) == graph.num_edges()
+        assert pairs == {(v, u) for u, v in pairs}
 
 
 def test_ten_folds():

@@ -1,4 +1,4 @@
-"""Memory that is kept: seen by the page faults of a process of its own."""
+"""Freed memory that is retained, measured by the page faults of a separate process."""
 
 import ctypes
 import subprocess
@@ -34,15 +34,15 @@ def glibc():
 
 @pytest.mark.skipif(sys.platform != "linux" or not glibc(), reason="malloc is not glibc's")
 def test_large_arrays_take_no_fresh_pages():
-    kept = pages("assert gnnlib.retain_freed_memory()")
+    retained = pages("assert gnnlib.retain_freed_memory()")
     plain = pages("")
     if plain < 1000:
         pytest.skip("this system gives huge pages, or keeps memory by itself")
-    assert kept < plain / 100
+    assert retained < plain / 100
 
 
 @pytest.mark.parametrize("problem", [OSError, AttributeError, TypeError])
-def test_other_systems_are_left_alone(monkeypatch, problem):
+def test_other_systems_are_not_changed(monkeypatch, problem):
     def refuse(name):
         raise problem
 
