@@ -185,6 +185,25 @@ __all__ = [
     "voxel",
 ]
 
+_OURS = {
+    "AvgPooling": "MeanReadout",
+    "DotGatConv": "GATv2Conv",
+    "EdgeConv": "MessageConv",
+    "GMMConv": "MoNetConv",
+    "GraphConv": "GCNConv",
+    "InstanceNorm": "GraphNorm",
+    "MaxPooling": "MaxReadout",
+    "NNConv": "ECConv",
+    "SumPooling": "SumReadout",
+    "dropout_edge": "DropEdge",
+    "global_add_pool": "readout_sum",
+    "global_max_pool": "readout_max",
+    "global_mean_pool": "readout_mean",
+    "softmax": "edge_softmax",
+    "spmm": "aggregate",
+}
+"""Names of DGL and PyG, and what does the same here."""
+
 _LAZY = {"benchmarks": "gnnlib.benchmarks", "datasets": "gnnlib.datasets", "depth_study": "gnnlib.benchmarks.depth"}
 
 
@@ -193,7 +212,8 @@ if not TYPE_CHECKING:  # a type checker should report unknown names
     def __getattr__(name: str) -> Any:
         """Imports what stands above the library on first use, so that no module of it imports upward."""
         if name not in _LAZY:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            hint = f"; use gnnlib.{_OURS[name]}" if name in _OURS else ""
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}")
         module = importlib.import_module(_LAZY[name])
         return module if _LAZY[name] == f"{__name__}.{name}" else getattr(module, name)
 

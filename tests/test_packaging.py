@@ -114,3 +114,14 @@ def test_installed_package_imports_from_any_directory(installed, tmp_path):
 def test_console_script(installed, tmp_path):
     script = installed / "bin" / "gnnlib"
     assert "usage:" in run(script, "--help", cwd=tmp_path, PYTHONPATH=str(installed))
+
+
+def test_names_of_other_libraries_are_answered_with_ours():
+    import gnnlib
+
+    for name, ours in gnnlib._OURS.items():
+        assert hasattr(gnnlib, ours)
+        with pytest.raises(AttributeError, match=f"no attribute '{name}'; use gnnlib.{ours}$"):
+            getattr(gnnlib, name)
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'$"):
+        gnnlib.Nothing  # noqa: B018
