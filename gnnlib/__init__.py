@@ -187,11 +187,9 @@ __all__ = [
 
 _OURS = {
     "AvgPooling": "MeanReadout",
-    "DotGatConv": "GATv2Conv",
     "EdgeConv": "MessageConv",
     "GMMConv": "MoNetConv",
     "GraphConv": "GCNConv",
-    "InstanceNorm": "GraphNorm",
     "MaxPooling": "MaxReadout",
     "NNConv": "ECConv",
     "SumPooling": "SumReadout",
@@ -202,7 +200,7 @@ _OURS = {
     "softmax": "edge_softmax",
     "spmm": "aggregate",
 }
-"""Names of DGL and PyG, and what does the same here."""
+"""Names of DGL and PyG, and what is closest here."""
 
 _LAZY = {"benchmarks": "gnnlib.benchmarks", "datasets": "gnnlib.datasets", "depth_study": "gnnlib.benchmarks.depth"}
 

@@ -123,5 +123,5 @@ def test_names_of_other_libraries_are_answered_with_ours():
         assert hasattr(gnnlib, ours)
         with pytest.raises(AttributeError, match=f"no attribute '{name}'; use gnnlib.{ours}$"):
             getattr(gnnlib, name)
-    with pytest.raises(AttributeError, match="no attribute 'Nothing'$"):
+    with pytest.raises(AttributeError, match=r"no attribute 'Nothing'$"):
         gnnlib.Nothing  # noqa: B018
