@@ -63,7 +63,9 @@ def errors(level: int, rotations: Tensor) -> list[float]:
         return aggregate(there, y, there.edata["weight"])
 
     def error(make: Callable[[Tensor], Tensor]) -> float:
-        return rotation_error(make, lambda R: project(DIGITS[:20], points, R), rotations, turn).mean().item()
+        return (
+            rotation_error(make, lambda R: project(DIGITS[:20], points, R), rotations, rotate_output=turn).mean().item()
+        )
 
     found = [error(lambda x: x)]
     for reach in (None, 3.2):

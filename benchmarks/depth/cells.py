@@ -132,7 +132,7 @@ def _statistics(model: Stack, data: NodeData) -> dict[str, Any]:
     )
     layers = [(str(i + 1), model.blocks[i]) for i in indices]
     train, test = data.masks["train"], data.masks["test"]
-    diagnosis: Diagnosis = diagnose(model, data.graph, data.feat, data.label, train, test, layers=layers)
+    diagnosis: Diagnosis = diagnose(model, data.graph, data.feat, data.label, train=train, test=test, layers=layers)
     measures = {name: [_round(value) for value in _column(diagnosis.layers, name)] for name in MEASURES}
     return {"verdict": diagnosis.verdict, "layer": [int(layer.name) for layer in diagnosis.layers], **measures}
 

@@ -135,8 +135,8 @@ def attribution_maps(model: nn.Module, batch: Batch) -> dict[str, np.ndarray]:
     attention_0 (E,) of the last layer that has any, the mean over heads, 1 where spread evenly; saliency_1, ..."""
     graph, x, target, edge, _ = batch
     model.eval()
-    found = {"saliency": (saliency(model, graph, x, target, edge), graph.batch_num_nodes())}
-    for last in attention(model, graph, x, edge)[-1:]:
+    found = {"saliency": (saliency(model, graph, x, target, edge=edge), graph.batch_num_nodes())}
+    for last in attention(model, graph, x, edge=edge)[-1:]:
         share = last.mean(-1)
         even = 1 / graph.in_degrees()[edge_endpoints(graph)[1].long()].to(share)
         found["attention"] = share / even.view(-1, *[1] * (share.dim() - 1)), graph.batch_num_edges()

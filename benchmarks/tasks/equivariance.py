@@ -13,9 +13,9 @@ from gnnlib._platform.dgl import dgl
 from gnnlib.analysis.symmetry import (
     class_distances,
     deformation_distance,
+    node_permutation,
     permutation_error,
     relabel,
-    shuffled_nodes,
     translation_error,
 )
 from gnnlib.benchmarks.catalog.layers import LAYERS, Geometry, LayerSpec
@@ -190,7 +190,7 @@ def scattered(cut: Cut, order: Tensor | None = None) -> Cut:
     def again(rows: Tensor) -> Batch:
         batch = cut(rows)
         if order is None:
-            new = shuffled_nodes(batch.graph, int(torch.randint(2**31, ())))
+            new = node_permutation(batch.graph, int(torch.randint(2**31, ())))
         else:
             new = (order + len(order) * torch.arange(len(rows)).unsqueeze(1)).flatten()
         return batch._replace(graph=relabel(batch.graph, new), x=batch.x[new.to(batch.x.device)])

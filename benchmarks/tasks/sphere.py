@@ -163,7 +163,7 @@ class Sphere(Task):
 
         def mean(parts: nn.Module, turns: Tensor, turn: Turn | None = None) -> float:
             follow = partial(parts, self.graphs)
-            return rotation_error(follow, lambda R: project(images, points, R), turns, turn).mean().item()
+            return rotation_error(follow, lambda R: project(images, points, R), turns, rotate_output=turn).mean().item()
 
         figures = {f"scores, {kind} rotations": mean(model, turns) for kind, turns in some.items()}
         if isinstance(model, Stack):

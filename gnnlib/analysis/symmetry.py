@@ -1,8 +1,8 @@
-"""How far a model is from a symmetry, as numbers: shifted images, rotated signals, relabelled nodes, deformed images,
-classes apart.
+"""Errors of symmetry as numbers: translation, rotation and permutation equivariance (Cohen and Welling 2016, arXiv
+1602.07576), stability to deformations (Mallat 2012, arXiv 1101.2286), distances within and between classes.
 
-All errors are relative, in the Frobenius norm over all that is compared. Models are called as they are and without
-gradients: put one with dropout or batch normalisation into evaluation mode first.
+All errors are relative, in the Frobenius norm over everything that is compared. Models are called as they are and
+without gradients: set one with dropout or batch normalisation to evaluation mode first.
 """
 
 import math
@@ -25,7 +25,7 @@ __all__ = [
     "relabel",
     "rotation_error",
     "shift",
-    "shuffled_nodes",
+    "node_permutation",
     "translation_error",
     "warp",
 ]
@@ -36,35 +36,47 @@ def translation_error(
     model: Callable[[Tensor], Tensor],
     images: Tensor,
     shifts: Sequence[int],
+    *,
     margin: int | None = None,
     stride: int = 1,
 ) -> Tensor:
-    r"""How far a model is from translation equivariance (Cohen and Welling 2016, arXiv 1602.07576, equation 1), or,
-    where it returns a vector per image, from invariance.
+    r"""The error of translation equivariance (Cohen and Welling 2016, arXiv 1602.07576, equation 1), or of invariance,
+    if the model returns a vector per image.
 
     .. math:: \frac{\|f(T_s x) - T_s f(x)\|}{\|T_s f(x)\|}, \qquad \frac{\|f(T_s x) - f(x)\|}{\|f(x)\|}
 
     over all images and both directions along each axis.
 
     Args:
-        model: called on images. Of layers on a graph of the grid,
+        model: called on images; for layers on a graph of the grid:
             ``lambda images: to_images(net(graph, to_nodes(images)), size)``
+        images: of any number of axes
         shifts: distances s in pixels
-        margin: None: the image is a torus, what leaves it comes in on the other side. Else zeros come in, and those
-            outputs are compared whose windows of so many cells each way are inside before and after the shift
-        stride: pixels from one output to the next
+        margin: None: images are shifted cyclically. Otherwise zeros are shifted in, and only outputs are compared that
+            are at least ``margin`` cells away from the border before and after the shift
+        stride: pixels between outputs
 
-    Shapes: images (B, C, \*size); the model returns (B, F, \*out_size) or (B, F); returns (len(shifts),) float64.
+    Shapes:
+        - images: (B, C, \*size)
+        - output of the model: (B, F, \*out_size) or (B, F)
+        - output: (len(shifts),), float64
 
-    Raises: ValueError for shifts that are not multiples of the stride, outputs of another form, or a margin that leaves
-    nothing to compare.
+    Returns:
+        the error for each shift
 
-    >>> wrapped = torch.nn.Conv2d(1, 2, 3, padding=1, padding_mode="circular").double()
-    >>> images = torch.rand(4, 1, 8, 8, dtype=torch.float64)
-    >>> bool((translation_error(wrapped, images, [1, 2]) < 1e-12).all())
-    True
-    >>> bool((translation_error(torch.nn.Conv2d(1, 2, 3, padding=1).double(), images, [1, 2]) > 0.01).all())
-    True
+    Raises:
+        ValueError: for shifts that are not multiples of the stride, outputs of another shape, or a margin without
+            outputs to compare
+
+    Example:
+        >>> import torch
+        >>> from gnnlib.analysis import translation_error
+        >>> cyclic = torch.nn.Conv2d(1, 2, 3, padding=1, padding_mode="circular").double()
+        >>> images = torch.rand(4, 1, 8, 8, dtype=torch.float64)
+        >>> bool((translation_error(cyclic, images, [1, 2]) < 1e-12).all())
+        True
+        >>> bool((translation_error(torch.nn.Conv2d(1, 2, 3, padding=1).double(), images, [1, 2]) > 0.01).all())
+        True
     """
     if any(s % stride for s in shifts):
         raise ValueError(f"shifts: expected multiples of the stride {stride}, got {list(shifts)}")
@@ -79,37 +91,51 @@ def translation_error(
         pairs = []
         for axis in range(len(size)):
             for step in (s, -s):
-                moved, wanted = model(shift(images, step, axis, wrap=margin is None)), y
+                output, expected = model(shift(images, step, axis, wrap=margin is None)), y
                 if y.dim() > 2:
-                    wanted = shift(y, step // stride, axis)
+                    expected = shift(y, step // stride, axis)
                     if margin is not None:
-                        moved, wanted = (_inside(t, margin, axis, s // stride) for t in (moved, wanted))
-                pairs.append((moved.flatten(), wanted.flatten()))
+                        output, expected = (_crop(t, margin, axis, s // stride) for t in (output, expected))
+                pairs.append((output.flatten(), expected.flatten()))
         return _relative(*map(torch.cat, zip(*pairs)))
 
     return torch.tensor([error(abs(s)) for s in shifts], dtype=torch.float64)
 
 
-def shift(images: Tensor, step: int, axis: int, wrap: bool = True) -> Tensor:
-    """Images moved by ``step`` cells along an axis; what leaves comes in on the other side, or zeros do.
+def shift(images: Tensor, step: int, axis: int, *, wrap: bool = True) -> Tensor:
+    """Images shifted by ``step`` cells along an axis.
 
-    Shapes: images (B, C, \\*size), returns the same; axis 0 is the first of size.
+    Args:
+        images: of any number of axes
+        step: number of cells, positive or negative
+        axis: 0 for the first axis of size
+        wrap: shift cyclically; otherwise zeros are shifted in
 
-    >>> row = torch.tensor([[[1, 2, 3]]])
-    >>> shift(row, 1, 0).tolist(), shift(row, -1, 0, wrap=False).tolist()
-    ([[[3, 1, 2]]], [[[2, 3, 0]]])
+    Shapes:
+        - images: (B, C, \\*size)
+        - output: (B, C, \\*size)
+
+    Returns:
+        the shifted images
+
+    Example:
+        >>> import torch
+        >>> from gnnlib.analysis.symmetry import shift
+        >>> row = torch.tensor([[[1, 2, 3]]])
+        >>> shift(row, 1, 0).tolist(), shift(row, -1, 0, wrap=False).tolist()
+        ([[[3, 1, 2]]], [[[2, 3, 0]]])
     """
-    moved = images.roll(step, 2 + axis)
+    shifted = images.roll(step, 2 + axis)
     if not wrap and step:
-        length = min(abs(step), moved.shape[2 + axis])
-        moved.narrow(2 + axis, 0 if step > 0 else moved.shape[2 + axis] - length, length).zero_()
-    return moved
+        length = min(abs(step), shifted.shape[2 + axis])
+        shifted.narrow(2 + axis, 0 if step > 0 else shifted.shape[2 + axis] - length, length).zero_()
+    return shifted
 
 
-def _inside(y: Tensor, margin: int, along: int, step: int) -> Tensor:
-    """Without ``margin`` cells at each border, and without ``step`` more along one axis."""
+def _crop(y: Tensor, margin: int, shift_axis: int, step: int) -> Tensor:
+    """The outputs without ``margin`` cells at each border, and without ``step`` more along one axis."""
     for axis, n in enumerate(y.shape[2:]):
-        cut = margin + (step if axis == along else 0)
+        cut = margin + (step if axis == shift_axis else 0)
         if n <= 2 * cut:
             raise ValueError(f"margin: expected outputs of more than {2 * cut} cells along axis {axis}, got {n}")
         y = y.narrow(2 + axis, cut, n - 2 * cut)
@@ -121,10 +147,11 @@ def rotation_error(
     model: Callable[[Tensor], Tensor],
     signals: Callable[[Tensor], Tensor],
     rotations: Tensor,
-    turn: Callable[[Tensor, Tensor], Tensor] | None = None,
+    *,
+    rotate_output: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Tensor:
-    r"""How far a model is from rotation equivariance, or, of outputs that have no place, from invariance (Cohen et al.
-    2018, arXiv 1801.10130, section 5.1, whose error is one of standard deviations).
+    r"""The error of rotation equivariance, or of invariance (Cohen et al. 2018, arXiv 1801.10130, section 5.1, whose
+    error is a ratio of standard deviations).
 
     .. math:: \frac{\|f(R x) - R f(x)\|}{\|R f(x)\|}, \qquad \frac{\|f(R x) - f(x)\|}{\|f(x)\|}
 
@@ -132,20 +159,30 @@ def rotation_error(
 
     Args:
         model: called on signals
-        signals: makes R x of R: ``lambda R: project(images, points, R)`` of `gnnlib.images.sphere`
-        turn: makes R y of y and R; None: outputs should stay
+        signals: called on R, returns R x: ``lambda R: project(images, points, R)`` of `gnnlib.images`
+        rotations: R
+        rotate_output: called on the output y and R, returns R y; None: the output should be invariant
 
-    Shapes: rotations (K, 3, 3); returns (K,) float64.
+    Shapes:
+        - rotations: (K, 3, 3)
+        - output: (K,), float64
 
-    >>> from gnnlib.images import icosahedral_rotations, project, sphere_graph
-    >>> images, points = torch.rand(2, 1, 8, 8, dtype=torch.float64), sphere_graph(2).ndata["pos"].double()
-    >>> largest = rotation_error(lambda x: x.amax(0), lambda R: project(images, points, R), icosahedral_rotations())
-    >>> bool(largest.max() < 1e-6)
-    True
+    Returns:
+        the error for each rotation
+
+    Example:
+        >>> import torch
+        >>> from gnnlib.analysis import rotation_error
+        >>> from gnnlib.images.sphere import icosahedral_rotations, project, sphere_graph
+        >>> images, points = torch.rand(2, 1, 8, 8, dtype=torch.float64), sphere_graph(2).ndata["pos"].double()
+        >>> largest = rotation_error(lambda x: x.amax(0), lambda R: project(images, points, R), icosahedral_rotations())
+        >>> bool(largest.max() < 1e-6)
+        True
     """
     y = model(signals(torch.eye(3, dtype=rotations.dtype)))
     return torch.tensor(
-        [_relative(model(signals(R)), y if turn is None else turn(y, R)) for R in rotations], dtype=torch.float64
+        [_relative(model(signals(R)), y if rotate_output is None else rotate_output(y, R)) for R in rotations],
+        dtype=torch.float64,
     )
 
 
@@ -154,76 +191,108 @@ def permutation_error(
     model: Callable[[dgl.DGLGraph, Tensor], Tensor],
     graph: dgl.DGLGraph,
     x: Tensor,
+    *,
     seed: int = 0,
     per_node: bool = True,
 ) -> float:
-    r"""How far a model is from permutation equivariance, or, of outputs per graph, invariance (Maron et al. 2019,
-    arXiv 1812.09902, section 1): nodes get other numbers, with their features, edges and all that is stored on them.
+    r"""The error of permutation equivariance, or, for outputs per graph, of invariance (Maron et al. 2019, arXiv
+    1812.09902, section 1): nodes are permuted, with their features, edges and all data.
 
     .. math:: \frac{\|f(P G, P x) - P f(G, x)\|}{\|f(G, x)\|}, \qquad \frac{\|f(P G, P x) - f(G, x)\|}{\|f(G, x)\|}
 
     Args:
-        model: called as ``model(graph, x)``; what it reads of ndata and edata is there
+        model: called as ``model(graph, x)``; ndata and edata are permuted too
         graph: with one node set; in a batch, nodes are permuted within their graphs
-        per_node: False: the outputs are not one per node and should not change
+        x: features
+        seed: of the permutation
+        per_node: whether the output has a row per node; otherwise it should be invariant
 
-    Shapes: x (N, \*, F); the model returns (N, \*) or, with ``per_node`` False, anything.
+    Shapes:
+        - x: (N, \*, F)
+        - output of the model: (N, \*), or any shape with ``per_node=False``
 
-    Raises: ValueError for a graph with two node sets, x of another length, or outputs that are not one per node.
+    Returns:
+        the error
 
-    >>> from gnnlib import GCNConv
-    >>> g, x = dgl.graph(([0, 1, 2], [1, 2, 0])), torch.eye(3, dtype=torch.float64)
-    >>> permutation_error(GCNConv(3, 2).double(), g, x) < 1e-12
-    True
-    >>> permutation_error(lambda g, x: x.cumsum(0), g, x, seed=1) > 0.1
-    True
+    Raises:
+        ValueError: for a graph with two node sets, x of another length, or outputs without a row per node
+
+    Example:
+        >>> import torch
+        >>> from gnnlib import GCNConv
+        >>> from gnnlib.analysis import permutation_error
+        >>> import dgl
+        >>> g, x = dgl.graph(([0, 1, 2], [1, 2, 0])), torch.eye(3, dtype=torch.float64)
+        >>> permutation_error(GCNConv(3, 2).double(), g, x) < 1e-12
+        True
+        >>> permutation_error(lambda g, x: x.cumsum(0), g, x, seed=1) > 0.1
+        True
     """
     if len(x) != graph.num_nodes():
         raise ValueError(f"x: expected {graph.num_nodes()} rows, one for each node, got shape {tuple(x.shape)}")
-    order = shuffled_nodes(graph, seed)
-    y, moved = model(graph, x), model(relabel(graph, order), x[order.to(x.device)])
+    order = node_permutation(graph, seed)
+    y, output = model(graph, x), model(relabel(graph, order), x[order.to(x.device)])
     if per_node and len(y) != len(x):
         raise ValueError(f"expected {len(x)} outputs, one for each node, got shape {tuple(y.shape)}; or per_node=False")
-    return _relative(moved, y[order.to(y.device)] if per_node else y)
+    return _relative(output, y[order.to(y.device)] if per_node else y)
 
 
-def shuffled_nodes(graph: dgl.DGLGraph, seed: int = 0) -> Tensor:
-    """A random order of the nodes, (N,) int64, in which each graph of a batch keeps its place.
+def node_permutation(graph: dgl.DGLGraph, seed: int = 0) -> Tensor:
+    """A random permutation of the nodes within the graphs of a batch.
 
-    >>> order = shuffled_nodes(dgl.batch([dgl.graph(([0], [1])), dgl.graph(([0], [2]))]))
-    >>> order[:2].sort().values.tolist(), order[2:].sort().values.tolist()
-    ([0, 1], [2, 3, 4])
+    Args:
+        graph: with one node set
+        seed: of the random numbers
+
+    Returns:
+        (N,), int64: the old id of each new node
+
+    Example:
+        >>> from gnnlib.analysis.symmetry import node_permutation
+        >>> import dgl
+        >>> order = node_permutation(dgl.batch([dgl.graph(([0], [1])), dgl.graph(([0], [2]))]))
+        >>> order[:2].sort().values.tolist(), order[2:].sort().values.tolist()
+        ([0, 1], [2, 3, 4])
     """
     sizes = graph.batch_num_nodes().cpu()
-    owner = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
-    draw = torch.randperm(len(owner), generator=torch.Generator().manual_seed(seed))
-    return draw[torch.argsort(owner[draw], stable=True)]
+    graph_ids = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
+    order = torch.randperm(len(graph_ids), generator=torch.Generator().manual_seed(seed))
+    return order[torch.argsort(graph_ids[order], stable=True)]
 
 
 def relabel(graph: dgl.DGLGraph, order: Tensor) -> dgl.DGLGraph:
-    """The same graph with its nodes in another order: node i is node ``order[i]`` of before.
+    """The graph with its nodes in another order: node i is node ``order[i]`` of the given graph.
 
-    Edges keep their numbers, and all frames are carried along; batch sizes are kept.
+    Edge ids, node and edge data and batch sizes are kept.
 
     Args:
+        graph: with one node set
         order: a permutation of the nodes, (N,), within the graphs of a batch
 
-    Raises: ValueError for graphs with two node sets, or what is no permutation.
+    Returns:
+        the graph
 
-    >>> g = dgl.graph(([0, 1], [1, 2]))
-    >>> g.ndata["pos"] = torch.tensor([[0.0], [1.0], [2.0]])
-    >>> other = relabel(g, torch.tensor([2, 0, 1]))
-    >>> other.edges()[0].tolist(), other.edges()[1].tolist(), other.ndata["pos"].flatten().tolist()
-    ([1, 2], [2, 0], [2.0, 0.0, 1.0])
+    Raises:
+        ValueError: for a graph with two node sets, or an order that is not a permutation
+
+    Example:
+        >>> import torch
+        >>> from gnnlib.analysis.symmetry import relabel
+        >>> import dgl
+        >>> g = dgl.graph(([0, 1], [1, 2]))
+        >>> g.ndata["pos"] = torch.tensor([[0.0], [1.0], [2.0]])
+        >>> other = relabel(g, torch.tensor([2, 0, 1]))
+        >>> other.edges()[0].tolist(), other.edges()[1].tolist(), other.ndata["pos"].flatten().tolist()
+        ([1, 2], [2, 0], [2.0, 0.0, 1.0])
     """
     if not graph.is_homogeneous:
         raise ValueError(f"expected a graph with one node set, got {graph.canonical_etypes}")
     order = order.to(graph.device).long()
     if not torch.equal(order.sort().values, torch.arange(graph.num_nodes(), device=graph.device)):
         raise ValueError(f"order: expected a permutation of {graph.num_nodes()} nodes, got shape {tuple(order.shape)}")
-    place = order.argsort()
-    ends = (place[end.long()] for end in edge_endpoints(graph))
-    other = dgl.graph(tuple(ends), num_nodes=graph.num_nodes(), idtype=graph.idtype)
+    new_ids = order.argsort()
+    edges = tuple(new_ids[nodes.long()] for nodes in edge_endpoints(graph))
+    other = dgl.graph(edges, num_nodes=graph.num_nodes(), idtype=graph.idtype)
     other.ndata.update({name: value[order.to(value.device)] for name, value in graph.ndata.items()})
     other.edata.update(dict(graph.edata))
     other.set_batch_num_nodes(graph.batch_num_nodes())
@@ -236,55 +305,74 @@ def deformation_distance(
     features: Callable[[Tensor], Tensor],
     images: Tensor,
     sizes: Sequence[float],
+    *,
     smoothness: float | None = None,
     seed: int = 0,
 ) -> Tensor:
-    r"""How far features move when images are deformed smoothly (Mallat 2012, arXiv 1101.2286, equation 2.4; Bruna and
-    Mallat 2013, arXiv 1203.1513, equation 3): stable ones move in proportion to the deformation's gradient.
+    r"""The change of features under smooth deformations (Mallat 2012, arXiv 1101.2286, equation 2.4; Bruna and Mallat
+    2013, arXiv 1203.1513, equation 3). For stable features it is proportional to the gradient of the deformation.
 
     .. math:: \frac{\|\Phi(x_\tau) - \Phi(x)\|}{\|\Phi(x)\|}, \qquad x_\tau(p) = x(p - \tau(p)), \qquad
               \sup_p \|\nabla \tau(p)\| = \mathrm{size}
 
     Args:
-        features: called on images (B, C, \*size), returns (B, \*)
-        sizes: largest gradients of the displacement, from 0 to below 1; all scale the same fields, one for each image
-        smoothness: as in :func:`random_displacement`
+        features: called on images
+        images: of any number of axes
+        sizes: largest gradients of the displacement, from 0 to below 1; all scale the same fields, one per image
+        smoothness: as for `random_displacement`
+        seed: of the displacements
 
-    Shapes: returns (len(sizes),) float64.
+    Shapes:
+        - images: (B, C, \*size)
+        - output of ``features``: (B, \*)
+        - output: (len(sizes),), float64
 
-    Raises: ValueError for a size outside 0 to 1.
+    Returns:
+        the change for each size
 
-    >>> images = torch.rand(3, 1, 8, 8)
-    >>> deformation_distance(lambda images: images.new_ones(len(images), 5), images, [0.0, 0.5]).tolist()
-    [0.0, 0.0]
-    >>> near, far = deformation_distance(lambda images: images, images, [0.1, 0.5])
-    >>> bool(0 < near < far)
-    True
+    Raises:
+        ValueError: for a size outside 0 to 1
+
+    Example:
+        >>> import torch
+        >>> from gnnlib.analysis import deformation_distance
+        >>> images = torch.rand(3, 1, 8, 8)
+        >>> deformation_distance(lambda images: images.new_ones(len(images), 5), images, [0.0, 0.5]).tolist()
+        [0.0, 0.0]
+        >>> small, large = deformation_distance(lambda images: images, images, [0.1, 0.5])
+        >>> bool(0 < small < large)
+        True
     """
     if not all(0 <= size < 1 for size in sizes):
         raise ValueError(f"sizes: expected numbers from 0 to below 1, got {list(sizes)}")
     rng = np.random.default_rng(seed)
-    fields = np.stack([random_displacement(images.shape[2:], 1.0, rng, smoothness) for _ in images])
-    still = features(images)
-    return torch.tensor([_relative(features(warp(images, size * fields)), still) for size in sizes]).double()
+    fields = np.stack([random_displacement(images.shape[2:], 1.0, rng, smoothness=smoothness) for _ in images])
+    reference = features(images)
+    return torch.tensor([_relative(features(warp(images, size * fields)), reference) for size in sizes]).double()
 
 
 def random_displacement(
-    shape: Sequence[int], gradient: float, rng: np.random.Generator, smoothness: float | None = None
+    shape: Sequence[int], gradient: float, rng: np.random.Generator, *, smoothness: float | None = None
 ) -> np.ndarray:
-    """A smooth random displacement field: Gaussian noise, blurred, without its mean, scaled to a largest gradient.
+    """A smooth random displacement field: blurred Gaussian noise without its mean, scaled to a largest gradient.
 
     Args:
         shape: of the image
         gradient: largest spectral norm of the field's Jacobian matrix, by central differences
+        rng: of the noise
         smoothness: standard deviation of the blur in pixels; default: a quarter of the shortest side
 
-    Shapes: returns (d, \\*shape), in pixels in the order of the axes.
+    Returns:
+        (d, \\*shape), in pixels, in the order of the axes
 
-    Raises: ValueError for an axis of a single pixel, along which nothing has a gradient.
+    Raises:
+        ValueError: for an axis of a single pixel, along which there is no gradient
 
-    >>> random_displacement((8, 8), 0.2, np.random.default_rng(0)).shape
-    (2, 8, 8)
+    Example:
+        >>> import numpy as np
+        >>> from gnnlib.analysis.symmetry import random_displacement
+        >>> random_displacement((8, 8), 0.2, np.random.default_rng(0)).shape
+        (2, 8, 8)
     """
     if min(shape) < 2:
         raise ValueError(f"shape: expected at least two pixels along each axis, got {tuple(shape)}")
@@ -297,38 +385,64 @@ def random_displacement(
 
 
 def warp(images: Tensor, displacement: np.ndarray) -> Tensor:
-    """Each image moved by its own displacement: x(p - tau(p)), interpolated linearly, the border continued.
+    """Images warped by displacement fields, x(p - tau(p)), with linear interpolation and the nearest pixel outside.
 
-    Shapes: images (B, C, \\*size), displacement (B, d, \\*size) in pixels; returns images.
+    Args:
+        images: of any number of axes
+        displacement: tau, in pixels, one field per image
 
-    >>> warp(torch.tensor([[[1.0, 2.0, 3.0]]]), np.full((1, 1, 3), 0.5)).tolist()
-    [[[1.0, 1.5, 2.5]]]
+    Shapes:
+        - images: (B, C, \\*size)
+        - displacement: (B, d, \\*size)
+        - output: (B, C, \\*size)
+
+    Returns:
+        the warped images
+
+    Example:
+        >>> import numpy as np
+        >>> import torch
+        >>> from gnnlib.analysis.symmetry import warp
+        >>> warp(torch.tensor([[[1.0, 2.0, 3.0]]]), np.full((1, 1, 3), 0.5)).tolist()
+        [[[1.0, 1.5, 2.5]]]
     """
-    at = np.indices(images.shape[2:]) - displacement
+    positions = np.indices(images.shape[2:]) - displacement
     pixels = images.detach().cpu().numpy()
-    moved = [
-        [ndimage.map_coordinates(channel, where, order=1, mode="nearest") for channel in image]
-        for image, where in zip(pixels, at)
+    warped = [
+        [ndimage.map_coordinates(channel, coordinates, order=1, mode="nearest") for channel in image]
+        for image, coordinates in zip(pixels, positions)
     ]
-    return torch.from_numpy(np.stack(list(chain(*moved))).reshape(pixels.shape)).to(images)
+    return torch.from_numpy(np.stack(list(chain(*warped))).reshape(pixels.shape)).to(images)
 
 
 def class_distances(features: Tensor, labels: Tensor) -> float:
-    r"""The mean distance within classes over the mean distance between them, over all pairs of samples: the
-    variability that a representation has kept against the separation (Bruna and Mallat 2013, arXiv 1203.1513,
-    section 1; the idea is Fisher's, 1936).
+    r"""The mean distance within classes divided by the mean distance between classes, over all pairs of samples (Bruna
+    and Mallat 2013, arXiv 1203.1513, section 1; the idea is Fisher's, 1936).
 
     .. math:: \frac{\mathrm{mean}_{i < j,\, y_i = y_j} \|\phi_i - \phi_j\|}
                    {\mathrm{mean}_{i < j,\, y_i \ne y_j} \|\phi_i - \phi_j\|}
 
-    1: classes are mixed; 0: each is a point.
+    It is 1 if classes are not separated, and 0 if each is a single point.
 
-    Shapes: features (S, \*), labels (S,); memory (S, S).
+    Args:
+        features: of the samples
+        labels: their classes
 
-    Raises: ValueError for a wrong number of labels, or where no pair shares a class or none is of two.
+    Shapes:
+        - features: (S, \*)
+        - labels: (S,)
 
-    >>> class_distances(torch.tensor([[0.0], [1.0], [10.0], [11.0]]), torch.tensor([0, 0, 1, 1]))
-    0.1
+    Returns:
+        the ratio
+
+    Raises:
+        ValueError: for labels of another number, or without a pair of one class and a pair of two
+
+    Example:
+        >>> import torch
+        >>> from gnnlib.analysis import class_distances
+        >>> class_distances(torch.tensor([[0.0], [1.0], [10.0], [11.0]]), torch.tensor([0, 0, 1, 1]))
+        0.1
     """
     if labels.shape != features.shape[:1]:
         raise ValueError(f"labels: expected shape {tuple(features.shape[:1])}, got {tuple(labels.shape)}")
@@ -340,7 +454,7 @@ def class_distances(features: Tensor, labels: Tensor) -> float:
     return (distance[same].mean() / distance[~same].mean()).item()
 
 
-def _relative(moved: Tensor, still: Tensor) -> float:
-    """0 where nothing moved, infinite where nothing became something."""
-    difference, size = ((moved - still).double().norm().item(), still.double().norm().item())
+def _relative(output: Tensor, expected: Tensor) -> float:
+    """The relative error: 0 for equal tensors, infinite if only the expected one is 0."""
+    difference, size = (output - expected).double().norm().item(), expected.double().norm().item()
     return difference / size if size else math.inf if difference else 0.0

@@ -1,4 +1,4 @@
-"""The measures on models whose symmetry is known, and the symmetry of every layer under shuffled pixels."""
+"""Errors of symmetry for models of known symmetry, and permutation equivariance of every layer."""
 
 import math
 from functools import partial
@@ -37,11 +37,11 @@ from gnnlib._platform.dgl import dgl
 from gnnlib.analysis.symmetry import (
     class_distances,
     deformation_distance,
+    node_permutation,
     permutation_error,
     random_displacement,
     relabel,
     shift,
-    shuffled_nodes,
     translation_error,
     warp,
 )
@@ -87,7 +87,7 @@ def images(num=5, channels=2, size=(9, 8)):
 
 
 @pytest.mark.parametrize("axes", [1, 2, 3])
-def test_a_circular_convolution_is_equivariant_and_one_with_zeros_in_the_interior_only(axes):
+def test_circular_and_zero_padding(axes):
     conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[axes - 1]
     x = images(size=(9, 8, 7)[:axes])
     wrapped = conv(2, 3, 3, padding=1, padding_mode="circular").double()
@@ -97,7 +97,7 @@ def test_a_circular_convolution_is_equivariant_and_one_with_zeros_in_the_interio
     assert translation_error(padded, x, [0, 1, 2], margin=1).max() < 1e-13
 
 
-def test_layers_in_a_row_need_a_margin_each():
+def test_every_layer_needs_a_margin():
     net = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 3, 3, padding=1)).double()
     x = images(size=(11, 12))
     assert translation_error(net, x, [1], margin=2) < 1e-13
@@ -113,13 +113,13 @@ def test_a_stride_is_equivariant_to_its_multiples():
         translation_error(conv, x, [1, 2], stride=2)
 
 
-def test_a_model_without_symmetry_has_the_error_of_the_formula():
+def test_translation_error_against_the_formula():
     weight = torch.randn(SIZE, dtype=torch.float64)
     x = images(3, 1, SIZE)
-    turned = [(f, r) for axis in (2, 3) for step in (2, -2) for f, r in [(x.roll(step, axis) * weight, (x * weight))]]
-    wanted = [r.roll(step, axis) for (_, r), (axis, step) in zip(turned, [(2, 2), (2, -2), (3, 2), (3, -2)])]
-    above = sum(((f - w) ** 2).sum() for (f, _), w in zip(turned, wanted))
-    below = sum((w**2).sum() for w in wanted)
+    pairs = [(f, r) for axis in (2, 3) for step in (2, -2) for f, r in [(x.roll(step, axis) * weight, (x * weight))]]
+    expected = [r.roll(step, axis) for (_, r), (axis, step) in zip(pairs, [(2, 2), (2, -2), (3, 2), (3, -2)])]
+    above = sum(((f - w) ** 2).sum() for (f, _), w in zip(pairs, expected))
+    below = sum((w**2).sum() for w in expected)
     error = translation_error(lambda images: images * weight, x, [2])
     torch.testing.assert_close(error, (above / below).sqrt().view(1))
 
@@ -131,7 +131,7 @@ def test_invariance_of_outputs_per_image():
     flat = nn.Sequential(nn.Flatten(), nn.Linear(2 * 9 * 8, 10), nn.ReLU(), nn.Linear(10, 3)).double()
     assert translation_error(flat, x, [1, 3]).min() > 0.1
     inside = nn.functional.pad(x, [2] * 4)
-    assert translation_error(mean.double(), inside, [1, 2], margin=0).max() < 1e-13, "nothing is pushed out"
+    assert translation_error(mean.double(), inside, [1, 2], margin=0).max() < 1e-13, "no pixel leaves the image"
     assert translation_error(mean.double(), x, [1], margin=0) > 1e-3
 
 
@@ -158,15 +158,15 @@ def test_layers_on_the_pixel_graph():
 
 @pytest.mark.parametrize("step", [0, 1, -2, 8, -30])
 @pytest.mark.parametrize("axis", [0, 1])
-def test_shift_is_scipys(step, axis):
+def test_shift_against_scipy(step, axis):
     x = images()
     offset = [0, 0, *(step if a == axis else 0 for a in range(2))]
     for wrap, mode in ((True, "grid-wrap"), (False, "constant")):
-        wanted = ndimage.shift(x.numpy(), offset, order=0, mode=mode)
-        torch.testing.assert_close(shift(x, step, axis, wrap), torch.from_numpy(wanted), rtol=0, atol=0)
+        expected = ndimage.shift(x.numpy(), offset, order=0, mode=mode)
+        torch.testing.assert_close(shift(x, step, axis, wrap=wrap), torch.from_numpy(expected), rtol=0, atol=0)
 
 
-def test_outputs_that_are_neither_per_cell_nor_per_image():
+def test_invalid_outputs():
     with pytest.raises(ValueError, match=r"of 5 images with 2 axes, got \(5, 9, 8\)"):
         translation_error(lambda images: images.sum(1), images(), [1])
     with pytest.raises(ValueError, match=r"of 5 images with 2 axes, got \(2, 3\)"):
@@ -175,7 +175,7 @@ def test_outputs_that_are_neither_per_cell_nor_per_image():
         translation_error(lambda images: images, images(), [1], margin=4)
 
 
-def test_nothing_from_nothing():
+def test_zero_outputs():
     assert translation_error(torch.zeros_like, images(), [1]).tolist() == [0]
     assert translation_error(lambda x: (x[:, 0, :1, 0] > 0).double() * 0, images(), [1]).tolist() == [0]
     silent = iter([torch.zeros(5, 1), *[torch.ones(5, 1)] * 4])
@@ -186,11 +186,11 @@ def test_nothing_from_nothing():
 
 
 @pytest.mark.parametrize("name", HOMOGENEOUS)
-def test_relabelling_carries_everything_along(name):
+def test_relabel_keeps_data_and_batches(name):
     graph = GRAPHS[name]()
     graph.ndata["x"] = torch.arange(graph.num_nodes())
     graph.edata["w"] = torch.arange(graph.num_edges())
-    order = shuffled_nodes(graph, seed=3)
+    order = node_permutation(graph, seed=3)
     other = relabel(graph, order)
     assert other.idtype == graph.idtype
     assert other.ndata["x"].tolist() == order.tolist()
@@ -203,14 +203,14 @@ def test_relabelling_carries_everything_along(name):
 
 
 def ends_by_feature(graph, ids=False):
-    """Sources and destinations, by what the nodes carry or by their numbers, in the order of the edges' marks."""
+    """Sources and destinations, by the nodes' features or ids, in the order of the edges' marks."""
     src, dst = graph.formats(["coo", "csr", "csc"]).edges(order="eid")
     names = torch.arange(graph.num_nodes()) if ids else graph.ndata["x"]
     by_edge = graph.edata["w"].argsort()
     return [names[end.long()][by_edge].tolist() for end in (src, dst)]
 
 
-def test_relabelling_refuses():
+def test_invalid_arguments():
     with pytest.raises(ValueError, match="one node set"):
         relabel(bipartite(), torch.arange(6))
     with pytest.raises(ValueError, match=r"permutation of 11 nodes, got shape \(11,\)"):
@@ -221,23 +221,23 @@ def test_relabelling_refuses():
         permutation_error(lambda graph, x: x.sum(0), random_graph(), torch.ones(11, 2))
 
 
-def test_permutations_stay_within_their_graphs_and_differ():
+def test_permutations_are_within_graphs_and_differ():
     graph = pixel_batch(SIZE, 3)
-    order = shuffled_nodes(graph, 1).view(3, 42)
+    order = node_permutation(graph, 1).view(3, 42)
     assert torch.equal(order.sort(1).values, torch.arange(126).view(3, 42))
     assert not torch.equal(order[0], order[1] - 42)
-    assert torch.equal(order.flatten(), shuffled_nodes(graph, 1))
-    assert not torch.equal(order.flatten(), shuffled_nodes(graph, 2))
+    assert torch.equal(order.flatten(), node_permutation(graph, 1))
+    assert not torch.equal(order.flatten(), node_permutation(graph, 2))
 
 
-def test_every_layer_of_the_library_is_tested():
+def test_every_layer_is_tested():
     kinds = {kind for kind in vars(conv).values() if isinstance(kind, type) and issubclass(kind, Conv)} - {Conv}
     built = {type(make(4, 8)) for make in LAYERS.values()}
     assert kinds <= built
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_shuffled_pixels_permute_the_nodes_and_leave_the_logits(name):
+def test_layers_are_permutation_equivariant(name):
     """Pixels and graph in another order: node outputs come in that order, pooled ones stay; flat ones do not."""
     net = Stack.build(LAYERS[name], 4, 8, 8, num_layers=2, norm=BatchNorm).double().eval()
     graph = pixel_batch(SIZE, 3)
@@ -255,7 +255,7 @@ def test_shuffled_pixels_permute_the_nodes_and_leave_the_logits(name):
     assert permutation_error(on_graph(flat), graph, x, per_node=False) > 0.01
 
 
-def test_shuffled_superpixels():
+def test_permutation_of_superpixels():
     picture = np.random.default_rng(0).random((12, 12))
     graph = dgl.batch([superpixel_graph(picture, 20), superpixel_graph(picture.T, 12)])
     net = ECConv(1, 4, edge_feats=2).double()
@@ -266,8 +266,8 @@ def test_shuffled_superpixels():
 
 
 def test_a_flat_readout_of_a_fixed_permutation_is_a_permutation_of_its_weights():
-    """Why it can be trained again to the same accuracy: the same logits are in reach."""
-    graph, order = pixel_graph(SIZE), shuffled_nodes(pixel_graph(SIZE), 5)
+    """The same logits are possible with permuted weights."""
+    graph, order = pixel_graph(SIZE), node_permutation(pixel_graph(SIZE), 5)
     net = Stack.build(partial(GridConv, kernel_size=3), 1, 8, 8, num_layers=2).double()
     head, x = nn.Linear(8 * 42, 10).double(), torch.randn(42, 1, dtype=torch.float64)
     logits = head(readout_flat(graph, net(graph, x)))
@@ -284,8 +284,8 @@ def test_a_flat_readout_of_a_fixed_permutation_is_a_permutation_of_its_weights()
 
 @pytest.mark.parametrize("shape", [(12,), (10, 14), (6, 7, 8)])
 @pytest.mark.parametrize("smoothness", [None, 1.0])
-def test_displacements_have_the_gradient_asked_for(shape, smoothness):
-    field = random_displacement(shape, 0.3, np.random.default_rng(0), smoothness)
+def test_displacements_have_the_given_gradient(shape, smoothness):
+    field = random_displacement(shape, 0.3, np.random.default_rng(0), smoothness=smoothness)
     assert field.shape == (len(shape), *shape)
     np.testing.assert_allclose(field.mean(tuple(range(1, field.ndim))), 0, atol=1e-14)
     largest = 0.0
@@ -302,25 +302,25 @@ def test_displacements_have_the_gradient_asked_for(shape, smoothness):
 
 def test_smooth_fields_are_smoother():
     def roughness(smoothness):
-        field = random_displacement((32, 32), 0.1, np.random.default_rng(0), smoothness)
+        field = random_displacement((32, 32), 0.1, np.random.default_rng(0), smoothness=smoothness)
         return np.abs(np.diff(field, 2, axis=1)).max() / np.abs(field).max()
 
     assert roughness(8) < roughness(4) < roughness(1)
 
 
-def test_warping_by_whole_pixels_is_a_shift():
+def test_warping_by_integer_displacements_is_a_shift():
     x = images(2, 3, (9, 8))
     move = np.zeros((2, 2, 9, 8))
     assert torch.equal(warp(x, move), x)
     move[:, 1] = 2.0
     torch.testing.assert_close(warp(x, move)[..., 2:], x[..., :-2])
-    torch.testing.assert_close(warp(x, move)[..., :2], x[..., :1].expand(-1, -1, -1, 2), msg="the border goes on")
+    torch.testing.assert_close(warp(x, move)[..., :2], x[..., :1].expand(-1, -1, -1, 2), msg="the border is repeated")
     ramp = torch.arange(9.0).view(1, 1, 9, 1).expand(1, 1, 9, 8)
     move = np.full((1, 2, 9, 8), 0.25)
     torch.testing.assert_close(warp(ramp, move)[0, 0, 1:], ramp[0, 0, 1:] - 0.25)
 
 
-def test_a_constant_model_does_not_move_and_the_image_itself_does():
+def test_deformation_distance_of_a_constant_and_of_the_image():
     x = torch.rand(6, 1, 16, 16)
     sizes = [0.0, 0.05, 0.1, 0.2, 0.4]
     assert deformation_distance(lambda images: torch.ones(len(images), 3), x, sizes).tolist() == [0] * 5
@@ -329,10 +329,10 @@ def test_a_constant_model_does_not_move_and_the_image_itself_does():
     assert moved == sorted(moved)
     assert deformation_distance(lambda images: images, x, sizes).tolist() == [still, *moved], "the same seed"
     blurred = deformation_distance(lambda images: nn.functional.avg_pool2d(images, 8), x, sizes)
-    assert (blurred[1:] < torch.tensor(moved)).all(), "averages over places are more stable"
+    assert (blurred[1:] < torch.tensor(moved)).all(), "averages are more stable"
 
 
-def test_the_distance_grows_in_proportion_to_a_small_deformation():
+def test_the_distance_is_proportional_to_small_deformations():
     """Lipschitz continuity to deformations, for a smooth image."""
     rows, columns = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
     x = torch.exp(-((rows - 14) ** 2 + (columns - 17) ** 2) / 40).double().view(1, 1, 32, 32)
@@ -341,12 +341,12 @@ def test_the_distance_grows_in_proportion_to_a_small_deformation():
 
 
 @pytest.mark.parametrize("sizes", [[1.0], [0.1, -0.1]])
-def test_deformations_that_fold_are_refused(sizes):
+def test_invalid_sizes_of_deformations(sizes):
     with pytest.raises(ValueError, match=r"from 0 to below 1, got \["):
         deformation_distance(lambda images: images, torch.rand(1, 1, 8, 8), sizes)
 
 
-def test_a_row_of_single_pixels_cannot_be_deformed():
+def test_axes_of_a_single_pixel_are_refused():
     with pytest.raises(ValueError, match=r"two pixels along each axis, got \(1, 8\)"):
         random_displacement((1, 8), 0.1, np.random.default_rng(0))
 
@@ -354,7 +354,7 @@ def test_a_row_of_single_pixels_cannot_be_deformed():
 # ---------------------------------------------------------------- classes
 
 
-def test_class_distances_by_a_loop():
+def test_class_distances_against_a_loop():
     features, labels = torch.randn(12, 3, 2), torch.arange(12) % 3
     within, between = [], []
     for i in range(12):
@@ -364,7 +364,7 @@ def test_class_distances_by_a_loop():
     assert class_distances(features, labels) == pytest.approx(np.mean(within) / np.mean(between), rel=1e-6)
 
 
-def test_tight_clusters_and_no_clusters():
+def test_separated_and_mixed_classes():
     labels = torch.arange(200) % 2
     noise = torch.randn(200, 4)
     assert class_distances(noise, labels) == pytest.approx(1, abs=0.02)
@@ -373,7 +373,7 @@ def test_tight_clusters_and_no_clusters():
 
 
 @pytest.mark.parametrize("labels", [[0, 0, 0], [0, 1, 2]])
-def test_classes_must_have_pairs(labels):
+def test_labels_without_pairs_are_refused(labels):
     with pytest.raises(ValueError, match="pairs of one class and of two, got"):
         class_distances(torch.rand(3, 2), torch.tensor(labels))
     with pytest.raises(ValueError, match=r"expected shape \(3,\), got \(4,\)"):

@@ -222,10 +222,10 @@ def test_layers_follow_the_icosahedrons_rotations_to_rounding_and_others_nearly(
     def net(x):
         return GridPool("max")(pool, layer(graph, x).relu())
 
-    assert rotation_error(net, signals, some, turn_on(1)).max() < 1e-8
+    assert rotation_error(net, signals, some, rotate_output=turn_on(1)).max() < 1e-8
     assert rotation_error(lambda x: net(x).mean(0), signals, some).max() < 1e-8
     other = random_rotations(3, torch.Generator().manual_seed(0))
-    assert rotation_error(net, signals, other, turn_on(1)).min() > 1e-3
+    assert rotation_error(net, signals, other, rotate_output=turn_on(1)).min() > 1e-3
 
 
 def test_the_rotation_error_is_that_of_the_formula():
@@ -233,7 +233,9 @@ def test_the_rotation_error_is_that_of_the_formula():
     images, turns = torch.rand(3, 1, 4, 4, dtype=torch.float64), icosahedral_rotations()[[0, 5]]
     still, moved = (project(images, nodes(2), turn) * weight for turn in turns)
     wanted = turn_on(2)(still, turns[1])
-    errors = rotation_error(lambda x: x * weight, lambda R: project(images, nodes(2), R), turns, turn_on(2))
+    errors = rotation_error(
+        lambda x: x * weight, lambda R: project(images, nodes(2), R), turns, rotate_output=turn_on(2)
+    )
     assert errors[0] < 1e-10
     assert errors[1].item() == pytest.approx(((moved - wanted).norm() / wanted.norm()).item())
     stay = rotation_error(lambda x: x * weight, lambda R: project(images, nodes(2), R), turns)

@@ -1,13 +1,14 @@
-"""See over-smoothing: how alike the nodes have become, and whether that is what ails a model.
+"""Over-smoothing (Li, Han and Wu 2018, arXiv 1801.07606): measures of how similar the features of nodes are, and
+`diagnose`, which distinguishes over-smoothing from vanishing or exploding gradients and from overfitting.
 
-A measure is ``f(graph, x)`` with x (N, \\*, F); it returns (B, \\*) in float64, a number for each of the B graphs
-of a batch and each signal. `diagnose` runs a model once and names its disease.
+A measure is ``f(graph, x)`` with x (N, \\*, F). It returns (B, \\*) in float64, a number for each of the B graphs of a
+batch and each signal.
 """
 
 from gnnlib.analysis.smoothing._diagnose import Diagnosis, diagnose
 from gnnlib.analysis.smoothing._fixed_point import fixed_point, fixed_point_distance
 from gnnlib.analysis.smoothing.distance import mad_gap, mean_average_distance
-from gnnlib.analysis.smoothing.energy import dead_share, dirichlet_energy, effective_rank, numerical_rank
+from gnnlib.analysis.smoothing.energy import dead_feature_fraction, dirichlet_energy, effective_rank, numerical_rank
 from gnnlib.analysis.smoothing.groups import group_distance_ratio, instance_information_gain
 from gnnlib.analysis.smoothing.probe import LayerStatistics
 from gnnlib.analysis.smoothing.verdict import Finding
@@ -16,7 +17,7 @@ __all__ = [
     "Diagnosis",
     "Finding",
     "LayerStatistics",
-    "dead_share",
+    "dead_feature_fraction",
     "diagnose",
     "dirichlet_energy",
     "effective_rank",

@@ -1,4 +1,4 @@
-"""What ails a deep model: over-smoothing, vanishing or exploding gradients, overfitting, or nothing."""
+"""The cause of a deep model's failure: over-smoothing, vanishing or exploding gradients, overfitting, or none."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,21 +10,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.analysis.smoothing.base import checked
+from gnnlib.analysis.smoothing.base import check_features
+from gnnlib.analysis.smoothing.passes import Forward, default_forward
 from gnnlib.analysis.smoothing.probe import LayerStatistics, probe
-from gnnlib.analysis.smoothing.running import Call, default_call
-from gnnlib.analysis.smoothing.verdict import ADVICE, Finding, find_diseases, skill
+from gnnlib.analysis.smoothing.verdict import ADVICE, Finding, find_causes, skill
 
 __all__ = ["Diagnosis", "diagnose"]
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What `diagnose` found.
+    """The result of `diagnose`.
 
     ``verdict`` is "over-smoothing", "vanishing gradients", "exploding gradients", "overfitting" or "none"; ``layer``
-    the name of the layer where it starts; ``advice`` what to try; ``findings`` all diseases, the first to treat
-    first; ``layers`` and ``output`` the measures. ``print`` gives a table and the verdict in words.
+    is the name of the layer where it starts; ``advice`` lists remedies; ``findings`` are all causes, the most
+    important first; ``layers`` and ``output`` are the statistics. ``print`` shows a table and the findings.
     """
 
     layers: list[LayerStatistics]
@@ -35,19 +35,22 @@ class Diagnosis:
 
     @property
     def verdict(self) -> str:
-        return self.findings[0].disease if self.findings else "none"
+        """The most important cause, or "none"."""
+        return self.findings[0].cause if self.findings else "none"
 
     @property
     def layer(self) -> str | None:
+        """The first layer that shows it."""
         return self.findings[0].layer if self.findings else None
 
     @property
     def advice(self) -> str:
+        """Remedies for it."""
         return ADVICE[self.verdict]
 
     @property
     def table(self) -> list[dict[str, Any]]:
-        """A record for each layer, say for ``pandas.DataFrame``."""
+        """A record per layer, such as for ``pandas.DataFrame``."""
         return [asdict(layer) for layer in self.layers]
 
     def __str__(self) -> str:
@@ -59,18 +62,25 @@ class Diagnosis:
         lines.append(f"verdict: {self.verdict}")
         for finding in self.findings:
             where = f", from layer {finding.layer}" if finding.layer is not None else ""
-            lines.append(f"{finding.disease}{where}: {finding.evidence}. Try {ADVICE[finding.disease]}.")
+            lines.append(f"{finding.cause}{where}: {finding.evidence}. Try {ADVICE[finding.cause]}.")
         return "\n".join(lines)
 
     def plot(self, axes: Any = None) -> Any:
-        """Distance, effective rank and gradient by layer on three matplotlib axes (made where none are given)."""
+        """Plots distance, effective rank and gradient by layer.
+
+        Args:
+            axes: three matplotlib axes; None: new ones
+
+        Returns:
+            the axes
+        """
         if axes is None:
             from matplotlib import pyplot
 
             axes = pyplot.subplots(1, 3, figsize=(11, 3), layout="constrained")[1]
         depth = range(1, len(self.layers) + 1)
         lines: Sequence[tuple[str, dict[str, str]]] = (
-            ("mean average distance", {"distance": "as it is", "unlinked_distance": "without edges"}),
+            ("mean average distance", {"distance": "graph", "control_distance": "control graph"}),
             ("effective rank", {"effective_rank": ""}),
             ("gradient norm", {"gradient": ""}),
         )
@@ -88,54 +98,67 @@ def diagnose(
     graph: dgl.DGLGraph,
     x: Tensor,
     labels: Tensor | None = None,
+    *,
     train: Tensor | None = None,
     test: Tensor | None = None,
-    *,
     loss: Callable[[Tensor, Tensor], Tensor] | None = None,
-    call: Call = default_call,
+    forward: Forward = default_forward,
     layers: Sequence[tuple[str, nn.Module]] | None = None,
 ) -> Diagnosis:
-    """Run a model once, forward and backward, and say what ails it.
+    """The cause of a deep model's failure, from one forward and backward pass on the graph and one on a control graph.
 
-    Depth has two diseases that look alike in the accuracy: gradients fail in every deep net, and features become the
-    same at all nodes in a deep graph net (Li, Han and Wu 2018, arXiv 1801.07606). To tell them apart the model also
-    runs with each edge u->v turned into v->v: what collapses there too, the graph has not done.
+    Deep networks fail for two reasons that look alike in the accuracy: gradients vanish or explode in any deep network,
+    and features become equal at all nodes of a deep graph network (over-smoothing: Li, Han and Wu 2018, arXiv
+    1801.07606). To distinguish them, the model also runs on a control graph, in which each edge u->v is replaced by
+    v->v. If features become equal there too, the graph is not the cause.
 
-    - *over-smoothing*: nodes of one component are alike at the last layer, and it is the edges that made them so
-    - *vanishing*, *exploding gradients*: the gradient at some layer is below 1/1000 or above 1000 times the last
-      layer's (and no shortcut brings it down to the input), or there are values that are not finite
-    - *overfitting*: fits the training rows, and keeps less than half of its skill on held-out ones
-    - a model that fits its training rows has neither the first nor the second
+    - *over-smoothing*: the nodes of a component are equal at the last layer, and not so on the control graph
+    - *vanishing gradients*, *exploding gradients*: the gradient at some layer is below 1/1000 or above 1000 times that
+      at the last layer (and no shortcut carries it to the input), or a value is not finite
+    - *overfitting*: the model fits the training rows, and less than half of its skill remains on held-out ones
+    - a model that fits its training rows has neither over-smoothing nor vanishing gradients
 
-    Where several hold, exploding comes first, then whichever shows within fewer layers.
-    `gnnlib.analysis.smoothing.verdict` has the thresholds, with reasons.
+    If several apply, exploding gradients come first, then the cause that needs fewer layers. The thresholds and their
+    reasons are in ``gnnlib/analysis/smoothing/verdict.py``.
 
     Args:
-        model: any module; parameters, their gradients, buffers, modes and random numbers are left as they were
-        graph: a whole graph, or a batch
+        model: any module; its parameters, gradients, buffers and modes, and the random number generator, are unchanged
+            afterwards
+        graph: a whole graph or a batch
         x: features
         labels: integers (classes) or floats (targets) for each row of the output; None: the gradient is that of a
             random sum of the outputs
-        train, test: rows of the labels, as masks or numbers; default: train on all, and no look for overfitting
+        train: training rows, as a mask or indices; default all
+        test: held-out rows, as a mask or indices; default: overfitting is not examined
         loss: called on outputs and labels; default cross-entropy for classes, mean squared error for targets
-        call: how to call the model: ``call(model, graph, x)``; default model(graph, x), or model(x) where forward
-            takes one argument
-        layers: names and modules to look at; default: the blocks of a `gnnlib.Stack`, else message-passing layers,
-            else the children
+        forward: called as ``forward(model, graph, x)``; default ``model(graph, x)``, or ``model(x)`` if the model takes
+            one argument
+        layers: names and modules to record; default: the blocks of a `gnnlib.Stack`, else message-passing layers, else
+            the children
 
-    Shapes: x (N, *, F), labels (rows,) or, of targets, as the output.
+    Shapes:
+        - x: (N, \\*, F)
+        - labels: (rows,), or, for targets, the shape of the output
 
-    Raises: ValueError or TypeError, naming expected and received, for a graph with two node sets, x or labels of a
-    wrong shape, or a model that returns no tensor.
+    Returns:
+        the diagnosis
 
-    >>> from gnnlib import GCNConv, Stack
-    >>> _ = torch.manual_seed(0)
-    >>> g = dgl.add_self_loop(dgl.graph(tuple(torch.randint(100, (2, 800)))))
-    >>> deep = Stack.build(GCNConv, 16, 32, 4, num_layers=16)
-    >>> diagnose(deep, g, torch.randn(100, 16)).verdict
-    'over-smoothing'
+    Raises:
+        TypeError: for features that are not floating-point, or a model that returns no tensor
+        ValueError: for a graph with two node sets, or x or labels of another shape
+
+    Example:
+        >>> import torch
+        >>> from gnnlib import GCNConv, Stack
+        >>> from gnnlib.analysis import diagnose
+        >>> import dgl
+        >>> _ = torch.manual_seed(0)
+        >>> g = dgl.add_self_loop(dgl.graph(tuple(torch.randint(100, (2, 800)))))
+        >>> deep = Stack.build(GCNConv, 16, 32, 4, num_layers=16)
+        >>> diagnose(deep, g, torch.randn(100, 16)).verdict
+        'over-smoothing'
     """
-    checked(graph, x)
+    check_features(graph, x)
     rows = slice(None) if train is None else train
     if test is not None and (labels is None or train is None):
         missing = "labels" if labels is None else "train rows"
@@ -149,10 +172,10 @@ def diagnose(
         default = F.mse_loss if labels.is_floating_point() else F.cross_entropy
         return (loss or default)(output[rows], labels[rows])
 
-    found = probe(model, graph, x, objective, call, layers)
+    statistics = probe(model, graph, x, objective, forward, layers)
     on_train, on_test = (
-        math.nan if labels is None or chosen is None else skill(found.values[chosen], labels[chosen])
-        for chosen in (rows, test)
+        math.nan if labels is None or part is None else skill(statistics.values[part], labels[part])
+        for part in (rows, test)
     )
-    findings = find_diseases(found, on_train, on_test)
-    return Diagnosis(found.layers, found.output, findings, on_train, on_test)
+    findings = find_causes(statistics, on_train, on_test)
+    return Diagnosis(statistics.layers, statistics.output, findings, on_train, on_test)

@@ -1,4 +1,4 @@
-"""What all measures share: their input checked and in float64, and which nodes belong together."""
+"""Functions that the measures share: checks of their input, sums per graph, connected components."""
 
 import torch
 from scipy.sparse import coo_matrix
@@ -10,11 +10,24 @@ from gnnlib.graph import Adjacency, adjacency
 from gnnlib.nn.readout import readout_sum
 from gnnlib.ops import aggregate
 
-__all__ = ["adjacency_matrix", "checked", "components", "each_part", "mean_of_group", "sum_nodes", "whole"]
+__all__ = [
+    "adjacency_matrix",
+    "check_features",
+    "check_graph",
+    "components",
+    "group_mean",
+    "split_by_graph",
+    "sum_by_graph",
+]
 
 
-def whole(graph: dgl.DGLGraph) -> None:
-    """Raise unless the graph has one set of nodes, which send and receive."""
+def check_graph(graph: dgl.DGLGraph) -> None:
+    """Checks that the graph has one set of nodes.
+
+    Raises:
+        TypeError: for another object than a graph
+        ValueError: for a block, or several node or edge types
+    """
     if not isinstance(graph, dgl.DGLGraph):
         raise TypeError(f"expected a DGLGraph, got {type(graph).__name__}")
     if graph.is_block or not graph.is_homogeneous:
@@ -22,9 +35,14 @@ def whole(graph: dgl.DGLGraph) -> None:
         raise ValueError(f"expected a graph with one node type and one edge type, got {kind}")
 
 
-def checked(graph: dgl.DGLGraph, x: Tensor, name: str = "x") -> Tensor:
-    """x (N, \\*, F) in float64."""
-    whole(graph)
+def check_features(graph: dgl.DGLGraph, x: Tensor, name: str = "x") -> Tensor:
+    """Node features (N, \\*, F), checked and in float64.
+
+    Raises:
+        TypeError: for another object than a graph, or values that are not floating-point
+        ValueError: for a graph with several sets of nodes, or x of another shape
+    """
+    check_graph(graph)
     if not isinstance(x, Tensor) or not x.is_floating_point():
         got = x.dtype if isinstance(x, Tensor) else type(x).__name__
         raise TypeError(f"{name}: expected a tensor of floating-point values, got {got}")
@@ -33,35 +51,36 @@ def checked(graph: dgl.DGLGraph, x: Tensor, name: str = "x") -> Tensor:
     return x.double()
 
 
-def sum_nodes(graph: dgl.DGLGraph, values: Tensor) -> Tensor:
+def sum_by_graph(graph: dgl.DGLGraph, values: Tensor) -> Tensor:
     """(N, \\*) -> (B, \\*)"""
     return readout_sum(graph, values.unsqueeze(-1)).squeeze(-1)
 
 
-def each_part(graph: dgl.DGLGraph, x: Tensor) -> list[Tensor]:
-    """(N, \\*, F) as one (\\*, n, F) for each graph of the batch, which are matrices."""
+def split_by_graph(graph: dgl.DGLGraph, x: Tensor) -> list[Tensor]:
+    """(N, \\*, F) -> (\\*, n, F) for each graph of the batch."""
     return [part.movedim(0, -2) for part in x.split(graph.batch_num_nodes().tolist())]
 
 
 def adjacency_matrix(graph: dgl.DGLGraph | Adjacency) -> coo_matrix:
-    """(N, N) numbers of edges, from row to column."""
+    """The number of edges from row to column, (N, N)."""
     adj = adjacency(graph, "cpu")
     ones = torch.ones(adj.num_edges)
     return coo_matrix((ones.numpy(), (adj.src.numpy(), adj.dst.numpy())), (adj.num_src, adj.num_dst))
 
 
 def components(graph: dgl.DGLGraph, device: torch.device) -> Adjacency:
-    """Every node with one edge to its connected component, whatever the direction of edges."""
+    """The weakly connected components, as an edge from each node to its component."""
     adj = adjacency(graph)
 
     def find() -> Tensor:
         return torch.from_numpy(connected_components(adjacency_matrix(adj), directed=False)[1]).to(adj.device)
 
-    owner = adj.cached("components", find).to(device)
-    each = torch.arange(len(owner), device=device)
-    return Adjacency.from_edges(each, owner, len(owner), int(owner.max()) + 1 if len(owner) else 0)
+    component = adj.cached("components", find).to(device)
+    nodes = torch.arange(len(component), device=device)
+    num_components = int(component.max()) + 1 if len(component) else 0
+    return Adjacency.from_edges(nodes, component, len(component), num_components)
 
 
-def mean_of_group(groups: Adjacency, x: Tensor) -> Tensor:
-    """(N, \\*, F): for each node the mean over the nodes of its group."""
+def group_mean(groups: Adjacency, x: Tensor) -> Tensor:
+    """(N, \\*, F) -> (N, \\*, F): for each node the mean over the nodes of its group."""
     return aggregate(groups, x, reduce="mean")[groups.dst]

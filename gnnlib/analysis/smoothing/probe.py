@@ -1,4 +1,4 @@
-"""Looking inside a model: what each layer puts out, with the graph's edges and without, and the gradient there."""
+"""Statistics of the outputs and gradients of each layer, on the graph and on its control graph."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,39 +10,39 @@ from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
 from gnnlib._utils.model_state import preserve_state
-from gnnlib.analysis.smoothing.base import components, mean_of_group
+from gnnlib.analysis.smoothing.base import components, group_mean
 from gnnlib.analysis.smoothing.distance import mean_average_distance
-from gnnlib.analysis.smoothing.energy import dead_share, dirichlet_energy, effective_rank, numerical_rank
-from gnnlib.analysis.smoothing.running import Call, default_call, find_layers, run, unlinked
+from gnnlib.analysis.smoothing.energy import dead_feature_fraction, dirichlet_energy, effective_rank, numerical_rank
+from gnnlib.analysis.smoothing.passes import Forward, control_graph, default_forward, find_layers, record_layers
 
 __all__ = ["LayerStatistics", "Probe", "probe"]
 
 
 @dataclass(frozen=True)
 class LayerStatistics:
-    """What a layer puts out. Measures of nodes are nan where it has no row for each node, or values not finite."""
+    """Statistics of a layer's output. Measures of nodes are nan unless it has one finite row per node."""
 
     name: str
     finite: bool
     norm: float  # root mean square
-    distance: float  # mean average distance over connected pairs
-    energy: float  # Dirichlet, by degree, over the squared norm: 0 to 2
+    distance: float  # mean average distance of connected pairs
+    energy: float  # Dirichlet energy with norm="both", divided by the squared norm: 0 to 2
     numerical_rank: float
     effective_rank: float
-    dead: float  # share of features
-    spread: float  # mean squared distance from the mean of a node's component
-    gradient: float  # norm of the loss's derivative; nan where there is none, inf where it is not finite
-    unlinked_distance: float  # the same where each node hears itself alone
-    unlinked_spread: float
-    unlinked_gradient: float
+    dead: float  # fraction of features
+    spread: float  # mean squared distance from the mean of the component
+    gradient: float  # norm of the derivative of the loss; nan if there is none, inf if it is not finite
+    control_distance: float  # the same on the control graph
+    control_spread: float
+    control_gradient: float
 
 
 class Probe(NamedTuple):
-    """What a model does on a graph."""
+    """The statistics of a model on a graph."""
 
     layers: list[LayerStatistics]
     output: LayerStatistics
-    values: Tensor  # the output itself
+    values: Tensor  # of the output
     input_gradient: float
 
 
@@ -51,18 +51,19 @@ def probe(
     graph: dgl.DGLGraph,
     x: Tensor,
     loss: Callable[[Tensor], Tensor],
-    call: Call = default_call,
+    forward: Forward = default_forward,
     layers: Sequence[tuple[str, nn.Module]] | None = None,
 ) -> Probe:
-    """Every layer, and the output as a layer: once forward and back, and the same `unlinked`."""
+    """The statistics of every layer and of the output, from one forward and backward pass on the graph and one on the
+    control graph."""
     layers = find_layers(model) if layers is None else layers
     with preserve_state(model), torch.enable_grad():
-        alone = run(model, unlinked(graph), x, loss, call, layers)
-        linked = run(model, graph, x, loss, call, layers)
-    pairs = zip(linked.layers, linked.gradients, alone.layers, alone.gradients, strict=True)
-    rows = [_layer(graph, name, y, g, other, g_other) for (name, y), g, (_, other), g_other in pairs]
-    output = _layer(graph, "output", linked.output, None, alone.output, None)
-    return Probe(rows, output, linked.output, _norm(linked.of_input))
+        control = record_layers(model, control_graph(graph), x, loss, forward, layers)
+        actual = record_layers(model, graph, x, loss, forward, layers)
+    pairs = zip(actual.outputs, actual.gradients, control.outputs, control.gradients, strict=True)
+    rows = [_layer(graph, name, y, g, y_control, g_control) for (name, y), g, (_, y_control), g_control in pairs]
+    output = _layer(graph, "output", actual.output, None, control.output, None)
+    return Probe(rows, output, actual.output, _norm(actual.input_gradient))
 
 
 def _norm(gradient: Tensor | None) -> float:
@@ -72,7 +73,7 @@ def _norm(gradient: Tensor | None) -> float:
 
 
 def _layer(
-    graph: dgl.DGLGraph, name: str, y: Tensor, gradient: Tensor | None, alone: Tensor, alone_gradient: Tensor | None
+    graph: dgl.DGLGraph, name: str, y: Tensor, gradient: Tensor | None, control: Tensor, control_gradient: Tensor | None
 ) -> LayerStatistics:
     return LayerStatistics(
         name,
@@ -80,32 +81,32 @@ def _layer(
         norm=y.double().square().mean().sqrt().item(),
         **_measures(graph, y),
         gradient=_norm(gradient),
-        unlinked_distance=_distance(graph, alone),
-        unlinked_spread=_spread(graph, alone),
-        unlinked_gradient=_norm(alone_gradient),
+        control_distance=_distance(graph, control),
+        control_spread=_spread(graph, control),
+        control_gradient=_norm(control_gradient),
     )
 
 
-def _of_nodes(graph: dgl.DGLGraph, y: Tensor) -> Tensor | None:
-    """(N, F) in float64 where y has finite rows for the nodes."""
+def _node_features(graph: dgl.DGLGraph, y: Tensor) -> Tensor | None:
+    """(N, F) in float64; None unless y has one finite row per node."""
     rows = y.unsqueeze(-1).flatten(1).double() if len(y) == graph.num_nodes() else None
     return rows if rows is not None and bool(rows.isfinite().all()) else None
 
 
 def _distance(graph: dgl.DGLGraph, y: Tensor) -> float:
-    rows = _of_nodes(graph, y)
-    return math.nan if rows is None else mean_average_distance(graph, rows, most=math.inf).nanmean().item()
+    rows = _node_features(graph, y)
+    return math.nan if rows is None else mean_average_distance(graph, rows, max_hops=math.inf).nanmean().item()
 
 
 def _spread(graph: dgl.DGLGraph, y: Tensor) -> float:
-    rows = _of_nodes(graph, y)
+    rows = _node_features(graph, y)
     if rows is None:
         return math.nan
-    return (rows - mean_of_group(components(graph, y.device), rows)).square().sum(-1).mean().item()
+    return (rows - group_mean(components(graph, y.device), rows)).square().sum(-1).mean().item()
 
 
 def _measures(graph: dgl.DGLGraph, y: Tensor) -> dict[str, float]:
-    rows = _of_nodes(graph, y)
+    rows = _node_features(graph, y)
     names = ("energy", "numerical_rank", "effective_rank", "dead")
     if rows is None:
         return dict.fromkeys((*names, "distance", "spread"), math.nan)
@@ -116,5 +117,5 @@ def _measures(graph: dgl.DGLGraph, y: Tensor) -> dict[str, float]:
         "energy": (dirichlet_energy(graph, rows, norm="both").sum() / square).item(),
         "numerical_rank": numerical_rank(graph, rows).mean().item(),
         "effective_rank": effective_rank(graph, rows).mean().item(),
-        "dead": dead_share(graph, rows).mean().item(),
+        "dead": dead_feature_fraction(graph, rows).mean().item(),
     }

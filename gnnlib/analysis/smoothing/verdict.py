@@ -1,4 +1,4 @@
-"""The rules by which a disease is named: thresholds with their reasons, and what each disease is."""
+"""The rules of `diagnose`: thresholds with reasons, and advice for each cause."""
 
 import math
 from dataclasses import dataclass
@@ -7,40 +7,41 @@ from torch import Tensor
 
 from gnnlib.analysis.smoothing.probe import LayerStatistics, Probe
 
-__all__ = ["ADVICE", "Finding", "find_diseases", "skill"]
+__all__ = ["ADVICE", "Finding", "find_causes", "skill"]
 
 COLLAPSED = 0.01
-"""Mean average distance below which nodes are alike: directions 8 degrees apart. Trained nets keep 0.3 and more."""
+"""Mean average distance below which nodes are equal: directions 8 degrees apart. Trained networks have 0.3 or more."""
 
 FEW_DIRECTIONS = 3.0
-"""Effective rank below which near nodes are alike: they differ in one direction or two. Features may point nearly one
-way and still tell nodes apart by what is left. On Cora plain stacks of 32 and 64 layers start with 1.5 and 2.1; stacks
-that train as deep (GCNII) with 7 and more, though their mean average distance may be 0.007."""
+"""Effective rank below which close nodes are equal: they differ in one or two directions. Features may have nearly the
+same direction and still distinguish nodes by the rest. On Cora plain stacks of 32 and 64 layers start with 1.5 and
+2.1; stacks of that depth which train (GCNII) with 7 and more, though their mean average distance may be 0.007."""
 
-BY_THE_GRAPH = 0.3
-"""Nodes alike are the graph's doing if without edges they would be three times as far apart. Random weights with ReLU
-bring directions together too, but as 1 / depth^2, not exponentially, and as much with edges as without."""
+CONTROL_RATIO = 0.3
+"""The graph is the cause of equal nodes if their distance on the control graph is more than three times as large.
+Random weights with ReLU reduce distances too, but as 1 / depth^2 and not exponentially, and equally on both graphs."""
 
-SPREAD_LEFT = 1e-3
-"""Part of the spread left by the edges, of what the same weights give without them, below which nodes are alike even if
-a bias has moved their mean away. Two layers of means over 16 neighbours leave 4e-3."""
+SPREAD_RATIO = 1e-3
+"""Ratio of the spread to that on the control graph below which nodes are equal, even if a bias has moved their mean
+away from 0. Two layers of means over 16 neighbours have 4e-3."""
 
 VANISHED = 1e-3
-"""A layer whose gradient is this part of the last layer's learns a thousand times more slowly."""
+"""Ratio of gradients to the last layer's below which a layer learns a thousand times more slowly."""
 
 EXPLODED = 1e3
-"""The same upside down: a step that suits the last layer throws the first one away."""
+"""Ratio of gradients to the last layer's above which a step that suits the last layer is too large for the first."""
 
-WELL_BEFORE = 1.5
-"""Where both show, vanishing must need so many times fewer layers than over-smoothing to be named first: a plain ReLU
-net, which loses 0.7 a layer and is past 1/1000 after 20, would else hide that its nodes are alike since layer 22."""
+VANISHING_FACTOR = 1.5
+"""If both occur, vanishing gradients are the first finding only if they need so many times fewer layers. Otherwise a
+plain ReLU network, whose gradients shrink by 0.7 per layer and reach 1/1000 after 20, would not be reported as
+over-smoothing, though its nodes are equal from layer 22 on."""
 
 LEARNT = 0.5
-"""Skill on the training rows (0: guessing the commonest class, 1: no error) from which a model has plainly learnt, so
-that neither its gradients nor its features can be what stops it."""
+"""Skill on the training rows (0: the most frequent class, 1: no error) above which a model has learnt, so that neither
+its gradients nor its features prevent it."""
 
-KEPT = 0.5
-"""Part of the training skill that must be left on held-out rows, or the model has learnt them by heart."""
+OVERFITTED = 0.5
+"""Ratio of the skill on held-out rows to that on training rows below which a model overfits."""
 
 ADVICE = {
     "over-smoothing": "an initial residual with identity mapping (InitialResidual), PairNorm, DropEdge, jumping "
@@ -55,32 +56,32 @@ ADVICE = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One disease: its name, the layer it starts at, after how many layers it shows, and the evidence."""
+    """A cause of failure, the first layer that shows it, the number of layers that it needs, and the evidence."""
 
-    disease: str
+    cause: str
     layer: str | None
     depth: int
     evidence: str
 
 
-def find_diseases(found: Probe, train_skill: float, test_skill: float) -> list[Finding]:
-    """All that hold, the first to treat first."""
+def find_causes(probe: Probe, train_skill: float, test_skill: float) -> list[Finding]:
+    """All causes that apply, the most important first."""
     learnt = train_skill > LEARNT
-    smoothing = [] if learnt else _smoothing(found)
-    vanishing = [] if learnt else _vanishing(found, bool(smoothing))
-    findings = _exploding(found) + sorted(smoothing + vanishing, key=_urgency)
-    if learnt and test_skill < KEPT * train_skill:
-        evidence = f"the skill is {train_skill:.2f} on the training rows and {test_skill:.2f} on the others"
-        findings.append(Finding("overfitting", None, len(found.layers), evidence))
+    smoothing = [] if learnt else _smoothing(probe)
+    vanishing = [] if learnt else _vanishing(probe, bool(smoothing))
+    findings = _exploding(probe) + sorted(smoothing + vanishing, key=_order)
+    if learnt and test_skill < OVERFITTED * train_skill:
+        evidence = f"the skill is {train_skill:.2f} on the training rows and {test_skill:.2f} on the held-out rows"
+        findings.append(Finding("overfitting", None, len(probe.layers), evidence))
     return findings
 
 
-def _urgency(finding: Finding) -> float:
-    return finding.depth * (WELL_BEFORE if finding.disease == "vanishing gradients" else 1.0)
+def _order(finding: Finding) -> float:
+    return finding.depth * (VANISHING_FACTOR if finding.cause == "vanishing gradients" else 1.0)
 
 
 def skill(output: Tensor, labels: Tensor) -> float:
-    """Share of the error of the best constant answer that is gone: of wrong classes, or of squares."""
+    """1 minus the ratio of the error to that of the best constant prediction: wrong classes, or squared errors."""
     if labels.is_floating_point():
         error, constant = (output - labels).square().mean(), (labels - labels.mean(0)).square().mean()
     else:
@@ -89,39 +90,39 @@ def skill(output: Tensor, labels: Tensor) -> float:
     return (1 - error / constant).item() if constant > 0 else math.nan
 
 
-def _alike(layer: LayerStatistics) -> bool:
-    """Whether the nodes are alike because of the edges."""
-    by_the_graph = layer.distance < BY_THE_GRAPH * layer.unlinked_distance
+def _smoothed(layer: LayerStatistics) -> bool:
+    """Whether the edges make the nodes equal."""
+    by_the_graph = layer.distance < CONTROL_RATIO * layer.control_distance
     collapsed = layer.distance < COLLAPSED and layer.effective_rank < FEW_DIRECTIONS and by_the_graph
-    return collapsed or layer.spread < SPREAD_LEFT * layer.unlinked_spread
+    return collapsed or layer.spread < SPREAD_RATIO * layer.control_spread
 
 
-def _smoothing(found: Probe) -> list[Finding]:
-    nodes = [(depth, layer) for depth, layer in enumerate(found.layers, 1) if not math.isnan(layer.distance)]
-    first = next((i for i in range(len(nodes)) if all(_alike(layer) for _, layer in nodes[i:])), None)
-    if first is None or (found.output.distance >= COLLAPSED and not _alike(found.output)):
+def _smoothing(probe: Probe) -> list[Finding]:
+    nodes = [(depth, layer) for depth, layer in enumerate(probe.layers, 1) if not math.isnan(layer.distance)]
+    first = next((i for i in range(len(nodes)) if all(_smoothed(layer) for _, layer in nodes[i:])), None)
+    if first is None or (probe.output.distance >= COLLAPSED and not _smoothed(probe.output)):
         return []
     depth, start = nodes[first]
     last = nodes[-1][1]
     evidence = (
-        f"the mean average distance of the last layer's nodes is {last.distance:.2g}, and {last.unlinked_distance:.2g} "
-        f"without edges; their effective rank {last.effective_rank:.2g}; their spread {last.spread:.2g} and "
-        f"{last.unlinked_spread:.2g} without edges"
+        f"the mean average distance of the last layer's nodes is {last.distance:.2g}, and {last.control_distance:.2g} "
+        f"on the control graph; their effective rank {last.effective_rank:.2g}; their spread {last.spread:.2g} and "
+        f"{last.control_spread:.2g} on the control graph"
     )
     return [Finding("over-smoothing", start.name, depth, evidence)]
 
 
 def _ratios(gradients: list[float]) -> list[float]:
-    """To the last layer's; nan where that has none."""
+    """Ratios to the last layer's gradient; nan if that is 0."""
     return [gradient / gradients[-1] if gradients[-1] > 0 else math.nan for gradient in gradients]
 
 
-def _last(hits: list[bool]) -> int | None:
-    return max((i for i, hit in enumerate(hits) if hit), default=None)
+def _last(flags: list[bool]) -> int | None:
+    return max((i for i, flag in enumerate(flags) if flag), default=None)
 
 
-def _exploding(found: Probe) -> list[Finding]:
-    layers, name = found.layers, "exploding gradients"
+def _exploding(probe: Probe) -> list[Finding]:
+    layers, name = probe.layers, "exploding gradients"
     for depth, layer in enumerate(layers, 1):
         if not layer.finite:
             return [Finding(name, layer.name, depth, f"the values of layer {layer.name} are not finite")]
@@ -130,13 +131,13 @@ def _exploding(found: Probe) -> list[Finding]:
     return [] if top is None else [_finding(name, layers, top, ratios)]
 
 
-def _vanishing(found: Probe, smoothing: bool) -> list[Finding]:
-    """Averaging shrinks gradients too: where it explains them, only what vanishes without edges as well counts."""
-    layers = found.layers
+def _vanishing(probe: Probe, smoothing: bool) -> list[Finding]:
+    """Averaging reduces gradients too: with over-smoothing, only gradients that vanish on the control graph count."""
+    layers = probe.layers
     ratios = _ratios([layer.gradient for layer in layers])
-    alone = _ratios([layer.unlinked_gradient for layer in layers])
-    top = _last([r < VANISHED and not (smoothing and a >= VANISHED) for r, a in zip(ratios, alone)])
-    if top is None or found.input_gradient >= VANISHED * layers[-1].gradient:  # a shortcut brings it down
+    control = _ratios([layer.control_gradient for layer in layers])
+    top = _last([r < VANISHED and not (smoothing and c >= VANISHED) for r, c in zip(ratios, control)])
+    if top is None or probe.input_gradient >= VANISHED * layers[-1].gradient:  # a shortcut carries it to the input
         return []
     return [_finding("vanishing gradients", layers, top, ratios)]
 

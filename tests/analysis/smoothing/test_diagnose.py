@@ -1,4 +1,4 @@
-"""Models built to have one disease, and what is said of them; a model is left as it was found."""
+"""`diagnose`: models with one cause of failure and their verdicts; the model is unchanged afterwards."""
 
 import math
 from functools import partial
@@ -26,7 +26,7 @@ from gnnlib import (
 )
 from gnnlib._platform.dgl import dgl
 from gnnlib.analysis.smoothing import Diagnosis, diagnose
-from gnnlib.analysis.smoothing.running import find_layers, unlinked
+from gnnlib.analysis.smoothing.passes import control_graph, find_layers
 from tests.graphs import bipartite, block, path
 
 matplotlib.use("Agg")
@@ -34,15 +34,15 @@ FEATS, CLASSES = 16, 3
 
 
 def communities(num_nodes=120, inside=0.15, outside=0.01):
-    """A stochastic block model with self-loops; noisy features around a point for each class; 40 % to train on."""
-    some = torch.Generator().manual_seed(0)
+    """A stochastic block model with self-loops; noisy features around a point per class; 40 % training nodes."""
+    generator = torch.Generator().manual_seed(0)
     labels = torch.arange(num_nodes) % CLASSES
-    chance = torch.where(labels[:, None] == labels, inside, outside)
-    linked = (torch.rand(num_nodes, num_nodes, generator=some) < chance).triu(1)
-    graph = dgl.graph((linked | linked.T | torch.eye(num_nodes, dtype=torch.bool)).nonzero(as_tuple=True))
-    x = torch.randn(CLASSES, FEATS, generator=some)[labels] + torch.randn(num_nodes, FEATS, generator=some)
-    train = torch.rand(num_nodes, generator=some) < 0.4
-    noise = torch.randint(CLASSES, (num_nodes,), generator=some)
+    probability = torch.where(labels[:, None] == labels, inside, outside)
+    edges = (torch.rand(num_nodes, num_nodes, generator=generator) < probability).triu(1)
+    graph = dgl.graph((edges | edges.T | torch.eye(num_nodes, dtype=torch.bool)).nonzero(as_tuple=True))
+    x = torch.randn(CLASSES, FEATS, generator=generator)[labels] + torch.randn(num_nodes, FEATS, generator=generator)
+    train = torch.rand(num_nodes, generator=generator) < 0.4
+    noise = torch.randint(CLASSES, (num_nodes,), generator=generator)
     return graph, x, labels, noise, train
 
 
@@ -63,7 +63,7 @@ def mean_sage(in_feats, out_feats):
 
 
 def plain(num_layers, activation, gain=None, width=32):
-    """A multilayer perceptron; ``gain``: each layer multiplies the length of a random vector by it."""
+    """A multilayer perceptron whose layers multiply the norm of a random vector by ``gain``."""
     layers = []
     for layer in range(num_layers):
         before, after = FEATS if layer == 0 else width, CLASSES if layer == num_layers - 1 else width
@@ -75,7 +75,7 @@ def plain(num_layers, activation, gain=None, width=32):
 
 
 class Hops(nn.Module):
-    """Averages many times with no layer of the library inside, then a perceptron."""
+    """Repeated averages without a layer of the library, then a perceptron."""
 
     def __init__(self, num_hops):
         super().__init__()
@@ -87,7 +87,7 @@ class Hops(nn.Module):
         return self.mlp(x)
 
 
-class OwnConv(nn.Module):
+class CustomConv(nn.Module):
     def __init__(self, in_feats, out_feats):
         super().__init__()
         self.linear = nn.Linear(in_feats, out_feats)
@@ -96,13 +96,13 @@ class OwnConv(nn.Module):
         return aggregate(graph, self.linear(x), reduce="mean")
 
 
-class OwnNet(nn.Module):
-    """Layers of one's own in a list, with functions in between."""
+class CustomNet(nn.Module):
+    """Custom layers in a list, with functions in between."""
 
     def __init__(self, num_layers, gain=1.0):
         super().__init__()
         self.layers = nn.ModuleList(
-            OwnConv(FEATS if i == 0 else 32, CLASSES if i == num_layers - 1 else 32) for i in range(num_layers)
+            CustomConv(FEATS if i == 0 else 32, CLASSES if i == num_layers - 1 else 32) for i in range(num_layers)
         )
         for layer in self.layers:
             nn.init.normal_(layer.linear.weight, std=gain * layer.linear.in_features**-0.5)
@@ -165,35 +165,35 @@ CASES = [
 
 @pytest.mark.parametrize("number", range(len(CASES)))
 @pytest.mark.parametrize("seed", [0, 1])
-def test_the_disease_is_named(number, seed):
+def test_verdicts(number, seed):
     torch.manual_seed(seed)
-    disease, labels, build = CASES[number]
-    found = diagnose(build(), GRAPH, X, labels, TRAIN, ~TRAIN)
-    assert found.verdict == disease, str(found)
-    assert (found.layer is None) == (disease in ("overfitting", "none"))
+    cause, labels, build = CASES[number]
+    diagnosis = diagnose(build(), GRAPH, X, labels, train=TRAIN, test=~TRAIN)
+    assert diagnosis.verdict == cause, str(diagnosis)
+    assert (diagnosis.layer is None) == (cause in ("overfitting", "none"))
 
 
 @pytest.mark.parametrize("number", [i for i, case in enumerate(CASES) if case[0] not in ("overfitting", "none")])
-def test_diseases_of_depth_are_named_without_labels(number):
+def test_verdicts_without_labels(number):
     torch.manual_seed(0)
-    disease, _, build = CASES[number]
-    assert diagnose(build(), GRAPH, X).verdict == disease
+    cause, _, build = CASES[number]
+    assert diagnose(build(), GRAPH, X).verdict == cause
 
 
 @pytest.mark.parametrize("activation", [nn.Sigmoid, nn.Tanh, nn.ReLU])
 @pytest.mark.parametrize("num_layers", [16, 32])
-def test_what_collapses_without_a_graph_is_never_called_over_smoothing(num_layers, activation):
-    """Nodes of a deep perceptron are as alike as those of a deep graph net; only the control tells them apart."""
+def test_collapse_without_a_graph_is_not_over_smoothing(num_layers, activation):
+    """Nodes of a deep perceptron are as close as those of a deep graph network, on the control graph too."""
     torch.manual_seed(0)
     model = plain(num_layers, activation)
-    found = diagnose(model, GRAPH, X)
-    assert found.layers[-1].distance < 0.01
-    assert "over-smoothing" not in [finding.disease for finding in found.findings]
-    again = diagnose(stack(GCNConv, num_layers, activation=activation), unlinked(GRAPH), X)
-    assert "over-smoothing" not in [finding.disease for finding in again.findings]
+    diagnosis = diagnose(model, GRAPH, X)
+    assert diagnosis.layers[-1].distance < 0.01
+    assert "over-smoothing" not in [finding.cause for finding in diagnosis.findings]
+    again = diagnose(stack(GCNConv, num_layers, activation=activation), control_graph(GRAPH), X)
+    assert "over-smoothing" not in [finding.cause for finding in again.findings]
 
 
-def test_a_remedy_takes_the_disease_away():
+def test_remedies_change_the_verdict():
     verdicts = {}
     for name, remedies in {"none": {}, "pair norm": {"norm": PairNorm}, "batch norm": {"norm": BatchNorm}}.items():
         torch.manual_seed(0)
@@ -202,37 +202,37 @@ def test_a_remedy_takes_the_disease_away():
 
 
 @pytest.mark.parametrize("num_layers", [8, 64])
-def test_features_that_point_nearly_one_way_are_not_alike(num_layers):
-    """A constant beside what differs: directions are near, as many as before, and no layer takes any away."""
+def test_features_of_nearly_the_same_direction_are_not_over_smoothed(num_layers):
+    """A constant offset: directions are close, but the rank is that of the input at every layer."""
     torch.manual_seed(0)
     average = partial(GCNConv, weight=False, bias=False)
     model = Stack.build(average, FEATS, 32, CLASSES, num_layers, encoder=True, skip=InitialResidual)
     x = X.abs() + 1
-    found = diagnose(model, GRAPH, x)
-    assert 0 < found.layers[-2].distance < 0.01
-    assert "over-smoothing" not in [finding.disease for finding in found.findings]
+    diagnosis = diagnose(model, GRAPH, x)
+    assert 0 < diagnosis.layers[-2].distance < 0.01
+    assert "over-smoothing" not in [finding.cause for finding in diagnosis.findings]
     plain = diagnose(stack(GCNConv, 64), GRAPH, x)
-    assert "over-smoothing" in [finding.disease for finding in plain.findings]
+    assert "over-smoothing" in [finding.cause for finding in plain.findings]
 
 
-def test_both_diseases_are_listed():
+def test_all_causes_are_listed():
     torch.manual_seed(0)
-    found = diagnose(stack(GCNConv, 64), GRAPH, X)
-    assert [finding.disease for finding in found.findings] == ["over-smoothing", "vanishing gradients"]
+    diagnosis = diagnose(stack(GCNConv, 64), GRAPH, X)
+    assert [finding.cause for finding in diagnosis.findings] == ["over-smoothing", "vanishing gradients"]
 
 
-def test_values_that_are_not_finite_are_an_explosion_and_say_where():
+def test_nonfinite_values_are_exploding_gradients():
     torch.manual_seed(0)
-    found = diagnose(plain(20, nn.Identity, gain=1e4), GRAPH, X, LABELS)
-    assert found.verdict == "exploding gradients"
-    assert "not finite" in found.findings[0].evidence
-    assert [layer.finite for layer in found.layers].index(False) == [layer.name for layer in found.layers].index(
-        found.layer
-    )
+    diagnosis = diagnose(plain(20, nn.Identity, gain=1e4), GRAPH, X, LABELS)
+    assert diagnosis.verdict == "exploding gradients"
+    assert "not finite" in diagnosis.findings[0].evidence
+    assert [layer.finite for layer in diagnosis.layers].index(False) == [
+        layer.name for layer in diagnosis.layers
+    ].index(diagnosis.layer)
 
 
 def test_the_layer_where_it_starts():
-    """Five layers that see no graph, then averaging: it starts when the averaging does."""
+    """Five layers without the graph, then averaging: it starts with the averaging."""
 
     class Late(nn.Module):
         def __init__(self):
@@ -248,29 +248,29 @@ def test_the_layer_where_it_starts():
             return self.average(graph, x)
 
     model = Late()
-    found = diagnose(model, GRAPH, X, layers=list(model.named_children())[1:])
-    assert (found.verdict, found.layer) == ("over-smoothing", "average")
-    inside = [(f"layers.{i}", layer) for i, layer in enumerate(model.layers)]
-    found = diagnose(model, GRAPH, X, layers=[*inside, ("average", model.average)])
-    assert (found.verdict, found.layer, found.findings[0].depth) == ("over-smoothing", "average", 6)
+    diagnosis = diagnose(model, GRAPH, X, layers=list(model.named_children())[1:])
+    assert (diagnosis.verdict, diagnosis.layer) == ("over-smoothing", "average")
+    named = [(f"layers.{i}", layer) for i, layer in enumerate(model.layers)]
+    diagnosis = diagnose(model, GRAPH, X, layers=[*named, ("average", model.average)])
+    assert (diagnosis.verdict, diagnosis.layer, diagnosis.findings[0].depth) == ("over-smoothing", "average", 6)
 
 
-def test_gradient_norms_are_those_of_autograd():
+def test_gradient_norms_against_autograd():
     torch.manual_seed(0)
     model = plain(3, nn.Tanh)
-    found = diagnose(model, GRAPH, X, LABELS, TRAIN)
+    diagnosis = diagnose(model, GRAPH, X, LABELS, train=TRAIN)
     outputs = [X]
     for layer in model:
         outputs.append(layer(outputs[-1]))
         outputs[-1].retain_grad()
     F.cross_entropy(outputs[-1][TRAIN], LABELS[TRAIN]).backward()
-    assert [layer.gradient for layer in found.layers] == pytest.approx([y.grad.norm().item() for y in outputs[1:]])
-    assert [layer.norm for layer in found.layers] == pytest.approx(
+    assert [layer.gradient for layer in diagnosis.layers] == pytest.approx([y.grad.norm().item() for y in outputs[1:]])
+    assert [layer.norm for layer in diagnosis.layers] == pytest.approx(
         [y.square().mean().sqrt().item() for y in outputs[1:]]
     )
 
 
-def test_a_model_is_left_as_it_was_found():
+def test_the_model_is_unchanged():
     torch.manual_seed(0)
     model = stack(GCNConv, 4, norm=BatchNorm, dropout=0.5)
     model(GRAPH, X).sum().backward()
@@ -290,7 +290,7 @@ def test_a_model_is_left_as_it_was_found():
         assert diagnose(model, GRAPH, X, LABELS) == first
 
 
-def test_a_model_that_fails_is_left_as_it_was_found():
+def test_a_failing_model_is_unchanged():
     model = nn.Sequential(nn.Linear(FEATS, 4), nn.Linear(5, 4))
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         diagnose(model, GRAPH, X)
@@ -298,16 +298,16 @@ def test_a_model_that_fails_is_left_as_it_was_found():
     assert not model[0]._forward_hooks
 
 
-def test_the_control_keeps_all_but_who_speaks():
+def test_the_control_graph_keeps_degrees_and_features():
     graph = dgl.batch([path(4), path(3)])
     graph.edata["w"] = torch.arange(5.0)
     graph.ndata["pos"] = torch.arange(7.0)
-    alone = unlinked(graph)
-    assert torch.equal(alone.in_degrees(), graph.in_degrees())
-    assert torch.equal(alone.edges()[0], alone.edges()[1])
-    assert torch.equal(alone.edata["w"], graph.edata["w"])
-    assert torch.equal(alone.ndata["pos"], graph.ndata["pos"])
-    assert [g.num_nodes() for g in dgl.unbatch(alone)] == [4, 3]
+    control = control_graph(graph)
+    assert torch.equal(control.in_degrees(), graph.in_degrees())
+    assert torch.equal(control.edges()[0], control.edges()[1])
+    assert torch.equal(control.edata["w"], graph.edata["w"])
+    assert torch.equal(control.ndata["pos"], graph.ndata["pos"])
+    assert [g.num_nodes() for g in dgl.unbatch(control)] == [4, 3]
 
 
 @pytest.mark.parametrize(
@@ -317,20 +317,20 @@ def test_the_control_keeps_all_but_who_speaks():
         (lambda: nn.ModuleDict({"inner": stack(GCNConv, 1)}), ["inner.blocks.0"]),
         (lambda: nn.Sequential(GCNConv(2, 2), nn.ReLU(), dgl.nn.GraphConv(2, 2)), ["0", "2"]),
         (lambda: SGConv(2, 2, k=3), ["SGConv"]),
-        (lambda: OwnNet(2), ["layers.0", "layers.1"]),
+        (lambda: CustomNet(2), ["layers.0", "layers.1"]),
         (lambda: plain(2, nn.ReLU), ["0", "1", "2"]),
         (lambda: nn.Sequential(plain(2, nn.ReLU)), ["0.0", "0.1", "0.2"]),
         (lambda: nn.Linear(2, 2), ["Linear"]),
     ],
 )
-def test_the_layers_that_are_looked_at(build, names):
+def test_find_layers(build, names):
     assert [name for name, _ in find_layers(build())] == names
 
 
-def test_layers_of_ones_own_and_layers_used_twice():
+def test_custom_layers_and_layers_used_twice():
     torch.manual_seed(0)
-    found = diagnose(OwnNet(40), GRAPH, X)
-    assert found.verdict == "over-smoothing"
+    diagnosis = diagnose(CustomNet(40), GRAPH, X)
+    assert diagnosis.verdict == "over-smoothing"
 
     class Shared(nn.Module):
         def __init__(self):
@@ -343,38 +343,38 @@ def test_layers_of_ones_own_and_layers_used_twice():
     assert [layer.name for layer in diagnose(Shared(), GRAPH, X).layers] == ["conv", "conv#2"]
 
 
-def test_batches_of_graphs_with_a_readout_and_labels_for_each_graph():
+def test_batches_of_graphs_with_a_readout_and_graph_labels():
     torch.manual_seed(0)
     parts = [GRAPH] * 6
     graph, x = dgl.batch(parts), X.repeat(6, 1)
     for num_layers, verdict in ((2, "none"), (32, "over-smoothing")):
         model = stack(GCNConv, num_layers, readout=readout_mean)
-        found = diagnose(model, graph, x, torch.arange(6) % CLASSES)
-        assert found.verdict == verdict
-        alone = diagnose(model, GRAPH, X)
-        assert [layer.distance for layer in found.layers] == pytest.approx(
-            [layer.distance for layer in alone.layers], rel=1e-3, abs=1e-9
+        diagnosis = diagnose(model, graph, x, torch.arange(6) % CLASSES)
+        assert diagnosis.verdict == verdict
+        single = diagnose(model, GRAPH, X)
+        assert [layer.distance for layer in diagnosis.layers] == pytest.approx(
+            [layer.distance for layer in single.layers], rel=1e-3, abs=1e-9
         )
-        assert math.isnan(found.output.distance)  # a row for each graph
+        assert math.isnan(diagnosis.output.distance)  # one row per graph
 
 
-def test_regression_targets_are_judged_by_squares():
+def test_regression_targets():
     torch.manual_seed(0)
     model, target = plain(3, nn.ReLU, width=256), torch.randn(len(X), CLASSES)
-    assert diagnose(model, GRAPH, X, target, TRAIN, ~TRAIN).verdict == "none"
+    assert diagnose(model, GRAPH, X, target, train=TRAIN, test=~TRAIN).verdict == "none"
     optimizer = torch.optim.Adam(model.parameters(), 0.003)
     for _ in range(200):
         optimizer.zero_grad()
         F.mse_loss(model(X)[TRAIN], target[TRAIN]).backward()
         optimizer.step()
-    found = diagnose(model, GRAPH, X, target, TRAIN, ~TRAIN)
+    diagnosis = diagnose(model, GRAPH, X, target, train=TRAIN, test=~TRAIN)
     y = model(X).detach()
-    share = F.mse_loss(y[TRAIN], target[TRAIN]) / target[TRAIN].var(0, unbiased=False).mean()
-    assert found.verdict == "overfitting"
-    assert found.train_skill == pytest.approx(1 - share.item(), rel=1e-4)
+    ratio = F.mse_loss(y[TRAIN], target[TRAIN]) / target[TRAIN].var(0, unbiased=False).mean()
+    assert diagnosis.verdict == "overfitting"
+    assert diagnosis.train_skill == pytest.approx(1 - ratio.item(), rel=1e-4)
 
 
-def test_models_that_overwrite_and_models_with_one_number_a_node():
+def test_inplace_models_and_models_with_one_output_per_node():
     class Last(nn.Module):
         def forward(self, x):
             return x.squeeze(-1)
@@ -382,15 +382,15 @@ def test_models_that_overwrite_and_models_with_one_number_a_node():
     torch.manual_seed(0)
     model = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(FEATS, 8), nn.ReLU(inplace=True), nn.Linear(8, 1), Last())
     before, target = X.clone(), torch.randn(len(X))
-    found = diagnose(model, GRAPH, X, target)
+    diagnosis = diagnose(model, GRAPH, X, target)
     assert torch.equal(X, before)
-    assert [layer.name for layer in found.layers] == ["0", "1", "2", "3"]  # the last is the output
+    assert [layer.name for layer in diagnosis.layers] == ["0", "1", "2", "3"]  # the last is the output
     h = model[:3](X.clone()).detach().requires_grad_()
     F.mse_loss(model[3:](h), target).backward()
-    assert found.layers[2].gradient == pytest.approx(h.grad.norm().item())
+    assert diagnosis.layers[2].gradient == pytest.approx(h.grad.norm().item())
 
 
-def test_another_way_to_call_and_another_loss():
+def test_another_forward_and_another_loss():
     class Backwards(nn.Module):
         def __init__(self):
             super().__init__()
@@ -405,30 +405,32 @@ def test_another_way_to_call_and_another_loss():
         seen.append(output.shape)
         return F.multi_margin_loss(output, labels)
 
-    found = diagnose(Backwards(), GRAPH, X, LABELS, TRAIN, loss=loss, call=lambda model, graph, x: model(x, graph))
-    assert [layer.name for layer in found.layers] == ["conv"]
+    diagnosis = diagnose(
+        Backwards(), GRAPH, X, LABELS, train=TRAIN, loss=loss, forward=lambda model, graph, x: model(x, graph)
+    )
+    assert [layer.name for layer in diagnosis.layers] == ["conv"]
     assert set(seen) == {(int(TRAIN.sum()), CLASSES)}
 
 
-def test_what_is_printed_and_plotted():
+def test_print_and_plot():
     torch.manual_seed(0)
-    found = diagnose(stack(GCNConv, 32), GRAPH, X, LABELS)
-    assert isinstance(found, Diagnosis)
-    text = str(found)
-    assert len(text.splitlines()) == 1 + 32 + 1 + len(found.findings)
+    diagnosis = diagnose(stack(GCNConv, 32), GRAPH, X, LABELS)
+    assert isinstance(diagnosis, Diagnosis)
+    text = str(diagnosis)
+    assert len(text.splitlines()) == 1 + 32 + 1 + len(diagnosis.findings)
     assert "verdict: over-smoothing" in text
-    assert found.advice in text
-    assert found.layer in text
-    assert [record["name"] for record in found.table] == [f"blocks.{i}" for i in range(32)]
-    axes = found.plot()
+    assert diagnosis.advice in text
+    assert diagnosis.layer in text
+    assert [record["name"] for record in diagnosis.table] == [f"blocks.{i}" for i in range(32)]
+    axes = diagnosis.plot()
     drawn = axes[1].lines[0].get_ydata()
-    assert list(drawn) == [layer.effective_rank for layer in found.layers]
+    assert list(drawn) == [layer.effective_rank for layer in diagnosis.layers]
     axes[0].figure.canvas.draw()
-    found.plot(axes)
+    diagnosis.plot(axes)
     matplotlib.pyplot.close(axes[0].figure)
 
 
-def test_bad_input_is_named():
+def test_invalid_arguments():
     model = plain(2, nn.ReLU)
     with pytest.raises(ValueError, match=r"x: expected shape \(120, ..., F\), got \(3, 16\)"):
         diagnose(model, GRAPH, X[:3])
@@ -442,6 +444,6 @@ def test_bad_input_is_named():
     with pytest.raises(ValueError, match="beside test rows, got no train rows"):
         diagnose(model, GRAPH, X, LABELS, test=~TRAIN)
     with pytest.raises(TypeError, match=r"return a tensor of shape \(rows, ...\), got tuple"):
-        diagnose(nn.LSTM(FEATS, 4), GRAPH, X, call=lambda model, graph, x: model(x))
+        diagnose(nn.LSTM(FEATS, 4), GRAPH, X, forward=lambda model, graph, x: model(x))
     with pytest.raises(ValueError, match=r"got none from \['unused'\]"):
         diagnose(model, GRAPH, X, layers=[("unused", nn.Linear(2, 2))])

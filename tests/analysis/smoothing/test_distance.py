@@ -22,32 +22,34 @@ def hops(graph):
     return shortest_path(a, directed=False, unweighted=True) if len(a) else a
 
 
-def dense(far, x, least, most):
-    """Row means over the wanted pairs, then the mean over rows that have any."""
-    wanted = (far >= least) & (far <= (np.inf if most is None else most))
-    if most == math.inf:
-        wanted &= np.isfinite(far)
+def dense(far, x, min_hops, max_hops):
+    """Row means over the pairs within the range, then the mean over rows that have any."""
+    pairs = (far >= min_hops) & (far <= (np.inf if max_hops is None else max_hops))
+    if max_hops == math.inf:
+        pairs &= np.isfinite(far)
     away = cdist(x, x, "cosine") if len(x) else np.zeros((0, 0))
-    rows = [away[i][wanted[i]].mean() for i in range(len(x)) if wanted[i].any()]
+    rows = [away[i][pairs[i]].mean() for i in range(len(x)) if pairs[i].any()]
     return np.mean(rows) if rows else np.nan
 
 
 RANGES = [(1, None), (1, math.inf), (1, 1), (1, 3), (2, 2), (2, None), (3, math.inf)]
 
 
-@pytest.mark.parametrize(("least", "most"), RANGES)
+@pytest.mark.parametrize(("min_hops", "max_hops"), RANGES)
 @pytest.mark.parametrize("name", HOMOGENEOUS)
-def test_distance_is_the_mean_over_pairs(name, least, most):
+def test_against_the_mean_over_pairs(name, min_hops, max_hops):
     graph = GRAPHS[name]()
     x = torch.randn(graph.num_nodes(), 4, dtype=torch.float64)
     first = np.cumsum([0, *graph.batch_num_nodes().tolist()])
     far = hops(graph)
-    expected = [dense(far[i:j, i:j], x[i:j].numpy(), least, most) for i, j in pairwise(first)]
-    np.testing.assert_allclose(mean_average_distance(graph, x, least, most), expected, rtol=1e-10, atol=1e-12)
+    expected = [dense(far[i:j, i:j], x[i:j].numpy(), min_hops, max_hops) for i, j in pairwise(first)]
+    np.testing.assert_allclose(
+        mean_average_distance(graph, x, min_hops=min_hops, max_hops=max_hops), expected, rtol=1e-10, atol=1e-12
+    )
 
 
 @given(drawn())
-def test_gap_is_remote_minus_near(graph):
+def test_mad_gap_against_the_mean_over_pairs(graph):
     x = torch.randn(graph.num_nodes(), 2, 3, dtype=torch.float64)
     far = hops(graph)
     got = mad_gap(graph, x, near=1, remote=3)
@@ -57,41 +59,41 @@ def test_gap_is_remote_minus_near(graph):
         np.testing.assert_allclose(got[0, signal], expected, rtol=1e-10, atol=1e-12)
 
 
-def test_neighbourhoods_are_searched_in_pieces(monkeypatch):
+def test_neighbourhoods_in_blocks(monkeypatch):
     graph = random_graph(30, 60)
     x = torch.randn(30, 4)
-    whole = mean_average_distance(graph, x, most=2)
+    expected = mean_average_distance(graph, x, max_hops=2)
     monkeypatch.setattr(distance, "ROWS", 7)
-    torch.testing.assert_close(mean_average_distance(graph, x, most=2), whole)
+    torch.testing.assert_close(mean_average_distance(graph, x, max_hops=2), expected)
 
 
-def test_nodes_alike_are_at_no_distance_whatever_their_lengths():
+def test_parallel_features_have_distance_0():
     x = torch.tensor([0.1, 1.0, 1e5, 3.0])[:, None] * torch.randn(1, 16)
-    for most in (None, 1):
-        assert mean_average_distance(path(4), x, most=most).item() == pytest.approx(0, abs=1e-12)
+    for max_hops in (None, 1):
+        assert mean_average_distance(path(4), x, max_hops=max_hops).item() == pytest.approx(0, abs=1e-12)
 
 
-def test_distances_far_below_rounding_of_the_cosine_are_seen():
+def test_distances_below_the_rounding_of_the_cosine():
     """1 - cos is e^2 / 2 for directions e apart; with e = 1e-10 a cosine in float64 is 1."""
     x = torch.tensor([[1.0, 0.0], [1.0, 1e-10]], dtype=torch.float64)
     assert mean_average_distance(path(2), x).item() == pytest.approx(5e-21, rel=1e-3)
 
 
-def test_zero_is_a_direction_of_its_own():
+def test_zero_vectors():
     x = torch.tensor([[0.0, 0.0], [0.0, 0.0], [1.0, 2.0]])
     assert mean_average_distance(bare(3), x).item() == pytest.approx(2 / 3)
     assert mean_average_distance(bare(3), 0 * x).item() == 0
 
 
-def test_without_pairs_there_is_no_distance():
+def test_without_pairs_the_distance_is_nan():
     assert mean_average_distance(bare(1), torch.ones(1, 2)).isnan().all()
-    assert mean_average_distance(bare(3), torch.randn(3, 2), most=math.inf).isnan().all()
+    assert mean_average_distance(bare(3), torch.randn(3, 2), max_hops=math.inf).isnan().all()
     assert mad_gap(path(5), torch.randn(5, 2)).isnan().all()
     two = dgl.batch([path(3), bare(1)])
     assert mean_average_distance(two, torch.randn(4, 2)).isnan().tolist() == [False, True]
 
 
-@pytest.mark.parametrize(("least", "most"), [(0, None), (3, 2)])
-def test_bad_ranges_are_named(least, most):
-    with pytest.raises(ValueError, match=f"got least={least}, most={most}"):
-        mean_average_distance(path(4), torch.ones(4, 2), least, most)
+@pytest.mark.parametrize(("min_hops", "max_hops"), [(0, None), (3, 2)])
+def test_invalid_ranges(min_hops, max_hops):
+    with pytest.raises(ValueError, match=f"got min_hops={min_hops}, max_hops={max_hops}"):
+        mean_average_distance(path(4), torch.ones(4, 2), min_hops=min_hops, max_hops=max_hops)

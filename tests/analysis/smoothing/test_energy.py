@@ -1,4 +1,4 @@
-"""Energy, rank and dead share against their definitions on dense matrices."""
+"""Energy, ranks and dead features against their definitions on dense matrices."""
 
 from itertools import pairwise
 
@@ -8,11 +8,11 @@ import torch
 from hypothesis import given
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.analysis.smoothing import dead_share, dirichlet_energy, effective_rank, numerical_rank
+from gnnlib.analysis.smoothing import dead_feature_fraction, dirichlet_energy, effective_rank, numerical_rank
 from gnnlib.analysis.smoothing import energy as energy_module
 from tests.graphs import BIPARTITE, GRAPHS, HOMOGENEOUS, bare, drawn, ends, path, random_graph, symmetric_graph
 
-MEASURES = [dirichlet_energy, numerical_rank, effective_rank, dead_share]
+MEASURES = [dirichlet_energy, numerical_rank, effective_rank, dead_feature_fraction]
 
 
 def features(graph, *axes):
@@ -36,7 +36,7 @@ def dense_energy(a, x, norm):
 
 @pytest.mark.parametrize("norm", ["none", "both"])
 @pytest.mark.parametrize("name", HOMOGENEOUS)
-def test_energy_is_the_sum_over_pairs(name, norm):
+def test_energy_against_the_sum_over_pairs(name, norm):
     graph = GRAPHS[name]()
     x = features(graph, 3)
     sizes = graph.batch_num_nodes().tolist()
@@ -49,33 +49,32 @@ def test_energy_is_the_sum_over_pairs(name, norm):
 def test_energy_of_a_symmetric_graph_is_a_trace_with_the_laplacian(graph):
     graph = dgl.add_reverse_edges(graph)
     x, a = features(graph, 4).numpy(), counts(graph)
-    both = np.diag(a.sum(0)) - a
-    expected = np.trace(x.T @ both @ x)
-    # each edge is there in both directions: tr(x' L x) counts it once
+    laplacian = np.diag(a.sum(0)) - a
+    expected = np.trace(x.T @ laplacian @ x)  # counts an edge in both directions once
     np.testing.assert_allclose(dirichlet_energy(graph, torch.from_numpy(x)), [expected], rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("norm", ["none", "both"])
-def test_energy_with_weights_and_in_pieces(monkeypatch, norm):
+def test_energy_with_weights_and_in_blocks(monkeypatch, norm):
     graph = random_graph()
     weight = torch.rand(graph.num_edges(), dtype=torch.float64)
     x = features(graph, 2, 3)
-    whole = dirichlet_energy(graph, x, weight, norm)
+    energy = dirichlet_energy(graph, x, edge_weight=weight, norm=norm)
     expected = [dense_energy(counts(graph, weight), x[:, i].numpy(), norm) for i in range(2)]
-    np.testing.assert_allclose(whole, [expected], rtol=1e-12)
+    np.testing.assert_allclose(energy, [expected], rtol=1e-12)
     monkeypatch.setattr(energy_module, "CHUNK", 12)
-    torch.testing.assert_close(dirichlet_energy(graph, x, weight, norm), whole)
+    torch.testing.assert_close(dirichlet_energy(graph, x, edge_weight=weight, norm=norm), energy)
 
 
 def test_normalised_energy_is_zero_at_the_root_of_the_degree_only():
     graph = dgl.add_self_loop(dgl.remove_self_loop(symmetric_graph()))
-    root = graph.in_degrees().double().sqrt()[:, None]  # with the self-loop: 1 + the others
+    root = graph.in_degrees().double().sqrt()[:, None]  # with the self-loop
     assert dirichlet_energy(graph, root, norm="both").item() == pytest.approx(0, abs=1e-20)
     assert dirichlet_energy(graph, root).item() > 0.1
     assert dirichlet_energy(graph, torch.ones_like(root)).item() == 0
 
 
-def test_energy_keeps_differences_that_float32_squares_lose():
+def test_energy_is_computed_in_float64():
     graph = dgl.graph(([0, 1], [1, 0]))
     x = torch.tensor([[1.0], [1.0 + 2**-23]])
     assert dirichlet_energy(graph, x).item() == 2.0**-46
@@ -87,7 +86,7 @@ def test_energy_has_gradients():
     assert torch.autograd.gradcheck(lambda x: dirichlet_energy(graph, x, norm="both"), x)
 
 
-def test_ranks_are_those_of_known_singular_values():
+def test_ranks_of_given_singular_values():
     graph = bare(9)
     q, _ = torch.linalg.qr(features(graph, 4))
     r, _ = torch.linalg.qr(torch.randn(6, 4, dtype=torch.float64))
@@ -99,7 +98,7 @@ def test_ranks_are_those_of_known_singular_values():
 
 
 @pytest.mark.parametrize("rank", [numerical_rank, effective_rank])
-def test_ranks_at_their_ends(rank):
+def test_smallest_and_largest_ranks(rank):
     graph = bare(8)
     column, row = features(graph, 1), torch.randn(1, 5, dtype=torch.float64)
     assert rank(graph, column @ row).item() == pytest.approx(1)
@@ -109,7 +108,7 @@ def test_ranks_at_their_ends(rank):
     assert rank(bare(0), torch.zeros(0, 5)).item() == 0
 
 
-def test_rank_sees_what_energy_does_not():
+def test_rank_detects_collapse_that_energy_does_not():
     """Multiples of one vector, as under repeated averaging with a sign that alternates: high energy, rank one."""
     graph = dgl.add_reverse_edges(path(6))
     flat = torch.tensor([1.0, -1, 1, -1, 1, -1])[:, None] * torch.ones(1, 6)
@@ -119,13 +118,13 @@ def test_rank_sees_what_energy_does_not():
     assert effective_rank(graph, rich).item() == pytest.approx(6)
 
 
-def test_dead_share_counts_columns_of_zeros():
+def test_dead_feature_fraction():
     x = torch.tensor([[0.0, 1, 0, 0], [0, 0, 0, 2], [0, 0, 0, 3]])
-    assert dead_share(bare(3), x).item() == 0.5
+    assert dead_feature_fraction(bare(3), x).item() == 0.5
 
 
 @pytest.mark.parametrize("measure", MEASURES)
-def test_a_batch_and_signals_are_measured_one_by_one(measure):
+def test_batches_and_signals(measure):
     parts = [symmetric_graph(6), path(4), bare(3)]
     x = torch.randn(13, 2, 5).relu()
     got = measure(dgl.batch(parts), x)
@@ -137,7 +136,7 @@ def test_a_batch_and_signals_are_measured_one_by_one(measure):
 
 
 @pytest.mark.parametrize("measure", MEASURES)
-def test_bad_input_is_named(measure):
+def test_invalid_input(measure):
     graph = path(4)
     with pytest.raises(ValueError, match=r"expected shape \(4, ..., F\), got \(3, 2\)"):
         measure(graph, torch.ones(3, 2))
@@ -150,9 +149,9 @@ def test_bad_input_is_named(measure):
         measure("graph", torch.ones(4, 2))
 
 
-def test_bad_arguments_of_energy_are_named():
+def test_invalid_arguments_of_energy():
     graph = path(4)
     with pytest.raises(ValueError, match="'none' or 'both', got 'left'"):
         dirichlet_energy(graph, torch.ones(4, 2), norm="left")
-    with pytest.raises(ValueError, match=r"weight: expected shape \(3,\), got \(4,\)"):
-        dirichlet_energy(graph, torch.ones(4, 2), torch.ones(4))
+    with pytest.raises(ValueError, match=r"edge_weight: expected shape \(3,\), got \(4,\)"):
+        dirichlet_energy(graph, torch.ones(4, 2), edge_weight=torch.ones(4))

@@ -20,7 +20,7 @@ def dense_ratio(x, labels):
     return np.mean(between) / np.diag(mean).mean()
 
 
-def test_ratio_is_the_mean_between_over_the_mean_within(monkeypatch):
+def test_ratio_against_its_definition(monkeypatch):
     x = torch.randn(20, 2, 5, dtype=torch.float64)
     labels = torch.randint(-1, 3, (20,), generator=torch.Generator().manual_seed(0))
     expected = [dense_ratio(x[:, i].numpy(), labels.numpy()) for i in range(2)]
@@ -29,7 +29,7 @@ def test_ratio_is_the_mean_between_over_the_mean_within(monkeypatch):
     np.testing.assert_allclose(group_distance_ratio(bare(20), x, labels), [expected])
 
 
-def test_ratio_grows_as_classes_move_apart_and_is_one_where_they_do_not_differ():
+def test_ratio_grows_with_the_distance_of_classes():
     labels = torch.arange(400) % 2
     x = torch.randn(400, 8, generator=torch.Generator().manual_seed(0))
     ratios = [group_distance_ratio(bare(400), x + far * labels[:, None], labels).item() for far in (0, 1, 10)]
@@ -38,7 +38,7 @@ def test_ratio_grows_as_classes_move_apart_and_is_one_where_they_do_not_differ()
     assert ratios[2] > 5
 
 
-def test_ratio_without_two_classes_is_not_a_number():
+def test_ratio_without_two_classes_is_nan():
     assert group_distance_ratio(bare(3), torch.randn(3, 2), torch.zeros(3, dtype=torch.int64)).isnan().all()
 
 
@@ -49,7 +49,7 @@ def dense_information(x, z, variance):
     return np.mean([math.log((k[i] * m[i]).mean() / (k[i].mean() * m[i].mean())) for i in range(n)])
 
 
-def test_information_is_that_of_the_kernel_densities(monkeypatch):
+def test_information_against_kernel_densities(monkeypatch):
     rng = np.random.default_rng(0)
     x, z = rng.normal(size=(20, 2)), rng.normal(size=(20, 3))
     expected = dense_information(x, z, 0.4)
@@ -61,7 +61,7 @@ def test_information_is_that_of_the_kernel_densities(monkeypatch):
 
 
 def test_information_of_clusters_is_the_logarithm_of_their_number():
-    """Inputs all apart; features that keep 4 equal clusters: log 4 nats, whatever the distances."""
+    """Distant inputs and features of 4 equal clusters: log 4 nats at any distance of the clusters."""
     z = 100 * torch.arange(32.0)[:, None]
     for scale in (50.0, 5000.0):
         x = scale * (torch.arange(32) % 4)[:, None].float()
@@ -70,17 +70,17 @@ def test_information_of_clusters_is_the_logarithm_of_their_number():
     assert instance_information_gain(bare(32), 0 * z, z).item() == pytest.approx(0, abs=1e-12)
 
 
-def test_a_batch_is_measured_graph_by_graph():
+def test_batches():
     parts = [bare(9), path(7)]
     graph, labels = dgl.batch(parts), torch.arange(16) % 2
     x, z = torch.randn(16, 2, 3), torch.randn(16, 2, 4)
-    each = zip(parts, x.split([9, 7]), z.split([9, 7]), labels.split([9, 7]))
-    ratios, gains = zip(*((group_distance_ratio(g, a, y), instance_information_gain(g, a, b)) for g, a, b, y in each))
+    rows = zip(parts, x.split([9, 7]), z.split([9, 7]), labels.split([9, 7]))
+    ratios, gains = zip(*((group_distance_ratio(g, a, y), instance_information_gain(g, a, b)) for g, a, b, y in rows))
     torch.testing.assert_close(group_distance_ratio(graph, x, labels), torch.cat(ratios))
     torch.testing.assert_close(instance_information_gain(graph, x, z), torch.cat(gains))
 
 
-def test_bad_input_is_named():
+def test_invalid_arguments():
     x = torch.randn(4, 2)
     with pytest.raises(ValueError, match=r"expected \(4,\) integers, got torch.int64 \(3,\)"):
         group_distance_ratio(bare(4), x, torch.zeros(3, dtype=torch.int64))
