@@ -5,16 +5,24 @@ from pathlib import Path
 
 import pytest
 
+from tests.graphs import GRAPHS
+
 pytest.register_assert_rewrite("tests.checks")
 
 # Read once, before a fixture hides the variable.
 DATA = Path(os.environ.get("GNNLIB_DATA") or Path(__file__).parents[1] / ".." / "shared" / "data").resolve()
 
+QUICK_GRAPHS = {"random", "bare", "batch", "block", "bipartite"}  # of GRAPHS, for `make quick`
 
+
+@pytest.hookimpl(tryfirst=True)  # before -m selects
 def pytest_collection_modifyitems(items):
     for item in items:
         if "data_dir" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.data)
+        name = item.callspec.params.get("name") if hasattr(item, "callspec") else None
+        if isinstance(name, str) and name in GRAPHS.keys() - QUICK_GRAPHS:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture

@@ -61,6 +61,7 @@ def fails(capsys, tmp_path, *arguments):
 # what it teaches
 
 
+@pytest.mark.process
 def test_help_shows_examples():
     env = {**os.environ, "COLUMNS": "100"}
     command = [sys.executable, "-X", "importtime", "-m", "benchmarks", "--help"]
@@ -280,6 +281,7 @@ def test_a_report_on_an_empty_folder(capsys, tmp_path, make):
     assert f"no results in {folder}: expected {folder}/<run>/<layer>/result.json; make some with 'run'" in error
 
 
+@pytest.mark.process
 def test_the_exit_code_of_the_process(tmp_path):
     command = [sys.executable, "-m", "benchmarks", "run", "digits", "--seeds", "0", "--out", str(tmp_path / "out")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)

@@ -342,6 +342,7 @@ def store():
     return GraphStore(LOADED, labels=torch.arange(7.0))
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     "options",
     [
@@ -361,6 +362,7 @@ def test_any_workers_give_the_same_batches(store, options):
     assert first != second
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_a_loader_of_ones_own(store, num_workers):
     options = dict(num_workers=num_workers, collate_fn=store.collate)
@@ -371,12 +373,14 @@ def test_a_loader_of_ones_own(store, num_workers):
     assert sum(map(len, contents(DataLoader(store, 4, sampler=with_repeats, **options)))) == 9
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_without_labels_graphs_alone(num_workers):
     (graph,) = GraphStore(LOADED).loader(7, num_workers=num_workers)
     assert_equal(graph, dgl.batch(LOADED))
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_what_comes_from_a_worker_needs_no_grouping(store, num_workers, monkeypatch):
     monkeypatch.setattr(Adjacency, "from_edges", lambda *_: pytest.fail("edges were grouped"))
@@ -385,6 +389,7 @@ def test_what_comes_from_a_worker_needs_no_grouping(store, num_workers, monkeypa
         assert len(labels) == graph.batch_size
 
 
+@pytest.mark.process
 def test_errors_in_a_worker_arrive(store):
     with pytest.raises(IndexError, match="from 0 to 6, got 1 to 7"):
         list(DataLoader(store, batch_sampler=[[1, 7]], num_workers=1, collate_fn=store.collate))

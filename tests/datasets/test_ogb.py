@@ -355,6 +355,7 @@ def test_a_truncated_file(tmp_path, write, load, name, file):
         load(name, tmp_path)
 
 
+@pytest.mark.process
 def test_ogb_contacts_no_package_index(tmp_path):
     """A fresh interpreter reads the molecules, and no thread of it looks up a host."""
     write_graphs(tmp_path)

@@ -4,12 +4,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from gnnlib import datasets
 from gnnlib._platform.modules import module_as
 
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.process
 def test_importing_it_needs_no_extra():
     extras = ("sklearn", "skimage", "torch_geometric", "rich", "matplotlib", "ogb.graphproppred")
     code = f"import sys; from gnnlib import datasets; print([m for m in {extras!r} if m in sys.modules])"

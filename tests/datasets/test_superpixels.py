@@ -101,6 +101,7 @@ def test_bad_limits(data, limit):
         superpixels(mnist, data, limit=limit)
 
 
+@pytest.mark.process
 def test_workers_and_an_unguarded_script(data, tmp_path, cache):
     """Workers give the same graphs, also to a script without `if __name__ == "__main__"`."""
     script = tmp_path / "script.py"

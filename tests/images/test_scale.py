@@ -88,6 +88,7 @@ def test_single_nodes_and_graphs_of_more_than_two_bytes_side_by_side(tmp_path):
     assert_equal(store, [*map(recipe, images)])
 
 
+@pytest.mark.process
 def test_a_worker_writes_the_same_bytes(tmp_path):
     for workers in (0, 1):
         images_to_store(torch.from_numpy(IMAGES), FEW, tmp_path / str(workers), LABELS, workers=workers)
@@ -257,6 +258,7 @@ def test_it_is_memory_mapped_and_pickled_by_name(tmp_path):
         pickle.loads(sent)
 
 
+@pytest.mark.process
 def test_loaders_read_it_as_any_store(tmp_path):
     store = images_to_store(IMAGES, FEW, tmp_path, LABELS, workers=0)
     ours = GraphStore(map(FEW, IMAGES), LABELS)
@@ -277,6 +279,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, archive.read(
 """
 
 
+@pytest.mark.process
 @pytest.mark.skipif(sys.platform != "linux", reason="counts the pages of this process in KiB")
 def test_memory_does_not_grow_with_the_store(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
@@ -329,6 +332,7 @@ images_to_store(np.zeros((10**5, 28, 28), np.uint8), recipes.dwivedi, sys.argv[1
 """
 
 
+@pytest.mark.process
 def test_an_interrupt_ends_it_soon_and_without_noise(tmp_path):
     """From a terminal, which sends the signal to the workers too; the script has no guard against running again."""
     run = subprocess.Popen(

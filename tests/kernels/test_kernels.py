@@ -196,6 +196,7 @@ def test_the_reference_on_any_graph(name, graph, heads, width, dtype, seed):
 
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.slow
 def test_the_reference_in_parallel(name, dtype, two_threads):
     for graph in (hub(), GRAPHS["bare"](), GRAPHS["no_nodes"](), GRAPHS["bipartite"]()):
         for heads, width in ((1, 7), (3, 33), (3, 0), (4, 16), (13, 5), (1, 150)):

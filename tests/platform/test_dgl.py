@@ -13,6 +13,8 @@ import torch
 
 from gnnlib._platform.dgl import _Placeholder, dgl
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).parents[1]
 PLACEHOLDER = isinstance(sys.modules.get("dgl.graphbolt"), _Placeholder)
 needs_placeholder = pytest.mark.skipif(not PLACEHOLDER, reason="this DGL has no GraphBolt, or a complete one")

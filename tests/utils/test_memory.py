@@ -32,6 +32,7 @@ def glibc():
     return hasattr(ctypes.CDLL(None), "gnu_get_libc_version")
 
 
+@pytest.mark.process
 @pytest.mark.skipif(sys.platform != "linux" or not glibc(), reason="malloc is not glibc's")
 def test_large_arrays_take_no_fresh_pages():
     retained = pages("assert gnnlib.retain_freed_memory()")

@@ -248,6 +248,7 @@ def checkout(tmp_path, monkeypatch):
     return top
 
 
+@pytest.mark.process
 def test_commit_tells_changed_code_apart(checkout):
     clean = results.commit(checkout)
     assert re.fullmatch("[0-9a-f]{12}", clean)

@@ -32,6 +32,7 @@ def full_batch(graph, split):
     return 100 * (outputs.argmax(-1) == target).double().mean().item()
 
 
+@pytest.mark.process
 def test_two_hosts_learn_what_the_whole_graph_teaches(tmp_path, monkeypatch):
     """Takes 15 s on two cores: many imports, a meeting. Rows of another host's shared memory would be other rows."""
     monkeypatch.delenv("GIT_DIR")
@@ -51,6 +52,7 @@ def test_two_hosts_learn_what_the_whole_graph_teaches(tmp_path, monkeypatch):
     assert result["metric"]["mean"] > 99
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("server", "trainers", "status"),
     [("sleep 60", ["true", "sleep 0.3"], 0), ("sleep 60", ["sleep 60", "exit 3"], 3), ("exit 1", ["sleep 60"], 1)],

@@ -149,6 +149,7 @@ def uninterrupted(tmp_path, ran, no_report):
     return figures(tmp_path / "whole")
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("place", ["train", "write"])
 def test_a_killed_run_goes_on_where_it_stopped(tmp_path, uninterrupted, ran, place):
     """Killed within the training of a seed, and within writing its result."""
@@ -280,6 +281,7 @@ def test_without_a_terminal_a_line_a_minute(progress, capsys):
     ]
 
 
+@pytest.mark.process
 def test_digits_killed_at_random_moments_give_the_same_figures(tmp_path, no_report):
     """One process does it all; others are killed from outside, and the run is finished later: the same bits."""
     words = ["digits", "--limit", "64", "--epochs", "8", "--seeds", "3", "--layers", "gat,pred-edge"]

@@ -83,6 +83,7 @@ def test_invalid_arguments(figures, words, message, tmp_path, capsys):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.process
 def test_process_measures_and_trains(tmp_path):
     path = run(MemoryRequest(depths=[40], ways=["reversible"], width=32, out=tmp_path))
     (row,) = json.loads(path.read_text())["rows"]
