@@ -68,7 +68,7 @@ def _list(options: argparse.Namespace) -> int:
         tasks.add_row(*row)
     layers = Table("layer", "title", "needs", title="Layers")
     needs = {"graph": "", "edge_feats": "edge features", "pos_feats": "positions", "image": "images"}
-    task_layers = {layer.name: layer for task in TASKS.values() for layer in task.own}
+    task_layers = {layer.name: layer for task in TASKS.values() for layer in task.extra_layers}
     for layer in {**LAYERS, **task_layers, **LAYERS}.values():
         layers.add_row(layer.name, layer.title, needs.get(layer.needs, layer.needs))
     Console().print(tasks, layers)

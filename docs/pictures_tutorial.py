@@ -53,7 +53,7 @@ def over_training(
     torch.manual_seed(0)
     task, plan = Tutorial(), MODELS[name]
     task.load(Options())
-    model, generator = task.model(choices(task.own)[name]), torch.Generator().manual_seed(0)
+    model, generator = task.model(choices(task.extra_layers)[name]), torch.Generator().manual_seed(0)
     graph = plan.graph(SHAPE)
     optimizer, scheduler = plan.optimizer(model.parameters(), frames)
 

@@ -1,6 +1,7 @@
-"""The names of layers on the command line, and what each becomes: ``make(in_feats, out_feats) -> conv``.
+"""Layers by their names on the command line.
 
-Those of networks on images become ``make(network) -> network``: the same, for one path or the other.
+A layer's factory is ``make(in_feats, out_feats) -> conv``; that of a network on images is ``make(network) -> network``,
+with PyTorch's kernels or on a grid graph.
 """
 
 from collections.abc import Callable, Iterable
@@ -33,10 +34,10 @@ from gnnlib.ops.linear import Linear
 
 @dataclass(frozen=True)
 class Geometry:
-    """What a task offers to its layers; nothing where it is empty."""
+    """The inputs that a task has for its layers; empty values for those that it has not."""
 
     graph: bool = True  # with features on its nodes
-    hops: bool = False  # for layers of which all is learned after the hops, which are made once
+    hops: bool = False  # features propagated once before training, for layers without a graph
     edge_feats: int = 0
     pos_feats: int = 0
     pos_scale: float = 1.0  # pixels; about the size of an image
@@ -46,17 +47,27 @@ class Geometry:
 
 @dataclass(frozen=True)
 class LayerSpec:
+    """A layer of the catalogue.
+
+    Args:
+        name: on the command line
+        title: in tables
+        make: from a geometry to the layer's factory
+        needs: the attribute of `Geometry` that must not be empty
+    """
+
     name: str
     title: str
     make: Callable[[Geometry], Callable[..., nn.Module]]
-    needs: str = "graph"  # an attribute of Geometry that must not be empty
+    needs: str = "graph"
 
     def fits(self, geometry: Geometry) -> bool:
+        """Whether the geometry has what the layer needs."""
         return bool(getattr(geometry, self.needs))
 
 
 def _heads(kind: Callable[..., nn.Module], in_feats: int, out_feats: int, heads: int = 4) -> nn.Module:
-    """Attention heads that join to the width asked for; a single one where they would not."""
+    """Attention heads whose concatenation has the width; one head if the width is not divisible."""
     heads = heads if out_feats % heads == 0 else 1
     return kind(in_feats, out_feats // heads, heads)
 
@@ -89,7 +100,7 @@ def _spline(geometry: Geometry) -> Callable[[int, int], nn.Module]:
     return partial(SplineConv, kernel_size=(3,) * geometry.pos_feats, spacing=geometry.spacing)
 
 
-def _as_written(_: Geometry) -> Callable[[nn.Module], nn.Module]:
+def _dense(_: Geometry) -> Callable[[nn.Module], nn.Module]:
     return lambda network: network
 
 
@@ -98,7 +109,7 @@ def _on_graphs(geometry: Geometry) -> Callable[[nn.Module], nn.Module]:
 
 
 class Pointwise(Linear):
-    """Each node by itself, without messages: the control that shows what the graph adds."""
+    """A linear layer on each node, without messages: the control without a graph."""
 
     def forward(self, graph: dgl.DGLGraph, x: Tensor) -> Tensor:  # type: ignore[override]
         return super().forward(x[: graph.num_dst_nodes()])  # of a block, the destinations
@@ -122,20 +133,24 @@ LAYERS = {
         LayerSpec("ecc", "ECC", _ecc, needs="edge_feats"),
         LayerSpec("pred-edge", "Predicted edges", _pred_edge, needs="pos_feats"),
         LayerSpec("spline", "SplineCNN", _spline, needs="pos_feats"),
-        LayerSpec("cnn", "CNN, dense", _as_written, needs="image"),
+        LayerSpec("cnn", "CNN, dense", _dense, needs="image"),
         LayerSpec("cnn-graph", "CNN, graph", _on_graphs, needs="image"),
     )
 }
 
 
-def choices(own: Iterable[LayerSpec] = ()) -> dict[str, LayerSpec]:
-    """The layers by name, a task's own among them."""
-    return {**LAYERS, **{layer.name: layer for layer in own}}
+def choices(extra: Iterable[LayerSpec] = ()) -> dict[str, LayerSpec]:
+    """The layers by name, with the extra ones of a task."""
+    return {**LAYERS, **{layer.name: layer for layer in extra}}
 
 
-def choose(names: Iterable[str], geometry: Geometry, task: str, own: Iterable[LayerSpec] = ()) -> list[LayerSpec]:
-    """The layers of these names that the task can serve; the others are an error."""
-    layers = choices(own)
+def choose(names: Iterable[str], geometry: Geometry, task: str, extra: Iterable[LayerSpec] = ()) -> list[LayerSpec]:
+    """The layers of these names.
+
+    Raises:
+        UsageError: for a layer that does not fit the task
+    """
+    layers = choices(extra)
     fitting = [name for name, layer in layers.items() if layer.fits(geometry)]
     for name in names:
         if name not in fitting:

@@ -98,7 +98,7 @@ class Plan:
     finish: list[Callable[[Stack, dgl.DGLGraph, Tensor], None]] = field(default_factory=list)
     decay: dict[str, float] = field(default_factory=dict)  # as `decay_groups` takes it
     layerwise: bool = False
-    whole: bool = True  # trained as a whole, perhaps after the layers one by one
+    end_to_end: bool = True  # whether all layers are trained together, perhaps after one by one
 
     def __post_init__(self) -> None:
         self.make, self.layers = self.kind.make, self.depth
@@ -204,12 +204,12 @@ def _smaller(form: Callable[[nn.Module, Plan], nn.Module]) -> Remedy:
     return lambda plan: plan.around.append(lambda conv: form(conv, plan) if square(conv) else conv)
 
 
-def _hold_variance(plan: Plan) -> None:
+def _lsuv(plan: Plan) -> None:
     plan.finish.append(lambda stack, graph, x: lsuv_init_(stack, graph, x))
 
 
-def _layerwise(plan: Plan, whole: bool) -> None:
-    plan.layerwise, plan.whole = True, whole
+def _layerwise(plan: Plan, end_to_end: bool) -> None:
+    plan.layerwise, plan.end_to_end = True, end_to_end
     plan.set(head=True)
 
 
@@ -250,9 +250,9 @@ REMEDIES: dict[str, Remedy] = {
     "grouped": _smaller(lambda conv, plan: block_diagonal(conv, 4)),
     "channel": _smaller(lambda conv, plan: circulant(conv, 9)),
     "skipinit": _with(norm=SkipInit, skip=Residual),
-    "variance": _hold_variance,
-    "layerwise": partial(_layerwise, whole=False),
-    "layerwise-tuned": partial(_layerwise, whole=True),
+    "variance": _lsuv,
+    "layerwise": partial(_layerwise, end_to_end=False),
+    "layerwise-tuned": partial(_layerwise, end_to_end=True),
     "appnp": partial(_propagate, readout=lambda plan: APPNP(plan.depth)),
     "dagnn": partial(_propagate, readout=lambda plan: DAGNN(plan.out_feats, plan.depth)),
 }
@@ -269,15 +269,20 @@ def make_plan(
     """The plan of a convolution under one remedy, or several joined by ``+``, applied in this order.
 
     Args:
-        conv: one of `CONVS`, by name or itself
-        widths: of the input, in between, of the output
-        drop: the probability of whatever drops something
-        weight_decay: that of the remedies which decay
+        conv: a name of `CONVS`, or a kind of convolution
+        remedy: names of `REMEDIES`, joined by ``+``
+        depth: number of layers
+        widths: of the input, the hidden layers and the output
+        drop: probability of the remedies that drop something
+        weight_decay: of the remedies that decay
 
-    Raises: UsageError for unknown names, which lists the known, and for remedies that cannot be had together.
+    Raises:
+        UsageError: for unknown names, and for remedies that cannot be combined
 
-    >>> make_plan("gcn", "pairnorm+residual", 8, (16, 32, 4)).keywords["norm"].__name__
-    'PairNorm'
+    Example:
+        >>> from gnnlib.benchmarks.catalog.remedies import make_plan
+        >>> make_plan("gcn", "pairnorm+residual", 8, (16, 32, 4)).keywords["norm"].__name__
+        'PairNorm'
     """
     if isinstance(conv, str) and conv not in CONVS:
         raise UsageError(f"unknown convolution {conv!r}; expected some of: {', '.join(CONVS)}")

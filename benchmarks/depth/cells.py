@@ -101,7 +101,7 @@ def _train(model: Stack, plan: Plan, data: NodeData, settings: TrainingSettings)
         head = partial(nn.Linear, out_features=data.num_classes)
         adam = partial(torch.optim.Adam, lr=settings.lr, weight_decay=plan.decay.get("*", 0.0), fused=True)
         records += chain(*fit_layerwise(model, [batch], head, loss, adam, settings.epochs))
-    if not plan.whole:
+    if not plan.end_to_end:
         return records
 
     def measure() -> dict[str, float]:

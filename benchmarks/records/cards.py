@@ -61,9 +61,9 @@ def write_card(store: ResultStore, inputs: str | None) -> None:
 def _usage(folder: Path) -> str:
     """The lines of Python that load the model."""
     config = json.loads((folder / "config.json").read_text())
-    others = sorted(set(filter(_is_foreign, _names(config["model"]))))
-    imports = "".join(f"from {name.rpartition('.')[0]} import {name.rpartition('.')[2]}\n" for name in others)
-    trusted = f", safe_globals=[{', '.join(name.rpartition('.')[2] for name in others)}]" if others else ""
+    foreign = sorted(set(filter(_is_foreign, _names(config["model"]))))
+    imports = "".join(f"from {name.rpartition('.')[0]} import {name.rpartition('.')[2]}\n" for name in foreign)
+    trusted = f", safe_globals=[{', '.join(name.rpartition('.')[2] for name in foreign)}]" if foreign else ""
     load = f'model = gnnlib.load_model("{folder.name}"{trusted})  # model(graph, x, edge)'
     return f"```python\nimport gnnlib\n{imports}\n{load}\n```\n"
 

@@ -60,7 +60,7 @@ def check(request: RunRequest, tasks: Sequence[Task]) -> None:
         UsageError: for options that are invalid, or that a task does not take
     """
     for task in tasks:
-        layers = choices(task.own)
+        layers = choices(task.extra_layers)
         for name in request.layers or ():
             if name not in layers:
                 raise UsageError(f"unknown layer {name!r}; expected one of: {', '.join(layers)}")

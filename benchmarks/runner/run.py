@@ -43,9 +43,9 @@ def run(request: RunRequest) -> list[Path]:
             print(f"Loading {task.name}", flush=True)
         with distributed.host_main_first():
             task.load(request)
-        fitting = [name for name in task.layers if choices(task.own)[name].fits(task.geometry)]
+        fitting = [name for name in task.layers if choices(task.extra_layers)[name].fits(task.geometry)]
         names = request.layers if request.layers is not None else fitting
-        plan.append((task, choose(names, task.geometry, task.name, task.own)))
+        plan.append((task, choose(names, task.geometry, task.name, task.extra_layers)))
     return [_run_task(task, layers, request) for task, layers in plan]
 
 

@@ -1,4 +1,4 @@
-"""What a task is to the runner."""
+"""The base of all tasks, and the options that they take."""
 
 import math
 from abc import ABC, abstractmethod
@@ -24,8 +24,8 @@ Records = list[dict[str, float]]  # one per epoch
 
 
 def _warmup(optimizer: torch.optim.Optimizer, epochs: int) -> torch.optim.lr_scheduler.LRScheduler:
-    """Up along a line for a tenth of the epochs, then down to 0 along a cosine (Goyal et al. 2017, arXiv 1706.02677,
-    section 2.2; Loshchilov and Hutter 2017, arXiv 1608.03983, equation 5)."""
+    """Linear warm-up for a tenth of the epochs, then a cosine down to 0 (Goyal et al. 2017, arXiv 1706.02677, section
+    2.2; Loshchilov and Hutter 2017, arXiv 1608.03983, equation 5)."""
     rising = max(1, epochs // 10)
 
     def factor(epoch: int) -> float:
@@ -35,7 +35,7 @@ def _warmup(optimizer: torch.optim.Optimizer, epochs: int) -> torch.optim.lr_sch
     return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 
-# Of the learning rate, by epoch: the scheduler of an optimizer and a number of epochs.
+# Schedules of the learning rate: from an optimizer and a number of epochs to a scheduler.
 SCHEDULES: dict[str, Callable[[torch.optim.Optimizer, int], Any]] = {
     "constant": lambda optimizer, epochs: None,
     "cosine": torch.optim.lr_scheduler.CosineAnnealingLR,
@@ -63,7 +63,7 @@ class Options:
 
     @property
     def fitting(self) -> dict[str, Any]:
-        """What a task of `Task.one_model` hands on to `gnnlib.train.loop.fit`."""
+        """The options of `gnnlib.train.loop.fit`."""
         precision = self.precision or "float32"
         return {"clip": self.clip, "precision": precision, "patience": self.patience, "checkpoint": self.checkpoint}
 
@@ -76,52 +76,52 @@ class Task(ABC):
     metric: ClassVar[str] = "test accuracy"
     unit: ClassVar[str] = "%"
     higher_is_better: ClassVar[bool] = True
-    layers: ClassVar[tuple[str, ...]]  # run when none are named, where they fit
-    own: ClassVar[tuple[LayerSpec, ...]] = ()  # layers and networks that no other task has
+    layers: ClassVar[tuple[str, ...]]  # the default ones, if they fit the data
+    extra_layers: ClassVar[tuple[LayerSpec, ...]] = ()  # layers and networks of this task only
     seeds: ClassVar[int] = 1
     max_seeds: ClassVar[int | None] = None  # where seeds are folds
     epochs: ClassVar[int]
     readout: str | None = None
-    limited: ClassVar[bool] = False  # whether --limit means something here
-    one_model: ClassVar[bool] = False  # whether --clip, --precision, --save may be said: `Options.fitting`, `Outcome`
-    inputs: ClassVar[str | None] = None  # what that model is called on, for its card
-    sharded: ClassVar[bool] = False  # whether several processes may train together, each on a share of a batch
-    remedy: ClassVar[str | None] = None  # what --remedy replaces, where it means something
-    schedule: ClassVar[str | None] = None  # what --schedule replaces, likewise
-    validates: ClassVar[bool] = False  # whether --patience may be said: the epoch that counts is best on validation
-    modes: ClassVar[tuple[str, ...]] = ()  # what --mode may name, its own first
-    label_uses: ClassVar[tuple[str, ...]] = ()  # what --labels may join
-    image_recipes: ClassVar[tuple[str, ...]] = ()  # what --recipe may name, its own first
-    data: str | None = None  # which data were loaded, where that is a choice
+    limited: ClassVar[bool] = False  # whether it takes --limit
+    one_model: ClassVar[bool] = False  # whether it takes --clip, --precision, --save
+    inputs: ClassVar[str | None] = None  # the model's inputs, for its card
+    sharded: ClassVar[bool] = False  # whether several processes can train together, each on a shard of a batch
+    remedy: ClassVar[str | None] = None  # the default of --remedy; None if it takes none
+    schedule: ClassVar[str | None] = None  # the default of --schedule; None if it takes none
+    validates: ClassVar[bool] = False  # whether it takes --patience: validation chooses the epoch
+    modes: ClassVar[tuple[str, ...]] = ()  # values of --mode, the default first
+    label_uses: ClassVar[tuple[str, ...]] = ()  # values of --labels
+    image_recipes: ClassVar[tuple[str, ...]] = ()  # values of --recipe, the default first
+    data: str | None = None  # the loaded data, if there is a choice
     geometry: Geometry = Geometry()
     classes: list[str] | None = None
 
     @abstractmethod
     def load(self, options: Options) -> None:
-        """Read the data; whatever is missing or damaged raises here, before any training."""
+        """Reads the data. Errors of missing or damaged data are raised here, before any training."""
 
     @abstractmethod
     def run(self, layer: LayerSpec, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
-        """Train and test one model; the same seed gives the same figures."""
+        """Trains and tests one model; the same seed gives the same figures."""
 
     @property
     def setting(self) -> str:
-        """The task and its data: figures of one setting belong together."""
+        """The task and its data: only figures of one setting are compared."""
         return self.name if self.data is None else f"{self.name}-{self.data}"
 
     def num_epochs(self, layer: LayerSpec, options: Options) -> int:
         return options.epochs or self.epochs
 
     def scheduler(self, optimizer: torch.optim.Optimizer, epochs: int, options: Options) -> Any:
-        """Of the learning rate, for `gnnlib.train.loop.fit`; None leaves it as it is."""
+        """The scheduler of the learning rate for `gnnlib.train.loop.fit`; None for a constant rate."""
         return SCHEDULES[options.schedule or self.schedule or "constant"](optimizer, epochs)
 
     def values(self, outcomes: Mapping[int, Outcome]) -> list[float] | None:
-        """The figure of each seed where the protocol needs all seeds to tell; None: each seed's own score."""
+        """The score of each seed, where the protocol computes it from all seeds; None for the seeds' scores."""
         return None
 
     def samples(self) -> dict[str, np.ndarray]:
-        """A few inputs for the report: image_0, label_map_0, pos_0, src_0, dst_0, label_0, title_0, image_1, ..."""
+        """Inputs for the report: image_0, label_map_0, pos_0, src_0, dst_0, label_0, title_0, image_1, ..."""
         return {}
 
 
@@ -131,22 +131,30 @@ def curve(records: Records) -> dict[str, list[float]]:
 
 
 def attribution_maps(model: nn.Module, batch: Batch) -> dict[str, np.ndarray]:
-    """For the report, what a trained model goes by in each graph, or signal, of a batch: saliency_0 (n,) of its class,
-    attention_0 (E,) of the last layer that has any, the mean over heads, 1 where spread evenly; saliency_1, ..."""
+    """Attributions of a trained model, for the report.
+
+    Args:
+        model: the trained model
+        batch: graphs, or signals on one graph
+
+    Returns:
+        saliency_0 (n,) for the true class; attention_0 (E,) of the last layer with attention, the mean over heads,
+        relative to uniform attention; saliency_1, ...
+    """
     graph, x, target, edge, _ = batch
     model.eval()
-    found = {"saliency": (saliency(model, graph, x, target, edge=edge), graph.batch_num_nodes())}
+    maps = {"saliency": (saliency(model, graph, x, target, edge=edge), graph.batch_num_nodes())}
     for last in attention(model, graph, x, edge=edge)[-1:]:
         share = last.mean(-1)
         even = 1 / graph.in_degrees()[edge_endpoints(graph)[1].long()].to(share)
-        found["attention"] = share / even.view(-1, *[1] * (share.dim() - 1)), graph.batch_num_edges()
+        maps["attention"] = share / even.view(-1, *[1] * (share.dim() - 1)), graph.batch_num_edges()
     return {
         f"{name}_{i}": one.cpu().numpy()
-        for name, (values, sizes) in found.items()
+        for name, (values, sizes) in maps.items()
         for i, one in enumerate(values.T if values.dim() == 2 else values.split(sizes.tolist()))
     }
 
 
 def shuffled(num: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Mini-batches of row numbers in a random order; of several processes, this one's share of each."""
+    """Mini-batches of row numbers in random order; with several processes, this process's shard of each."""
     yield from map(shard, torch.randperm(num, generator=generator).split(size))

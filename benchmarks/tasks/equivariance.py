@@ -68,7 +68,7 @@ class Equivariance(Task):
 
     name = "equivariance"
     summary = "scikit-learn's digits: what shifts, deformations and shuffled pixels change"
-    own = (
+    extra_layers = (
         LayerSpec("connected", "fully connected", lambda _: nn.Linear),
         LayerSpec("image-conv", "dense CNN", lambda _: partial(ImageConv, kernel_size=3, padding=1)),
         LayerSpec("grid-conv", "GridConv", lambda _: partial(GridConv, kernel_size=3)),

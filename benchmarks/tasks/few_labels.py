@@ -28,7 +28,7 @@ ARMS = {
     "tuned": Arm("pre-trained, fine-tuned", "other", (20, 1e-3)),
     "frozen": Arm("pre-trained, frozen", "other"),
     "scratch": Arm("from scratch", None, (200, 1e-3)),
-    "same-half": Arm("pre-trained on the labelled half, frozen (control)", "own"),
+    "same-half": Arm("pre-trained on the labelled half, frozen (control)", "labelled"),
     "untrained": Arm("random weights, frozen (control)"),
     "features": Arm("features without a graph (control)"),
 }
@@ -51,7 +51,7 @@ class FewLabels(Task):
     summary = "Cora cut in two: pre-trained without labels on one half, few labels on the other"
     metric = "test accuracy, 5 labels a class"
     layers = tuple(ARMS)
-    own = tuple(LayerSpec(name, arm.title, lambda _: GCNConv) for name, arm in ARMS.items())
+    extra_layers = tuple(LayerSpec(name, arm.title, lambda _: GCNConv) for name, arm in ARMS.items())
     seeds = 10
     epochs = 300  # of pre-training, at most
     labels: ClassVar[tuple[int, ...]] = (1, 5, 20)  # a class
@@ -65,11 +65,11 @@ class FewLabels(Task):
         self.geometry = Geometry()
 
     def halves(self, seed: int, device: str) -> dict[str, Batch]:
-        """Both, their nodes in random order within each class: the first ones of the own half are labelled."""
+        """Both halves, with nodes in random order within each class: the first of the labelled half have labels."""
         order = torch.randperm(self.graph.num_nodes(), generator=torch.Generator().manual_seed(seed))
         by_class = order[self.graph.ndata["label"][order].argsort(stable=True)]
         parts = {}
-        for name, nodes in (("other", by_class[::2]), ("own", by_class[1::2])):
+        for name, nodes in (("other", by_class[::2]), ("labelled", by_class[1::2])):
             half = add_self_loop(dgl.node_subgraph(self.graph, nodes))
             parts[name] = Batch(half, half.ndata["feat"].to(device), half.ndata["label"].to(device))
         return parts
@@ -77,32 +77,32 @@ class FewLabels(Task):
     def run(self, layer: LayerSpec, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
         torch.manual_seed(seed)
         arm, halves = ARMS.get(layer.name, ARMS["tuned"]), self.halves(seed, options.device)
-        own = halves["own"]
-        model = encoder(own.x.shape[1], self.width, layer.make(self.geometry)).to(options.device)
+        labelled = halves["labelled"]
+        model = encoder(labelled.x.shape[1], self.width, layer.make(self.geometry)).to(options.device)
         if layer.name == "features":
             model = Stack([])
         records = []
         if arm.half:
             part = halves[arm.half]
             records = pretrain(model, self.width, part.graph, part.x, self.num_epochs(layer, options), on_epoch)
-        place = ranks(own.target)
+        place = ranks(labelled.target)
         test = place >= max(self.labels)
-        found = {}
+        scores = {}
         for k in self.labels:
             torch.manual_seed(seed)
-            net = self.learn(model, own, place < k, arm)
-            found[k] = accuracy(predict(net, [own])[0][test], own.target[test])
+            net = self.learn(model, labelled, place < k, arm)
+            scores[k] = accuracy(predict(net, [labelled])[0][test], labelled.target[test])
         return Outcome(
-            score=found[self.scored],
+            score=scores[self.scored],
             parameters=num_parameters(net),
             curve=curve(records),
-            figures={f"{k} a class, %": value for k, value in found.items() if k != self.scored},
+            figures={f"{k} a class, %": value for k, value in scores.items() if k != self.scored},
         )
 
-    def learn(self, model: Stack, own: Batch, train: Tensor, arm: Arm) -> Stack:
-        """A copy of the encoder with a linear layer on it, which knows the training nodes' labels."""
-        batch = own._replace(target=own.target[train], rows=train)
-        linear = fit_linear(embed(model, own.graph, own.x)[train], batch.target, self.num_classes)
+    def learn(self, model: Stack, labelled: Batch, train: Tensor, arm: Arm) -> Stack:
+        """A copy of the encoder with a linear layer, trained on the labels of the training nodes."""
+        batch = labelled._replace(target=labelled.target[train], rows=train)
+        linear = fit_linear(embed(model, labelled.graph, labelled.x)[train], batch.target, self.num_classes)
         net = Stack(list(copy.deepcopy(model).blocks), head=nn.Sequential(nn.Dropout(0.5), linear))
         if arm.tuning:
             epochs, lr = arm.tuning
@@ -112,10 +112,13 @@ class FewLabels(Task):
 
 
 def ranks(label: Tensor) -> Tensor:
-    """Of each node, how many nodes of its class are before it.
+    """The number of earlier nodes of the same class, for each node.
 
-    >>> ranks(torch.tensor([0, 1, 0, 0, 1]))
-    tensor([0, 0, 1, 2, 1])
+    Example:
+        >>> import torch
+        >>> from gnnlib.benchmarks.tasks.few_labels import ranks
+        >>> ranks(torch.tensor([0, 1, 0, 0, 1]))
+        tensor([0, 0, 1, 2, 1])
     """
     one_hot = nn.functional.one_hot(label)
     return (one_hot.cumsum(0) * one_hot).sum(1) - 1

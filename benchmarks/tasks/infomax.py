@@ -1,4 +1,4 @@
-"""Deep graph infomax: embeddings learned without labels, and a linear layer on top of them."""
+"""Deep graph infomax (Velickovic et al. 2019, arXiv 1809.10341): embeddings without labels, then a linear layer."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -39,7 +39,7 @@ def encoder(in_feats: int, width: int, make: Callable[..., nn.Module] = GCNConv)
 def pretrain(
     model: Stack, width: int, graph: dgl.DGLGraph, x: Tensor, epochs: int, on_epoch: OnEpoch
 ) -> list[dict[str, float]]:
-    """Infomax on an encoder, in place: the weights of the lowest loss stay. The records."""
+    """Trains an encoder by infomax, in place; the weights of the lowest loss are restored. Returns the records."""
     return learn(
         DGI(model, width).to(x.device),
         graph,
@@ -95,11 +95,11 @@ def run(task: Nodes, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
 
     untrained = read_out()
     records = pretrain(model, width, task.graph, task.feat, options.epochs or EPOCHS, on_epoch)
-    found = read_out()
+    scores = read_out()
     return Outcome(
-        score=found["test"],
+        score=scores["test"],
         parameters=num_parameters(model) + (width + 1) * task.num_classes,
-        validation=found["val"],
+        validation=scores["val"],
         curve=curve(records),
         figures={"untrained encoder, %": untrained["test"]},
     )

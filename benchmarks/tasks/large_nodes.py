@@ -86,13 +86,13 @@ class LargeNodes(Task):
     ("sampled"); a few of METIS' clusters ("clusters"); or rows of features that made their hops before, on the disk
     ("propagated": SGC, GfNN, SIGN). The networks are the same, and validated and tested on the whole graph.
 
-    ``--labels`` gives training labels as input, half of them in each epoch, the others being asked ("input"); trains a
-    second network on the mean of labels and the first one's probabilities ("distil"); corrects and smooths what comes
-    out ("correct-smooth"). The layer "labels" is label propagation, without features or training.
+    ``--labels`` gives training labels as input, half of them in each epoch, the other half being the targets ("input");
+    trains a second network on the mean of labels and the first one's probabilities ("distil"); corrects and smooths the
+    outputs ("correct-smooth"). The layer "labels" is label propagation, without features or training.
 
     The figure of memory is what the process took for data and training, above what it had before the data."""
 
-    own: ClassVar[tuple[LayerSpec, ...]] = (
+    extra_layers: ClassVar[tuple[LayerSpec, ...]] = (
         LayerSpec("gcn", "GCN", lambda _: partial(GCNConv, norm="right")),  # on `gcn_edge_weights`
         LayerSpec("sgc", "SGC", lambda _: _sgc, needs="hops"),
         LayerSpec("gfnn", "GfNN", lambda _: _gfnn, needs="hops"),
@@ -145,7 +145,11 @@ class LargeNodes(Task):
         self.loaded = peak()
 
     def _check(self) -> None:
-        """Raises: UsageError for options that do not go together, or an unknown remedy."""
+        """Checks the options.
+
+        Raises:
+            UsageError: for options that cannot be combined, or an unknown remedy
+        """
         if "input" in self.uses and self.mode == "propagated":
             raise UsageError("--labels input: expected another --mode than propagated, whose hops are made once")
         if self.mode == "full" and world_size() > 1:
@@ -154,7 +158,7 @@ class LargeNodes(Task):
             raise UsageError(f"--remedy: {self.name} trains networks as a whole, got {self.remedies!r}")
 
     def _on_disk(self, feat: Tensor) -> NpyMatrix:
-        """Features as a file, in a folder of the user's cache that is named by what they are."""
+        """The features as a file in the user's cache, in a folder named by their checksum."""
         content = np.ascontiguousarray(feat.numpy())
         self.folder = cache_dir() / "nodes" / f"{self.name}-{len(content)}-{zlib.crc32(content.data):08x}"
         table = NpyMatrix(self.folder / "hop-0.npy", content.shape, content.dtype)
@@ -178,15 +182,15 @@ class LargeNodes(Task):
         model: nn.Module = nn.Identity()
         records: list[dict[str, float]] = []
         if layer.name == "labels":
-            known = mask_labels(self.target, train)
-            outputs: OutputsOf = label_propagation(self.graph, known, self.num_outputs).__getitem__
+            labels = mask_labels(self.target, train)
+            outputs: OutputsOf = label_propagation(self.graph, labels, self.num_outputs).__getitem__
         else:
             outputs, model, records = self._learn(layer, seed, options, on_epoch)
         score, figures = self._score(outputs, "test"), {}
         if "correct-smooth" in self.uses:
             figures["before correct-smooth, %"] = score
-            known, prob = mask_labels(self.target, train), outputs(everything).softmax(1)
-            outputs = smooth_predictions(self.graph, correct_residuals(self.graph, prob, known), known).__getitem__
+            labels, prob = mask_labels(self.target, train), outputs(everything).softmax(1)
+            outputs = smooth_predictions(self.graph, correct_residuals(self.graph, prob, labels), labels).__getitem__
             score = self._score(outputs, "test")
         if self.before is not None:
             figures["peak memory, MiB"] = (max(self.loaded, peak()) - self.before) / 2**20
@@ -205,21 +209,21 @@ class LargeNodes(Task):
     def _learn(
         self, layer: LayerSpec, seed: int, options: Options, on_epoch: OnEpoch
     ) -> tuple[OutputsOf, nn.Module, list[dict[str, float]]]:
-        """One network; with "distil" a second one that hears the first."""
+        """One network; with "distil" a second one, trained on the outputs of the first."""
         mode, x = self._mode(layer), self._features(layer)
         generator = torch.Generator().manual_seed(seed)
         if "distil" not in self.uses:
             return self._train(layer, mode, x, self.target, generator, options, on_epoch)
-        kept = options.checkpoint and options.checkpoint.beside("teacher")
-        teaching = replace(options, checkpoint=kept)
+        checkpoint = options.checkpoint and options.checkpoint.beside("teacher")
+        teaching = replace(options, checkpoint=checkpoint)
         teacher, *_ = self._train(layer, mode, x, self.target, generator, teaching, lambda record: None)
         train = self.split["train"]
         target = torch.zeros(len(self.target), self.num_outputs)
         target[train] = mix_soft_labels(self.target[train], teacher(train).softmax(1))
-        found = self._train(layer, mode, x, target, generator, options, on_epoch)
-        if kept:
-            kept.remove()
-        return found
+        student = self._train(layer, mode, x, target, generator, options, on_epoch)
+        if checkpoint:
+            checkpoint.remove()
+        return student
 
     def _mode(self, layer: LayerSpec) -> Mode:
         setting = self.settings[self.mode]
@@ -234,13 +238,13 @@ class LargeNodes(Task):
         return Clusters(*common, number=max(1, self.graph.num_nodes() // self.cluster_size))
 
     def _features(self, layer: LayerSpec) -> Any:
-        """By node id, with what hops the layer takes."""
+        """The features by node id, with the hops that the layer takes."""
         if layer.needs != "hops":
             return self.feat
-        those = slice(None) if layer.name == "sign" else slice(-1, None)
+        hops = slice(None) if layer.name == "sign" else slice(-1, None)
         if self.mode == "propagated":
-            return PropagatedFeatures(self.files[those])
-        return Hops(self.hops)(self.graph, self.feat)[:, those]
+            return PropagatedFeatures(self.files[hops])
+        return Hops(self.hops)(self.graph, self.feat)[:, hops]
 
     def _train(
         self,
@@ -252,19 +256,19 @@ class LargeNodes(Task):
         options: Options,
         on_epoch: OnEpoch,
     ) -> tuple[OutputsOf, nn.Module, list[dict[str, float]]]:
-        train, asking = self.split["train"], "input" in self.uses
+        train, masked = self.split["train"], "input" in self.uses
 
         def with_labels(shown: Tensor) -> FeaturesWithLabels:
             return FeaturesWithLabels(x, mask_labels(self.target, shown), self.num_outputs)
 
         def batches() -> Iterator[Batch]:
-            if not asking:
+            if not masked:
                 return mode.batches(x, target, train, generator)
-            shown, asked = train[torch.randperm(len(train), generator=generator)].tensor_split(2)
-            return mode.batches(with_labels(shown), target, asked, generator)
+            shown, hidden = train[torch.randperm(len(train), generator=generator)].tensor_split(2)
+            return mode.batches(with_labels(shown), target, hidden, generator)
 
-        model, decay = self._build(layer, self.in_feats + asking * self.num_outputs)
-        outputs = partial(mode.outputs, model, with_labels(train) if asking else x)
+        model, decay = self._build(layer, self.in_feats + masked * self.num_outputs)
+        outputs = partial(mode.outputs, model, with_labels(train) if masked else x)
         optimizer = torch.optim.Adam(decay_groups(model, decay), lr=self.settings[self.mode].lr)
         epochs = self.num_epochs(layer, options)
         training = Training(
@@ -284,5 +288,5 @@ class LargeNodes(Task):
             return Stack([], head=make(in_feats, self.width, self.num_outputs, self.hops)).to(self.device), {}
         widths = in_feats, self.width, self.num_outputs
         plan = make_plan(Kind(layer.title, make), self.remedies, self.num_layers, widths)
-        some = self.feat[torch.arange(len(self.feat) if "variance" in self.remedies else 1)]  # which looks at features
-        return plan.build(self.graph, some).to(self.device), plan.decay
+        feat = self.feat[torch.arange(len(self.feat) if "variance" in self.remedies else 1)]  # LSUV needs all features
+        return plan.build(self.graph, feat).to(self.device), plan.decay

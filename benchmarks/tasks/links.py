@@ -33,7 +33,7 @@ class LinkPrediction(Task):
 
     metric = "test AUC"
     layers = ("gae", "vgae")
-    own = (
+    extra_layers = (
         LayerSpec("gae", "GAE", lambda _: partial(GCNConv, bias=False)),
         LayerSpec("vgae", "VGAE", lambda _: partial(GCNConv, bias=False)),
     )

@@ -26,7 +26,7 @@ class Planetoid(TrainingTask):
     """The public split of Yang et al. 2016 (arXiv 1603.08861): 20 labels a class, 500 validation, 1000 test nodes."""
 
     layers = ("gcn", "gat", "sgc", "gfnn", "appnp", "dagnn", "jknet")
-    own = (
+    extra_layers = (
         LayerSpec("gfnn", "GfNN", lambda _: GfNN),
         LayerSpec("appnp", "APPNP", lambda _: APPNPNet),
         LayerSpec("dagnn", "DAGNN", lambda _: DAGNNNet),

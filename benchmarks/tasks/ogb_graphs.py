@@ -62,13 +62,13 @@ class OGBGraphs(TrainingTask):
     Differs from the paper: the rate falls from 0.001 to 0 along a cosine, where theirs stays; ogbg-molhiv takes 50
     epochs in place of 100. For another number, --epochs N."""
 
-    own = (
+    extra_layers = (
         LayerSpec("gcn", "GCN", _gcn),
         LayerSpec("gin", "GIN", _gin),
         LayerSpec("gcn" + VIRTUAL, "GCN, virtual node", _gcn),
         LayerSpec("gin" + VIRTUAL, "GIN, virtual node", _gin),
     )
-    layers = tuple(layer.name for layer in own)
+    layers = tuple(layer.name for layer in extra_layers)
     seeds = 10
     epochs = 100
     limited = True
@@ -91,7 +91,7 @@ class OGBGraphs(TrainingTask):
         self.atoms, self.bonds = _categories(dataset)
         first = dataset.graphs[0].edata["feat"]
         self.geometry = Geometry(edge_feats=sum(self.bonds) if self.bonds else first.shape[1])
-        self.plan(self.own[0])
+        self.plan(self.extra_layers[0])
         for part in ("valid", "test"):
             labels = self.labels[self.split[part]]
             try:
@@ -109,9 +109,11 @@ class OGBGraphs(TrainingTask):
         return Batch(graph, *(t.to(self.device) for t in (atoms, self.labels[rows], edge)))
 
     def plan(self, layer: LayerSpec) -> Plan | None:
-        """The stack to be made, but for those of a form of their own.
+        """The plan of the stack; None for the published and the small network.
 
-        Raises: UsageError for a remedy that is unknown or does not go with the task or the layer."""
+        Raises:
+            UsageError: for a remedy that is unknown or does not fit the task or the layer
+        """
         if self.remedies in self.sizes:
             return None
         width, drop = self.sizes[""]
@@ -132,7 +134,7 @@ class OGBGraphs(TrainingTask):
         if plan is None:
             width, drop = self.sizes[self.remedies]
             drop = 0.5 if layer.name.startswith("gin") else drop  # its MLPs learn by heart
-            model, decay = self._own_form(layer, width, drop), {}
+            model, decay = self._fixed_form(layer, width, drop), {}
         else:
             first = self.batch(self.split["train"][: self.batch_size])
             model, decay, width, drop = plan.build(first.graph, first.x), plan.decay, plan.width, plan.drop
@@ -143,7 +145,7 @@ class OGBGraphs(TrainingTask):
             model.blocks = nn.ModuleList([VirtualNode(blocks, width, dropout=drop)])
         return model, decay
 
-    def _own_form(self, layer: LayerSpec, width: int, drop: float) -> Stack:
+    def _fixed_form(self, layer: LayerSpec, width: int, drop: float) -> Stack:
         """The published network, or the small one."""
         make, out_feats, small = layer.make(self.geometry), self.ogb.out_feats, self.remedies == SMALL
         blocks = [
@@ -160,8 +162,8 @@ class OGBGraphs(TrainingTask):
         return Stack(blocks, encoder=encoder, readout=readout_mean, head=nn.Linear(width, out_feats))
 
     def score(self, model: nn.Module, part: str) -> float:
-        found = self.ogb(*predict(model, (self.batch(rows) for rows in self.split[part].split(256))))
-        return found if self.unit == "" else 100 * found
+        score = self.ogb(*predict(model, (self.batch(rows) for rows in self.split[part].split(256))))
+        return score if self.unit == "" else 100 * score
 
     def training(self, layer: LayerSpec, seed: int, generator: torch.Generator, options: Options) -> Training:
         model, decay = self.model(layer)
@@ -195,42 +197,42 @@ def _categories(dataset: object) -> tuple[list[int], list[int]]:
     return get_atom_feature_dims(), get_bond_feature_dims()
 
 
-def _where_known(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+def _without_nan(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
     """A loss over those labels that are not NaN."""
 
-    def known(outputs: Tensor, labels: Tensor) -> Tensor:
+    def masked(outputs: Tensor, labels: Tensor) -> Tensor:
         rows = ~labels.isnan()
         return loss(outputs[rows], labels[rows].to(outputs.dtype))
 
-    return known
+    return masked
 
 
 LOSSES = {
-    "binary classification": _where_known(nn.functional.binary_cross_entropy_with_logits),
-    "regression": _where_known(nn.functional.mse_loss),
+    "binary classification": _without_nan(nn.functional.binary_cross_entropy_with_logits),
+    "regression": _without_nan(nn.functional.mse_loss),
     "multiclass classification": lambda outputs, labels: nn.functional.cross_entropy(outputs, labels[:, 0]),
 }
 
 
 def ogb_graph_tasks() -> list[type[OGBGraphs]]:
-    """A task for each that OGB's own table has and the loader serves."""
-    found, table = [], master("graphproppred")
+    """A task for each data set of OGB's table that the loader can read."""
+    tasks, table = [], master("graphproppred")
     for name in datasets.ogb_names("ogbg"):
         row = table[name]
-        rmse, tasks, metric = row["eval metric"] == "rmse", int(row["num tasks"]), METRICS[row["eval metric"]]
+        rmse, num_tasks, metric = row["eval metric"] == "rmse", int(row["num tasks"]), METRICS[row["eval metric"]]
         what = "molecules" if row["data type"] == "mol" else "proteins' neighbourhoods"
         attributes = {
             "__module__": __name__,
             "name": name,
-            "summary": f"{name}, {what}, {tasks} task{'s' if tasks > 1 else ''}: {metric} with OGB's loader, split and "
-            "evaluator (--limit N graphs)",
+            "summary": f"{name}, {what}, {num_tasks} task{'s' if num_tasks > 1 else ''}: {metric} with OGB's loader, split "
+            "and evaluator (--limit N graphs)",
             "metric": f"test {metric}",
             "unit": "" if rmse else "%",
             "higher_is_better": not rmse,
             **OWN_SETTINGS.get(name, {}),
         }
-        found.append(type(name, (OGBGraphs,), attributes))
-    return found
+        tasks.append(type(name, (OGBGraphs,), attributes))
+    return tasks
 
 
 OWN_SETTINGS = {"ogbg-molhiv": {"epochs": 50, "remedy": SMALL}}

@@ -68,7 +68,7 @@ class Proteins(OGBNodes):
     name = "ogbn-proteins"
     summary = "ogbn-proteins, 132534 proteins, 112 functions: ROC-AUC; features are the mean of the edges' (--mode M)"
     metric = "test ROC-AUC"
-    own = LargeNodes.own[:-1]
+    extra_layers = LargeNodes.extra_layers[:-1]
     label_uses = ()  # there are many labels a node
 
 

@@ -140,9 +140,9 @@ class PixelTask(TrainingTask):
     def samples(self) -> dict[str, np.ndarray]:
         images, labels = self.test
         src, dst = (end.numpy() for end in self.graph.edges())
-        found: dict[str, np.ndarray] = {}
+        samples: dict[str, np.ndarray] = {}
         for i in range(min(SAMPLES, len(images))):
-            found |= {
+            samples |= {
                 f"image_{i}": images[i].numpy(),
                 f"label_map_{i}": self.graph.label_map.numpy(),
                 f"pos_{i}": self.graph.ndata["pos"].numpy(),
@@ -151,7 +151,7 @@ class PixelTask(TrainingTask):
                 f"label_{i}": labels[i].numpy(),
                 f"title_{i}": np.array(f"a {int(labels[i])}: {len(images[i].flatten())} pixels, {len(src)} edges"),
             }
-        return found
+        return samples
 
 
 class Digits(PixelTask):

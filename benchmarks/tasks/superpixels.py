@@ -148,13 +148,13 @@ class Superpixels(TrainingTask):
         )
 
     def samples(self) -> dict[str, np.ndarray]:
-        found: dict[str, np.ndarray] = {}
+        samples: dict[str, np.ndarray] = {}
         for i in range(min(SAMPLES, len(self.test[1]))):
             picture = self.pictures[i] if self.pictures.dim() == 3 else self.pictures[i].movedim(0, -1)
             graph = self.recipe(picture)  # which, unlike the store's, has its label map
             src, dst = (end.numpy() for end in graph.edges())
             label = int(self.test[1][i])
-            found |= {
+            samples |= {
                 f"image_{i}": picture.numpy(),
                 f"label_map_{i}": graph.label_map.numpy(),
                 f"pos_{i}": graph.ndata["pos"].numpy(),
@@ -163,7 +163,7 @@ class Superpixels(TrainingTask):
                 f"label_{i}": np.array(label),
                 f"title_{i}": np.array(f"a {label}: {graph.num_nodes()} superpixels, {len(src)} edges"),
             }
-        return found
+        return samples
 
 
 class MNISTSuperpixels(Superpixels):

@@ -108,7 +108,7 @@ class Tutorial(ImageTask):
 
     name = "tutorial"
     summary = "one graph layer, then a linear one: MNIST with --data DIR, else the digits enlarged (--limit N images)"
-    own = tuple(
+    extra_layers = tuple(
         LayerSpec(name, model.title, partial(_before, model.blocks), needs="image")
         for name, model in MODELS.items()
         if name != "cnn"
@@ -128,13 +128,13 @@ class Tutorial(ImageTask):
         return nn.Sequential(nn.Conv2d(1, 10, 28, padding=14), nn.ReLU(), nn.MaxPool2d(7), nn.Flatten(), last)
 
     def model(self, layer: LayerSpec) -> nn.Module:
-        if layer not in self.own:
+        if layer not in self.extra_layers:
             return super().model(layer)
         pixels = self.train[0].shape[1:].numel()
         return layer.make(self.geometry)(nn.Linear(pixels, 10, bias=False))
 
     def plan(self, layer: LayerSpec) -> Model:
-        return MODELS[layer.name if layer in self.own else "cnn"]
+        return MODELS[layer.name if layer in self.extra_layers else "cnn"]
 
     def num_epochs(self, layer: LayerSpec, options: Options) -> int:
         return options.epochs or self.plan(layer).epochs

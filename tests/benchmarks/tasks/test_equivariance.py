@@ -16,7 +16,7 @@ OPTIONS = Options(epochs=1, limit=40)
 ALL = {"features, 1 px shift", "features, 2 px shift", "features, nodes relabelled", "within / between classes"}
 ALL |= {"features, deformed 0.1", "features, deformed 0.2", "features, deformed 0.4", "each image shuffled, %"}
 NODES = {"nodes, 1 px shift", "nodes, 2 px shift", "flat read-out, %", "flat, pixels permuted once, %"}
-LAYERS = choices(Equivariance.own)
+LAYERS = choices(Equivariance.extra_layers)
 
 
 @pytest.fixture(autouse=True)

@@ -75,7 +75,7 @@ def test_pre_training_keeps_the_best_weights_and_knows_no_label(loaded, monkeypa
 
 def run(task, arm, seed=0, epochs=3):
     records = []
-    outcome = task.run(choices(task.own)[arm], seed, Options(epochs=epochs), records.append)
+    outcome = task.run(choices(task.extra_layers)[arm], seed, Options(epochs=epochs), records.append)
     finite(records)
     return outcome, records
 
@@ -93,7 +93,7 @@ def test_halves(loaded):
         real = src != dst
         assert int((~real).sum()) == len(own)
         assert bool(task.graph.has_edges_between(own[src[real]], own[dst[real]]).all())
-    assert not torch.equal(task.halves(1, "cpu")["own"].x, halves["own"].x)
+    assert not torch.equal(task.halves(1, "cpu")["labelled"].x, halves["labelled"].x)
 
 
 @pytest.mark.parametrize("arm", ARMS)
@@ -122,5 +122,5 @@ def test_arms_learn_from_the_labels_they_are_given(loaded, monkeypatch):
 
 
 def test_an_empty_stack_is_the_features_alone(loaded):
-    half = loaded("transfer-cora").halves(0, "cpu")["own"]
+    half = loaded("transfer-cora").halves(0, "cpu")["labelled"]
     assert torch.equal(embed(Stack([]), half.graph, half.x), half.x)

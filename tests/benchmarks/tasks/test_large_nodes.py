@@ -31,7 +31,7 @@ def load(monkeypatch):
 
 def run(task, options, layer, seed=0, **changed):
     records = []
-    outcome = task.run(choices(task.own)[layer], seed, options, records.append)
+    outcome = task.run(choices(task.extra_layers)[layer], seed, options, records.append)
     assert [record["epoch"] for record in records] == list(range(1, len(records) + 1))
     assert outcome.curve == {key: [record[key] for record in records] for key in records[0]} if records else True
     return outcome
@@ -63,8 +63,8 @@ def test_the_network_is_the_same_in_every_mode(load):
         for mode in ("full", "sampled", "clusters"):
             task, _ = load(mode=mode)
             torch.manual_seed(0)
-            model, _ = task._build(choices(task.own)[layer], task.in_feats)
-            one = task._mode(choices(task.own)[layer])
+            model, _ = task._build(choices(task.extra_layers)[layer], task.in_feats)
+            one = task._mode(choices(task.extra_layers)[layer])
             found[mode] = one.outputs(model, task.feat, task.split["test"])
         assert all(torch.allclose(outputs, found["full"], atol=1e-5) for outputs in found.values())
     edge = gcn_edge_weights(task.graph) if layer == "gcn" else None
@@ -76,7 +76,7 @@ def test_the_network_is_the_same_in_every_mode(load):
 @pytest.mark.parametrize("layer", ["sgc", "gfnn", "sign"])
 def test_hops_on_the_disk_are_those_of_the_whole_graph(load, layer):
     (full, _), (task, _) = load(mode="full"), load(mode="propagated")
-    chosen, rows = choices(task.own)[layer], torch.tensor([7, 3, 300])
+    chosen, rows = choices(task.extra_layers)[layer], torch.tensor([7, 3, 300])
     x = task._features(chosen)[rows]
     assert torch.equal(x, full._features(chosen)[rows])
     assert x.shape == (3, 4 if layer == "sign" else 1, 128)
@@ -119,7 +119,7 @@ def test_distillation_trains_a_second_network_and_goes_on_where_it_was_killed(lo
         raise Killed
 
     with pytest.raises(Killed):  # after the first epoch of the second network
-        task.run(choices(task.own)["sage"], 0, with_checkpoint("killed.checkpoint"), kill)
+        task.run(choices(task.extra_layers)["sage"], 0, with_checkpoint("killed.checkpoint"), kill)
     assert (tmp_path / "killed-teacher.checkpoint").exists()
     torch.manual_seed(99)
     found = run(task, with_checkpoint("killed.checkpoint"), "sage")
@@ -145,11 +145,11 @@ def test_labels_alone(load):
 def test_default_layers_are_those_that_the_mode_serves(load):
     for mode, names in (("full", {"gcn", "sign"}), ("sampled", {"gcn"}), ("propagated", {"sgc", "gfnn", "sign"})):
         task, _ = load(mode=mode)
-        serves = {name for name in task.layers if choices(task.own)[name].fits(task.geometry)}
+        serves = {name for name in task.layers if choices(task.extra_layers)[name].fits(task.geometry)}
         assert names <= serves
         assert ("gcn" in serves) == (mode != "propagated")
     with pytest.raises(UsageError, match="planted has no graph for layer 'gcn'; expected one of: sgc, gfnn, sign"):
-        choose(["gcn"], task.geometry, "planted", task.own)
+        choose(["gcn"], task.geometry, "planted", task.extra_layers)
 
 
 @pytest.mark.parametrize(

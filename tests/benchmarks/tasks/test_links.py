@@ -26,7 +26,7 @@ def loaded(twins):
 
 def run(task, layer, seed=0, epochs=2):
     records = []
-    outcome = task.run(choices(task.own)[layer], seed, Options(epochs=epochs), records.append)
+    outcome = task.run(choices(task.extra_layers)[layer], seed, Options(epochs=epochs), records.append)
     assert [record["epoch"] for record in records] == list(range(1, epochs + 1))
     assert all(math.isfinite(value) for record in records for value in record.values())
     return outcome
@@ -55,7 +55,7 @@ def test_the_papers_networks(loaded, layer, width):
 
 def test_which_model_and_how_many_pairs(loaded):
     cora, pubmed = loaded("cora"), loaded("pubmed")
-    own = choices(cora.own)
+    own = choices(cora.extra_layers)
     assert [type(cora.model(own[name])) for name in ("gae", "vgae", "sage")] == [GAE, VGAE, GAE]
     assert cora.model(own["gae"]).num_pairs is None
     assert pubmed.model(own["vgae"]).num_pairs == 2**18

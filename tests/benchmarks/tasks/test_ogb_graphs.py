@@ -106,7 +106,7 @@ def test_an_interrupted_run_ends_as_it_would_have(load, tmp_path):
     from gnnlib.train.checkpoints import Checkpoint
 
     task, whole = load(), []
-    layer = choices(task.own)["gin-virtual"]
+    layer = choices(task.extra_layers)["gin-virtual"]
     expected = task.run(layer, 0, Options(epochs=3), whole.append)
 
     class Killed(Exception):
@@ -136,7 +136,7 @@ def test_the_networks_have_the_parameters_of_the_official_baselines():
         out_feats = 1
 
     task.ogb, task.geometry = Ogb(), type(task.geometry)(edge_feats=13)
-    models = {name: task.model(choices(task.own)[name])[0] for name in OGBGraphs.layers}
+    models = {name: task.model(choices(task.extra_layers)[name])[0] for name in OGBGraphs.layers}
     counts = {name: sum(p.numel() for p in model.parameters()) for name, model in models.items()}
     official = {"gin": 1_885_206, "gcn": 527_701, "gin-virtual": 3_336_306, "gcn-virtual": 1_978_801}
     assert counts == {name: count + 5 * 300 + 300 for name, count in official.items()}
@@ -146,7 +146,7 @@ def test_what_the_small_network_is_made_of():
     task = TASKS["ogbg-molhiv"]()
     task.remedies, task.atoms, task.bonds = "small", [119, 5, 12, 12, 10, 6, 6, 2, 2], [5, 6, 2]
     task.ogb, task.geometry = type("Ogb", (), {"out_feats": 1})(), type(task.geometry)(edge_feats=13)
-    model, _ = task.model(choices(task.own)["gin"])
+    model, _ = task.model(choices(task.extra_layers)["gin"])
     first, second = model.blocks
     assert (type(first.norm), second.norm, second.activation, model.readout) == (BatchNorm, None, None, readout_sum)
     mlp = 64 * 128 + 128 + 2 * 128 + 128 * 64 + 64
@@ -156,7 +156,7 @@ def test_what_the_small_network_is_made_of():
 
 
 def test_every_layer_encodes_the_bonds_anew_and_the_last_is_not_rectified(load):
-    model, _ = load(remedy="published").model(choices(OGBGraphs.own)["gcn"])
+    model, _ = load(remedy="published").model(choices(OGBGraphs.extra_layers)["gcn"])
     assert len({id(block.conv.edge_func.weight) for block in model.blocks}) == 3
     rectified = [any(isinstance(m, nn.ReLU) for m in block.activation.modules()) for block in model.blocks]
     assert rectified == [True, True, False]

@@ -14,7 +14,7 @@ from gnnlib.benchmarks.tasks import Options
 from gnnlib.benchmarks.tasks.sphere import Sphere
 
 OPTIONS = Options(epochs=1, limit=12)
-LAYERS = choices(Sphere.own)
+LAYERS = choices(Sphere.extra_layers)
 FIGURES = {"trained and tested upright, %", "trained and tested rotated, %"}
 FIGURES |= {"scores, icosahedral rotations", "scores, random rotations"}
 NODES = {"nodes, icosahedral rotations", "nodes, random rotations"}

@@ -48,7 +48,7 @@ PLACE = re.compile(
 
 def run(task, layer, options, seed=0):
     records = []
-    outcome = task.run(layers.choices(task.own)[layer], seed, options, records.append)
+    outcome = task.run(layers.choices(task.extra_layers)[layer], seed, options, records.append)
     assert [record["epoch"] for record in records] == list(range(1, len(records) + 1))
     assert all(math.isfinite(value) for record in records for value in record.values())
     assert outcome.curve == {key: [record[key] for record in records] for key in records[0]}
@@ -67,7 +67,7 @@ def test_published_figures_belong_to_tasks_and_layers():
     tasks = {task: TASKS[task if task in TASKS else recipes.sub("", task)] for task, _ in PUBLISHED}
     assert set(TASKS) - NO_FIGURES == {task.name for task in tasks.values()}
     for (task, layer), figure in PUBLISHED.items():
-        assert layer in layers.choices(tasks[task].own)
+        assert layer in layers.choices(tasks[task].extra_layers)
         assert PLACE.match(figure.source)
         assert figure.setting
         assert 20 < figure.value < 100, "percent"
@@ -125,7 +125,7 @@ def test_every_task_says_what_it_is(name):
     assert task.name == name
     assert task.summary
     assert task.metric
-    assert set(task.layers) <= set(layers.choices(task.own))
+    assert set(task.layers) <= set(layers.choices(task.extra_layers))
     assert task.seeds <= (task.max_seeds or task.seeds)
     assert ("--limit" in task.summary) <= task.limited
 
@@ -387,7 +387,7 @@ def test_pubmeds_gat_has_eight_heads_at_the_end(citations):
 @pytest.mark.parametrize("name", ["cora", "pubmed"])
 def test_the_deep_dagnn_takes_64_hops(citations, name, layer):
     task, _ = citations(name, 20, 3)
-    model = task.recipe(layers.choices(task.own)[layer]).build(20, 3)
+    model = task.recipe(layers.choices(task.extra_layers)[layer]).build(20, 3)
     assert [module.k for module in model.modules() if isinstance(module, DAGNN)] == [64]
 
 
@@ -428,7 +428,7 @@ def test_recipes(citations, monkeypatch, name, layer, lr, decay):
 
 def test_epochs_and_patience_of_the_papers(citations):
     task, _ = citations("cora", 20, 3)
-    known = layers.choices(task.own)
+    known = layers.choices(task.extra_layers)
     found = {name: (task.num_epochs(known[name], Options()), task.recipe(known[name]).patience) for name in known}
     papers = {"gcn": (200, None), "gat": (1000, 100), "sgc": (100, None), "mlp": (200, None), "gcnii": (1500, 100)}
     papers |= {"dagnn": (1000, 100)}
@@ -440,7 +440,7 @@ def test_epochs_and_patience_of_the_papers(citations):
 def test_hops_made_once_are_the_papers_model(citations, name, layer):
     """The recipe's model, without hops, on what the task gives it; the paper's model, with hops, on the features."""
     task, _ = citations(name, 20, 3)
-    recipe = task.recipe(layers.choices(task.own)[layer])
+    recipe = task.recipe(layers.choices(task.extra_layers)[layer])
     ready = recipe.build(20, 3).eval()
     paper = (SGC(20, 3, k=recipe.hops) if layer == "sgc" else GfNN(20, 32, 3, k=recipe.hops)).eval()
     paper.load_state_dict(ready.state_dict())
@@ -452,7 +452,7 @@ def test_hops_made_once_are_the_papers_model(citations, name, layer):
 @pytest.mark.parametrize("layer", ["appnp", "dagnn", "gcnii"])
 def test_features_as_words_are_the_dense_features(citations, layer):
     task, _ = citations("cora", 20, 3)
-    recipe = task.recipe(layers.choices(task.own)[layer])
+    recipe = task.recipe(layers.choices(task.extra_layers)[layer])
     model = recipe.build(20, 3).eval()
     dense = model(task.graph, task.feat)
     batch = task.batches(recipe)["test"]

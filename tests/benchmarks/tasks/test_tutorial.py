@@ -30,7 +30,7 @@ def task():
 
 
 def train(task, layer, seed=0, **options):
-    return task.run(choices(task.own)[layer], seed, Options(limit=96, **options), lambda record: None)
+    return task.run(choices(task.extra_layers)[layer], seed, Options(limit=96, **options), lambda record: None)
 
 
 def dense(graph):
@@ -119,7 +119,7 @@ def test_each_model_is_its_formula(task):
     """Written with matrices: scores = F A x."""
     x = torch.randn(784, 3, 1)
     for name in ("logistic", "fixed", "predicted"):
-        graph, model = MODELS[name].graph(IMAGE), task.model(choices(task.own)[name])
+        graph, model = MODELS[name].graph(IMAGE), task.model(choices(task.extra_layers)[name])
         weight = graph.edata["weight"].float() if name == "fixed" else None
         matrix = torch.eye(784) if weight is None else torch.from_numpy(by_formula()).float()
         if name == "predicted":
@@ -141,7 +141,7 @@ def test_the_convolution_is_as_large_as_the_image(task):
 
 def test_predicted_edges_that_learn_start_as_filters(task):
     """Weights of each relation sum to 1, most of it within three pixels, and lean in four directions."""
-    model, graph = task.model(choices(task.own)["predicted-trained"]), all_pairs(IMAGE)
+    model, graph = task.model(choices(task.extra_layers)["predicted-trained"]), all_pairs(IMAGE)
     with torch.no_grad():
         rows = model.blocks[0].conv.edges(graph, torch.ones(1)).view(784, 784, 5)[CENTRE].T
     pos = torch.cartesian_prod(torch.arange(28.0), torch.arange(28.0)) - 14
@@ -157,7 +157,7 @@ def test_predicted_edges_that_learn_start_as_filters(task):
 
 def test_predicted_edges_hold_nothing_of_pairs_by_hidden(task):
     """One graph serves the batch, and no array is kept that is larger than a number for each pair."""
-    model, graph, sizes = task.model(choices(task.own)["predicted"]), all_pairs(IMAGE), []
+    model, graph, sizes = task.model(choices(task.extra_layers)["predicted"]), all_pairs(IMAGE), []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):
         model(graph, torch.randn(784, 64, 1))
     assert max(sizes) == 784**2
@@ -170,7 +170,7 @@ def test_the_recipe(task):
     """By hand: SGD at 0.001 with its decay, whole batches of 64 in the generator's order."""
     for name, decay in (("logistic", 1e-4), ("cnn", 1e-1)):
         torch.manual_seed(5)
-        model, generator = task.model(choices(task.own)[name]), torch.Generator().manual_seed(5)
+        model, generator = task.model(choices(task.extra_layers)[name]), torch.Generator().manual_seed(5)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.001, weight_decay=decay)
         images, labels = task.train
         for _ in range(2):
@@ -206,4 +206,4 @@ def test_no_other_layers(task):
     with pytest.raises(
         UsageError, match=r"tutorial has no graph for layer 'gcn'; expected one of: .*predicted-trained"
     ):
-        choose(["gcn"], task.geometry, task.name, task.own)
+        choose(["gcn"], task.geometry, task.name, task.extra_layers)
