@@ -224,8 +224,8 @@ def ogb_graph_tasks() -> list[type[OGBGraphs]]:
         attributes = {
             "__module__": __name__,
             "name": name,
-            "summary": f"{name}, {what}, {num_tasks} task{'s' if num_tasks > 1 else ''}: {metric} with OGB's loader, split "
-            "and evaluator (--limit N graphs)",
+            "summary": f"{name}, {what}, {num_tasks} task{'s' if num_tasks > 1 else ''}: {metric} with OGB's "
+            "loader, split and evaluator (--limit N graphs)",
             "metric": f"test {metric}",
             "unit": "" if rmse else "%",
             "higher_is_better": not rmse,

@@ -165,9 +165,9 @@ def test_options_that_do_not_go_together(load, options, error):
         load(**options)
 
 
-def test_a_remedy_that_needs_the_whole_graph_is_told(load):
+def test_pairnorm_is_refused_in_batches(load):
     task, options = load(mode="sampled", remedy="pairnorm", epochs=1)
-    with pytest.raises(ValueError, match=r"treat nodes one by one, got PairNorm\(\)"):
+    with pytest.raises(ValueError, match=r"treat nodes one by one, got PairNorm\(feats=16\)"):
         run(task, options, "sage")
 
 
