@@ -22,9 +22,15 @@ __all__ = ["Pyramid", "haar_pyramid", "laplacian_pyramid"]
 
 
 class Level(Protocol):
-    def split(self, x: Tensor) -> tuple[Tensor, Tensor]: ...
+    """One level of a pyramid."""
 
-    def join(self, low: Tensor, detail: Tensor) -> Tensor: ...
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Features of the fine nodes to those of the coarse nodes and details."""
+        ...
+
+    def join(self, low: Tensor, detail: Tensor) -> Tensor:
+        """Features of the coarse nodes and details to those of the fine nodes."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -135,12 +135,20 @@ class HopInception(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
+        """Draw the matrices anew as Glorot and Bengio (2010)."""
         for matrix in self.weight.detach():
             nn.init.xavier_uniform_(matrix)
         self.norm.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, \\*, K, in_feats) -> (n, \\*, K out_feats)"""
+        """Multiply by the matrices, concatenate and normalise.
+
+        Args:
+            x: features after K - 1 hops and less, (n, \\*, K, in_feats)
+
+        Returns:
+            (n, \\*, K out_feats)
+        """
         return self.norm(None, torch.einsum("...kf,kfo->...ko", x, self.weight).flatten(-2))
 
 

@@ -141,10 +141,22 @@ class TwoMatrixInitialResidual(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
+        """Draw both matrices anew as Glorot and Bengio (2010)."""
         nn.init.xavier_uniform_(self.weight)
         nn.init.xavier_uniform_(self.first)
 
     def forward(self, y: Tensor, x: Tensor, x0: Tensor) -> Tensor:
+        """Add the first hidden features, each after its identity mapping.
+
+        Args:
+            y: output of the layer, (N, \\*, out_feats)
+            x: not used
+            x0: first hidden features, (N_src, \\*, in_feats)
+
+        Returns:
+            (N, \\*, out_feats)
+        """
+
         def mapped(z: Tensor, weight: Tensor) -> Tensor:
             return torch.lerp(z, linear(z, weight.T), self.beta)
 

@@ -8,7 +8,7 @@ A module of the library derives from `Arguments` and stores each argument as the
         def __init__(self, feats: int, *, eps: float = 1e-5):
             super().__init__()
             self.feats = integer(self, "feats", feats)
-            self.eps = number(self, "eps", eps, least=0)
+            self.eps = number(self, "eps", eps, minimum=0)
 
 The checks return the value. Their errors name the module and the argument: "GraphNorm: expected feats >= 1, got 0".
 """
@@ -136,10 +136,10 @@ def check_call(
         hint = renamed.get(unknown[0], f"arguments among {', '.join(names)}")
         raise TypeError(f"{_name(owner)}: expected {hint}, got {unknown[0]}=")
     if len(args) - 1 > len(positional) and Parameter.VAR_POSITIONAL not in kinds:
-        others = ", ".join(f"{name}=" for name in names if name not in positional)
+        keywords = ", ".join(f"{name}=" for name in names if name not in positional)
         raise TypeError(
             f"{_name(owner)}: expected {', '.join(positional) or 'nothing'} by position"
-            f"{others and f' and {others} by name'}, got {len(args) - 1} arguments by position"
+            f"{keywords and f' and {keywords} by name'}, got {len(args) - 1} arguments by position"
         )
 
 
@@ -147,26 +147,26 @@ def _name(owner: object) -> str:
     return owner if isinstance(owner, str) else type(owner).__name__
 
 
-def integer(owner: object, name: str, value: Any, least: int = 1) -> int:
-    """An integer of at least ``least``, of Python or NumPy."""
+def integer(owner: object, name: str, value: Any, minimum: int = 1) -> int:
+    """An integer of at least ``minimum``, of Python or NumPy."""
     try:
         index = None if isinstance(value, bool) else operator.index(value)
     except TypeError:
         index = None
-    if index is None or index < least:
+    if index is None or index < minimum:
         kind = "an integer " if index is None else ""
-        raise ValueError(f"{_name(owner)}: expected {kind}{name} >= {least}, got {value!r}")
+        raise ValueError(f"{_name(owner)}: expected {kind}{name} >= {minimum}, got {value!r}")
     return index
 
 
-def number(owner: object, name: str, value: Any, least: float = float("-inf"), most: float = float("inf")) -> Any:
-    """A number from ``least`` to ``most``."""
+def number(owner: object, name: str, value: Any, minimum: float = float("-inf"), maximum: float = float("inf")) -> Any:
+    """A number from ``minimum`` to ``maximum``."""
     try:
-        valid = least <= value <= most
+        valid = minimum <= value <= maximum
     except TypeError:
         valid = False
     if not valid:
-        bounds = [f" >= {least}"] * (least > float("-inf")) + [f" <= {most}"] * (most < float("inf"))
+        bounds = [f" >= {minimum}"] * (minimum > float("-inf")) + [f" <= {maximum}"] * (maximum < float("inf"))
         raise ValueError(f"{_name(owner)}: expected a number {name}{' and'.join(bounds)}, got {value!r}")
     return value
 

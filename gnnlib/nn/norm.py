@@ -87,7 +87,7 @@ class BatchNorm(Arguments, nn.BatchNorm1d):
         affine: bool = True,
         track_running_stats: bool = True,
     ):
-        feats, eps = integer(self, "feats", feats), number(self, "eps", eps, least=0)
+        feats, eps = integer(self, "feats", feats), number(self, "eps", eps, minimum=0)
         super().__init__(feats, eps, momentum, affine, track_running_stats)
 
     @property
@@ -174,7 +174,7 @@ class LayerNorm(Arguments, nn.LayerNorm):
     }
 
     def __init__(self, feats: int, *, eps: float = 1e-5, affine: bool = True, bias: bool = True):
-        super().__init__(integer(self, "feats", feats), number(self, "eps", eps, least=0), affine, bias)
+        super().__init__(integer(self, "feats", feats), number(self, "eps", eps, minimum=0), affine, bias)
 
     @property
     def feats(self) -> int:
@@ -230,7 +230,7 @@ class PairNorm(Norm):
     def __init__(self, feats: int | None = None, *, scale: float = 1.0, individually: bool = False, eps: float = 1e-12):
         super().__init__(feats)
         self.scale, self.individually = number(self, "scale", scale), individually
-        self.eps = number(self, "eps", eps, least=0)
+        self.eps = number(self, "eps", eps, minimum=0)
 
     def forward(self, graph: dgl.DGLGraph, x: Tensor) -> Tensor:
         """Normalise.
@@ -274,7 +274,7 @@ class PairNormSCS(Norm):
 
     def __init__(self, feats: int | None = None, *, scale: float = 1.0, eps: float = 1e-12):
         super().__init__(feats)
-        self.scale, self.eps = number(self, "scale", scale), number(self, "eps", eps, least=0)
+        self.scale, self.eps = number(self, "scale", scale), number(self, "eps", eps, minimum=0)
 
     def forward(self, graph: dgl.DGLGraph, x: Tensor) -> Tensor:
         """Normalise.
@@ -357,7 +357,7 @@ class GraphNorm(Norm):
 
     def __init__(self, feats: int, *, eps: float = 1e-5):
         super().__init__(integer(self, "feats", feats))
-        self.eps = number(self, "eps", eps, least=0)
+        self.eps = number(self, "eps", eps, minimum=0)
         self.mean_scale = nn.Parameter(torch.empty(feats))
         self.weight = nn.Parameter(torch.empty(feats))
         self.bias = nn.Parameter(torch.empty(feats))
@@ -463,7 +463,7 @@ class NodeNorm(Norm):
 
     def __init__(self, feats: int | None = None, *, p: float = 2.0, eps: float = 1e-5):
         super().__init__(feats)
-        self.p, self.eps = number(self, "p", p, least=1), number(self, "eps", eps, least=0)
+        self.p, self.eps = number(self, "p", p, minimum=1), number(self, "eps", eps, minimum=0)
 
     def forward(self, graph: dgl.DGLGraph, x: Tensor) -> Tensor:
         """Normalise.

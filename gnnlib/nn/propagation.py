@@ -39,7 +39,7 @@ class _Propagation(Arguments, nn.Module):
 
     def __init__(self, k: int, drop: nn.Module | None = None):
         super().__init__()
-        self.k, self.drop = integer(self, "k", k, least=0), drop
+        self.k, self.drop = integer(self, "k", k, minimum=0), drop
 
     def hop(self, graph: dgl.DGLGraph, x: Tensor, edge: Tensor | None) -> Hop:
         check_one_node_set(self, graph)

@@ -227,9 +227,19 @@ class LowRank(_Nearest):
         self.rank = rank
 
     def forward(self, u: Tensor, v: Tensor) -> Tensor:
+        """Multiply the factors.
+
+        Args:
+            u: (..., a, rank)
+            v: (..., rank, b)
+
+        Returns:
+            The weight, (..., a, b).
+        """
         return u @ v
 
     def nearest(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """The parameters of the nearest matrix of this form."""
         u, s, v = torch.linalg.svd(weight, full_matrices=False)
         half = s[..., : self.rank].sqrt()
         return u[..., : self.rank] * half.unsqueeze(-2), half.unsqueeze(-1) * v[..., : self.rank, :]
@@ -242,11 +252,20 @@ class BlockDiagonal(_Nearest):
         super().__init__()
         self.groups = groups
 
-    def forward(self, blocks: Tensor) -> Tensor:  # (..., G, a / G, b / G)
+    def forward(self, blocks: Tensor) -> Tensor:
+        """Place the blocks on the diagonal.
+
+        Args:
+            blocks: (..., G, a / G, b / G)
+
+        Returns:
+            The weight, (..., a, b).
+        """
         same = torch.eye(self.groups).to(blocks)
         return torch.einsum("gh,...gab->...gahb", same, blocks).flatten(-2).flatten(-3, -2)
 
     def nearest(self, weight: Tensor) -> Tensor:
+        """The parameters of the nearest matrix of this form."""
         a, b = weight.shape[-2:]
         cells = weight.unflatten(-1, (self.groups, b // self.groups)).unflatten(-3, (self.groups, a // self.groups))
         return cells.diagonal(dim1=-4, dim2=-2).movedim(-1, -3).contiguous()
@@ -266,9 +285,18 @@ class Circulant(_Nearest):
         self.register_buffer("tap", tap, persistent=False)
 
     def forward(self, kernel: Tensor) -> Tensor:
+        """Place the kernel on the diagonals.
+
+        Args:
+            kernel: (..., kernel)
+
+        Returns:
+            The weight, (..., width, width).
+        """
         return nn.functional.pad(kernel, (0, 1))[..., self.tap]
 
     def nearest(self, weight: Tensor) -> Tensor:
+        """The parameters of the nearest matrix of this form."""
         one_hot = nn.functional.one_hot(self.tap, self.kernel + 1).to(weight)
         total = torch.einsum("...ij,ijk->...k", weight, one_hot) / one_hot.sum((0, 1)).clamp(min=1)
         return total[..., : self.kernel].contiguous()
@@ -282,4 +310,12 @@ class IdentityMapping(nn.Module):
         self.beta = beta
 
     def forward(self, weight: Tensor) -> Tensor:
+        """Interpolate with the identity.
+
+        Args:
+            weight: W, (..., a, a)
+
+        Returns:
+            (1 - beta) I + beta W
+        """
         return torch.lerp(torch.eye(weight.shape[-1]).to(weight), weight, self.beta)

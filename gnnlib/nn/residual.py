@@ -111,7 +111,7 @@ class InitialResidual(_Skip):
         super().__init__(in_feats, out_feats, layer)
         self.equal_widths()
         self.alpha = probability(self, "alpha", alpha)
-        self.lam = lam if lam is None else number(self, "lam", lam, least=0)
+        self.lam = lam if lam is None else number(self, "lam", lam, minimum=0)
         self.beta = math.log(lam / layer + 1) if lam is not None else 0.0
         self.weight = nn.Parameter(torch.empty(out_feats, out_feats)) if lam is not None else None
         self.reset_parameters()
@@ -171,6 +171,7 @@ class DenseConnection(_Skip):
         self.out_feats += self.in_feats
 
     def extra_repr(self) -> str:
+        """The widths of the layer, as given to the constructor."""
         return f"{self.in_feats}, {self.out_feats - self.in_feats}"
 
     def forward(self, y: Tensor, x: Tensor, x0: Tensor | None = None) -> Tensor:
@@ -337,7 +338,14 @@ class JumpCat(nn.Module):
     """Outputs of the layers concatenated: (N, \\*, L, F) -> (N, \\*, L F)."""
 
     def forward(self, layers: Tensor) -> Tensor:
-        """(N, \\*, L, F) -> (N, \\*, L F)"""
+        """Concatenate.
+
+        Args:
+            layers: outputs of L layers, (N, \\*, L, F)
+
+        Returns:
+            (N, \\*, L F)
+        """
         return layers.flatten(-2)
 
 
@@ -345,7 +353,14 @@ class JumpMax(nn.Module):
     """Elementwise maximum over the layers: (N, \\*, L, F) -> (N, \\*, F)."""
 
     def forward(self, layers: Tensor) -> Tensor:
-        """(N, \\*, L, F) -> (N, \\*, F)"""
+        """Take the maximum.
+
+        Args:
+            layers: outputs of L layers, (N, \\*, L, F)
+
+        Returns:
+            (N, \\*, F)
+        """
         return layers.amax(-2)
 
 
@@ -358,7 +373,14 @@ class JumpLSTM(nn.Module):
         self.att = Linear(2 * hidden, 1)
 
     def forward(self, layers: Tensor) -> Tensor:
-        """(N, \\*, L, F) -> (N, \\*, F)"""
+        """Weight and sum.
+
+        Args:
+            layers: outputs of L layers, (N, \\*, L, F)
+
+        Returns:
+            (N, \\*, F)
+        """
         states, _ = self.lstm(layers.reshape(-1, *layers.shape[-2:]))
         share = self.att(states).softmax(1).view(*layers.shape[:-1], 1)
         return (layers * share).sum(-2)

@@ -56,6 +56,7 @@ class ReversibleBlock(Arguments, nn.Module):
         reset_parameters(self.parts)
 
     def split(self, x: Tensor | None) -> list[Any]:
+        """The groups of features, or None for each."""
         if x is None:
             return [None] * len(self.parts)
         if x.shape[-1] % len(self.parts):

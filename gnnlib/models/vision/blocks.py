@@ -106,7 +106,15 @@ class Shortcut(nn.Module):
 def conv_relu(
     in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, padding: int | None = None
 ) -> nn.Sequential:
-    """Convolution with bias, ReLU. ``padding`` None: half the kernel, which keeps the size if stride is 1."""
+    """Convolution with bias, ReLU.
+
+    Args:
+        in_channels: of the convolution, as are out_channels, kernel_size and stride
+        padding: None for half the kernel, which keeps the size if stride is 1
+
+    Returns:
+        The modules in a row.
+    """
     conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, _half(kernel_size) if padding is None else padding)
     return nn.Sequential(conv, nn.ReLU())
 
@@ -114,7 +122,15 @@ def conv_relu(
 def conv_norm(
     in_channels: int, out_channels: int, kernel_size: Size, stride: int = 1, padding: Size | None = None
 ) -> nn.Sequential:
-    """Convolution without bias, batch normalisation (Ioffe and Szegedy 2015, arXiv 1502.03167)."""
+    """Convolution without bias, batch normalisation (Ioffe and Szegedy 2015, arXiv 1502.03167).
+
+    Args:
+        in_channels: of the convolution, as are out_channels, kernel_size and stride
+        padding: None for half the kernel, which keeps the size if stride is 1
+
+    Returns:
+        The modules in a row.
+    """
     padding = _half(kernel_size) if padding is None else padding
     conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(out_channels))
@@ -123,7 +139,15 @@ def conv_norm(
 def conv_norm_relu(
     in_channels: int, out_channels: int, kernel_size: Size, stride: int = 1, padding: Size | None = None
 ) -> nn.Sequential:
-    """Convolution without bias, batch normalisation, ReLU."""
+    """Convolution without bias, batch normalisation, ReLU.
+
+    Args:
+        in_channels: of the convolution, as are out_channels, kernel_size and stride
+        padding: None for half the kernel, which keeps the size if stride is 1
+
+    Returns:
+        The modules in a row.
+    """
     return conv_norm(in_channels, out_channels, kernel_size, stride, padding).append(nn.ReLU())
 
 

@@ -65,7 +65,7 @@ class GatedGCNConv(Conv):
     def __init__(self, in_feats: int | tuple[int, int], out_feats: int, edge_feats: int = 0, *, normalise: bool = True):
         super().__init__(in_feats, out_feats)
         src_feats, dst_feats = width_pair(self.in_feats)
-        self.edge_feats, self.normalise = integer(self, "edge_feats", edge_feats, least=0), normalise
+        self.edge_feats, self.normalise = integer(self, "edge_feats", edge_feats, minimum=0), normalise
         self.A, self.E = Linear(dst_feats, self.out_feats), Linear(dst_feats, self.out_feats)
         self.B, self.D = Linear(src_feats, self.out_feats), Linear(src_feats, self.out_feats)
         if self.edge_feats:

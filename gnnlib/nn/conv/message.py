@@ -69,7 +69,7 @@ class MessageConv(Conv):
         aggregators: Sequence[str] = AGGREGATORS,
     ):
         super().__init__(in_feats, out_feats)
-        self.edge_feats = integer(self, "edge_feats", edge_feats, least=0)
+        self.edge_feats = integer(self, "edge_feats", edge_feats, minimum=0)
         self.hidden = self.out_feats if hidden is None else integer(self, "hidden", hidden)
         self.aggregators = some_of(self, "aggregators", aggregators, AGGREGATORS)
         src_feats, dst_feats = width_pair(self.in_feats)

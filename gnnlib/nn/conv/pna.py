@@ -92,7 +92,7 @@ class PNAConv(Conv):
         delta: float = 1.0,
     ):
         super().__init__(in_feats, out_feats)
-        self.edge_feats = integer(self, "edge_feats", edge_feats, least=0)
+        self.edge_feats = integer(self, "edge_feats", edge_feats, minimum=0)
         self.aggregators = some_of(self, "aggregators", aggregators, AGGREGATORS)
         self.scalers = some_of(self, "scalers", scalers, SCALERS)
         self.delta = positive(self, "delta", delta)

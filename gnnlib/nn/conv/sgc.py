@@ -62,7 +62,7 @@ class SGConv(Conv):
         bias: bool = True,
     ):
         super().__init__(in_feats, out_feats)
-        self.k = integer(self, "k", k, least=0)
+        self.k = integer(self, "k", k, minimum=0)
         self.norm = one_of(self, "norm", norm, NORMS)
         self.degrees = one_of(self, "degrees", degrees, (None, *DEGREES))
         self.fc = Linear(self.in_feats, self.out_feats, bias=bias)

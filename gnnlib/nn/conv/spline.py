@@ -116,7 +116,7 @@ class SplineConv(Conv):
         super().__init__(in_feats, out_feats)
         self.degree = integer(self, "degree", degree)
         window = tuple(kernel_size) if isinstance(kernel_size, Sequence) else (kernel_size, kernel_size)
-        self.kernel_size = tuple(integer(self, "kernel_size", size, least=self.degree) for size in window)
+        self.kernel_size = tuple(integer(self, "kernel_size", size, minimum=self.degree) for size in window)
         if not window:
             raise ValueError("SplineConv: expected a kernel_size with an axis or more, got ()")
         self.spacing = positive(self, "spacing", spacing)

@@ -8,13 +8,13 @@ from gnnlib.models import AllConvolutional, SmallCNN
 
 
 def rows(network, x):
-    found = []
+    table = []
     for layer in network:
         x = layer(x)
         parameters = sum(p.numel() for p in layer.parameters())
         if parameters:
-            found.append((tuple(x.shape[1:]), parameters))
-    return found
+            table.append((tuple(x.shape[1:]), parameters))
+    return table
 
 
 def test_layers_of_the_keras_network():
