@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.graphs import GRAPHS
+pytest.register_assert_rewrite("gnnlib.testing.checks")
 
-pytest.register_assert_rewrite("tests.checks")
+from gnnlib.testing.graphs import GRAPHS  # noqa: E402  after the line above, or checks is imported as it is
 
 # Read once, before a fixture hides the variable.
 DATA = Path(os.environ.get("GNNLIB_DATA") or Path(__file__).parents[1] / ".." / "shared" / "data").resolve()

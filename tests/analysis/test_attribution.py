@@ -23,7 +23,7 @@ from gnnlib.analysis.attribution import attention, saliency
 from gnnlib.analysis.symmetry import node_permutation, relabel
 from gnnlib.graph import edge_endpoints
 from gnnlib.images import pixel_graph
-from tests.graphs import random_graph
+from gnnlib.testing.graphs import random_graph
 
 
 @pytest.fixture(autouse=True)

@@ -21,7 +21,7 @@ from gnnlib import (
 )
 from gnnlib._platform.dgl import dgl
 from gnnlib.nn.reparametrize import share_parameters_
-from tests.graphs import path, random_graph, sampled_blocks
+from gnnlib.testing.graphs import path, random_graph, sampled_blocks
 
 
 def rows(table):

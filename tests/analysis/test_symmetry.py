@@ -49,7 +49,7 @@ from gnnlib.grid import GridConv, lattice, to_images, to_nodes
 from gnnlib.images import pixel_batch, pixel_graph, superpixel_graph
 from gnnlib.nn import conv
 from gnnlib.nn.conv.base import Conv
-from tests.graphs import GRAPHS, HOMOGENEOUS, bipartite, random_graph
+from gnnlib.testing.graphs import GRAPHS, HOMOGENEOUS, bipartite, random_graph
 
 SIZE = (7, 6)
 LAYERS = {

@@ -13,7 +13,7 @@ from gnnlib.coarsening.clusters import coarsen, graclus, voxel
 from gnnlib.graph import add_self_loop
 from gnnlib.grid import GridConv, GridPool, lattice, to_images, to_nodes
 from gnnlib.images import Touching, graph_from_labels, paint, pixel_batch, pixel_graph
-from tests.graphs import GRAPHS, HOMOGENEOUS, bare, ends, random_graph
+from gnnlib.testing.graphs import GRAPHS, HOMOGENEOUS, edgeless, endpoints, random_graph
 
 RNG = np.random.default_rng(0)
 
@@ -25,7 +25,7 @@ def drawn_clusters(graph, upto=4, seed=0):
 
 def dense(graph, weight):
     """A[v, u], multi-edges added."""
-    src, dst = ends(graph)
+    src, dst = endpoints(graph)
     a = torch.zeros(graph.num_nodes(), graph.num_nodes(), dtype=torch.float64)
     return a.index_put((dst, src), weight.double(), accumulate=True)
 
@@ -42,8 +42,8 @@ def test_the_coarse_adjacency_is_the_dense_product(name):
     coarse, pool, unpool = coarsen(graph, drawn_clusters(graph))
     assert coarse.idtype == pool.idtype == unpool.idtype == graph.idtype
     s = torch.zeros(graph.num_nodes(), coarse.num_nodes(), dtype=torch.float64)
-    s[ends(pool)] = 1
-    assert torch.equal(ends(pool)[0], torch.arange(graph.num_nodes()))
+    s[endpoints(pool)] = 1
+    assert torch.equal(endpoints(pool)[0], torch.arange(graph.num_nodes()))
     assert bool((s.sum(1) == 1).all() and (s.sum(0) > 0).all())
     product = s.T @ dense(graph, graph.edata["weight"]) @ s
     torch.testing.assert_close(dense(coarse, coarse.edata["weight"]), product - product.diag().diag())
@@ -55,7 +55,7 @@ def test_the_coarse_adjacency_is_the_dense_product(name):
     torch.testing.assert_close(aggregate(pool, graph.ndata["x"], pool.edata["weight"]), mean)
     back = s @ mean.flatten(1)
     torch.testing.assert_close(aggregate(unpool, coarse.ndata["x"]).flatten(1), back)
-    src, dst = ends(coarse)
+    src, dst = endpoints(coarse)
     key = dst * max(coarse.num_nodes(), 1) + src
     assert bool((key.diff() > 0).all())  # sorted, each pair once
 
@@ -86,7 +86,7 @@ def test_label_maps_stay_empty_outside_the_mask():
 
 @pytest.mark.parametrize("method", ["voxel", "graclus", "given"])
 def test_a_batch_is_its_graphs_one_by_one(method):
-    graphs = [random_graph(6, 12), bare(1), random_graph(9, 18), bare(0), random_graph(5, 10), bare(2)]
+    graphs = [random_graph(6, 12), edgeless(1), random_graph(9, 18), edgeless(0), random_graph(5, 10), edgeless(2)]
     for graph in graphs:
         graph.ndata["pos"] = torch.rand(graph.num_nodes(), 2) * 5 - 2
         graph.edata["weight"] = torch.rand(graph.num_edges())
@@ -102,7 +102,7 @@ def test_a_batch_is_its_graphs_one_by_one(method):
         assert together.batch_size == len(graphs)
         for got, want in zip(dgl.unbatch(together), [level[i] for level in alone]):
             assert got.ntypes == want.ntypes
-            assert all(torch.equal(a, b) for a, b in zip(ends(got), ends(want)))
+            assert all(torch.equal(a, b) for a, b in zip(endpoints(got), endpoints(want)))
             for mine, theirs in ((got.srcdata, want.srcdata), (got.dstdata, want.dstdata), (got.edata, want.edata)):
                 assert set(mine) == set(theirs)
                 assert all(torch.equal(mine[name], theirs[name]) for name in mine)
@@ -113,8 +113,8 @@ def test_voxels_on_pixels_are_the_windows_of_a_lattice(shape):
     graph, window = pixel_batch(shape, 2), lattice(shape, (2, 3), stride=(2, 3), ceil_mode=True)
     level = coarsen(graph, voxel(graph, (2, 3)))
     cell = torch.empty(shape[0] * shape[1], dtype=torch.int64)
-    cell[ends(window)[0]] = ends(window)[1]
-    assert torch.equal(ends(level.pool)[1], torch.cat([cell, cell + window.num_nodes("out")]))
+    cell[endpoints(window)[0]] = endpoints(window)[1]
+    assert torch.equal(endpoints(level.pool)[1], torch.cat([cell, cell + window.num_nodes("out")]))
     images = torch.randn(2, 4, *shape, dtype=torch.float64)
     x = to_nodes(images, copies=2).flatten(1)
     arguments = dict(kernel_size=(2, 3), stride=(2, 3), ceil_mode=True)
@@ -172,7 +172,7 @@ def test_graclus_takes_any_graph(name):
     assert cluster.shape == (graph.num_nodes(),)
     assert coarsen(graph, cluster).graph.num_nodes() >= (graph.num_nodes() + 1) // 2
     assert torch.equal(cluster, graclus(graph))
-    src, dst = ends(graph)
+    src, dst = endpoints(graph)
     alone = torch.bincount(cluster, minlength=1)[cluster] == 1
     assert not bool((alone[src] & alone[dst] & (src != dst)).any())  # no pair was missed
     zero = graclus(graph, torch.zeros(graph.num_edges()))

@@ -9,7 +9,7 @@ from gnnlib.coarsening.clusters import coarsen, graclus, voxel
 from gnnlib.coarsening.pyramids import haar_pyramid, laplacian_pyramid
 from gnnlib.grid import lattice, to_images, to_nodes
 from gnnlib.images import pixel_graph
-from tests.graphs import clique, random_graph
+from gnnlib.testing.graphs import clique, random_graph
 
 
 def grids(size, kernel=2):

@@ -18,15 +18,15 @@ from gnnlib import GATConv, GraphStore, SAGEConv, Stack, readout_mean, readout_s
 from gnnlib._platform.dgl import dgl
 from gnnlib.graph import Adjacency, adjacency
 from gnnlib.images import superpixel_graph
-from tests.graphs import (
+from gnnlib.testing.graphs import (
     BIPARTITE,
     GRAPHS,
     HOMOGENEOUS,
-    bare,
     bipartite,
     block,
     clique,
-    drawn,
+    edgeless,
+    graph_strategy,
     path,
     random_graph,
     star,
@@ -95,7 +95,7 @@ def test_any_choice_of_the_zoo(idtype):
         assert_equal(store.batch(chosen), together([graphs[i] for i in chosen]))
 
 
-@given(graphs=st.lists(drawn(), min_size=1, max_size=5), data=st.data())
+@given(graphs=st.lists(graph_strategy(), min_size=1, max_size=5), data=st.data())
 def test_any_choice_of_any_graphs(graphs, data):
     graphs = [with_frames(graph, i) for i, graph in enumerate(graphs)]
     chosen = data.draw(st.lists(st.integers(0, len(graphs) - 1), min_size=1, max_size=8))
@@ -164,10 +164,10 @@ def test_columns_that_are_views():
 
 
 def test_empty_graphs_may_lack_columns():
-    graphs = [bare(0), with_frames(path(3)), bare(0), bare(2)]
+    graphs = [edgeless(0), with_frames(path(3)), edgeless(0), edgeless(2)]
     graphs[3].ndata["feat"], graphs[3].ndata["mark"] = torch.rand(2, 5), torch.tensor([True, False])
     assert_equal(GraphStore(graphs).batch([0, 1, 3, 2]), dgl.batch([graphs[i] for i in (0, 1, 3, 2)]))
-    assert_equal(GraphStore([bare(0), bare(0)]).batch([1, 0]), dgl.batch([bare(0), bare(0)]))
+    assert_equal(GraphStore([edgeless(0), edgeless(0)]).batch([1, 0]), dgl.batch([edgeless(0), edgeless(0)]))
 
 
 def test_names_of_types_are_kept():
@@ -320,7 +320,7 @@ def test_gradients_stop_at_the_store():
 # ---------------------------------------------------------------- loaders
 
 
-LOADED = [with_frames(make(), i) for i, make in enumerate([tree, path, star, clique, bare, random_graph, path])]
+LOADED = [with_frames(make(), i) for i, make in enumerate([tree, path, star, clique, edgeless, random_graph, path])]
 
 
 def contents(loader):
@@ -441,7 +441,7 @@ def test_superpixels():
         (lambda: [path(2), dgl.batch([path(2)] * 3)], ValueError, "graph 1: expected a single graph, got a batch of 3"),
         (lambda: [path(2), path(2).int()], ValueError, "graph 1: .* same types .*int64.*, got .*int32"),
         (lambda: [path(2), with_frames(path(2))], ValueError, r"graph 1: .* same ndata .* \{\}, got \{'feat'"),
-        (lambda: [with_frames(tree()), bare(1)], ValueError, "graph 1: .* same ndata .*'feat'.*, got {}"),
+        (lambda: [with_frames(tree()), edgeless(1)], ValueError, "graph 1: .* same ndata .*'feat'.*, got {}"),
     ],
 )
 def test_graphs_that_do_not_fit_are_refused(make, error, said):

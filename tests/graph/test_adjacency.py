@@ -15,7 +15,7 @@ from hypothesis import given
 from gnnlib import adjacency, aggregate, degree_norm
 from gnnlib._platform.dgl import dgl
 from gnnlib.graph import Adjacency, CompressedRows, _adjacency
-from tests.graphs import GRAPHS, bipartite, drawn, ends, path, random_graph
+from gnnlib.testing.graphs import GRAPHS, bipartite, endpoints, graph_strategy, path, random_graph
 
 
 def rows_of(compressed: CompressedRows) -> list[list[tuple[int, int]]]:
@@ -37,7 +37,7 @@ def tensors(adj: Adjacency) -> list[torch.Tensor]:
 
 
 def check(graph: dgl.DGLGraph) -> None:
-    adj, (src, dst) = adjacency(graph), ends(graph)
+    adj, (src, dst) = adjacency(graph), endpoints(graph)
     assert (adj.num_src, adj.num_dst, adj.num_edges) == (graph.num_src_nodes(), graph.num_dst_nodes(), len(src))
     assert adj.src.tolist() == src.tolist()
     assert adj.dst.tolist() == dst.tolist()
@@ -53,7 +53,7 @@ def test_rows_are_sorted_by_edge_id(name):
     check(GRAPHS[name]())
 
 
-@given(graph=drawn())
+@given(graph=graph_strategy())
 def test_any_graph(graph):
     check(graph)
     for sparse_format in ("coo", "csc", "csr"):
@@ -64,7 +64,7 @@ def test_any_graph(graph):
 def test_against_scipy_and_dgl(name):
     graph = GRAPHS[name]()
     adj = adjacency(graph)
-    src, dst = ends(graph)
+    src, dst = endpoints(graph)
     ones = np.ones(len(src))
     shape = (adj.num_src, adj.num_dst)
     matrix = scipy.sparse.coo_matrix((ones, (src.numpy(), dst.numpy())), shape).toarray()

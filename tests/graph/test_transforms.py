@@ -8,20 +8,20 @@ from hypothesis import strategies as st
 from gnnlib._platform.dgl import dgl
 from gnnlib.graph import add_self_loop, keep_edges, keep_nodes, reverse
 from gnnlib.grid import lattice
-from tests.graphs import BIPARTITE, GRAPHS, HOMOGENEOUS, batch, drawn, ends, random_graph
+from gnnlib.testing.graphs import BIPARTITE, GRAPHS, HOMOGENEOUS, batch, endpoints, graph_strategy, random_graph
 
 few = settings(deadline=None, max_examples=40, derandomize=True)
 
 
 @few
-@given(drawn(), st.data())
+@given(graph_strategy(), st.data())
 def test_keep_edges_is_dgls_subgraph_on_the_same_nodes(graph, data):
     keep = torch.tensor(data.draw(st.lists(st.booleans(), min_size=graph.num_edges(), max_size=graph.num_edges())))
     keep = keep.bool()
     graph.edata["value"] = torch.randn(graph.num_edges(), 2)
     graph.ndata["pos"] = torch.randn(graph.num_nodes(), 2)
     found, expected = keep_edges(graph, keep), dgl.edge_subgraph(graph, keep, relabel_nodes=False)
-    assert torch.equal(torch.stack(ends(found)), torch.stack(ends(expected)))
+    assert torch.equal(torch.stack(endpoints(found)), torch.stack(endpoints(expected)))
     assert torch.equal(found.edata["value"], expected.edata["value"])
     assert torch.equal(found.ndata["pos"], graph.ndata["pos"])
 
@@ -33,7 +33,7 @@ def test_keep_edges_of_every_graph(name):
     graph.edata["value"] = torch.randn(graph.num_edges())
     for keep in (torch.ones(graph.num_edges()).bool(), torch.arange(graph.num_edges()) % 2 == 1):
         smaller = keep_edges(graph, keep)
-        assert torch.equal(torch.stack(ends(smaller)), torch.stack([end[keep] for end in ends(graph)]))
+        assert torch.equal(torch.stack(endpoints(smaller)), torch.stack([end[keep] for end in endpoints(graph)]))
         assert torch.equal(smaller.edata["value"], graph.edata["value"][keep])
         assert torch.equal(smaller.srcdata["pos"], graph.srcdata["pos"])
         assert (smaller.idtype, smaller.is_block) == (graph.idtype, graph.is_block)
@@ -66,7 +66,7 @@ def test_bad_masks_are_refused(keep, said):
 
 
 @few
-@given(drawn(), st.data())
+@given(graph_strategy(), st.data())
 def test_keep_nodes_is_dgls_subgraph(graph, data):
     keep = torch.tensor(data.draw(st.lists(st.booleans(), min_size=graph.num_nodes(), max_size=graph.num_nodes())))
     keep = keep.bool()
@@ -74,7 +74,7 @@ def test_keep_nodes_is_dgls_subgraph(graph, data):
     graph.ndata["pos"] = torch.randn(graph.num_nodes(), 2)
     found, expected = keep_nodes(graph, keep), dgl.node_subgraph(graph, keep)
     order = expected.edata["value"].argsort()
-    assert torch.equal(torch.stack(ends(found)), torch.stack(ends(expected))[:, order])
+    assert torch.equal(torch.stack(endpoints(found)), torch.stack(endpoints(expected))[:, order])
     assert torch.equal(found.edata["value"], expected.edata["value"][order])
     assert torch.equal(found.ndata["pos"], graph.ndata["pos"][keep])
 
@@ -83,7 +83,7 @@ def test_keep_nodes_is_dgls_subgraph(graph, data):
 def test_keep_nodes_keeps_the_index_type_and_takes_all_or_none(name):
     graph = GRAPHS[name]()
     whole, none = (keep_nodes(graph, torch.full((graph.num_nodes(),), kept)) for kept in (True, False))
-    assert torch.equal(torch.stack(ends(whole)), torch.stack(ends(graph)))
+    assert torch.equal(torch.stack(endpoints(whole)), torch.stack(endpoints(graph)))
     assert (none.num_nodes(), none.num_edges()) == (0, 0)
     assert whole.idtype == none.idtype == graph.idtype
 
@@ -115,8 +115,8 @@ def test_add_self_loop_adds_one_to_each_node(name):
     assert larger.batch_num_nodes().tolist() == graph.batch_num_nodes().tolist()
     for before, after in zip(dgl.unbatch(graph.formats(["coo"])), dgl.unbatch(larger), strict=True):
         new = torch.arange(before.num_nodes(), dtype=graph.idtype)
-        expected = torch.stack([torch.cat([end, new]) for end in ends(before)])
-        assert torch.equal(torch.stack(ends(after)), expected)
+        expected = torch.stack([torch.cat([end, new]) for end in endpoints(before)])
+        assert torch.equal(torch.stack(endpoints(after)), expected)
         assert torch.equal(after.edata["value"], torch.cat([before.edata["value"], torch.ones(len(new))]))
 
 
@@ -140,4 +140,4 @@ def test_reversing_keeps_frames_and_sizes():
     assert torch.equal(turned.edata["tap"], batch.edata["tap"])
     assert turned.batch_num_nodes("in").tolist() == [16] * 3
     again = reverse(turned)
-    assert all(torch.equal(a, b) for a, b in zip(ends(again), ends(batch)))
+    assert all(torch.equal(a, b) for a, b in zip(endpoints(again), endpoints(batch)))

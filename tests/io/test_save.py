@@ -46,7 +46,7 @@ from gnnlib.grid import from_torch
 from gnnlib.io.save import _checksum as checksum
 from gnnlib.io.save import about_model
 from gnnlib.nn.reparametrize import block_diagonal, circulant, identity_mapping, low_rank, share_parameters_
-from tests.graphs import random_graph
+from gnnlib.testing.graphs import random_graph
 
 FEATS, NODES, EDGES = 8, 12, 40
 GRAPH = random_graph(NODES, EDGES, seed=0)

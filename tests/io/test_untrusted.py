@@ -15,7 +15,7 @@ import gnnlib
 from gnnlib import Stack, load_model, save_model
 from gnnlib.grid import from_torch
 from gnnlib.io.structure import MAX_DEPTH
-from tests.graphs import random_graph
+from gnnlib.testing.graphs import random_graph
 from tests.io.test_save import seal
 
 FEATS = 4

@@ -25,7 +25,7 @@ from gnnlib.kernels.cpu import rows, sums, team
 from gnnlib.kernels.cpu.compile import jit, static
 from gnnlib.kernels.cpu.tiles import tile_exp, tile_numbers
 from gnnlib.kernels.cpu.vectors import store
-from tests.graphs import GRAPHS, drawn
+from gnnlib.testing.graphs import GRAPHS, graph_strategy
 
 CLOSE = {torch.float64: 1e-12, torch.float32: 2e-5}
 
@@ -183,7 +183,7 @@ def two_threads(threads, monkeypatch) -> None:
 @pytest.mark.parametrize("name", CALLS)
 @settings(max_examples=25, deadline=None)
 @given(
-    graph=drawn(),
+    graph=graph_strategy(),
     heads=st.sampled_from([1, 3]),
     width=st.sampled_from([1, 7, 33]),
     dtype=st.sampled_from([torch.float32, torch.float64]),

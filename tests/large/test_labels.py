@@ -13,7 +13,7 @@ from gnnlib.large.labels import (
     mix_soft_labels,
     smooth_predictions,
 )
-from tests.graphs import symmetric_graph
+from gnnlib.testing.graphs import symmetric_graph
 
 NUM, C, K = 12, 3, 8
 

@@ -17,8 +17,8 @@ from gnnlib.large.partitions import (
     part_config,
     partition_graph,
 )
+from gnnlib.testing.graphs import communities
 from gnnlib.train.loop import fit
-from tests.graphs import communities
 from tests.processes import forked, needs_fork
 
 pytestmark = needs_fork

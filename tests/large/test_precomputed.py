@@ -12,7 +12,7 @@ from gnnlib.benchmarks.peak_memory import peak, reset_peak
 from gnnlib.large import precomputed as module
 from gnnlib.large.precomputed import PropagatedFeatures, precompute_propagation, row_batches
 from gnnlib.nn.propagation import Hops
-from tests.graphs import random_graph, symmetric_graph
+from gnnlib.testing.graphs import random_graph, symmetric_graph
 
 NUM, WIDTH, K = 11, 7, 3
 MINIMUM = 3 * NUM * 4  # bytes: one column of float32

@@ -27,9 +27,9 @@ from gnnlib._platform.dgl import dgl
 from gnnlib.large.inference import layerwise_inference
 from gnnlib.large.sampling import cluster_batches, clusters, gcn_edge_weights, sampled_batches
 from gnnlib.large.tables import NpyMatrix
+from gnnlib.testing.graphs import random_graph, symmetric_graph
 from gnnlib.train.checkpoints import Checkpoint
 from gnnlib.train.loop import fit
-from tests.graphs import random_graph, symmetric_graph
 
 NUM, F, C = 40, 6, 3
 

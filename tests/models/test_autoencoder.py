@@ -13,7 +13,7 @@ from gnnlib import GCNConv, Stack
 from gnnlib._platform.dgl import dgl
 from gnnlib.models import autoencoder
 from gnnlib.models.autoencoder import GAE, VGAE, link_scores, reconstruction_loss
-from tests.graphs import clique, path, random_graph
+from gnnlib.testing.graphs import clique, path, random_graph
 
 
 def undirected(n=12, seed=0):

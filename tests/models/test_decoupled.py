@@ -7,7 +7,7 @@ from torch import nn
 from gnnlib import propagate
 from gnnlib._platform.dgl import dgl
 from gnnlib.models import SGC, SIGN, APPNPNet, DAGNNNet, GfNN
-from tests.graphs import random_graph, symmetric_graph
+from gnnlib.testing.graphs import random_graph, symmetric_graph
 from tests.nn.test_propagation import averaging
 
 MODELS = {

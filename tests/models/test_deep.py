@@ -9,8 +9,8 @@ from torch import nn
 from gnnlib import JumpingKnowledge
 from gnnlib._platform.dgl import dgl
 from gnnlib.models import GCNII, JKNet
+from gnnlib.testing.graphs import symmetric_graph
 from gnnlib.train.loop import decay_groups
-from tests.graphs import symmetric_graph
 from tests.nn.test_propagation import averaging
 
 

@@ -7,7 +7,7 @@ from torch import nn
 from gnnlib import GCNConv, GNNLayer, Stack
 from gnnlib._platform.dgl import dgl
 from gnnlib.models.dgi import DGI, shuffle_rows
-from tests.graphs import path, random_graph, symmetric_graph
+from gnnlib.testing.graphs import path, random_graph, symmetric_graph
 
 
 def build(in_feats=5, feats=4):

@@ -34,7 +34,7 @@ from gnnlib import (
 from gnnlib._platform.dgl import dgl
 from gnnlib.graph import MessageDropout, adjacency
 from gnnlib.kernels import reference
-from tests.graphs import GRAPHS, drawn, ends, random_graph, symmetric_graph
+from gnnlib.testing.graphs import GRAPHS, endpoints, graph_strategy, random_graph, symmetric_graph
 
 few = settings(deadline=None, max_examples=40, derandomize=True)
 
@@ -45,7 +45,7 @@ def number_edges(graph):
 
 
 @few
-@given(drawn(), st.floats(0, 1), st.integers(0, 1000))
+@given(graph_strategy(), st.floats(0, 1), st.integers(0, 1000))
 def test_a_subset_of_the_edges_in_their_order(graph, p, seed):
     number_edges(graph)
     weight = torch.randn(graph.num_edges())
@@ -53,8 +53,8 @@ def test_a_subset_of_the_edges_in_their_order(graph, p, seed):
     smaller, values = DropEdge(p)(graph, weight)
     remaining = smaller.edata["id"]
     assert remaining.tolist() == sorted(set(remaining.tolist()))
-    src, dst = ends(graph)
-    assert torch.equal(torch.stack(ends(smaller)), torch.stack([src[remaining], dst[remaining]]))
+    src, dst = endpoints(graph)
+    assert torch.equal(torch.stack(endpoints(smaller)), torch.stack([src[remaining], dst[remaining]]))
     assert torch.equal(values, weight[remaining])
     assert smaller.num_nodes() == graph.num_nodes()
     assert set(torch.nonzero(src == dst).flatten().tolist()) <= set(remaining.tolist())
@@ -64,7 +64,7 @@ def test_a_subset_of_the_edges_in_their_order(graph, p, seed):
 
 
 @few
-@given(st.lists(drawn(max_nodes=5, max_edges=8), min_size=1, max_size=4), st.integers(0, 1000))
+@given(st.lists(graph_strategy(max_nodes=5, max_edges=8), min_size=1, max_size=4), st.integers(0, 1000))
 def test_batch_sizes_are_kept(graphs, seed):
     graph = number_edges(dgl.batch(graphs))
     torch.manual_seed(seed)
@@ -91,7 +91,7 @@ def test_every_graph(name):
     assert (smaller.num_src_nodes(), smaller.num_dst_nodes()) == (graph.num_src_nodes(), graph.num_dst_nodes())
     remaining = smaller.edata["id"]
     assert torch.equal(values, feature[remaining])
-    assert torch.equal(torch.stack(ends(smaller)), torch.stack([end[remaining] for end in ends(graph)]))
+    assert torch.equal(torch.stack(endpoints(smaller)), torch.stack([end[remaining] for end in endpoints(graph)]))
     assert set(smaller.srcdata) == set(graph.srcdata)  # a block still knows its destinations
     assert set(smaller.dstdata) == set(graph.dstdata)
 
@@ -263,7 +263,7 @@ def test_messages_are_dropped_entry_by_entry():
     """The message matrix written out: what GCN multiplies before it sends, GIN as it comes, attention's after
     the softmax."""
     graph = random_graph()
-    src, dst = ends(graph)
+    src, dst = endpoints(graph)
     x = torch.randn(11, 5, dtype=torch.float64, requires_grad=True)
     gcn, wide, gin = GCNConv(5, 3).double(), GCNConv(5, 8).double(), GINConv(5, 3, apply_func=nn.Identity()).double()
     gat = GATConv(5, 3, 2).double()

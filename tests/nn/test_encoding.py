@@ -9,7 +9,17 @@ import torch
 from gnnlib import laplacian_encoding, random_walk_encoding
 from gnnlib._platform.dgl import dgl
 from gnnlib.nn import encoding as encodings
-from tests.graphs import BIPARTITE, GRAPHS, HOMOGENEOUS, bare, clique, path, random_graph, star, symmetric_graph
+from gnnlib.testing.graphs import (
+    BIPARTITE,
+    GRAPHS,
+    HOMOGENEOUS,
+    clique,
+    edgeless,
+    path,
+    random_graph,
+    star,
+    symmetric_graph,
+)
 
 BOTH = pytest.mark.parametrize("encode", [laplacian_encoding, random_walk_encoding])
 
@@ -97,7 +107,7 @@ def test_small_graphs_are_padded():
     actual = laplacian_encoding(dgl.batch([clique(2), both_ways(path(4))]), 3)
     assert (actual[:2] != 0).any(0).tolist() == [True, False, False]
     assert (actual[2:] != 0).any(0).all()
-    assert not laplacian_encoding(bare(1), 3).any()
+    assert not laplacian_encoding(edgeless(1), 3).any()
 
 
 # ---------------------------------------------------------------- random walks
@@ -138,7 +148,7 @@ def test_equals_that_of_dgl():
 
 @pytest.mark.parametrize("room", [1, 30, 10**6])
 def test_few_walks_at_a_time_are_the_same(room, monkeypatch):
-    graph = dgl.batch([random_graph(), bare(0), clique(4), random_graph(20, 60)])
+    graph = dgl.batch([random_graph(), edgeless(0), clique(4), random_graph(20, 60)])
     expected = random_walk_encoding(graph, 5)
     monkeypatch.setattr(encodings, "MAX_ENTRIES", room)
     assert torch.equal(random_walk_encoding(graph, 5), expected)
@@ -160,7 +170,7 @@ def test_every_graph(encode, name):
 
 @BOTH
 def test_a_batch_is_its_graphs_one_by_one(encode):
-    graphs = [symmetric_graph(9), bare(0), clique(3), both_ways(star(4)), bare(2), random_graph()]
+    graphs = [symmetric_graph(9), edgeless(0), clique(3), both_ways(star(4)), edgeless(2), random_graph()]
     torch.testing.assert_close(encode(dgl.batch(graphs), 4), torch.cat([encode(graph, 4) for graph in graphs]))
 
 

@@ -26,7 +26,7 @@ from gnnlib import (
 from gnnlib._platform.dgl import dgl
 from gnnlib.nn.init import SkipInit, lsuv_init_
 from gnnlib.nn.reparametrize import low_rank
-from tests.graphs import random_graph, symmetric_graph
+from gnnlib.testing.graphs import random_graph, symmetric_graph
 
 CONVS = {
     "gcn": GCNConv,

@@ -17,7 +17,7 @@ from gnnlib import (
 )
 from gnnlib._platform.dgl import dgl
 from gnnlib.nn.norm import RowBatchNorm
-from tests.graphs import GRAPHS, bare, bipartite, path, random_graph
+from gnnlib.testing.graphs import GRAPHS, bipartite, edgeless, path, random_graph
 
 NORMS = [BatchNorm, DiffGroupNorm, GraphNorm, LayerNorm, MeanSubtraction, NodeNorm, PairNorm, PairNormSCS]
 
@@ -43,7 +43,7 @@ def test_batch_norm_is_torchs_over_nodes_and_signals(signals):
 
 
 def test_batch_norm_of_one_row_uses_and_keeps_the_running_statistics():
-    graph, norm = bare(1), BatchNorm(3)
+    graph, norm = edgeless(1), BatchNorm(3)
     norm(random_graph(), 5 + torch.randn(11, 3))
     before = {name: value.clone() for name, value in norm.state_dict().items()}
     x = torch.randn(1, 3, requires_grad=True)
@@ -74,7 +74,7 @@ def pair_norm(x, scale, individually):
 @pytest.mark.parametrize("individually", [False, True])
 @pytest.mark.parametrize("scale", [1.0, 2.5])
 def test_pair_norm_is_its_formula_for_each_graph_and_signal(scale, individually):
-    parts = [random_graph(6, 9), bare(0), path(4), bare(3)]
+    parts = [random_graph(6, 9), edgeless(0), path(4), edgeless(3)]
     graph, x = dgl.batch(parts), 3 + torch.randn(13, 2, 5, dtype=torch.float64)
     y = PairNorm(5, scale=scale, individually=individually)(graph, x)
     for part, out in zip(x.split([6, 4, 3]), y.split([6, 4, 3])):
@@ -92,7 +92,7 @@ def test_pair_norm_keeps_the_mean_squared_distance():
 
 
 def test_pair_norm_of_equal_nodes_is_zero_and_has_finite_gradients():
-    for graph in (bare(1), path(4)):
+    for graph in (edgeless(1), path(4)):
         x = torch.full((graph.num_nodes(), 3), 2.0, requires_grad=True)
         y = PairNorm()(graph, x)
         assert bool((y == 0).all())
@@ -141,7 +141,7 @@ DENSE = {
 def test_formula_for_each_graph_and_signal_and_so_is_the_gradient(name):
     make, dense = DENSE[name]
     norm = shaken(make(5).double())
-    parts, sizes = [random_graph(6, 9), bare(0), path(4), bare(3), bare(1)], [6, 4, 3, 1]
+    parts, sizes = [random_graph(6, 9), edgeless(0), path(4), edgeless(3), edgeless(1)], [6, 4, 3, 1]
     graph, x = dgl.batch(parts), 3 + torch.randn(14, 2, 5, dtype=torch.float64)
     x.requires_grad_()
     y = norm(graph, x)
@@ -202,7 +202,7 @@ def test_node_norm_sets_the_deviation_to_its_root():
 def test_batch_equals_one_by_one(norm):
     """Batch statistics are over the batch by definition: those norms in evaluation."""
     one = shaken(norm(4).double()).train(norm not in (BatchNorm, DiffGroupNorm))
-    parts = [bare(0), random_graph(6, 9), bare(1), path(4), bare(3)]
+    parts = [edgeless(0), random_graph(6, 9), edgeless(1), path(4), edgeless(3)]
     xs = [torch.randn(part.num_nodes(), 2, 4, dtype=torch.float64) for part in parts]
     alone = torch.cat([one(part, x) for part, x in zip(parts, xs)])
     torch.testing.assert_close(one(dgl.batch(parts), torch.cat(xs)), alone, rtol=0, atol=1e-12)
@@ -210,7 +210,7 @@ def test_batch_equals_one_by_one(norm):
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_no_node_one_node_and_equal_nodes_have_finite_outputs_and_gradients(norm):
-    for graph in (bare(0), bare(1), path(4)):
+    for graph in (edgeless(0), edgeless(1), path(4)):
         x, one = torch.full((graph.num_nodes(), 3), 2.0, requires_grad=True), norm(3)
         y = one(graph, x)
         y.sum().backward()

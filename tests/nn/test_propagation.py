@@ -7,12 +7,12 @@ from torch import nn
 from gnnlib import APPNP, DAGNN, GCNConv, GNNLayer, LayerNorm, Stack
 from gnnlib._platform.dgl import dgl
 from gnnlib.nn.propagation import Hops
-from tests.graphs import GRAPHS, HOMOGENEOUS, ends, path, random_graph, symmetric_graph
+from gnnlib.testing.graphs import GRAPHS, HOMOGENEOUS, endpoints, path, random_graph, symmetric_graph
 
 
 def averaging(graph, weight=None):
     """D^-1/2 A D^-1/2, dense; a degree of 0 counts as 1, or, where it is a sum of weights, as infinite."""
-    src, dst = ends(graph)
+    src, dst = endpoints(graph)
     n = graph.num_nodes()
     value = torch.ones(len(src), dtype=torch.float64) if weight is None else weight.double()
     dense = torch.zeros(n, n, dtype=torch.float64).index_put((dst, src), value, accumulate=True)
@@ -78,7 +78,7 @@ def test_appnp_converges_to_personalised_pagerank(alpha, weighted):
     graph, x = symmetric_graph(), torch.randn(11, 4, dtype=torch.float64)
     edge = None
     if weighted:  # a symmetric matrix, as the bound asks
-        src, dst = ends(graph)
+        src, dst = endpoints(graph)
         edge = 0.1 + (torch.minimum(src, dst) * 7 + torch.maximum(src, dst) * 3).double().sin().abs()
     limit = alpha * torch.linalg.solve(torch.eye(11).double() - (1 - alpha) * averaging(graph, edge), x)
     first = (x - limit).norm()

@@ -22,7 +22,7 @@ from gnnlib import (
     readout_sum,
 )
 from gnnlib._platform.dgl import dgl
-from tests.graphs import GRAPHS, bare, batch, clique, drawn, path, random_graph
+from gnnlib.testing.graphs import GRAPHS, batch, clique, edgeless, graph_strategy, path, random_graph
 
 READOUTS = {"sum": readout_sum, "mean": readout_mean, "max": readout_max}
 LOOP = {"sum": lambda x: x.sum(0), "mean": lambda x: x.mean(0), "max": lambda x: x.amax(0)}
@@ -32,7 +32,7 @@ all_functions = pytest.mark.parametrize("how", READOUTS)
 @all_functions
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-14)])
 def test_equal_to_dgls(how, dtype, tolerance):
-    graph = dgl.batch([random_graph(6, 9), path(4), clique(3), bare(1)])
+    graph = dgl.batch([random_graph(6, 9), path(4), clique(3), edgeless(1)])
     x = torch.randn(14, 3, dtype=dtype, requires_grad=True)
     with graph.local_scope():
         graph.ndata["x"] = x
@@ -46,7 +46,7 @@ def test_equal_to_dgls(how, dtype, tolerance):
 
 @all_functions
 @settings(deadline=None, max_examples=30, derandomize=True)
-@given(st.lists(drawn(max_nodes=4, max_edges=4), min_size=1, max_size=5), st.sampled_from([(), (2,), (2, 1)]))
+@given(st.lists(graph_strategy(max_nodes=4, max_edges=4), min_size=1, max_size=5), st.sampled_from([(), (2,), (2, 1)]))
 def test_equal_to_a_loop_and_zero_for_no_nodes(how, graphs, signals):
     sizes = [g.num_nodes() for g in graphs]
     x = torch.randn(sum(sizes), *signals, 3, dtype=torch.float64)
@@ -59,7 +59,7 @@ def test_equal_to_a_loop_and_zero_for_no_nodes(how, graphs, signals):
 
 @all_functions
 def test_empty_graphs_first_in_the_middle_and_last(how):
-    graph = dgl.batch([bare(0), path(2), bare(0), bare(0), path(3), bare(0)])
+    graph = dgl.batch([edgeless(0), path(2), edgeless(0), edgeless(0), path(3), edgeless(0)])
     x = torch.randn(5, 2) - 10
     y = READOUTS[how](graph, x)
     assert (y == 0).all(1).tolist() == [True, False, True, True, False, True]
@@ -68,7 +68,7 @@ def test_empty_graphs_first_in_the_middle_and_last(how):
 
 @all_functions
 def test_differentiable_twice(how):
-    graph = dgl.batch([path(3), bare(0), path(2)])
+    graph = dgl.batch([path(3), edgeless(0), path(2)])
     x = torch.randn(5, 2, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: READOUTS[how](graph, x), x)
     assert torch.autograd.gradgradcheck(lambda x: READOUTS[how](graph, x).pow(3), x)

@@ -21,7 +21,7 @@ from gnnlib import (
 )
 from gnnlib._platform.dgl import dgl
 from gnnlib.nn.reparametrize import block_diagonal, circulant, identity_mapping, low_rank, share_parameters_
-from tests.graphs import symmetric_graph
+from gnnlib.testing.graphs import symmetric_graph
 
 CONVS = {
     "gcn": GCNConv,

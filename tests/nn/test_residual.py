@@ -22,7 +22,7 @@ from gnnlib import (
 )
 from gnnlib._platform.dgl import dgl
 from gnnlib.nn.reparametrize import identity_mapping, share_parameters_
-from tests.graphs import GRAPHS, symmetric_graph
+from gnnlib.testing.graphs import GRAPHS, symmetric_graph
 
 TOLERANCES = pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
 

@@ -21,7 +21,7 @@ from gnnlib import (
 )
 from gnnlib._platform.dgl import dgl
 from gnnlib.nn.reparametrize import low_rank, share_parameters_
-from tests.graphs import GRAPHS, HOMOGENEOUS, symmetric_graph
+from gnnlib.testing.graphs import GRAPHS, HOMOGENEOUS, symmetric_graph
 
 CONVS = {
     "gcn": GCNConv,

@@ -36,7 +36,7 @@ from gnnlib import (
     readout_sum,
 )
 from gnnlib._platform.dgl import dgl
-from tests.graphs import bare, ends, path, random_graph, sampled_blocks, symmetric_graph
+from gnnlib.testing.graphs import edgeless, endpoints, path, random_graph, sampled_blocks, symmetric_graph
 
 CONVS = {
     "gcn": GCNConv,
@@ -79,7 +79,7 @@ def learns(model, y):
 @pytest.mark.parametrize("jump", JUMPS)
 def test_any_layer_any_remedy_eight_deep(conv, norm, skip, jump):
     torch.manual_seed(0)
-    graph = dgl.batch([random_graph(), bare(0), path(4), bare(2)])
+    graph = dgl.batch([random_graph(), edgeless(0), path(4), edgeless(2)])
     model = Stack.build(
         CONVS[conv],
         3,
@@ -155,7 +155,7 @@ def test_blocks_of_all_neighbours_equal_the_graph(conv):
 @pytest.mark.parametrize("norm", NORMS)
 def test_batch_equals_one_by_one_in_evaluation(conv, norm):
     torch.manual_seed(0)
-    graphs = [random_graph(7, 15), path(5), bare(0), bare(2)]
+    graphs = [random_graph(7, 15), path(5), edgeless(0), edgeless(2)]
     model = Stack.build(
         CONVS[conv], 3, 4, 5, 3, norm=NORMS[norm], skip=Residual, encoder=True, readout=readout_sum
     ).double()
@@ -178,7 +178,7 @@ def test_graph_outputs_do_not_see_the_order_of_nodes(conv, readout):
     x, edge = feed(graph, conv)
     model = Stack.build(CONVS[conv], 3, 4, 5, 3, norm=PairNorm, skip=Residual, readout=readout).double()
     old, order = torch.randperm(11), torch.randperm(23)
-    src, dst = (old.argsort()[end][order] for end in ends(graph))
+    src, dst = (old.argsort()[end][order] for end in endpoints(graph))
     other = dgl.graph((src, dst), num_nodes=11)
     other.ndata["pos"] = graph.ndata["pos"][old]
     moved = model(other, x[old].double(), edge[order].double())

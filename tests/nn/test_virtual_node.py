@@ -6,7 +6,7 @@ from torch import nn
 
 from gnnlib import GCNConv, GINEConv, GNNLayer, Stack, VirtualNode, readout_mean
 from gnnlib._platform.dgl import dgl
-from tests.graphs import random_graph
+from gnnlib.testing.graphs import random_graph
 
 
 def ring(n):

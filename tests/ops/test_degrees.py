@@ -8,7 +8,7 @@ from gnnlib import aggregate
 from gnnlib._platform.dgl import dgl
 from gnnlib.ops import propagate
 from gnnlib.ops.degrees import NORMS, degree_norm, divide_by_in_degree
-from tests.graphs import GRAPHS, bipartite, ends, random_graph
+from gnnlib.testing.graphs import GRAPHS, bipartite, endpoints, random_graph
 
 
 def rand(*shape: int) -> torch.Tensor:
@@ -17,7 +17,7 @@ def rand(*shape: int) -> torch.Tensor:
 
 def dense_norm(graph: dgl.DGLGraph, weight: torch.Tensor, norm: str, degrees: str) -> torch.Tensor:
     """Edge values of D_out^p A D_in^q, node by node."""
-    src, dst = ends(graph)
+    src, dst = endpoints(graph)
     counted = weight if degrees == "weighted" else torch.ones_like(weight)
     out = torch.stack([counted[src == u].sum(0) for u in range(graph.num_src_nodes())])
     into = torch.stack([counted[dst == v].sum(0) for v in range(graph.num_dst_nodes())])
@@ -97,7 +97,7 @@ def test_divide_by_in_degree():
 @pytest.mark.parametrize("degrees", ["unweighted", "in"])
 def test_propagate_is_the_normalised_matrix_to_any_order(norm, degrees):
     graph = random_graph()
-    src, dst = ends(graph)
+    src, dst = endpoints(graph)
     adjacency = torch.zeros(11, 11, dtype=torch.float64)
     adjacency.index_put_((dst, src), torch.ones(23, dtype=torch.float64), accumulate=True)
     in_degree, out_degree = (adjacency.sum(axis).clamp(min=1) for axis in (1, 0))

@@ -9,8 +9,8 @@ from gnnlib.graph import adjacency
 from gnnlib.kernels import reference
 from gnnlib.ops.autograd.gated import composed_gated_sum
 from gnnlib.ops.gated import gated_sum
-from tests.checks import assert_close
-from tests.graphs import GRAPHS, ends
+from gnnlib.testing.checks import assert_close
+from gnnlib.testing.graphs import GRAPHS, endpoints
 
 EPSILON = pytest.mark.parametrize("epsilon", [None, 0.5])
 
@@ -28,7 +28,7 @@ def test_message_by_message(name, epsilon):
     x, e = inputs(graph, 3)
     gate = 1 / (1 + (-e).exp())
     top, total = (torch.zeros(graph.num_dst_nodes(), 3, dtype=torch.float64) for _ in range(2))
-    for i, (u, v) in enumerate(zip(*ends(graph))):
+    for i, (u, v) in enumerate(zip(*endpoints(graph))):
         top[v] += (gate[i] * x[u]).detach()
         total[v] += gate[i].detach()
     expected = top if epsilon is None else top / (total + epsilon)

@@ -17,7 +17,7 @@ from gnnlib.ops import aggregate, edge_dot, edge_score, edge_softmax, gather_dst
 from gnnlib.ops import message_passing as ops
 from gnnlib.ops.autograd import convolution
 from gnnlib.ops.degrees import degree_norm
-from tests.graphs import GRAPHS, bipartite, drawn, ends, path, random_graph
+from gnnlib.testing.graphs import GRAPHS, bipartite, endpoints, graph_strategy, path, random_graph
 
 MODULES = pytest.mark.parametrize("module", [cpu, reference], ids=["cpu", "reference"])
 EVERY = pytest.mark.parametrize("name", GRAPHS)
@@ -34,7 +34,7 @@ def sizes(graph: dgl.DGLGraph) -> tuple[int, int, int]:
 
 def messages(graph: dgl.DGLGraph, x: torch.Tensor, coeff: torch.Tensor | None) -> torch.Tensor:
     """(E, *, F): coeff (E,) or (E, *) times x at the source, by broadcasting."""
-    message = x[ends(graph)[0]]
+    message = x[endpoints(graph)[0]]
     if coeff is None:
         return message
     return coeff.reshape(*coeff.shape, *[1] * (message.dim() - coeff.dim())) * message
@@ -42,7 +42,7 @@ def messages(graph: dgl.DGLGraph, x: torch.Tensor, coeff: torch.Tensor | None) -
 
 def looped(graph: dgl.DGLGraph, x: torch.Tensor, coeff: torch.Tensor | None, reduce: str) -> torch.Tensor:
     """`aggregate`, node by node."""
-    message, dst = messages(graph, x, coeff), ends(graph)[1]
+    message, dst = messages(graph, x, coeff), endpoints(graph)[1]
     rows = []
     for v in range(graph.num_dst_nodes()):
         received = message[dst == v]
@@ -113,7 +113,7 @@ def test_aggregate_every_graph(name, module, reduce):
 def test_aggregate_is_a_matrix_product(name):
     graph = GRAPHS[name]()
     num_src, num_dst, num_edges = sizes(graph)
-    src, dst = ends(graph)
+    src, dst = endpoints(graph)
     x, coeff = rand(num_src, 2, 3), rand(num_edges, 2)
     adjacency = torch.zeros(2, num_dst, num_src, dtype=torch.float64)
     for e, (u, v) in enumerate(zip(src.tolist(), dst.tolist())):
@@ -122,10 +122,10 @@ def test_aggregate_is_a_matrix_product(name):
 
 
 @settings(max_examples=40, deadline=None)
-@given(graph=drawn(), reduce=st.sampled_from(["sum", "mean", "max"]), data=st.data())
+@given(graph=graph_strategy(), reduce=st.sampled_from(["sum", "mean", "max"]), data=st.data())
 def test_aggregate_does_not_see_the_order_of_edges(graph, reduce, data):
     order = data.draw(st.permutations(range(graph.num_edges())))
-    src, dst = ends(graph)
+    src, dst = endpoints(graph)
     other = dgl.graph((src[order], dst[order]), num_nodes=graph.num_nodes())
     x, coeff = rand(graph.num_nodes(), 2), rand(graph.num_edges())
     torch.testing.assert_close(aggregate(other, x, coeff[order], reduce), aggregate(graph, x, coeff, reduce))
@@ -136,7 +136,7 @@ def test_aggregate_does_not_see_the_order_of_edges(graph, reduce, data):
 def test_edge_values_every_graph(name, module):
     graph = GRAPHS[name]()
     num_src, num_dst, num_edges = sizes(graph)
-    src, dst = ends(graph)
+    src, dst = endpoints(graph)
     x, y, score = rand(num_src, 2, 3), rand(num_dst, 2, 3), rand(num_edges, 2)
     with kernels.force(module):
         torch.testing.assert_close(edge_dot(graph, x, y), (x[src] * y[dst]).sum(-1))
@@ -165,7 +165,7 @@ def test_edge_values_every_graph(name, module):
 )
 def test_edge_dot_every_layout(one, other):
     graph = bipartite()
-    src, dst = ends(graph)
+    src, dst = endpoints(graph)
     x, y = rand(6, *one, grad=True), rand(4, *other, grad=True)
     got, want = edge_dot(graph, x, y), (x[src] * y[dst]).sum(-1)
     torch.testing.assert_close(got, want)
@@ -176,7 +176,7 @@ def test_edge_dot_every_layout(one, other):
 @pytest.mark.parametrize("shape", [(), (1,), (3,), (2, 3), (0,)])
 def test_edge_softmax_and_gather_every_layout(shape):
     graph = random_graph()
-    src, dst = ends(graph)
+    src, dst = endpoints(graph)
     score, x = 9 * rand(23, *shape), rand(11, *shape)
     prob = edge_softmax(graph, score)
     assert prob.shape == score.shape
@@ -194,7 +194,7 @@ def test_edge_softmax_and_gather_every_layout(shape):
 @pytest.mark.parametrize("slope", [0.0, 0.2])
 def test_edge_score(module, heads_a, heads_b, slope):
     for graph in (bipartite(), GRAPHS["block"]()):
-        src, dst = ends(graph)
+        src, dst = endpoints(graph)
         a = rand(graph.num_src_nodes(), heads_a, 4, grad=True)
         b = rand(graph.num_dst_nodes(), heads_b, 4, grad=True)
         att = rand(3, 4, grad=True)

@@ -11,8 +11,8 @@ from gnnlib.kernels.cpu import team
 from gnnlib.ops.autograd.rectified import composed_mean_max
 from gnnlib.ops.degrees import mean_from_sum
 from gnnlib.ops.rectified import rectified_mean_max, rectified_sum
-from tests.checks import assert_close, assert_same_bits
-from tests.graphs import GRAPHS, bipartite, ends, random_graph
+from gnnlib.testing.checks import assert_close, assert_same_bits
+from gnnlib.testing.graphs import GRAPHS, bipartite, endpoints, random_graph
 
 MANY = pytest.mark.parametrize("many", [0, 3])
 
@@ -53,7 +53,7 @@ def star(num_leaves):
 def test_message_by_message(name, many):
     graph = GRAPHS[name]()
     a, b, edge, weight = inputs(graph, many, 3)
-    src, dst = ends(graph)
+    src, dst = endpoints(graph)
     messages = (a[src] + b[dst] + edge @ weight).clamp(min=0)
     rows = [messages[dst == v] for v in range(len(b))]
     none = 0 * (a.sum() + b.sum()).expand(1, 3)

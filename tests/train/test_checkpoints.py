@@ -10,9 +10,9 @@ from torch import nn
 
 from gnnlib import BatchNorm, GCNConv, Stack
 from gnnlib._platform.dgl import dgl
+from gnnlib.testing.graphs import random_graph
 from gnnlib.train.checkpoints import Checkpoint
 from gnnlib.train.loop import Batch, fit, predict
-from tests.graphs import random_graph
 
 EPOCHS = 6
 

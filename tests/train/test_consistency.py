@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from gnnlib import DropNode, GCNConv, Stack
+from gnnlib.testing.graphs import random_graph
 from gnnlib.train.consistency import ConsistencyLoss, StochasticPasses
-from tests.graphs import random_graph
 
 
 def formula(scores, labels, weight, temperature):

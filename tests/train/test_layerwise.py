@@ -20,9 +20,9 @@ from gnnlib import (
     readout_mean,
 )
 from gnnlib._platform.dgl import dgl
+from gnnlib.testing.graphs import random_graph, symmetric_graph
 from gnnlib.train.layerwise import fit_layerwise
 from gnnlib.train.loop import Batch, fit, predict
-from tests.graphs import random_graph, symmetric_graph
 
 ADAM = partial(torch.optim.Adam, lr=0.01)
 cross_entropy = nn.functional.cross_entropy

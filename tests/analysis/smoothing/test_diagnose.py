@@ -27,7 +27,7 @@ from gnnlib import (
 from gnnlib._platform.dgl import dgl
 from gnnlib.analysis.smoothing import Diagnosis, diagnose
 from gnnlib.analysis.smoothing.passes import control_graph, find_layers
-from tests.graphs import bipartite, block, path
+from gnnlib.testing.graphs import bipartite, block, path
 
 matplotlib.use("Agg")
 FEATS, CLASSES = 16, 3

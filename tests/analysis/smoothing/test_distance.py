@@ -12,11 +12,11 @@ from scipy.spatial.distance import cdist
 
 from gnnlib._platform.dgl import dgl
 from gnnlib.analysis.smoothing import distance, mad_gap, mean_average_distance
-from tests.graphs import GRAPHS, HOMOGENEOUS, bare, drawn, ends, path, random_graph
+from gnnlib.testing.graphs import GRAPHS, HOMOGENEOUS, edgeless, endpoints, graph_strategy, path, random_graph
 
 
 def hops(graph):
-    src, dst = ends(graph)
+    src, dst = endpoints(graph)
     a = np.zeros((graph.num_nodes(), graph.num_nodes()))
     a[src, dst] = 1
     return shortest_path(a, directed=False, unweighted=True) if len(a) else a
@@ -48,7 +48,7 @@ def test_against_the_mean_over_pairs(name, min_hops, max_hops):
     )
 
 
-@given(drawn())
+@given(graph_strategy())
 def test_mad_gap_against_the_mean_over_pairs(graph):
     x = torch.randn(graph.num_nodes(), 2, 3, dtype=torch.float64)
     far = hops(graph)
@@ -81,15 +81,15 @@ def test_distances_below_the_rounding_of_the_cosine():
 
 def test_zero_vectors():
     x = torch.tensor([[0.0, 0.0], [0.0, 0.0], [1.0, 2.0]])
-    assert mean_average_distance(bare(3), x).item() == pytest.approx(2 / 3)
-    assert mean_average_distance(bare(3), 0 * x).item() == 0
+    assert mean_average_distance(edgeless(3), x).item() == pytest.approx(2 / 3)
+    assert mean_average_distance(edgeless(3), 0 * x).item() == 0
 
 
 def test_without_pairs_the_distance_is_nan():
-    assert mean_average_distance(bare(1), torch.ones(1, 2)).isnan().all()
-    assert mean_average_distance(bare(3), torch.randn(3, 2), max_hops=math.inf).isnan().all()
+    assert mean_average_distance(edgeless(1), torch.ones(1, 2)).isnan().all()
+    assert mean_average_distance(edgeless(3), torch.randn(3, 2), max_hops=math.inf).isnan().all()
     assert mad_gap(path(5), torch.randn(5, 2)).isnan().all()
-    two = dgl.batch([path(3), bare(1)])
+    two = dgl.batch([path(3), edgeless(1)])
     assert mean_average_distance(two, torch.randn(4, 2)).isnan().tolist() == [False, True]
 
 

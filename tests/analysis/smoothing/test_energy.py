@@ -10,7 +10,17 @@ from hypothesis import given
 from gnnlib._platform.dgl import dgl
 from gnnlib.analysis.smoothing import dead_feature_fraction, dirichlet_energy, effective_rank, numerical_rank
 from gnnlib.analysis.smoothing import energy as energy_module
-from tests.graphs import BIPARTITE, GRAPHS, HOMOGENEOUS, bare, drawn, ends, path, random_graph, symmetric_graph
+from gnnlib.testing.graphs import (
+    BIPARTITE,
+    GRAPHS,
+    HOMOGENEOUS,
+    edgeless,
+    endpoints,
+    graph_strategy,
+    path,
+    random_graph,
+    symmetric_graph,
+)
 
 MEASURES = [dirichlet_energy, numerical_rank, effective_rank, dead_feature_fraction]
 
@@ -21,7 +31,7 @@ def features(graph, *axes):
 
 def counts(graph, weight=None):
     """A[u, v]: the edges, or their weights, from u to v."""
-    src, dst = ends(graph)
+    src, dst = endpoints(graph)
     a = np.zeros((graph.num_nodes(), graph.num_nodes()))
     np.add.at(a, (src.numpy(), dst.numpy()), 1.0 if weight is None else weight.numpy())
     return a
@@ -45,7 +55,7 @@ def test_energy_against_the_sum_over_pairs(name, norm):
     np.testing.assert_allclose(dirichlet_energy(graph, x, norm=norm), expected, rtol=1e-12)
 
 
-@given(drawn())
+@given(graph_strategy())
 def test_energy_of_a_symmetric_graph_is_a_trace_with_the_laplacian(graph):
     graph = dgl.add_reverse_edges(graph)
     x, a = features(graph, 4).numpy(), counts(graph)
@@ -87,7 +97,7 @@ def test_energy_has_gradients():
 
 
 def test_ranks_of_given_singular_values():
-    graph = bare(9)
+    graph = edgeless(9)
     q, _ = torch.linalg.qr(features(graph, 4))
     r, _ = torch.linalg.qr(torch.randn(6, 4, dtype=torch.float64))
     sigma = torch.tensor([4.0, 2.0, 1.0, 1.0], dtype=torch.float64)
@@ -99,13 +109,13 @@ def test_ranks_of_given_singular_values():
 
 @pytest.mark.parametrize("rank", [numerical_rank, effective_rank])
 def test_smallest_and_largest_ranks(rank):
-    graph = bare(8)
+    graph = edgeless(8)
     column, row = features(graph, 1), torch.randn(1, 5, dtype=torch.float64)
     assert rank(graph, column @ row).item() == pytest.approx(1)
     q, _ = torch.linalg.qr(features(graph, 5))
     assert rank(graph, 7 * q).item() == pytest.approx(5)
     assert rank(graph, torch.zeros(8, 5)).item() == 0
-    assert rank(bare(0), torch.zeros(0, 5)).item() == 0
+    assert rank(edgeless(0), torch.zeros(0, 5)).item() == 0
 
 
 def test_rank_detects_collapse_that_energy_does_not():
@@ -120,12 +130,12 @@ def test_rank_detects_collapse_that_energy_does_not():
 
 def test_dead_feature_fraction():
     x = torch.tensor([[0.0, 1, 0, 0], [0, 0, 0, 2], [0, 0, 0, 3]])
-    assert dead_feature_fraction(bare(3), x).item() == 0.5
+    assert dead_feature_fraction(edgeless(3), x).item() == 0.5
 
 
 @pytest.mark.parametrize("measure", MEASURES)
 def test_batches_and_signals(measure):
-    parts = [symmetric_graph(6), path(4), bare(3)]
+    parts = [symmetric_graph(6), path(4), edgeless(3)]
     x = torch.randn(13, 2, 5).relu()
     got = measure(dgl.batch(parts), x)
     assert got.shape == (3, 2)

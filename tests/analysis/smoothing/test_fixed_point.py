@@ -7,7 +7,7 @@ import torch
 from gnnlib import propagate
 from gnnlib._platform.dgl import dgl
 from gnnlib.analysis.smoothing import fixed_point, fixed_point_distance
-from tests.graphs import bare, clique, path, symmetric_graph
+from gnnlib.testing.graphs import clique, edgeless, path, symmetric_graph
 
 
 def two_parts():
@@ -75,7 +75,7 @@ def test_against_the_projection_onto_the_leading_eigenvectors():
 
 
 def test_batches():
-    parts = [symmetric_graph(6), dgl.add_self_loop(bare(3)), dgl.add_self_loop(clique(4))]
+    parts = [symmetric_graph(6), dgl.add_self_loop(edgeless(3)), dgl.add_self_loop(clique(4))]
     x = torch.randn(13, 2, 3)
     got = fixed_point_distance(dgl.batch(parts), x)
     distances = [fixed_point_distance(g, rows) for g, rows in zip(parts, x.split([6, 3, 4]))]

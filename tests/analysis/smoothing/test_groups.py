@@ -9,7 +9,7 @@ from scipy.spatial.distance import cdist
 
 from gnnlib._platform.dgl import dgl
 from gnnlib.analysis.smoothing import group_distance_ratio, groups, instance_information_gain
-from tests.graphs import bare, path
+from gnnlib.testing.graphs import edgeless, path
 
 
 def dense_ratio(x, labels):
@@ -24,22 +24,22 @@ def test_ratio_against_its_definition(monkeypatch):
     x = torch.randn(20, 2, 5, dtype=torch.float64)
     labels = torch.randint(-1, 3, (20,), generator=torch.Generator().manual_seed(0))
     expected = [dense_ratio(x[:, i].numpy(), labels.numpy()) for i in range(2)]
-    np.testing.assert_allclose(group_distance_ratio(bare(20), x, labels), [expected])
+    np.testing.assert_allclose(group_distance_ratio(edgeless(20), x, labels), [expected])
     monkeypatch.setattr(groups, "ROWS", 3)
-    np.testing.assert_allclose(group_distance_ratio(bare(20), x, labels), [expected])
+    np.testing.assert_allclose(group_distance_ratio(edgeless(20), x, labels), [expected])
 
 
 def test_ratio_grows_with_the_distance_of_classes():
     labels = torch.arange(400) % 2
     x = torch.randn(400, 8, generator=torch.Generator().manual_seed(0))
-    ratios = [group_distance_ratio(bare(400), x + far * labels[:, None], labels).item() for far in (0, 1, 10)]
+    ratios = [group_distance_ratio(edgeless(400), x + far * labels[:, None], labels).item() for far in (0, 1, 10)]
     assert ratios[0] == pytest.approx(1, abs=0.02)
     assert ratios == sorted(ratios)
     assert ratios[2] > 5
 
 
 def test_ratio_without_two_classes_is_nan():
-    assert group_distance_ratio(bare(3), torch.randn(3, 2), torch.zeros(3, dtype=torch.int64)).isnan().all()
+    assert group_distance_ratio(edgeless(3), torch.randn(3, 2), torch.zeros(3, dtype=torch.int64)).isnan().all()
 
 
 def dense_information(x, z, variance):
@@ -56,7 +56,7 @@ def test_information_against_kernel_densities(monkeypatch):
     assert expected > 0.1
     for rows in (512, 3):
         monkeypatch.setattr(groups, "ROWS", rows)
-        got = instance_information_gain(bare(20), torch.from_numpy(x), torch.from_numpy(z), variance=0.4)
+        got = instance_information_gain(edgeless(20), torch.from_numpy(x), torch.from_numpy(z), variance=0.4)
         assert got.item() == pytest.approx(expected)
 
 
@@ -65,13 +65,13 @@ def test_information_of_clusters_is_the_logarithm_of_their_number():
     z = 100 * torch.arange(32.0)[:, None]
     for scale in (50.0, 5000.0):
         x = scale * (torch.arange(32) % 4)[:, None].float()
-        assert instance_information_gain(bare(32), x, z).item() == pytest.approx(math.log(4))
-    assert instance_information_gain(bare(32), z, z).item() == pytest.approx(math.log(32))
-    assert instance_information_gain(bare(32), 0 * z, z).item() == pytest.approx(0, abs=1e-12)
+        assert instance_information_gain(edgeless(32), x, z).item() == pytest.approx(math.log(4))
+    assert instance_information_gain(edgeless(32), z, z).item() == pytest.approx(math.log(32))
+    assert instance_information_gain(edgeless(32), 0 * z, z).item() == pytest.approx(0, abs=1e-12)
 
 
 def test_batches():
-    parts = [bare(9), path(7)]
+    parts = [edgeless(9), path(7)]
     graph, labels = dgl.batch(parts), torch.arange(16) % 2
     x, z = torch.randn(16, 2, 3), torch.randn(16, 2, 4)
     rows = zip(parts, x.split([9, 7]), z.split([9, 7]), labels.split([9, 7]))
@@ -83,10 +83,10 @@ def test_batches():
 def test_invalid_arguments():
     x = torch.randn(4, 2)
     with pytest.raises(ValueError, match=r"expected \(4,\) integers, got torch.int64 \(3,\)"):
-        group_distance_ratio(bare(4), x, torch.zeros(3, dtype=torch.int64))
+        group_distance_ratio(edgeless(4), x, torch.zeros(3, dtype=torch.int64))
     with pytest.raises(ValueError, match=r"integers, got torch.float32"):
-        group_distance_ratio(bare(4), x, torch.zeros(4))
+        group_distance_ratio(edgeless(4), x, torch.zeros(4))
     with pytest.raises(ValueError, match=r"inputs: expected shape \(4, ..., F\), got \(3, 2\)"):
-        instance_information_gain(bare(4), x, torch.randn(3, 2))
+        instance_information_gain(edgeless(4), x, torch.randn(3, 2))
     with pytest.raises(ValueError, match="variance: expected a positive number, got 0"):
-        instance_information_gain(bare(4), x, x, variance=0)
+        instance_information_gain(edgeless(4), x, x, variance=0)

@@ -15,8 +15,8 @@ from gnnlib.benchmarks.__main__ import main
 from gnnlib.benchmarks.runner import hosts
 from gnnlib.benchmarks.runner.hosts import _host_number, _started, _wait
 from gnnlib.large.partitions import partition_graph
+from gnnlib.testing.graphs import communities
 from gnnlib.train.loop import Batch, fit, predict
-from tests.graphs import communities
 
 ROOT = Path(__file__).parents[3]
 

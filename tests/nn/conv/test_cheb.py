@@ -6,8 +6,8 @@ from scipy.special import eval_chebyt
 
 from gnnlib import ChebConv
 from gnnlib._platform.dgl import dgl
-from tests.checks import Case, Inputs, on_every_graph, properties, refuses
-from tests.graphs import bipartite, block, clique, path, symmetric_graph
+from gnnlib.testing.checks import Case, Inputs, assert_refuses, on_every_graph, properties
+from gnnlib.testing.graphs import bipartite, block, clique, path, symmetric_graph
 
 
 def scaled_laplacian(dense, edge, lambda_max=2.0):
@@ -32,7 +32,7 @@ def reference(conv, dense, x_src, x_dst, edge):
     return y if conv.linear.bias is None else y + conv.linear.bias
 
 
-def alone(conv, x_dst):
+def isolated(conv, x_dst):
     """T_i(0): 1, 0, -1, 0, 1, ..."""
     weights = conv.linear.weight.split(conv.in_feats, 1)
     y = sum((1, 0, -1, 0)[i % 4] * x_dst @ w.T for i, w in enumerate(weights))
@@ -51,11 +51,11 @@ def case(name, k, edge=None, bias=True):
         name,
         lambda: ChebConv(5, 3, k, bias=bias),
         reference,
-        alone,
+        isolated,
         edge=edge,
         positive=True,
-        whole=True,
-        twin=(lambda: Twin(5, 3, k, activation=None, bias=bias)) if edge is None else None,
+        homogeneous=True,
+        counterpart=(lambda: Twin(5, 3, k, activation=None, bias=bias)) if edge is None else None,
     )
 
 
@@ -89,14 +89,14 @@ def test_a_filter_of_the_spectrum(weighted):
 def test_an_eigenvalue_for_each_graph_of_a_batch():
     torch.manual_seed(0)
     graphs = [dgl.add_reverse_edges(path(4)), clique(5), dgl.add_reverse_edges(path(3))]
-    conv, twin = ChebConv(5, 3, k=4).double(), dgl.nn.ChebConv(5, 3, 4, activation=None).double()
-    conv.load_state_dict(twin.state_dict())
+    conv, counterpart = ChebConv(5, 3, k=4).double(), dgl.nn.ChebConv(5, 3, 4, activation=None).double()
+    conv.load_state_dict(counterpart.state_dict())
     largest = torch.tensor([1.9, 1.25, 2.0], dtype=torch.float64)
     x = torch.randn(12, 2, 5, dtype=torch.float64)
     y = conv(dgl.batch(graphs), x, lambda_max=largest)
     for i, (graph, one) in enumerate(zip(graphs, x.split([4, 5, 3]))):
         torch.testing.assert_close(y.split([4, 5, 3])[i], conv(graph, one, lambda_max=largest[i].item()))
-    torch.testing.assert_close(y[:, 0], twin(dgl.batch(graphs), x[:, 0], largest))
+    torch.testing.assert_close(y[:, 0], counterpart(dgl.batch(graphs), x[:, 0], largest))
 
 
 def test_the_right_number_of_eigenvalues():
@@ -108,7 +108,7 @@ def test_the_right_number_of_eigenvalues():
 @pytest.mark.parametrize("graph", [bipartite(), block()], ids=["bipartite", "block"])
 def test_two_node_sets_are_refused(graph):
     sizes = graph.num_src_nodes(), graph.num_dst_nodes()
-    refuses(ChebConv(5, 3, 2), Inputs(graph, torch.randn(sizes[0], 5), None), ValueError, "whole graph", *sizes)
+    assert_refuses(ChebConv(5, 3, 2), Inputs(graph, torch.randn(sizes[0], 5), None), ValueError, "whole graph", *sizes)
 
 
 @pytest.mark.parametrize("k", [0, -1, 1.5])

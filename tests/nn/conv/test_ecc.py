@@ -8,8 +8,8 @@ from torch import nn
 
 from gnnlib import ECConv, aggregate
 from gnnlib._platform.dgl import dgl
-from tests.checks import Case, counted_kernels, on_every_graph, properties
-from tests.graphs import ends, random_graph
+from gnnlib.testing.checks import Case, counted_kernels, on_every_graph, properties
+from gnnlib.testing.graphs import endpoints, random_graph
 
 
 def reference(conv, dense, x_src, x_dst, edge):
@@ -21,7 +21,7 @@ def reference(conv, dense, x_src, x_dst, edge):
     return y if conv.bias is None else y + conv.bias
 
 
-def alone(conv, x_dst):
+def isolated(conv, x_dst):
     zero = x_dst.new_zeros(len(x_dst), conv.out_feats)
     return zero if conv.bias is None else zero + conv.bias
 
@@ -32,7 +32,7 @@ def deep(edge_feats, width, bias=True):
     )
 
 
-def case(name, in_feats=4, out_feats=3, edge_feats=2, func=None, twin=True, **options):
+def case(name, in_feats=4, out_feats=3, edge_feats=2, func=None, counterpart=True, **options):
     def make():
         return ECConv(
             in_feats,
@@ -42,7 +42,7 @@ def case(name, in_feats=4, out_feats=3, edge_feats=2, func=None, twin=True, **op
             **options,
         )
 
-    def make_twin():
+    def make_counterpart():
         func_or_default = func(edge_feats, in_feats * out_feats) if func else make().edge_func
         reduce, bias = options.get("reduce", "mean"), options.get("bias", True)
         return dgl.nn.NNConv(in_feats, out_feats, func_or_default, reduce, bias=bias)
@@ -51,11 +51,11 @@ def case(name, in_feats=4, out_feats=3, edge_feats=2, func=None, twin=True, **op
         name,
         make,
         reference,
-        alone,
+        isolated,
         in_feats=in_feats,
         edge=edge_feats,
-        twin=make_twin if twin else None,
-        twin_edge="efeat",
+        counterpart=make_counterpart if counterpart else None,
+        counterpart_edge="efeat",
     )
 
 
@@ -114,7 +114,7 @@ def test_a_loop_over_edges(reduce):
     conv = ECConv(3, 2, edge_feats=4, hidden=7, reduce=reduce).double()
     x, edge = torch.randn(11, 3, dtype=torch.float64), torch.randn(23, 4, dtype=torch.float64)
     expected = torch.zeros(11, 2, dtype=torch.float64)
-    for u, v, e in zip(*map(torch.Tensor.tolist, ends(graph)), edge):
+    for u, v, e in zip(*map(torch.Tensor.tolist, endpoints(graph)), edge):
         expected[v] += x[u] @ conv.edge_func(e).view(3, 2)
     if reduce == "mean":
         expected /= graph.in_degrees().clamp(min=1).unsqueeze(1)

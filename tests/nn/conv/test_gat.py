@@ -6,8 +6,8 @@ import torch.nn.functional as F
 
 from gnnlib import GATConv, GATv2Conv
 from gnnlib._platform.dgl import dgl
-from tests.checks import Case, Inputs, apply, apply_reference, assert_close, inputs, on_every_graph, properties
-from tests.graphs import GRAPHS, all_pairs, bipartite, random_graph
+from gnnlib.testing.checks import Case, Inputs, apply, apply_reference, assert_close, inputs, on_every_graph, properties
+from gnnlib.testing.graphs import GRAPHS, all_pairs, bipartite, random_graph
 
 
 def attend(conv, dense, feat, score, edge):
@@ -46,8 +46,8 @@ def alone_gatv2(conv, x_dst):
     return x_dst.new_zeros(len(x_dst), conv.num_heads, conv.out_feats)
 
 
-def case(name, layer, in_feats=5, out_feats=3, num_heads=2, edge=None, twin=True, **options):
-    other, reference, alone = {
+def case(name, layer, in_feats=5, out_feats=3, num_heads=2, edge=None, counterpart=True, **options):
+    other, reference, isolated = {
         GATConv: (dgl.nn.GATConv, gat, alone_gat),
         GATv2Conv: (dgl.nn.GATv2Conv, gatv2, alone_gatv2),
     }[layer]
@@ -55,11 +55,13 @@ def case(name, layer, in_feats=5, out_feats=3, num_heads=2, edge=None, twin=True
         name,
         lambda: layer(in_feats, out_feats, num_heads, **options),
         reference,
-        alone,
+        isolated,
         in_feats=in_feats,
         edge=edge,
         needs_dst=True,
-        twin=(lambda: other(in_feats, out_feats, num_heads, allow_zero_in_degree=True, **options)) if twin else None,
+        counterpart=(lambda: other(in_feats, out_feats, num_heads, allow_zero_in_degree=True, **options))
+        if counterpart
+        else None,
     )
 
 
@@ -69,7 +71,7 @@ CASES = [
     case("gat-one-head-no-bias", GATConv, num_heads=1, bias=False, negative_slope=0.0),
     case("gat-pair", GATConv, in_feats=(4, 6), out_feats=2, num_heads=3, negative_slope=0.5),
     case("gatv2", GATv2Conv),
-    case("gatv2-weighted", GATv2Conv, edge="weight", twin=False),
+    case("gatv2-weighted", GATv2Conv, edge="weight", counterpart=False),
     case("gatv2-shared", GATv2Conv, share_weights=True, negative_slope=0.1),
     case("gatv2-pair-no-bias", GATv2Conv, in_feats=(4, 6), num_heads=3, bias=False),
 ]
@@ -106,10 +108,10 @@ def test_attention_that_is_returned_is_what_multiplied(layer):
 @LAYERS
 def test_attention_equals_that_of_dgl(layer):
     graph, x = random_graph(), torch.randn(11, 5, dtype=torch.float64)
-    twin = getattr(dgl.nn, layer.__name__)(5, 3, 4, allow_zero_in_degree=True).double()
+    counterpart = getattr(dgl.nn, layer.__name__)(5, 3, 4, allow_zero_in_degree=True).double()
     conv = layer(5, 3, 4).double()
-    conv.load_state_dict(twin.state_dict())
-    expected = twin(graph, x, get_attention=True)[1].squeeze(-1)
+    conv.load_state_dict(counterpart.state_dict())
+    expected = counterpart(graph, x, get_attention=True)[1].squeeze(-1)
     torch.testing.assert_close(conv(graph, x, get_attention=True)[1], expected, rtol=0, atol=1e-12)
 
 

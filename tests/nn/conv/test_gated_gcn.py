@@ -5,8 +5,8 @@ import torch
 
 from gnnlib import GatedGCNConv, GNNLayer, Stack
 from gnnlib._platform.dgl import dgl
-from tests.checks import Case, on_every_graph, properties
-from tests.graphs import block, random_graph
+from gnnlib.testing.checks import Case, on_every_graph, properties
+from gnnlib.testing.graphs import block, random_graph
 
 
 def reference(conv, dense, x_src, x_dst, edge):
@@ -17,7 +17,7 @@ def reference(conv, dense, x_src, x_dst, edge):
     return conv.A(x_dst) + (y / (matrices.sum(2).T + 1e-6) if conv.normalise else y)
 
 
-def alone(conv, x_dst):
+def isolated(conv, x_dst):
     return conv.A(x_dst)
 
 
@@ -41,13 +41,15 @@ def case(name, in_feats=5, edge_feats=0, normalise=True):
         name,
         lambda: GatedGCNConv(in_feats, 3, edge_feats, normalise=normalise),
         reference,
-        alone,
+        isolated,
         in_feats,
         edge=edge_feats or None,
         needs_dst=True,
-        twin=(lambda: Twin(in_feats, edge_feats, 3)) if DGL2 and edge_feats and isinstance(in_feats, int) else None,
-        twin_edge="edge",
-        twin_whole=True,
+        counterpart=(lambda: Twin(in_feats, edge_feats, 3))
+        if DGL2 and edge_feats and isinstance(in_feats, int)
+        else None,
+        counterpart_edge="edge",
+        counterpart_homogeneous=True,
     )
 
 
@@ -63,8 +65,8 @@ test_properties = properties(CASES)
 
 @needs_dgl2
 def test_state_dicts_of_dgl_load_but_for_the_norms():
-    twin, conv = dgl.nn.GatedGCNConv(5, 2, 3), GatedGCNConv(5, 3, 2)
-    found = conv.load_state_dict(twin.state_dict(), strict=False)
+    counterpart, conv = dgl.nn.GatedGCNConv(5, 2, 3), GatedGCNConv(5, 3, 2)
+    found = conv.load_state_dict(counterpart.state_dict(), strict=False)
     assert not found.missing_keys
     assert {name.split(".")[0] for name in found.unexpected_keys} == {"bn_node", "bn_edge"}
 
@@ -72,10 +74,10 @@ def test_state_dicts_of_dgl_load_but_for_the_norms():
 @needs_dgl2
 def test_returned_edges_are_those_of_dgl():
     graph, x, edge = random_graph(), torch.randn(11, 5).double(), torch.randn(23, 2).double()
-    twin = dgl.nn.GatedGCNConv(5, 2, 3, batch_norm=False, residual=False, activation=None).double()
+    counterpart = dgl.nn.GatedGCNConv(5, 2, 3, batch_norm=False, residual=False, activation=None).double()
     conv = GatedGCNConv(5, 3, 2).double()
-    conv.load_state_dict(twin.state_dict(), strict=False)
-    for found, expected in zip(conv(graph, x, edge, get_edge=True), twin(graph, x, edge)):
+    conv.load_state_dict(counterpart.state_dict(), strict=False)
+    for found, expected in zip(conv(graph, x, edge, get_edge=True), counterpart(graph, x, edge)):
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
 
 
@@ -87,9 +89,9 @@ def test_two_layers_hand_their_edges_on_as_in_dgl():
     twins = [dgl.nn.GatedGCNConv(4, 4, 4, batch_norm=False).double() for _ in range(2)]
     convs = [GatedGCNConv(4, 4, 4).double() for _ in range(2)]
     theirs, their_edge, ours, our_edge = x, e, x, e
-    for conv, twin in zip(convs, twins):
-        conv.load_state_dict(twin.state_dict(), strict=False)
-        theirs, their_edge = twin(graph, theirs, their_edge)
+    for conv, counterpart in zip(convs, twins):
+        conv.load_state_dict(counterpart.state_dict(), strict=False)
+        theirs, their_edge = counterpart(graph, theirs, their_edge)
         y, hat = conv(graph, ours, our_edge, get_edge=True)
         ours, our_edge = ours + y.relu(), our_edge + hat.relu()
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)

@@ -5,8 +5,8 @@ import torch
 
 from gnnlib import GCNConv
 from gnnlib._platform.dgl import dgl
-from tests.checks import Case, on_every_graph, properties
-from tests.graphs import random_graph
+from gnnlib.testing.checks import Case, on_every_graph, properties
+from gnnlib.testing.graphs import random_graph
 
 POWERS = {"both": (-0.5, -0.5), "left": (-1, 0), "right": (0, -1), "none": (0, 0)}
 
@@ -26,29 +26,31 @@ def reference(conv, dense, x_src, x_dst, edge):
     return y if conv.bias is None else y + conv.bias
 
 
-def alone(conv, x_dst):
+def isolated(conv, x_dst):
     zero = x_dst.new_zeros(len(x_dst), conv.out_feats)
     return zero if conv.bias is None else zero + conv.bias
 
 
-def case(name, in_feats=5, out_feats=3, edge=None, twin=True, **options):
+def case(name, in_feats=5, out_feats=3, edge=None, counterpart=True, **options):
     known = {key: value for key, value in options.items() if key in ("norm", "weight", "bias")}
     return Case(
         name,
         lambda: GCNConv(in_feats, out_feats, **options),
         reference,
-        alone,
+        isolated,
         in_feats=in_feats,
         edge=edge,
         positive=options.get("degrees") == "weighted",
-        twin=(lambda: dgl.nn.GraphConv(in_feats, out_feats, **known, allow_zero_in_degree=True)) if twin else None,
+        counterpart=(lambda: dgl.nn.GraphConv(in_feats, out_feats, **known, allow_zero_in_degree=True))
+        if counterpart
+        else None,
     )
 
 
 CASES = [
     *(case(norm, norm=norm) for norm in POWERS),
     *(case(f"{norm}-weighted", norm=norm, edge="weight", in_feats=3, out_feats=5) for norm in POWERS),
-    *(case(f"{n}-weighted-degrees", norm=n, degrees="weighted", edge="weight", twin=False) for n in POWERS),
+    *(case(f"{n}-weighted-degrees", norm=n, degrees="weighted", edge="weight", counterpart=False) for n in POWERS),
     case("weighted-degrees-without-weights", degrees="weighted"),
     case("no-bias-widening", in_feats=2, out_feats=6, bias=False),
     case("propagation", in_feats=4, out_feats=4, weight=False, bias=False),
@@ -64,9 +66,9 @@ def test_weighted_degrees_are_those_of_dgls_edge_weight_norm(norm, dtype, tolera
     graph = random_graph(12, 40)
     x, weight = torch.randn(12, 4, dtype=dtype), torch.rand(40, dtype=dtype) + 0.1
     conv = GCNConv(4, 3, norm=norm, degrees="weighted").to(dtype)
-    twin = dgl.nn.GraphConv(4, 3, norm="none", allow_zero_in_degree=True).to(dtype)
-    conv.load_state_dict(twin.state_dict())
-    expected = twin(graph, x, edge_weight=dgl.nn.EdgeWeightNorm(norm)(graph, weight))
+    counterpart = dgl.nn.GraphConv(4, 3, norm="none", allow_zero_in_degree=True).to(dtype)
+    conv.load_state_dict(counterpart.state_dict())
+    expected = counterpart(graph, x, edge_weight=dgl.nn.EdgeWeightNorm(norm)(graph, weight))
     torch.testing.assert_close(conv(graph, x, weight), expected, rtol=0, atol=tolerance)
 
 

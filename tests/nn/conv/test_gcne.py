@@ -5,8 +5,8 @@ import torch
 
 from gnnlib import GCNEConv, aggregate
 from gnnlib._platform.dgl import dgl
-from tests.checks import Case, on_every_graph, properties
-from tests.graphs import clique, random_graph
+from gnnlib.testing.checks import Case, on_every_graph, properties
+from gnnlib.testing.graphs import clique, random_graph
 
 
 def reference(conv, dense, x_src, x_dst, edge):
@@ -17,11 +17,13 @@ def reference(conv, dense, x_src, x_dst, edge):
     return dense.dst.T @ (coeff.unsqueeze(1) * message) + (h + conv.root).clamp(min=0) / degree.unsqueeze(1)
 
 
-def alone(conv, x_dst):
+def isolated(conv, x_dst):
     return (conv.linear(x_dst) + conv.root).relu()
 
 
-CASES = [Case(f"edges of {d}", lambda d=d: GCNEConv(5, 3, d), reference, alone, edge=d, whole=True) for d in (1, 4)]
+CASES = [
+    Case(f"edges of {d}", lambda d=d: GCNEConv(5, 3, d), reference, isolated, edge=d, homogeneous=True) for d in (1, 4)
+]
 
 test_every_graph = on_every_graph(CASES)
 test_properties = properties(CASES)

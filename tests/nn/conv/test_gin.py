@@ -6,8 +6,8 @@ from torch import nn
 
 from gnnlib import GINConv
 from gnnlib._platform.dgl import dgl
-from tests.checks import Case, on_every_graph, properties
-from tests.graphs import random_graph
+from gnnlib.testing.checks import Case, on_every_graph, properties
+from gnnlib.testing.graphs import random_graph
 
 
 def mlp(in_feats, out_feats):
@@ -30,7 +30,7 @@ def reference(conv, dense, x_src, x_dst, edge):
     return conv.apply_func((1 + conv.eps) * x_dst + y)
 
 
-def alone(conv, x_dst):
+def isolated(conv, x_dst):
     return conv.apply_func((1 + conv.eps) * x_dst)
 
 
@@ -38,13 +38,13 @@ def case(name, in_feats=5, out_feats=3, edge=None, func=None, **options):
     def make():
         return GINConv(in_feats, out_feats, apply_func=func() if func else None, **options)
 
-    def twin():
+    def counterpart():
         apply_func = func() if func else nn.Sequential(nn.Linear(5, 3), nn.ReLU(), nn.Linear(3, 3))
         return dgl.nn.GINConv(
             apply_func, options.get("reduce", "sum"), options.get("eps", 0), options.get("learn_eps", False)
         )
 
-    return Case(name, make, reference, alone, in_feats=in_feats, edge=edge, needs_dst=True, twin=twin)
+    return Case(name, make, reference, isolated, in_feats=in_feats, edge=edge, needs_dst=True, counterpart=counterpart)
 
 
 CASES = [

@@ -6,8 +6,8 @@ from torch import nn
 
 from gnnlib import GINConv, GINEConv
 from gnnlib._platform.dgl import dgl
-from tests.checks import Case, on_every_graph, properties
-from tests.graphs import random_graph
+from gnnlib.testing.checks import Case, on_every_graph, properties
+from gnnlib.testing.graphs import random_graph
 
 
 def reference(conv, dense, x_src, x_dst, edge):
@@ -16,22 +16,35 @@ def reference(conv, dense, x_src, x_dst, edge):
     return conv.apply_func((1 + conv.eps) * x_dst + dense.dst.T @ (dense.src @ x_src + e).clamp(min=0))
 
 
-def alone(conv, x_dst):
+def isolated(conv, x_dst):
     return conv.apply_func((1 + conv.eps) * x_dst)
 
 
-def case(name, edge_feats=None, twin=None, **options):
+def case(name, edge_feats=None, counterpart=None, **options):
     def make():
         return GINEConv(5, 3, edge_feats, **options)
 
-    return Case(name, make, reference, alone, edge=edge_feats or 5, needs_dst=True, twin=twin, twin_edge="edge_feat")
+    return Case(
+        name,
+        make,
+        reference,
+        isolated,
+        edge=edge_feats or 5,
+        needs_dst=True,
+        counterpart=counterpart,
+        counterpart_edge="edge_feat",
+    )
 
 
-def twin():
+def counterpart():
     return dgl.nn.GINEConv(nn.Sequential(nn.Linear(5, 3), nn.ReLU(), nn.Linear(3, 3)), 0.3, True)
 
 
-CASES = [case("plain", twin=twin, eps=0.3, learn_eps=True), case("mapped", edge_feats=2), case("eps", 3, eps=-0.5)]
+CASES = [
+    case("plain", counterpart=counterpart, eps=0.3, learn_eps=True),
+    case("mapped", edge_feats=2),
+    case("eps", 3, eps=-0.5),
+]
 
 test_every_graph = on_every_graph(CASES)
 test_properties = properties(CASES)

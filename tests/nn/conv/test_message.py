@@ -6,8 +6,8 @@ from torch import nn
 
 from gnnlib import GNNLayer, MessageConv, PNAConv, Stack
 from gnnlib._platform.dgl import dgl
-from tests.checks import Case, on_every_graph, properties
-from tests.graphs import random_graph
+from gnnlib.testing.checks import Case, on_every_graph, properties
+from gnnlib.testing.graphs import random_graph
 
 SUMMARIES = {"mean": lambda m: m.mean(0), "max": lambda m: m.max(0).values}
 
@@ -22,7 +22,7 @@ def reference(conv, dense, x_src, x_dst, edge):
     return conv.U(torch.stack(rows)) if rows else conv.U(x_dst.new_zeros(0, conv.U.in_features))
 
 
-def alone(conv, x_dst):
+def isolated(conv, x_dst):
     return conv.U(torch.cat([x_dst, x_dst.new_zeros(len(x_dst), conv.U.in_features - x_dst.shape[1])], 1))
 
 
@@ -30,7 +30,7 @@ def case(name, in_feats=5, edge_feats=0, **options):
     def make():
         return MessageConv(in_feats, 3, edge_feats, **options)
 
-    return Case(name, make, reference, alone, in_feats, edge=edge_feats or None, needs_dst=True)
+    return Case(name, make, reference, isolated, in_feats, edge=edge_feats or None, needs_dst=True)
 
 
 CASES = [

@@ -5,14 +5,14 @@ import torch
 
 from gnnlib import MoNetConv
 from gnnlib._platform.dgl import dgl
-from tests.checks import Case, on_every_graph, properties
-from tests.graphs import random_graph
+from gnnlib.testing.checks import Case, on_every_graph, properties
+from gnnlib.testing.graphs import random_graph
 
 
 def reference(conv, dense, x_src, x_dst, edge):
     """One adjacency matrix per Gaussian, which is written with its whole covariance matrix."""
     weights = conv.fc.weight.view(conv.num_kernels, conv.out_feats, -1)
-    y = alone(conv, x_dst)
+    y = isolated(conv, x_dst)
     for mu, inv_sigma, weight in zip(conv.mu, conv.inv_sigma, weights):
         away, precision = edge - mu, torch.diag(inv_sigma**2)
         window = torch.exp(-torch.einsum("ea,ab,eb->e", away, precision, away) / 2)
@@ -23,7 +23,7 @@ def reference(conv, dense, x_src, x_dst, edge):
     return y
 
 
-def alone(conv, x_dst):
+def isolated(conv, x_dst):
     y = x_dst.new_zeros(len(x_dst), conv.out_feats)
     return y if conv.bias is None else y + conv.bias
 
@@ -33,10 +33,10 @@ def case(name, dim, num_kernels, reduce="sum", bias=True):
         name,
         lambda: MoNetConv(5, 3, dim, num_kernels, reduce=reduce, bias=bias),
         reference,
-        alone,
+        isolated,
         edge=dim,
-        twin=lambda: dgl.nn.GMMConv(5, 3, dim, num_kernels, reduce, bias=bias, allow_zero_in_degree=True),
-        twin_edge="pseudo",
+        counterpart=lambda: dgl.nn.GMMConv(5, 3, dim, num_kernels, reduce, bias=bias, allow_zero_in_degree=True),
+        counterpart_edge="pseudo",
     )
 
 

@@ -7,8 +7,8 @@ import torch
 
 from gnnlib import PNAConv
 from gnnlib._platform.dgl import dgl
-from tests.checks import Case, counted_kernels, on_every_graph, properties
-from tests.graphs import GRAPHS, clique, path, random_graph
+from gnnlib.testing.checks import Case, counted_kernels, on_every_graph, properties
+from gnnlib.testing.graphs import GRAPHS, clique, path, random_graph
 
 EVERY = (("mean", "max", "min", "std"), ("identity", "amplification", "attenuation"))
 
@@ -43,7 +43,7 @@ def reference(conv, dense, x_src, x_dst, edge):
     return conv.U(torch.stack(rows)) if rows else conv.U(x_dst.new_zeros(0, conv.U.in_features))
 
 
-def alone(conv, x_dst):
+def isolated(conv, x_dst):
     return conv.U(torch.cat([x_dst, x_dst.new_zeros(len(x_dst), conv.U.in_features - x_dst.shape[1])], 1))
 
 
@@ -51,7 +51,7 @@ def case(name, in_feats=5, edge_feats=0, **options):
     def make():
         return PNAConv(in_feats, 3, edge_feats, **options)
 
-    return Case(name, make, reference, alone, in_feats, edge=edge_feats or None, needs_dst=True)
+    return Case(name, make, reference, isolated, in_feats, edge=edge_feats or None, needs_dst=True)
 
 
 CASES = [
@@ -117,7 +117,7 @@ def test_equal_messages_have_a_deviation_and_a_gradient_of_zero(dtype):
     x = torch.full((5, 1), 1e4, dtype=dtype, requires_grad=True)
     conv = PNAConv(1, 1, aggregators=["std"], scalers=["identity"]).to(dtype)
     y = conv(graph, x)
-    torch.testing.assert_close(y, alone(conv, x), rtol=0, atol=0)
+    torch.testing.assert_close(y, isolated(conv, x), rtol=0, atol=0)
     y.sum().backward()
     assert torch.equal(x.grad, conv.U.weight[0, 0].detach().expand(5, 1))
 

@@ -10,8 +10,8 @@ from gnnlib import PredEdgeConv
 from gnnlib._platform.dgl import dgl
 from gnnlib.nn.conv.pred_edge import start_local
 from gnnlib.ops.degrees import divide_by_in_degree
-from tests.checks import Case, on_every_graph, properties
-from tests.graphs import all_pairs, random_graph
+from gnnlib.testing.checks import Case, on_every_graph, properties
+from gnnlib.testing.graphs import all_pairs, random_graph
 
 NORMALISERS = {None: lambda dense, b: b, gnnlib.edge_softmax: lambda dense, b: dense.softmax(b)}
 NORMALISERS[divide_by_in_degree] = lambda dense, b: b / (dense.dst @ dense.dst.sum(0)).unsqueeze(1)
@@ -35,7 +35,7 @@ def reference(conv, dense, x_src, x_dst, edge):
     return y if conv.bias is None else y + conv.bias
 
 
-def alone(conv, x_dst):
+def isolated(conv, x_dst):
     zero = x_dst.new_zeros(len(x_dst), conv.out_feats)
     return zero if conv.bias is None else zero + conv.bias
 
@@ -44,7 +44,7 @@ def case(name, in_feats=4, out_feats=3, pos_feats=2, **options):
     def make():
         return PredEdgeConv(in_feats, out_feats, pos_feats, **{"hidden": 5, **options})
 
-    return Case(name, make, reference, alone, in_feats=in_feats, pos=pos_feats)
+    return Case(name, make, reference, isolated, in_feats=in_feats, pos=pos_feats)
 
 
 CASES = [

@@ -5,8 +5,17 @@ import torch
 
 from gnnlib import SAGEConv, aggregate
 from gnnlib._platform.dgl import dgl
-from tests.checks import Case, assert_close, counted_kernels, everything, inputs, on_every_graph, properties, twin_of
-from tests.graphs import bipartite, random_graph, sampled_blocks
+from gnnlib.testing.checks import (
+    Case,
+    assert_close,
+    counted_kernels,
+    counterpart_of,
+    inputs,
+    on_every_graph,
+    outputs_and_gradients,
+    properties,
+)
+from gnnlib.testing.graphs import bipartite, random_graph, sampled_blocks
 
 
 def reference(conv, dense, x_src, x_dst, edge):
@@ -25,7 +34,7 @@ def reference(conv, dense, x_src, x_dst, edge):
     return y if conv.fc_self.bias is None else y + conv.fc_self.bias
 
 
-def alone(conv, x_dst):
+def isolated(conv, x_dst):
     return conv.fc_self(x_dst)
 
 
@@ -34,11 +43,11 @@ def case(name, in_feats=5, out_feats=3, edge=None, reduce="mean", bias=True):
         name,
         lambda: SAGEConv(in_feats, out_feats, reduce=reduce, bias=bias),
         reference,
-        alone,
+        isolated,
         in_feats=in_feats,
         edge=edge,
         needs_dst=True,
-        twin=(lambda: dgl.nn.SAGEConv(in_feats, out_feats, "mean", bias=bias)) if reduce == "mean" else None,
+        counterpart=(lambda: dgl.nn.SAGEConv(in_feats, out_feats, "mean", bias=bias)) if reduce == "mean" else None,
     )
 
 
@@ -79,16 +88,18 @@ def test_by_hand():
 def test_sampled_blocks_give_what_dgl_gives(widths):
     layer = next(c for c in CASES if c.name == "mean")
     for block in sampled_blocks(2):
-        conv, twin = SAGEConv(*widths).double(), dgl.nn.SAGEConv(*widths, "mean").double()
-        conv.load_state_dict(twin.state_dict())
+        conv, counterpart = SAGEConv(*widths).double(), dgl.nn.SAGEConv(*widths, "mean").double()
+        conv.load_state_dict(counterpart.state_dict())
         given = inputs(layer, block)._replace(x=torch.randn(block.num_src_nodes(), widths[0], dtype=torch.float64))
-        assert_close(everything(conv, given), everything(twin, given), 1e-12)
+        assert_close(outputs_and_gradients(conv, given), outputs_and_gradients(counterpart, given), 1e-12)
 
 
 def test_its_state_is_that_of_dgl():
     for layer in CASES[:5]:
-        conv, twin = twin_of(layer, torch.float64)
-        assert {k: v.shape for k, v in conv.state_dict().items()} == {k: v.shape for k, v in twin.state_dict().items()}
+        conv, counterpart = counterpart_of(layer, torch.float64)
+        assert {k: v.shape for k, v in conv.state_dict().items()} == {
+            k: v.shape for k, v in counterpart.state_dict().items()
+        }
 
 
 @pytest.mark.parametrize(("reduce", "width"), [("mean", 3), ("sum", 3), ("max", 9)])

@@ -5,8 +5,8 @@ import torch
 
 from gnnlib import GCNConv, SGConv
 from gnnlib._platform.dgl import dgl
-from tests.checks import Case, Dense, on_every_graph, properties
-from tests.graphs import random_graph, sampled_blocks, symmetric_graph
+from gnnlib.testing.checks import Case, Dense, on_every_graph, properties
+from gnnlib.testing.graphs import random_graph, sampled_blocks, symmetric_graph
 
 POWERS = {"both": (-0.5, -0.5), "left": (-1, 0), "right": (0, -1), "none": (0, 0)}
 
@@ -40,21 +40,21 @@ def one_hop(conv, dense, x_src, x_dst, edge):
     return conv.fc(matrix(conv, dense, edge) @ x_src)
 
 
-def alone(conv, x_dst):
+def isolated(conv, x_dst):
     return conv.fc(torch.zeros_like(x_dst) if conv.k else x_dst)
 
 
-def case(name, k, edge=None, twin=True, bias=True, **options):
+def case(name, k, edge=None, counterpart=True, bias=True, **options):
     return Case(
         name,
         lambda: SGConv(5, 3, k, bias=bias, **options),
         one_hop if k == 1 else reference,
-        alone,
+        isolated,
         edge=edge,
         positive=True,
-        whole=k != 1,
-        twin=(lambda: dgl.nn.SGConv(5, 3, k, bias=bias, allow_zero_in_degree=True)) if twin else None,
-        twin_whole=True,
+        homogeneous=k != 1,
+        counterpart=(lambda: dgl.nn.SGConv(5, 3, k, bias=bias, allow_zero_in_degree=True)) if counterpart else None,
+        counterpart_homogeneous=True,
     )
 
 
@@ -64,9 +64,9 @@ CASES = [
     case("three-hops-no-bias", 3, bias=False),
     case("one-hop-weighted", 1, edge="weight"),
     case("three-hops-weighted", 3, edge="weight"),
-    case("unweighted", 2, edge="weight", degrees="unweighted", twin=False),
-    case("right", 2, norm="right", degrees="unweighted", twin=False),
-    case("none-weighted", 2, edge="weight", norm="none", degrees="unweighted", twin=False),
+    case("unweighted", 2, edge="weight", degrees="unweighted", counterpart=False),
+    case("right", 2, norm="right", degrees="unweighted", counterpart=False),
+    case("none-weighted", 2, edge="weight", norm="none", degrees="unweighted", counterpart=False),
     case("no-hop", 0),
 ]
 

@@ -10,8 +10,8 @@ from gnnlib import SplineConv, aggregate
 from gnnlib._platform.dgl import dgl
 from gnnlib.images import pixel_graph
 from gnnlib.nn.conv.spline import spline_basis
-from tests.checks import Case, on_every_graph, properties
-from tests.graphs import random_graph
+from gnnlib.testing.checks import Case, on_every_graph, properties
+from gnnlib.testing.graphs import random_graph
 
 
 def scipy_basis(place, num, degree):
@@ -35,10 +35,10 @@ def reference(conv, dense, x_src, x_dst, edge):
     y = torch.einsum("kvu,ui,kio->vo", matrices, x_src, conv.weight)
     if conv.reduce == "mean":
         y = y / dense.dst.sum(0).clamp(min=1).unsqueeze(1)
-    return y + alone(conv, x_dst)
+    return y + isolated(conv, x_dst)
 
 
-def alone(conv, x_dst):
+def isolated(conv, x_dst):
     zero = x_dst.new_zeros(len(x_dst), conv.out_feats)
     y = zero if conv.root is None else x_dst @ conv.root
     return y if conv.bias is None else y + conv.bias
@@ -49,7 +49,7 @@ def case(name, in_feats=4, out_feats=3, kernel_size=3, **options):
         return SplineConv(in_feats, out_feats, kernel_size, **options)
 
     return Case(
-        name, make, reference, alone, in_feats, needs_dst=options.get("root", False), pos=len(make().kernel_size)
+        name, make, reference, isolated, in_feats, needs_dst=options.get("root", False), pos=len(make().kernel_size)
     )
 
 
