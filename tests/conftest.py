@@ -12,16 +12,21 @@ from gnnlib.testing.graphs import GRAPHS  # noqa: E402  after the line above, or
 # Read once, before a fixture hides the variable.
 DATA = Path(os.environ.get("GNNLIB_DATA") or Path(__file__).parents[1] / ".." / "shared" / "data").resolve()
 
-QUICK_GRAPHS = {"random", "bare", "batch", "block", "bipartite"}  # of GRAPHS, for `make quick`
+QUICK_GRAPHS = {"random", "bare", "batch", "block", "bipartite"}  # of GRAPHS
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m selects
 def pytest_collection_modifyitems(items):
+    """Marks tests that read data sets, and as slow those on further graphs and on further cases of a layer."""
+    first_case = {}
     for item in items:
         if "data_dir" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.data)
-        name = item.callspec.params.get("name") if hasattr(item, "callspec") else None
-        if isinstance(name, str) and name in GRAPHS.keys() - QUICK_GRAPHS:
+        params = item.callspec.params if hasattr(item, "callspec") else {}
+        name, case = params.get("name"), params.get("case")
+        further_graph = isinstance(name, str) and name in GRAPHS.keys() - QUICK_GRAPHS
+        further_case = case is not None and first_case.setdefault(item.nodeid.partition("[")[0], case) is not case
+        if further_graph or further_case:
             item.add_marker(pytest.mark.slow)
 
 

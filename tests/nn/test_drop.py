@@ -212,6 +212,7 @@ def feed(conv, graph, signals=()):
     return torch.randn(graph.num_src_nodes(), *signals, conv.in_feats, dtype=torch.float64), edge
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONVS)
 @pytest.mark.parametrize("graph", ["random", "random_int32", "bare", "no_nodes", "batch", "block", "bipartite_csc"])
 def test_no_message_dropped_equals_the_layer(name, graph):

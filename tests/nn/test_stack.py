@@ -73,6 +73,7 @@ def learns(model, y):
     assert any(bool((g != 0).any()) for g in grads)
 
 
+@pytest.mark.slow
 @all_convs
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("skip", SKIPS)
@@ -102,6 +103,7 @@ def test_any_layer_any_remedy_eight_deep(conv, norm, skip, jump):
     learns(model, y)
 
 
+@pytest.mark.slow
 @all_convs
 @pytest.mark.parametrize("skip", SKIPS)
 @pytest.mark.parametrize("jump", JUMPS)
@@ -459,6 +461,7 @@ def saved_bytes(model, graph, x):
     return sum(actual.values())
 
 
+@pytest.mark.slow
 @all_convs
 @pytest.mark.parametrize("jump", ["none", "cat"])
 @pytest.mark.parametrize("num_layers", [1, 2, 7])

@@ -7,6 +7,7 @@ from torch import nn
 from gnnlib.models import AlexNet
 
 
+@pytest.mark.slow
 def test_layers_have_the_papers_sizes():
     with torch.device("meta"):
         network, x = AlexNet(), torch.empty(1, 3, 224, 224)
