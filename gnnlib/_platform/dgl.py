@@ -1,16 +1,17 @@
-"""Imports DGL on any PyTorch. The only module that knows how DGL is packaged.
+"""Import of DGL on any version of PyTorch. No other module depends on how DGL is packaged.
 
 DGL 2.x imports ``dgl.graphbolt`` on the way to ``dgl.distributed``. GraphBolt needs a binary built
-for one exact PyTorch and ``torchdata.datapipes``, which torchdata dropped in 0.10; without them
-``import dgl`` fails, although nothing else in DGL needs GraphBolt. So where GraphBolt cannot load,
-a placeholder takes its name before DGL is imported. A DGL whose GraphBolt can load, or one without
-GraphBolt (1.1.3), is left alone.
+for one version of PyTorch and ``torchdata.datapipes``, which torchdata removed in 0.10; without them
+``import dgl`` fails, although nothing else in DGL needs GraphBolt. If GraphBolt cannot load,
+a placeholder module is registered under its name before DGL is imported. A DGL whose GraphBolt can load, or
+one without GraphBolt (1.1.3), is not changed.
 
 Import ``gnnlib`` before ``dgl``, also in spawned workers that unpickle a ``DGLGraph``.
 
->>> from gnnlib._platform.dgl import dgl
->>> dgl.graph(([0, 1], [1, 2])).num_edges()
-2
+Example:
+    >>> from gnnlib._platform.dgl import dgl
+    >>> dgl.graph(([0, 1], [1, 2])).num_edges()
+    2
 """
 
 import importlib
@@ -36,7 +37,7 @@ GRAPHBOLT_NEEDS = {"torchdata.datapipes": "'torchdata<0.10'", "pydantic": "pydan
 
 
 class _Placeholder(ModuleType):
-    """Stands in for a module that cannot load here, and says so as soon as it is used."""
+    """A placeholder for a module that cannot load. Any use raises ImportError with the reason."""
 
     def __init__(self, name: str, reason: str):
         super().__init__(name, reason)
@@ -57,7 +58,7 @@ class _Placeholder(ModuleType):
 
 
 def _findable(name: str) -> bool:
-    """Whether a module, or a subpackage of a package, is there; nothing is imported to find out."""
+    """Whether a module, or a subpackage of a package, is installed; nothing is imported."""
     parent, _, child = name.partition(".")
     spec = importlib.util.find_spec(parent)
     if spec is None or not child:
@@ -66,7 +67,7 @@ def _findable(name: str) -> bool:
 
 
 def _why_graphbolt_cannot_load(package: Path, torch_version: str) -> str | None:
-    """One paragraph for the user, or None where GraphBolt is complete or not part of this DGL."""
+    """The reason as a paragraph for the user; None if GraphBolt is complete or not part of this DGL."""
     folder = package / "graphbolt"
     if not (folder / "__init__.py").exists():
         return None
@@ -89,17 +90,17 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(n) for n in re.findall(r"\d+", version)[:3])
 
 
-def _check_version(found: str) -> None:
-    if _numbers(found) < OLDEST:
+def _check_version(version: str) -> None:
+    if _numbers(version) < OLDEST:
         raise ImportError(
-            f"gnnlib needs DGL {'.'.join(map(str, OLDEST))} or newer, found {found} "
+            f"gnnlib needs DGL {'.'.join(map(str, OLDEST))} or newer, found {version} "
             "(pip falls back to such a one where no wheel fits: use Python 3.10 to 3.12).",
             name="dgl",
         )
 
 
 def _version_on_disk(package: Path) -> str | None:
-    """DGL's version without importing it: one that is too old would fail on the way."""
+    """DGL's version, read without importing it: the import of one that is too old would fail."""
     try:
         match = re.search(r'^__version__ = "(.+)"', (package / "_ffi" / "libinfo.py").read_text("utf-8"), re.MULTILINE)
     except OSError:
@@ -108,7 +109,7 @@ def _version_on_disk(package: Path) -> str | None:
 
 
 def _attach_submodules() -> None:
-    """Where ``import dgl`` failed before, Python kept DGL's submodules but not as attributes of their packages."""
+    """Sets DGL's submodules as attributes of their packages, which a failed ``import dgl`` before does not do."""
     for name, module in list(sys.modules.items()):
         parent, _, child = name.rpartition(".")
         if name.startswith("dgl.") and parent in sys.modules and child not in vars(sys.modules[parent]):
@@ -116,7 +117,7 @@ def _attach_submodules() -> None:
 
 
 def _import_dgl() -> None:
-    """Afterwards ``import dgl`` works, here and everywhere else in this process."""
+    """Imports DGL. Afterwards ``import dgl`` works everywhere in this process."""
     loaded = sys.modules.get("dgl")
     if loaded is not None:
         _check_version(loaded.__version__)

@@ -1,9 +1,9 @@
-"""Makes PyTorch's first call of MKL's vector functions, on one thread.
+"""Initialises MKL's vector functions by a first call on one thread.
 
-PyTorch's exp, log, tanh and others are MKL's on many CPUs. The first such call in a process sets up the accuracy of all
-later ones, and is not safe on several threads: of some hundred processes on a busy machine (torch 2.13) one
-came out with an error of 1e-4 in one thread's share of an exp, as if half the bits had been asked for. After a first
-call on one thread none did.
+PyTorch's exp, log, tanh and others are MKL's on many CPUs. The first such call in a process sets the accuracy of all
+later calls, and is not thread-safe: in about one of several hundred processes on a busy machine (torch 2.13), one
+thread's part of an exp had an error of 1e-4, as in MKL's low-accuracy mode. After a first call on one thread this did
+not occur.
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""Another module under a known name, for a while."""
+"""Temporary replacement of a module in ``sys.modules``."""
 
 import sys
 from collections.abc import Iterator
@@ -10,12 +10,14 @@ __all__ = ["module_as"]
 
 @contextmanager
 def module_as(name: str, module: ModuleType | None) -> Iterator[None]:
-    """In here ``sys.modules[name]`` is ``module``; with None, importing it fails as if it were not installed.
+    """Context in which ``sys.modules[name]`` is ``module``. With None, importing it fails as if it were not installed.
 
-    >>> with module_as("wave", None):
-    ...     import wave
-    Traceback (most recent call last):
-    ModuleNotFoundError: import of wave halted; None in sys.modules
+    Example:
+        >>> from gnnlib._platform.modules import module_as
+        >>> with module_as("wave", None):
+        ...     import wave
+        Traceback (most recent call last):
+        ModuleNotFoundError: import of wave halted; None in sys.modules
     """
     before = sys.modules.get(name)
     sys.modules[name] = module  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Atomic writes and checksums of files."""
 
 import os
 import uuid
@@ -10,27 +10,33 @@ from pathlib import Path
 
 __all__ = ["atomic_write", "naming", "remove_parts", "set_aside", "spread_checksum"]
 
-PAGE, PAGES = 4096, 1024  # bytes, and how many such pieces, evenly spread, a checksum covers: all of a small file
+PAGE, PAGES = (
+    4096,
+    1024,
+)  # bytes; evenly spaced pages of a checksum, which cover all of a small file
 
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A path beside ``path`` to write to: it becomes ``path`` in one step at the end, or vanishes upon an exception.
+    """Context with a temporary path beside ``path``, renamed to ``path`` at the end, or deleted on an exception.
 
     Raises:
-        FileNotFoundError: nothing was written.
-        OSError: it could not be; where the disk is full, with the name of the file.
+        FileNotFoundError: if nothing was written
+        OSError: if the file cannot be written; the error of a full disk has its name
 
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     with atomic_write(Path(folder) / "result.json") as part:
-    ...         _ = part.write_text("{}")
-    ...     os.listdir(folder)
-    ['result.json']
+    Example:
+        >>> import os, tempfile
+        >>> from pathlib import Path
+        >>> from gnnlib._utils.files import atomic_write
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with atomic_write(Path(folder) / "result.json") as part:
+        ...         _ = part.write_text("{}")
+        ...     os.listdir(folder)
+        ['result.json']
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{uuid.uuid4().hex}.{path.name}")  # keeps the suffix: some writers add their own
+    part = path.with_name(f".{uuid.uuid4().hex}.{path.name}")  # with the suffix: some writers append one
     try:
         with naming(path):
             yield part
@@ -41,7 +47,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """A write that fails in here says to which file, as an open does by itself."""
+    """Context that adds the name of the file to the OSError of a failed write, as that of a failed open has it."""
     try:
         yield
     except OSError as error:
@@ -51,41 +57,50 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def remove_parts(path: Path) -> None:
-    """What processes that were killed within `atomic_write` to this path have left."""
+    """Deletes the temporary files of processes that were killed within `atomic_write` to this path."""
     for part in path.parent.glob(f".{'[0-9a-f]' * 32}.{path.name}"):
         part.unlink(missing_ok=True)
 
 
 def set_aside(path: Path, aside: Path) -> Path:
-    """Renames ``path`` to ``aside``, or to the first of aside-1, aside-2, ... that is free, and returns that.
+    """Renames ``path`` to ``aside``, or to the first of aside-1, aside-2, ... that does not exist.
 
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     for text in ("first", "second"):
-    ...         path = Path(folder) / "result.json"
-    ...         _ = path.write_text(text)
-    ...         print(set_aside(path, path.with_name("result-old.json")).name)
-    result-old.json
-    result-old-1.json
+    Returns:
+        The new path.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from gnnlib._utils.files import set_aside
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for text in ("first", "second"):
+        ...         path = Path(folder) / "result.json"
+        ...         _ = path.write_text(text)
+        ...         print(set_aside(path, path.with_name("result-old.json")).name)
+        result-old.json
+        result-old-1.json
     """
-    others = (aside.with_name(f"{aside.stem}-{number}{aside.suffix}") for number in count(1))
-    free = next(name for name in chain([aside], others) if not name.exists())
+    numbered = (aside.with_name(f"{aside.stem}-{number}{aside.suffix}") for number in count(1))
+    free = next(name for name in chain([aside], numbered) if not name.exists())
     os.replace(path, free)
     return free
 
 
 def spread_checksum(path: Path) -> int:
-    """Of 4 MiB, spread over a file of any length: enough for what was cut off or never written, and soon read.
+    """The CRC-32 of 4 MiB spread evenly over a file of any length: detects truncated and unwritten parts, and is fast.
 
-    >>> import tempfile
-    >>> with tempfile.NamedTemporaryFile() as file:
-    ...     _ = file.write(b"whole"), file.flush()
-    ...     spread_checksum(Path(file.name)) == zlib.crc32(b"whole" * 1024)
-    True
+    Example:
+        >>> import tempfile, zlib
+        >>> from pathlib import Path
+        >>> from gnnlib._utils.files import spread_checksum
+        >>> with tempfile.NamedTemporaryFile() as file:
+        ...     _ = file.write(b"bytes"), file.flush()
+        ...     spread_checksum(Path(file.name)) == zlib.crc32(b"bytes" * 1024)
+        True
     """
-    found, last = 0, max(0, path.stat().st_size - PAGE)
+    checksum, last = 0, max(0, path.stat().st_size - PAGE)
     with open(path, "rb", buffering=0) as file:
         for number in range(PAGES):
             file.seek(last * number // (PAGES - 1))
-            found = zlib.crc32(file.read(PAGE), found)
-    return found
+            checksum = zlib.crc32(file.read(PAGE), checksum)
+    return checksum

@@ -1,4 +1,4 @@
-"""Trying a model out and leaving it as it was."""
+"""Temporary evaluation of a model that restores its state."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +11,10 @@ __all__ = ["preserve_state"]
 
 @contextmanager
 def preserve_state(model: nn.Module) -> Iterator[None]:
-    """In evaluation mode, but batch norms use the statistics of this batch, as in training. Afterwards the model's
-    modes and buffers, and the random numbers, are as before."""
+    """Context in which ``model`` is in evaluation mode, except that batch norms use the statistics of the batch.
+
+    On exit the modes and buffers of the model, and the state of the random number generator, are restored.
+    """
     modes = [(module, module.training) for module in model.modules()]
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     try:

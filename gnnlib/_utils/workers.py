@@ -1,4 +1,4 @@
-"""Processes that work for another one."""
+"""Worker processes."""
 
 import multiprocessing
 import os
@@ -11,8 +11,8 @@ __all__ = ["start_worker"]
 
 
 def start_worker() -> None:
-    """What a worker does first: it takes one thread, finishes what it is at upon an interrupt (the process that
-    started it stops giving it work), and ends when that process was killed."""
+    """Initialises a worker process: one thread; an interrupt is ignored, since the parent process stops submitting
+    work; and the worker exits when its parent is killed."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()

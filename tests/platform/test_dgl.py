@@ -1,4 +1,4 @@
-"""DGL on any PyTorch: the placeholder, what it leaves alone, what it says, and what works behind it."""
+"""DGL on any PyTorch: the placeholder for GraphBolt, its messages, and the functions that work with it."""
 
 import importlib.machinery
 import inspect
@@ -15,13 +15,13 @@ from gnnlib._platform.dgl import _Placeholder, dgl
 
 pytestmark = pytest.mark.process
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PLACEHOLDER = isinstance(sys.modules.get("dgl.graphbolt"), _Placeholder)
 needs_placeholder = pytest.mark.skipif(not PLACEHOLDER, reason="this DGL has no GraphBolt, or a complete one")
 
 
 def python(code: str, *flags: str, path: Path = ROOT, **env: str) -> subprocess.CompletedProcess[str]:
-    """Runs a program in a fresh interpreter, outside the repository."""
+    """Runs a program in a new interpreter, outside the repository."""
     environment = {k: v for k, v in os.environ.items() if k != "DGLBACKEND"}
     environment |= {"PYTHONPATH": str(path), **env}
     command = [sys.executable, *flags, "-c", code]
@@ -32,7 +32,7 @@ def python(code: str, *flags: str, path: Path = ROOT, **env: str) -> subprocess.
 
 
 @needs_placeholder
-def test_recovers_after_a_plain_import_of_dgl_failed():
+def test_import_after_failed_import_of_dgl():
     done = python(
         """
 import sys
@@ -55,7 +55,7 @@ print(dgl.transforms.AddSelfLoop()(dgl.graph(([0], [1]))).num_edges())
     assert done.stdout.splitlines() == ["plain import: ModuleNotFoundError", "lost: []", "3"]
 
 
-def test_imports_silently_from_anywhere_and_leaves_the_home_directory_alone(tmp_path):
+def test_import_prints_and_writes_nothing(tmp_path):
     home = tmp_path / "absent"
     done = python("import gnnlib, dgl; print(dgl.__version__)", "-W", "error", HOME=str(home))
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, dgl.__version__, "")
@@ -63,7 +63,7 @@ def test_imports_silently_from_anywhere_and_leaves_the_home_directory_alone(tmp_
 
 
 @needs_placeholder
-def test_placeholder_looks_like_a_module():
+def test_placeholder_is_a_module():
     module = sys.modules["dgl.graphbolt"]
     assert dgl.graphbolt is module
     assert isinstance(module.__spec__, importlib.machinery.ModuleSpec)
@@ -96,7 +96,7 @@ def _call():
 @pytest.mark.parametrize(
     ("use", "name"), [(_attribute, "ItemSet"), (_from_import, "ItemSet"), (_call, "FusedCSCSamplingGraph")]
 )
-def test_placeholder_explains_itself_when_used(use, name):
+def test_placeholder_raises_with_reason(use, name):
     with pytest.raises(ImportError) as caught:
         use()
     message = str(caught.value)
@@ -131,8 +131,7 @@ def site(folder: Path, dgl: str | None = "2.1.0", built=("2.2.0", "2.2.1", "2.10
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
-    for name in ("_dgl.py", "_modules.py"):
-        shutil.copy(ROOT / "gnnlib" / name, folder / "gnnlib")
+    shutil.copytree(ROOT / "gnnlib" / "_platform", folder / "gnnlib" / "_platform")
     return folder
 
 
@@ -141,7 +140,7 @@ KIND += "g = getattr(dgl, 'graphbolt', None); print(type(g).__name__, g and g.__
 
 
 @pytest.mark.parametrize("version", ["1.1.3", "2.1.0"])
-def test_a_complete_dgl_is_left_alone(tmp_path, version):
+def test_complete_dgl_has_no_placeholder(tmp_path, version):
     done = python(KIND, "-S", path=site(tmp_path, dgl=version))
     assert done.stdout.split() == ["NoneType" if version < "2" else "module", "None"], done.stderr
 
@@ -161,7 +160,7 @@ def test_a_complete_dgl_is_left_alone(tmp_path, version):
         ),
     ],
 )
-def test_an_incomplete_dgl_gets_the_placeholder(tmp_path, lacking, missing, install):
+def test_incomplete_dgl_has_placeholder(tmp_path, lacking, missing, install):
     done = python(KIND, "-S", path=site(tmp_path, **lacking))
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"_Placeholder this DGL lacks {missing}, so gnnlib put a placeholder")
@@ -169,14 +168,14 @@ def test_an_incomplete_dgl_gets_the_placeholder(tmp_path, lacking, missing, inst
 
 
 @pytest.mark.parametrize("first", ["", "import dgl; "])
-def test_a_dgl_that_is_too_old_names_both_versions(tmp_path, first):
+def test_old_dgl_raises_with_both_versions(tmp_path, first):
     done = python(first + "import gnnlib._platform.dgl", "-S", path=site(tmp_path, dgl="0.1.3"))
     assert done.returncode == 1
     assert "ImportError: gnnlib needs DGL 1.1.3 or newer, found 0.1.3 " in done.stderr
 
 
 @pytest.mark.parametrize("leftover", [False, True])
-def test_no_dgl_says_what_to_install(tmp_path, leftover):
+def test_missing_dgl_raises_with_command(tmp_path, leftover):
     path = site(tmp_path, dgl=None)
     if leftover:  # a folder that happens to be called dgl imports as an empty namespace
         (path / "dgl").mkdir()
@@ -185,7 +184,7 @@ def test_no_dgl_says_what_to_install(tmp_path, leftover):
     assert "ImportError: gnnlib needs DGL: pip install 'dgl>=1.1.3,<3' (Python 3.10 to 3.12)." in done.stderr
 
 
-def test_a_dgl_that_fails_for_another_reason_says_so_and_leaves_nothing_behind(tmp_path):
+def test_other_import_errors_are_raised_and_undone(tmp_path):
     path = site(tmp_path, built=())
     with (path / "dgl" / "__init__.py").open("a") as file:
         file.write("\nimport a_module_dgl_forgot_to_declare")
