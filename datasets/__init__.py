@@ -1,13 +1,14 @@
-"""Loaders of the data sets that the benchmarks and tests read, one a file; no model code.
+"""Loaders of data sets: digits, MNIST, CIFAR-10, Planetoid, TU, OGB and others.
 
-Every loader that needs files takes ``data``, a directory (else ``GNNLIB_DATA``), looks there first, and only then
-downloads from the public address into the user's cache (``GNNLIB_CACHE``, else ``~/.cache/gnnlib``). A checksum is
-checked on what is downloaded; of a file that the user points to only the structure is checked.
+A loader that needs files searches the directory ``data`` (default: the environment variable ``GNNLIB_DATA``), and
+otherwise downloads them to the user's cache (``GNNLIB_CACHE``, default ``~/.cache/gnnlib``). The checksum of a download
+is verified; of the user's own files only the structure is.
 
->>> from gnnlib import datasets
->>> images, labels = datasets.digits(train=False)
->>> images.shape, labels.shape
-(torch.Size([450, 8, 8]), torch.Size([450]))
+Example:
+    >>> from gnnlib import datasets
+    >>> images, labels = datasets.digits(train=False)
+    >>> images.shape, labels.shape
+    (torch.Size([450, 8, 8]), torch.Size([450]))
 """
 
 from gnnlib.datasets._digits import digits

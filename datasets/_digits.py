@@ -1,4 +1,4 @@
-"""The 1797 handwritten digits of 8x8 pixels that come inside scikit-learn: real data without a download."""
+"""The UCI digits: 1797 handwritten digits of 8x8 pixels that scikit-learn ships, without a download."""
 
 import numpy as np
 import torch
@@ -9,9 +9,9 @@ __all__ = ["digits"]
 def digits(train: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
     """The test part of the UCI digits (Alpaydin and Kaynak 1998), as shipped by scikit-learn, in one fixed split.
 
-    The images are shuffled with seed 0, sorted by class, and every fourth is a test image: 1347 to train on, 450 to
-    test on, and each class is split in the same proportion to within one image. The shuffle is numpy's RandomState,
-    whose numbers never change from one release to the next, so that the split is the same everywhere.
+    The images are shuffled with seed 0, sorted by class, and every fourth is a test image: 1347 training and 450 test
+    images, stratified to within one image per class. The shuffle uses numpy's RandomState, whose stream is the same in
+    all releases.
 
     Args:
         train: the 1347 training images, else the 450 test images.
@@ -21,11 +21,13 @@ def digits(train: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
         0 to 9.
 
     Raises:
-        ImportError: scikit-learn is not installed.
+        ImportError: if scikit-learn is not installed.
 
-    >>> images, labels = digits()
-    >>> images.shape, float(images.max()), labels.bincount().tolist()
-    (torch.Size([1347, 8, 8]), 1.0, [133, 137, 132, 138, 135, 137, 136, 134, 130, 135])
+    Example:
+        >>> from gnnlib.datasets import digits
+        >>> images, labels = digits()
+        >>> images.shape, float(images.max()), labels.bincount().tolist()
+        (torch.Size([1347, 8, 8]), 1.0, [133, 137, 132, 138, 135, 137, 136, 134, 130, 135])
     """
     from sklearn.datasets import load_digits
 
@@ -33,6 +35,6 @@ def digits(train: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
     order = np.random.RandomState(0).permutation(len(bunch.target))
     order = order[np.argsort(bunch.target[order], kind="stable")]
     is_test = np.arange(len(order)) % 4 == 0
-    chosen = np.sort(order[is_test != train])
-    images = torch.from_numpy(bunch.images[chosen]).float() / 16
-    return images, torch.from_numpy(bunch.target[chosen]).long()
+    index = np.sort(order[is_test != train])
+    images = torch.from_numpy(bunch.images[index]).float() / 16
+    return images, torch.from_numpy(bunch.target[index]).long()

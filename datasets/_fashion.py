@@ -1,4 +1,4 @@
-"""Fashion-MNIST: 60000 + 10000 pictures of clothes of 28x28 pixels, in MNIST's format."""
+"""Fashion-MNIST (Xiao, Rasul, Vollgraf, 2017): 60000 + 10000 pictures of clothes of 28x28 pixels."""
 
 from pathlib import Path
 
@@ -24,24 +24,28 @@ def fashion(data: Folder = None, train: bool = True) -> tuple[torch.Tensor, torc
     """Fashion-MNIST (Xiao, Rasul, Vollgraf 2017, arXiv 1708.07747): ten kinds of clothes, whose names are `FASHION`.
 
     Args:
-        data: a directory with ``fashion-mnist/``, which has the idx files in it; else ``GNNLIB_DATA``, else where
-            Debian's package dataset-fashion-mnist puts them, else downloaded. Beside ``fashion-mnist/`` no file is
-            taken: MNIST's have the same names.
+        data: a directory with the idx files in ``fashion-mnist/``; else ``GNNLIB_DATA``, else the files of Debian's
+            package dataset-fashion-mnist, else downloaded. Files outside ``fashion-mnist/`` are ignored, because
+            MNIST's have the same names.
         train: the 60000 training images, else the 10000 test images.
 
     Returns:
         images (n, 28, 28), uint8, rows from the top, 0 background to 255; labels (n,), int64, 0 to 9.
 
     Raises:
-        FileNotFoundError, DownloadError, FormatError: as `gnnlib.datasets.mnist`.
+        FileNotFoundError: as :func:`gnnlib.datasets.mnist`.
+        DownloadError: as there.
+        FormatError: as there.
 
-    >>> images, labels = fashion()  # doctest: +SKIP
-    >>> images.shape, FASHION[labels[0]]  # doctest: +SKIP
-    (torch.Size([60000, 28, 28]), 'ankle boot')
+    Example:
+        >>> from gnnlib.datasets import FASHION, fashion
+        >>> images, labels = fashion()  # doctest: +SKIP
+        >>> images.shape, FASHION[labels[0]]  # doctest: +SKIP
+        (torch.Size([60000, 28, 28]), 'ankle boot')
     """
 
     def file(name: str) -> Path:
-        own = f"fashion-mnist/{name}"
-        return find(own, data, URL + name, md5=MD5[name], installed=INSTALLED / name, alone=False)
+        path, installed = f"fashion-mnist/{name}", INSTALLED / name
+        return find(path, data, URL + name, md5=MD5[name], installed=installed, subfolder_only=True)
 
     return read_images(file, train)

@@ -1,4 +1,4 @@
-"""MNIST: 60000 + 10000 handwritten digits of 28x28 pixels."""
+"""MNIST (LeCun et al., 1998): 60000 + 10000 handwritten digits of 28x28 pixels."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -30,34 +30,38 @@ def mnist(data: Folder = None, train: bool = True) -> tuple[torch.Tensor, torch.
         images (n, 28, 28), uint8, rows from the top, 0 background to 255 ink; labels (n,), int64, 0 to 9.
 
     Raises:
-        FileNotFoundError: no such file or directory; DownloadError if the download failed, too.
-        FormatError: wrong magic number, truncated, not 28x28, labels above 9 or of another number than the images.
+        FileNotFoundError: if the data directory does not exist.
+        DownloadError: if a file is not found and the download fails.
+        FormatError: if a file has another magic number, is truncated, or its images are not 28x28.
+        FormatError: if a label is above 9, or the number of labels differs from that of images.
 
-    >>> images, labels = mnist()  # doctest: +SKIP
-    >>> images.shape, images.dtype, labels.shape  # doctest: +SKIP
-    (torch.Size([60000, 28, 28]), torch.uint8, torch.Size([60000]))
+    Example:
+        >>> from gnnlib.datasets import mnist
+        >>> images, labels = mnist()  # doctest: +SKIP
+        >>> images.shape, images.dtype, labels.shape  # doctest: +SKIP
+        (torch.Size([60000, 28, 28]), torch.uint8, torch.Size([60000]))
     """
     return read_images(lambda name: find(f"mnist/{name}", data, URL + name, SHA256[name]), train)
 
 
 def read_images(file: Callable[[str], Path], train: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images and labels of one part, from the idx files that MNIST and its successors name alike.
+    """Images and labels of one part, from idx files with the names of MNIST's.
 
     Args:
-        file: the path of a file, given its public name.
+        file: function from a file's public name to its path.
         train: the training part, else the test part.
 
     Raises:
-        FormatError: as `mnist`.
+        FormatError: as :func:`mnist`.
     """
     part = "train" if train else "t10k"
     image_file, label_file = (file(f"{part}-{what}-ubyte.gz") for what in ("images-idx3", "labels-idx1"))
     images = torch.from_numpy(read_idx(image_file, magic=0x803))
     labels = torch.from_numpy(read_idx(label_file, magic=0x801)).long()
     if images.shape[1:] != (28, 28):
-        raise FormatError(f"{image_file}: expected images of 28x28, received {'x'.join(map(str, images.shape[1:]))}")
+        raise FormatError(f"{image_file}: expected images of 28x28, got {'x'.join(map(str, images.shape[1:]))}")
     if len(images) != len(labels):
-        raise FormatError(f"{label_file}: expected {len(images)} labels, as many as images, received {len(labels)}")
+        raise FormatError(f"{label_file}: expected {len(images)} labels, as many as images, got {len(labels)}")
     if len(labels) and int(labels.max()) > 9:
-        raise FormatError(f"{label_file}: expected labels 0 to 9, received {int(labels.max())}")
+        raise FormatError(f"{label_file}: expected labels 0 to 9, got {int(labels.max())}")
     return images, labels

@@ -1,4 +1,4 @@
-"""The citation networks Cora, CiteSeer and PubMed with the public split."""
+"""Planetoid (Yang, Cohen, Salakhutdinov, 2016): the citation networks Cora, CiteSeer and PubMed, public split."""
 
 import io
 import pickle
@@ -35,8 +35,8 @@ SHA256 = {
 }
 NUM_VAL = 500
 
-_reconstruct: Any = np.empty(0).__reduce__()[0]  # what numpy's pickles call, wherever this numpy keeps it
-ADMITTED = {
+_reconstruct: Any = np.empty(0).__reduce__()[0]  # the function in numpy's pickles, whose module depends on the version
+ALLOWED = {
     ("__builtin__", "list"): list,
     ("builtins", "list"): list,
     ("collections", "defaultdict"): defaultdict,
@@ -52,9 +52,9 @@ ADMITTED = {
 def planetoid(name: str, data: Folder = None) -> dgl.DGLGraph:
     """Cora, CiteSeer or PubMed with the public split of Yang, Cohen, Salakhutdinov 2016 (arXiv 1603.08861).
 
-    Simple and undirected: each edge in both directions, once, and no self-loops (a caller who wants them adds them).
-    CiteSeer's test ids have gaps: a missing id becomes a node without edges, with zero features and label -1, in no
-    mask, so that there are 3327 nodes as in the literature.
+    The graph is simple and undirected: each edge once in both directions, no self-loops. CiteSeer's test ids have gaps:
+    a missing id becomes a node without edges, with zero features and label -1, in no mask, so that there are 3327 nodes
+    as in the literature.
 
     Args:
         name: ``"cora"``, ``"citeseer"`` or ``"pubmed"``.
@@ -63,19 +63,21 @@ def planetoid(name: str, data: Folder = None) -> dgl.DGLGraph:
 
     Returns:
         A graph of N nodes with ndata ``feat`` (N, F) float32, as published (see `row_normalise`); ``label`` (N,) int64;
-        ``train_mask`` (20 nodes a class), ``val_mask`` (500 nodes), ``test_mask`` (1000 nodes), all (N,) bool.
+        ``train_mask`` (20 nodes per class), ``val_mask`` (500 nodes), ``test_mask`` (1000 nodes), all (N,) bool.
 
     Raises:
-        ValueError: an unknown name.
-        FileNotFoundError: no such file or directory; DownloadError if the download failed, too.
-        FormatError: a truncated pickle, one that names a class outside the short list that these files need, or arrays
-            that do not belong together.
+        ValueError: if the name is unknown.
+        FileNotFoundError: if the data directory does not exist.
+        DownloadError: if a file is not found and the download fails.
+        FormatError: if a pickle is truncated or names a class outside an allowlist, or the arrays are inconsistent.
 
-    >>> planetoid("cora").ndata["feat"].shape  # doctest: +SKIP
-    torch.Size([2708, 1433])
+    Example:
+        >>> from gnnlib.datasets import planetoid
+        >>> planetoid("cora").ndata["feat"].shape  # doctest: +SKIP
+        torch.Size([2708, 1433])
     """
     if name not in ("cora", "citeseer", "pubmed"):
-        raise ValueError(f"expected one of cora, citeseer, pubmed, received {name!r}")
+        raise ValueError(f"expected one of cora, citeseer, pubmed, got {name!r}")
     names = {part: f"ind.{name}.{part}" for part in PARTS}
     files = {part: find(f"planetoid/{f}", data, URL + f, SHA256.get(f)) for part, f in names.items()}
     allx, tx = (_features(files[part]) for part in ("allx", "tx"))
@@ -83,16 +85,16 @@ def planetoid(name: str, data: Folder = None) -> dgl.DGLGraph:
     test = _test_index(files["test.index"])
     for part, rows, expected in (("ally", ally, len(allx)), ("ty", ty, len(tx)), ("test.index", test, len(tx))):
         if len(rows) != expected:
-            raise FormatError(f"{files[part]}: expected {expected} rows, received {len(rows)}")
+            raise FormatError(f"{files[part]}: expected {expected} rows, got {len(rows)}")
     if tx.shape[1] != allx.shape[1] or not y.shape[1] == ally.shape[1] == ty.shape[1]:
         raise FormatError(
-            f"{files['tx'].parent}: expected one width of features and one of labels, received {tx.shape[1]} (tx), "
+            f"{files['tx'].parent}: expected one width of features and one of labels, got {tx.shape[1]} (tx), "
             f"{allx.shape[1]} (allx); {y.shape[1]} (y), {ally.shape[1]} (ally), {ty.shape[1]} (ty)"
         )
     if len(y) + NUM_VAL > len(allx) or test.min() < len(allx) or len(np.unique(test)) != len(test):
         raise FormatError(
             f"{files['test.index']}: expected {len(y)} training nodes, {NUM_VAL} for validation and distinct test ids "
-            f"from {len(allx)} on, received {len(allx)} rows in allx and ids from {test.min()}, "
+            f"from {len(allx)} on, got {len(allx)} rows in allx and ids from {test.min()}, "
             f"{len(test) - len(np.unique(test))} of them twice"
         )
     n = int(test.max()) + 1
@@ -107,22 +109,25 @@ def planetoid(name: str, data: Folder = None) -> dgl.DGLGraph:
 
 
 def row_normalise(feat: torch.Tensor) -> torch.Tensor:
-    """Each row (N, F) divided by its sum, as Kipf and Welling 2017 (arXiv 1609.02907) feed Cora; a row of zeros stays.
+    """Divide each row (N, F) by its sum, as Kipf and Welling 2017 (arXiv 1609.02907) do; rows of zeros are unchanged.
 
-    >>> row_normalise(torch.tensor([[1.0, 3.0], [0.0, 0.0]]))
-    tensor([[0.2500, 0.7500],
-            [0.0000, 0.0000]])
+    Example:
+        >>> import torch
+        >>> from gnnlib.datasets import row_normalise
+        >>> row_normalise(torch.tensor([[1.0, 3.0], [0.0, 0.0]]))
+        tensor([[0.2500, 0.7500],
+                [0.0000, 0.0000]])
     """
     total = feat.sum(1, keepdim=True)
     return feat / total.where(total != 0, torch.ones_like(total))
 
 
 class _Unpickler(pickle.Unpickler):
-    """Unpickles what Planetoid's files are made of and nothing else; imports no module that a file names."""
+    """An unpickler of the classes in Planetoid's files and no others. It imports no module that a file names."""
 
     def find_class(self, module: str, name: str) -> Any:
         try:
-            return ADMITTED[module, name]
+            return ALLOWED[module, name]
         except KeyError:
             raise FormatError(f"{module}.{name}") from None
 
@@ -131,9 +136,9 @@ def _unpickle(path: Path) -> Any:
     try:
         return _Unpickler(io.BytesIO(path.read_bytes()), encoding="latin1").load()
     except FormatError as error:
-        admitted = ", ".join(sorted({name for _, name in ADMITTED}))
-        raise FormatError(f"{path}: expected a pickle of {admitted} alone, received one that names {error}") from None
-    except Exception as error:  # a broken pickle can raise nearly anything
+        allowed = ", ".join(sorted({name for _, name in ALLOWED}))
+        raise FormatError(f"{path}: expected a pickle of {allowed} alone, got one that names {error}") from None
+    except Exception as error:  # a damaged pickle can raise nearly any error
         raise FormatError(f"{path}: truncated or damaged pickle ({type(error).__name__}: {error})") from error
 
 
@@ -141,17 +146,17 @@ def _features(path: Path) -> np.ndarray:
     matrix = _unpickle(path)
     try:
         fresh = scipy.sparse.csr_matrix((matrix.data, matrix.indices, matrix.indptr), matrix.shape)
-        fresh.check_format(full_check=True)  # indices out of range would reach foreign memory
+        fresh.check_format(full_check=True)  # indices out of range would read other memory
         return fresh.toarray().astype(np.float32)
     except (AttributeError, TypeError, ValueError) as error:
-        raise FormatError(f"{path}: expected a sparse matrix, received {type(matrix).__name__} ({error})") from error
+        raise FormatError(f"{path}: expected a sparse matrix, got {type(matrix).__name__} ({error})") from error
 
 
 def _one_hot(path: Path) -> np.ndarray:
     array = _unpickle(path)
     if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype.kind not in "biuf":
-        received = f"{type(array).__name__} {getattr(array, 'dtype', '')} {getattr(array, 'shape', '')}"
-        raise FormatError(f"{path}: expected numbers of shape (rows, classes), received {received}")
+        actual = f"{type(array).__name__} {getattr(array, 'dtype', '')} {getattr(array, 'shape', '')}"
+        raise FormatError(f"{path}: expected numbers of shape (rows, classes), got {actual}")
     return array
 
 
@@ -164,9 +169,9 @@ def _test_index(path: Path) -> np.ndarray:
     try:
         index = np.array(path.read_text("ascii").split(), dtype=np.int64)
     except ValueError as error:
-        raise FormatError(f"{path}: expected one node id a line ({error})") from error
+        raise FormatError(f"{path}: expected one node id per line ({error})") from error
     if not len(index):
-        raise FormatError(f"{path}: expected one node id a line, received none")
+        raise FormatError(f"{path}: expected one node id per line, got none")
     return index
 
 
@@ -178,9 +183,9 @@ def _simple_graph(path: Path, n: int) -> dgl.DGLGraph:
         v = np.array([i for ids in neighbours.values() for i in ids], np.int64)
     except (AttributeError, TypeError, ValueError, OverflowError) as error:
         raise FormatError(f"{path}: expected a dictionary of lists of node ids ({error})") from error
-    ends = np.concatenate([u, v])
-    if len(ends) and not 0 <= ends.min() <= ends.max() < n:
-        raise FormatError(f"{path}: expected node ids from 0 to {n - 1}, received {ends.min()} to {ends.max()}")
-    u, v = ends, np.concatenate([v, u])
+    nodes = np.concatenate([u, v])
+    if len(nodes) and not 0 <= nodes.min() <= nodes.max() < n:
+        raise FormatError(f"{path}: expected node ids from 0 to {n - 1}, got {nodes.min()} to {nodes.max()}")
+    u, v = nodes, np.concatenate([v, u])
     codes = np.unique(u[u != v] * n + v[u != v])
     return dgl.graph((torch.from_numpy(codes // n), torch.from_numpy(codes % n)), num_nodes=n)

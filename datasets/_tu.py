@@ -1,4 +1,4 @@
-"""Graph classification sets of TU Dortmund: MUTAG and PROTEINS."""
+"""TUDataset (Morris et al., 2020): the graph classification data sets MUTAG and PROTEINS."""
 
 import io
 import zipfile
@@ -19,8 +19,7 @@ URL = "https://www.chrsmrrs.com/graphkerneldatasets/"
 def tu(name: str, data: Folder = None) -> tuple[list[dgl.DGLGraph], torch.Tensor]:
     """MUTAG or PROTEINS (Morris et al. 2020, arXiv 2007.08663).
 
-    Nodes carry the features of Xu et al. 2019 (arXiv 1810.00826). Edges are as listed, which is in both directions,
-    each once.
+    Node features are those of Xu et al. 2019 (arXiv 1810.00826). Every edge is in both directions, once.
 
     Args:
         name: ``"MUTAG"`` (188 molecules, 7 kinds of atom) or ``"PROTEINS"`` (1113 proteins, 3 kinds of structure).
@@ -31,16 +30,19 @@ def tu(name: str, data: Folder = None) -> tuple[list[dgl.DGLGraph], torch.Tensor
         their classes (graphs,), int64, 0 to C - 1 in ascending order of the published ones.
 
     Raises:
-        ValueError: an unknown name.
-        FileNotFoundError: no such file or directory; DownloadError if the download failed, too.
-        FormatError: a broken zip, a missing member, or tables that do not belong together.
+        ValueError: if the name is unknown.
+        FileNotFoundError: if the data directory does not exist.
+        DownloadError: if the file is not found and the download fails.
+        FormatError: if the zip is damaged, a member is missing, or the tables are inconsistent.
 
-    >>> graphs, labels = tu("MUTAG")  # doctest: +SKIP
-    >>> len(graphs), graphs[0].ndata["feat"].shape, labels.bincount().tolist()  # doctest: +SKIP
-    (188, torch.Size([17, 7]), [63, 125])
+    Example:
+        >>> from gnnlib.datasets import tu
+        >>> graphs, labels = tu("MUTAG")  # doctest: +SKIP
+        >>> len(graphs), graphs[0].ndata["feat"].shape, labels.bincount().tolist()  # doctest: +SKIP
+        (188, torch.Size([17, 7]), [63, 125])
     """
     if name not in ("MUTAG", "PROTEINS"):
-        raise ValueError(f"expected MUTAG or PROTEINS, received {name!r}")
+        raise ValueError(f"expected MUTAG or PROTEINS, got {name!r}")
     path = find(f"tu/{name}.zip", data, f"{URL}{name}.zip")
     tables = _read(path, name, {"A": 2, "graph_indicator": 1, "node_labels": 1, "graph_labels": 1})
     graph_of, num_graphs = tables["graph_indicator"][:, 0] - 1, len(tables["graph_labels"])
@@ -60,7 +62,7 @@ def tu(name: str, data: Folder = None) -> tuple[list[dgl.DGLGraph], torch.Tensor
     graphs = []
     for ids, feat in zip(np.split(by_graph, cuts), feats, strict=True):
         graph = dgl.graph((torch.from_numpy(local[u[ids]]), torch.from_numpy(local[v[ids]])), num_nodes=len(feat))
-        graph.ndata["feat"] = feat.clone()  # its own memory, not a view of the whole set
+        graph.ndata["feat"] = feat.clone()  # own memory, not a view of the data set
         graphs.append(graph)
     labels = np.unique(tables["graph_labels"], return_inverse=True)[1]
     return graphs, torch.from_numpy(labels.reshape(-1))
@@ -77,11 +79,14 @@ def ten_folds(labels: torch.Tensor, seed: int = 0) -> list[tuple[torch.Tensor, t
         ten pairs (train ids, test ids), int64.
 
     Raises:
-        ValueError: no class has ten members.
+        ValueError: if no class has ten members.
 
-    >>> folds = ten_folds(torch.arange(40) % 2)
-    >>> len(folds), [len(ids) for ids in folds[0]]
-    (10, [36, 4])
+    Example:
+        >>> import torch
+        >>> from gnnlib.datasets import ten_folds
+        >>> folds = ten_folds(torch.arange(40) % 2)
+        >>> len(folds), [len(ids) for ids in folds[0]]
+        (10, [36, 4])
     """
     from sklearn.model_selection import StratifiedKFold
 
@@ -90,7 +95,7 @@ def ten_folds(labels: torch.Tensor, seed: int = 0) -> list[tuple[torch.Tensor, t
 
 
 def _read(path: Path, name: str, columns: dict[str, int]) -> dict[str, np.ndarray]:
-    """The tables NAME_TABLE.txt of the zip, as int64 arrays of so many columns."""
+    """The tables NAME_TABLE.txt of the zip as int64 arrays with the given numbers of columns."""
     try:
         with zipfile.ZipFile(path) as archive:
             texts = {Path(member).name: archive.read(member) for member in archive.namelist()}
@@ -100,28 +105,28 @@ def _read(path: Path, name: str, columns: dict[str, int]) -> dict[str, np.ndarra
     for table, width in columns.items():
         file = f"{name}_{table}.txt"
         if not texts.get(file, b"").strip():
-            raise FormatError(f"{path}: expected {file} with something in it, received {', '.join(sorted(texts))}")
+            raise FormatError(f"{path}: expected a non-empty {file}, got {', '.join(sorted(texts))}")
         try:
             tables[table] = np.loadtxt(io.BytesIO(texts[file]), np.int64, delimiter=",", ndmin=2)
         except ValueError as error:
             raise FormatError(f"{path}: {file}: expected rows of {width} integers ({error})") from error
         if tables[table].shape[1] != width:
-            raise FormatError(f"{path}: {file}: expected rows of {width}, received rows of {tables[table].shape[1]}")
+            raise FormatError(f"{path}: {file}: expected rows of {width}, got rows of {tables[table].shape[1]}")
     return tables
 
 
 def _check(path: Path, graph_of: np.ndarray, edges: np.ndarray, num_nodes: int, num_graphs: int) -> None:
     if len(graph_of) != num_nodes:
-        raise FormatError(f"{path}: expected as many node labels as nodes, {len(graph_of)}, received {num_nodes}")
+        raise FormatError(f"{path}: expected as many node labels as nodes, {len(graph_of)}, got {num_nodes}")
     if graph_of.min() < 0 or graph_of.max() != num_graphs - 1:
         raise FormatError(
             f"{path}: expected nodes of graphs 1 to {num_graphs}, as many as graph labels, "
-            f"received {graph_of.min() + 1} to {graph_of.max() + 1}"
+            f"got {graph_of.min() + 1} to {graph_of.max() + 1}"
         )
     if edges.min() < 0 or edges.max() >= num_nodes:
         raise FormatError(
-            f"{path}: expected edges between nodes 1 to {num_nodes}, received {edges.min() + 1} to {edges.max() + 1}"
+            f"{path}: expected edges between nodes 1 to {num_nodes}, got {edges.min() + 1} to {edges.max() + 1}"
         )
     across = int((graph_of[edges[:, 0]] != graph_of[edges[:, 1]]).sum())
     if across:
-        raise FormatError(f"{path}: expected edges within one graph, received {across} between two graphs")
+        raise FormatError(f"{path}: expected edges within one graph, got {across} between two graphs")

@@ -1,7 +1,7 @@
-"""Finding, downloading and keeping files: the only module that knows about directories, networks and caches.
+"""Data files: data directories, downloads and the cache.
 
-A file in the cache has a seal beside it, ``<name>.sha256``, written once the file is complete. An entry that does not
-match its seal, or has none, is damaged: a warning names it, and it is made again.
+A file in the cache has its checksum beside it, ``<name>.sha256``, written after the file is complete. An entry without
+checksum, or with another one, is damaged: it is rebuilt with a warning.
 """
 
 import hashlib
@@ -26,22 +26,24 @@ Folder = str | os.PathLike[str] | None
 
 
 class DownloadError(FileNotFoundError):
-    """A file is not at hand and could not be downloaded whole."""
+    """A file is not found locally, and its download failed."""
 
 
 class FormatError(ValueError):
-    """A file is there but does not hold what its name promises."""
+    """The content of a file is invalid."""
 
 
 def data_dir(data: Folder = None) -> Path | None:
-    """The directory that the user points to: ``data``, else the environment's ``GNNLIB_DATA``, else None.
+    """The data directory: ``data``, else the environment variable ``GNNLIB_DATA``, else None.
 
     Raises:
-        FileNotFoundError: the directory is named but is not there.
+        FileNotFoundError: if the directory does not exist.
 
-    >>> data_dir("no/such/folder")
-    Traceback (most recent call last):
-    FileNotFoundError: expected a data directory, received data=no/such/folder, which is not a directory
+    Example:
+        >>> from gnnlib.datasets.files import data_dir
+        >>> data_dir("no/such/folder")
+        Traceback (most recent call last):
+        FileNotFoundError: expected a data directory, got data=no/such/folder, which is not a directory
     """
     origin = "data" if data else "GNNLIB_DATA"
     name = data or os.environ.get("GNNLIB_DATA")
@@ -49,18 +51,21 @@ def data_dir(data: Folder = None) -> Path | None:
         return None
     folder = Path(name).expanduser()
     if not folder.is_dir():
-        raise FileNotFoundError(f"expected a data directory, received {origin}={folder}, which is not a directory")
+        raise FileNotFoundError(f"expected a data directory, got {origin}={folder}, which is not a directory")
     return folder
 
 
 def cache_dir() -> Path:
-    """The user's cache: ``GNNLIB_CACHE``, else ``$XDG_CACHE_HOME/gnnlib``, else ``~/.cache/gnnlib``. It need not exist.
+    """The cache directory: ``GNNLIB_CACHE``, else ``$XDG_CACHE_HOME/gnnlib``, else ``~/.cache/gnnlib``. It may not
+    exist.
 
-    >>> cache_dir().is_absolute()
-    True
+    Example:
+        >>> from gnnlib.datasets.files import cache_dir
+        >>> cache_dir().is_absolute()
+        True
     """
-    if own := os.environ.get("GNNLIB_CACHE"):
-        return Path(own).expanduser().absolute()
+    if folder := os.environ.get("GNNLIB_CACHE"):
+        return Path(folder).expanduser().absolute()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "gnnlib"
 
 
@@ -72,30 +77,34 @@ def find(
     *,
     md5: str | None = None,
     installed: Folder = None,
-    alone: bool = True,
+    subfolder_only: bool = False,
 ) -> Path:
-    """The path of a data file: from the user's data directory, else from where a package of the system put it, else
-    from the cache, else downloaded into the cache.
+    """The path of a data file: in the data directory, else of a system package, else in the cache, else downloaded into
+    the cache.
 
     Args:
         name: the file below the data directory or the cache, such as ``"mnist/t10k-images-idx3-ubyte.gz"``.
-        data: the data directory; see `data_dir`.
-        url: the public address; None where there is none.
-        sha256, md5: checksum of the public file, in hexadecimal, whichever is published. Checked on a download, never
-            on a user's own file.
-        installed: the file that a package of the system installs, as Debian's do below /usr/share/datasets.
-        alone: whether in the data directory the last part of ``name`` alone will do.
+        data: the data directory; see :func:`data_dir`.
+        url: the public address, or None.
+        sha256, md5: checksum of the public file, in hexadecimal, whichever is published. Downloads are verified, a
+            user's own files are not.
+        installed: the path at which a system package installs the file, such as below /usr/share/datasets.
+        subfolder_only: whether to require the folders of ``name`` below the data directory; by default the file may
+            also be directly in the data directory.
 
     Raises:
-        FileNotFoundError: a data directory is named but is not there.
-        DownloadError: the file is nowhere, and the download failed, fell short or has another checksum.
+        FileNotFoundError: if the data directory does not exist.
+        DownloadError: if the file is not found, and the download fails, is incomplete or has another checksum.
 
-    >>> find("files.py", data=Path(__file__).parent).name
-    'files.py'
+    Example:
+        >>> from gnnlib.datasets.files import find
+        >>> import gnnlib.datasets
+        >>> find("idx.py", data=gnnlib.datasets.__path__[0]).name
+        'idx.py'
     """
     folder = data_dir(data)
-    wanted = dict.fromkeys([folder / name, *([folder / Path(name).name] if alone else [])]) if folder else {}
-    for path in [*wanted, *([Path(installed)] if installed else [])]:
+    places = [folder / name] + ([] if subfolder_only else [folder / Path(name).name]) if folder else []
+    for path in [*places, *([Path(installed)] if installed else [])]:
         if path.is_file():
             return path
     entry = cache_dir() / name
@@ -103,29 +112,33 @@ def find(
     try:
         return cached(entry, lambda part: _download(url, part, expected))
     except DownloadError as error:
-        sought = f"no {' or '.join(map(str, wanted))} in the data directory" if folder else "no data directory given"
+        missing = " or ".join(map(str, dict.fromkeys(places)))
+        local = f"no {missing} in the data directory" if folder else "no data directory given"
         raise DownloadError(
-            f"{name} not found: {sought}; no intact {entry} in the cache; {error}. "
-            f"Fetch it by hand and name the directory that holds it with --data DIR or GNNLIB_DATA=DIR."
+            f"{name} not found: {local}; no intact {entry} in the cache; {error}. "
+            f"Download it by hand and set its directory with --data DIR or GNNLIB_DATA=DIR."
         ) from error
 
 
 def cached(path: Path, build: Callable[[Path], None]) -> Path:
-    """``path``, an entry of the cache, after ``build(part)`` has written it unless an intact one is there already.
+    """An entry of the cache, written by ``build(part)`` unless an intact one exists.
 
-    Several processes may ask at once: one builds, the others wait. A damaged entry is named in a RuntimeWarning and
-    built again.
+    If several processes call it at once, one builds and the others wait. A damaged entry is reported as a
+    RuntimeWarning and rebuilt.
 
     Raises:
-        OSError: the cache cannot be written to.
+        OSError: if the cache cannot be written to.
 
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     cached(Path(folder) / "five", lambda part: print("built", part.write_text("5"))).read_text()
-    ...     cached(Path(folder) / "five", lambda part: print("never called")).read_text()
-    built 1
-    '5'
-    '5'
+    Example:
+        >>> import tempfile
+        >>> from gnnlib.datasets.files import cached
+        >>> from pathlib import Path
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     cached(Path(folder) / "five", lambda part: print("built", part.write_text("5"))).read_text()
+        ...     cached(Path(folder) / "five", lambda part: print("never called")).read_text()
+        built 1
+        '5'
+        '5'
     """
     if path.exists() and _damage(path) is None:
         return path
@@ -133,22 +146,22 @@ def cached(path: Path, build: Callable[[Path], None]) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path.with_name(path.name + ".lock")).acquire()
     except OSError as error:
-        raise OSError(f"cannot write to the cache {path.parent} ({error}); name another with GNNLIB_CACHE") from error
+        raise OSError(f"cannot write to the cache {path.parent} ({error}); set another with GNNLIB_CACHE") from error
     with lock:
         if path.exists():
             damage = _damage(path)
             if damage is None:
                 return path
-            warnings.warn(f"damaged cache entry {path}: {damage}; making it again", RuntimeWarning, stacklevel=2)
+            warnings.warn(f"damaged cache entry {path}: {damage}; rebuilding it", RuntimeWarning, stacklevel=2)
         with atomic_write(path) as part:
             build(part)
-        with atomic_write(_seal(path)) as part:
+        with atomic_write(_checksum_path(path)) as part:
             part.write_text(digest(path) + "\n")
     return path
 
 
 def digest(path: Path, kind: str = "sha256") -> str:
-    """The checksum of a file, in hexadecimal: SHA-256, or another kind that `hashlib` knows."""
+    """The checksum of a file, in hexadecimal: SHA-256, or another kind of `hashlib`."""
     result = hashlib.new(kind)
     with open(path, "rb") as file:
         while chunk := file.read(CHUNK):
@@ -157,10 +170,12 @@ def digest(path: Path, kind: str = "sha256") -> str:
 
 
 def track(items: Iterable[T], description: str, total: float | None = None) -> Iterator[T]:
-    """The items, one by one, with a progress bar on standard error: rich's where it is installed, else tqdm's.
+    """Iterate with a progress bar on standard error: rich's if it is installed, else tqdm's.
 
-    >>> list(track("ab", "letters"))
-    ['a', 'b']
+    Example:
+        >>> from gnnlib.datasets.files import track
+        >>> list(track("ab", "letters"))
+        ['a', 'b']
     """
     try:
         from rich.console import Console
@@ -173,16 +188,16 @@ def track(items: Iterable[T], description: str, total: float | None = None) -> I
         yield from rich_track(items, description, total=total, console=Console(stderr=True))
 
 
-def _seal(path: Path) -> Path:
+def _checksum_path(path: Path) -> Path:
     return path.with_name(path.name + ".sha256")
 
 
 def _damage(path: Path) -> str | None:
-    """What is wrong with an entry of the cache, or None."""
-    seal = _seal(path)
-    expected = seal.read_text().strip() if seal.exists() else f"(in {seal.name}, which is absent)"
-    received = digest(path)
-    return None if expected == received else f"expected sha256 {expected}, received {received}"
+    """The damage of an entry of the cache, or None."""
+    checksum = _checksum_path(path)
+    expected = checksum.read_text().strip() if checksum.exists() else f"(in {checksum.name}, which is absent)"
+    actual = digest(path)
+    return None if expected == actual else f"expected sha256 {expected}, got {actual}"
 
 
 def _download(url: str | None, path: Path, checksums: dict[str, str]) -> None:
@@ -196,10 +211,10 @@ def _download(url: str | None, path: Path, checksums: dict[str, str]) -> None:
             chunks = iter(lambda: response.read(CHUNK), b"")
             for chunk in track(chunks, f"downloading {url}", size and -(-size // CHUNK)):
                 file.write(chunk)
-    except (OSError, ValueError, http.client.HTTPException) as error:  # ValueError: an address that is none
+    except (OSError, ValueError, http.client.HTTPException) as error:  # ValueError: an invalid address
         raise DownloadError(f"cannot download {url} ({error})") from error
     if size is not None and path.stat().st_size != size:
-        raise DownloadError(f"cannot download {url} (expected {size} bytes, received {path.stat().st_size})")
+        raise DownloadError(f"cannot download {url} (expected {size} bytes, got {path.stat().st_size})")
     for kind, expected in checksums.items():
-        if (received := digest(path, kind)) != expected:
-            raise DownloadError(f"{url} is not the file it was: expected {kind} {expected}, received {received}")
+        if (actual := digest(path, kind)) != expected:
+            raise DownloadError(f"{url} has changed: expected {kind} {expected}, got {actual}")

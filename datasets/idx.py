@@ -1,4 +1,4 @@
-"""The idx format of MNIST: a magic number, the size of each dimension, then the values, all big-endian."""
+"""Reader of the idx format (MNIST): a magic number, the size of each dimension, then the values, all big-endian."""
 
 import os
 import zlib
@@ -21,52 +21,56 @@ def read_idx(path: str | os.PathLike[str], magic: int | None = None) -> np.ndarr
     four bytes each, and the values with the last dimension fastest.
 
     Args:
-        path: the file; whether it is gzipped is read from its first bytes, not its name.
-        magic: the magic number that it has to have, such as 0x803 for bytes in three dimensions.
+        path: the file, gzipped or not, whatever its name.
+        magic: the expected magic number, such as 0x803 for bytes in three dimensions; None: any.
 
     Returns:
-        an array of its own memory, in the machine's byte order.
+        an array in the machine's byte order.
 
     Raises:
-        FormatError: another magic number, fewer or more bytes than the sizes ask for, a damaged gzip stream.
+        FormatError: if the magic number differs, the number of bytes does not match the sizes, or the gzip stream is
+            damaged.
 
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     file = Path(folder) / "three"
-    ...     _ = file.write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 3, 7, 8, 9]))
-    ...     read_idx(file)
-    array([7, 8, 9], dtype=uint8)
+    Example:
+        >>> import tempfile
+        >>> from gnnlib.datasets.idx import read_idx
+        >>> from pathlib import Path
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = Path(folder) / "three"
+        ...     _ = file.write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 3, 7, 8, 9]))
+        ...     read_idx(file)
+        array([7, 8, 9], dtype=uint8)
     """
     path = Path(path)
     raw = path.read_bytes()
     gzipped = raw[:2] == b"\x1f\x8b"
     content, note = _inflate(raw, path) if gzipped else (raw, "")
-    received = int.from_bytes(content[:4], "big")
+    number = int.from_bytes(content[:4], "big")
     if len(content) < 4:
-        raise FormatError(f"{path}: expected a magic number of 4 bytes, received {len(content)} bytes{note}")
-    if magic is not None and received != magic:
-        raise FormatError(f"{path}: expected the magic number 0x{magic:08x}, received 0x{received:08x}")
-    dtype, ndim = DTYPES.get(received >> 8), received & 0xFF
+        raise FormatError(f"{path}: expected a magic number of 4 bytes, got {len(content)} bytes{note}")
+    if magic is not None and number != magic:
+        raise FormatError(f"{path}: expected the magic number 0x{magic:08x}, got 0x{number:08x}")
+    dtype, ndim = DTYPES.get(number >> 8), number & 0xFF
     if dtype is None:
         codes = ", ".join(f"0x{code:06x}DD" for code in DTYPES)
-        raise FormatError(f"{path}: expected a magic number of idx ({codes}), received 0x{received:08x}")
+        raise FormatError(f"{path}: expected a magic number of idx ({codes}), got 0x{number:08x}")
     start = 4 + 4 * ndim
     if len(content) < start:
-        raise FormatError(f"{path}: expected a header of {start} bytes, received {len(content)} bytes{note}")
+        raise FormatError(f"{path}: expected a header of {start} bytes, got {len(content)} bytes{note}")
     shape = [int.from_bytes(content[i : i + 4], "big") for i in range(4, start, 4)]
     count = int(np.prod(shape, dtype=object))
     expected = start + count * np.dtype(dtype).itemsize
     if len(content) != expected or note:
         fault = "truncated" if len(content) < expected else "too long" if len(content) > expected else "damaged"
         raise FormatError(
-            f"{path} is {fault}: expected {expected} bytes for shape {tuple(shape)}, received {len(content)}{note}"
+            f"{path} is {fault}: expected {expected} bytes for shape {tuple(shape)}, got {len(content)}{note}"
         )
     values = np.frombuffer(content, dtype, count, start).reshape(shape)
     return values.astype(values.dtype.newbyteorder("="))
 
 
 def _inflate(raw: bytes, path: Path) -> tuple[bytes, str]:
-    """What a gzip stream holds, as far as it can be read, and what is wrong with its end ('' for nothing)."""
+    """The content of a gzip stream, as far as it is readable, and a note about its end ('' if it is intact)."""
     stream = zlib.decompressobj(wbits=31)  # 31: gzip, with its checksum
     try:
         content = stream.decompress(raw)

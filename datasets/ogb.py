@@ -1,9 +1,9 @@
-"""The Open Graph Benchmark, by name: its own loaders, splits and evaluators (Hu et al. 2020, arXiv 2005.00687).
+"""The Open Graph Benchmark (Hu et al. 2020, arXiv 2005.00687): its loaders, splits and evaluators.
 
-OGB writes beside the files it reads, asks questions and loads any pickle that lies there. Here its loader runs in a
-folder of the user's cache, named by the files' content, which has links to the files that the task needs and to no
-others: the directory given is only read. What the loader writes there, in DGL's own format, is kept under a seal. A
-``split_dict.pt`` is not among the files, so nothing is ever unpickled.
+OGB's loader writes beside the files it reads, prompts the user, and unpickles files in the folder. Here it runs in a
+folder of the cache, named by a hash of the files, with links to the files of the task only: the data directory is
+read-only. Its output, in DGL's format, is cached with a checksum. A ``split_dict.pt`` is not linked, so nothing is
+unpickled.
 """
 
 import os
@@ -36,13 +36,15 @@ Loaded = tuple[Any, dict[str, Tensor], "Metric"]
 
 @dataclass(frozen=True)
 class Metric:
-    """``metric(outputs, labels)``: what OGB's evaluator says of a model's outputs, as it says it (no percent).
+    """``metric(outputs, labels)``: the value of OGB's evaluator (not in percent).
 
-    Shapes: outputs (n, out_feats): scores, or a value, for each of several tasks, or for each class of one; labels
-    (n, tasks), NaN where a graph has none.
+    Shapes:
+        - outputs: (n, out_feats), scores or values for each of several tasks, or for each class of one
+        - labels: (n, tasks), NaN for missing labels
 
-    Raises: ValueError, with both shapes, where they do not fit; RuntimeError of OGB where no task has labels of both
-    kinds.
+    Raises:
+        ValueError: if a shape is wrong.
+        RuntimeError: from OGB, if no task has labels of both classes.
     """
 
     evaluator: Any
@@ -74,13 +76,15 @@ class Metric:
 
 
 def ogb_names(kind: str) -> list[str]:
-    """The tasks served here, of kind "ogbg" (on graphs) or "ogbn" (on nodes), as ogb's own table lists them; none where
-    ogb is not installed.
+    """The supported tasks of kind "ogbg" (on graphs) or "ogbn" (on nodes), in the order of OGB's table; none if ogb is
+    not installed.
 
-    >>> ogb_names("ogbn")
-    ['ogbn-proteins', 'ogbn-products', 'ogbn-arxiv', 'ogbn-mag', 'ogbn-papers100M']
+    Example:
+        >>> from gnnlib.datasets import ogb_names
+        >>> ogb_names("ogbn")
+        ['ogbn-proteins', 'ogbn-products', 'ogbn-arxiv', 'ogbn-mag', 'ogbn-papers100M']
     """
-    return [name for name, row in master(PACKAGES[kind]).items() if _unserved(row) is None]
+    return [name for name, row in master(PACKAGES[kind]).items() if _unsupported(row) is None]
 
 
 def ogb_graphs(name: str, data: Folder = None) -> Loaded:
@@ -93,22 +97,25 @@ def ogb_graphs(name: str, data: Folder = None) -> Loaded:
             published; else ``GNNLIB_DATA``, else downloaded.
 
     Returns:
-        dataset: OGB's own: ``dataset[i]`` is a pair of a graph and its labels (tasks,): int64, or float32 where some
+        dataset: OGB's own: ``dataset[i]`` is a pair of a graph and its labels (tasks,): int64, or float32 if some
             are NaN. Molecules have ndata ``feat`` (n, 9) and edata ``feat`` (e, 3), int64 codes, each bond two edges;
             ogbg-ppa has edata ``feat`` (e, 7), float32, and nothing on its nodes.
         split: ids of the graphs in ``"train"``, ``"valid"`` and ``"test"``, int64.
-        metric: of a model's outputs; see `Metric`.
+        metric: of a model's outputs; see :class:`Metric`.
 
     Raises:
-        ImportError: ogb is not installed.
-        ValueError: no such task, or one of another kind.
-        FileNotFoundError: no such directory, or some of the files are missing; DownloadError if a download failed, too.
-        FormatError: a damaged file, another release, files that do not belong together, edges, codes or labels out of
-            range.
+        ImportError: if ogb is not installed.
+        ValueError: if the task is unknown or of another kind.
+        FileNotFoundError: if the data directory does not exist, or files are missing.
+        DownloadError: if the files are not found and the download fails.
+        FormatError: if a file is damaged or of another release, the files are inconsistent, or edges, codes or labels
+            are out of range.
 
-    >>> dataset, split, metric = ogb_graphs("ogbg-molhiv")  # doctest: +SKIP
-    >>> len(dataset), {part: len(ids) for part, ids in split.items()}  # doctest: +SKIP
-    (41127, {'train': 32901, 'valid': 4113, 'test': 4113})
+    Example:
+        >>> from gnnlib.datasets import ogb_graphs
+        >>> dataset, split, metric = ogb_graphs("ogbg-molhiv")  # doctest: +SKIP
+        >>> len(dataset), {part: len(ids) for part, ids in split.items()}  # doctest: +SKIP
+        (41127, {'train': 32901, 'valid': 4113, 'test': 4113})
     """
     return _load("ogbg", name, data)
 
@@ -116,7 +123,7 @@ def ogb_graphs(name: str, data: Folder = None) -> Loaded:
 def ogb_nodes(name: str, data: Folder = None) -> Loaded:
     """A task on the nodes of one graph: ogbn-arxiv, ogbn-products, ogbn-proteins, ogbn-mag or ogbn-papers100M.
 
-    Args and Raises: as of `ogb_graphs`, with ``ogbn_arxiv/`` or ``arxiv.zip``.
+    Arguments and errors are those of :func:`ogb_graphs`, with ``ogbn_arxiv/`` or ``arxiv.zip``.
 
     Returns:
         dataset: OGB's own: ``graph, labels = dataset[0]``. ndata ``feat`` (N, F), float32, but in ogbn-proteins, which
@@ -124,12 +131,14 @@ def ogb_nodes(name: str, data: Folder = None) -> Loaded:
             and NaN where a node has none. ogbn-mag has four types of nodes; features, labels (as ``{"paper": labels}``)
             and split are of its papers.
         split: ids of the nodes in ``"train"``, ``"valid"`` and ``"test"``, int64.
-        metric: of a model's outputs; see `Metric`.
+        metric: of a model's outputs; see :class:`Metric`.
 
-    >>> dataset, split, metric = ogb_nodes("ogbn-arxiv")  # doctest: +SKIP
-    >>> graph, labels = dataset[0]  # doctest: +SKIP
-    >>> graph.num_nodes(), labels.shape  # doctest: +SKIP
-    (169343, torch.Size([169343, 1]))
+    Example:
+        >>> from gnnlib.datasets import ogb_nodes
+        >>> dataset, split, metric = ogb_nodes("ogbn-arxiv")  # doctest: +SKIP
+        >>> graph, labels = dataset[0]  # doctest: +SKIP
+        >>> graph.num_nodes(), labels.shape  # doctest: +SKIP
+        (169343, torch.Size([169343, 1]))
     """
     return _load("ogbn", name, data)
 
@@ -140,11 +149,11 @@ def _load(kind: str, name: str, data: Folder) -> Loaded:
     files = find_files(name, row, label, data)
     root, folder = cache_dir() / "ogb" / files.key(), name.replace("-", "_")
 
-    def official(where: Path) -> tuple[Any, dict[str, Tensor]]:
-        files.link(where / folder, row)
+    def run_loader(top: Path) -> tuple[Any, dict[str, Tensor]]:
+        files.link(top / folder, row)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
-            dataset = getattr(module, f"Dgl{label.title()}PropPredDataset")(name=name, root=str(where))
+            dataset = getattr(module, f"Dgl{label.title()}PropPredDataset")(name=name, root=str(top))
             split = dataset.get_idx_split()
             return dataset, {part: ids[PAPER] for part, ids in split.items()} if has_types(row) else split
 
@@ -152,50 +161,50 @@ def _load(kind: str, name: str, data: Folder) -> Loaded:
         check(files, row, label)
         with tempfile.TemporaryDirectory(dir=part.parent) as scratch:
             try:
-                dataset, split = official(Path(scratch))
+                dataset, split = run_loader(Path(scratch))
             except (dgl.DGLError, ValueError, TypeError, IndexError, EOFError, zipfile.BadZipFile, zlib.error) as error:
                 raise FormatError(f"{files.origin}: OGB's loader cannot read it ({error})") from error
             _check_values(dataset, split, label, files)
             os.replace(Path(scratch) / folder / PROCESSED, part)
 
     cached(root / folder / PROCESSED, convert)
-    dataset, split = official(root)
+    dataset, split = run_loader(root)
     return dataset, split, Metric.of(dataset, module.Evaluator(name=name))
 
 
 def _row(kind: str, name: str) -> Row:
-    """What OGB's table says of a task, or an error that says what would do."""
+    """The row of a task in OGB's table."""
     table = {name: row for package in PACKAGES.values() for name, row in master(package).items()}
     if not table:
         raise ImportError(f"{name} needs ogb: pip install ogb", name="ogb")
-    if name in (known := ogb_names(kind)):
+    if name in (names := ogb_names(kind)):
         return table[name]
     reason = ""
     if name in table:
         other = {"ogbg": "a task on graphs", "ogbn": "a task on nodes"}[name[:4]]
-        reason = f": {_unserved(table[name]) or other}"
-    raise ValueError(f"expected one of {', '.join(known)}, got {name!r}{reason}")
+        reason = f": {_unsupported(table[name]) or other}"
+    raise ValueError(f"expected one of {', '.join(names)}, got {name!r}{reason}")
 
 
-def _unserved(row: Row) -> str | None:
-    """Why a task is not served, if so."""
+def _unsupported(row: Row) -> str | None:
+    """The reason why a task is not supported, or None."""
     if row["task type"] == "subtoken prediction":
         return "its labels are sequences of words"
     return None
 
 
 def _check_values(dataset: Any, split: dict[str, Tensor], label: str, files: Files) -> None:
-    """Raises FormatError for labels or codes that no model of the task could take."""
+    """Raise FormatError for labels or codes out of range."""
     labels, classes, where = dataset.labels, int(dataset.num_classes), f"{files.origin}: labels:"
     types = isinstance(labels, dict)
     rows = len(dataset) if label == "graph" else dataset[0][0].num_nodes(PAPER if types else None)
     labels = labels[PAPER] if types else labels
     if labels.shape != (expected := (rows, dataset.num_tasks)):
-        raise FormatError(f"{where} expected shape {expected}, received {tuple(labels.shape)}")
-    known = labels[~labels.isnan()]
-    if classes > 0 and not bool(((known >= 0) & (known < classes)).all()):
-        received = f"{known.min().item()} to {known.max().item()}"
-        raise FormatError(f"{where} expected 0 to {classes - 1}, received {received}")
+        raise FormatError(f"{where} expected shape {expected}, got {tuple(labels.shape)}")
+    finite = labels[~labels.isnan()]
+    if classes > 0 and not bool(((finite >= 0) & (finite < classes)).all()):
+        bounds = f"{finite.min().item()} to {finite.max().item()}"
+        raise FormatError(f"{where} expected 0 to {classes - 1}, got {bounds}")
     ids = torch.cat(list(split.values()))
     if dataset.num_tasks == 1 and (absent := int(labels[ids].isnan().sum())):
         raise FormatError(f"{where} expected one for each of {len(ids)} in the split, {absent} have none")
@@ -206,28 +215,28 @@ def _check_values(dataset: Any, split: dict[str, Tensor], label: str, files: Fil
 def _check_codes(graphs: Sequence[dgl.DGLGraph], files: Files) -> None:
     from ogb.utils.features import get_atom_feature_dims, get_bond_feature_dims
 
-    for what, codes, sizes in (
+    for name, codes, sizes in (
         ("node-feat", [graph.ndata["feat"] for graph in graphs], get_atom_feature_dims()),
         ("edge-feat", [graph.edata["feat"] for graph in graphs if graph.num_edges()], get_bond_feature_dims()),
     ):
         table = torch.cat(codes) if codes else torch.zeros(0, len(sizes), dtype=torch.int64)
         if table.shape[1] != len(sizes) or table.dtype != torch.int64:
             raise FormatError(
-                f"{files.origin}: {what}: expected codes (n, {len(sizes)}), received {tuple(table.shape)} {table.dtype}"
+                f"{files.origin}: {name}: expected codes (n, {len(sizes)}), got {tuple(table.shape)} {table.dtype}"
             )
         for column, (values, size) in enumerate(zip(table.unbind(1), sizes, strict=True)):
             if len(values) and (int(values.min()) < 0 or int(values.max()) >= size):
                 raise FormatError(
-                    f"{files.origin}: {what}: expected codes 0 to {size - 1} in column {column}, "
-                    f"received {int(values.min())} to {int(values.max())}"
+                    f"{files.origin}: {name}: expected codes 0 to {size - 1} in column {column}, "
+                    f"got {int(values.min())} to {int(values.max())}"
                 )
 
 
 def _import(package: str) -> ModuleType:
-    """``ogb.graphproppred`` or ``ogb.nodeproppred``, imported without ogb's question to the package index.
+    """``ogb.graphproppred`` or ``ogb.nodeproppred``, imported without a request to the package index.
 
-    Where ``outdated`` can be imported, ogb and outdated start threads that ask for the newest version, and the
-    interpreter waits for them at its end; without it, ogb does not ask.
+    If ``outdated`` can be imported, ogb and outdated start threads that query the newest version, and the interpreter
+    waits for them at exit. Without it, ogb sends no request.
     """
     with module_as("outdated", None), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="`torch.jit.script` is deprecated", category=DeprecationWarning)

@@ -1,4 +1,4 @@
-"""The files of an OGB task: which they are, where they lie, and whether they belong together."""
+"""The files of an OGB task: names, locations and consistency checks."""
 
 import csv
 import gzip
@@ -22,10 +22,10 @@ __all__ = ["PAPER", "Files", "Row", "check", "find_files", "has_types", "master"
 PARTS = ("train", "valid", "test")
 PART_FILES = tuple(f"/{part}.csv.gz" for part in PARTS)
 BROKEN = (EOFError, KeyError, ValueError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error)
-ALSO = {"raw/node_species.csv.gz": "raw/species.csv.gz"}  # which OGB's loader renames
+RENAMED = {"raw/node_species.csv.gz": "raw/species.csv.gz"}  # as published, before OGB's loader renames it
 ARRAYS = {"num-node-list": "num_nodes_list", "num-edge-list": "num_edges_list", "edge": "edge_index"}  # in an npz
-Row = dict[str, str]  # what OGB's table says of a task
-# The one task with several types: its relations, and the type that has features, labels and a split.
+Row = dict[str, str]  # a task in OGB's table
+# The only task with several node types, ogbn-mag: its relations, and the type with features, labels and a split.
 PAPER = "paper"
 RELATIONS = (
     ("author", "affiliated_with", "institution"),
@@ -36,17 +36,18 @@ RELATIONS = (
 
 
 class Files(NamedTuple):
-    """``paths`` by their names in OGB's layout, such as ``raw/edge.csv.gz``; ``origin`` is what errors name."""
+    """``paths`` by their names in OGB's layout, such as ``raw/edge.csv.gz``; ``origin`` is the path in error
+    messages."""
 
     origin: Path
     paths: dict[str, Path]
 
     def key(self) -> str:
-        """A name for their content."""
+        """A hash of their content."""
         return hashlib.sha256("".join(map(digest, self.paths.values())).encode()).hexdigest()[:16]
 
     def link(self, folder: Path, row: Row) -> None:
-        """Makes the folder that OGB's loader reads without asking or downloading anything."""
+        """Create a folder that OGB's loader reads without prompts or downloads."""
         for name, path in self.paths.items():
             link = folder / name
             if not link.is_symlink() or os.readlink(link) != str(path):
@@ -57,7 +58,7 @@ class Files(NamedTuple):
 
 
 def master(package: str) -> dict[str, Row]:
-    """OGB's own table of the tasks of ``ogb.graphproppred`` or ``ogb.nodeproppred``, by name; empty without ogb."""
+    """OGB's table of the tasks of ``ogb.graphproppred`` or ``ogb.nodeproppred``, by name; empty without ogb."""
     spec = importlib.util.find_spec("ogb")
     if spec is None or spec.origin is None:
         return {}
@@ -67,56 +68,59 @@ def master(package: str) -> dict[str, Row]:
 
 
 def find_files(name: str, row: Row, label: str, data: Folder) -> Files:
-    """The files of a task, in the data directory or from the published zip, found there or downloaded.
+    """The files of a task, in the data directory or from the published zip, which is downloaded if necessary.
 
-    Raises: FileNotFoundError or DownloadError, which say where they were sought; FormatError for a damaged zip.
+    Raises:
+        FileNotFoundError: if files are missing in the data directory.
+        DownloadError: if the files are not found and the download fails.
+        FormatError: if the zip is damaged.
     """
     raw = ["data.npz", f"{label}-label.npz"] if _binary(row) else [f"{table}.csv.gz" for table in _tables(row, label)]
     split = [*PARTS]
     if has_types(row):
         raw += [f"{table}.csv.gz" for table in ("num-node-dict", "triplet-type-list", "nodetype-has-label")]
         split = ["nodetype-has-split", *(f"{PAPER}/{part}" for part in PARTS)]
-    wanted = [*(f"raw/{file}" for file in raw), *(f"split/{row['split']}/{part}.csv.gz" for part in split)]
+    names = [*(f"raw/{file}" for file in raw), *(f"split/{row['split']}/{part}.csv.gz" for part in split)]
     top, folder = data_dir(data), name.replace("-", "_")
     places = [top.absolute() / place for place in (f"ogb/{folder}", folder)] if top else []
     for place in places:
         if place.is_dir():
-            return _in_folder(place, wanted, row)
+            return _in_folder(place, names, row)
     url = row["url"].replace("http:", "https:")
     try:
-        return _in_zip(find(f"ogb/{url.rpartition('/')[2]}", data, url), wanted, row)
+        return _in_zip(find(f"ogb/{url.rpartition('/')[2]}", data, url), names, row)
     except DownloadError as error:
-        sought = f"no folder {' or '.join(map(str, places))}; " if places else ""
-        raise DownloadError(f"{name}: {sought}{error}") from error
+        local = f"no folder {' or '.join(map(str, places))}; " if places else ""
+        raise DownloadError(f"{name}: {local}{error}") from error
 
 
 def check(files: Files, row: Row, label: str) -> None:
-    """Raises FormatError unless the files can be read and agree; OGB itself would cut the tables anywhere."""
-    counted = _tables(row, label)
+    """Raise FormatError unless the files are readable and consistent. OGB does not check the lengths of tables."""
+    tables = _tables(row, label)
     read = _in_arrays if _binary(row) else _of_types if has_types(row) else _in_lines
-    rows, sizes = read(files, list(counted))
-    whole = PAPER if has_types(row) else label
-    for table, what in counted.items():
-        if rows[table] != sizes[what]:
-            raise FormatError(f"{files.origin}: {table}: expected {sizes[what]} rows, received {rows[table]}")
+    rows, sizes = read(files, list(tables))
+    target = PAPER if has_types(row) else label
+    for table, kind in tables.items():
+        if rows[table] != sizes[kind]:
+            raise FormatError(f"{files.origin}: {table}: expected {sizes[kind]} rows, got {rows[table]}")
     parts = [name for name in files.paths if name.startswith("split/") and name.endswith(PART_FILES)]
     ids = np.concatenate([_integers(files, name) for name in parts])
-    if not len(ids) or len(np.unique(ids)) < len(ids) or ids.min() < 0 or ids.max() >= sizes[whole]:
-        received = f"{len(ids)} ids" + (f" from {ids.min()} to {ids.max()}" if len(ids) else "")
+    if not len(ids) or len(np.unique(ids)) < len(ids) or ids.min() < 0 or ids.max() >= sizes[target]:
+        actual = f"{len(ids)} ids" + (f" from {ids.min()} to {ids.max()}" if len(ids) else "")
         raise FormatError(
-            f"{files.origin}: expected a split of {whole}s 0 to {sizes[whole] - 1}, none twice, received {received}"
+            f"{files.origin}: expected a split of {target}s 0 to {sizes[target] - 1}, none twice, got {actual}"
         )
 
 
 def _in_lines(files: Files, tables: list[str]) -> tuple[dict[str, int], dict[str, int]]:
-    """The rows of each csv table, and how many there should be for each graph, node and edge."""
+    """The number of rows of each csv table, and the numbers of graphs, nodes and edges."""
     rows = _lines(files, tables)
     nodes, edges = (int(_integers(files, f"raw/num-{end}-list.csv.gz").sum()) for end in ("node", "edge"))
     return rows, {"graph": rows["num-node-list"], "node": nodes, "edge": edges}
 
 
 def _of_types(files: Files, tables: list[str]) -> tuple[dict[str, int], dict[str, int]]:
-    """The same for each type of node and relation; one graph."""
+    """The same for every node type and relation; one graph."""
     sizes = {"graph": 1}
     with _reading(files, "raw/num-node-dict.csv.gz") as path, gzip.open(path, "rt") as lines:
         sizes |= {name: int(number) for name, number in next(csv.DictReader(lines), {}).items()}
@@ -136,7 +140,7 @@ def _lines(files: Files, tables: list[str]) -> dict[str, int]:
 
 
 def _in_arrays(files: Files, tables: list[str]) -> tuple[dict[str, int], dict[str, int]]:
-    """The same of the arrays in npz files, of which only the headers are read."""
+    """The same for arrays in npz files, from their headers."""
     shapes = {}
     for name in files.paths:
         if name.endswith(".npz"):
@@ -161,7 +165,7 @@ def _integers(files: Files, name: str) -> np.ndarray:
     try:
         return np.array(words, np.int64)
     except ValueError as error:
-        raise FormatError(f"{files.origin}: {name}: expected one number a line ({error})") from error
+        raise FormatError(f"{files.origin}: {name}: expected one number per line ({error})") from error
 
 
 @contextmanager
@@ -174,7 +178,7 @@ def _reading(files: Files, name: str) -> Iterator[Path]:
 
 def has_types(row: Row) -> bool:
     """Whether a task's graph has several types of nodes and edges."""
-    return row.get("is hetero") == "True"  # which tasks on graphs do not say
+    return row.get("is hetero") == "True"  # a column that tasks on graphs lack
 
 
 def _binary(row: Row) -> bool:
@@ -186,7 +190,7 @@ def _release(row: Row) -> str:
 
 
 def _tables(row: Row, label: str) -> dict[str, str]:
-    """OGB's names of a task's tables, and what each has a row for; ``label`` is "graph" or "node"."""
+    """OGB's names of a task's tables, each with the kind that has one row in it; ``label`` is "graph" or "node"."""
     extra = [name for name in row["additional node files"].split(",") if name != "None"]
     if has_types(row):
         return {
@@ -209,34 +213,34 @@ def _tables(row: Row, label: str) -> dict[str, str]:
     }
 
 
-def _locate(wanted: list[str], there: Callable[[str], bool]) -> dict[str, str]:
-    """Under which name each file is there, and those that are not, under their own."""
-    return {name: name if there(name) or name not in ALSO else ALSO[name] for name in wanted}
+def _locate(names: list[str], exists: Callable[[str], bool]) -> dict[str, str]:
+    """The name under which each file exists; of missing files, the standard name."""
+    return {name: name if exists(name) or name not in RENAMED else RENAMED[name] for name in names}
 
 
-def _in_folder(place: Path, wanted: list[str], row: Row) -> Files:
-    found = _locate(wanted, lambda name: (place / name).is_file())
-    if missing := [name for name in found.values() if not (place / name).is_file()]:
-        raise FileNotFoundError(f"{place}: expected {', '.join(wanted)}; missing {', '.join(missing)}")
+def _in_folder(place: Path, names: list[str], row: Row) -> Files:
+    located = _locate(names, lambda name: (place / name).is_file())
+    if missing := [name for name in located.values() if not (place / name).is_file()]:
+        raise FileNotFoundError(f"{place}: expected {', '.join(names)}; missing {', '.join(missing)}")
     releases = sorted(path.name for path in place.glob("RELEASE_v*.txt"))
     if releases and _release(row) not in releases:
-        raise FormatError(f"{place}: expected {_release(row)}, received {', '.join(releases)}")
-    return Files(place, {name: place / actual for name, actual in found.items()})
+        raise FormatError(f"{place}: expected {_release(row)}, got {', '.join(releases)}")
+    return Files(place, {name: place / actual for name, actual in located.items()})
 
 
-def _in_zip(path: Path, wanted: list[str], row: Row) -> Files:
-    """Unpacks what is wanted into the cache, into a folder named by all checksums in the zip."""
+def _in_zip(path: Path, names: list[str], row: Row) -> Files:
+    """Unpack the files into a folder of the cache, named by a hash of all checksums in the zip."""
     top = row["download_name"]
     try:
         with zipfile.ZipFile(path) as archive:
             members = {info.filename: info for info in archive.infolist()}
             content = "".join(f"{name} {info.file_size} {info.CRC}\n" for name, info in members.items())
             place = cache_dir() / "ogb" / hashlib.sha256(content.encode()).hexdigest()[:16] / top
-            for name, actual in _locate(wanted, lambda name: f"{top}/{name}" in members).items():
+            for name, actual in _locate(names, lambda name: f"{top}/{name}" in members).items():
                 member, target = members[f"{top}/{actual}"], place / name
                 if not target.is_file() or target.stat().st_size != member.file_size:
                     with atomic_write(target) as part, archive.open(member) as source, open(part, "wb") as file:
                         shutil.copyfileobj(source, file)
     except BROKEN as error:
         raise FormatError(f"{path}: expected a zip with {top}/raw and {top}/split ({error})") from error
-    return Files(path, {name: place / name for name in wanted})
+    return Files(path, {name: place / name for name in names})

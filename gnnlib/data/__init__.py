@@ -1,4 +1,4 @@
-"""Data sets of many small graphs, in memory and on disk."""
+"""Stores of many small graphs, in memory and on disk."""
 
 from gnnlib.data.store import GraphStore
 

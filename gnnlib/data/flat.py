@@ -1,4 +1,4 @@
-"""Graphs laid end to end in flat arrays, and batches cut out of them."""
+"""Concatenated graphs in flat arrays, from which batches are gathered."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,14 +24,18 @@ Columns = dict[str, Tensor]
 
 @dataclass(frozen=True, eq=False)
 class FlatGraphs:
-    """The frames and the `Adjacency` of G graphs end to end, each graph's nodes and edges numbered from 0.
+    """The concatenated frames and `Adjacency` arrays of G graphs, with nodes and edges of each graph numbered from 0.
 
-    Such numbers are small (two bytes where every graph has fewer than 2**15 nodes and edges), and a batch is made by
-    copying each chosen graph's run of every array, adding to the numbers where the run now begins.
+    Such indices are small (two bytes if every graph has fewer than 2**15 nodes and edges). A batch is gathered by
+    copying the slice of each selected graph from every array, and adding the new offset to the indices.
 
-    Shapes, with N nodes and E edges in all: nodes, edges (G + 1,) int64, where those of each graph begin;
-    starts (N,) of "csc" and "csr": the indptr without its last; ends (E,): "src", "dst" and, unless the order is that
-    of the edge ids, "csc indices" and "csc eid", "csr indices" and "csr eid".
+    Args:
+        types: the canonical edge type
+        idtype: of the DGLGraphs
+        nodes, edges: (G + 1,) int64, the offsets of each graph's nodes and edges
+        ndata, edata: the frames
+        starts: (N,) of "csc" and "csr": indptr without its last element
+        ends: (E,) "src", "dst" and, unless sorted by edge id, "csc indices" and "csc eid", "csr indices" and "csr eid"
     """
 
     types: tuple[str, str, str]
@@ -45,20 +49,20 @@ class FlatGraphs:
 
     @staticmethod
     def of(graphs: Sequence[dgl.DGLGraph]) -> "FlatGraphs":
-        """One or more graphs of equal types, index types and (where they have rows) columns."""
+        """From one or more graphs of equal types, index types and columns (of those that have rows)."""
         nodes, edges = _bounds([g.num_nodes() for g in graphs]), _bounds([g.num_edges() for g in graphs])
         first_node = torch.repeat_interleave(nodes[:-1].int(), edges.diff())
-        src, dst = (torch.cat(end).int() + first_node for end in zip(*map(edge_endpoints, graphs)))
+        src, dst = (torch.cat(nodes_of).int() + first_node for nodes_of in zip(*map(edge_endpoints, graphs)))
         ndata = _end_to_end([g.ndata for g in graphs if g.num_nodes()] or [graphs[0].ndata])
         edata = _end_to_end([g.edata for g in graphs if g.num_edges()] or [graphs[0].edata])
         return FlatGraphs._split(graphs[0], nodes, edges, src, dst, ndata, edata)
 
     @staticmethod
     def of_batch(graph: dgl.DGLGraph, by: Sequence[str] | None = None) -> "FlatGraphs":
-        """The graphs of a batch. ``by``: the groupings, "csc" and "csr", whose "indices" and "eid" are kept; None for
-        those where the order is not that of the edge ids."""
+        """From the graphs of a batch. ``by`` lists the formats, "csc" and "csr", whose "indices" and "eid" are stored;
+        None: those that are not sorted by edge id."""
         nodes, edges = _bounds(graph.batch_num_nodes().tolist()), _bounds(graph.batch_num_edges().tolist())
-        src, dst = (end.int() for end in edge_endpoints(graph))
+        src, dst = (nodes_of.int() for nodes_of in edge_endpoints(graph))
         return FlatGraphs._split(graph, nodes, edges, src, dst, dict(graph.ndata), dict(graph.edata), by)
 
     @staticmethod
@@ -72,14 +76,14 @@ class FlatGraphs:
         edata: Columns,
         by: Sequence[str] | None = None,
     ) -> "FlatGraphs":
-        """Of ends (E,) that are numbered through all graphs."""
+        """From endpoints (E,) that are numbered across all graphs."""
         first_node, first_edge = (torch.repeat_interleave(b[:-1].int(), edges.diff()) for b in (nodes, edges))
         adj = Adjacency.from_edges(src, dst, int(nodes[-1]), int(nodes[-1]))
-        before = torch.repeat_interleave(edges[:-1].int(), nodes.diff())
+        edge_offset = torch.repeat_interleave(edges[:-1].int(), nodes.diff())
         in_order = torch.arange(len(src), dtype=torch.int32)
         starts, ends = {}, {"src": src - first_node, "dst": dst - first_node}
         for way, group in (("csc", adj.csc), ("csr", adj.csr)):
-            starts[way] = group.indptr[:-1] - before
+            starts[way] = group.indptr[:-1] - edge_offset
             if way in by if by is not None else not torch.equal(group.eid, in_order):
                 ends[f"{way} indices"], ends[f"{way} eid"] = group.indices - first_node, group.eid - first_edge
         small = index_type(nodes, edges)
@@ -94,9 +98,9 @@ class FlatGraphs:
             ends={name: value.to(small) for name, value in ends.items()},
         )
 
-    def select(self, chosen: np.ndarray) -> "FlatGraphs":
-        """Those with these indices, (B,) int64."""
-        nodes, edges = self._runs(chosen)
+    def select(self, indices: np.ndarray) -> "FlatGraphs":
+        """The graphs with these indices, (B,) int64."""
+        nodes, edges = self._runs(indices)
         return replace(
             self,
             nodes=torch.from_numpy(nodes.place),
@@ -107,22 +111,22 @@ class FlatGraphs:
             ends=_cut(self.ends, edges),
         )
 
-    def batch(self, chosen: np.ndarray) -> dgl.DGLGraph:
-        """Those with these indices, (B,) int64, as one graph."""
-        nodes, edges = self._runs(chosen)
+    def batch(self, indices: np.ndarray) -> dgl.DGLGraph:
+        """The graphs with these indices, (B,) int64, as one batched graph."""
+        nodes, edges = self._runs(indices)
         return self._graph(nodes, edges, _cut(self.ndata, nodes), _cut(self.edata, edges))
 
-    def whole(self) -> dgl.DGLGraph:
-        """All as one graph, which shares their frames."""
-        nodes, edges = (_loops().Runs.all(bounds.numpy()) for bounds in (self.nodes, self.edges))
+    def batch_all(self) -> dgl.DGLGraph:
+        """All graphs as one batched graph, which shares the frames."""
+        nodes, edges = (_kernels().Runs.all(bounds.numpy()) for bounds in (self.nodes, self.edges))
         return self._graph(nodes, edges, self.ndata, self.edata)
 
-    def _runs(self, chosen: np.ndarray) -> "tuple[Runs, Runs]":
-        return _loops().find_runs(chosen, self.nodes.numpy(), self.edges.numpy())
+    def _runs(self, indices: np.ndarray) -> "tuple[Runs, Runs]":
+        return _kernels().find_runs(indices, self.nodes.numpy(), self.edges.numpy())
 
     def _graph(self, nodes: "Runs", edges: "Runs", ndata: Columns, edata: Columns) -> dgl.DGLGraph:
         (ntype, etype, _), num_nodes, num_edges = self.types, int(nodes.place[-1]), int(edges.place[-1])
-        shift_runs = _loops().shift_runs
+        shift_runs = _kernels().shift_runs
 
         def indptr(way: str, dtype: torch.dtype) -> Tensor:
             return shift_runs(self.starts[way], nodes, edges.place, dtype, closed=True)
@@ -130,7 +134,7 @@ class FlatGraphs:
         def end(name: str, dtype: torch.dtype) -> Tensor:
             return shift_runs(self.ends[name], edges, (edges if name.endswith("eid") else nodes).place, dtype)
 
-        def find() -> Adjacency:
+        def build_adjacency() -> Adjacency:
             ends = {name: end(name, torch.int32) for name in self.ends}
 
             def group(way: str, other: str) -> CompressedRows:
@@ -139,7 +143,7 @@ class FlatGraphs:
 
             return Adjacency(num_nodes, num_nodes, ends["src"], ends["dst"], group("csc", "src"), group("csr", "dst"))
 
-        mixed = "csc eid" in self.ends  # else DGL wants an empty list of ids
+        mixed = "csc eid" in self.ends  # else DGL expects an empty list of ids
         structure = dgl.heterograph_index.create_unitgraph_from_csr(
             1,
             num_nodes,
@@ -154,19 +158,19 @@ class FlatGraphs:
         graph = dgl.DGLGraph(structure, [ntype], [etype], *([frame] for frame in frames))
         graph.set_batch_num_nodes(torch.from_numpy(nodes.size).to(self.idtype))
         graph.set_batch_num_edges(torch.from_numpy(edges.size).to(self.idtype))
-        set_adjacency_factory(graph, find)
+        set_adjacency_factory(graph, build_adjacency)
         return graph
 
 
 @cache
-def _loops() -> ModuleType:
+def _kernels() -> ModuleType:
     from gnnlib.kernels import batching  # imports numba, which takes a while: on first use only
 
     return batching
 
 
 def _cut(columns: Columns, runs: "Runs") -> Columns:
-    return {name: _loops().copy_runs(value, runs) for name, value in columns.items()}
+    return {name: _kernels().copy_runs(value, runs) for name, value in columns.items()}
 
 
 def index_type(nodes: Tensor, edges: Tensor) -> torch.dtype:

@@ -1,4 +1,4 @@
-"""A data set of many small graphs, from which batches are cut."""
+"""A store of many small graphs with fast batching."""
 
 import operator
 import os
@@ -21,35 +21,41 @@ Indices = Sequence[int] | np.ndarray | Tensor
 
 
 class GraphStore(Dataset):
-    """Many small graphs in flat arrays, whose batches equal ``dgl.batch`` of the same graphs and are made faster.
+    """Many small graphs in flat arrays. Batches equal ``dgl.batch`` of the same graphs and are built faster.
 
-    A batch is copied out of the arrays (see `FlatGraphs`), and nothing is sorted for it: it comes with the CSC of DGL's
-    message passing, and its `Adjacency` are copied likewise when they are first asked for.
+    A batch is gathered from the arrays (see `FlatGraphs`) without sorting: it has the CSC of DGL's message passing, and
+    its `Adjacency` is gathered in the same way at its first use.
 
-    It is a torch ``Dataset``: `loader`, or any ``DataLoader`` given ``collate_fn=store.collate``, yields batched
-    graphs, or pairs (graph, labels) where there are labels. Workers, forked or spawned, send flat tensors, and the
-    DGLGraph is made in the main process.
+    It is a torch ``Dataset``: `loader`, or any ``DataLoader`` with ``collate_fn=store.collate``, yields batched graphs,
+    or pairs (graph, labels) if the store has labels. Worker processes, forked or spawned, send flat tensors, and the
+    main process builds the DGLGraph.
 
     Args:
-        graphs: whole graphs on the CPU with one node type and one edge type, and the same columns in their frames. As
+        graphs: DGLGraphs on the CPU with one node type and one edge type, and the same columns in their frames. As
             in dgl.batch, a graph without nodes (edges) may lack the columns of nodes (edges).
         labels: a value for each graph, (G, \\*).
 
-    Raises: TypeError or ValueError, naming the graph, what was expected and what came, for blocks, batches, several
-    types, another index type or other columns than in the first graph; for no graphs, or labels of another number.
+    Raises:
+        TypeError: if an element is not a DGLGraph.
+        ValueError: if a graph is a block or a batch, has several types, is not on the CPU, or has another index type or
+            other columns than the first graph.
+        ValueError: if there are no graphs, or the number of labels differs from that of graphs.
 
-    The graphs are copied: an edge takes 8 to 12 bytes beside its features (8 where edges are sorted by one end, as in
+    The graphs are copied: an edge takes 8 to 12 bytes beside its features (8 if edges are sorted by one endpoint, as in
     superpixel graphs) and a node 4; twice that if some graph has 2**15 nodes or edges. Frames and labels are
-    detached. Formats to which a graph was restricted are forgotten.
+    detached. A restriction of a graph to some sparse formats is not stored.
 
-    >>> store = GraphStore([dgl.graph(([0], [1])), dgl.graph(([], []), num_nodes=3)], labels=[5, 7])
-    >>> len(store), store[1].num_nodes()
-    (2, 3)
-    >>> g = store.batch([1, 0, 0])
-    >>> g.batch_num_nodes().tolist(), g.edges()[0].tolist()
-    ([3, 2, 2], [3, 5])
-    >>> [(g.batch_size, labels.tolist()) for g, labels in store.loader(batch_size=2)]
-    [(2, [5, 7])]
+    Example:
+        >>> from gnnlib import GraphStore
+        >>> import dgl
+        >>> store = GraphStore([dgl.graph(([0], [1])), dgl.graph(([], []), num_nodes=3)], labels=[5, 7])
+        >>> len(store), store[1].num_nodes()
+        (2, 3)
+        >>> g = store.batch([1, 0, 0])
+        >>> g.batch_num_nodes().tolist(), g.edges()[0].tolist()
+        ([3, 2, 2], [3, 5])
+        >>> [(g.batch_size, labels.tolist()) for g, labels in store.loader(batch_size=2)]
+        [(2, [5, 7])]
     """
 
     def __init__(self, graphs: Iterable[dgl.DGLGraph], labels: Tensor | Sequence | None = None):
@@ -63,12 +69,13 @@ class GraphStore(Dataset):
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> "GraphStore":
-        """The store that :func:`~gnnlib.images.images_to_store` wrote, memory-mapped: batches read what they need.
+        """Open the store that :func:`~gnnlib.images.images_to_store` wrote, memory-mapped.
 
-        The note, the size of the data and a checksum over 4 MiB of it, spread evenly, are verified. Pickled, for a
-        spawned worker, such a store is the name of its folder.
+        The header, the size of the data and a checksum over 4 MiB of it, spread evenly, are verified. Such a store is
+        pickled, for a spawned worker, as the name of its folder.
 
-        Raises: ValueError where there is no store, or a damaged one, which says what is wrong.
+        Raises:
+            ValueError: if there is no store, or it is damaged.
         """
         folder = Path(folder).absolute()
         return cls._of(*archive.read(folder), folder)
@@ -100,52 +107,58 @@ class GraphStore(Dataset):
         return (self[i] for i in range(len(self)))
 
     def batch(self, indices: Indices) -> dgl.DGLGraph:
-        """The graphs with these indices, (B,), in any order and with repeats, as one batched graph.
+        """The graphs with these indices, (B,), in any order, repeats allowed, as one batched graph.
 
-        Raises: TypeError for indices that are not integers, ValueError for none, IndexError for one out of range.
+        Raises:
+            TypeError: if the indices are not integers.
+            ValueError: if there are none.
+            IndexError: if an index is out of range.
         """
-        return self._flat.batch(self._chosen(indices))
+        return self._flat.batch(self._checked_indices(indices))
 
     def select(self, indices: Indices) -> "GraphStore":
-        """A store of the graphs with these indices, (B,), and their labels, say of a training split. A copy.
+        """A store of the graphs with these indices, (B,), and their labels, such as a training split. A copy.
 
-        Raises: as `batch`.
+        Raises:
+            TypeError: as :meth:`batch`.
+            ValueError: as :meth:`batch`.
+            IndexError: as :meth:`batch`.
         """
-        chosen = self._chosen(indices)
-        return self._of(self._flat.select(chosen), self._labels_of(chosen))
+        indices = self._checked_indices(indices)
+        return self._of(self._flat.select(indices), self._labels_of(indices))
 
     def loader(self, batch_size: int = 32, shuffle: bool = False, **options: Any) -> DataLoader:
-        """A DataLoader of the batches; ``options`` are its own: num_workers, generator, drop_last, ...
+        """A DataLoader of the batches. ``options`` are those of DataLoader: num_workers, generator, drop_last, ...
 
-        A batch takes longer to send than to make: workers are for loaders that must have them.
+        Sending a batch between processes takes longer than building it: 0 workers are usually fastest.
         """
         return DataLoader(self, batch_size, shuffle, collate_fn=self.collate, **options)
 
     @staticmethod
     def collate(batch: Any) -> Any:
-        """What a DataLoader needs as its collate_fn. There is nothing left to do."""
+        """The collate_fn of a DataLoader. Returns its argument: batches are complete."""
         return batch
 
     def __getitems__(self, indices: Indices) -> Any:
-        """What a DataLoader asks for. In a worker: flat tensors that become the batch where they arrive."""
+        """The batch, for a DataLoader. A worker process returns flat tensors, from which the main process builds it."""
         if get_worker_info() is not None:
             return _Parcel(self.select(indices))
-        chosen = self._chosen(indices)
-        return _with_labels(self._flat.batch(chosen), self._labels_of(chosen))
+        indices = self._checked_indices(indices)
+        return _with_labels(self._flat.batch(indices), self._labels_of(indices))
 
-    def _chosen(self, indices: Indices) -> np.ndarray:
-        chosen = np.asarray(indices)  # of a list in a fifth of torch's time
-        if chosen.ndim != 1 or chosen.size == 0:
-            raise ValueError(f"expected the indices of one or more graphs, (B,), got shape {chosen.shape}")
-        if chosen.dtype.kind not in "iu":
-            raise TypeError(f"expected integers as indices of graphs, got {chosen.dtype}")
-        chosen = np.ascontiguousarray(chosen, np.int64)
-        if chosen.view(np.uint64).max() >= len(self):  # to which negative ones are large
-            raise IndexError(f"expected indices from 0 to {len(self) - 1}, got {chosen.min()} to {chosen.max()}")
-        return chosen
+    def _checked_indices(self, indices: Indices) -> np.ndarray:
+        array = np.asarray(indices)  # five times faster than torch for lists
+        if array.ndim != 1 or array.size == 0:
+            raise ValueError(f"expected the indices of one or more graphs, (B,), got shape {array.shape}")
+        if array.dtype.kind not in "iu":
+            raise TypeError(f"expected integers as indices of graphs, got {array.dtype}")
+        array = np.ascontiguousarray(array, np.int64)
+        if array.view(np.uint64).max() >= len(self):  # as unsigned numbers negative indices are large
+            raise IndexError(f"expected indices from 0 to {len(self) - 1}, got {array.min()} to {array.max()}")
+        return array
 
-    def _labels_of(self, chosen: np.ndarray) -> Tensor | None:
-        return None if self.labels is None else self.labels.index_select(0, torch.from_numpy(chosen))
+    def _labels_of(self, indices: np.ndarray) -> Tensor | None:
+        return None if self.labels is None else self.labels.index_select(0, torch.from_numpy(indices))
 
 
 def _with_labels(graph: dgl.DGLGraph, labels: Tensor | None) -> Any:
@@ -153,7 +166,7 @@ def _with_labels(graph: dgl.DGLGraph, labels: Tensor | None) -> Any:
 
 
 class _Parcel(NamedTuple):
-    """What a worker sends: the chosen graphs as a store of their own. Unpickled, it is their batch."""
+    """What a worker process returns: a store of the batch's graphs. It unpickles to the batch."""
 
     store: GraphStore
 
@@ -162,7 +175,7 @@ class _Parcel(NamedTuple):
 
 
 def _unpack(store: GraphStore) -> Any:
-    return _with_labels(store._flat.whole(), store.labels)
+    return _with_labels(store._flat.batch_all(), store.labels)
 
 
 def _check(graphs: list[dgl.DGLGraph]) -> None:

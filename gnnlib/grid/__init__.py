@@ -1,4 +1,4 @@
-"""Image networks as the special case of a graph that is a grid."""
+"""Grids as graphs: convolution, pooling and image networks as message passing on lattices."""
 
 from gnnlib.grid._from_torch import GridNetwork, connections, from_torch
 from gnnlib.grid._lattice import Whole, adaptive_lattice, lattice, matrix, transposed_lattice, window_lattice

@@ -1,4 +1,4 @@
-"""An image network written in PyTorch as the same network on graphs."""
+"""Conversion of PyTorch image networks to networks on graphs."""
 
 import operator
 from collections import Counter
@@ -15,46 +15,54 @@ from torch import Tensor, fx, nn
 from gnnlib._platform.dgl import dgl
 from gnnlib.grid.convert import Step
 from gnnlib.grid.dense import to_images
-from gnnlib.grid.tracing import Program, Shapes, caller, convert, refused, trace
+from gnnlib.grid.tracing import Program, Shapes, caller, convert, trace, unsupported
 
 __all__ = ["GridNetwork", "connections", "from_torch"]
 
 
 def from_torch(module: nn.Module, input_size: Sequence[int], backend: str = "graph") -> "GridNetwork":
-    """The same network on graphs: every convolution and pooling, in a module or a plain function, becomes a `GridConv`,
-    `GridConvTranspose` or `GridPool` on the lattice of its window.
+    """Convert an image network to graphs: every convolution and pooling, in a module or a plain function, becomes a
+    `GridConv`, `GridConvTranspose` or `GridPool` on the lattice of its window.
 
-    All else (norms, activations, dropout, linear layers, addition, concatenation, ...) stays PyTorch's and sees nodes
-    as images. The weights are copies under the same names, so that state dicts load both ways. From the same seed,
-    dropout draws the same.
+    Everything else (norms, activations, dropout, linear layers, addition, concatenation, ...) remains PyTorch's and
+    runs on nodes as images. The weights are copied under the same names, so that state dicts load in both directions.
+    With the same seed, dropout masks are equal.
 
     Args:
         module: a network of one input, images (B, C, \\*size), that ``torch.fx`` can trace: branches and several
-            outputs, but no control flow that depends on data. What depends on training or evaluation is kept for both
-        input_size: (C, \\*size) of an image. Other sizes may come later; each is checked before its first run
-        backend: "graph": messages are passed; "dense": PyTorch's own kernels for the same windows, since the lattices
-            are whole. Can be set later, ``net.backend = "dense"``
+            outputs, but no control flow that depends on data. Training and evaluation mode are both traced
+        input_size: (C, \\*size) of an image. The network accepts other sizes; each is checked before its first run
+        backend: "graph": message passing; "dense": PyTorch's own kernels for the same windows. Can be set later,
+            ``net.backend = "dense"``
 
-    Raises: ValueError, before any work: for what cannot be converted, all of it named with the path of its module; for
-    control flow; for shapes that do not fit, a window larger than its padded input, an unknown ``backend``.
+    Raises:
+        ValueError: if a function or module cannot be converted; the message names all of them.
+        ValueError: if control flow depends on data, shapes do not fit, a window is larger than its padded input, or the
+            backend is unknown.
 
-    >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 10))
-    >>> images, same = torch.randn(5, 1, 8, 8), from_torch(net, (1, 8, 8))
-    >>> torch.allclose(same(images), net(images), atol=1e-5), list(same.state_dict()) == list(net.state_dict())
-    (True, True)
-    >>> from gnnlib.images import pixel_batch
-    >>> same(pixel_batch((8, 8), 5), images.flatten(2).mT.flatten(0, 1)).shape
-    torch.Size([5, 10])
+    Example:
+        >>> from torch import nn
+        >>> import torch
+        >>> from gnnlib.grid import from_torch
+        >>> from gnnlib.images import pixel_batch
+        >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 10))
+        >>> images, converted = torch.randn(5, 1, 8, 8), from_torch(net, (1, 8, 8))
+        >>> torch.allclose(converted(images), net(images), atol=1e-5)
+        True
+        >>> list(converted.state_dict()) == list(net.state_dict())
+        True
+        >>> converted(pixel_batch((8, 8), 5), images.flatten(2).mT.flatten(0, 1)).shape
+        torch.Size([5, 10])
     """
     root = deepcopy(module)
     modes = {part: part.training for part in root.modules()}
     graphs = {mode: trace(root.train(mode)) for mode in (True, False)}
     for part, mode in modes.items():
         part.training = mode
-    bad = list(dict.fromkeys(chain(*(refused(root, graph) for graph in graphs.values()))))
-    if bad:
+    errors = list(dict.fromkeys(chain(*(unsupported(root, graph) for graph in graphs.values()))))
+    if errors:
         raise ValueError(
-            f"from_torch: cannot convert {', '.join(bad)}: expected convolutions, pooling, norms, activations, "
+            f"from_torch: cannot convert {', '.join(errors)}: expected convolutions, pooling, norms, activations, "
             "dropout, linear layers, and elementwise or shape functions"
         )
     graphs = {mode: convert(graph) for mode, graph in graphs.items()}
@@ -64,15 +72,16 @@ def from_torch(module: nn.Module, input_size: Sequence[int], backend: str = "gra
 
 
 class GridNetwork(nn.Module):
-    """A network on graphs; made by `from_torch`.
+    """An image network on graphs, as `from_torch` returns it.
 
-    Call it like the original, on images (B, C, \\*size), or on a graph and its nodes' features: a batch of B grids of
-    ``input_size``, lattices or pixel graphs, with x (B N, C). It returns what the original does.
+    It takes images (B, C, \\*size) as the original does, or a graph and its node features: a batch of B grids of
+    ``input_size``, lattices or pixel graphs, with x (B N, C). Its output is that of the original.
 
-    Raises: ValueError for images or nodes that do not fit.
+    Raises:
+        ValueError: if the images or nodes have another shape.
     """
 
-    root: nn.Module  # the same parts; what was traced finds them there
+    root: nn.Module  # has the same submodules, under the names in the traced graph
 
     def __init__(self, root: nn.Module, input_size: Sequence[int], graphs: dict[bool, fx.Graph], backend: str):
         super().__init__()
@@ -80,7 +89,7 @@ class GridNetwork(nn.Module):
         self.input_size = tuple(input_size)
         self.backend = backend
         self.programs = {mode: Program(graph) for mode, graph in graphs.items()}
-        self._fitting: set[tuple[int, ...]] = set()
+        self._checked_shapes: set[tuple[int, ...]] = set()
         self._parameters, self._buffers, self._modules = root._parameters, root._buffers, root._modules
         self._non_persistent_buffers_set = root._non_persistent_buffers_set
         self.__dict__["root"] = root
@@ -96,11 +105,24 @@ class GridNetwork(nn.Module):
         self._dense = name == "dense"
 
     def forward(self, images: Tensor | dgl.DGLGraph, x: Tensor | None = None) -> Any:
+        """Run the network.
+
+        Args:
+            images: images, or a graph
+            x: the node features of the graph
+
+        Shapes:
+            - images: (B, C, \\*size)
+            - x: (B N, C)
+
+        Returns:
+            The output of the original network.
+        """
         if not isinstance(images, Tensor):
             images = self._images(images, x)
         if images.dim() != len(self.input_size) + 1:
             raise ValueError(f"expected images (B, {self.input_size[0]}, *size), got {tuple(images.shape)}")
-        if images.shape[1:] not in self._fitting:
+        if images.shape[1:] not in self._checked_shapes:
             self.check_shape(tuple(images.shape[1:]))
         return self.programs[self.training].run(self.root, images, self._dense)
 
@@ -116,35 +138,39 @@ class GridNetwork(nn.Module):
 
     @torch.no_grad()
     def check_shape(self, shape: tuple[int, ...]) -> None:
-        """Raises ValueError where a part does not fit images of this shape, (C, \\*size)."""
+        """Raise ValueError if a submodule does not accept images of this shape, (C, \\*size)."""
         constants = (value for value in vars(self.root).values() if isinstance(value, Tensor))
         tensors = {id(t): t.to("meta") for t in chain(self.parameters(), self.buffers(), constants)}
         blank = deepcopy(self.root, tensors)
         for program in self.programs.values():
             Shapes(blank, program.graph).run(torch.empty(2, *shape, dtype=_dtype(self), device="meta"), False)
-        self._fitting.add(shape)
+        self._checked_shapes.add(shape)
 
 
 def connections(net: GridNetwork) -> dict[str, int]:
-    """How many connections each part of a network has, all within it included; "" is the whole network.
+    """The number of connections of each submodule, those of its children included; "" is the network.
 
-    As LeCun et al. (1998, "Gradient-based learning applied to document recognition", section II.B) count them. On a
-    lattice: edges, times the pairs of maps that have a kernel (not one that is 0 whatever the parameters; in pooling,
-    each map with itself), and one for each output with a bias. In a linear layer: inputs times outputs, and the biases.
-    Elsewhere: one for each element to which a parameter or a buffer is added, or from which it is subtracted.
+    The definition is that of LeCun et al. (1998, "Gradient-based learning applied to document recognition", section
+    II.B). On a lattice: edges, times the pairs of maps that have a kernel (kernels that are 0 for all parameters are
+    not counted; in pooling, each map with itself), and one per output with a bias. In a linear layer: inputs times
+    outputs, and the biases. Elsewhere: one per element to which a parameter or a buffer is added, or from which it is
+    subtracted.
 
-    >>> net = from_torch(nn.Sequential(nn.Conv2d(1, 6, 5), nn.AvgPool2d(2)), (1, 32, 32))
-    >>> connections(net)
-    {'': 127008, '0': 122304, '1': 4704}
+    Example:
+        >>> from torch import nn
+        >>> from gnnlib.grid import connections, from_torch
+        >>> net = from_torch(nn.Sequential(nn.Conv2d(1, 6, 5), nn.AvgPool2d(2)), (1, 32, 32))
+        >>> connections(net)
+        {'': 127008, '0': 122304, '1': 4704}
     """
     root = deepcopy(net.root).eval()
     counter = _Connections(root, net.programs[net.training].graph)
     with torch.no_grad():
-        for parameter in root.parameters():  # to see which kernels are 0 all the same
+        for parameter in root.parameters():  # kernels that are still 0 do not depend on the parameters
             parameter.copy_(torch.linspace(1, 2, parameter.numel()).view_as(parameter))
         counter.run(torch.zeros(1, *net.input_size, dtype=_dtype(net)), False)
     total: Counter[str] = Counter()
-    for node, number in counter.found:
+    for node, number in counter.counts:
         parts = caller(node)[0].split(".") if caller(node)[0] else []
         total.update({".".join(parts[:depth]): number for depth in range(len(parts) + 1)})
     return dict(total)
@@ -155,26 +181,26 @@ def _dtype(net: nn.Module) -> torch.dtype | None:
 
 
 class _Connections(Shapes):
-    """Counts the connections of every node that has some."""
+    """Count the connections of every node of the traced graph."""
 
     def __init__(self, module: nn.Module, graph: fx.Graph):
         super().__init__(module, graph)
-        self.found: list[tuple[fx.Node, int]] = []
-        self.moving = set(graph.find_nodes(op="placeholder"))  # what depends on the images
+        self.counts: list[tuple[fx.Node, int]] = []
+        self.variable = set(graph.find_nodes(op="placeholder"))  # nodes that depend on the images
         for node in graph.nodes:
-            if self.moving.intersection(node.all_input_nodes):
-                self.moving.add(node)
+            if self.variable.intersection(node.all_input_nodes):
+                self.variable.add(node)
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
         inputs = set(n.all_input_nodes)
         if n.op == "call_function" and hasattr(n.target, "step"):
-            self.found.append((n, _edges(self.step(n.target, *self.fetch_args_kwargs_from_env(n)))))
+            self.counts.append((n, _edges(self.step(n.target, *self.fetch_args_kwargs_from_env(n)))))
         elif n.target is F.linear:
             width = self.env[n.all_input_nodes[0]].shape[-1]
-            self.found.append((n, value.numel() * (width + (len(inputs) == 3))))
-        elif n.target in (operator.add, operator.sub) and n in self.moving and inputs - self.moving:
-            self.found.append((n, value.numel()))
+            self.counts.append((n, value.numel() * (width + (len(inputs) == 3))))
+        elif n.target in (operator.add, operator.sub) and n in self.variable and inputs - self.variable:
+            self.counts.append((n, value.numel()))
         return value
 
 

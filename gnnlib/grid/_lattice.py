@@ -1,4 +1,4 @@
-"""Grids as bipartite graphs: from the cells that a window looks at to the cells that it computes."""
+"""Lattices: bipartite graphs from the input cells of a sliding window to its output cells."""
 
 import weakref
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ def lattice(
     r"""The bipartite graph on which a convolution or pooling is message passing (LeCun et al. 1989, "Backpropagation
     Applied to Handwritten Zip Code Recognition").
 
-    An edge u -> v runs from each input cell u that the window of the output cell v looks at, typed by the tap, so that
+    An edge u -> v runs from each input cell u in the window of the output cell v, typed by its tap, so that
 
     .. math:: \mathrm{conv}(x, w)_v = \sum_{u \to v} w_{\mathrm{tap}(u \to v)} \, x_u
 
@@ -39,24 +39,29 @@ def lattice(
 
     - ``edata["tap"]``: (E,) int64, row-major in the window. Edges are sorted by destination, then by tap.
     - ``srcdata["pos"]``, ``dstdata["pos"]``: (N, d) float32, in pixels of the input in the order of its axes, row then
-      column in 2-d; of an output cell, the middle of its window.
-    - ``dstdata["area"]``: (N_out,) int64, how many taps lie inside the padded input.
+      column in 2-d; of an output cell, the centre of its window.
+    - ``dstdata["area"]``: (N_out,) int64, number of taps inside the padded input.
 
-    It is built once per arguments and shared by all callers (the last 64 are kept), and so are taps and areas: do not
-    write into them. The positions are a copy.
+    The structure, taps and areas are built once per arguments and shared by all callers (the last 64 are cached): do
+    not modify them in place. The positions are a copy.
 
     Args:
         size: length of each axis of the input, say (rows, columns); any number of axes.
         kernel_size, stride, padding, dilation, ceil_mode: as in :meth:`Window.of`.
         idtype: torch.int32 or torch.int64.
 
-    Raises: TypeError and ValueError as :meth:`Window.of`.
+    Raises:
+        TypeError: as :meth:`Window.of`.
+        ValueError: as :meth:`Window.of`.
 
-    >>> g = lattice(5, 3)
-    >>> [(int(u), int(v), int(t)) for u, v, t in zip(*g.edges(), g.edata["tap"])][:4]
-    [(0, 0, 0), (1, 0, 1), (2, 0, 2), (1, 1, 0)]
-    >>> lattice((28, 28), 5, padding=2).num_nodes("out"), dgl.reverse(g).canonical_etypes
-    (784, [('out', 'tap', 'in')])
+    Example:
+        >>> from gnnlib.grid import lattice
+        >>> import dgl
+        >>> g = lattice(5, 3)
+        >>> [(int(u), int(v), int(t)) for u, v, t in zip(*g.edges(), g.edata["tap"])][:4]
+        [(0, 0, 0), (1, 0, 1), (2, 0, 2), (1, 1, 0)]
+        >>> lattice((28, 28), 5, padding=2).num_nodes("out"), dgl.reverse(g).canonical_etypes
+        (784, [('out', 'tap', 'in')])
     """
     return window_lattice(Window.of(size, kernel_size, stride, padding, dilation, ceil_mode), idtype)
 
@@ -70,16 +75,22 @@ def transposed_lattice(
     dilation: Ints = 1,
     idtype: torch.dtype = torch.int64,
 ) -> dgl.DGLGraph:
-    """The lattice of the transposed, or fractionally strided, convolution: that of the larger grid with its edges
-    reversed, ("out", "tap", "in"), so that messages run from the ``size`` cells to the finer ones.
+    """The lattice of the transposed, or fractionally strided, convolution: the lattice of the larger grid with reversed
+    edges, ("out", "tap", "in"), so that messages pass from the ``size`` cells to the finer ones.
 
-    Args: as :func:`lattice`, and output_padding: cells added at the end, as in ``torch.nn.ConvTranspose2d``.
+    Args:
+        size, kernel_size, stride, padding, dilation, idtype: as in :func:`lattice`
+        output_padding: cells added at the end, as in ``torch.nn.ConvTranspose2d``
 
-    Raises: TypeError and ValueError as :meth:`Window.transposed`.
+    Raises:
+        TypeError: as :meth:`Window.transposed`.
+        ValueError: as :meth:`Window.transposed`.
 
-    >>> g = transposed_lattice((3, 3), 2, stride=2)
-    >>> g.canonical_etypes, g.num_src_nodes(), g.num_dst_nodes()
-    ([('out', 'tap', 'in')], 9, 36)
+    Example:
+        >>> from gnnlib.grid import transposed_lattice
+        >>> g = transposed_lattice((3, 3), 2, stride=2)
+        >>> g.canonical_etypes, g.num_src_nodes(), g.num_dst_nodes()
+        ([('out', 'tap', 'in')], 9, 36)
     """
     return window_lattice(Window.transposed(size, kernel_size, stride, padding, output_padding, dilation), idtype, True)
 
@@ -90,23 +101,27 @@ def window_lattice(window: Window, idtype: torch.dtype = torch.int64, transposed
 
 
 def adaptive_lattice(size: Ints, out_size: Ints, idtype: torch.dtype = torch.int64) -> dgl.DGLGraph:
-    """The lattice of adaptive pooling (``torch.nn.AdaptiveAvgPool2d``): output o of n sees the input from
-    floor(o N / n) up to ceil((o + 1) N / n). One output cell is global pooling.
+    """The lattice of adaptive pooling (``torch.nn.AdaptiveAvgPool2d``): the window of output o of n goes
+    from floor(o N / n) to ceil((o + 1) N / n). One output cell is global pooling.
 
-    Taps are numbered, row-major, in a window as large as the largest of them, from its first cell.
+    Taps are numbered row-major from the first cell, in a window of the largest size.
 
-    Raises: TypeError and ValueError for sizes that are not positive integers, or not one for each axis.
+    Raises:
+        TypeError: if a size is not an integer.
+        ValueError: if a size is not positive, or there is not one per axis.
 
-    >>> g = adaptive_lattice(5, 3)
-    >>> g.edges()[0].tolist(), g.edges()[1].tolist()
-    ([0, 1, 1, 2, 3, 3, 4], [0, 0, 1, 1, 1, 2, 2])
+    Example:
+        >>> from gnnlib.grid import adaptive_lattice
+        >>> g = adaptive_lattice(5, 3)
+        >>> g.edges()[0].tolist(), g.edges()[1].tolist()
+        ([0, 1, 1, 2, 3, 3, 4], [0, 0, 1, 1, 1, 2, 2])
     """
     axes = positive("size", size, len(size) if isinstance(size, Sequence) else 1)
     return _copy(_adaptive(axes, positive("out_size", out_size, len(axes)), idtype))
 
 
 def matrix(graph: dgl.DGLGraph, kernel: Tensor | np.ndarray) -> scipy.sparse.csr_matrix:
-    """The convolution of one channel as a matrix, (N_out, N_in), its entries the ``kernel`` at the tap of each edge.
+    """The matrix (N_out, N_in) of a convolution of one channel: the entries of the kernel at the tap of each edge.
 
     In one dimension it is a Toeplitz matrix. Of a reversed lattice it is the transpose.
 
@@ -114,36 +129,41 @@ def matrix(graph: dgl.DGLGraph, kernel: Tensor | np.ndarray) -> scipy.sparse.csr
         graph: any graph with ``edata["tap"]``
         kernel: the taps' values, shaped like the window or flat
 
-    Raises: KeyError for a graph without taps; ValueError for taps that the kernel lacks.
+    Raises:
+        KeyError: if the graph has no taps.
+        ValueError: if a tap is outside the kernel.
 
-    >>> matrix(lattice(5, 3), np.array([1, 2, 3])).toarray().tolist()
-    [[1, 2, 3, 0, 0], [0, 1, 2, 3, 0], [0, 0, 1, 2, 3]]
+    Example:
+        >>> import numpy as np
+        >>> from gnnlib.grid import lattice, matrix
+        >>> matrix(lattice(5, 3), np.array([1, 2, 3])).toarray().tolist()
+        [[1, 2, 3, 0, 0], [0, 1, 2, 3, 0], [0, 0, 1, 2, 3]]
     """
     values = np.asarray(kernel.detach().cpu() if isinstance(kernel, Tensor) else kernel).ravel()
     tap = taps(graph).cpu().numpy()
     if len(tap) and not 0 <= tap.min() <= tap.max() < len(values):
         raise ValueError(f"taps: expected numbers from 0 to {len(values) - 1}, got {tap.min()} to {tap.max()}")
-    src, dst = (ends.cpu().numpy() for ends in edge_endpoints(graph))
+    src, dst = (nodes.cpu().numpy() for nodes in edge_endpoints(graph))
     return scipy.sparse.csr_matrix((values[tap], (dst, src)), shape=(graph.num_dst_nodes(), graph.num_src_nodes()))
 
 
 class Whole(NamedTuple):
-    """Copies of the lattice of a window, its edges reversed or not."""
+    """A batch of copies of the lattice of a window, with reversed edges if transposed."""
 
     window: Window
     copies: int
     transposed: bool
 
 
-def answers(graph: dgl.DGLGraph) -> dict[tuple[int, ...] | None, Whole | None]:
-    """What is known of a graph with taps as a whole lattice, by kernel size; kept with structure and taps."""
+def match_cache(graph: dgl.DGLGraph) -> dict[tuple[int, ...] | None, Whole | None]:
+    """The results of `match_lattice` by kernel size, cached on the graph's structure while its taps stay the same."""
     tap = graph.edata["tap"]
     version = None if tap.is_inference() else tap._version
-    told, key, known = getattr(graph._graph, "_gnnlib_whole", (lambda: None, None, {}))
-    if told() is not tap or key != version:
-        known = {}
-        graph._graph._gnnlib_whole = weakref.ref(tap), version, known
-    return known
+    cached_tap, cached_version, matches = getattr(graph._graph, "_gnnlib_lattice", (lambda: None, None, {}))
+    if cached_tap() is not tap or cached_version != version:
+        matches = {}
+        graph._graph._gnnlib_lattice = weakref.ref(tap), version, matches
+    return matches
 
 
 def taps(graph: dgl.DGLGraph) -> Tensor:
@@ -156,7 +176,7 @@ def taps(graph: dgl.DGLGraph) -> Tensor:
 def _copy(graph: dgl.DGLGraph) -> dgl.DGLGraph:
     graph = graph.local_var()
     for data in (graph.srcdata, graph.dstdata):
-        data["pos"] = data["pos"].clone()  # people scale positions in place
+        data["pos"] = data["pos"].clone()  # users scale positions in place
     return graph
 
 
@@ -170,7 +190,7 @@ def _of_window(window: Window, idtype: torch.dtype, transposed: bool) -> dgl.DGL
         middle = [(axis[:, 0] + axis[:, -1]) / 2 for axis in cells]
         area = [(axis < n + after).sum(1) for axis, n, (_, after) in zip(cells, window.size, window.padding)]
         graph = _graph(window.size, cells, middle, area, idtype)
-    answers(graph).update(dict.fromkeys((None, window.kernel_size), Whole(window, 1, transposed)))
+    match_cache(graph).update(dict.fromkeys((None, window.kernel_size), Whole(window, 1, transposed)))
     return graph
 
 
@@ -180,8 +200,8 @@ def _adaptive(size: tuple[int, ...], out_size: tuple[int, ...], idtype: torch.dt
     for n, out in zip(size, out_size):
         first = np.arange(out) * n // out
         last = -(-(np.arange(out) + 1) * n // out) - 1
-        seen = first[:, None] + np.arange((last - first).max() + 1)
-        cells.append(np.where(seen <= last[:, None], seen, -1))
+        window = first[:, None] + np.arange((last - first).max() + 1)
+        cells.append(np.where(window <= last[:, None], window, -1))
         middle.append((first + last) / 2)
         area.append(last - first + 1)
     return _graph(size, cells, middle, area, idtype)
@@ -194,17 +214,17 @@ def _graph(
     area: list[np.ndarray],
     idtype: torch.dtype,
 ) -> dgl.DGLGraph:
-    """From what each tap of each output cell looks at along each axis, (out, c), nothing where that is outside."""
-    seen, inside = np.zeros((1, 1), np.int64), np.ones((1, 1), bool)  # (cells, taps), grown axis by axis
+    """From the input cell at each tap of each output cell along each axis, (out, c); edges only where it is inside."""
+    source, inside = np.zeros((1, 1), np.int64), np.ones((1, 1), bool)  # (cells, taps), grown axis by axis
     for n, axis in zip(size, cells):
-        shape = (len(seen) * len(axis), seen.shape[1] * axis.shape[1])
-        seen = (seen[:, None, :, None] * n + axis[:, None]).reshape(shape)
+        shape = (len(source) * len(axis), source.shape[1] * axis.shape[1])
+        source = (source[:, None, :, None] * n + axis[:, None]).reshape(shape)
         inside = (inside[:, None, :, None] & ((axis >= 0) & (axis < n))[:, None]).reshape(shape)
     dst, tap = np.nonzero(inside)
-    with torch.inference_mode(False):  # later callers may want gradients through what is kept here
-        ends = torch.from_numpy(seen[dst, tap]), torch.from_numpy(dst)
-        counts = {"in": prod(size), "out": len(seen)}
-        graph = dgl.heterograph({("in", "tap", "out"): ends}, counts, idtype=idtype)
+    with torch.inference_mode(False):  # cached tensors must work under autograd later
+        edges = torch.from_numpy(source[dst, tap]), torch.from_numpy(dst)
+        counts = {"in": prod(size), "out": len(source)}
+        graph = dgl.heterograph({("in", "tap", "out"): edges}, counts, idtype=idtype)
         graph.edata["tap"] = torch.from_numpy(tap)
         graph.srcdata["pos"] = _points([np.arange(n) for n in size])
         graph.dstdata["pos"] = _points(middle)
@@ -213,5 +233,5 @@ def _graph(
 
 
 def _points(axes: list[np.ndarray]) -> Tensor:
-    """(N, d): every combination of a coordinate per axis, row-major."""
+    """(N, d): the Cartesian product of the coordinates of all axes, row-major."""
     return torch.from_numpy(np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, len(axes)).astype(np.float32))

@@ -1,4 +1,4 @@
-"""PyTorch's convolutions and poolings of images, called as there, as layers on a lattice."""
+"""PyTorch's convolution and pooling functions as layers on a lattice, with the same arguments."""
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial, wraps
@@ -20,9 +20,9 @@ Lattice: TypeAlias = Callable[[], dgl.DGLGraph]
 
 
 class Step(NamedTuple):
-    """What a function of images is on graphs: ``layer(lattice(), x)`` on nodes.
+    """A function of images as ``layer(lattice(), x)`` on nodes.
 
-    Out come ``channels`` maps of ``size`` cells. A convolution has a weight, and maybe a bias.
+    The output has ``channels`` maps of ``size`` cells. A convolution has a weight, and optionally a bias.
     """
 
     size: tuple[int, ...]
@@ -34,16 +34,16 @@ class Step(NamedTuple):
 
 
 LAYERS: dict[Callable[..., Any], Callable[..., Tensor]] = {}
-"""PyTorch's functions, which its modules call too, and what each is here."""
+"""PyTorch's functions, which its modules call too, and their replacements."""
 
 
-def _in_place_of(*functions: Callable[..., Any]) -> Callable[[Callable[..., Step]], Callable[..., Tensor]]:
-    """Makes of a step the function that takes it, in place of PyTorch's, of which there is one for each number of axes.
+def _replaces(*functions: Callable[..., Any]) -> Callable[[Callable[..., Step]], Callable[..., Tensor]]:
+    """Decorator: replace PyTorch's functions, one for each number of axes, by a function that runs the step.
 
-    Where the backend is dense it calls that one: the lattices are whole. Else images that come from nodes, and
-    gradients that go back, are put in the usual order of memory: so dropout draws the same as without graphs, and
-    normalisation has the right gradients. (PyTorch 2.13's are wrong where strides like a node's, channels last with the
-    images in between, meet it: ``instance_norm``, and ``batch_norm`` of one image.)
+    With the dense backend it calls PyTorch's function. Otherwise output images and gradients are made contiguous, so
+    that dropout masks equal those without graphs and normalisation has correct gradients. (PyTorch 2.13's are wrong for
+    the strides of node features, channels last with the images in between, in ``instance_norm``, and in ``batch_norm``
+    of one image.)
     """
 
     def decorate(step: Callable[..., Step]) -> Callable[..., Tensor]:
@@ -64,7 +64,7 @@ def _in_place_of(*functions: Callable[..., Any]) -> Callable[[Callable[..., Step
     return decorate
 
 
-@_in_place_of(F.conv1d, F.conv2d, F.conv3d)
+@_replaces(F.conv1d, F.conv2d, F.conv3d)
 def conv(
     input: Tensor,
     weight: Tensor,
@@ -80,7 +80,7 @@ def conv(
     return Step(window.out_size, len(weight), partial(_lattice, window), layer, weight, bias)
 
 
-@_in_place_of(F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
+@_replaces(F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 def conv_transpose(
     input: Tensor,
     weight: Tensor,
@@ -98,7 +98,7 @@ def conv_transpose(
     return Step(window.size, weight.shape[1] * groups, lattice, layer, weight, bias)
 
 
-@_in_place_of(F.max_pool1d, F.max_pool2d, F.max_pool3d)
+@_replaces(F.max_pool1d, F.max_pool2d, F.max_pool3d)
 def max_pool(
     input: Tensor,
     kernel_size: Ints,
@@ -112,7 +112,7 @@ def max_pool(
     return _pool(input, window, "max")
 
 
-@_in_place_of(F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
+@_replaces(F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
 def avg_pool(
     input: Tensor,
     kernel_size: Ints,
@@ -126,29 +126,29 @@ def avg_pool(
     return _pool(input, window, "mean", count_include_pad)
 
 
-@_in_place_of(F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d)
+@_replaces(F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d)
 def adaptive_max_pool(input: Tensor, output_size: Ints | Sequence[int | None], return_indices: bool = False) -> Step:
     return _adaptive(input, output_size, "max")
 
 
-@_in_place_of(F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
+@_replaces(F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
 def adaptive_avg_pool(input: Tensor, output_size: Ints | Sequence[int | None]) -> Step:
     return _adaptive(input, output_size, "mean")
 
 
 def _pool(images: Tensor, window: Window, reduce: str, count_include_pad: bool = True) -> Step:
-    layer = _known(GridPool, reduce, count_include_pad, False)
+    layer = _cached_call(GridPool, reduce, count_include_pad, False)
     return Step(window.out_size, images.shape[1], partial(_lattice, window), layer)
 
 
 def _adaptive(images: Tensor, output_size: Ints | Sequence[int | None], reduce: str) -> Step:
     size = tuple(images.shape[2:])
-    wanted = output_size if isinstance(output_size, Sequence) else (output_size,) * len(size)
-    if len(wanted) != len(size):
-        raise ValueError(f"output_size: expected one for each axis of images {tuple(images.shape)}, got {wanted}")
-    out = tuple(n if o is None else o for n, o in zip(size, wanted))
+    sizes = output_size if isinstance(output_size, Sequence) else (output_size,) * len(size)
+    if len(sizes) != len(size):
+        raise ValueError(f"output_size: expected one for each axis of images {tuple(images.shape)}, got {sizes}")
+    out = tuple(n if o is None else o for n, o in zip(size, sizes))
     lattice = partial(_adaptive_lattice, size, out)
-    return Step(out, images.shape[1], lattice, _known(GridPool, reduce, True, False))
+    return Step(out, images.shape[1], lattice, _cached_call(GridPool, reduce, True, False))
 
 
 def _check(images: Tensor, weight: Tensor, channels: int) -> None:
@@ -157,18 +157,18 @@ def _check(images: Tensor, weight: Tensor, channels: int) -> None:
         raise ValueError(f"expected images of shape (B, {channels}, {sizes}), got {tuple(images.shape)}")
 
 
-def _window(make: Callable[..., Window], *arguments: Any) -> Window:
-    return _known(make, *(tuple(value) if isinstance(value, list | tuple) else value for value in arguments))
+def _window(factory: Callable[..., Window], *arguments: Any) -> Window:
+    return _cached_call(factory, *(tuple(value) if isinstance(value, list | tuple) else value for value in arguments))
 
 
 @lru_cache(maxsize=256)
-def _known(make: Callable[..., Any], *arguments: Any) -> Any:
-    return make(*arguments)
+def _cached_call(factory: Callable[..., Any], *arguments: Any) -> Any:
+    return factory(*arguments)
 
 
 @lru_cache(maxsize=64)
 def _lattice(window: Window, transposed: bool = False) -> dgl.DGLGraph:
-    """One graph for all who ask, with what layers keep on it."""
+    """One graph for all calls, with the results that layers cache on it."""
     return window_lattice(window, transposed=transposed)
 
 

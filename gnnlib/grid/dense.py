@@ -1,4 +1,4 @@
-"""Whole lattices as images: which graphs are one, the views between nodes and images, torch's own convolutions."""
+"""Dense computation on lattices: recognition of lattices, views between nodes and images, PyTorch's kernels."""
 
 from collections.abc import Callable, Sequence
 from math import prod
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
 from gnnlib.graph import edge_endpoints
-from gnnlib.grid._lattice import Whole, answers, window_lattice
+from gnnlib.grid._lattice import Whole, match_cache, window_lattice
 from gnnlib.grid.window import Window
 
 __all__ = ["to_images", "to_nodes", "whole"]
@@ -22,15 +22,23 @@ AVG_POOL = F.avg_pool1d, F.avg_pool2d, F.avg_pool3d
 
 
 def to_nodes(images: Tensor, copies: int = 1) -> Tensor:
-    """Images as node features: a view, whatever their order in memory.
+    """Images as node features: a view, for any strides.
 
-    Shapes: images (B, C, \\*size) -> (N, B, C), all images as signals on one grid. With
-    ``copies`` > 1, for a batch of so many grids with S signals each, (copies S, C, \\*size) -> (copies N, S, C).
+    Args:
+        images: one image per signal
+        copies: number of grids in the batch
 
-    >>> images = torch.arange(24.0).view(2, 3, 2, 2)
-    >>> x = to_nodes(images)
-    >>> x.shape, x.data_ptr() == images.data_ptr(), torch.equal(to_images(x, (2, 2)), images)
-    (torch.Size([4, 2, 3]), True, True)
+    Shapes:
+        - images: (B, C, \\*size), or (copies S, C, \\*size) for a batch of grids with S signals each
+        - output: (N, B, C), or (copies N, S, C)
+
+    Example:
+        >>> import torch
+        >>> from gnnlib.grid import to_images, to_nodes
+        >>> images = torch.arange(24.0).view(2, 3, 2, 2)
+        >>> x = to_nodes(images)
+        >>> x.shape, x.data_ptr() == images.data_ptr(), torch.equal(to_images(x, (2, 2)), images)
+        (torch.Size([4, 2, 3]), True, True)
     """
     flat = images.flatten(2) if images.dim() > 2 else images.unsqueeze(2)
     return flat.unflatten(0, (copies, len(images) // copies)).permute(0, 3, 1, 2).flatten(0, 1)
@@ -39,9 +47,16 @@ def to_nodes(images: Tensor, copies: int = 1) -> Tensor:
 def to_images(x: Tensor, size: Sequence[int]) -> Tensor:
     """Node features as images: a view for one grid, and for a batch of grids with one signal.
 
-    Shapes: x (N, B, C) -> (B, C, \\*size); a batch of grids, (B N, C) -> (B, C, \\*size).
+    Args:
+        x: node features
+        size: length of each axis of the grid
 
-    Raises: ValueError where x does not have a row for each cell.
+    Shapes:
+        - x: (N, B, C), or (B N, C) for a batch of grids
+        - output: (B, C, \\*size)
+
+    Raises:
+        ValueError: if x does not have one row per cell.
     """
     cells = prod(size)
     if len(x) % cells:
@@ -52,64 +67,68 @@ def to_images(x: Tensor, size: Sequence[int]) -> Tensor:
     )
 
 
-def on_images(found: Whole, x: Tensor, run: Callable[[Tensor], Tensor]) -> Tensor:
-    """``run`` on the images that x (N, \\*, C) is, as node features again.
+def on_images(match: Whole, x: Tensor, run: Callable[[Tensor], Tensor]) -> Tensor:
+    """Apply ``run`` to x (N, \\*, C) as images, and return node features.
 
-    What lies in memory neither as (B, C, \\*size) nor channels last is copied to channels last, as nodes are.
+    Images that are neither contiguous nor channels last in memory are copied to channels last, the layout of nodes.
     """
-    size = found.window.out_size if found.transposed else found.window.size
-    if x.dim() < 2 or len(x) != found.copies * prod(size):
-        raise ValueError(f"x: expected shape ({found.copies * prod(size)}, ..., F), got {tuple(x.shape)}")
+    size = match.window.out_size if match.transposed else match.window.size
+    if x.dim() < 2 or len(x) != match.copies * prod(size):
+        raise ValueError(f"x: expected shape ({match.copies * prod(size)}, ..., F), got {tuple(x.shape)}")
     images = to_images(x, size)
     if not images.is_contiguous():
         images = images.movedim(1, -1).contiguous().movedim(-1, 1)
-    y = to_nodes(run(images), found.copies)
+    y = to_nodes(run(images), match.copies)
     return y.reshape(len(y), *x.shape[1:-1], y.shape[-1])
 
 
 def whole(graph: dgl.DGLGraph, kernel_size: tuple[int, ...] | None = None) -> Whole | None:
-    """The window whose lattice ``graph`` is, or copies of it in a batch, or their reverse; None if it is none.
+    """The window of a graph that is a lattice, a batch of copies of one, or the reverse of these; None for other
+    graphs.
 
-    The window is read from the positions, then proven: every edge and every tap of every copy is compared with the
-    lattice. The answer is kept with the graph's structure for as long as the taps are the same.
+    The window is inferred from the positions, then verified: every edge and every tap of every copy is compared with
+    the lattice. The result is cached on the graph's structure while the taps stay the same.
 
     Args:
-        kernel_size: of the window; None: what the edges reach.
+        graph: any graph
+        kernel_size: of the window; None: the smallest that has all edges
 
-    >>> from gnnlib.grid._lattice import lattice
-    >>> batch = dgl.batch([lattice((6, 6), 3, stride=2, padding=1)] * 4)
-    >>> whole(batch).copies, whole(batch).window.stride
-    (4, (2, 2))
-    >>> batch.remove_edges([7])
-    >>> whole(batch) is None
-    True
+    Example:
+        >>> from gnnlib.grid import lattice, whole
+        >>> import dgl
+        >>> batch = dgl.batch([lattice((6, 6), 3, stride=2, padding=1)] * 4)
+        >>> whole(batch).copies, whole(batch).window.stride
+        (4, (2, 2))
+        >>> batch.remove_edges([7])
+        >>> whole(batch) is None
+        True
     """
     if "tap" not in graph.edata:
         return None
-    known = answers(graph)
-    if kernel_size not in known:
-        known[kernel_size] = _recognise(graph, kernel_size)
-    return known[kernel_size]
+    matches = match_cache(graph)
+    if kernel_size not in matches:
+        matches[kernel_size] = _match(graph, kernel_size)
+    return matches[kernel_size]
 
 
 @torch.no_grad()
-def _recognise(graph: dgl.DGLGraph, kernel_size: tuple[int, ...] | None) -> Whole | None:
+def _match(graph: dgl.DGLGraph, kernel_size: tuple[int, ...] | None) -> Whole | None:
     transposed = graph.srctypes == ["out"]
-    ends, sides, tap = edge_endpoints(graph), (graph.srcdata, graph.dstdata), graph.edata["tap"].long().cpu()
-    (into, out), sides = (ends[::-1], sides[::-1]) if transposed else (ends, sides)
-    if any("pos" not in data for data in sides) or tap.dim() != 1 or not len(tap) or int(tap.min()) < 0:
+    endpoints, frames, tap = edge_endpoints(graph), (graph.srcdata, graph.dstdata), graph.edata["tap"].long().cpu()
+    (into, out), frames = (endpoints[::-1], frames[::-1]) if transposed else (endpoints, frames)
+    if any("pos" not in data for data in frames) or tap.dim() != 1 or not len(tap) or int(tap.min()) < 0:
         return None
-    fine, coarse = (data["pos"].double().cpu().nan_to_num(-1.0, -1.0, -1.0) for data in sides)
+    fine, coarse = (data["pos"].double().cpu().nan_to_num(-1.0, -1.0, -1.0) for data in frames)
     into, out = into.long().cpu(), out.long().cpu()
-    for window in _read(fine, coarse, fine[into] - coarse[out], tap, kernel_size):
+    for window in _candidates(fine, coarse, fine[into] - coarse[out], tap, kernel_size):
         copies, one = len(fine) // prod(window.size), window_lattice(window)
         pairs = [
             (into, one.edges(order="eid")[0], one.num_nodes("in")),
             (out, one.edges(order="eid")[1], one.num_nodes("out")),
             (tap, one.edata["tap"], 0),
-            (sides[1].get("area", one.dstdata["area"].repeat(copies)).cpu(), one.dstdata["area"], 0),
+            (frames[1].get("area", one.dstdata["area"].repeat(copies)).cpu(), one.dstdata["area"], 0),
         ]
-        if all(torch.equal(found, _repeat(first, copies, step)) for found, first, step in pairs):
+        if all(torch.equal(tensor, _repeat(first, copies, step)) for tensor, first, step in pairs):
             return Whole(window, copies, transposed)
     return None
 
@@ -118,49 +137,49 @@ def _repeat(first: Tensor, copies: int, step: int) -> Tensor:
     return (first + step * torch.arange(copies).unsqueeze(1)).flatten()
 
 
-def _read(
+def _candidates(
     fine: Tensor, coarse: Tensor, offset: Tensor, tap: Tensor, kernel_size: tuple[int, ...] | None
 ) -> list[Window]:
-    """The windows that these positions, offsets (E, d) from output to input, and taps can be of: as far as they are
-    told apart by the number of outputs, or by the areas, with equal padding on both sides first."""
+    """The windows that are consistent with these positions, offsets (E, d) from output to input, and taps. The number
+    of outputs and the areas distinguish them; equal padding on both sides comes first."""
     size = tuple(int(n) + 1 for n in fine.amax(0))
     copies, rest = divmod(len(fine), max(1, prod(size)))
     if rest or not copies or min(size) < 1 or len(kernel_size or size) != len(size):
         return []
     at = [axis.unique() for axis in coarse[: len(coarse) // copies].T]
-    found = kernel_size or tuple(map(_reach, offset.T))
+    kernel = kernel_size or tuple(map(_reach, offset.T))
     last = int(tap.max())
     if (
         prod(map(len, at)) * copies != len(coarse)
-        or last >= prod(found)
-        or (kernel_size is None and last < max(found) - 1)
+        or last >= prod(kernel)
+        or (kernel_size is None and last < max(kernel) - 1)
     ):
         return []
     stride = tuple(int(axis[1] - axis[0]) if len(axis) > 1 else n for axis, n in zip(at, size))
-    dilation = tuple(map(_dilation, offset.T, np.unravel_index(tap.numpy(), found), found))
-    before = [int(d * (c - 1) / 2 - float(axis[0])) for axis, c, d in zip(at, found, dilation)]
+    dilation = tuple(map(_dilation, offset.T, np.unravel_index(tap.numpy(), kernel), kernel))
+    before = [int(d * (c - 1) / 2 - float(axis[0])) for axis, c, d in zip(at, kernel, dilation)]
     if min(*stride, *dilation) < 1 or min(before) < 0:
         return []
-    window = Window(size, found, stride, tuple((p, p) for p in before), dilation, tuple(map(len, at)))
+    window = Window(size, kernel, stride, tuple((p, p) for p in before), dilation, tuple(map(len, at)))
     return [window, window.closed()] if window.ceil_mode is not None else [window.closed()]
 
 
 def _reach(offset: Tensor) -> int:
-    """Taps along an axis, where each edge is ``offset`` from the middle of its window."""
-    seen = offset.unique()
-    step = float(seen.diff().min()) if len(seen) > 1 else 1.0
-    return round(2 * float(seen.abs().max()) / step) + 1
+    """The number of taps along an axis, from the offsets of edges from the centre of their window."""
+    offsets = offset.unique()
+    step = float(offsets.diff().min()) if len(offsets) > 1 else 1.0
+    return round(2 * float(offsets.abs().max()) / step) + 1
 
 
 def _dilation(offset: Tensor, tap: np.ndarray, taps: int) -> int:
-    """Cells from tap to tap, by the edge that is most taps from the middle of its window."""
+    """Cells between adjacent taps, from the edge that is most taps from the centre of its window."""
     steps = tap - (taps - 1) / 2
     edge = int(np.abs(steps).argmax())
     return round(float(offset[edge]) / float(steps[edge])) if steps[edge] else 1
 
 
 def convolve(window: Window, images: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> Tensor:
-    """PyTorch's convolution of (B, C, \\*size) by a window; sides that differ are padded first."""
+    """PyTorch's convolution of (B, C, \\*size) with a window; asymmetric padding is applied first."""
     run = CONV[len(window.size) - 1]
     if window.ceil_mode is False and all(before == after for before, after in window.padding):
         before = tuple(p for p, _ in window.padding)
@@ -169,7 +188,7 @@ def convolve(window: Window, images: Tensor, weight: Tensor, bias: Tensor | None
 
 
 def convolve_transposed(window: Window, images: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> Tensor:
-    """PyTorch's transposed convolution of (B, C, \\*out_size); what it cannot cut off or add is cut or added after."""
+    """PyTorch's transposed convolution of (B, C, \\*out_size); cropping and padding that it does not support follow."""
     run = CONV_TRANSPOSE[len(window.size) - 1]
     before, steps = tuple(p for p, _ in window.padding), zip(window.stride, window.dilation)
     more = tuple(n + 2 * p - full for n, p, full in zip(window.size, before, window.span))
@@ -181,13 +200,13 @@ def convolve_transposed(window: Window, images: Tensor, weight: Tensor, bias: Te
 
 
 def has_pool(window: Window, reduce: str) -> bool:
-    """Whether PyTorch pools by this window: no larger than the input, sides padded alike and by half the window at
-    most, no dilated mean."""
-    each = zip(window.size, window.extent, window.kernel_size, window.padding)
+    """Whether PyTorch's pooling supports this window: no larger than the input, padding symmetric and at most half the
+    window, no dilated mean."""
+    axes = zip(window.size, window.extent, window.kernel_size, window.padding)
     return (
         len(window.size) <= 3
         and window.ceil_mode is not None
-        and all(reach <= n and before == after and 2 * before <= c for n, reach, c, (before, after) in each)
+        and all(reach <= n and before == after and 2 * before <= c for n, reach, c, (before, after) in axes)
         and (reduce == "max" or max(window.dilation) == 1)
     )
 

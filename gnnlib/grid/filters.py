@@ -1,4 +1,4 @@
-"""The filters of image processing as convolutions whose weights are known beforehand."""
+"""Classic image filters as convolutions with fixed weights: mean, Laplacian, Gaussian, Gabor."""
 
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -17,31 +17,36 @@ MEAN = ((1 / 9, 1 / 9, 1 / 9),) * 3
 """The mean of a cell and its eight neighbours."""
 
 EDGES = ((0, 1, 1), (-1, 0, 1), (-1, -1, 0))
-"""What lies above and to the right minus what lies below and to the left: 0 where the image is even."""
+"""A diagonal edge filter: cells above and to the right minus cells below and to the left; 0 on constant images."""
 
 LAPLACIAN = ((0, 1, 0), (1, -4, 1), (0, 1, 0))
-"""The sum over the four neighbours of what they are more than the cell: A - D of their graph, away from the border."""
+"""The sum of the differences of the four neighbours and the cell: A - D of the 4-neighbour grid, inside the border."""
 
 
 def fixed(kernel: Kernel, channels: int = 1, dtype: torch.dtype | None = None) -> GridConv:
-    r"""A :class:`GridConv` that applies one kernel to each channel alone and does not learn,
+    r"""A :class:`GridConv` that applies one fixed kernel to every channel,
 
     .. math:: y_v = \sum_{u \to v} k_{\mathrm{tap}(u \to v)} \, x_u
 
-    As everywhere in the library the window is not flipped: a true convolution is ``fixed(flipped kernel)``.
+    The window is not flipped; for a convolution in the mathematical sense flip the kernel.
 
     Args:
         kernel: its values; as many axes as the grid
-        channels: how many are filtered, each as a group of its own
+        channels: number of channels, one group each
         dtype: of the weight; None: PyTorch's default
 
-    Shapes: the layer takes x (N, \*, channels) and returns (N_out, \*, channels).
+    Shapes:
+        - x: (N, \*, channels)
+        - output of the layer: (N_out, \*, channels)
 
-    Raises: ValueError for a kernel without axes or values, or with rows of different length, or fewer than one channel.
+    Raises:
+        ValueError: if the kernel has no axes, no values or rows of different length, or channels < 1.
 
-    >>> from gnnlib.grid import lattice
-    >>> fixed([-1, 0, 1])(lattice(5, 3), torch.tensor([[0.0], [1.0], [4.0], [9.0], [16.0]])).flatten().tolist()
-    [4.0, 8.0, 12.0]
+    Example:
+        >>> import torch
+        >>> from gnnlib.grid import fixed, lattice
+        >>> fixed([-1, 0, 1])(lattice(5, 3), torch.tensor([[0.0], [1.0], [4.0], [9.0], [16.0]])).flatten().tolist()
+        [4.0, 8.0, 12.0]
     """
     weight = torch.as_tensor(kernel, dtype=dtype or torch.get_default_dtype())
     conv = GridConv(channels, channels, tuple(weight.shape), groups=channels, bias=False)
@@ -50,22 +55,26 @@ def fixed(kernel: Kernel, channels: int = 1, dtype: torch.dtype | None = None) -
 
 
 def gaussian(sigma: float, size: int | None = None, axes: int = 2) -> Tensor:
-    r"""The Gaussian blur, of sum 1:
+    r"""The kernel of the Gaussian blur, with sum 1:
 
     .. math:: k(p) \propto \exp\left(-\frac{\|p\|^2}{2 \sigma^2}\right)
 
     Args:
         sigma: width in pixels, positive
-        size: of the window along each axis, which p is measured from the middle of; None: up to 4 sigma on each side,
+        size: of the window along each axis, p is the position relative to its centre; None: up to 4 sigma on each side,
             rounded, as in scipy.ndimage
         axes: of the grid
 
-    Shapes: returns (size,) * axes, float64.
+    Shapes:
+        - output: (size,) * axes, float64
 
-    Raises: ValueError for sigma, size or axes that are not positive.
+    Raises:
+        ValueError: if sigma, size or axes are not positive.
 
-    >>> gaussian(1.0, size=3, axes=1)
-    tensor([0.2741, 0.4519, 0.2741], dtype=torch.float64)
+    Example:
+        >>> from gnnlib.grid.filters import gaussian
+        >>> gaussian(1.0, size=3, axes=1)
+        tensor([0.2741, 0.4519, 0.2741], dtype=torch.float64)
     """
     if not 0 < sigma < float("inf"):
         raise ValueError(f"sigma: expected a positive number, got {sigma}")
@@ -77,14 +86,14 @@ def gaussian(sigma: float, size: int | None = None, axes: int = 2) -> Tensor:
 def gabor(
     size: int, wavelength: float, angle: float = 0.0, sigma: float = 2.0, aspect: float = 1.0, phase: float = 0.0
 ) -> Tensor:
-    r"""The Gabor filter, a wave under a Gaussian (Daugman 1985, "Uncertainty relation for resolution in space, spatial
-    frequency, and orientation optimized by two-dimensional visual cortical filters"):
+    r"""The Gabor filter, a wave with a Gaussian envelope (Daugman 1985, "Uncertainty relation for resolution in space,
+    spatial frequency, and orientation optimized by two-dimensional visual cortical filters"):
 
     .. math:: k(r, c) = \exp\left(-\frac{a^2 + \gamma^2 b^2}{2 \sigma^2}\right)
         \cos\left(\frac{2 \pi a}{\lambda} + \phi\right), \qquad
         a = c \cos\theta + r \sin\theta, \quad b = r \cos\theta - c \sin\theta
 
-    at row r and column c from the middle of the window. It answers to stripes across the direction theta.
+    at row r and column c relative to the centre of the window. It responds to stripes perpendicular to theta.
 
     Args:
         size: of the window along each axis
@@ -94,12 +103,16 @@ def gabor(
         aspect: gamma; the Gaussian is sigma / gamma wide across the wave
         phase: phi, in radians; 0: a ridge, pi / 2: an edge
 
-    Shapes: returns (size, size), float64.
+    Shapes:
+        - output: (size, size), float64
 
-    Raises: ValueError for a size, wavelength, sigma or aspect that is not positive.
+    Raises:
+        ValueError: if the size, wavelength, sigma or aspect is not positive.
 
-    >>> gabor(3, wavelength=2, sigma=1.0)[1]
-    tensor([-0.6065,  1.0000, -0.6065], dtype=torch.float64)
+    Example:
+        >>> from gnnlib.grid.filters import gabor
+        >>> gabor(3, wavelength=2, sigma=1.0)[1]
+        tensor([-0.6065,  1.0000, -0.6065], dtype=torch.float64)
     """
     for name, value in {"wavelength": wavelength, "sigma": sigma, "aspect": aspect}.items():
         if not 0 < value < float("inf"):
@@ -111,7 +124,7 @@ def gabor(
 
 
 def _offsets(size: int, axes: int) -> tuple[Tensor, ...]:
-    """How far each cell of a window is from its middle, along each axis."""
+    """The offset of each cell of a window from its centre, along each axis."""
     if size < 1 or axes < 1:
         raise ValueError(f"expected a window of positive size and axes, got {size} and {axes}")
     steps = torch.arange(size, dtype=torch.float64) - (size - 1) / 2

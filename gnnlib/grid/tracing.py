@@ -1,4 +1,4 @@
-"""Networks as ``torch.fx`` sees them: what in them is a layer on a lattice, what stays, what cannot be converted."""
+"""Tracing of image networks with ``torch.fx``: which calls are replaced, unchanged or unsupported."""
 
 import inspect
 from collections.abc import Callable, Iterator
@@ -11,15 +11,15 @@ from torch import Tensor, fx, nn
 
 from gnnlib.grid.convert import LAYERS, Step
 
-__all__ = ["Program", "Shapes", "caller", "convert", "refused", "trace"]
+__all__ = ["Program", "Shapes", "caller", "convert", "trace", "unsupported"]
 
-THROUGH = {"conv", "pooling", "linear"}
-"""Files of torch.nn whose modules are seen as the functions that they call."""
+TRACED_MODULES = {"conv", "pooling", "linear"}
+"""Files of torch.nn whose modules are traced to the functions that they call."""
 
-KEPT_MODULES = {"activation", "batchnorm", "dropout", "flatten", "instancenorm", "normalization"}
-"""Files of torch.nn whose modules stay what they are: on images as on nodes, they need no window."""
+UNCHANGED_MODULES = {"activation", "batchnorm", "dropout", "flatten", "instancenorm", "normalization"}
+"""Files of torch.nn whose modules are unchanged: they have no window."""
 
-KEPT = """
+UNCHANGED = """
     add sub rsub mul div truediv floordiv neg pow square abs sqrt rsqrt exp log clamp clip minimum maximum where
     relu relu6 leaky_relu prelu elu selu celu gelu silu mish hardswish hardsigmoid hardtanh sigmoid logsigmoid tanh
     softplus softsign softmax log_softmax linear sum mean amax amin masked_fill masked_scatter
@@ -29,7 +29,7 @@ KEPT = """
     chunk split cat concat stack getitem getattr size dim numel
     to type_as float double half new_zeros new_ones zeros_like ones_like clone detach
 """
-"""Functions and methods that stay what they are, by name, in place or not."""
+"""Names of functions and methods that are unchanged, in place or not."""
 
 
 class Program:
@@ -75,16 +75,16 @@ class _Tracer(fx.Tracer):
     proxy_buffer_attributes = True
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return super().is_leaf_module(m, module_qualified_name) and _file(m) not in THROUGH
+        return super().is_leaf_module(m, module_qualified_name) and _file(m) not in TRACED_MODULES
 
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
-        with _naming(f"{self.path_of_module(m)} ({type(m).__name__}): cannot trace it"):
+        with _located(f"{self.path_of_module(m)} ({type(m).__name__}): cannot trace it"):
             return super().call_module(m, forward, args, kwargs)
 
 
 def trace(root: nn.Module) -> fx.Graph:
-    """The forward pass of a network of one input, in the mode it is in."""
-    with _naming(f"{type(root).__name__}: cannot trace it"):
+    """Trace the forward pass of a network with one input, in its current mode."""
+    with _located(f"{type(root).__name__}: cannot trace it"):
         graph = _Tracer().trace(root)
     for node in graph.nodes:
         stack = list(node.meta.get("nn_module_stack", {}).values())
@@ -92,13 +92,13 @@ def trace(root: nn.Module) -> fx.Graph:
             node.meta["caller"] = stack[-1][0], stack[-1][1].__name__
     inputs = [node.name for node in graph.nodes if node.op == "placeholder"]
     if len(inputs) != 1:
-        raise ValueError(f"from_torch: expected a network of one input, got {inputs}")
+        raise ValueError(f"from_torch: expected a network with one input, got {inputs}")
     return graph
 
 
 @contextmanager
-def _naming(where: str) -> Iterator[None]:
-    """Errors become ValueErrors that say where; the innermost does."""
+def _located(where: str) -> Iterator[None]:
+    """Turn errors into ValueErrors with a location, that of the innermost context."""
     try:
         yield
     except Exception as error:
@@ -116,27 +116,27 @@ def caller(node: fx.Node) -> tuple[str, str]:
     return node.meta.get("caller", ("", ""))
 
 
-def refused(root: nn.Module, graph: fx.Graph) -> Iterator[str]:
-    """What cannot be converted: each as path (type), and the function if it is not the module itself."""
+def unsupported(root: nn.Module, graph: fx.Graph) -> Iterator[str]:
+    """The modules and functions that cannot be converted, as path (type) with the function's name."""
     for node in graph.nodes:
         path, kind = caller(node)
         where = f"{path} ({kind})" if path else type(root).__name__
         if node.op == "call_module":
             part = root.get_submodule(node.target)
-            if _file(part) not in KEPT_MODULES or isinstance(part, nn.MultiheadAttention):
+            if _file(part) not in UNCHANGED_MODULES or isinstance(part, nn.MultiheadAttention):
                 yield where
         elif node.op == "call_function" and node.target in LAYERS:
-            given = inspect.signature(LAYERS[node.target]).bind(*node.args, **node.kwargs).arguments
-            if given.get("divisor_override") is not None:
-                yield f"{where}: divisor_override={given['divisor_override']}"
+            arguments = inspect.signature(LAYERS[node.target]).bind(*node.args, **node.kwargs).arguments
+            if arguments.get("divisor_override") is not None:
+                yield f"{where}: divisor_override={arguments['divisor_override']}"
         elif node.op in ("call_function", "call_method"):
             name = node.target if isinstance(node.target, str) else node.target.__name__
-            if name.rstrip("_") not in KEPT.split():
+            if name.rstrip("_") not in UNCHANGED.split():
                 yield f"{where}: {name}"
 
 
 def convert(graph: fx.Graph) -> fx.Graph:
-    """The same with layers on lattices, and a second input: whether these are dense."""
+    """Replace functions by layers on lattices, and add a second input ``dense``."""
     (images,) = graph.find_nodes(op="placeholder")
     with graph.inserting_after(images):
         dense = graph.placeholder("dense")
@@ -144,19 +144,19 @@ def convert(graph: fx.Graph) -> fx.Graph:
         if node.op == "call_function" and node.target in LAYERS:
             node.target = LAYERS[node.target]
             node.kwargs = {**node.kwargs, "dense": dense}
-    return deepcopy(graph)  # which forgets the functions it had: some cannot be pickled
+    return deepcopy(graph)  # without references to the original functions: some cannot be pickled
 
 
 class Shapes(fx.Interpreter):
-    """Runs a network without its convolutions and poolings, of which it takes the shapes only."""
+    """Run a network with zeros of the right shape as outputs of convolutions and poolings."""
 
     def __init__(self, module: nn.Module, graph: fx.Graph):
         super().__init__(module, graph=graph)
-        self.extra_traceback = False  # our errors say where
+        self.extra_traceback = False  # our errors have a location
 
     def run_node(self, n: fx.Node) -> Any:
         path, kind = caller(n)
-        with _naming(f"{path} ({kind})" if path else str(n.target)):
+        with _located(f"{path} ({kind})" if path else str(n.target)):
             return super().run_node(n)
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:

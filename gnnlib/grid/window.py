@@ -1,4 +1,4 @@
-"""The arithmetic of a window that slides over a grid: sizes, paddings, and what each tap looks at."""
+"""Convolution arithmetic: sizes, padding, and the input cell of every tap (Dumoulin and Visin, 2016)."""
 
 import operator
 from collections.abc import Sequence
@@ -15,24 +15,26 @@ Ints: TypeAlias = int | Sequence[int]
 Padding: TypeAlias = int | str | Sequence[int | tuple[int, int]]
 
 NAMED = {"valid": "valid", "narrow": "valid", "same": "same", "equal": "same", "wide": "wide"}
-"""PyTorch's names of a padding and the textbooks': narrow, equal-width and wide convolution."""
+"""Names of paddings in PyTorch and in textbooks: narrow, equal-width and wide convolution."""
 
 
 @dataclass(frozen=True)
 class Window:
     r"""A window of a convolution or pooling over a grid with any number of axes; each field has one entry per axis.
 
-    Along an axis, tap t of output cell o looks at the input cell :math:`o s - p_0 + t d`, if there is one, and
+    Along an axis, tap t of output cell o is at input cell :math:`o s - p_0 + t d`, if that is inside, and
 
     .. math:: \mathrm{out} = \lfloor (n + p_0 + p_1 - d (c - 1) - 1) / s \rfloor + 1
 
     for n input cells, c taps, stride s, dilation d and :math:`p_0, p_1` cells of padding before and after them
     (Dumoulin and Visin 2016, arXiv 1603.07285, relationship 6, with padding that may differ per side, and dilation).
 
-    ``Window(...)`` takes the fields as they are; :meth:`of` and :meth:`transposed` work out and check them.
+    ``Window(...)`` takes the fields without checks; :meth:`of` and :meth:`transposed` compute and check them.
 
-    >>> Window.of((28, 28), 5, stride=2, padding=2).out_size
-    (14, 14)
+    Example:
+        >>> from gnnlib.grid import Window
+        >>> Window.of((28, 28), 5, stride=2, padding=2).out_size
+        (14, 14)
     """
 
     size: tuple[int, ...]
@@ -57,18 +59,22 @@ class Window:
             size: length of each axis; an int is one axis.
             kernel_size, stride, dilation: one for each axis, or one for all.
             padding: a number for all sides, one for each axis, or a pair (before, after) for each axis; "valid" or
-                "narrow": none; "same" or "equal": as many outputs as inputs, an odd rest after them; "wide": every
-                position in which the window touches the input.
+                "narrow": none; "same" or "equal": as many outputs as inputs, one
+                cell more after them if the total is odd; "wide": all positions in which the window overlaps the input.
             ceil_mode: round the size up, if the last window still starts inside the input or the padding before it;
                 so a window may be larger than the padded input by less than its stride.
 
-        Raises: TypeError for what is not an integer; ValueError for numbers that are not positive, a wrong number
-            of them, an unknown padding, "same" with a stride, or a window larger than the padded input.
+        Raises:
+            TypeError: if a number is not an integer.
+            ValueError: if a number is not positive, the number of values is wrong, or the padding is unknown.
+            ValueError: if the padding is "same" with a stride, or the window is larger than the padded input.
 
-        >>> Window.of(5, 2, stride=2).out_size, Window.of(5, 2, stride=2, ceil_mode=True).out_size
-        ((2,), (3,))
-        >>> Window.of(5, 4, padding="same").padding, Window.of(5, 4, padding="wide").out_size
-        (((1, 2),), (8,))
+        Example:
+            >>> from gnnlib.grid import Window
+            >>> Window.of(5, 2, stride=2).out_size, Window.of(5, 2, stride=2, ceil_mode=True).out_size
+            ((2,), (3,))
+            >>> Window.of(5, 4, padding="same").padding, Window.of(5, 4, padding="wide").out_size
+            (((1, 2),), (8,))
         """
         lengths, kernel, steps, gaps = _positive(size, kernel_size, stride, dilation)
         pads = _padding(padding, kernel, steps, gaps)
@@ -88,14 +94,20 @@ class Window:
         output_padding: Ints = 0,
         dilation: Ints = 1,
     ) -> "Window":
-        """The window whose transpose takes ``size``, here ``out_size``, to (n - 1) s - p0 - p1 + d (c - 1) + 1 + more.
+        """The window whose transpose maps ``size``, here ``out_size``, to (n - 1) s - p0 - p1 + d (c - 1) + 1 + more.
 
-        Args: as in :meth:`of`; output_padding: the ``more`` above, below the stride or below the dilation.
+        Args:
+            size, kernel_size, stride, padding, dilation: as in :meth:`of`
+            output_padding: the ``more`` above, less than the stride or the dilation
 
-        Raises: as :meth:`of`, and ValueError where ``more`` is too large or nothing is left.
+        Raises:
+            TypeError: as :meth:`of`.
+            ValueError: as :meth:`of`, and if ``more`` is too large or the output is empty.
 
-        >>> Window.transposed(3, 3, stride=2, padding=1, output_padding=1).size
-        (6,)
+        Example:
+            >>> from gnnlib.grid import Window
+            >>> Window.transposed(3, 3, stride=2, padding=1, output_padding=1).size
+            (6,)
         """
         lengths, kernel, steps, gaps = _positive(size, kernel_size, stride, dilation)
         more = _integers("output_padding", output_padding, len(lengths))
@@ -125,21 +137,22 @@ class Window:
         return tuple((n - 1) * s + reach for n, s, reach in zip(self.out_size, self.stride, self.extent))
 
     def count(self, ceil_mode: bool = False) -> tuple[int, ...]:
-        """How many windows fit."""
+        """The number of windows along each axis."""
         return tuple(map(_count, self.size, self.padding, self.extent, self.stride, [ceil_mode] * len(self.size)))
 
     @cached_property
     def ceil_mode(self) -> bool | None:
-        """How ``out_size`` is rounded; None where it is neither rounding of what the padding gives."""
+        """Whether ``out_size`` is rounded up; None if it is neither rounding of the quotient."""
         return next((ceil for ceil in (False, True) if self.count(ceil) == self.out_size), None)
 
     def closed(self) -> "Window":
-        """The same window with as much padding after the input, or so much of it cut off, as the last output needs."""
+        """The same window with exactly the padding after the input that the last output needs, which may be
+        negative."""
         pads = tuple((before, end - n - before) for n, (before, _), end in zip(self.size, self.padding, self.span))
         return replace(self, padding=pads)
 
     def cells(self) -> list[np.ndarray]:
-        """For each axis, (out, c): the coordinate that each tap looks at, which may lie outside the input."""
+        """For each axis, (out, c): the input coordinate of each tap, which may be outside the input."""
         return [
             np.arange(out)[:, None] * s - before + np.arange(c) * d
             for out, s, (before, _), c, d in zip(
@@ -149,17 +162,17 @@ class Window:
 
 
 def _count(n: int, padding: tuple[int, int], extent: int, stride: int, ceil_mode: bool) -> int:
-    room = n + sum(padding) - extent
+    slack = n + sum(padding) - extent
     if not ceil_mode:
-        return room // stride + 1
-    out = -(-room // stride) + 1
+        return slack // stride + 1
+    out = -(-slack // stride) + 1
     return out - ((out - 1) * stride >= n + padding[0])  # the last window starts inside
 
 
 def _positive(size: Ints, kernel_size: Ints, stride: Ints, dilation: Ints) -> list[tuple[int, ...]]:
-    given = {"size": size, "kernel_size": kernel_size, "stride": stride, "dilation": dilation}
+    arguments = {"size": size, "kernel_size": kernel_size, "stride": stride, "dilation": dilation}
     axes = len(size) if isinstance(size, Sequence) else 1
-    return [positive(name, value, axes) for name, value in given.items()]
+    return [positive(name, value, axes) for name, value in arguments.items()]
 
 
 def _padding(

@@ -1,12 +1,14 @@
-"""Images as graphs. Pixel grids, superpixels, meshes and Gaussian adjacencies come as one type of graph: a homogeneous
-``DGLGraph`` with ``ndata["pos"]``, for images in pixels, row then column, so one model takes them all. The recipes of
-the literature are in `gnnlib.images.recipes`."""
+"""Images as graphs: pixel grids, superpixels, meshes and Gaussian adjacencies.
+
+Every function returns a homogeneous ``DGLGraph`` with ``ndata["pos"]`` (in pixels for images, row then column), so one
+model takes them all. `gnnlib.images.recipes` has the superpixel graphs of the literature.
+"""
 
 from gnnlib.images._hierarchy import Hierarchy, hierarchy
 from gnnlib.images._regions import Regions, paint, region_features
 from gnnlib.images.affine import random_affine
 from gnnlib.images.boxes import best_overlap, box_area, box_iou, nms, proposals
-from gnnlib.images.edges import Edges, Nearest, Strongest, Touching, Within
+from gnnlib.images.edges import EdgeRule, Nearest, Strongest, Touching, Within
 from gnnlib.images.gaussian import GAUSSIAN, HEAT, KNYAZEV, Decay, gaussian_graph
 from gnnlib.images.pixels import pixel_batch, pixel_graph
 from gnnlib.images.points import icosphere, mesh_graph, point_graph, sphere_graph
@@ -34,7 +36,7 @@ __all__ = [
     "KNYAZEV",
     "SLIC",
     "Decay",
-    "Edges",
+    "EdgeRule",
     "Hierarchy",
     "MaskSLIC",
     "Nearest",

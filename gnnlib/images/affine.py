@@ -1,4 +1,4 @@
-"""Images turned, enlarged and moved after they have become graphs: positions and offsets are all that changes."""
+"""Random affine augmentation of image graphs: positions and offsets are transformed."""
 
 import math
 
@@ -20,30 +20,34 @@ def random_affine(
     shear: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> dgl.DGLGraph:
-    r"""Each graph of a batch under an affine map of its own, for training on more images than there are.
+    r"""Data augmentation: a random affine map for each graph of a batch.
 
     .. math:: p \leftarrow c + M (p - c) + t, \qquad o_{uv} \leftarrow M o_{uv}, \qquad
         M = s \begin{pmatrix} \cos\varphi & -\sin\varphi \\ \sin\varphi & \cos\varphi \end{pmatrix}
         \begin{pmatrix} 1 & h \\ 0 & 1 \end{pmatrix}
 
-    c is the mean of the graph's positions. What torchvision's ``RandomAffine`` does to images, and no pixel is lost.
+    c is the mean of the graph's positions. As torchvision's ``RandomAffine`` for images, but no pixel leaves the image.
 
     Args:
-        graph: with ``ndata["pos"]`` in pixels (row, column), and perhaps ``edata["offset"]`` and ``edata["distance"]``
+        graph: with ``ndata["pos"]`` in pixels (row, column), optionally with ``edata["offset"]`` and
+            ``edata["distance"]``
         degrees: the angle is drawn from -degrees to degrees
         translate: pixels; each of both shifts is drawn from -translate to translate
         scale: the factor s is drawn from this range
         shear: h is drawn from -shear to shear
 
-    Returns the same nodes and edges with new positions, offsets and distances; other features, Gaussian weights too,
-    are those of the image as it was.
+    Returns:
+        The same nodes and edges with new positions, offsets and distances. Other features, including Gaussian weights,
+        are those of the original image.
 
-    Raises: ValueError for positions that are not two-dimensional, or a range that is none.
+    Raises:
+        ValueError: if the positions are not two-dimensional, or a range is empty.
 
-    >>> from gnnlib.images import pixel_graph
-    >>> turned = random_affine(pixel_graph((2, 2)), degrees=180.0)
-    >>> [round(x, 3) for x in turned.ndata["pos"].mean(0).tolist()], turned.num_edges()
-    ([0.5, 0.5], 16)
+    Example:
+        >>> from gnnlib.images import pixel_graph, random_affine
+        >>> augmented = random_affine(pixel_graph((2, 2)), degrees=180.0)
+        >>> [round(x, 3) for x in augmented.ndata["pos"].mean(0).tolist()], augmented.num_edges()
+        ([0.5, 0.5], 16)
     """
     pos = graph.ndata.get("pos")
     if pos is None or pos.dim() != 2 or pos.shape[1] != 2:
@@ -53,24 +57,26 @@ def random_affine(
             f"expected degrees, translate and shear of 0 or more and a rising range of scale above 0, "
             f"got {degrees}, {translate}, {shear} and {scale}"
         )
-    number = graph.batch_size
-    angle, size, slant = torch.rand(3, number, generator=generator).to(pos)
-    shift = translate * (2 * torch.rand(number, 2, generator=generator).to(pos) - 1)
+    batch_size = graph.batch_size
+    angle, size, slant = torch.rand(3, batch_size, generator=generator).to(pos)
+    shift = translate * (2 * torch.rand(batch_size, 2, generator=generator).to(pos) - 1)
     angle, slant = math.radians(degrees) * (2 * angle - 1), shear * (2 * slant - 1)
     size = scale[0] + (scale[1] - scale[0]) * size
     cos, sin = size * angle.cos(), size * angle.sin()
-    matrix = torch.stack([cos, cos * slant - sin, sin, sin * slant + cos], -1).view(number, 2, 2)
+    matrix = torch.stack([cos, cos * slant - sin, sin, sin * slant + cos], -1).view(batch_size, 2, 2)
 
-    moved = graph.local_var()
+    augmented = graph.local_var()
     nodes, centre = graph_index(graph, graph.batch_num_nodes()), readout_mean(graph, pos)
-    moved.ndata["pos"] = (centre + shift)[nodes] + _times(matrix, nodes, pos - centre[nodes])
+    augmented.ndata["pos"] = (centre + shift)[nodes] + _transform(matrix, nodes, pos - centre[nodes])
     if "offset" in graph.edata:
-        moved.edata["offset"] = _times(matrix, graph_index(graph, graph.batch_num_edges()), graph.edata["offset"])
+        augmented.edata["offset"] = _transform(
+            matrix, graph_index(graph, graph.batch_num_edges()), graph.edata["offset"]
+        )
         if "distance" in graph.edata:
-            moved.edata["distance"] = moved.edata["offset"].norm(dim=1)
-    return moved
+            augmented.edata["distance"] = augmented.edata["offset"].norm(dim=1)
+    return augmented
 
 
-def _times(matrix: Tensor, owner: Tensor, vectors: Tensor) -> Tensor:
-    """Each vector under the matrix of its graph."""
-    return (matrix[owner] * vectors.unsqueeze(1)).sum(-1)
+def _transform(matrix: Tensor, index: Tensor, vectors: Tensor) -> Tensor:
+    """The product of the matrix of its graph with each vector."""
+    return (matrix[index] * vectors.unsqueeze(1)).sum(-1)

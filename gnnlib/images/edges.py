@@ -1,4 +1,7 @@
-"""Which regions are joined, and how strongly: each rule is a small object, called with the regions of an image."""
+"""Edge rules of region graphs: nearest neighbours, radius, region adjacency, strongest affinities.
+
+A rule is a callable that takes the regions of an image.
+"""
 
 import math
 from dataclasses import dataclass
@@ -12,11 +15,11 @@ from gnnlib.images._image import as_integer
 from gnnlib.images._regions import Regions
 from gnnlib.images.gaussian import GAUSSIAN, HEAT, Decay, pairs
 
-__all__ = ["Edges", "Nearest", "Strongest", "Touching", "Within"]
+__all__ = ["EdgeRule", "Nearest", "Strongest", "Touching", "Within"]
 
 
-class Edges(Protocol):
-    """A rule that joins regions: returns src, dst (E,) int64, weight (E,), and what else the rule knows of each edge.
+class EdgeRule(Protocol):
+    """A callable from regions to the arrays of a graph: src, dst (E,) int64, weight (E,), and other edge features (E,).
     No region is joined to itself."""
 
     def __call__(self, regions: Regions) -> dict[str, np.ndarray]: ...
@@ -24,7 +27,7 @@ class Edges(Protocol):
 
 @dataclass(frozen=True)
 class Nearest:
-    r"""Each region v hears the k with the nearest centroids,
+    r"""k nearest neighbours: in-edges of each region v from the k regions with the nearest centroids,
 
     .. math:: w(u \to v) = \exp\left(-\frac{\|p_u - p_v\|^2}{\sigma_v^2}\right), \qquad
               \sigma_v = \frac{1}{k} \sum_{u \to v} \|p_u - p_v\|
@@ -32,16 +35,20 @@ class Nearest:
     Sorted by destination, the nearest first (equally near ones in a fixed, unspecified order).
 
     Args:
-        k: number of neighbours, at least 1; all others where there are fewer.
+        k: number of neighbours, at least 1; all other regions if there are fewer.
         sigma: one width in pixels for every node in place of sigma_v.
         decay: the law, by default the formula above.
 
-    Raises: ValueError for k < 1 or sigma that is not positive; TypeError for k that is no integer.
+    Raises:
+        ValueError: if k < 1 or sigma is not positive.
+        TypeError: if k is not an integer.
 
-    >>> from gnnlib.images import Regions
-    >>> line = Regions.from_labels(np.zeros((1, 4)), np.array([[0, 1, 2, 2]]))
-    >>> {name: value.tolist() for name, value in Nearest(1, sigma=1.0, decay=Decay(1, 1))(line).items()}
-    {'src': [1, 0, 1], 'dst': [0, 1, 2], 'weight': [0.36787944117144233, 0.36787944117144233, 0.22313016014842982]}
+    Example:
+        >>> import numpy as np
+        >>> from gnnlib.images import Decay, Nearest, Regions
+        >>> regions = Regions.from_labels(np.zeros((1, 4)), np.array([[0, 1, 2, 2]]))
+        >>> {name: value.tolist() for name, value in Nearest(1, sigma=1.0, decay=Decay(1, 1))(regions).items()}
+        {'src': [1, 0, 1], 'dst': [0, 1, 2], 'weight': [0.36787944117144233, 0.36787944117144233, 0.22313016014842982]}
     """
 
     k: int = 8
@@ -55,7 +62,7 @@ class Nearest:
     def __call__(self, regions: Regions) -> dict[str, np.ndarray]:
         near, distance = _nearest(regions.centroid, self.k)
         width = distance.sum(1, keepdims=True) / max(near.shape[1], 1) if self.sigma is None else self.sigma
-        width = np.maximum(width, 1e-12)  # neighbours that all share v's centroid: weight 1
+        width = np.maximum(width, 1e-12)  # all neighbours share v's centroid: weight 1
         dst = np.repeat(np.arange(len(near)), near.shape[1])
         return {"src": near.ravel(), "dst": dst, "weight": self.decay(distance, width).ravel()}
 
@@ -70,15 +77,18 @@ class Within:
         radius: largest distance; infinite for all pairs.
         sigma: width; None for weights of 1.
         decay: the law, by default the formula above.
-        relative: divide the positions by the image's lengths first, so that radius and sigma are regions of the image;
-            else they are in pixels.
+        relative: divide the positions by the image's lengths first, so that radius and sigma are fractions of the
+            image; else they are in pixels.
 
-    Raises: ValueError for a radius or sigma that is not positive.
+    Raises:
+        ValueError: if the radius or sigma is not positive.
 
-    >>> from gnnlib.images import Regions
-    >>> line = Regions.from_labels(np.zeros((1, 3)), np.array([[0, 1, 2]]))
-    >>> {name: value.tolist() for name, value in Within(radius=1)(line).items()}
-    {'src': [1, 0, 2, 1], 'dst': [0, 1, 1, 2], 'weight': [1.0, 1.0, 1.0, 1.0]}
+    Example:
+        >>> import numpy as np
+        >>> from gnnlib.images import Regions, Within
+        >>> regions = Regions.from_labels(np.zeros((1, 3)), np.array([[0, 1, 2]]))
+        >>> {name: value.tolist() for name, value in Within(radius=1)(regions).items()}
+        {'src': [1, 0, 2, 1], 'dst': [0, 1, 1, 2], 'weight': [1.0, 1.0, 1.0, 1.0]}
     """
 
     radius: float = math.inf
@@ -102,13 +112,15 @@ class Within:
 
 @dataclass(frozen=True)
 class Touching:
-    """Regions that share a border, both ways: the region adjacency graph. Weights are 1; ``border`` is the length
-    of the border they share, in sides of pixels (faces of voxels).
+    """The region adjacency graph: regions that share a border, in both directions. Weights are 1; ``border`` is the
+    length of the shared border, in sides of pixels (faces of voxels).
 
-    >>> from gnnlib.images import Regions
-    >>> regions = Regions.from_labels(np.zeros((2, 3)), np.array([[0, 0, 1], [0, 2, 2]]))
-    >>> {name: value.tolist() for name, value in Touching()(regions).items()}["border"]
-    [1.0, 2.0, 1.0, 1.0, 2.0, 1.0]
+    Example:
+        >>> import numpy as np
+        >>> from gnnlib.images import Regions, Touching
+        >>> regions = Regions.from_labels(np.zeros((2, 3)), np.array([[0, 0, 1], [0, 2, 2]]))
+        >>> {name: value.tolist() for name, value in Touching()(regions).items()}["border"]
+        [1.0, 2.0, 1.0, 1.0, 2.0, 1.0]
     """
 
     def __call__(self, regions: Regions) -> dict[str, np.ndarray]:
@@ -131,15 +143,19 @@ class Strongest:
 
     .. math:: A = \tfrac12 (S + S^T), \qquad S_{vu} = \exp\left(-\frac{\|p_v - p_u\|^2}{\sigma_v^2}\right),
 
-    sigma_v the mean distance to the k nearest. Every node sends k messages, and hears as many as chose it. (The
-    authors' code picks 8 of the strongest 9, whichever a partial sort leaves; this takes the 8 strongest.)
+    sigma_v the mean distance to the k nearest. Every node has out-degree k; in-degrees vary. (The authors' code takes 8
+    of the strongest 9, depending on a partial sort; this takes the 8 strongest.)
 
-    Raises: ValueError for k < 1; TypeError for k that is no integer.
+    Raises:
+        ValueError: if k < 1.
+        TypeError: if k is not an integer.
 
-    >>> from gnnlib.images import Regions
-    >>> line = Regions.from_labels(np.zeros((1, 5)), np.array([[0, 1, 2, 3, 3]]))
-    >>> {name: value.tolist() for name, value in Strongest(1)(line).items() if name != "weight"}
-    {'src': [0, 1, 2, 3], 'dst': [1, 0, 1, 2]}
+    Example:
+        >>> import numpy as np
+        >>> from gnnlib.images import Regions, Strongest
+        >>> regions = Regions.from_labels(np.zeros((1, 5)), np.array([[0, 1, 2, 3, 3]]))
+        >>> {name: value.tolist() for name, value in Strongest(1)(regions).items() if name != "weight"}
+        {'src': [0, 1, 2, 3], 'dst': [1, 0, 1, 2]}
     """
 
     k: int = 8
@@ -170,9 +186,9 @@ def _check_positive(name: str, value: float | None) -> None:
 
 
 def _nearest(points: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k nearest others of every point and their distances, both (n, min(k, n - 1)), nearest first."""
+    """The k nearest other points of every point and their distances, both (n, min(k, n - 1)), nearest first."""
     k = min(k, len(points) - 1)
     distance, index = KDTree(points).query(points, np.arange(1, k + 2))
     itself = index == np.arange(len(points))[:, None]
-    others = np.argsort(itself, axis=1, kind="stable")[:, :k]  # a point goes last; among twins it may not be there
-    return np.take_along_axis(index, others, 1), np.take_along_axis(distance, others, 1)
+    order = np.argsort(itself, axis=1, kind="stable")[:, :k]  # itself last, if it is among the k + 1 at all
+    return np.take_along_axis(index, order, 1), np.take_along_axis(distance, order, 1)

@@ -1,4 +1,4 @@
-"""Positions as graphs: nodes joined by a weight that falls off with their distance."""
+"""Gaussian adjacency (Knyazev et al., 2019, arXiv:1905.02850): edge weights that decay with distance."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ class Decay:
 
     .. math:: a(d) = \exp\left(-\frac{d^{\,p}}{c \, \sigma^2}\right)
 
-    The literature calls three of these Gaussian, and they are not the same:
+    The literature calls three such laws Gaussian:
 
     - ``GAUSSIAN``: p = 2, c = 2, the density of the normal distribution, up to its factor.
     - ``HEAT``: p = 2, c = 1, the heat kernel of Belkin and Niyogi, 2003, "Laplacian Eigenmaps for Dimensionality
@@ -32,22 +32,26 @@ class Decay:
         power: p, positive.
         factor: c, positive.
 
-    >>> [round(float(decay(2.0, 1.0)), 4) for decay in (GAUSSIAN, HEAT, KNYAZEV)]
-    [0.1353, 0.0183, 0.1353]
+    Example:
+        >>> from gnnlib.images import GAUSSIAN, HEAT, KNYAZEV
+        >>> [round(float(decay(2.0, 1.0)), 4) for decay in (GAUSSIAN, HEAT, KNYAZEV)]
+        [0.1353, 0.0183, 0.1353]
     """
 
     power: float
     factor: float
 
     def __call__(self, distance: np.ndarray | float, sigma: np.ndarray | float) -> np.ndarray:
-        """The weight at a distance; arrays broadcast."""
+        """The weight at a distance. Arrays broadcast."""
         return np.exp(-np.power(distance, self.power) / (self.factor * np.square(sigma)))
 
     def reach(self, weight: float, sigma: float) -> float:
-        """The distance at which the weight has fallen to ``weight``, a number in (0, 1).
+        """The distance at which the weight is ``weight``, a number in (0, 1).
 
-        >>> round(HEAT.reach(float(HEAT(3.0, 2.0)), 2.0), 6)
-        3.0
+        Example:
+            >>> from gnnlib.images import HEAT
+            >>> round(HEAT.reach(float(HEAT(3.0, 2.0)), 2.0), 6)
+            3.0
         """
         return float((-self.factor * sigma**2 * np.log(weight)) ** (1 / self.power))
 
@@ -77,33 +81,38 @@ def gaussian_graph(
       entries A_vv = 1);
     - ``"left"``: :math:`A D^{-1}`, the outgoing weights sum to 1;
 
-    where D holds the row sums of A after the cut-off (see :func:`gnnlib.ops.degrees.degree_norm`). Other laws of
-    distance go by the same name in the literature; ``decay`` chooses (see :class:`Decay`).
+    where D holds the row sums of A after the cut-off (see :func:`gnnlib.ops.degrees.degree_norm`). ``decay`` sets
+    another law of distance, of which several go by this name in the literature (see :class:`Decay`).
 
     - ``edata["weight"]``: (E,), in the dtype of the positions.
-    - ``ndata["pos"]``: (N, d), as given.
+    - ``ndata["pos"]``: (N, d), the positions.
 
-    Edges are sorted by destination, then by source. With a cut-off, memory goes with the number of edges, not with N^2.
+    Edges are sorted by destination, then by source. With a cut-off, memory is proportional to the number of edges, not
+    to N^2.
 
     Args:
-        pos: the positions, from ``pixel_graph(...).ndata["pos"]`` or anywhere. Integers become float32.
-        sigma: width, in the units of the positions (pixels, where nothing was rescaled).
-        cutoff: smallest entry of A that is kept, in [0, 1); 0 keeps all N^2 pairs.
+        pos: the positions, for example ``pixel_graph(...).ndata["pos"]``. Integers become float32.
+        sigma: width, in the units of the positions (pixels, unless rescaled).
+        cutoff: entries of A below it are dropped, in [0, 1); 0 keeps all N^2 pairs.
         norm: "none", "right", "left" or "both".
         self_loops: whether to keep the diagonal, A_vv = 1.
         decay: the law, by default the formula above.
 
-    Shapes: pos (N, d): row, column in 2-d.
+    Shapes:
+        - pos: (N, d), row and column in 2-d
 
     Raises:
-        ValueError: for positions that are not (N, d) or not finite, sigma that is not positive, a cut-off outside
-            [0, 1), or an unknown norm.
+        ValueError: if the positions are not (N, d) or not finite, sigma is not positive, the cut-off is outside
+            [0, 1), or the norm is unknown.
 
-    A node without edges (no self-loops, nothing near) is kept, with nothing coming in.
+    A node without edges (no self-loops, no neighbour above the cut-off) stays in the graph.
 
-    >>> g = gaussian_graph(torch.tensor([[0.0, 0.0], [0.0, 1.0], [5.0, 0.0]]), sigma=1.0, cutoff=0.1)
-    >>> [(int(u), int(v), round(float(a), 4)) for u, v, a in zip(*g.edges(), g.edata["weight"])]
-    [(0, 0, 1.0), (1, 0, 0.6065), (0, 1, 0.6065), (1, 1, 1.0), (2, 2, 1.0)]
+    Example:
+        >>> import torch
+        >>> from gnnlib.images import gaussian_graph
+        >>> g = gaussian_graph(torch.tensor([[0.0, 0.0], [0.0, 1.0], [5.0, 0.0]]), sigma=1.0, cutoff=0.1)
+        >>> [(int(u), int(v), round(float(a), 4)) for u, v, a in zip(*g.edges(), g.edata["weight"])]
+        [(0, 0, 1.0), (1, 0, 0.6065), (0, 1, 0.6065), (1, 1, 1.0), (2, 2, 1.0)]
     """
     points = torch.as_tensor(pos).detach()
     points = points if points.is_floating_point() else points.float()
@@ -116,11 +125,11 @@ def gaussian_graph(
         raise ValueError(f"sigma: expected a positive number, got {sigma}")
     if not 0 <= cutoff < 1:
         raise ValueError(f"cutoff: expected a number in [0, 1), got {cutoff}")
-    where = points.cpu().to(torch.float64).numpy()
-    src, dst, distance = pairs(where, decay.reach(cutoff, sigma) if cutoff else None)
+    coords = points.cpu().to(torch.float64).numpy()
+    src, dst, distance = pairs(coords, decay.reach(cutoff, sigma) if cutoff else None)
     weight = decay(distance, sigma)
     keep = (weight >= cutoff) & (self_loops | (src != dst))
-    graph = dgl.graph((torch.from_numpy(src[keep]), torch.from_numpy(dst[keep])), num_nodes=len(where))
+    graph = dgl.graph((torch.from_numpy(src[keep]), torch.from_numpy(dst[keep])), num_nodes=len(coords))
     graph = graph.to(points.device)
     graph.ndata["pos"] = points
     graph.edata["weight"] = degree_norm(graph, torch.from_numpy(weight[keep]).to(points), norm=norm, degrees="weighted")

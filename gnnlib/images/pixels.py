@@ -1,4 +1,4 @@
-"""Pixel grids as graphs: a convolution's window, written as edges that carry the index of their tap."""
+"""Pixel grids as graphs: the window of a convolution as edges that carry the index of their tap."""
 
 import operator
 from collections.abc import Sequence
@@ -36,49 +36,55 @@ def pixel_graph(
     is ``torch.nn.functional.conv2d`` (a cross-correlation: the window is not flipped).
 
     - ``edata["tap"]``: (E,) int64, row-major index in the window, the order of the convolution's weight. Tap 0 of a
-      3 x 3 window looks at offset (-1, -1), tap 4 at the cell itself. Left-out taps leave their numbers unused.
+      3 x 3 window has offset (-1, -1), tap 4 is the cell itself. The numbers of omitted taps are unused.
     - ``ndata["pos"]``: (N, d) float32, coordinates in pixels in the order of the image's axes: row, column in 2-d.
     - ``label_map``, an attribute of the graph: (*S,) int64, the node of each pixel, -1 outside the mask: see
       :func:`~gnnlib.images.paint`.
 
-    Given an image in place of its shape, also, as superpixel graphs have them:
+    With an image instead of a shape also, as in superpixel graphs:
 
     - ``ndata["feat"]``: (N, C) float32, its values;
     - ``edata["offset"]``: (E, d) float32, pos of the source less pos of the destination; ``edata["distance"]``: (E,).
 
-    Edges are sorted by destination, then by tap. The structure is built once per arguments and shared by all callers
-    (the last 16 are kept), and so are the taps: do not write into them. What is stored in the graph's frames stays
-    with its caller, and the positions are a copy.
+    Edges are sorted by destination, then by tap. The structure and the taps are built once per arguments and
+    shared by all callers (the last 16 are cached): do not modify the taps in place. Frames are the caller's own, and
+    the positions are a copy.
 
     Args:
         shape: length of each axis of the image, say (rows, columns); any number of axes. Or the image: (*S,) or
-            (*S, C), channels last; uint8 (taken as 0..1) or floating point; numpy, torch or PIL.
-        kernel_size: cells the window covers along each axis, odd.
+            (*S, C), channels last; uint8 (scaled to 0..1) or floating point; numpy, torch or PIL.
+        kernel_size: number of cells of the window along each axis, odd.
         connectivity: as in scikit-image, keep the taps that differ from the centre along at most this many axes
             (1 in 2-d: the 4-neighbour grid, 2: the 8-neighbour one); None: the whole window.
-        self_loops: whether a cell sees itself.
+        self_loops: whether to keep the tap of the cell itself.
         idtype: torch.int32 or torch.int64.
-        axes: how many axes an image has besides its channels: 2, or 3 for a volume.
-        mask: (*S,) booleans; pixels outside vanish. None for the whole image.
+        axes: number of axes of an image without its channels: 2, or 3 for a volume.
+        mask: (*S,) booleans; pixels outside are removed. None for the whole image.
 
-    Shapes: N = prod(shape) nodes, less those outside the mask; with K = prod(kernel_size) taps, at most N K
-    edges, fewer at the border.
+    Shapes:
+        - N = prod(shape) nodes, less those outside the mask; with K = prod(kernel_size) taps, at most N K edges, fewer
+          at the border
 
     Raises:
-        ValueError: for lengths that are not positive, windows that are not odd, a wrong number of either, or a
-            connectivity outside 1 to d; for an image that is empty, not finite or of another number of axes, and a
-            mask that is empty or of another shape.
-        TypeError: where an integer was expected, an image of uint8 or floating point, or a mask of booleans.
+        ValueError: if a length is not positive, the window is not odd, the number of either is wrong, or the
+            connectivity is outside 1 to d.
+        ValueError: if the image is empty, not finite or of another number of axes, or the mask is empty or of another
+            shape.
+        TypeError: if a size is not an integer, the image is neither uint8 nor floating point, or the mask is not
+            boolean.
 
-    >>> g = pixel_graph((2, 2))
-    >>> [(int(u), int(v), int(t)) for u, v, t in zip(*g.edges(), g.edata["tap"])][:4]
-    [(0, 0, 4), (1, 0, 5), (2, 0, 7), (3, 0, 8)]
-    >>> pixel_graph((28, 28), connectivity=1, self_loops=False).in_degrees().bincount().tolist()
-    [0, 0, 4, 104, 676]
-    >>> image = np.array([[0.0, 0.5], [1.0, np.nan]])
-    >>> g = pixel_graph(image, mask=np.isfinite(image))
-    >>> g.ndata["feat"].flatten().tolist(), g.num_edges(), g.label_map.tolist()
-    ([0.0, 0.5, 1.0], 9, [[0, 1], [2, -1]])
+    Example:
+        >>> import numpy as np
+        >>> from gnnlib.images import pixel_graph
+        >>> g = pixel_graph((2, 2))
+        >>> [(int(u), int(v), int(t)) for u, v, t in zip(*g.edges(), g.edata["tap"])][:4]
+        [(0, 0, 4), (1, 0, 5), (2, 0, 7), (3, 0, 8)]
+        >>> pixel_graph((28, 28), connectivity=1, self_loops=False).in_degrees().bincount().tolist()
+        [0, 0, 4, 104, 676]
+        >>> image = np.array([[0.0, 0.5], [1.0, np.nan]])
+        >>> g = pixel_graph(image, mask=np.isfinite(image))
+        >>> g.ndata["feat"].flatten().tolist(), g.num_edges(), g.label_map.tolist()
+        ([0.0, 0.5, 1.0], 9, [[0, 1], [2, -1]])
     """
     if is_image(shape):
         pixels = parse_image(shape, axes, mask)
@@ -112,18 +118,22 @@ def pixel_batch(
         batch_size: number of images, at least 1.
         shape, kernel_size, connectivity, self_loops, idtype: as in :func:`pixel_graph`.
 
-    Shapes: B N nodes and B E edges, image after image: features of images (B, rows, columns, F) are
-    ``x.flatten(0, 2)``. ``ndata["pos"]`` is (B N, d), in pixels of the node's own image; ``label_map`` is (B, *S),
-    and for one image (*S,).
+    Shapes:
+        - B N nodes and B E edges, image after image: features of images (B, rows, columns, F) are ``x.flatten(0, 2)``.
+          ``ndata["pos"]`` is (B N, d), in pixels of the node's own image; ``label_map`` is (B, *S), and for one image
+          (*S,)
 
     Raises:
-        ValueError, TypeError: as :func:`pixel_graph`, and for a batch size below 1.
+        ValueError: as :func:`pixel_graph`, and if the batch size is below 1.
+        TypeError: as :func:`pixel_graph`.
 
-    >>> g = pixel_batch((28, 28), 64)
-    >>> g.batch_size, g.num_nodes(), g.num_edges()
-    (64, 50176, 430336)
-    >>> g._graph is pixel_batch((28, 28), 64)._graph
-    True
+    Example:
+        >>> from gnnlib.images import pixel_batch
+        >>> g = pixel_batch((28, 28), 64)
+        >>> g.batch_size, g.num_nodes(), g.num_edges()
+        (64, 50176, 430336)
+        >>> g._graph is pixel_batch((28, 28), 64)._graph
+        True
     """
     lengths = _integers("shape", shape)
     axes = len(lengths)
@@ -142,8 +152,8 @@ def pixel_batch(
         raise ValueError(f"batch_size: expected at least 1, got {copies}")
     window = window if len(window) == axes else window * axes
     graph = _batch(lengths, copies, window, reach, bool(self_loops), idtype).local_var()
-    graph.ndata["pos"] = graph.ndata["pos"].clone()  # people scale positions in place
-    graph.set_batch_num_nodes(graph.batch_num_nodes())  # DGL edits the table of sizes in place, and it was shared
+    graph.ndata["pos"] = graph.ndata["pos"].clone()  # users scale positions in place
+    graph.set_batch_num_nodes(graph.batch_num_nodes())  # DGL edits the table of sizes in place, and it is shared
     graph.set_batch_num_edges(graph.batch_num_edges())
     return graph
 
@@ -155,9 +165,9 @@ def _batch(
     src, dst, tap = _edges(shape, window, connectivity, loops)
     first = prod(shape) * np.arange(copies)[:, None]
     pos = np.indices(shape, dtype=np.float32).reshape(len(shape), -1).T
-    with torch.inference_mode(False):  # later callers may want gradients through what is kept here
-        ends = [torch.from_numpy((first + end).ravel()) for end in (src, dst)]
-        graph = dgl.graph(tuple(ends), num_nodes=copies * prod(shape), idtype=idtype)
+    with torch.inference_mode(False):  # cached tensors must work under autograd later
+        endpoints = [torch.from_numpy((first + nodes).ravel()) for nodes in (src, dst)]
+        graph = dgl.graph(tuple(endpoints), num_nodes=copies * prod(shape), idtype=idtype)
         graph.ndata["pos"] = torch.from_numpy(np.tile(pos, (copies, 1)))
         graph.edata["tap"] = torch.from_numpy(np.tile(tap, copies))
         graph.set_batch_num_nodes(torch.from_numpy(np.full(copies, prod(shape))).to(idtype))
@@ -172,12 +182,12 @@ def _edges(
     """Source, destination and tap of every edge, by sliding the window over the image of cell numbers."""
     cells = np.arange(prod(shape)).reshape(shape)
     padded = np.pad(cells, [(size // 2, size // 2) for size in window], constant_values=-1)
-    seen = np.lib.stride_tricks.sliding_window_view(padded, window).reshape(prod(shape), prod(window))
+    sources = np.lib.stride_tricks.sliding_window_view(padded, window).reshape(prod(shape), prod(window))
     offset = np.indices(window).reshape(len(window), -1).T - np.array(window) // 2
-    moved = (offset != 0).sum(1)  # along how many axes the tap differs from the centre
-    taps = np.flatnonzero((moved <= connectivity) & (loops | (moved > 0)))
-    dst, column = np.nonzero(seen[:, taps] >= 0)
-    return seen[dst, taps[column]], dst, taps[column]
+    num_axes = (offset != 0).sum(1)  # along which the tap differs from the centre
+    taps = np.flatnonzero((num_axes <= connectivity) & (loops | (num_axes > 0)))
+    dst, column = np.nonzero(sources[:, taps] >= 0)
+    return sources[dst, taps[column]], dst, taps[column]
 
 
 def _integers(name: str, value: int | Sequence[int]) -> tuple[int, ...]:

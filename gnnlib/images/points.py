@@ -1,4 +1,4 @@
-"""Points in space as graphs: meshes, spheres, landmarks and skeletons."""
+"""Point sets and meshes as graphs: landmarks, skeletons, triangle meshes and the icosphere."""
 
 import numpy as np
 import torch
@@ -14,30 +14,36 @@ Array = Tensor | np.ndarray
 
 
 def point_graph(points: Array, edges: Array) -> dgl.DGLGraph:
-    """Points joined by lines, say landmarks of a face or the bones of a skeleton; each line runs both ways, once.
+    """The graph of points and undirected lines between them, such as landmarks of a face or the bones of a skeleton.
 
-    - ``ndata["pos"]``: (n, d) float32, as given;
-    - ``edata["offset"]``: (E, d), where the message comes from: pos[src] - pos[dst]; ``edata["distance"]``: (E,).
+    - ``ndata["pos"]``: (n, d) float32, the points;
+    - ``edata["offset"]``: (E, d), pos[src] - pos[dst]; ``edata["distance"]``: (E,), its length.
 
-    Edges are sorted by destination, then by source. A line named twice, or from both ends, counts once.
+    Every line becomes an edge in each direction. Edges are sorted by destination, then by source. Duplicate lines count
+    once.
 
     Args:
         points: (n, d) numbers, n and d at least 1.
-        edges: (m, 2) integers, the two ends of each line; (0, 2) for none.
+        edges: (m, 2) integers, the two points of each line; (0, 2) for none.
 
-    Raises: ValueError for other shapes, positions that are not finite, ends that are not points, or a line from a
-    point to itself; TypeError for ends that are not integers.
+    Raises:
+        ValueError: if a shape is wrong, a position is not finite, an index is out of range, or a line joins a point to
+            itself.
+        TypeError: if the indices are not integers.
 
-    >>> g = point_graph(np.array([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]]), np.array([[0, 1], [2, 0]]))
-    >>> [(int(u), int(v)) for u, v in zip(*g.edges())], g.edata["distance"].tolist()
-    ([(1, 0), (2, 0), (0, 1), (0, 2)], [5.0, 1.0, 5.0, 1.0])
+    Example:
+        >>> import numpy as np
+        >>> from gnnlib.images import point_graph
+        >>> g = point_graph(np.array([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]]), np.array([[0, 1], [2, 0]]))
+        >>> [(int(u), int(v)) for u, v in zip(*g.edges())], g.edata["distance"].tolist()
+        ([(1, 0), (2, 0), (0, 1), (0, 2)], [5.0, 1.0, 5.0, 1.0])
     """
     pos = _points(points)
-    ends = _indices("edges", edges, 2, len(pos))
-    same = ends[ends[:, 0] == ends[:, 1]]
-    if len(same):
-        raise ValueError(f"edges: expected two different ends, got {same[0].tolist()}")
-    both = np.concatenate([ends, ends[:, ::-1]])
+    lines = _indices("edges", edges, 2, len(pos))
+    loops = lines[lines[:, 0] == lines[:, 1]]
+    if len(loops):
+        raise ValueError(f"edges: expected two different points, got {loops[0].tolist()}")
+    both = np.concatenate([lines, lines[:, ::-1]])
     dst, src = np.unique(both, axis=0).T
     graph = dgl.graph((torch.from_numpy(src.copy()), torch.from_numpy(dst.copy())), num_nodes=len(pos))
     graph.ndata["pos"] = torch.from_numpy(pos)
@@ -45,17 +51,22 @@ def point_graph(points: Array, edges: Array) -> dgl.DGLGraph:
 
 
 def mesh_graph(vertices: Array, faces: Array) -> dgl.DGLGraph:
-    """The graph of a mesh: its vertices, joined along the sides of its faces; as :func:`point_graph` of those.
+    """The graph of a mesh: :func:`point_graph` of its vertices and the sides of its faces.
 
     Args:
         vertices: (n, d) numbers.
         faces: (f, c) integers, the corners of each face in order: c = 3 for triangles, 4 for quads.
 
-    Raises: ValueError, TypeError: as :func:`point_graph`, and for faces of fewer than 3 corners.
+    Raises:
+        ValueError: as :func:`point_graph`, and if a face has fewer than 3 corners.
+        TypeError: as :func:`point_graph`.
 
-    >>> g = mesh_graph(np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]), np.array([[0, 1, 2], [1, 3, 2]]))
-    >>> g.num_edges(), g.in_degrees().tolist()
-    (10, [2, 3, 3, 2])
+    Example:
+        >>> import numpy as np
+        >>> from gnnlib.images import mesh_graph
+        >>> g = mesh_graph(np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]), np.array([[0, 1, 2], [1, 3, 2]]))
+        >>> g.num_edges(), g.in_degrees().tolist()
+        (10, [2, 3, 3, 2])
     """
     pos = _points(vertices)
     shape = as_array(faces).shape
@@ -66,22 +77,28 @@ def mesh_graph(vertices: Array, faces: Array) -> dgl.DGLGraph:
 
 
 def sphere_graph(level: int, reach: float | None = None) -> dgl.DGLGraph:
-    """The unit sphere as a nearly even graph: :func:`mesh_graph` of the :func:`icosphere`. With more neighbours layers
-    follow rotations better (Defferrard et al. 2020, arXiv 2012.15000).
+    """The unit sphere as a nearly regular graph: :func:`mesh_graph` of the :func:`icosphere`. With more neighbours the
+    layers are closer to rotation equivariance (Defferrard et al. 2020, arXiv 2012.15000).
 
     Args:
-        reach: join all nodes that are no farther apart than so many sides of a triangle, of the mean length; None: the
-            sides alone.
+        level: see :func:`icosphere`.
+        reach: join all nodes within this distance, in mean lengths of a triangle's side; None: the sides alone.
 
-    Shapes: n = 10 4^level + 2 nodes, twelve with 5 neighbours and the rest with 6, so 60 4^level edges, unless
-    ``reach`` says otherwise; ``ndata["pos"]`` (n, 3), of length 1.
+    Shapes:
+        - n = 10 4^level + 2 nodes, twelve with 5 neighbours and the rest with 6, so 60 4^level edges, unless ``reach``
+          is set
+        - ``ndata["pos"]``: (n, 3), of length 1
 
-    Raises: ValueError, TypeError: as :func:`icosphere`; ValueError for a reach that is not positive.
+    Raises:
+        ValueError: as :func:`icosphere`, and if the reach is not positive.
+        TypeError: as :func:`icosphere`.
 
-    >>> [(g.num_nodes(), g.num_edges()) for g in map(sphere_graph, range(3))]
-    [(12, 60), (42, 240), (162, 960)]
-    >>> sphere_graph(2, reach=2.5).in_degrees().unique().tolist()
-    [18, 21, 25]
+    Example:
+        >>> from gnnlib.images import sphere_graph
+        >>> [(g.num_nodes(), g.num_edges()) for g in map(sphere_graph, range(3))]
+        [(12, 60), (42, 240), (162, 960)]
+        >>> sphere_graph(2, reach=2.5).in_degrees().unique().tolist()
+        [18, 21, 25]
     """
     vertices, faces = icosphere(level)
     graph = mesh_graph(vertices, faces)
@@ -94,17 +111,23 @@ def sphere_graph(level: int, reach: float | None = None) -> dgl.DGLGraph:
 
 
 def icosphere(level: int) -> tuple[np.ndarray, np.ndarray]:
-    """An icosahedron, each of whose triangles is cut into four and blown up to the sphere, ``level`` times.
+    """The icosphere: an icosahedron whose triangles are split into four and projected to the sphere, ``level`` times.
 
     The vertices of a level are the first of the next, so pooling keeps the first 10 4^(level - 1) + 2 rows.
 
-    Shapes: vertices (10 4^level + 2, 3) float64; faces (20 4^level, 3), counterclockwise seen from outside.
+    Shapes:
+        - vertices: (10 4^level + 2, 3) float64
+        - faces: (20 4^level, 3), counterclockwise seen from outside
 
-    Raises: ValueError for a level outside 0 to 10; TypeError for one that is no integer.
+    Raises:
+        ValueError: if the level is outside 0 to 10.
+        TypeError: if the level is not an integer.
 
-    >>> vertices, faces = icosphere(1)
-    >>> vertices.shape, faces.shape
-    ((42, 3), (80, 3))
+    Example:
+        >>> from gnnlib.images import icosphere
+        >>> vertices, faces = icosphere(1)
+        >>> vertices.shape, faces.shape
+        ((42, 3), (80, 3))
     """
     if not 0 <= as_integer("level", level) <= 10:
         raise ValueError(f"level: expected 0 to 10, got {level}")
@@ -115,9 +138,9 @@ def icosphere(level: int) -> tuple[np.ndarray, np.ndarray]:
     faces = _hull(vertices)
     for _ in range(level):
         sides = np.stack([faces, np.roll(faces, -1, axis=1)], axis=-1)  # (f, 3, 2): corner c and the next
-        ends, middle = np.unique(np.sort(sides.reshape(-1, 2)), axis=0, return_inverse=True)
+        pairs, middle = np.unique(np.sort(sides.reshape(-1, 2)), axis=0, return_inverse=True)
         middle = len(vertices) + middle.reshape(-1, 3)
-        centre = vertices[ends].sum(1)
+        centre = vertices[pairs].sum(1)
         vertices = np.concatenate([vertices, centre / np.linalg.norm(centre, axis=1, keepdims=True)])
         corner = np.stack([faces, middle, np.roll(middle, 1, axis=1)], axis=-1).reshape(-1, 3)
         faces = np.concatenate([corner, middle])
@@ -125,10 +148,10 @@ def icosphere(level: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _hull(vertices: np.ndarray) -> np.ndarray:
-    """The icosahedron's faces: the corners that are pairwise nearest, turned outwards."""
+    """The icosahedron's faces, oriented outwards: triples of vertices that are pairwise nearest."""
     distance = np.linalg.norm(vertices[:, None] - vertices[None], axis=-1)
-    joined = np.isclose(distance, distance[distance > 1e-9].min())
-    a, b, c = np.nonzero(joined[:, :, None] & joined[None] & joined[:, None])
+    adjacent = np.isclose(distance, distance[distance > 1e-9].min())
+    a, b, c = np.nonzero(adjacent[:, :, None] & adjacent[None] & adjacent[:, None])
     faces = np.stack([a, b, c], axis=1)[(a < b) & (b < c)]
     inwards = np.linalg.det(vertices[faces]) < 0
     faces[inwards] = faces[inwards][:, ::-1]
@@ -136,15 +159,19 @@ def _hull(vertices: np.ndarray) -> np.ndarray:
 
 
 def with_offsets(graph: dgl.DGLGraph) -> dgl.DGLGraph:
-    """The graph with where each message comes from: ``edata["offset"]`` (E, d), pos[src] - pos[dst], and
-    ``edata["distance"]`` (E,), its length.
+    """Store relative positions: ``edata["offset"]`` (E, d), pos[src] - pos[dst], and ``edata["distance"]`` (E,), its
+    length.
 
-    >>> g = dgl.graph(([0], [1]))
-    >>> g.ndata["pos"] = torch.tensor([[3.0], [4.0]])
-    >>> with_offsets(g).edata["offset"].tolist(), g.edata["distance"].tolist()
-    ([[-1.0]], [1.0])
+    Example:
+        >>> import torch
+        >>> from gnnlib.images.points import with_offsets
+        >>> import dgl
+        >>> g = dgl.graph(([0], [1]))
+        >>> g.ndata["pos"] = torch.tensor([[3.0], [4.0]])
+        >>> with_offsets(g).edata["offset"].tolist(), g.edata["distance"].tolist()
+        ([[-1.0]], [1.0])
     """
-    src, dst = (end.long() for end in graph.edges())
+    src, dst = (nodes.long() for nodes in graph.edges())
     graph.edata["offset"] = graph.ndata["pos"][src] - graph.ndata["pos"][dst]
     graph.edata["distance"] = graph.edata["offset"].norm(dim=1)
     return graph

@@ -1,4 +1,4 @@
-"""Signals on the sphere: images projected onto it, its rotations, and the graphs from one set of its points to another.
+"""Signals on the sphere: projection of images, rotations, interpolation and pooling.
 
 The points of a signal are the nodes of :func:`gnnlib.images.sphere_graph`, or the cells of a map
 (:func:`equirectangular`); a rotation R takes a signal x to (R x)(p) = x(R^-1 p).
@@ -27,26 +27,34 @@ __all__ = [
 
 
 def project(images: Tensor, points: Tensor, rotation: Tensor | None = None) -> Tensor:
-    r"""Images on the sphere by stereographic projection, which keeps angles, and rotated there:
+    r"""Stereographic projection of images onto the sphere, followed by a rotation:
 
     .. math:: x(p) = \mathrm{image}\Big(\sqrt{2}\, \frac{(-q_z,\, q_y)}{1 + q_x}\Big), \qquad q = R^{-1} p
 
-    with rows and columns from -1 to 1, edge to edge. So the middle of an image is at (1, 0, 0), the first row is up,
-    its corners are on the great circle between that half of the sphere and the other, which is 0. Between pixels images
-    are linear, and 0 outside.
+    with rows and columns from -1 to 1, edge to edge. The projection preserves angles. The middle of an image is at
+    (1, 0, 0), the first row is up, and its corners are on the great circle that bounds this hemisphere; the other
+    hemisphere is 0. Images are interpolated linearly between pixels, and 0 outside.
 
     Args:
+        images: any number of channels
         points: of length 1
-        rotation: R, of all images or of each; None for none
+        rotation: R, one for all images or one per image; None: no rotation
 
-    Shapes: images (B, C, rows, columns), points (n, 3), rotation (3, 3) or (B, 3, 3); returns (n, B, C), B signals on
-    one graph.
+    Shapes:
+        - images: (B, C, rows, columns)
+        - points: (n, 3)
+        - rotation: (3, 3) or (B, 3, 3)
+        - output: (n, B, C), B signals on one graph
 
-    Raises: ValueError for other shapes.
+    Raises:
+        ValueError: if a shape is wrong.
 
-    >>> images = torch.rand(5, 1, 8, 8)
-    >>> project(images, sphere_graph(2).ndata["pos"]).shape
-    torch.Size([162, 5, 1])
+    Example:
+        >>> import torch
+        >>> from gnnlib.images import project, sphere_graph
+        >>> images = torch.rand(5, 1, 8, 8)
+        >>> project(images, sphere_graph(2).ndata["pos"]).shape
+        torch.Size([162, 5, 1])
     """
     if images.dim() != 4 or points.dim() != 2 or points.shape[1] != 3:
         raise ValueError(
@@ -59,20 +67,24 @@ def project(images: Tensor, points: Tensor, rotation: Tensor | None = None) -> T
             raise ValueError(f"rotation: expected (3, 3) or ({len(images)}, 3, 3), got {tuple(rotation.shape)}")
         q = q @ rotation.to(images)  # rows: R^-1 p
     near = 1 + q[..., :1]
-    place = math.sqrt(2) * torch.stack([q[..., 1], -q[..., 2]], -1) / near  # columns, then rows
-    place = place.where(near > 0.5, 2.0)  # outside, without asking where: the point opposite has no place
-    place = place.expand(len(images), *place.shape[-2:]).unsqueeze(1)
-    return F.grid_sample(images, place, align_corners=False).squeeze(2).permute(2, 0, 1).contiguous()
+    coords = math.sqrt(2) * torch.stack([q[..., 1], -q[..., 2]], -1) / near  # columns, then rows
+    coords = coords.where(near > 0.5, 2.0)  # outside the image: the opposite point has no projection
+    coords = coords.expand(len(images), *coords.shape[-2:]).unsqueeze(1)
+    return F.grid_sample(images, coords, align_corners=False).squeeze(2).permute(2, 0, 1).contiguous()
 
 
 def equirectangular(size: Sequence[int]) -> Tensor:
-    """The sphere as a map: the middles of cells of equal height in latitude and equal width in longitude, row by row,
-    north first, (1, 0, 0) in the middle of the map.
+    """The equirectangular grid: centres of cells of equal height in latitude and equal width in longitude, row by row,
+    north first, with (1, 0, 0) in the middle of the map.
 
-    Shapes: size (rows, columns); returns (rows columns, 3) float64.
+    Shapes:
+        - size: (rows, columns)
+        - output: (rows columns, 3) float64
 
-    >>> equirectangular((1, 4)).round(decimals=3).tolist()
-    [[-0.707, -0.707, 0.0], [0.707, -0.707, 0.0], [0.707, 0.707, 0.0], [-0.707, 0.707, 0.0]]
+    Example:
+        >>> from gnnlib.images import equirectangular
+        >>> equirectangular((1, 4)).round(decimals=3).tolist()
+        [[-0.707, -0.707, 0.0], [0.707, -0.707, 0.0], [0.707, 0.707, 0.0], [-0.707, 0.707, 0.0]]
     """
     rows, columns = size
     down = (torch.arange(rows, dtype=torch.float64) + 0.5) * (torch.pi / rows)
@@ -83,14 +95,20 @@ def equirectangular(size: Sequence[int]) -> Tensor:
 
 
 def random_rotations(num: int, generator: torch.Generator | None = None) -> Tensor:
-    """Rotations drawn uniformly: the orthogonal factors of Gaussian matrices, with the signs that make that so
-    (Mezzadri 2007, arXiv math-ph/0609050, section 5), and those that turn over turned back.
+    """Uniformly distributed rotations: orthogonal factors of Gaussian matrices with the signs of Mezzadri 2007 (arXiv
+    math-ph/0609050, section 5), reflections multiplied by -1.
 
-    Shapes: returns (num, 3, 3) float64.
+    Shapes:
+        - output: (num, 3, 3) float64
 
-    >>> turns = random_rotations(4)
-    >>> torch.allclose(turns @ turns.mT, torch.eye(3).double()), torch.linalg.det(turns).round().tolist()
-    (True, [1.0, 1.0, 1.0, 1.0])
+    Example:
+        >>> import torch
+        >>> from gnnlib.images import random_rotations
+        >>> rotations = random_rotations(4)
+        >>> torch.allclose(rotations @ rotations.mT, torch.eye(3).double())
+        True
+        >>> torch.linalg.det(rotations).round().tolist()
+        [1.0, 1.0, 1.0, 1.0]
     """
     q, r = torch.linalg.qr(torch.randn(num, 3, 3, dtype=torch.float64, generator=generator))
     q = q * r.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-2)
@@ -98,80 +116,97 @@ def random_rotations(num: int, generator: torch.Generator | None = None) -> Tens
 
 
 def icosahedral_rotations() -> Tensor:
-    """The 60 rotations that take an icosahedron, and so every :func:`gnnlib.images.sphere_graph`, to itself; the first
-    is none.
+    """The 60 rotational symmetries of the icosahedron, and of every :func:`gnnlib.images.sphere_graph`; the first is
+    the identity.
 
-    Shapes: returns (60, 3, 3) float64.
+    Shapes:
+        - output: (60, 3, 3) float64
 
-    >>> turns = icosahedral_rotations()
-    >>> len(turns), torch.allclose(turns[0], torch.eye(3).double())
-    (60, True)
+    Example:
+        >>> import torch
+        >>> from gnnlib.images import icosahedral_rotations
+        >>> rotations = icosahedral_rotations()
+        >>> len(rotations), torch.allclose(rotations[0], torch.eye(3).double())
+        (60, True)
     """
     vertices, faces = icosphere(0)
-    a, b = (torch.from_numpy(vertices[ends.ravel()]) for ends in (faces, np.roll(faces, -1, axis=1)))  # 60 sides
+    a, b = (torch.from_numpy(vertices[corners.ravel()]) for corners in (faces, np.roll(faces, -1, axis=1)))  # 60 sides
     frames = torch.stack([a, b, torch.linalg.cross(a, b)], -1)
     return frames @ torch.linalg.inv(frames[0])
 
 
 def sphere_interpolation(level: int, points: Tensor) -> dgl.DGLGraph:
-    """From the nodes of a sphere to any points on it: each hears the corners of the triangle that it is in, weighted so
-    that signals are linear on triangles.
+    """The bipartite graph of linear interpolation from the nodes of a sphere to any points on it.
 
-    ``aggregate(graph, x, graph.edata["weight"])`` is the signal there. With the points of the same sphere times R, that
-    is R^-1 p, it is the rotated signal R x; of an icosahedral rotation without interpolating.
+    Every point has in-edges from the corners of its triangle, weighted by its barycentric coordinates.
 
-    Shapes: points (n, 3), of any length but 0; the graph has 3 n edges from node type "in" to "out", with ``pos`` at
-    both, and ``edata["weight"]`` (3 n,) float64, which add up to 1 at each point.
+    ``aggregate(graph, x, graph.edata["weight"])`` is the signal at the points. With ``points @ R`` of the same sphere,
+    that is R^-1 p, it is the rotated signal R x; an icosahedral rotation needs no interpolation.
 
-    Raises: ValueError for points of another shape or without a direction.
+    Shapes:
+        - points: (n, 3), of any length but 0
+        - output: 3 n edges from node type "in" to "out", with ``pos`` at both, and ``edata["weight"]`` (3 n,) float64,
+          which add up to 1 at each point
 
-    >>> graph = sphere_interpolation(1, torch.tensor([[0.0, 0.0, 2.0]]))
-    >>> graph.num_nodes("in"), graph.edata["weight"].sum().item()
-    (42, 1.0)
+    Raises:
+        ValueError: if the points have another shape, or one of them is (0, 0, 0).
+
+    Example:
+        >>> import torch
+        >>> from gnnlib.images import sphere_interpolation
+        >>> graph = sphere_interpolation(1, torch.tensor([[0.0, 0.0, 2.0]]))
+        >>> graph.num_nodes("in"), graph.edata["weight"].sum().item()
+        (42, 1.0)
     """
-    where = points.detach().double().cpu().numpy()
-    if where.ndim != 2 or where.shape[1] != 3 or not (np.linalg.norm(where, axis=1) > 0).all():
+    coords = points.detach().double().cpu().numpy()
+    if coords.ndim != 2 or coords.shape[1] != 3 or not (np.linalg.norm(coords, axis=1) > 0).all():
         raise ValueError(f"points: expected shape (n, 3), none of them (0, 0, 0), got {tuple(points.shape)}")
-    where = where / np.linalg.norm(where, axis=1, keepdims=True)
+    coords = coords / np.linalg.norm(coords, axis=1, keepdims=True)
     vertices, faces = icosphere(level)
     corners = vertices[faces]
     middles = corners.mean(1) / np.linalg.norm(corners.mean(1), axis=1, keepdims=True)
-    _, near = KDTree(middles).query(where, 8)  # six triangles meet at a node
-    parts = np.einsum("nc,nkcv->nkv", where, np.linalg.inv(corners)[near])  # of each corner; all >= 0: inside
-    best = parts.min(2).argmax(1)
-    each = np.arange(len(where))
-    part = parts[each, best].clip(min=0)
-    src, dst = faces[near[each, best]].ravel(), np.repeat(each, 3)
-    graph = _bipartite(src, dst, vertices, where)
-    graph.edata["weight"] = torch.from_numpy((part / part.sum(1, keepdims=True)).ravel())
+    _, near = KDTree(middles).query(coords, 8)  # six triangles meet at a node
+    barycentric = np.einsum("nc,nkcv->nkv", coords, np.linalg.inv(corners)[near])  # all >= 0: inside
+    best = barycentric.min(2).argmax(1)
+    rows = np.arange(len(coords))
+    weight = barycentric[rows, best].clip(min=0)
+    src, dst = faces[near[rows, best]].ravel(), np.repeat(rows, 3)
+    graph = _bipartite(src, dst, vertices, coords)
+    graph.edata["weight"] = torch.from_numpy((weight / weight.sum(1, keepdims=True)).ravel())
     return graph
 
 
 def sphere_pooling(level: int) -> dgl.DGLGraph:
-    """From the nodes of a sphere to those of the next coarser one: each hears the node at its place, and those around
-    it. For :class:`gnnlib.grid.GridPool`, or `aggregate`; reversed, to unpool.
+    """The bipartite graph of pooling from the nodes of a sphere to those of the next coarser one.
 
-    Shapes: 10 4^level + 2 nodes of type "in", 10 4^(level - 1) + 2 of type "out", with ``pos`` at both.
+    Every coarse node has in-edges from the fine node at its position and that node's neighbours. For
+    :class:`gnnlib.grid.GridPool` or `aggregate`; reversed, for unpooling.
 
-    Raises: ValueError for level 0, which has no coarser one.
+    Shapes:
+        - 10 4^level + 2 nodes of type "in", 10 4^(level - 1) + 2 of type "out", with ``pos`` at both
 
-    >>> graph = sphere_pooling(2)
-    >>> graph.num_nodes("in"), graph.num_nodes("out"), graph.in_degrees().unique().tolist()
-    (162, 42, [6, 7])
+    Raises:
+        ValueError: if the level is 0, which has no coarser one.
+
+    Example:
+        >>> from gnnlib.images import sphere_pooling
+        >>> graph = sphere_pooling(2)
+        >>> graph.num_nodes("in"), graph.num_nodes("out"), graph.in_degrees().unique().tolist()
+        (162, 42, [6, 7])
     """
     if level < 1:
         raise ValueError(f"level: expected 1 or more, got {level}")
     fine, coarse = sphere_graph(level), icosphere(level - 1)[0]
-    src, dst = (end.numpy() for end in fine.edges())
-    own = np.arange(len(coarse))
-    kept = dst < len(coarse)
-    src, dst = np.concatenate([own, src[kept]]), np.concatenate([own, dst[kept]])
+    src, dst = (nodes.numpy() for nodes in fine.edges())
+    nodes = np.arange(len(coarse))
+    mask = dst < len(coarse)
+    src, dst = np.concatenate([nodes, src[mask]]), np.concatenate([nodes, dst[mask]])
     order = np.argsort(dst, kind="stable")
     return _bipartite(src[order], dst[order], fine.ndata["pos"].numpy(), coarse)
 
 
-def _bipartite(src: np.ndarray, dst: np.ndarray, before: np.ndarray, after: np.ndarray) -> dgl.DGLGraph:
-    ends = torch.from_numpy(src), torch.from_numpy(dst)
-    graph = dgl.heterograph({("in", "near", "out"): ends}, {"in": len(before), "out": len(after)})
-    graph.srcdata["pos"], graph.dstdata["pos"] = (torch.from_numpy(p.astype(np.float32)) for p in (before, after))
+def _bipartite(src: np.ndarray, dst: np.ndarray, src_pos: np.ndarray, dst_pos: np.ndarray) -> dgl.DGLGraph:
+    edges = torch.from_numpy(src), torch.from_numpy(dst)
+    graph = dgl.heterograph({("in", "near", "out"): edges}, {"in": len(src_pos), "out": len(dst_pos)})
+    graph.srcdata["pos"], graph.dstdata["pos"] = (torch.from_numpy(p.astype(np.float32)) for p in (src_pos, dst_pos))
     return graph

@@ -1,4 +1,4 @@
-"""Images as small graphs: regions of similar pixels, each joined to the regions nearest to it."""
+"""Superpixel graphs: regions of similar pixels, by default joined to their k nearest neighbours."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ import torch
 from gnnlib._platform.dgl import dgl
 from gnnlib.images._image import Image, parse_image
 from gnnlib.images._regions import Regions, region_features
-from gnnlib.images.edges import Edges, Nearest
+from gnnlib.images.edges import EdgeRule, Nearest
 from gnnlib.images.points import with_offsets
 from gnnlib.images.segments import segment_pixels
 from gnnlib.ops.degrees import degree_norm
@@ -34,38 +34,43 @@ def superpixel_graph(
     axes: int = 2,
     mask: Image | None = None,
     features: Sequence[str] = ("mean",),
-    edges: Edges | None = None,
+    edges: EdgeRule | None = None,
     self_loops: bool = False,
     norm: str = "none",
 ) -> dgl.DGLGraph:
-    """An image as the graph of its superpixels: :func:`~gnnlib.images.segment`, then
-    :func:`graph_from_labels`.
+    """The superpixel graph of an image: :func:`~gnnlib.images.segment`, then :func:`graph_from_labels`.
 
     Args:
-        image: (H, W) or (H, W, C), channels last; uint8 (taken as 0..1) or floating point; numpy, torch or PIL.
-        num_segments: superpixels to ask for; SLIC returns about as many.
+        image: (H, W) or (H, W, C), channels last; uint8 (scaled to 0..1) or floating point; numpy, torch or PIL.
+        num_segments: requested number of superpixels; SLIC returns about as many.
         compactness: as in :func:`~gnnlib.images.segment`.
         axes: 2, or 3 for a volume (D, H, W) or (D, H, W, C).
-        mask: (H, W) booleans; pixels outside become no node. None for the whole image.
+        mask: (H, W) booleans; pixels outside belong to no node. None for the whole image.
         k, sigma, features, edges, self_loops, norm: as in :func:`graph_from_labels`.
 
-    Shapes: n nodes, about ``num_segments``, and by default n min(k, n - 1) edges; ``ndata["feat"]`` (n, C),
-    ``ndata["pos"]`` (n, 2) in pixels: row, column.
+    Shapes:
+        - n nodes, about ``num_segments``, and by default n min(k, n - 1) edges
+        - ``ndata["feat"]``: (n, C)
+        - ``ndata["pos"]``: (n, 2) in pixels: row, column
 
     Raises:
-        ValueError, TypeError: as the two functions.
-        ImportError: without scikit-image.
+        ValueError: as :func:`~gnnlib.images.segment` and :func:`graph_from_labels`.
+        TypeError: as these functions.
+        ImportError: if scikit-image is not installed.
 
-    The same image gives the same graph. A constant image gives a grid of rough squares, a single pixel, of which one
-    segment may be asked for, one node without edges.
+    The same image gives the same graph. A constant image gives a grid of approximate squares, and a single pixel (with
+    ``num_segments=1``) one node without edges.
 
-    >>> image = np.zeros((6, 6))
-    >>> image[:, 3:] = 1
-    >>> g = superpixel_graph(image, num_segments=4, k=2)
-    >>> g.ndata["feat"].flatten().tolist(), g.ndata["pos"].tolist()
-    ([0.0, 1.0, 0.0, 1.0], [[1.0, 1.0], [1.0, 4.0], [4.0, 1.0], [4.0, 4.0]])
-    >>> g.num_edges(), sorted(g.edata)
-    (8, ['distance', 'offset', 'weight'])
+    Example:
+        >>> import numpy as np
+        >>> from gnnlib.images import superpixel_graph
+        >>> image = np.zeros((6, 6))
+        >>> image[:, 3:] = 1
+        >>> g = superpixel_graph(image, num_segments=4, k=2)
+        >>> g.ndata["feat"].flatten().tolist(), g.ndata["pos"].tolist()
+        ([0.0, 1.0, 0.0, 1.0], [[1.0, 1.0], [1.0, 4.0], [4.0, 1.0], [4.0, 4.0]])
+        >>> g.num_edges(), sorted(g.edata)
+        (8, ['distance', 'offset', 'weight'])
     """
     rule = _edge_rule(k, sigma, edges)
     pixels = parse_image(image, axes, mask)
@@ -81,16 +86,16 @@ def graph_from_labels(
     *,
     mask: Image | None = None,
     features: Sequence[str] = ("mean",),
-    edges: Edges | None = None,
+    edges: EdgeRule | None = None,
     self_loops: bool = False,
     norm: str = "none",
 ) -> dgl.DGLGraph:
-    r"""The graph of the regions of any label map (SLIC, Felzenszwalb, watershed, quickshift, one's own): by default k
-    nearest neighbours with Gaussian weights, after Dwivedi et al.,
-    2020, arXiv:2003.00982 (their equation for superpixels), and Knyazev et al., 2019, arXiv:1905.02850.
+    r"""The region graph of any label map (SLIC, Felzenszwalb, watershed, quickshift, ...): by default k nearest
+    neighbours with Gaussian weights, after Dwivedi et al., 2020, arXiv:2003.00982 (their equation for superpixels), and
+    Knyazev et al., 2019, arXiv:1905.02850.
 
-    Each region v is a node. From each of the k regions u with the nearest centroids runs an edge u -> v, so every
-    node receives k messages, weighted
+    Every region v is a node, with an in-edge u -> v from each of the k regions u with the nearest centroids. Weights
+    are
 
     .. math:: w(u \to v) = \exp\left(-\frac{\|p_u - p_v\|^2}{\sigma_v^2}\right), \qquad
               \sigma_v = \frac{1}{k} \sum_{u \to v} \|p_u - p_v\|
@@ -98,7 +103,7 @@ def graph_from_labels(
     - ``ndata["feat"]``: (n, F) float32, mean of each channel over the region, or what ``features`` names.
     - ``ndata["pos"]``: (n, d) float32, centroid in pixels, in the order of the label map's axes: row, column.
     - ``edata["weight"]``: (E,) float32, as above.
-    - ``edata["offset"]``: (E, d) float32, p_u - p_v in pixels: where the message comes from.
+    - ``edata["offset"]``: (E, d) float32, p_u - p_v in pixels.
     - ``edata["distance"]``: (E,) float32, its length. ``Touching`` adds ``edata["border"]``.
     - ``label_map``, an attribute of the graph: (*S,) int64, the node of each pixel, -1 outside the mask: see
       :func:`~gnnlib.images.paint`.
@@ -110,45 +115,53 @@ def graph_from_labels(
     w(v -> u) before the nearest are chosen, and whose sigma is 1e-8 larger: that is `gnnlib.images.recipes.dwivedi`.
 
     Args:
-        image: (*S,) or (*S, C), channels last; uint8 (taken as 0..1) or floating point; numpy, torch or PIL.
+        image: (*S,) or (*S, C), channels last; uint8 (scaled to 0..1) or floating point; numpy, torch or PIL.
         labels: (*S,) integers from 0, d axes; gaps in the numbering are closed.
-        k: number of neighbours, at least 1; all others where there are fewer.
+        k: number of neighbours, at least 1; all other regions if there are fewer.
         sigma: one width in pixels for every node in place of sigma_v.
-        mask: (*S,) booleans; pixels outside belong to no node, and may hold anything. None for the whole image.
-        features: names from :func:`gnnlib.images.region_features`, side by side in ``feat``.
-        edges: another rule from `gnnlib.images.edges` in place of ``Nearest(k, sigma)``.
-        self_loops: an edge of weight 1 from each node to itself as well, the first of those it hears.
+        mask: (*S,) booleans; pixels outside belong to no node, and may have any value. None for the whole image.
+        features: names of :func:`gnnlib.images.region_features`, concatenated in ``feat``.
+        edges: another rule of `gnnlib.images.edges` in place of ``Nearest(k, sigma)``.
+        self_loops: whether to add an edge of weight 1 from each node to itself, as its first in-edge.
         norm: of the weights, by their sums: "none", "right" (A / row sum), "both" (Kipf's, whose A has self-loops) or
             "left", as in :func:`gnnlib.ops.degrees.degree_norm`.
 
-    Shapes: S the label map's shape, (H, W) for an image; n regions, by default E = n min(k, n - 1) edges.
+    Shapes:
+        - S the label map's shape, (H, W) for an image; n regions, by default E = n min(k, n - 1) edges
 
     Raises:
-        ValueError: for an image that is empty, not finite or not of the labels' shape, a mask of another shape or
-            empty, negative labels, k < 1, sigma that is not positive, or an unknown feature or norm.
-        TypeError: for an image that is neither uint8 nor floating point, labels that are not integers, a mask that is
-            not boolean, k that is no integer, or edges that are no rule.
+        ValueError: if the image is empty, not finite or not of the labels' shape.
+        ValueError: if the mask has another shape or is empty, or a label is negative.
+        ValueError: if k < 1, sigma is not positive, or a feature or the norm is unknown.
+        TypeError: if the image is neither uint8 nor floating point, the labels are not integers, or the mask is not
+            boolean.
+        TypeError: if k is not an integer, or ``edges`` is not a rule.
 
     A single region gives one node without edges.
 
-    >>> g = graph_from_labels(np.array([[0.0, 0.0, 0.5, 1.0]]), np.array([[0, 0, 1, 2]]), k=1)
-    >>> g.ndata["feat"].flatten().tolist(), g.ndata["pos"].tolist()
-    ([0.0, 0.5, 1.0], [[0.0, 0.5], [0.0, 2.0], [0.0, 3.0]])
-    >>> [(int(u), int(v)) for u, v in zip(*g.edges())], g.edata["offset"][:, 1].tolist()
-    ([(1, 0), (2, 1), (1, 2)], [1.5, 1.0, -1.0])
+    Example:
+        >>> import numpy as np
+        >>> from gnnlib.images import graph_from_labels
+        >>> g = graph_from_labels(np.array([[0.0, 0.0, 0.5, 1.0]]), np.array([[0, 0, 1, 2]]), k=1)
+        >>> g.ndata["feat"].flatten().tolist(), g.ndata["pos"].tolist()
+        ([0.0, 0.5, 1.0], [[0.0, 0.5], [0.0, 2.0], [0.0, 3.0]])
+        >>> [(int(u), int(v)) for u, v in zip(*g.edges())], g.edata["offset"][:, 1].tolist()
+        ([(1, 0), (2, 1), (1, 2)], [1.5, 1.0, -1.0])
     """
     rule = _edge_rule(k, sigma, edges)
     return _region_graph(Regions.from_labels(image, labels, mask), rule, features, self_loops, norm)
 
 
-def _edge_rule(k: int, sigma: float | None, edges: Edges | None) -> Edges:
+def _edge_rule(k: int, sigma: float | None, edges: EdgeRule | None) -> EdgeRule:
     rule = Nearest(k, sigma) if edges is None else edges
     if not callable(rule):
         raise TypeError(f"edges: expected None or a rule such as gnnlib.images.Touching(), got {rule!r}")
     return rule
 
 
-def _region_graph(regions: Regions, edges: Edges, features: Sequence[str], self_loops: bool, norm: str) -> dgl.DGLGraph:
+def _region_graph(
+    regions: Regions, edges: EdgeRule, features: Sequence[str], self_loops: bool, norm: str
+) -> dgl.DGLGraph:
     graph = with_label_map(graph_from_arrays(region_arrays(regions, edges, features, self_loops)), regions)
     graph.edata["weight"] = degree_norm(graph, graph.edata["weight"], norm, degrees="weighted")
     return graph
@@ -161,16 +174,21 @@ def superpixel_arrays(
     compactness: float | None = None,
     sigma: float | None = None,
 ) -> dict[str, np.ndarray]:
-    """:func:`superpixel_graph` as plain arrays, for converting many images in worker processes.
+    """:func:`superpixel_graph` as plain arrays, for worker processes and :func:`graph_from_arrays`.
 
-    :func:`graph_from_arrays` makes the graph of them.
+    Arguments and errors are those of :func:`superpixel_graph`.
 
-    Args, Raises: as :func:`superpixel_graph`.
+    Shapes:
+        - src, dst: (E,) int64
+        - feat: (n, C)
+        - pos: (n, 2)
+        - weight: (E,) float32
 
-    Shapes: src, dst (E,) int64; feat (n, C), pos (n, 2), weight (E,) float32.
-
-    >>> {name: a.shape for name, a in superpixel_arrays(np.zeros((6, 6)), num_segments=4, k=2).items()}
-    {'src': (8,), 'dst': (8,), 'feat': (4, 1), 'pos': (4, 2), 'weight': (8,)}
+    Example:
+        >>> import numpy as np
+        >>> from gnnlib.images import superpixel_arrays
+        >>> {name: a.shape for name, a in superpixel_arrays(np.zeros((6, 6)), num_segments=4, k=2).items()}
+        {'src': (8,), 'dst': (8,), 'feat': (4, 1), 'pos': (4, 2), 'weight': (8,)}
     """
     pixels = parse_image(image, axes=2)
     regions = Regions.from_pixels(pixels, segment_pixels(pixels, num_segments, compactness))
@@ -180,30 +198,44 @@ def superpixel_arrays(
 def label_arrays(image: Image, labels: Image, k: int = 8, sigma: float | None = None) -> dict[str, np.ndarray]:
     """:func:`graph_from_labels` as plain arrays.
 
-    Args, Raises: as :func:`graph_from_labels`.
+    Arguments and errors are those of :func:`graph_from_labels`.
 
-    Shapes: src, dst (E,) int64; feat (n, C), pos (n, d), weight (E,) float32.
+    Shapes:
+        - src, dst: (E,) int64
+        - feat: (n, C)
+        - pos: (n, d)
+        - weight: (E,) float32
 
-    >>> label_arrays(np.array([[0.0, 1.0]]), np.array([[7, 7]]))["pos"]
-    array([[0. , 0.5]], dtype=float32)
+    Example:
+        >>> import numpy as np
+        >>> from gnnlib.images import label_arrays
+        >>> label_arrays(np.array([[0.0, 1.0]]), np.array([[7, 7]]))["pos"]
+        array([[0. , 0.5]], dtype=float32)
     """
     return region_arrays(Regions.from_labels(image, labels), Nearest(k, sigma))
 
 
 def region_arrays(
-    regions: Regions, edges: Edges, features: Sequence[str] = ("mean",), self_loops: bool = False
+    regions: Regions, edges: EdgeRule, features: Sequence[str] = ("mean",), self_loops: bool = False
 ) -> dict[str, np.ndarray]:
-    """The graph of some regions as plain arrays, for :func:`graph_from_arrays`.
+    """The region graph as plain arrays, for :func:`graph_from_arrays`.
 
-    Args, Raises: as :func:`graph_from_labels`.
+    Arguments and errors are those of :func:`graph_from_labels`.
 
-    Shapes: src, dst (E,) int64; feat (n, F), pos (n, d), weight (E,) and what else the rule knows, float32.
+    Shapes:
+        - src, dst: (E,) int64
+        - feat: (n, F)
+        - pos: (n, d)
+        - weight: (E,) and other columns of the rule, float32
 
-    >>> from gnnlib.images import Regions, Touching
-    >>> regions = Regions.from_labels(np.array([[0.0, 1.0]]), np.array([[0, 1]]))
-    >>> arrays = region_arrays(regions, Touching(), self_loops=True)
-    >>> [arrays[name].tolist() for name in ("src", "dst", "border")]
-    [[0, 1, 1, 0], [0, 0, 1, 1], [0.0, 1.0, 0.0, 1.0]]
+    Example:
+        >>> import numpy as np
+        >>> from gnnlib.images import Regions, Touching
+        >>> from gnnlib.images.superpixels import region_arrays
+        >>> regions = Regions.from_labels(np.array([[0.0, 1.0]]), np.array([[0, 1]]))
+        >>> arrays = region_arrays(regions, Touching(), self_loops=True)
+        >>> [arrays[name].tolist() for name in ("src", "dst", "border")]
+        [[0, 1, 1, 0], [0, 0, 1, 1], [0.0, 1.0, 0.0, 1.0]]
     """
     feat = region_features(regions, features)
     columns = edges(regions)
@@ -218,19 +250,23 @@ def region_arrays(
 
 
 def graph_from_arrays(arrays: dict[str, np.ndarray]) -> dgl.DGLGraph:
-    """The graph of what :func:`superpixel_arrays` or :func:`label_arrays` returned, say in another process.
+    """The graph of the arrays that :func:`superpixel_arrays` or :func:`label_arrays` returned, also in another process.
 
     Args:
         arrays: src, dst (E,); feat (n, C), pos (n, d), weight (E,); any others (E,) become edata too.
 
-    Shapes: n nodes with ``ndata["feat"]`` and ``ndata["pos"]``, E edges with ``edata["weight"]``,
-    ``edata["offset"]`` (E, d) = pos[src] - pos[dst] and ``edata["distance"]`` (E,).
+    Shapes:
+        - n nodes with ``ndata["feat"]`` and ``ndata["pos"]``, E edges with ``edata["weight"]``
+        - ``edata["offset"]``: (E, d) = pos[src] - pos[dst] and ``edata["distance"]`` (E,)
 
     Raises:
-        KeyError: where an array is missing.
+        KeyError: if an array is missing.
 
-    >>> graph_from_arrays(superpixel_arrays(np.zeros((6, 6)), num_segments=4, k=2)).in_degrees().tolist()
-    [2, 2, 2, 2]
+    Example:
+        >>> import numpy as np
+        >>> from gnnlib.images import graph_from_arrays, superpixel_arrays
+        >>> graph_from_arrays(superpixel_arrays(np.zeros((6, 6)), num_segments=4, k=2)).in_degrees().tolist()
+        [2, 2, 2, 2]
     """
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     src, dst, feat, pos, weight = (tensors.pop(name) for name in ("src", "dst", "feat", "pos", "weight"))
@@ -241,11 +277,16 @@ def graph_from_arrays(arrays: dict[str, np.ndarray]) -> dgl.DGLGraph:
 
 
 def with_label_map(graph: dgl.DGLGraph, regions: Regions) -> dgl.DGLGraph:
-    """The graph with the map from pixels to its nodes, for :func:`~gnnlib.images.paint`.
+    """Attach the map from pixels to nodes to the graph, for :func:`~gnnlib.images.paint`.
 
-    >>> regions = Regions.from_labels(np.zeros((1, 2)), np.array([[3, 5]]))
-    >>> with_label_map(dgl.graph([], num_nodes=2), regions).label_map.tolist()
-    [[0, 1]]
+    Example:
+        >>> import numpy as np
+        >>> from gnnlib.images import Regions
+        >>> from gnnlib.images.superpixels import with_label_map
+        >>> import dgl
+        >>> regions = Regions.from_labels(np.zeros((1, 2)), np.array([[3, 5]]))
+        >>> with_label_map(dgl.graph([], num_nodes=2), regions).label_map.tolist()
+        [[0, 1]]
     """
     graph.label_map = torch.from_numpy(regions.label_map)
     return graph

@@ -13,14 +13,14 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from gnnlib.grid.convert import LAYERS
-from gnnlib.grid.tracing import KEPT, caller
+from gnnlib.grid.tracing import UNCHANGED, caller
 
 __all__ = ["describe_graph", "rebuild_graph"]
 
 ATTRIBUTES = {"shape", "dtype", "device", "ndim", "T", "mT"}
 """Of tensors, what a node may read by ``getattr``."""
 
-NAMES = {suffixed for name in KEPT.split() for suffixed in (name, f"{name}_")} - {"getattr_"}
+NAMES = {suffixed for name in UNCHANGED.split() for suffixed in (name, f"{name}_")} - {"getattr_"}
 
 
 def _functions() -> Iterator[tuple[str, Callable[..., Any]]]:

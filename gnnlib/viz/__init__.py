@@ -1,7 +1,7 @@
-"""Pictures: what convolutions do, and images with their graphs. Needs matplotlib.
+"""Plots of filters, receptive fields, and images with their graphs. Needs matplotlib.
 
-Each function draws on the axes that it is given, or on a new ``matplotlib.figure.Figure``, whose ``savefig`` writes a
-file; pyplot is not touched.
+Every function draws on the axes passed to it, or on a new ``matplotlib.figure.Figure``, whose ``savefig`` writes a
+file. It does not use pyplot.
 """
 
 from gnnlib.viz.graphs import show_graph, show_levels, show_regions, show_values

@@ -1,4 +1,4 @@
-"""Pictures of images as graphs: regions, the graph over its image, values painted back, levels of a hierarchy."""
+"""Plots of image graphs: regions, the graph over its image, node values, levels of a hierarchy."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeAlias
@@ -9,9 +9,8 @@ from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
 from gnnlib.graph import edge_endpoints
-from gnnlib.images import Hierarchy
+from gnnlib.images import Hierarchy, paint
 from gnnlib.images._image import Image, parse_image
-from gnnlib.images._regions import paint
 from gnnlib.viz.base import as_array, borders, matplotlib, new_axes, one_axes, show_signed
 
 if TYPE_CHECKING:
@@ -19,26 +18,31 @@ if TYPE_CHECKING:
 
 __all__ = ["show_graph", "show_levels", "show_regions", "show_values"]
 
-Regions: TypeAlias = dgl.DGLGraph | Tensor | np.ndarray  # a graph with a label map, or the map
+LabelMap: TypeAlias = dgl.DGLGraph | Tensor | np.ndarray  # a graph with a label map, or the map
 
 EDGE, DOT = "#58b7ec", "#ffb000"
 
 
-def show_regions(image: Image, graph: Regions, ax: "Axes | None" = None) -> "Axes":
-    """An image and the borders of its superpixels.
+def show_regions(image: Image, graph: LabelMap, ax: "Axes | None" = None) -> "Axes":
+    """Plot an image and the borders of its regions.
 
     Args:
-        image: (rows, columns) or (rows, columns, C): of three channels in colours, else the mean of them in grey
-        graph: of its regions; or the label map, which batches and saved graphs have lost
+        image: (rows, columns) or (rows, columns, C): three channels as colours, else their mean in grey
+        graph: of its regions; or the label map, if the graph was batched or saved since
 
-    Raises: ValueError for a map of another shape than the image; TypeError for a graph without one; as
-        :func:`gnnlib.images.segment` for what is no image; ImportError without matplotlib.
+    Raises:
+        ValueError: if the label map has another shape than the image, or the image is invalid.
+        TypeError: if the graph has no label map, or the image another type.
+        ImportError: if matplotlib is not installed.
 
-    >>> from gnnlib.images import superpixel_graph
-    >>> image = np.eye(12)
-    >>> ax = show_regions(image, superpixel_graph(image, 9))
-    >>> len(ax.images), len(ax.collections)
-    (1, 1)
+    Example:
+        >>> import numpy as np
+        >>> from gnnlib.images import superpixel_graph
+        >>> from gnnlib.viz import show_regions
+        >>> image = np.eye(12)
+        >>> ax = show_regions(image, superpixel_graph(image, 9))
+        >>> len(ax.images), len(ax.collections)
+        (1, 1)
     """
     picture, label_map = _picture(image), _label_map(graph)
     if label_map.shape != picture.shape[:2]:
@@ -53,27 +57,34 @@ def show_regions(image: Image, graph: Regions, ax: "Axes | None" = None) -> "Axe
 def show_graph(
     graph: dgl.DGLGraph, image: Image | None = None, weight: Tensor | None = None, ax: "Axes | None" = None
 ) -> "Axes":
-    """A graph over its image: nodes are dots, edges lines. Two nodes have one line, whichever way edges run between
-    them; an edge from a node to itself has none.
+    """Plot a graph over its image: nodes as dots, edges as lines. Edges in both directions are one line; self-loops are
+    not drawn.
 
     Args:
         graph: with ``ndata["pos"]``, rows and columns in pixels
-        image: as for :func:`show_regions`; None: over what is there
-        weight: of the edges, at least 0, say ``edata["weight"]`` or attention: lines are as wide as the larger
-            of both ways, the largest of all the widest; None: all alike
+        image: as for :func:`show_regions`; None: draw on the axes as they are
+        weight: of the edges, at least 0, such as ``edata["weight"]`` or attention: the width of a line is proportional
+            to the larger weight of its two directions; None: all widths equal
 
-    Shapes: weight (E,).
+    Shapes:
+        - weight: (E,)
 
-    Raises: KeyError for a graph without positions; ValueError for positions on other than two axes, or weights that are
-        not one for each edge, negative or not finite; ImportError without matplotlib.
+    Raises:
+        KeyError: if the graph has no positions.
+        ValueError: if the positions are not two-dimensional, or the weights are not one per edge, negative or not
+            finite.
+        ImportError: if matplotlib is not installed.
 
-    >>> from gnnlib.images import superpixel_graph
-    >>> image = np.eye(12)
-    >>> graph = superpixel_graph(image, 9, k=2)
-    >>> ax = show_graph(graph, image, graph.edata["weight"])
-    >>> lines, dots = ax.collections
-    >>> len(dots.get_offsets()) == graph.num_nodes(), float(max(lines.get_linewidths()))
-    (True, 3.0)
+    Example:
+        >>> import numpy as np
+        >>> from gnnlib.images import superpixel_graph
+        >>> from gnnlib.viz import show_graph
+        >>> image = np.eye(12)
+        >>> graph = superpixel_graph(image, 9, k=2)
+        >>> ax = show_graph(graph, image, graph.edata["weight"])
+        >>> lines, dots = ax.collections
+        >>> len(dots.get_offsets()) == graph.num_nodes(), float(max(lines.get_linewidths()))
+        (True, 3.0)
     """
     pairs, width = _lines(graph, weight)
     xy = as_array(_positions(graph))[:, ::-1]
@@ -97,23 +108,29 @@ def show_graph(
     return drawn
 
 
-def show_values(graph: Regions, values: Tensor, ax: "Axes | None" = None) -> "Axes":
-    """A number for each node painted back into the image: from black at 0 to bright; where some are negative, red
-    above 0 and blue below. Pixels without a node stay empty.
+def show_values(graph: LabelMap, values: Tensor, ax: "Axes | None" = None) -> "Axes":
+    """Plot one value per node in the pixels of its region: black at 0 to bright; if some are negative, red above 0 and
+    blue below. Pixels without a node are empty.
 
     Args:
         graph: as for :func:`show_regions`
-        values: say :func:`gnnlib.analysis.attribution.saliency`
+        values: for example :func:`gnnlib.analysis.attribution.saliency`
 
-    Shapes: values (n,).
+    Shapes:
+        - values: (n,)
 
-    Raises: ValueError for values of another shape; TypeError for a graph without a label map; ImportError without
-        matplotlib.
+    Raises:
+        ValueError: if the values have another shape.
+        TypeError: if the graph has no label map.
+        ImportError: if matplotlib is not installed.
 
-    >>> from gnnlib.images import pixel_graph
-    >>> ax = show_values(pixel_graph((2, 3)), torch.arange(6.0))
-    >>> ax.images[0].get_array().tolist(), ax.images[0].get_clim()
-    ([[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]], (0.0, 5.0))
+    Example:
+        >>> import torch
+        >>> from gnnlib.images import pixel_graph
+        >>> from gnnlib.viz import show_values
+        >>> ax = show_values(pixel_graph((2, 3)), torch.arange(6.0))
+        >>> ax.images[0].get_array().tolist(), ax.images[0].get_clim()
+        ([[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]], (0.0, 5.0))
     """
     if values.dim() != 1:
         raise ValueError(f"values: expected shape (n,), one number for each node, got {tuple(values.shape)}")
@@ -128,20 +145,24 @@ def show_values(graph: Regions, values: Tensor, ax: "Axes | None" = None) -> "Ax
 
 
 def show_levels(tree: Hierarchy, sizes: Sequence[int], axes: "Sequence[Axes] | None" = None) -> "list[Axes]":
-    """A hierarchy of regions level by level: the leaves, then so many regions, each in its mean colour.
+    """Plot a hierarchy of regions level by level: the leaves, then one plot per size, regions in their mean colour.
 
     Args:
         tree: of :func:`gnnlib.images.hierarchy`, with features "mean"
-        sizes: as for its ``levels``
-        axes: one more than sizes; None: of a new figure
+        sizes: numbers of regions, as for :meth:`gnnlib.images.Hierarchy.levels`
+        axes: one more than sizes; None: those of a new figure
 
-    Raises: ValueError for sizes that there never were or that rise, or another number of axes; ImportError without
-        matplotlib.
+    Raises:
+        ValueError: if the hierarchy has no such level, the sizes rise, or the number of axes is wrong.
+        ImportError: if matplotlib is not installed.
 
-    >>> from gnnlib.images import hierarchy
-    >>> tree = hierarchy(np.array([[0.0, 0.1, 0.9, 1.0]]), np.array([[0, 1, 2, 3]]))
-    >>> [ax.get_title() for ax in show_levels(tree, [2, 1])]
-    ['4 regions', '2 regions', '1 region']
+    Example:
+        >>> import numpy as np
+        >>> from gnnlib.images import hierarchy
+        >>> from gnnlib.viz import show_levels
+        >>> tree = hierarchy(np.array([[0.0, 0.1, 0.9, 1.0]]), np.array([[0, 1, 2, 3]]))
+        >>> [ax.get_title() for ax in show_levels(tree, [2, 1])]
+        ['4 regions', '2 regions', '1 region']
     """
     graphs = [tree.graph, *(level.graph for level in tree.levels(sizes))]
     drawn = new_axes(len(graphs), axes)
@@ -152,7 +173,7 @@ def show_levels(tree: Hierarchy, sizes: Sequence[int], axes: "Sequence[Axes] | N
 
 
 def _lines(graph: dgl.DGLGraph, weight: Tensor | None) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of different nodes with an edge, (L, 2), the smaller number first, and the largest weight of each (L,)."""
+    """Pairs of adjacent nodes (L, 2), the smaller number first, and the largest weight of each pair (L,)."""
     if weight is None:
         weight = torch.ones(graph.num_edges())
     if weight.shape != (graph.num_edges(),) or not bool((weight.isfinite() & (weight >= 0)).all()):
@@ -160,11 +181,11 @@ def _lines(graph: dgl.DGLGraph, weight: Tensor | None) -> tuple[np.ndarray, np.n
             f"weight: expected shape ({graph.num_edges()},), finite and at least 0, got {tuple(weight.shape)}"
             + (f" and values from {weight.min():g} to {weight.max():g}" if weight.numel() else "")
         )
-    ends = np.sort(torch.stack(edge_endpoints(graph), 1).cpu().numpy(), axis=1)
-    apart = ends[:, 0] != ends[:, 1]
-    pairs, pair = np.unique(ends[apart], axis=0, return_inverse=True)
+    endpoints = np.sort(torch.stack(edge_endpoints(graph), 1).cpu().numpy(), axis=1)
+    no_loop = endpoints[:, 0] != endpoints[:, 1]
+    pairs, pair = np.unique(endpoints[no_loop], axis=0, return_inverse=True)
     width = np.zeros(len(pairs))
-    np.maximum.at(width, pair.ravel(), as_array(weight)[apart])
+    np.maximum.at(width, pair.ravel(), as_array(weight)[no_loop])
     return pairs, width
 
 
@@ -177,7 +198,7 @@ def _positions(graph: dgl.DGLGraph) -> Tensor:
     return pos
 
 
-def _label_map(graph: Regions) -> np.ndarray:
+def _label_map(graph: LabelMap) -> np.ndarray:
     """The node of each pixel, (rows, columns)."""
     if isinstance(graph, dgl.DGLGraph):
         graph = paint(graph, torch.arange(graph.num_nodes()), outside=-1)
@@ -185,7 +206,7 @@ def _label_map(graph: Regions) -> np.ndarray:
 
 
 def _picture(image: Image) -> np.ndarray:
-    """(rows, columns, 3) in colours, or (rows, columns) in grey."""
+    """The image to draw: (rows, columns, 3) in colours, or (rows, columns) in grey."""
     values = parse_image(image, axes=2).values
     return values if values.shape[2] == 3 else values.mean(2)
 

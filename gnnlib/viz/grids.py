@@ -1,4 +1,4 @@
-"""Pictures of what convolutions do: filters, poolings, receptive fields."""
+"""Plots of convolutions: filters, poolings, receptive fields."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,9 +14,9 @@ from gnnlib.grid.dense import to_images
 from gnnlib.grid.field import filter_at, receptive_field
 from gnnlib.grid.pool import GridPool
 from gnnlib.viz.base import (
+    FIELD,
     LINE,
     NODE,
-    SEEN,
     Image,
     as_array,
     borders,
@@ -45,19 +45,23 @@ __all__ = [
 
 
 def show_filter(image: Image, conv: GridConv, axes: "Sequence[Axes] | None" = None) -> "list[Axes]":
-    """An image, a filter and what it makes of the image, side by side.
+    """Plot an image, a filter and the filtered image.
 
     Args:
         image: (rows, columns)
-        conv: of one channel, say :func:`gnnlib.grid.filters.fixed`; it runs on the lattice with padding "same"
-        axes: three; None: of a new figure
+        conv: with one channel, for example :func:`gnnlib.grid.fixed`; it runs on the lattice with padding "same"
+        axes: three; None: those of a new figure
 
-    Raises: ValueError for an image that is not (rows, columns), a layer of more channels, or another number of axes;
-        ImportError without matplotlib.
+    Raises:
+        ValueError: if the image is not (rows, columns), the layer has several channels, or the number of axes is wrong.
+        ImportError: if matplotlib is not installed.
 
-    >>> from gnnlib.grid.filters import LAPLACIAN, fixed
-    >>> [ax.get_title() for ax in show_filter(torch.eye(8), fixed(LAPLACIAN))]
-    ['input', 'filter', 'output']
+    Example:
+        >>> import torch
+        >>> from gnnlib.grid.filters import LAPLACIAN, fixed
+        >>> from gnnlib.viz import show_filter
+        >>> [ax.get_title() for ax in show_filter(torch.eye(8), fixed(LAPLACIAN))]
+        ['input', 'filter', 'output']
     """
     if (conv.in_feats, conv.out_feats, len(conv.kernel_size)) != (1, 1, 2):
         raise ValueError(f"conv: expected one channel on two axes, got GridConv({conv.extra_repr()})")
@@ -72,18 +76,22 @@ def show_filter(image: Image, conv: GridConv, axes: "Sequence[Axes] | None" = No
 
 
 def show_pooling(image: Image, kernel_size: int = 2, axes: "Sequence[Axes] | None" = None) -> "list[Axes]":
-    """An image, and the maximum and the mean of each of its windows, side by side.
+    """Plot an image, and the maximum and the mean of each of its windows.
 
     Args:
         image: (rows, columns)
-        kernel_size: of the windows, which lie side by side
-        axes: three; None: of a new figure
+        kernel_size: of the windows, which do not overlap
+        axes: three; None: those of a new figure
 
-    Raises: ValueError for an image that is not (rows, columns), a window larger than it, or another number of axes;
-        ImportError without matplotlib.
+    Raises:
+        ValueError: if the image is not (rows, columns), the window is larger, or the number of axes is wrong.
+        ImportError: if matplotlib is not installed.
 
-    >>> [ax.images[0].get_array().shape for ax in show_pooling(torch.eye(8), 4)]
-    [(8, 8), (2, 2), (2, 2)]
+    Example:
+        >>> import torch
+        >>> from gnnlib.viz import show_pooling
+        >>> [ax.images[0].get_array().shape for ax in show_pooling(torch.eye(8), 4)]
+        [(8, 8), (2, 2), (2, 2)]
     """
     x = _image(image)
     graph = lattice(tuple(x.shape), kernel_size, stride=kernel_size)
@@ -96,15 +104,19 @@ def show_pooling(image: Image, kernel_size: int = 2, axes: "Sequence[Axes] | Non
 
 
 def show_shift_invariance(changes: Mapping[str, Tensor], ax: "Axes | None" = None) -> "Axes":
-    """Curves of :func:`gnnlib.grid.field.shift_invariance`, for shifts of 0, 1, 2, ... pixels.
+    """Plot :func:`gnnlib.grid.shift_invariance` for shifts of 0, 1, 2, ... pixels.
 
     Args:
-        changes: of each network or pooling, by name
+        changes: one curve per network or pooling, by name
 
-    Raises: ImportError without matplotlib.
+    Raises:
+        ImportError: if matplotlib is not installed.
 
-    >>> show_shift_invariance({"max": torch.tensor([0.0, 0.4, 0.8])}).get_xlabel()
-    'shift in pixels'
+    Example:
+        >>> import torch
+        >>> from gnnlib.viz import show_shift_invariance
+        >>> show_shift_invariance({"max": torch.tensor([0.0, 0.4, 0.8])}).get_xlabel()
+        'shift in pixels'
     """
     drawn = one_axes(ax)
     for name, change in changes.items():
@@ -117,27 +129,32 @@ def show_shift_invariance(changes: Mapping[str, Tensor], ax: "Axes | None" = Non
 def show_receptive_field(
     graphs: Sequence[dgl.DGLGraph], node: int, labels: Image | None = None, ax: "Axes | None" = None
 ) -> "Axes":
-    """What an output node sees of the input, :func:`gnnlib.grid.field.receptive_field`, drawn on the grid.
+    """Plot the receptive field of an output node, :func:`gnnlib.grid.receptive_field`, on the input grid.
 
     Args:
-        graphs, node: as there
-        labels: (rows, columns), the input node of each pixel, for superpixels; None: the positions of the nodes are
-            the pixels, those of the first graph's ``srcdata["pos"]``
+        graphs, node: as for :func:`gnnlib.grid.receptive_field`
+        labels: (rows, columns), the input node of each pixel, for superpixels; None: the nodes are pixels, at the
+            positions of the first graph's ``srcdata["pos"]``
 
-    Raises: as :func:`gnnlib.grid.field.receptive_field`; KeyError for a graph without positions; ValueError where those
-        are not pixels of an image; ImportError without matplotlib.
+    Raises:
+        ValueError: as :func:`gnnlib.grid.receptive_field`, and if the positions are not pixels of an image.
+        KeyError: if the graph has no positions.
+        ImportError: if matplotlib is not installed.
 
-    >>> ax = show_receptive_field([lattice((7, 7), 3, dilation=2)], 4)
-    >>> int(ax.images[0].get_array().sum()), ax.get_title()
-    (9, '9 of 49 cells')
+    Example:
+        >>> from gnnlib.grid import lattice
+        >>> from gnnlib.viz import show_receptive_field
+        >>> ax = show_receptive_field([lattice((7, 7), 3, dilation=2)], 4)
+        >>> int(ax.images[0].get_array().sum()), ax.get_title()
+        (9, '9 of 49 cells')
     """
-    seen = receptive_field(graphs, node)
-    node_at = node_at_pixels(graphs[0], labels)
+    field = receptive_field(graphs, node)
+    label_map = node_at_pixels(graphs[0], labels)
     drawn = one_axes(ax)
-    colours = matplotlib("colors").ListedColormap(["white", SEEN])
-    drawn.imshow(painted(seen, node_at), cmap=colours, vmin=0, vmax=1, interpolation="nearest")
-    drawn.add_collection(matplotlib("collections").LineCollection(borders(node_at), colors=LINE, linewidths=0.4))
-    drawn.set_title(f"{int(seen.sum())} of {len(seen)} cells", fontsize=10)
+    colours = matplotlib("colors").ListedColormap(["white", FIELD])
+    drawn.imshow(painted(field, label_map), cmap=colours, vmin=0, vmax=1, interpolation="nearest")
+    drawn.add_collection(matplotlib("collections").LineCollection(borders(label_map), colors=LINE, linewidths=0.4))
+    drawn.set_title(f"{int(field.sum())} of {len(field)} cells", fontsize=10)
     drawn.set_axis_off()
     return drawn
 
@@ -152,28 +169,35 @@ def show_filter_at(
     radius: float | None = None,
     ax: "Axes | None" = None,
 ) -> "Axes":
-    """The filter that any layer applies at one node, :func:`gnnlib.grid.field.filter_at`, as an image: red raises the
-    output, blue lowers it.
+    """Plot the filter of any layer at one node, :func:`gnnlib.grid.filter_at`, as an image: red raises the output, blue
+    lowers it.
 
     Args:
-        layer, graph, x, node: as there
-        channel: of the output and of the input
+        layer, graph, x, node: as for :func:`gnnlib.grid.filter_at`
+        channel: the indices of the output and the input channel
         labels: as in :func:`show_receptive_field`
-        radius: how many pixels around the node are shown; None: all
+        radius: number of pixels shown around the node; None: all
 
-    Raises: as :func:`gnnlib.grid.field.filter_at` and :func:`show_receptive_field`.
+    Raises:
+        ValueError: as :func:`gnnlib.grid.filter_at` and :func:`show_receptive_field`.
+        KeyError: if the graph has no positions.
+        ImportError: if matplotlib is not installed.
 
-    >>> from gnnlib import GCNConv
-    >>> from gnnlib.images import pixel_graph
-    >>> ax = show_filter_at(GCNConv(1, 4), pixel_graph((5, 5)), torch.zeros(25, 1), 12)
-    >>> int(np.count_nonzero(ax.images[0].get_array()))
-    9
+    Example:
+        >>> import numpy as np
+        >>> import torch
+        >>> from gnnlib import GCNConv
+        >>> from gnnlib.images import pixel_graph
+        >>> from gnnlib.viz import show_filter_at
+        >>> ax = show_filter_at(GCNConv(1, 4), pixel_graph((5, 5)), torch.zeros(25, 1), 12)
+        >>> int(np.count_nonzero(ax.images[0].get_array()))
+        9
     """
-    into, out = channel
-    row = filter_at(layer, graph, x, node)[into, :, out]
+    output, input_ = channel
+    row = filter_at(layer, graph, x, node)[output, :, input_]
     picture = painted(row, node_at_pixels(graph, labels))
     drawn = one_axes(ax)
-    show_signed(drawn, picture, f"output {into}, input {out}")
+    show_signed(drawn, picture, f"output {output}, input {input_}")
     down, right = graph.dstdata["pos"][node].tolist()
     drawn.plot(right, down, marker="+", color=NODE)
     if radius is not None:
@@ -184,17 +208,22 @@ def show_filter_at(
 def show_filters(
     filters: Image, axes: "Sequence[Axes] | None" = None, marks: Sequence[tuple[float, float]] = ()
 ) -> "list[Axes]":
-    """Filters as images side by side, on one scale.
+    """Plot filters as images on one scale.
 
     Args:
-        filters: (F, rows, columns), say ``conv.weight[:, 0]``, or rows of an adjacency matrix as images
-        axes: F of them; None: of a new figure
-        marks: row and column of a pixel to mark in each, say that whose row it is; none: no marks
+        filters: (F, rows, columns), for example ``conv.weight[:, 0]``, or rows of an adjacency matrix as images
+        axes: F of them; None: those of a new figure
+        marks: row and column of a pixel to mark in each image; none: no marks
 
-    Raises: ValueError for filters of another shape or another number of axes or marks; ImportError without matplotlib.
+    Raises:
+        ValueError: if the filters have another shape, or the number of axes or marks is wrong.
+        ImportError: if matplotlib is not installed.
 
-    >>> len(show_filters(torch.randn(6, 5, 5)))
-    6
+    Example:
+        >>> import torch
+        >>> from gnnlib.viz import show_filters
+        >>> len(show_filters(torch.randn(6, 5, 5)))
+        6
     """
     if filters.ndim != 3:
         raise ValueError(f"filters: expected shape (F, rows, columns), got {tuple(filters.shape)}")
@@ -211,17 +240,19 @@ def show_filters(
 def animate_filters(
     snapshots: Sequence[Image], titles: Sequence[str] | None = None, marks: Sequence[tuple[float, float]] = ()
 ) -> "FuncAnimation":
-    """Filters over training, one frame for each snapshot, all on one scale.
+    """Animate filters over training, one frame per snapshot, all on one scale.
 
-    ``animation.save("filters.gif", writer="pillow", fps=10)`` writes it; matplotlib warns of one that is never drawn.
+    ``animation.save("filters.gif", writer="pillow", fps=10)`` writes a file. matplotlib warns if an animation is never
+    drawn.
 
     Args:
-        snapshots: each (F, rows, columns), say ``conv.weight[:, 0].detach().clone()`` after each epoch
+        snapshots: each (F, rows, columns), for example ``conv.weight[:, 0].detach().clone()`` after each epoch
         titles: of the frames; None: their numbers
         marks: as in :func:`show_filters`
 
-    Raises: ValueError for no snapshots, such as differ in shape, or another number of titles or marks; ImportError
-        without matplotlib.
+    Raises:
+        ValueError: if there are no snapshots, their shapes differ, or the number of titles or marks is wrong.
+        ImportError: if matplotlib is not installed.
     """
     shapes = sorted({tuple(one.shape) for one in snapshots})
     if len(shapes) != 1:

@@ -190,7 +190,7 @@ def test_data_that_is_a_file(capsys, tmp_path):
 def test_gnnlib_data_that_is_no_directory(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("GNNLIB_DATA", str(tmp_path / "gone"))
     error = fails(capsys, tmp_path, "run", "cora")
-    assert f"expected a data directory, received GNNLIB_DATA={tmp_path}/gone" in error
+    assert f"expected a data directory, got GNNLIB_DATA={tmp_path}/gone" in error
 
 
 @pytest.mark.parametrize("below", ["", "/runs", "/runs/mine"])
@@ -241,7 +241,7 @@ def test_a_truncated_idx_file(capsys, tmp_path, twins):
     path.write_bytes(gzip.compress(whole[:-100]))
     error = fails(capsys, tmp_path, "run", "mnist", "--data", twins.folder)
     assert (
-        f"{path} is truncated: expected {len(whole)} bytes for shape (12, 28, 28), received {len(whole) - 100}" in error
+        f"{path} is truncated: expected {len(whole)} bytes for shape (12, 28, 28), got {len(whole) - 100}" in error
     )
 
 
@@ -249,7 +249,7 @@ def test_a_wrong_magic_number(capsys, tmp_path, twins):
     path = twins.mnist() / "mnist" / "train-labels-idx1-ubyte.gz"
     path.write_bytes(gzip.compress(b"\0\0\x08\x07" + gzip.decompress(path.read_bytes())[4:]))
     error = fails(capsys, tmp_path, "run", "mnist", "--data", twins.folder)
-    assert f"{path}: expected the magic number 0x00000801, received 0x00000807" in error
+    assert f"{path}: expected the magic number 0x00000801, got 0x00000807" in error
 
 
 class Evil:
@@ -263,13 +263,13 @@ def test_a_pickle_that_names_a_foreign_class(capsys, tmp_path, twins, monkeypatc
     path.write_bytes(pickle.dumps(Evil()))
     error = fails(capsys, tmp_path, "run", "cora", "--data", twins.folder)
     assert f"{path}: expected a pickle of" in error
-    assert "received one that names posix.system" in error
+    assert "got one that names posix.system" in error
     assert not (tmp_path / "pwned").exists()
 
 
 def test_too_high_a_limit(capsys, tmp_path, twins):
     error = fails(capsys, tmp_path, "run", "mnist-superpixels", "--limit", "25", "--data", twins.mnist())
-    assert "expected limit from 1 to 24, the number of images, received 25" in error
+    assert "expected limit from 1 to 24, the number of images, got 25" in error
 
 
 @pytest.mark.parametrize("make", [True, False])

@@ -52,28 +52,28 @@ def zoo(idtype=torch.int64):
     return [with_frames(graph.long() if idtype == torch.int64 else graph.int(), i) for i, graph in enumerate(graphs)]
 
 
-def assert_equal(found, expected):
-    assert found.idtype == expected.idtype
-    assert found.canonical_etypes == expected.canonical_etypes
-    assert (found.num_nodes(), found.num_edges()) == (expected.num_nodes(), expected.num_edges())
-    for end, wanted in zip(found.edges(order="eid"), expected.formats(["coo", "csr", "csc"]).edges(order="eid")):
-        same(end, wanted)
+def assert_equal(actual, expected):
+    assert actual.idtype == expected.idtype
+    assert actual.canonical_etypes == expected.canonical_etypes
+    assert (actual.num_nodes(), actual.num_edges()) == (expected.num_nodes(), expected.num_edges())
+    for end, reference in zip(actual.edges(order="eid"), expected.formats(["coo", "csr", "csc"]).edges(order="eid")):
+        same(end, reference)
     for sizes in ("batch_num_nodes", "batch_num_edges"):
-        assert getattr(found, sizes)().tolist() == getattr(expected, sizes)().tolist()
-    for frame, wanted in ((found.ndata, expected.ndata), (found.edata, expected.edata)):
-        assert list(frame) == list(wanted)
+        assert getattr(actual, sizes)().tolist() == getattr(expected, sizes)().tolist()
+    for frame, reference in ((actual.ndata, expected.ndata), (actual.edata, expected.edata)):
+        assert list(frame) == list(reference)
         for name, value in frame.items():
-            same(value, wanted[name])
-    a, b = adjacency(found), Adjacency.from_edges(*expected.edges(order="eid"), *[expected.num_nodes()] * 2)
+            same(value, reference[name])
+    a, b = adjacency(actual), Adjacency.from_edges(*expected.edges(order="eid"), *[expected.num_nodes()] * 2)
     assert (a.num_src, a.num_dst, a.device) == (b.num_src, b.num_dst, b.device)
-    for array, wanted in zip((a.src, a.dst, *a.csc, *a.csr), (b.src, b.dst, *b.csc, *b.csr)):
-        same(array, wanted)
+    for array, reference in zip((a.src, a.dst, *a.csc, *a.csr), (b.src, b.dst, *b.csc, *b.csr)):
+        same(array, reference)
 
 
-def same(found, wanted):
-    assert found.dtype == wanted.dtype
-    assert found.is_contiguous()
-    assert torch.equal(found, wanted)
+def same(actual, reference):
+    assert actual.dtype == reference.dtype
+    assert actual.is_contiguous()
+    assert torch.equal(actual, reference)
 
 
 def together(graphs):
@@ -85,7 +85,7 @@ def together(graphs):
 
 
 @pytest.mark.parametrize("idtype", [torch.int32, torch.int64])
-def test_any_choice_of_the_zoo(idtype):
+def test_selections_of_all_graph_kinds(idtype):
     graphs = zoo(idtype)
     store = GraphStore(graphs)
     assert len(store) == len(graphs)
@@ -96,7 +96,7 @@ def test_any_choice_of_the_zoo(idtype):
 
 
 @given(graphs=st.lists(graph_strategy(), min_size=1, max_size=5), data=st.data())
-def test_any_choice_of_any_graphs(graphs, data):
+def test_selections_of_random_graphs(graphs, data):
     graphs = [with_frames(graph, i) for i, graph in enumerate(graphs)]
     chosen = data.draw(st.lists(st.integers(0, len(graphs) - 1), min_size=1, max_size=8))
     store = GraphStore(graphs)
@@ -113,7 +113,7 @@ def test_any_choice_of_any_graphs(graphs, data):
         (lambda: dgl.graph(([2, 0, 1], [0, 2, 1])), "neither"),
     ],
 )
-def test_what_is_in_order_is_not_kept_twice(make, sorted_by):
+def test_sorted_edges_are_stored_once(make, sorted_by):
     graphs = [with_frames(make(), i) for i in range(3)]
     store = GraphStore(graphs)
     missing = {"dst": ["csc"], "src": ["csr"], "both": ["csc", "csr"], "neither": []}[sorted_by]
@@ -124,7 +124,7 @@ def test_what_is_in_order_is_not_kept_twice(make, sorted_by):
 
 
 @pytest.mark.parametrize("sizes", [(2**15 - 1, 5), (2**15, 5), (5, 2**15 - 1), (5, 2**15)])
-def test_two_bytes_do_for_small_graphs(sizes):
+def test_small_graphs_use_int16(sizes):
     num_nodes, num_edges = sizes
     node = torch.arange(num_edges) % num_nodes
     large = dgl.graph((node, node.flip(0)), num_nodes=num_nodes)
@@ -138,7 +138,7 @@ def test_two_bytes_do_for_small_graphs(sizes):
     assert_equal(store.batch([1, 0, 1, 2]), dgl.batch([graphs[i] for i in (1, 0, 1, 2)]))
 
 
-def test_sums_may_outgrow_two_bytes():
+def test_batch_indices_beyond_int16():
     graph = clique(150)  # 22350 edges
     store = GraphStore([graph] * 3)
     assert store._flat.ends["src"].dtype == torch.int16
@@ -170,12 +170,12 @@ def test_empty_graphs_may_lack_columns():
     assert_equal(GraphStore([edgeless(0), edgeless(0)]).batch([1, 0]), dgl.batch([edgeless(0), edgeless(0)]))
 
 
-def test_names_of_types_are_kept():
+def test_type_names():
     graph = dgl.heterograph({("atom", "bond", "atom"): ([0, 1], [1, 2])})
     assert_equal(GraphStore([graph, graph]).batch([0, 1]), dgl.batch([graph, graph]))
 
 
-def test_unbatch_takes_it_apart_again():
+def test_unbatch():
     graphs = zoo()
     store = GraphStore(graphs)
     for i, graph in enumerate(dgl.unbatch(store.batch(range(len(graphs))))):
@@ -183,7 +183,7 @@ def test_unbatch_takes_it_apart_again():
         assert_equal(store[i], together([graphs[i]]))
 
 
-def test_it_is_a_sequence():
+def test_sequence_protocol():
     graphs = [path(n) for n in (2, 3, 4)]
     store = GraphStore(iter(graphs))
     assert [graph.num_nodes() for graph in store] == [2, 3, 4]
@@ -211,20 +211,20 @@ def model():
     return Stack.build(SAGEConv, 5, 8, 3, num_layers=3, norm=gnnlib.LayerNorm, readout=readout_mean).double()
 
 
-def test_a_model_gives_what_it_gives_one_by_one():
+def test_model_on_batch_and_on_single_graphs():
     graphs = [graph for graph in zoo() if graph.num_nodes()]
     store, net = GraphStore(graphs), model()
     chosen = [3, 0, 5, 5, 1, 2, 7, 4]
     batch = store.batch(chosen)
-    found = net(batch, batch.ndata["feat"].double())
+    actual = net(batch, batch.ndata["feat"].double())
     expected = torch.cat([net(graphs[i], graphs[i].ndata["feat"].double()) for i in chosen])
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
-    weight = torch.randn_like(found)
-    for a, b in zip(*(torch.autograd.grad((y * weight).sum(), tuple(net.parameters())) for y in (found, expected))):
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-12)
+    weight = torch.randn_like(actual)
+    for a, b in zip(*(torch.autograd.grad((y * weight).sum(), tuple(net.parameters())) for y in (actual, expected))):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
 
 
-def test_nothing_is_grouped_for_a_step(monkeypatch):
+def test_batches_need_no_sorting(monkeypatch):
     graphs = zoo()
     store, conv = GraphStore(graphs), GATConv(5, 4, 2)
     monkeypatch.setattr(Adjacency, "from_edges", lambda *_: pytest.fail("edges were grouped"))
@@ -234,7 +234,7 @@ def test_nothing_is_grouped_for_a_step(monkeypatch):
     assert adjacency(batch.local_var()) is adjacency(batch)
 
 
-def test_dgl_has_its_csc():
+def test_batches_have_dgl_csc():
     graphs = zoo()
     batch, expected = GraphStore(graphs).batch([1, 8, 3]), together([graphs[i] for i in (1, 8, 3)])
     assert "csc" in batch.formats()["created"]
@@ -254,13 +254,13 @@ def test_copies_of_a_batch(copied):
     assert adjacency(batch.int()).csc.eid.tolist() == adjacency(batch).csc.eid.tolist()
 
 
-def test_large_batches_do_not_share():
+def test_batches_share_no_memory():
     many = GraphStore([clique(150)]).batch([0] * 50)  # sorted by source
     assert many.num_edges() > 2**20
     assert torch.equal(adjacency(many).csr.eid, torch.arange(many.num_edges(), dtype=torch.int32))
 
 
-def test_edits_of_a_batch_are_seen():
+def test_edited_batch():
     store = GraphStore([path(3), path(4)])
     batch = store.batch([0, 1])
     batch.add_edges([0], [6])
@@ -269,7 +269,7 @@ def test_edits_of_a_batch_are_seen():
     assert adjacency(larger).csc.indptr.tolist() == [0, 1, 3, 5, 6, 8, 10, 12]
 
 
-def test_writing_on_a_batch_does_not_reach_the_store():
+def test_batches_are_copies():
     graphs = [with_frames(path(3)), with_frames(path(4), 1)]
     expected = dgl.batch(graphs)
     labels = torch.tensor([1.0, 2.0])
@@ -300,7 +300,7 @@ def test_batches_are_freed():
         gc.enable()
 
 
-def test_inference_mode_leaves_no_trace():
+def test_inference_mode():
     with torch.inference_mode():
         store = GraphStore([with_frames(path(3)), with_frames(tree())], labels=[0, 1])
         early = store.batch([0, 1])
@@ -311,7 +311,7 @@ def test_inference_mode_leaves_no_trace():
     conv(early, torch.rand(10, 5)).sum().backward()
 
 
-def test_gradients_stop_at_the_store():
+def test_store_is_detached():
     graph = path(3)
     graph.ndata["feat"] = torch.rand(3, 2, requires_grad=True)
     assert not GraphStore([graph]).batch([0]).ndata["feat"].requires_grad
@@ -325,12 +325,12 @@ LOADED = [with_frames(make(), i) for i, make in enumerate([tree, path, star, cli
 
 def contents(loader):
     """What a loader yields, as lists, after a look at each graph."""
-    found = []
+    actual = []
     for graph, labels in loader:
         chosen = labels.long().tolist()
         assert_equal(graph, dgl.batch([LOADED[i] for i in chosen]))
-        found.append(chosen)
-    return found
+        actual.append(chosen)
+    return actual
 
 
 def seeded():
@@ -364,7 +364,7 @@ def test_any_workers_give_the_same_batches(store, options):
 
 @pytest.mark.process
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_loader_of_ones_own(store, num_workers):
+def test_custom_loader(store, num_workers):
     options = dict(num_workers=num_workers, collate_fn=store.collate)
     assert contents(DataLoader(store, 4, drop_last=True, **options)) == [[0, 1, 2, 3]]
     assert contents(DataLoader(Subset(store, [6, 2, 5]), 2, **options)) == [[6, 2], [5]]
@@ -375,14 +375,14 @@ def test_a_loader_of_ones_own(store, num_workers):
 
 @pytest.mark.process
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_without_labels_graphs_alone(num_workers):
+def test_loader_without_labels(num_workers):
     (graph,) = GraphStore(LOADED).loader(7, num_workers=num_workers)
     assert_equal(graph, dgl.batch(LOADED))
 
 
 @pytest.mark.process
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_what_comes_from_a_worker_needs_no_grouping(store, num_workers, monkeypatch):
+def test_batches_of_workers_need_no_sorting(store, num_workers, monkeypatch):
     monkeypatch.setattr(Adjacency, "from_edges", lambda *_: pytest.fail("edges were grouped"))
     for graph, labels in store.loader(4, num_workers=num_workers):
         assert adjacency(graph).num_edges == graph.num_edges()
@@ -395,17 +395,17 @@ def test_errors_in_a_worker_arrive(store):
         list(DataLoader(store, batch_sampler=[[1, 7]], num_workers=1, collate_fn=store.collate))
 
 
-def test_the_default_collate_is_no_use(store):
+def test_default_collate_raises(store):
     with pytest.raises(TypeError, match="DGLGraph"):
         next(iter(DataLoader(store, 2)))
 
 
-def test_a_store_is_pickled_with_its_labels(store):
+def test_pickle_with_labels(store):
     again = pickle.loads(pickle.dumps(store))
     assert contents(again.loader(4)) == contents(store.loader(4))
 
 
-def test_a_part_is_a_store(store):
+def test_select(store):
     part = store.select([5, 0, 5])
     assert len(part) == 3
     assert part.labels.tolist() == [5, 0, 5]
@@ -416,8 +416,8 @@ def test_a_part_is_a_store(store):
 
 def test_labels_of_any_shape():
     labels = torch.rand(3, 2)
-    ((_, found),) = GraphStore([path(2)] * 3, labels).loader(2, sampler=[2, 0])
-    assert torch.equal(found, labels[[2, 0]])
+    ((_, actual),) = GraphStore([path(2)] * 3, labels).loader(2, sampler=[2, 0])
+    assert torch.equal(actual, labels[[2, 0]])
 
 
 def test_superpixels():
@@ -432,7 +432,7 @@ def test_superpixels():
 
 
 @pytest.mark.parametrize(
-    ("make", "error", "said"),
+    ("make", "error", "message"),
     [
         (lambda: [], ValueError, "at least one graph, got none"),
         (lambda: [path(2), 5], TypeError, "graph 1: expected a DGLGraph, got int"),
@@ -444,33 +444,33 @@ def test_superpixels():
         (lambda: [with_frames(tree()), edgeless(1)], ValueError, "graph 1: .* same ndata .*'feat'.*, got {}"),
     ],
 )
-def test_graphs_that_do_not_fit_are_refused(make, error, said):
-    with pytest.raises(error, match=said):
+def test_invalid_graphs(make, error, message):
+    with pytest.raises(error, match=message):
         GraphStore(make())
 
 
 @pytest.mark.parametrize("name", BIPARTITE)
-def test_two_node_sets_are_refused(name):
+def test_two_node_types_raise(name):
     with pytest.raises(ValueError, match="expected one node type and one edge type"):
         GraphStore([GRAPHS[name]()])
 
 
-@pytest.mark.parametrize(("column", "said"), [(torch.ones(4, 3), "3"), (torch.ones(4, 2).double(), "float64")])
-def test_columns_that_do_not_fit_are_refused(column, said):
+@pytest.mark.parametrize(("column", "message"), [(torch.ones(4, 3), "3"), (torch.ones(4, 2).double(), "float64")])
+def test_different_columns_raise(column, message):
     graphs = [path(5), path(5)]
     graphs[0].edata["w"], graphs[1].edata["w"] = torch.ones(4, 2), column
-    with pytest.raises(ValueError, match=f"graph 1: .* same edata .*float32, 2.*got .*{said}"):
+    with pytest.raises(ValueError, match=f"graph 1: .* same edata .*float32, 2.*got .*{message}"):
         GraphStore(graphs)
 
 
 @pytest.mark.parametrize("labels", [[1], torch.ones(3), torch.tensor(2)])
-def test_labels_of_another_number_are_refused(labels):
+def test_wrong_number_of_labels(labels):
     with pytest.raises(ValueError, match="labels: expected one for each of 2 graphs"):
         GraphStore([path(2)] * 2, labels)
 
 
 @pytest.mark.parametrize(
-    ("chosen", "error", "said"),
+    ("chosen", "error", "message"),
     [
         ([], ValueError, r"one or more graphs, \(B,\), got shape \(0,\)"),
         (1, ValueError, r"got shape \(\)"),
@@ -481,8 +481,8 @@ def test_labels_of_another_number_are_refused(labels):
         ([1, -1], IndexError, "from 0 to 1, got -1 to 1"),
     ],
 )
-def test_indices_that_do_not_fit_are_refused(chosen, error, said):
+def test_invalid_indices(chosen, error, message):
     store = GraphStore([path(2)] * 2)
     for method in (store.batch, store.select):
-        with pytest.raises(error, match=said):
+        with pytest.raises(error, match=message):
             method(chosen)

@@ -58,11 +58,11 @@ def test_both_forms(tmp_path, form):
     assert len(CIFAR10) == 10
 
 
-def test_a_download_is_checked(tmp_path, monkeypatch):
+def test_download_checksum(tmp_path, monkeypatch):
     with pytest.raises(DownloadError, match=r"cifar-10-binary.tar.gz not found"):
         cifar10()
     write_archive(tmp_path / "public" / module.ARCHIVE)
-    with pytest.raises(DownloadError, match="expected md5 c32a1d4ab5d03f1284b67883e8d87530, received"):
+    with pytest.raises(DownloadError, match="expected md5 c32a1d4ab5d03f1284b67883e8d87530, got"):
         cifar10()
     right = hashlib.md5((tmp_path / "public" / module.ARCHIVE).read_bytes()).hexdigest()
     monkeypatch.setattr(module, "MD5", right)
@@ -74,10 +74,10 @@ def test_a_download_is_checked(tmp_path, monkeypatch):
     [
         (
             {"data_batch_3.bin": PARTS["data_batch_3.bin"][:-1]},
-            r"data_batch_3.bin: expected rows of 3073 bytes, received 6145",
+            r"data_batch_3.bin: expected rows of 3073 bytes, got 6145",
         ),
-        ({"data_batch_3.bin": b""}, "received 0 bytes"),
-        ({"data_batch_3.bin": b"\x0a" + PARTS["data_batch_3.bin"][1:]}, "expected labels 0 to 9, received 10"),
+        ({"data_batch_3.bin": b""}, "got 0 bytes"),
+        ({"data_batch_3.bin": b"\x0a" + PARTS["data_batch_3.bin"][1:]}, "expected labels 0 to 9, got 10"),
     ],
 )
 def test_damage_is_named(tmp_path, change, message):
@@ -93,10 +93,10 @@ def test_missing_and_truncated(tmp_path):
     write_folder(tmp_path / "folder" / module.FOLDER, less)
     write_archive(tmp_path / "archive" / module.ARCHIVE, less)
     for form in ("folder", "archive"):
-        with pytest.raises(FormatError, match=r"received no data_batch_4\.bin"):
+        with pytest.raises(FormatError, match=r"got no data_batch_4\.bin"):
             cifar10(tmp_path / form)
     path = tmp_path / "cut" / module.ARCHIVE
     write_archive(path)
     path.write_bytes(path.read_bytes()[:-2000])
-    with pytest.raises(FormatError, match=r"expected a whole tar\.gz"):
+    with pytest.raises(FormatError, match=r"expected an intact tar\.gz"):
         cifar10(path.parent)

@@ -51,7 +51,7 @@ def test_mnist_is_no_fashion_mnist(tmp_path, write_mnist, three, folder):
 
 def test_a_download_is_checked(tmp_path, write_mnist, three, monkeypatch):
     write_mnist(tmp_path / "public", *three)
-    with pytest.raises(DownloadError, match="expected md5 8d4fb7e6c68d591d4c3dfef9ec88bf0d, received"):
+    with pytest.raises(DownloadError, match="expected md5 8d4fb7e6c68d591d4c3dfef9ec88bf0d, got"):
         fashion()
     for name in ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"):
         monkeypatch.setitem(module.MD5, name, hashlib.md5((tmp_path / "public" / name).read_bytes()).hexdigest())
@@ -60,7 +60,7 @@ def test_a_download_is_checked(tmp_path, write_mnist, three, monkeypatch):
 
 def test_damaged_file(tmp_path, write_mnist, three):
     write_mnist(tmp_path / "installed", three[0][:, :27], three[1])
-    with pytest.raises(FormatError, match=r"installed/train-images.*expected images of 28x28, received 27x28"):
+    with pytest.raises(FormatError, match=r"installed/train-images.*expected images of 28x28, got 27x28"):
         fashion()
 
 

@@ -65,10 +65,10 @@ def test_a_data_directory_without_the_file_is_named(tmp_path):
 
 
 def test_a_data_directory_that_is_not_there(tmp_path, monkeypatch, public):
-    with pytest.raises(FileNotFoundError, match=r"expected a data directory, received data=.*gone"):
+    with pytest.raises(FileNotFoundError, match=r"expected a data directory, got data=.*gone"):
         find("abc.txt", tmp_path / "gone", public.as_uri())
     monkeypatch.setenv("GNNLIB_DATA", str(public))
-    with pytest.raises(FileNotFoundError, match=r"received GNNLIB_DATA=.*abc\.txt, which is not a directory"):
+    with pytest.raises(FileNotFoundError, match=r"got GNNLIB_DATA=.*abc\.txt, which is not a directory"):
         data_dir()
     monkeypatch.setenv("GNNLIB_DATA", "")
     assert data_dir() is None
@@ -81,7 +81,7 @@ def test_a_file_without_an_address():
 
 def test_a_wrong_checksum_leaves_nothing(public, cache):
     public.write_bytes(b"abd")
-    with pytest.raises(DownloadError, match=f"expected sha256 {ABC}, received {digest(public)}"):
+    with pytest.raises(DownloadError, match=f"expected sha256 {ABC}, got {digest(public)}"):
         find("abc.txt", url=public.as_uri(), sha256=ABC)
     assert leftovers(cache) == []
 
@@ -93,7 +93,7 @@ def test_a_damaged_cache_entry_is_named_and_made_again(public, cache, harm):
         (cache / "abc.txt.sha256").unlink()
     else:
         path.write_bytes({"truncated": b"ab", "changed": b"abd"}[harm])
-    with pytest.warns(RuntimeWarning, match=rf"damaged cache entry {path}: expected sha256 .*, received "):
+    with pytest.warns(RuntimeWarning, match=rf"damaged cache entry {path}: expected sha256 .*, got "):
         assert find("abc.txt", url=public.as_uri()).read_bytes() == b"abc"
     assert leftovers(cache) == ["abc.txt", "abc.txt.sha256"]
 
@@ -121,7 +121,7 @@ def server():
 
 
 def test_a_download_that_falls_short(server, cache):
-    with pytest.raises(DownloadError, match=r"/short \(expected 10 bytes, received 3\)"):
+    with pytest.raises(DownloadError, match=r"/short \(expected 10 bytes, got 3\)"):
         find("abc.txt", url=f"{server}/short")
     with pytest.raises(DownloadError, match="404"):
         find("abc.txt", url=f"{server}/missing")

@@ -56,21 +56,21 @@ def test_the_other_types(write, content, expected):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", r"expected a magic number of 4 bytes, received 0 bytes"),
-        (b"\0\0\x08", r"expected a magic number of 4 bytes, received 3 bytes"),
-        (b"\0\0\x08\x01\0\0\0\0", r"expected the magic number 0x00000803, received 0x00000801"),
-        (IMAGES[:10], r"expected a header of 16 bytes, received 10 bytes"),
-        (IMAGES[:-1], r"is truncated: expected 28 bytes for shape \(2, 2, 3\), received 27"),
-        (IMAGES + b"\0", r"is too long: expected 28 bytes for shape \(2, 2, 3\), received 29"),
+        (b"", r"expected a magic number of 4 bytes, got 0 bytes"),
+        (b"\0\0\x08", r"expected a magic number of 4 bytes, got 3 bytes"),
+        (b"\0\0\x08\x01\0\0\0\0", r"expected the magic number 0x00000803, got 0x00000801"),
+        (IMAGES[:10], r"expected a header of 16 bytes, got 10 bytes"),
+        (IMAGES[:-1], r"is truncated: expected 28 bytes for shape \(2, 2, 3\), got 27"),
+        (IMAGES + b"\0", r"is too long: expected 28 bytes for shape \(2, 2, 3\), got 29"),
         (IMAGES[:4] + b"\xff" * 12, r"is truncated: expected 79228162458924105385300197391 bytes"),
-        (packed(IMAGES[:-1]), r"is truncated: expected 28 bytes for shape \(2, 2, 3\), received 27"),
-        (packed(IMAGES)[:-1], r"is damaged: expected 28 .* received 28 \(the gzip stream ends early\)"),
-        (packed(IMAGES) + b"more", r"is damaged: .* received 28 \(and 4 bytes after the gzip stream\)"),
+        (packed(IMAGES[:-1]), r"is truncated: expected 28 bytes for shape \(2, 2, 3\), got 27"),
+        (packed(IMAGES)[:-1], r"is damaged: expected 28 .* got 28 \(the gzip stream ends early\)"),
+        (packed(IMAGES) + b"more", r"is damaged: .* got 28 \(and 4 bytes after the gzip stream\)"),
         (packed(IMAGES)[:-8] + bytes(8), r"damaged gzip stream of \d+ bytes \(.*incorrect data check"),
-        (packed(b""), r"expected a magic number of 4 bytes, received 0 bytes"),
+        (packed(b""), r"expected a magic number of 4 bytes, got 0 bytes"),
     ],
 )
-def test_broken_files_are_named_with_expected_and_received(write, content, message):
+def test_damaged_files(write, content, message):
     path = write(content)
     with pytest.raises(FormatError, match=message) as error:
         read_idx(path, magic=0x803)
@@ -79,7 +79,7 @@ def test_broken_files_are_named_with_expected_and_received(write, content, messa
 
 @pytest.mark.parametrize("magic", ["00010803", "00000a03", "01000803"])
 def test_not_idx_at_all(write, magic):
-    with pytest.raises(FormatError, match=rf"expected a magic number of idx \(0x000008DD.*\), received 0x{magic}"):
+    with pytest.raises(FormatError, match=rf"expected a magic number of idx \(0x000008DD.*\), got 0x{magic}"):
         read_idx(write(bytes.fromhex(magic)))
 
 

@@ -92,10 +92,10 @@ def test_pairs_are_numbered_without_a_gap(ends):
 
 
 def test_invalid_arguments():
-    with pytest.raises(ValueError, match=r"leave some links, received val=0\.5, test=0\.5"):
+    with pytest.raises(ValueError, match=r"leave some links, got val=0\.5, test=0\.5"):
         datasets.link_split(drawn(10, 0), 0, 0.5, 0.5)
     clique = dgl.to_bidirected(dgl.graph(torch.ones(6, 6).triu(1).nonzero(as_tuple=True)))
-    with pytest.raises(ValueError, match="expected 3 pairs of nodes without a link or more, received 0"):
+    with pytest.raises(ValueError, match="expected 3 pairs of nodes without a link or more, got 0"):
         datasets.link_split(clique, 0, val=0.1, test=0.15)
 
 

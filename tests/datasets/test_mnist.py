@@ -32,16 +32,16 @@ def test_round_trip(tmp_path, write_mnist, three, folder, train, part):
 def test_inconsistent_files(tmp_path, write_mnist, three):
     images, labels = three
     write_mnist(tmp_path, images, labels[:2])
-    with pytest.raises(FormatError, match=r"train-labels.*expected 3 labels, as many as images, received 2"):
+    with pytest.raises(FormatError, match=r"train-labels.*expected 3 labels, as many as images, got 2"):
         mnist(tmp_path)
     write_mnist(tmp_path, images, np.array([0, 1, 10]))
-    with pytest.raises(FormatError, match=r"train-labels.*expected labels 0 to 9, received 10"):
+    with pytest.raises(FormatError, match=r"train-labels.*expected labels 0 to 9, got 10"):
         mnist(tmp_path)
     write_mnist(tmp_path, images[:, :27], labels)
-    with pytest.raises(FormatError, match=r"train-images.*expected images of 28x28, received 27x28"):
+    with pytest.raises(FormatError, match=r"train-images.*expected images of 28x28, got 27x28"):
         mnist(tmp_path)
     (tmp_path / "train-images-idx3-ubyte.gz").write_bytes((tmp_path / "train-labels-idx1-ubyte.gz").read_bytes())
-    with pytest.raises(FormatError, match="expected the magic number 0x00000803, received 0x00000801"):
+    with pytest.raises(FormatError, match="expected the magic number 0x00000803, got 0x00000801"):
         mnist(tmp_path)
 
 
@@ -51,10 +51,10 @@ def test_a_directory_without_the_files(tmp_path, monkeypatch):
         mnist(tmp_path, train=False)
 
 
-def test_a_download_is_checked(tmp_path, write_mnist, three, monkeypatch):
+def test_download_checksum(tmp_path, write_mnist, three, monkeypatch):
     write_mnist(tmp_path / "public", *three)
     monkeypatch.setattr(module, "URL", (tmp_path / "public").as_uri() + "/")
-    with pytest.raises(FileNotFoundError, match=f"expected sha256 {SHA256['train-images-idx3-ubyte.gz']}, received"):
+    with pytest.raises(FileNotFoundError, match=f"expected sha256 {SHA256['train-images-idx3-ubyte.gz']}, got"):
         mnist()
     for name in ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"):
         monkeypatch.setitem(SHA256, name, hashlib.sha256((tmp_path / "public" / name).read_bytes()).hexdigest())

@@ -271,7 +271,7 @@ def test_absent_files(tmp_path):
 def test_another_release(tmp_path):
     folder = write_graphs(tmp_path)
     (folder / "RELEASE_v0.txt").touch()
-    with pytest.raises(FormatError, match=rf"{folder}: expected RELEASE_v1\.txt, received RELEASE_v0\.txt"):
+    with pytest.raises(FormatError, match=rf"{folder}: expected RELEASE_v1\.txt, got RELEASE_v0\.txt"):
         ogb_graphs("ogbg-molhiv", tmp_path)
 
 
@@ -281,18 +281,18 @@ ONES, RINGS = np.ones((sum(SIZES), 9), int), np.zeros((sum(SIZES), 3), int)
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"raw/num-node-list": SIZES[:23]}, r"num-edge-list: expected 23 rows, received 24"),
-        ({"raw/node-feat": ONES[1:]}, r"node-feat: expected 108 rows, received 107"),
-        ({"raw/num-edge-list": [2, *SIZES[1:]]}, r"edge: expected 107 rows, received 108"),
-        ({"raw/num-edge-list": ["x", *SIZES[1:]]}, r"raw/num-edge-list\.csv\.gz: expected one number a line"),
-        ({"split/scaffold/test": [5, 24]}, r"split of graphs 0 to 23, none twice, received 20 ids from 0 to 24"),
-        ({"split/scaffold/test": [5, 5]}, r"split of graphs 0 to 23, none twice, received 20 ids from 0 to 17"),
-        ({"raw/graph-label": [2] * 24}, r"labels: expected 0 to 1, received 2 to 2"),
-        ({"raw/graph-label": [[0, 1]] * 24}, r"labels: expected shape \(24, 1\), received \(24, 2\)"),
+        ({"raw/num-node-list": SIZES[:23]}, r"num-edge-list: expected 23 rows, got 24"),
+        ({"raw/node-feat": ONES[1:]}, r"node-feat: expected 108 rows, got 107"),
+        ({"raw/num-edge-list": [2, *SIZES[1:]]}, r"edge: expected 107 rows, got 108"),
+        ({"raw/num-edge-list": ["x", *SIZES[1:]]}, r"raw/num-edge-list\.csv\.gz: expected one number per line"),
+        ({"split/scaffold/test": [5, 24]}, r"split of graphs 0 to 23, none twice, got 20 ids from 0 to 24"),
+        ({"split/scaffold/test": [5, 5]}, r"split of graphs 0 to 23, none twice, got 20 ids from 0 to 17"),
+        ({"raw/graph-label": [2] * 24}, r"labels: expected 0 to 1, got 2 to 2"),
+        ({"raw/graph-label": [[0, 1]] * 24}, r"labels: expected shape \(24, 1\), got \(24, 2\)"),
         ({"raw/graph-label": ["x"] * 24}, r"OGB's loader cannot read it"),
-        ({"raw/node-feat": 119 * ONES}, r"node-feat: expected codes 0 to 118 in column 0, received 119 to 119"),
-        ({"raw/node-feat": ONES[:, :8]}, r"node-feat: expected codes \(n, 9\), received \(108, 8\) torch.int64"),
-        ({"raw/edge-feat": RINGS - 1}, r"edge-feat: expected codes 0 to 4 in column 0, received -1 to -1"),
+        ({"raw/node-feat": 119 * ONES}, r"node-feat: expected codes 0 to 118 in column 0, got 119 to 119"),
+        ({"raw/node-feat": ONES[:, :8]}, r"node-feat: expected codes \(n, 9\), got \(108, 8\) torch.int64"),
+        ({"raw/edge-feat": RINGS - 1}, r"edge-feat: expected codes 0 to 4 in column 0, got -1 to -1"),
         ({"raw/edge": [(0, 9)] * sum(SIZES)}, r"OGB's loader cannot read it"),
     ],
 )
@@ -306,17 +306,17 @@ def test_inconsistent_files(tmp_path, changed, message):
 @pytest.mark.parametrize(
     ("name", "changed", "message"),
     [
-        ("ogbn-arxiv", {"raw/node-label": [40] * 60}, r"labels: expected 0 to 39, received 40 to 40"),
+        ("ogbn-arxiv", {"raw/node-label": [40] * 60}, r"labels: expected 0 to 39, got 40 to 40"),
         (
             "ogbn-arxiv",
             {"raw/node-label": ["nan"] + [0] * 59},
             r"labels: expected one for each of 60 in .*, 1 have none",
         ),
-        ("ogbn-arxiv", {"raw/node-label": [""] + [0] * 59}, r"labels: expected shape \(60, 1\), received \(59, 1\)"),
-        ("ogbn-arxiv", {"raw/node-label": [0] * 59}, r"node-label: expected 60 rows, received 59"),
-        ("ogbn-papers100M", {"raw/node-label": [[0]] * 59}, r"node-label: expected 60 rows, received 59"),
-        ("ogbn-papers100M", {"raw/num-edge-list": [119]}, r"edge: expected 119 rows, received 120"),
-        ("ogbn-papers100M", {"split/time/test": [61]}, r"split of nodes 0 to 59, none twice, received 37 ids .* to 61"),
+        ("ogbn-arxiv", {"raw/node-label": [""] + [0] * 59}, r"labels: expected shape \(60, 1\), got \(59, 1\)"),
+        ("ogbn-arxiv", {"raw/node-label": [0] * 59}, r"node-label: expected 60 rows, got 59"),
+        ("ogbn-papers100M", {"raw/node-label": [[0]] * 59}, r"node-label: expected 60 rows, got 59"),
+        ("ogbn-papers100M", {"raw/num-edge-list": [119]}, r"edge: expected 119 rows, got 120"),
+        ("ogbn-papers100M", {"split/time/test": [61]}, r"split of nodes 0 to 59, none twice, got 37 ids .* to 61"),
         (
             "ogbn-mag",
             {"raw/node-feat/paper/node_year": [2000]},
@@ -325,13 +325,13 @@ def test_inconsistent_files(tmp_path, changed, message):
         (
             "ogbn-mag",
             {"raw/relations/paper___cites___paper/num-edge-list": [119]},
-            r"relations/paper___cites___paper/edge: expected 119 rows, received 120",
+            r"relations/paper___cites___paper/edge: expected 119 rows, got 120",
         ),
-        ("ogbn-mag", {"split/time/paper/test": [61]}, r"split of papers 0 to 59, none twice, received 49 ids .* to 61"),
+        ("ogbn-mag", {"split/time/paper/test": [61]}, r"split of papers 0 to 59, none twice, got 49 ids .* to 61"),
         ("ogbn-mag", {"raw/num-node-dict": [["paper"], [60]]}, r"num-node-dict: expected a number of each author, fi"),
         ("ogbn-mag", {"raw/num-node-dict": [["paper"]]}, r"num-node-dict: expected a number of each author, fi"),
         ("ogbn-mag", {"raw/num-node-dict": [["paper"], ["many"]]}, r"raw/num-node-dict.csv.gz is truncated or dam"),
-        ("ogbn-mag", {"raw/node-label/paper/node-label": [349] * 60}, r"labels: expected 0 to 348, received 349 to"),
+        ("ogbn-mag", {"raw/node-label/paper/node-label": [349] * 60}, r"labels: expected 0 to 348, got 349 to"),
     ],
 )
 def test_inconsistent_node_files(tmp_path, name, changed, message):

@@ -25,7 +25,7 @@ def test_every_name_is_documented():
         assert getattr(datasets, name).__doc__
 
 
-def test_module_as_puts_everything_back():
+def test_module_as_restores_modules():
     import wave
 
     with module_as("wave", None):

@@ -143,7 +143,7 @@ def hostile_matrix():
 def test_a_foreign_class_is_named_and_never_called(tmp_path, monkeypatch, part, value, named):
     monkeypatch.chdir(tmp_path)
     write(tmp_path, **{part: value})
-    with pytest.raises(FormatError, match=rf"ind\.citeseer\.{part}: expected a pickle of .*, received .* {named}$"):
+    with pytest.raises(FormatError, match=rf"ind\.citeseer\.{part}: expected a pickle of .*, got .* {named}$"):
         planetoid("citeseer", tmp_path)
     assert not (tmp_path / "pwned").exists()
 
@@ -160,22 +160,22 @@ def test_a_pickle_cut_anywhere_is_an_error(tmp_path, part):
 @pytest.mark.parametrize(
     ("part", "value", "message"),
     [
-        ("allx", hostile_matrix(), r"citeseer\.allx: expected a sparse matrix, received csr_matrix \(.*ind"),
-        ("allx", [1, 2], r"citeseer\.allx: expected a sparse matrix, received list"),
-        ("tx", scipy.sparse.csr_matrix((5, 4)), r"one width of features.*received 4 \(tx\), 3 \(allx\)"),
+        ("allx", hostile_matrix(), r"citeseer\.allx: expected a sparse matrix, got csr_matrix \(.*ind"),
+        ("allx", [1, 2], r"citeseer\.allx: expected a sparse matrix, got list"),
+        ("tx", scipy.sparse.csr_matrix((5, 4)), r"one width of features.*got 4 \(tx\), 3 \(allx\)"),
         ("ty", np.eye(3)[[0, 1, 2, 0, 1]], r"one of labels.*2 \(y\), 2 \(ally\), 3 \(ty\)"),
-        ("ty", np.eye(2), r"citeseer\.ty: expected 5 rows, received 2"),
-        ("ally", np.zeros((9, 2)), r"citeseer\.ally: expected 510 rows, received 9"),
-        ("ally", np.zeros(9), r"citeseer\.ally: expected numbers of shape .*, received ndarray float64 \(9,\)"),
-        ("y", [1], r"citeseer\.y: expected numbers of shape .*, received list"),
-        ("y", np.zeros((20, 2)), r"expected 20 training nodes, 500 for validation .*received 510 rows in allx"),
-        ("test.index", TEST[:4], r"citeseer\.test\.index: expected 5 rows, received 4"),
-        ("test.index", [509, *TEST[1:]], r"test ids from 510 on, received .* ids from 509"),
+        ("ty", np.eye(2), r"citeseer\.ty: expected 5 rows, got 2"),
+        ("ally", np.zeros((9, 2)), r"citeseer\.ally: expected 510 rows, got 9"),
+        ("ally", np.zeros(9), r"citeseer\.ally: expected numbers of shape .*, got ndarray float64 \(9,\)"),
+        ("y", [1], r"citeseer\.y: expected numbers of shape .*, got list"),
+        ("y", np.zeros((20, 2)), r"expected 20 training nodes, 500 for validation .*got 510 rows in allx"),
+        ("test.index", TEST[:4], r"citeseer\.test\.index: expected 5 rows, got 4"),
+        ("test.index", [509, *TEST[1:]], r"test ids from 510 on, got .* ids from 509"),
         ("test.index", [510, *TEST[1:]], r"distinct test ids .*, 1 of them twice"),
-        ("test.index", b"", r"citeseer\.test\.index: expected one node id a line, received none"),
-        ("test.index", b"5.5\n", r"citeseer\.test\.index: expected one node id a line \(.*5\.5"),
-        ("graph", {0: [517]}, r"citeseer\.graph: expected node ids from 0 to 516, received 0 to 517"),
-        ("graph", {-1: [5]}, r"citeseer\.graph: expected node ids from 0 to 516, received -1 to 5"),
+        ("test.index", b"", r"citeseer\.test\.index: expected one node id per line, got none"),
+        ("test.index", b"5.5\n", r"citeseer\.test\.index: expected one node id per line \(.*5\.5"),
+        ("graph", {0: [517]}, r"citeseer\.graph: expected node ids from 0 to 516, got 0 to 517"),
+        ("graph", {-1: [5]}, r"citeseer\.graph: expected node ids from 0 to 516, got -1 to 5"),
         ("graph", {0: ["a"]}, r"citeseer\.graph: expected a dictionary of lists of node ids"),
         ("graph", [[1]], r"citeseer\.graph: expected a dictionary of lists of node ids"),
         ("graph", {2**70: [0]}, r"citeseer\.graph: expected a dictionary of lists of node ids"),
@@ -188,7 +188,7 @@ def test_inconsistent_parts(tmp_path, part, value, message):
 
 
 def test_bad_names(tmp_path):
-    with pytest.raises(ValueError, match="expected one of cora, citeseer, pubmed, received 'Cora'"):
+    with pytest.raises(ValueError, match="expected one of cora, citeseer, pubmed, got 'Cora'"):
         planetoid("Cora", tmp_path)
 
 

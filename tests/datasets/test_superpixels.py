@@ -97,7 +97,7 @@ def test_a_damaged_cache_is_named_and_made_again(data, cache, conversions):
 
 @pytest.mark.parametrize("limit", [0, -1, 7])
 def test_bad_limits(data, limit):
-    with pytest.raises(ValueError, match=f"expected limit from 1 to 6, the number of images, received {limit}"):
+    with pytest.raises(ValueError, match=f"expected limit from 1 to 6, the number of images, got {limit}"):
         superpixels(mnist, data, limit=limit)
 
 

@@ -47,17 +47,17 @@ def test_small_graphs(tmp_path, place):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"A": None}, r"expected MUTAG_A\.txt with something in it, received MUTAG_graph_indicator"),
+        ({"A": None}, r"expected a non-empty MUTAG_A\.txt, got MUTAG_graph_indicator"),
         ({"node_labels": " \n"}, r"expected MUTAG_node_labels\.txt with something in it"),
         ({"A": "1, 2\n3\n"}, r"MUTAG_A\.txt: expected rows of 2 integers"),
         ({"A": "1, x\n"}, r"MUTAG_A\.txt: expected rows of 2 integers .*x"),
-        ({"A": "1, 2, 3\n"}, r"MUTAG_A\.txt: expected rows of 2, received rows of 3"),
-        ({"node_labels": "5\n"}, r"expected as many node labels as nodes, 6, received 1"),
-        ({"graph_labels": "1\n1\n"}, r"expected nodes of graphs 1 to 2, .* received 1 to 3"),
-        ({"graph_indicator": "0\n3\n3\n1\n2\n1\n"}, r"expected nodes of graphs 1 to 3, .* received 0 to 3"),
-        ({"A": "1, 7\n"}, r"expected edges between nodes 1 to 6, received 1 to 7"),
-        ({"A": "0, 1\n"}, r"expected edges between nodes 1 to 6, received 0 to 1"),
-        ({"A": "1, 2\n4, 6\n"}, r"expected edges within one graph, received 1 between two graphs"),
+        ({"A": "1, 2, 3\n"}, r"MUTAG_A\.txt: expected rows of 2, got rows of 3"),
+        ({"node_labels": "5\n"}, r"expected as many node labels as nodes, 6, got 1"),
+        ({"graph_labels": "1\n1\n"}, r"expected nodes of graphs 1 to 2, .* got 1 to 3"),
+        ({"graph_indicator": "0\n3\n3\n1\n2\n1\n"}, r"expected nodes of graphs 1 to 3, .* got 0 to 3"),
+        ({"A": "1, 7\n"}, r"expected edges between nodes 1 to 6, got 1 to 7"),
+        ({"A": "0, 1\n"}, r"expected edges between nodes 1 to 6, got 0 to 1"),
+        ({"A": "1, 2\n4, 6\n"}, r"expected edges within one graph, got 1 between two graphs"),
     ],
 )
 def test_inconsistent_tables(tmp_path, changed, message):
@@ -80,7 +80,7 @@ def test_a_zip_cut_anywhere_is_an_error(tmp_path):
 
 
 def test_bad_names(tmp_path):
-    with pytest.raises(ValueError, match="expected MUTAG or PROTEINS, received 'mutag'"):
+    with pytest.raises(ValueError, match="expected MUTAG or PROTEINS, got 'mutag'"):
         tu("mutag", tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Transforms: dgl's graphs, with batch sizes and frames kept."""
+"""Transforms: dgl's graphs, with batch sizes and frames value."""
 
 import pytest
 import torch
@@ -20,10 +20,10 @@ def test_keep_edges_is_dgls_subgraph_on_the_same_nodes(graph, data):
     keep = keep.bool()
     graph.edata["value"] = torch.randn(graph.num_edges(), 2)
     graph.ndata["pos"] = torch.randn(graph.num_nodes(), 2)
-    found, expected = keep_edges(graph, keep), dgl.edge_subgraph(graph, keep, relabel_nodes=False)
-    assert torch.equal(torch.stack(endpoints(found)), torch.stack(endpoints(expected)))
-    assert torch.equal(found.edata["value"], expected.edata["value"])
-    assert torch.equal(found.ndata["pos"], graph.ndata["pos"])
+    actual, expected = keep_edges(graph, keep), dgl.edge_subgraph(graph, keep, relabel_nodes=False)
+    assert torch.equal(torch.stack(endpoints(actual)), torch.stack(endpoints(expected)))
+    assert torch.equal(actual.edata["value"], expected.edata["value"])
+    assert torch.equal(actual.ndata["pos"], graph.ndata["pos"])
 
 
 @pytest.mark.parametrize("name", GRAPHS)
@@ -53,15 +53,15 @@ def test_keep_edges_keeps_batches():
 
 
 @pytest.mark.parametrize(
-    ("keep", "said"),
+    ("keep", "message"),
     [
         (torch.ones(22).bool(), r"shape \(23,\), got torch.bool \(22,\)"),
         (torch.ones(23), r"shape \(23,\), got torch.float32 \(23,\)"),
         (torch.ones(23, 1).bool(), r"shape \(23,\), got torch.bool \(23, 1\)"),
     ],
 )
-def test_bad_masks_are_refused(keep, said):
-    with pytest.raises(ValueError, match=said):
+def test_keep_edges_invalid_mask(keep, message):
+    with pytest.raises(ValueError, match=message):
         keep_edges(random_graph(), keep)
 
 
@@ -72,20 +72,20 @@ def test_keep_nodes_is_dgls_subgraph(graph, data):
     keep = keep.bool()
     graph.edata["value"] = torch.arange(graph.num_edges())
     graph.ndata["pos"] = torch.randn(graph.num_nodes(), 2)
-    found, expected = keep_nodes(graph, keep), dgl.node_subgraph(graph, keep)
+    actual, expected = keep_nodes(graph, keep), dgl.node_subgraph(graph, keep)
     order = expected.edata["value"].argsort()
-    assert torch.equal(torch.stack(endpoints(found)), torch.stack(endpoints(expected))[:, order])
-    assert torch.equal(found.edata["value"], expected.edata["value"][order])
-    assert torch.equal(found.ndata["pos"], graph.ndata["pos"][keep])
+    assert torch.equal(torch.stack(endpoints(actual)), torch.stack(endpoints(expected))[:, order])
+    assert torch.equal(actual.edata["value"], expected.edata["value"][order])
+    assert torch.equal(actual.ndata["pos"], graph.ndata["pos"][keep])
 
 
 @pytest.mark.parametrize("name", HOMOGENEOUS)
 def test_keep_nodes_keeps_the_index_type_and_takes_all_or_none(name):
     graph = GRAPHS[name]()
-    whole, none = (keep_nodes(graph, torch.full((graph.num_nodes(),), kept)) for kept in (True, False))
-    assert torch.equal(torch.stack(endpoints(whole)), torch.stack(endpoints(graph)))
+    complete, none = (keep_nodes(graph, torch.full((graph.num_nodes(),), value)) for value in (True, False))
+    assert torch.equal(torch.stack(endpoints(complete)), torch.stack(endpoints(graph)))
     assert (none.num_nodes(), none.num_edges()) == (0, 0)
-    assert whole.idtype == none.idtype == graph.idtype
+    assert complete.idtype == none.idtype == graph.idtype
 
 
 def test_keep_nodes_keeps_batches():
@@ -101,7 +101,7 @@ def test_keep_nodes_needs_one_node_set(name):
         keep_nodes(GRAPHS[name](), torch.ones(3).bool())
 
 
-def test_a_bad_mask_of_nodes_is_refused():
+def test_keep_nodes_invalid_mask():
     with pytest.raises(ValueError, match=r"shape \(11,\), got torch.bool \(10,\)"):
         keep_nodes(random_graph(), torch.ones(10).bool())
 

@@ -13,14 +13,14 @@ from gnnlib.grid import to_images, to_nodes
 def by_hypothesis(test):
     """``test(rng, axes)`` on what hypothesis draws; a failure is shrunk."""
     torch.manual_seed(0)
-    found = given(rng=st.randoms(use_true_random=False), axes=st.integers(1, 3))(test)
-    return settings(max_examples=60, deadline=None, derandomize=True)(found)
+    wrapped = given(rng=st.randoms(use_true_random=False), axes=st.integers(1, 3))(test)
+    return settings(max_examples=60, deadline=None, derandomize=True)(wrapped)
 
 
 def numbers(rng: random.Random, axes: int, low: int, high: int):
     """One number for each axis, or one for all of them."""
-    each = [rng.randint(low, high) for _ in range(axes)]
-    return each[0] if rng.random() < 0.3 else tuple(each)
+    lengths = [rng.randint(low, high) for _ in range(axes)]
+    return lengths[0] if rng.random() < 0.3 else tuple(lengths)
 
 
 def spread(value, axes: int) -> tuple:

@@ -62,10 +62,10 @@ def drawn_conv(rng, axes, dtype):
 
 
 def ours_like(layer, kind, dtype):
-    made = kind(
+    converted = kind(
         layer.in_channels, layer.out_channels, layer.kernel_size, groups=layer.groups, bias=layer.bias is not None
     )
-    return made.to(dtype)
+    return converted.to(dtype)
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
@@ -279,14 +279,14 @@ def test_a_pixel_graph_is_a_lattice(copies):
     torch.testing.assert_close(to_images(layer(graph, x), (5, 6)), expected)
 
 
-def test_pixels_cut_out_are_a_masked_convolution():
+def test_masked_pixel_graph():
     torch.manual_seed(0)
-    kept = torch.rand(9 * 8) < 0.7
-    graph = dgl.node_subgraph(pixel_graph((9, 8)), kept.nonzero().flatten())
+    mask = torch.rand(9 * 8) < 0.7
+    graph = dgl.node_subgraph(pixel_graph((9, 8)), mask.nonzero().flatten())
     layer, x = GridConv(2, 3, 3).double(), torch.randn(4, 2, 9, 8, dtype=torch.float64)
     assert whole(graph, (3, 3)) is None
-    masked = F.conv2d(x * kept.view(9, 8), layer.weight, layer.bias, padding=1)
-    torch.testing.assert_close(layer(graph, to_nodes(x)[kept]), to_nodes(masked)[kept])
+    masked = F.conv2d(x * mask.view(9, 8), layer.weight, layer.bias, padding=1)
+    torch.testing.assert_close(layer(graph, to_nodes(x)[mask]), to_nodes(masked)[mask])
 
 
 def test_an_edge_cut_out_passes_messages():
@@ -299,7 +299,7 @@ def test_an_edge_cut_out_passes_messages():
     torch.testing.assert_close(before[1:], after[1:])
 
 
-def test_a_cell_that_nothing_reaches_gets_the_bias():
+def test_node_without_in_edges_gets_the_bias():
     layer = GridConvTranspose(1, 2, 1)
     for dense in (True, False):
         layer.dense = dense
@@ -345,13 +345,13 @@ def test_the_same_weights_on_any_size(side):
     ],
 )
 @pytest.mark.parametrize("kind", [GridConv, GridConvTranspose])
-def test_what_no_layer_can_be(arguments, message, kind):
+def test_invalid_constructor_arguments(arguments, message, kind):
     with pytest.raises(ValueError, match=f"{kind.__name__}.*{message}"):
         kind(**arguments)
 
 
 @pytest.mark.parametrize("dense", [True, False])
-def test_what_no_layer_can_take(dense):
+def test_invalid_inputs(dense):
     layer, graph = GridConv(2, 3, 3, dense=dense), lattice((5, 5), 3)
     with pytest.raises(ValueError, match=r"of shape \(25, \.\.\., 2\), got \(24, 2\)"):
         layer(graph, torch.ones(24, 2))

@@ -43,7 +43,7 @@ def test_a_batch_of_grids_is_channels_last():
 
 
 @pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
-def test_what_comes_as_nchw_stays_so_without_a_copy(order, monkeypatch):
+def test_nchw_is_not_copied(order, monkeypatch):
     images = torch.randn(4, 16, 12, 12).to(memory_format=order)
     seen = []
     conv = torch.nn.functional.conv2d
@@ -87,10 +87,10 @@ def sees(window):
 @pytest.mark.parametrize("arguments", WINDOWS)
 @pytest.mark.parametrize("given", [True, False])
 def test_read_back_from_the_graph_alone(arguments, given, tmp_path):
-    made = Window.of(*arguments)
-    kernel = made.kernel_size if given else None
+    window = Window.of(*arguments)
+    kernel = window.kernel_size if given else None
     graph = lattice(*arguments)
-    assert whole(graph, kernel) == (made, 1, False)
+    assert whole(graph, kernel) == (window, 1, False)
     back = dgl.reverse(graph, copy_ndata=True, copy_edata=True)
     dgl.save_graphs(str(tmp_path / "graph"), [graph])
     readers = [
@@ -102,28 +102,28 @@ def test_read_back_from_the_graph_alone(arguments, given, tmp_path):
         (graph.int(), 1, False),
     ]
     for reader, copies, transposed in readers:
-        found = whole(reader, kernel)
-        if found is None:  # the edges of so small a grid do not show how large a window is
+        match = whole(reader, kernel)
+        if match is None:  # the edges of so small a grid do not show how large a window is
             assert not given
-            assert made.size == (1, 1)
+            assert window.size == (1, 1)
             continue
-        assert (found.copies, found.transposed) == (copies, transposed)
-        if max(made.size) > 1:
-            assert sees(found.window) == sees(made)
+        assert (match.copies, match.transposed) == (copies, transposed)
+        if max(window.size) > 1:
+            assert sees(match.window) == sees(window)
 
 
-def test_the_transposed_is_known_as_such():
+def test_transposed_lattice():
     for arguments in ((4, 3, 2, 1, 1), ((3, 3), 2, 1, 0, 2, 3), ((2, 5), 3, 3, 0, 2)):
         graph = transposed_lattice(*arguments)
         assert whole(graph) == (Window.transposed(*arguments), 1, True)
-        found = whole(dgl.batch([graph, graph]))
-        assert (found.copies, found.transposed) == (2, True)
-        assert sees(found.window) == sees(Window.transposed(*arguments))
+        match = whole(dgl.batch([graph, graph]))
+        assert (match.copies, match.transposed) == (2, True)
+        assert sees(match.window) == sees(Window.transposed(*arguments))
 
 
-def test_a_pixel_graph_is_one_if_every_tap_is_there():
-    found = whole(pixel_graph((6, 5), (3, 5)), (3, 5))
-    assert found == (Window.of((6, 5), (3, 5), padding=(1, 2)), 1, False)
+def test_pixel_graph_with_all_taps():
+    match = whole(pixel_graph((6, 5), (3, 5)), (3, 5))
+    assert match == (Window.of((6, 5), (3, 5), padding=(1, 2)), 1, False)
     assert whole(pixel_batch((6, 5), 4)).copies == 4
     assert whole(pixel_graph((6, 5), connectivity=1)) is None
     assert whole(pixel_graph((6, 5), self_loops=False)) is None
@@ -187,17 +187,17 @@ def test_scaled_positions_of_a_lattice_change_nothing():
     assert whole(graph, (3, 3)) == (Window.of((9, 9), 3), 1, False)
 
 
-def test_taps_made_under_inference_mode():
+def test_taps_under_inference_mode():
     graph = lattice((5, 5), 3)
     with torch.inference_mode():
         graph.edata["tap"] = graph.edata["tap"].clone()
         assert whole(graph) is not None
 
 
-def test_the_answer_is_kept_with_the_structure(monkeypatch):
+def test_cache(monkeypatch):
     graph = dgl.batch([lattice((6, 6), 3)] * 2)
-    found = whole(graph, (3, 3))
-    monkeypatch.setattr("gnnlib.grid.dense._recognise", None)
-    assert whole(graph, (3, 3)) is found
-    assert whole(graph.local_var(), (3, 3)) is found
+    match = whole(graph, (3, 3))
+    monkeypatch.setattr("gnnlib.grid.dense._match", None)
+    assert whole(graph, (3, 3)) is match
+    assert whole(graph.local_var(), (3, 3)) is match
     assert whole(lattice((11, 11), 3), (3, 3)) is not None  # known from birth

@@ -98,7 +98,7 @@ def test_superpixels_hops_apart():
         assert receptive_field([looped] * 2, node).tolist() == (away[:, node] <= 2).tolist()
 
 
-def test_the_transposed_lattice_sees_where_the_lattice_is_seen():
+def test_transposed_lattice():
     fine = lattice((7, 7), 3, stride=2)
     coarse = transposed_lattice((3, 3), 3, stride=2)
     for cell in range(49):
@@ -125,7 +125,7 @@ def drawn_network(rng):
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_a_network_can_depend_on_what_its_lattices_reach(seed):
+def test_influence_equals_receptive_field(seed):
     rng = random.Random(seed)
     torch.manual_seed(seed)
     net, graphs, size = drawn_network(rng)
@@ -135,11 +135,11 @@ def test_a_network_can_depend_on_what_its_lattices_reach(seed):
     row, column = rng.randrange(size[0]), rng.randrange(size[1])
     expected = receptive_field(graphs, row * size[1] + column).view(12, 11)
     image = torch.randn(1, 2, 12, 11)
-    for each in (net, from_torch(net, (2, 12, 11))):
-        assert torch.equal(influence(each, image, (..., row, column), batch_size=50), expected)
+    for network in (net, from_torch(net, (2, 12, 11))):
+        assert torch.equal(influence(network, image, (..., row, column), batch_size=50), expected)
 
 
-def test_a_class_sees_the_whole_image_and_a_branch_adds_its_own():
+def test_influence_of_linear_layers_and_branches():
     class Branches(nn.Module):
         def __init__(self):
             super().__init__()

@@ -33,7 +33,7 @@ def apply(kernel, image, padding="same", dense=True):
 
 @pytest.mark.parametrize("dense", [True, False], ids=["dense", "graph"])
 @pytest.mark.parametrize("name", KERNELS)
-def test_each_is_scipys_correlation(name, dense):
+def test_against_scipy_correlate(name, dense):
     image, kernel = np.random.default_rng(0).normal(size=(13, 17)), np.asarray(KERNELS[name])
     same, valid = apply(kernel, image, dense=dense), apply(kernel, image, "valid", dense)
     np.testing.assert_allclose(same, scipy.ndimage.correlate(image, kernel, mode="constant"), atol=1e-12)
@@ -100,7 +100,7 @@ def test_the_edge_detector_sees_no_even_image_and_changes_sign_when_turned_by_ha
     np.testing.assert_allclose(apply(EDGES, np.rot90(image, 2).copy()), -np.rot90(apply(EDGES, image), 2), atol=1e-12)
 
 
-def test_channels_are_filtered_each_alone():
+def test_channels_are_independent():
     images = torch.randn(2, 3, 8, 9)
     conv, graph = fixed(LAPLACIAN, channels=3), lattice((8, 9), 3, padding="same")
     one = fixed(LAPLACIAN)

@@ -56,8 +56,8 @@ def drawn(rng, axes):
             return getattr(nn, f"{name}{axes}d")
 
         def numbers(low, high):
-            each = [rng.randint(low, high) for _ in range(axes)]
-            return rng.choice([each[0], tuple(each)])
+            sizes = [rng.randint(low, high) for _ in range(axes)]
+            return rng.choice([sizes[0], tuple(sizes)])
 
         groups, out = rng.choice([(1, 3), (channels, 2 * channels)])
         padding, bias = rng.choice(["same", "valid", numbers(0, 2), numbers(0, 2)]), rng.random() < 0.7
@@ -190,7 +190,7 @@ def test_large_networks(name):
     assert_same(make(), size, batch=1, training=name == "GoogLeNet")
 
 
-def test_every_network_of_the_library_is_here():
+def test_all_networks_of_the_library_are_tested():
     layers = {"RadialBasis", "ScaledTanh", "Subsampling"}  # of LeNet5
     on_graphs = {"APPNPNet", "DAGNNNet", "DGI", "GAE", "GCNII", "GfNN", "JKNet", "SGC", "SIGN", "VGAE"}
     classes = {name for name in models.__all__ if isinstance(getattr(models, name), type)}
@@ -318,10 +318,10 @@ def test_normalisation_gets_gradients_in_the_usual_order():
 
 
 def test_connections_of_lenet_as_published():
-    found = connections(from_torch(models.LeNet5(), (1, 32, 32)))
+    counts = connections(from_torch(models.LeNet5(), (1, 32, 32)))
     published = {"c1": 122304, "s2": 5880, "c3": 151600, "s4": 2000, "c5": 48120, "f6": 10164}
-    assert {name: found[name] for name in published} == published
-    assert found[""] == 340908  # LeCun et al. 1998, section II.B
+    assert {name: counts[name] for name in published} == published
+    assert counts[""] == 340908  # LeCun et al. 1998, section II.B
 
 
 def test_connections_count_borders_groups_and_steps():
@@ -330,8 +330,8 @@ def test_connections_count_borders_groups_and_steps():
         nn.ConvTranspose1d(4, 1, 2, stride=2),
         nn.Sequential(nn.MaxPool1d(2), nn.Flatten(), nn.Linear(5, 2)),
     )
-    found = connections(from_torch(net, (2, 5)))
-    assert found == {"": 13 * 4 + 10 * 4 + 10 + 10 + 12, "0": 52, "1": 50, "2": 22, "2.0": 10, "2.2": 12}
+    counts = connections(from_torch(net, (2, 5)))
+    assert counts == {"": 13 * 4 + 10 * 4 + 10 + 10 + 12, "0": 52, "1": 50, "2": 22, "2.0": 10, "2.2": 12}
 
 
 class Flow(nn.Module):
@@ -367,7 +367,7 @@ BAD = [
     (Enlarge(), "cannot convert Enlarge: interpolate"),
     (nn.Sequential(nn.ReLU(), nn.Sequential(Flow())), r"from_torch: 1.0 \(Flow\): cannot trace it: .*control flow"),
     (Flow(), "from_torch: Flow: cannot trace it: .*control flow"),
-    (Two(), r"expected a network of one input, got \['x', 'y'\]"),
+    (Two(), r"expected a network with one input, got \['x', 'y'\]"),
     (nn.Sequential(nn.ReLU(), nn.Conv2d(1, 1, 9)), r"1 \(Conv2d\): .*\(8, 8\), got one of \(9, 9\)"),
     (nn.Sequential(nn.Conv2d(3, 1, 3)), r"0 \(Conv2d\): expected images of shape \(B, 3, H, W\), got \(2, 1, 8, 8\)"),
     (nn.Sequential(nn.Conv1d(1, 1, 3)), r"0 \(Conv1d\): expected images of shape \(B, 1, H\), got \(2, 1, 8, 8\)"),
@@ -376,6 +376,6 @@ BAD = [
 
 
 @pytest.mark.parametrize(("net", "message"), BAD)
-def test_what_cannot_be_converted_is_named(net, message):
+def test_unsupported_modules_raise(net, message):
     with pytest.raises(ValueError, match=message):
         from_torch(net, (1, 8, 8))

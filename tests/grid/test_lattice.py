@@ -36,7 +36,7 @@ def test_a_strided_padded_dilated_window_by_hand():
     assert (graph.edata["tap"].dtype, graph.nodes["out"].data["pos"].dtype) == (torch.int64, torch.float32)
 
 
-def test_an_edge_is_what_a_tap_looks_at():
+def test_edges_and_taps():
     for stride, dilation, (before, after) in itertools.product((1, 2, 3), (1, 2), ((0, 0), (2, 1), (0, 3))):
         graph = lattice((5, 4), (2, 3), stride, ((before, after), (1, 1)), dilation)
         into = graph.nodes["in"].data["pos"][graph.edges()[0]]
@@ -106,7 +106,7 @@ def test_built_once_with_positions_to_spare():
     assert list(second.edata) == ["tap"]
 
 
-def test_made_under_inference_mode_fit_for_gradients_after():
+def test_built_under_inference_mode_used_in_training():
     with torch.inference_mode():
         graphs = lattice((3, 7), 2), transposed_lattice((3, 7), 2), adaptive_lattice((3, 7), 2)
     assert not any(graph.edata["tap"].is_inference() for graph in graphs)

@@ -11,7 +11,7 @@ from gnnlib.grid import GridConv, LocalConv, Window, lattice, parameters, to_ima
 
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize("batched", [True, False])
-def test_a_weight_for_each_edge(groups, batched):
+def test_against_a_loop_over_edges(groups, batched):
     torch.manual_seed(0)
     graph = lattice((6, 5), (3, 2), 2, 0, (1, 2))
     layer = LocalConv(graph, 4, 6, groups=groups).double()
@@ -28,10 +28,10 @@ def test_a_weight_for_each_edge(groups, batched):
     inputs = [x, layer.weight, layer.bias]
     torch.testing.assert_close(y.flatten(2), expected, rtol=0, atol=1e-12)
     error = torch.randn_like(expected)
-    for got, wanted in zip(
+    for got, reference in zip(
         torch.autograd.grad(y.flatten(2), inputs, error), torch.autograd.grad(expected, inputs, error)
     ):
-        torch.testing.assert_close(got, wanted, rtol=0, atol=1e-12)
+        torch.testing.assert_close(got, reference, rtol=0, atol=1e-12)
 
 
 def test_with_shared_weights_it_is_the_convolution():
@@ -59,7 +59,7 @@ def test_the_table_of_parameters(window, dense, local, shared):
     assert parameters(window) == {"dense": dense, "local": local, "shared": shared}
 
 
-def test_the_table_counts_what_the_layers_have():
+def test_parameters():
     window, graph = Window.of((6, 5), 3, 2, 1), lattice((6, 5), 3, 2, 1)
     counts = parameters(window, 2, 4, bias=True)
 
@@ -72,7 +72,7 @@ def test_the_table_counts_what_the_layers_have():
     assert counts["shared"] == count(nn.Conv2d(2, 4, 3))
 
 
-def test_what_is_wrong():
+def test_invalid_arguments():
     graph = lattice((5, 5), 3)
     with pytest.raises(ValueError, match="LocalConv: expected widths divisible by groups, got 3 -> 4, 2"):
         LocalConv(graph, 3, 4, groups=2)

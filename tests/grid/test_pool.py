@@ -125,7 +125,7 @@ def test_ties_as_torch_in_every_window():
 
 
 @pytest.mark.parametrize("reduce", ["max", "mean"])
-def test_what_is_not_a_number_stays_none(reduce):
+def test_nan(reduce):
     x = torch.randn(1, 1, 6, 6)
     x[0, 0, 1, 1], x[0, 0, 4, 4], x[0, 0, 0, 5] = float("nan"), float("inf"), float("-inf")
     expected = (F.max_pool2d if reduce == "max" else F.avg_pool2d)(x, 3, 1, 1)
@@ -185,7 +185,7 @@ def test_any_graph_will_do():
     assert GridPool("mean")(graph, x).flatten().tolist() == [7, 0, 3]
 
 
-def test_on_a_pixel_graph_the_border_counts_what_it_sees():
+def test_mean_at_the_border_of_a_pixel_graph():
     x = torch.randn(30, 2, dtype=torch.float64)
     expected = F.avg_pool2d(to_images(x, (5, 6)), 3, 1, 1, count_include_pad=False)
     for dense in (True, False):
@@ -199,7 +199,7 @@ def test_on_a_reversed_lattice_cells_spread():
     torch.testing.assert_close(y, F.interpolate(to_images(x, (3, 3)), scale_factor=2))
 
 
-def test_what_is_wrong():
+def test_invalid_arguments():
     with pytest.raises(ValueError, match="expected reduce to be one of 'max', 'mean', got 'min'"):
         GridPool("min")
     for dense in (True, False):

@@ -33,12 +33,12 @@ def test_taps_splines_and_edge_networks_are_one_layer(cut):
     """On a pixel graph, whole or with pixels cut out: torch's convolution of the image with zeros in their place."""
     torch.manual_seed(0)
     grid = GridConv(2, 3, (3, 5)).double()
-    kept = torch.rand(9 * 8) >= cut
-    graph = dgl.node_subgraph(pixel_graph((9, 8), (3, 5)), kept.nonzero().flatten())
-    images = torch.randn(4, 2, 9, 8, dtype=torch.float64) * kept.view(9, 8)
-    expected = to_nodes(F.conv2d(images, grid.weight, grid.bias, padding=(1, 2)))[kept]
+    mask = torch.rand(9 * 8) >= cut
+    graph = dgl.node_subgraph(pixel_graph((9, 8), (3, 5)), mask.nonzero().flatten())
+    images = torch.randn(4, 2, 9, 8, dtype=torch.float64) * mask.view(9, 8)
+    expected = to_nodes(F.conv2d(images, grid.weight, grid.bias, padding=(1, 2)))[mask]
     for layer in three_readings(grid):
-        torch.testing.assert_close(layer(graph, to_nodes(images)[kept]), expected, rtol=0, atol=1e-12)
+        torch.testing.assert_close(layer(graph, to_nodes(images)[mask]), expected, rtol=0, atol=1e-12)
 
 
 def test_one_layer_on_a_small_and_a_large_image():

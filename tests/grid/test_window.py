@@ -91,12 +91,12 @@ def test_padding_in_three_forms():
         (dict(size=4, kernel_size=2, padding="same", stride=2), r"'same': expected stride 1, got \(2,\)"),
     ],
 )
-def test_what_cannot_be(arguments, message):
+def test_invalid_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         Window.of(**arguments)
 
 
-def test_what_is_no_integer():
+def test_invalid_types():
     with pytest.raises(TypeError, match=r"size: expected an integer or a sequence of integers, got 2.5"):
         Window.of(2.5, 1)
     with pytest.raises(TypeError, match="stride"):

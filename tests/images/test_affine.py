@@ -25,12 +25,12 @@ def pieces(graph):
 def fitted(before, after):
     """The affine map that explains the positions best: M and t of after = before M^T + t."""
     ones = torch.cat([before, torch.ones(len(before), 1)], 1)
-    found = torch.linalg.lstsq(ones, after).solution
-    assert torch.allclose(ones @ found, after, atol=1e-4)
-    return found[:2].T, found[2]
+    solution = torch.linalg.lstsq(ones, after).solution
+    assert torch.allclose(ones @ solution, after, atol=1e-4)
+    return solution[:2].T, solution[2]
 
 
-def test_each_graph_has_a_map_of_its_own_and_offsets_follow_it():
+def test_one_map_per_graph_for_positions_and_offsets():
     batch = graphs()
     moved = random_affine(batch, 30.0, 2.0, (0.8, 1.25), 0.2)
     maps = []
@@ -55,7 +55,7 @@ def test_offsets_stay_differences_of_positions():
 
 
 @pytest.mark.parametrize(
-    ("given", "bounds"),
+    ("ranges", "bounds"),
     [
         ({"degrees": 25.0}, lambda m, t: (m @ m.T - torch.eye(2)).abs().max() < 1e-4 and m[0, 0] >= 0.906),
         ({"scale": (0.5, 2.0)}, lambda m, t: (m - m[0, 0] * torch.eye(2)).abs().max() < 1e-4 and 0.5 <= m[0, 0] <= 2),
@@ -66,9 +66,9 @@ def test_offsets_stay_differences_of_positions():
         ({"translate": 2.0}, lambda m, t: (m - torch.eye(2)).abs().max() < 1e-4 and t.abs().max() <= 2.01),
     ],
 )
-def test_draws_stay_in_their_ranges_and_fill_them(given, bounds):
+def test_parameters_cover_their_ranges(ranges, bounds):
     batch = dgl.batch([grid(4, 4)] * 50)
-    maps = [fitted(p, q) for (p, _), (q, _) in zip(pieces(batch), pieces(random_affine(batch, **given)), strict=True)]
+    maps = [fitted(p, q) for (p, _), (q, _) in zip(pieces(batch), pieces(random_affine(batch, **ranges)), strict=True)]
     assert all(bounds(matrix, shift) for matrix, shift in maps)
     assert (
         torch.stack([matrix for matrix, _ in maps]).std(0).max() > 0.01
@@ -85,11 +85,11 @@ def test_without_ranges_nothing_moves_and_a_generator_repeats():
 
 
 @pytest.mark.parametrize(
-    "given", [{"degrees": -1.0}, {"translate": -1.0}, {"shear": -0.1}, {"scale": (0.0, 1.0)}, {"scale": (2.0, 1.0)}]
+    "ranges", [{"degrees": -1.0}, {"translate": -1.0}, {"shear": -0.1}, {"scale": (0.0, 1.0)}, {"scale": (2.0, 1.0)}]
 )
-def test_ranges_that_are_none(given):
+def test_invalid_ranges(ranges):
     with pytest.raises(ValueError, match="expected degrees, translate and shear of 0 or more"):
-        random_affine(pixel_graph((2, 2)), **given)
+        random_affine(pixel_graph((2, 2)), **ranges)
 
 
 def test_positions_that_are_not_of_a_plane():

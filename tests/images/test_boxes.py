@@ -42,11 +42,11 @@ def overlap(a, b):
 
 
 def naive_nms(boxes, score, threshold, label):
-    kept = []
+    selected = []
     for i in sorted(range(len(boxes)), key=lambda i: (-score[i], i)):
-        if all(label[i] != label[j] or overlap(boxes[i], boxes[j]) <= threshold for j in kept):
-            kept.append(i)
-    return kept
+        if all(label[i] != label[j] or overlap(boxes[i], boxes[j]) <= threshold for j in selected):
+            selected.append(i)
+    return selected
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.3, 0.5, 1.0])
@@ -61,12 +61,12 @@ def test_suppression_is_the_loop(count, threshold):
     assert nms(boxes, score, threshold).tolist() == naive_nms(boxes.tolist(), score.tolist(), threshold, [0] * count)
 
 
-def test_what_stays_is_apart_and_what_goes_was_near_a_better_one():
+def test_nms_suppresses_overlapping_boxes_only():
     boxes, score = drawn(80, seed=5).float(), torch.rand(80)
-    kept = nms(boxes, score, 0.4)
-    assert float((box_iou(boxes[kept], boxes[kept]) - torch.eye(len(kept))).clamp(min=0).max()) <= 0.4 + 1e-6
-    gone = torch.tensor(sorted(set(range(80)) - set(kept.tolist())))
-    near = (box_iou(boxes[gone], boxes[kept]) > 0.4) & (score[kept] >= score[gone].unsqueeze(1))
+    rows = nms(boxes, score, 0.4)
+    assert float((box_iou(boxes[rows], boxes[rows]) - torch.eye(len(rows))).clamp(min=0).max()) <= 0.4 + 1e-6
+    gone = torch.tensor(sorted(set(range(80)) - set(rows.tolist())))
+    near = (box_iou(boxes[gone], boxes[rows]) > 0.4) & (score[rows] >= score[gone].unsqueeze(1))
     assert bool(near.any(1).all())
 
 
@@ -83,12 +83,12 @@ def scene():
 def test_objects_are_among_the_proposals():
     image, labels, truth = scene()
     tree = hierarchy(image, labels)
-    found = proposals(tree)
-    assert best_overlap(found, truth).tolist() == [1.0] * 3
+    boxes = proposals(tree)
+    assert best_overlap(boxes, truth).tolist() == [1.0] * 3
     assert best_overlap(torch.from_numpy(tree.box[: labels.max() + 1]), truth).max() < 0.8  # the pieces alone are not
-    assert found[0].tolist() == [0, 0, 24, 30]
-    assert len(torch.unique(found, dim=0)) == len(found)
-    assert {tuple(box) for box in found.tolist()} == {tuple(box) for box in tree.box.tolist()}
+    assert boxes[0].tolist() == [0, 0, 24, 30]
+    assert len(torch.unique(boxes, dim=0)) == len(boxes)
+    assert {tuple(box) for box in boxes.tolist()} == {tuple(box) for box in tree.box.tolist()}
 
 
 def test_several_hierarchies_take_turns():
@@ -103,13 +103,13 @@ def test_several_hierarchies_take_turns():
 
 
 def test_best_overlaps():
-    found, truth = drawn(20, seed=2), drawn(6, seed=3)
-    each = [max(overlap(t, f) for f in found.tolist()) for t in truth.tolist()]
-    assert best_overlap(found, truth).tolist() == pytest.approx(each)
-    assert best_overlap(found[:0], truth).tolist() == [0.0] * 6
+    boxes, truth = drawn(20, seed=2), drawn(6, seed=3)
+    best = [max(overlap(t, f) for f in boxes.tolist()) for t in truth.tolist()]
+    assert best_overlap(boxes, truth).tolist() == pytest.approx(best)
+    assert best_overlap(boxes[:0], truth).tolist() == [0.0] * 6
 
 
-def test_what_is_wrong():
+def test_invalid_arguments():
     boxes = drawn(4)
     with pytest.raises(ValueError, match=r"expected shapes \(N, 2 d\) and \(M, 2 d\), got \(4, 4\) and \(4,\)"):
         box_iou(boxes, boxes[:, 0])

@@ -20,11 +20,11 @@ LAW = {
 }
 
 
-def dense(found, nodes=15, name="weight"):
+def dense(arrays, nodes=15, name="weight"):
     """A[v, u] of the edge u -> v."""
     matrix = np.zeros((nodes, nodes))
-    assert len(set(zip(found["src"], found["dst"]))) == len(found["src"])
-    matrix[found["dst"], found["src"]] = found[name]
+    assert len(set(zip(arrays["src"], arrays["dst"]))) == len(arrays["src"])
+    matrix[arrays["dst"], arrays["src"]] = arrays[name]
     return matrix
 
 
@@ -63,9 +63,9 @@ def test_touching_counts_the_sides_between_pixels(shape):
             expected[b, a] += 1
     seen = np.unique(labels[mask])  # gaps are closed
     expected = expected[np.ix_(seen, seen)]
-    found = Touching()(Regions.from_labels(np.zeros(shape), labels, mask))
-    assert np.array_equal(dense(found, len(seen), "border"), expected)
-    assert np.array_equal(dense(found, len(seen)), expected > 0)
+    arrays = Touching()(Regions.from_labels(np.zeros(shape), labels, mask))
+    assert np.array_equal(dense(arrays, len(seen), "border"), expected)
+    assert np.array_equal(dense(arrays, len(seen)), expected > 0)
 
 
 @pytest.mark.parametrize("k", [1, 5, 14, 40])
@@ -76,11 +76,11 @@ def test_strongest_of_the_symmetric_matrix(k):
     similar = 0.5 * (similar + similar.T)
     expected = np.zeros((15, 15))
     for i in range(15):
-        others = sorted(set(range(15)) - {i}, key=lambda j: -similar[i, j])[:near]
-        expected[others, i] = similar[i, others]  # the edges leave i
-    found = Strongest(k)(PARTS)
-    np.testing.assert_allclose(dense(found), expected, rtol=1e-6)
-    assert (np.bincount(found["src"]) == near).all()
+        neighbors = sorted(set(range(15)) - {i}, key=lambda j: -similar[i, j])[:near]
+        expected[neighbors, i] = similar[i, neighbors]  # the edges leave i
+    arrays = Strongest(k)(PARTS)
+    np.testing.assert_allclose(dense(arrays), expected, rtol=1e-6)
+    assert (np.bincount(arrays["src"]) == near).all()
 
 
 @pytest.mark.parametrize("rule", [Nearest(), Within(), Within(2.0, 1.0), Touching(), Strongest()])
@@ -111,8 +111,8 @@ def test_graphs_of_every_rule(rule, self_loops, norm):
         "right": matrix / np.where(into, into, 1)[:, None],
         "both": matrix / np.sqrt(np.where(into, into, 1)[:, None] * np.where(out, out, 1)),
     }[norm]
-    found = {"src": src.numpy(), "dst": dst.numpy(), "weight": graph.edata["weight"].numpy()}
-    np.testing.assert_allclose(dense(found), expected, rtol=1e-5, atol=1e-7)
+    arrays = {"src": src.numpy(), "dst": dst.numpy(), "weight": graph.edata["weight"].numpy()}
+    np.testing.assert_allclose(dense(arrays), expected, rtol=1e-5, atol=1e-7)
     assert graph.has_edges_between(range(15), range(15)).all() == self_loops
     if isinstance(rule, Touching):
         assert graph.edata["border"][src == dst].eq(0).all()

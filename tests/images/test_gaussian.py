@@ -55,9 +55,9 @@ def test_normalisations(pos, self_loops):
         "left": matrix * inverse,
         "both": inverse.sqrt()[:, None] * matrix * inverse.sqrt(),
     }
-    for norm, wanted in expected.items():
+    for norm, matrix in expected.items():
         got = dense(gaussian_graph(pos, 0.7, 0.05, norm, self_loops))
-        torch.testing.assert_close(got, wanted, rtol=1e-12, atol=1e-15)
+        torch.testing.assert_close(got, matrix, rtol=1e-12, atol=1e-15)
     assert torch.allclose(dense(gaussian_graph(pos, 0.7, 0.05, "right")).sum(1), torch.ones(30, dtype=torch.float64))
 
 

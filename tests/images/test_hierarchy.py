@@ -29,11 +29,11 @@ def derivatives(values, axes):
         )
         for axis in range(axes)
     ]
-    found = []
+    steps = []
     for step in product((-1, 0, 1), repeat=axes):
         if any(step):
-            found.append(sum(s * slope for s, slope in zip(step, slopes)) / np.linalg.norm(step))
-    return np.clip(np.concatenate(found, -1), 0, None) * np.sqrt(2 * np.pi)
+            steps.append(sum(s * slope for s, slope in zip(step, slopes)) / np.linalg.norm(step))
+    return np.clip(np.concatenate(steps, -1), 0, None) * np.sqrt(2 * np.pi)
 
 
 def counted(values, bins, low, high):
@@ -69,13 +69,13 @@ def check(tree, values, labels, inside, names):
     """Each merge is of two regions that touch and that no others exceed in similarity; at the end none touch."""
     parts = {i: (labels == i) & inside for i in range(labels.max() + 1)}
     for new, (a, b), similar in zip(count(len(parts)), tree.merges.tolist(), tree.similarity):
-        each = {
+        similarity = {
             (i, j): definition(values, inside, parts[i], parts[j], names)
             for i, j in combinations(sorted(parts), 2)
             if touch(parts[i], parts[j])
         }
-        assert similar == pytest.approx(each[a, b], rel=1e-12)
-        assert similar >= max(each.values()) - 1e-12
+        assert similar == pytest.approx(similarity[a, b], rel=1e-12)
+        assert similar >= max(similarity.values()) - 1e-12
         parts[new] = parts.pop(a) | parts.pop(b)
     assert not any(touch(a, b) for a, b in combinations(parts.values(), 2))
 
@@ -109,7 +109,7 @@ def photograph():
     return image, cells((30, 36), 4)
 
 
-def test_each_cut_is_a_partition_into_connected_regions_within_those_of_the_next():
+def test_cuts_are_nested_connected_partitions():
     image, labels = photograph()
     tree, below = hierarchy(image, labels), labels
     assert len(tree.merges) == labels.max()
@@ -158,7 +158,7 @@ def test_levels_are_the_region_graphs_of_the_cuts():
         below = got
 
 
-def test_what_is_alike_is_merged_first():
+def test_similar_regions_are_merged_first():
     image = np.zeros((8, 12, 3))
     image[:, 4:8], image[:, 8:] = (1.0, 0.0, 0.0), (0.0, 0.0, 1.0)
     labels = cells((8, 12), 2)
@@ -190,7 +190,7 @@ def test_unknown_similarities(names):
         hierarchy(np.zeros((3, 3)), np.zeros((3, 3), int), names)
 
 
-def test_what_is_wrong():
+def test_invalid_arguments():
     tree = hierarchy(np.zeros((4, 4)), cells((4, 4), 2))
     for size in (0, 5):
         with pytest.raises(ValueError, match=f"num_regions: expected 1 to 4 for this hierarchy, got {size}"):

@@ -104,7 +104,7 @@ def test_connectivity_one_is_the_grid_of_networkx(shape):
     assert set(got) == expected
 
 
-def test_left_out_taps_leave_their_numbers_unused():
+def test_numbers_of_omitted_taps_are_unused():
     plus = pixel_graph((3, 3), connectivity=1)
     assert [(u, tap) for u, v, tap in edges(plus) if v == 4] == [(1, 1), (3, 3), (4, 4), (5, 5), (7, 7)]
     ring = pixel_graph((3, 3), self_loops=False)
@@ -197,7 +197,7 @@ def test_an_image_brings_its_values_and_distances(idtype):
 
 
 @pytest.mark.parametrize("idtype", [torch.int32, torch.int64])
-def test_masked_pixels_vanish_and_the_convolution_sees_zeros(idtype):
+def test_mask_is_zero_padding(idtype):
     torch.manual_seed(0)
     mask = torch.rand(6, 7) < 0.7
     image, weight = torch.randn(6, 7, 2, dtype=torch.float64), torch.randn(4, 2, 3, 3, dtype=torch.float64)

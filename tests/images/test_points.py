@@ -81,7 +81,7 @@ def test_quads_and_skeletons():
         (
             lambda: point_graph(SQUARE, np.array([[2, 2]])),
             ValueError,
-            r"edges: expected two different ends, got \[2, 2\]",
+            r"edges: expected two different points, got \[2, 2\]",
         ),
         (
             lambda: point_graph(SQUARE, np.array([[0, 1, 2]])),
@@ -105,7 +105,7 @@ def test_bad_input(call, error, message):
         call()
 
 
-def test_lists_tensors_and_what_cannot_be_written_to():
+def test_lists_tensors_and_read_only_arrays():
     fixed = SQUARE.copy()
     fixed.flags.writeable = False
     expected = mesh_graph(SQUARE, np.array([[0, 1, 2]]))

@@ -90,32 +90,38 @@ def test_avelar():
     assert np.array_equal(dense(graph), expected)
 
 
-def test_at_most_as_many_as_asked_and_each_grid_once(monkeypatch):
+def test_max_segments_with_one_clustering_per_grid(monkeypatch):
     calls = []
     cluster = segments.SLIC._cluster
 
-    def counted(self, colour, asked):
-        calls.append(asked)
-        return cluster(self, colour, asked)
+    def counted(self, colour, num):
+        calls.append(num)
+        return cluster(self, colour, num)
 
     monkeypatch.setattr(segments.SLIC, "_cluster", counted)
-    for most in (75, 60, 30, 1):
+    for max_segments in (75, 60, 30, 1):
         calls.clear()
-        labels = segments.SLIC(95, max_segments=most, compactness=0.25)(DIGIT[..., None])
-        assert len(np.unique(labels)) <= most
+        labels = segments.SLIC(95, max_segments=max_segments, compactness=0.25)(DIGIT[..., None])
+        assert len(np.unique(labels)) <= max_segments
         assert calls[0] == 95
-        assert len({str(regular_grid((28, 28), asked)) for asked in calls}) == len(calls)
+        assert len({str(regular_grid((28, 28), num)) for num in calls}) == len(calls)
 
 
-def as_scikit_image_does(slic, values, asked):
+def reference_slic(slic, values, num):
     """Superpixels in one call, with the limits of 2018: an independent reference for what follows the clusters."""
     pixels = math.prod(values.shape[:-1])
-    seeds = np.zeros(values.shape[:-1])[regular_grid(values.shape[:-1], asked)].size
-    factors = [0.5 * seeds / asked * (1 + 1e-12), 3 * seeds / asked * (1 + 1e-12)]  # of pixels / seeds, then cut off
-    assert [int(factor * (pixels / seeds)) for factor in factors] == [pixels // (2 * asked), 3 * pixels // asked]
+    seeds = np.zeros(values.shape[:-1])[regular_grid(values.shape[:-1], num)].size
+    factors = [
+        0.5 * seeds / num * (1 + 1e-12),
+        3 * seeds / num * (1 + 1e-12),
+    ]  # of pixels / seeds, then cut off
+    assert [int(factor * (pixels / seeds)) for factor in factors] == [
+        pixels // (2 * num),
+        3 * pixels // num,
+    ]
     return skimage_slic(
         values,
-        n_segments=asked,
+        n_segments=num,
         compactness=slic.compactness / (np.ptp(values) or 1),
         slic_zero=slic.slic_zero,
         convert2lab=False,
@@ -130,9 +136,12 @@ def as_scikit_image_does(slic, values, asked):
 def test_the_same_superpixels_as_one_call_of_scikit_image(shape, zero):
     random = np.random.default_rng(0)
     for values in (np.zeros(shape), random.random(shape), random.random(shape) ** 6, np.round(random.random(shape))):
-        for asked in (60, 17, 3, 1):
-            slic, asked = segments.SLIC(asked, compactness=0.25, slic_zero=zero), min(asked, math.prod(shape))
-            assert np.array_equal(slic(values[..., None]), as_scikit_image_does(slic, values[..., None], asked))
+        for num in (60, 17, 3, 1):
+            slic, num = (
+                segments.SLIC(num, compactness=0.25, slic_zero=zero),
+                min(num, math.prod(shape)),
+            )
+            assert np.array_equal(slic(values[..., None]), reference_slic(slic, values[..., None], num))
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 3), st.integers(1, 5))
@@ -184,21 +193,21 @@ def test_bad_slic():
         segments.SLIC(75, compactness=0.0)
 
 
-def test_each_asked_for_once_as_the_loop_would():
+def test_max_segments_equals_the_full_loop():
     """Skipping what gives the same superpixels changes nothing, also where grids of one size start elsewhere."""
     for shape in ((28, 28), (31, 17), (12, 45)):
         image = np.random.default_rng(3).random((*shape, 1)) ** 8
-        for most in (40, 20, 6):
-            found = segments.SLIC(60, max_segments=most, compactness=0.25)(image)
-            for asked in range(60, 0, -1):
-                expected = segments.SLIC(asked, compactness=0.25)(image)
-                if len(np.unique(expected)) <= most:
+        for max_segments in (40, 20, 6):
+            labels = segments.SLIC(60, max_segments=max_segments, compactness=0.25)(image)
+            for num in range(60, 0, -1):
+                expected = segments.SLIC(num, compactness=0.25)(image)
+                if len(np.unique(expected)) <= max_segments:
                     break
-            assert np.array_equal(found, expected)
+            assert np.array_equal(labels, expected)
 
 
 @pytest.mark.parametrize("recipe", ALL)
-def test_arrays_travel_between_processes_and_say_the_same(recipe):
+def test_arrays_from_another_process(recipe):
     sent = pickle.loads(pickle.dumps(recipe))
     assert sent == recipe
     assert repr(sent) == repr(recipe)

@@ -90,7 +90,7 @@ def test_pil_images_are_their_arrays():
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("container", ["numpy", "torch", "PIL", "read-only"])
 @pytest.mark.parametrize("shape", [(12, 10), (12, 10, 3), (12, 10, 5), (6, 5, 4), (6, 5, 4, 2)], ids=str)
-def test_every_kind_of_image(shape, container, masked, floating):
+def test_image_types(shape, container, masked, floating):
     """Grey, colour, many-channel and volumetric; from anywhere; of either type; with a mask and without."""
     pytest.importorskip("skimage", reason="scikit-image is not installed")
     axes = 3 if shape[0] == 6 else 2
@@ -100,11 +100,11 @@ def test_every_kind_of_image(shape, container, masked, floating):
     image = levels.astype(np.float32) / 255 if floating else levels
     if container == "PIL" and (axes == 3 or shape[2:] == (5,) or (floating and len(shape) > 2)):
         pytest.skip("PIL has no such image")
-    given, where = _as(container, image), _as(container, mask) if masked else None
+    argument, where = _as(container, image), _as(container, mask) if masked else None
     graphs = [
-        pixel_graph(given, axes=axes, mask=where),
-        superpixel_graph(given, 12, 4, axes=axes, mask=where, features=["mean", "std", "area", "box"]),
-        graph_from_labels(given, _as(container, np.cumsum(mask).reshape(mask.shape) // 8), mask=where),
+        pixel_graph(argument, axes=axes, mask=where),
+        superpixel_graph(argument, 12, 4, axes=axes, mask=where, features=["mean", "std", "area", "box"]),
+        graph_from_labels(argument, _as(container, np.cumsum(mask).reshape(mask.shape) // 8), mask=where),
     ]
     expected = torch.from_numpy(levels.reshape(*mask.shape, -1) / 255.0)[torch.from_numpy(mask)]
     torch.testing.assert_close(graphs[0].ndata["feat"].double(), expected, rtol=0, atol=1e-6)
@@ -165,8 +165,8 @@ def test_paint_batches_gradients_and_copies():
     assert x.grad.eq(1).all()
     graph = graph_from_labels(COLOUR, LABELS)
     values = torch.arange(6)
-    for kept in (graph.int(), graph.local_var(), graph.to("cpu")):
-        assert torch.equal(paint(kept, values), torch.from_numpy(LABELS))
+    for view in (graph.int(), graph.local_var(), graph.to("cpu")):
+        assert torch.equal(paint(view, values), torch.from_numpy(LABELS))
     lost = dgl.batch([graph, graph])
     with pytest.raises(TypeError, match="expected one with a label map, got one that lost it"):
         paint(lost, torch.zeros(12))

@@ -36,26 +36,26 @@ def _small_parts(monkeypatch):
 
 def assert_equal(store, graphs):
     """The batch of all, in its edges, frames and neighbours, bit for bit."""
-    found, expected = store.batch(range(len(store))), dgl.batch(graphs)
-    assert (found.idtype, found.canonical_etypes) == (expected.idtype, expected.canonical_etypes)
+    batch, expected = store.batch(range(len(store))), dgl.batch(graphs)
+    assert (batch.idtype, batch.canonical_etypes) == (expected.idtype, expected.canonical_etypes)
     ends = expected.edges(order="eid")
-    pairs = [*zip(found.edges(order="eid"), ends)]
-    for frame, wanted in ((found.ndata, expected.ndata), (found.edata, expected.edata)):
-        assert list(frame) == list(wanted)
-        pairs += [(frame[name], wanted[name]) for name in wanted]
-    pairs += [(found.batch_num_nodes(), expected.batch_num_nodes())]
-    a, b = adjacency(found), Adjacency.from_edges(*ends, *[expected.num_nodes()] * 2)
+    pairs = [*zip(batch.edges(order="eid"), ends)]
+    for frame, reference in ((batch.ndata, expected.ndata), (batch.edata, expected.edata)):
+        assert list(frame) == list(reference)
+        pairs += [(frame[name], reference[name]) for name in reference]
+    pairs += [(batch.batch_num_nodes(), expected.batch_num_nodes())]
+    a, b = adjacency(batch), Adjacency.from_edges(*ends, *[expected.num_nodes()] * 2)
     pairs += zip((a.src, a.dst, *a.csc, *a.csr), (b.src, b.dst, *b.csc, *b.csr))
-    for value, wanted in pairs:
-        assert value.dtype == wanted.dtype
-        assert torch.equal(value, wanted)
+    for value, reference in pairs:
+        assert value.dtype == reference.dtype
+        assert torch.equal(value, reference)
 
 
 # ---------------------------------------------------------------- the same graphs
 
 
 @pytest.mark.parametrize("name", ["knyazev", "dwivedi", "dwivedi_cifar", "monti", "avelar"])
-def test_each_graph_is_that_of_its_image(name, tmp_path):
+def test_graphs_equal_those_of_the_recipe(name, tmp_path):
     recipe = getattr(recipes, name)
     store = images_to_store(IMAGES, recipe, tmp_path, LABELS, workers=0)
     assert_equal(store, [recipe(image) for image in IMAGES])
@@ -108,18 +108,18 @@ def converted(monkeypatch):
     return seen
 
 
-def test_a_whole_store_is_not_made_again(converted, tmp_path):
+def test_complete_store_is_not_rebuilt(converted, tmp_path):
     images_to_store(IMAGES, FEW, tmp_path, LABELS, workers=0)
     assert len(converted) == 1 + 7  # the first one, to know the columns
-    made = (tmp_path / "columns.bin").stat().st_mtime_ns
+    mtime = (tmp_path / "columns.bin").stat().st_mtime_ns
     store = images_to_store(IMAGES, FEW, tmp_path, LABELS, workers=0)
     assert len(converted) == 8
-    assert (tmp_path / "columns.bin").stat().st_mtime_ns == made
+    assert (tmp_path / "columns.bin").stat().st_mtime_ns == mtime
     assert_equal(store, [*map(FEW, IMAGES)])
 
 
 @pytest.mark.parametrize("moment", range(5))
-def test_killed_at_any_moment_it_goes_on(moment, converted, tmp_path, monkeypatch):
+def test_resume_after_interruption(moment, converted, tmp_path, monkeypatch):
     """Before the first, second, third part, the columns, or the note is in its place."""
     replace, calls = os.replace, []
 
@@ -135,7 +135,7 @@ def test_killed_at_any_moment_it_goes_on(moment, converted, tmp_path, monkeypatc
             images_to_store(IMAGES, FEW, tmp_path, workers=0)
     for folder in (tmp_path, *tmp_path.glob("parts/*")):
         (folder / ".half.npz").write_bytes(b"PK")  # as a process leaves it that has no time to tidy
-    with pytest.raises(ValueError, match="expected a whole store of graphs; expected store"):
+    with pytest.raises(ValueError, match="expected an intact store of graphs; expected store"):
         GraphStore.open(tmp_path)
     converted.clear()
     store = images_to_store(IMAGES, FEW, tmp_path, workers=0)
@@ -145,7 +145,7 @@ def test_killed_at_any_moment_it_goes_on(moment, converted, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("damaged", [b"", b"PK", None])
-def test_a_damaged_part_is_made_again(damaged, converted, tmp_path, monkeypatch):
+def test_damaged_part_is_rebuilt(damaged, converted, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(archive, "join", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
@@ -169,7 +169,7 @@ def flip(path, at):
 
 
 @pytest.mark.parametrize(
-    ("harm", "said"),
+    ("harm", "message"),
     [
         (lambda f: os.truncate(f / "columns.bin", 999), r"columns.bin: expected \d+ bytes, got 999"),
         (lambda f: (f / "columns.bin").unlink(), r"columns.bin: expected \d+ bytes, got 0"),
@@ -184,12 +184,12 @@ def flip(path, at):
         ),
     ],
 )
-def test_a_damaged_store_is_named_and_made_again(harm, said, tmp_path):
+def test_damaged_store_is_rebuilt(harm, message, tmp_path):
     images_to_store(IMAGES, FEW, tmp_path, LABELS, workers=0)
     harm(tmp_path)
-    with pytest.raises(ValueError, match=f"{tmp_path}: expected a whole store of graphs; .*{said}"):
+    with pytest.raises(ValueError, match=f"{tmp_path}: expected an intact store of graphs; .*{message}"):
         GraphStore.open(tmp_path)
-    with pytest.warns(RuntimeWarning, match=f"damaged store {tmp_path}: .*{said}; making it again"):
+    with pytest.warns(RuntimeWarning, match=f"damaged store {tmp_path}: .*{message}; rebuilding it"):
         store = images_to_store(IMAGES, FEW, tmp_path, LABELS, workers=0)
     assert_equal(store, [*map(FEW, IMAGES)])
     assert torch.equal(store.labels, LABELS)
@@ -201,7 +201,7 @@ def alter(folder, **changes):
 
 
 @pytest.mark.parametrize(
-    ("images", "recipe", "labels", "said"),
+    ("images", "recipe", "labels", "message"),
     [
         (
             IMAGES,
@@ -217,16 +217,16 @@ def alter(folder, **changes):
         (IMAGES, FEW, None, "labels None, got"),
     ],
 )
-def test_the_store_of_something_else_is_refused(images, recipe, labels, said, converted, tmp_path):
+def test_store_of_other_arguments_raises(images, recipe, labels, message, converted, tmp_path):
     images_to_store(IMAGES, FEW, tmp_path, LABELS, workers=0)
     converted.clear()
-    with pytest.raises(ValueError, match=f"{tmp_path}: expected the store of {said}"):
+    with pytest.raises(ValueError, match=f"{tmp_path}: expected the store of {message}"):
         images_to_store(images, recipe, tmp_path, labels, workers=0)
     assert not converted
     assert len(GraphStore.open(tmp_path)) == 7
 
 
-def test_parts_of_something_else_are_left_alone(converted, tmp_path, monkeypatch):
+def test_parts_of_other_arguments_are_ignored(converted, tmp_path, monkeypatch):
     """A run under one recipe was killed, and another recipe takes over the folder."""
     with pytest.raises(ValueError, match="image 5: expected finite values"):
         images_to_store([*IMAGES[:5], np.full((12, 10), np.nan)], FEW, tmp_path, workers=0)
@@ -234,7 +234,7 @@ def test_parts_of_something_else_are_left_alone(converted, tmp_path, monkeypatch
     assert_equal(images_to_store(IMAGES, recipes.avelar, tmp_path, workers=0), [*map(recipes.avelar, IMAGES)])
 
 
-def test_another_scikit_image_is_refused(tmp_path):
+def test_other_scikit_image_raises(tmp_path):
     images_to_store(IMAGES, FEW, tmp_path, workers=0)
     alter(tmp_path, **{"scikit-image": "0.1"})
     with pytest.raises(ValueError, match=r"expected the store of scikit-image 0\.\d.*, got 0\.1;"):
@@ -254,7 +254,7 @@ def test_it_is_memory_mapped_and_pickled_by_name(tmp_path):
     part = pickle.loads(pickle.dumps(store.select([3, 1])))
     assert_equal(part, [FEW(IMAGES[3]), FEW(IMAGES[1])])
     os.truncate(tmp_path / "store.json", 3)
-    with pytest.raises(ValueError, match="expected a whole store"):
+    with pytest.raises(ValueError, match="expected an intact store"):
         pickle.loads(sent)
 
 
@@ -298,7 +298,7 @@ def test_memory_does_not_grow_with_the_store(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("bad", "error", "said"),
+    ("bad", "error", "message"),
     [
         (np.full((12, 10), np.nan), ValueError, "image 5: expected finite values, got nan"),
         (np.zeros(3), ValueError, r"image 5: expected 2 axes, or 3 with channels last, got shape \(3,\)"),
@@ -307,12 +307,12 @@ def test_memory_does_not_grow_with_the_store(tmp_path, monkeypatch):
         (np.zeros((4, 4, 3)), ValueError, r"image 5: expected columns as of image 0, .*\(3,\).*, got .*\(5,\)"),
     ],
 )
-def test_a_bad_image_is_named_with_its_number(bad, error, said, tmp_path):
-    with pytest.raises(error, match=said):
+def test_error_has_the_number_of_the_image(bad, error, message, tmp_path):
+    with pytest.raises(error, match=message):
         images_to_store([*IMAGES[:5], bad, *IMAGES], FEW, tmp_path, workers=0)
 
 
-def test_what_cannot_be_converted_at_all(tmp_path):
+def test_invalid_arguments(tmp_path):
     with pytest.raises(ValueError, match="images: expected at least one, got none"):
         images_to_store(IMAGES[:0], FEW, tmp_path)
     with pytest.raises(ValueError, match=r"labels: expected one for each of 7 images, got shape \(6,\)"):
@@ -341,7 +341,7 @@ def test_an_interrupt_ends_it_soon_and_without_noise(tmp_path):
     while run.poll() is None and not [*tmp_path.glob("parts/*/[0-9]*.npz")]:
         time.sleep(0.05)
     os.killpg(run.pid, signal.SIGINT)
-    said = run.communicate(timeout=60)[1]
-    assert said.rstrip().endswith("KeyboardInterrupt")
-    assert said.count("Traceback") == 1
+    message = run.communicate(timeout=60)[1]
+    assert message.rstrip().endswith("KeyboardInterrupt")
+    assert message.count("Traceback") == 1
     assert run.returncode in (-signal.SIGINT, 1, 130)

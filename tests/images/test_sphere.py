@@ -46,19 +46,19 @@ def test_projection_is_scipys_interpolation_at_stereographic_coordinates():
     x, y, z = points[points[:, 0] > -0.5].T.numpy()
     row = (-math.sqrt(2) * z / (1 + x) + 1) * 7 / 2 - 0.5
     column = (math.sqrt(2) * y / (1 + x) + 1) * 9 / 2 - 0.5
-    found = project(images, points)
-    assert found.shape == (642, 3, 2)
+    signal = project(images, points)
+    assert signal.shape == (642, 3, 2)
     for b in range(3):
         for c in range(2):
             padded = np.pad(images[b, c].numpy(), 1)
             expected = ndimage.map_coordinates(padded, [row + 1, column + 1], order=1, mode="constant")
             outside = (np.abs(row - 3) > 4) | (np.abs(column - 4) > 5)
             expected[outside] = 0
-            np.testing.assert_allclose(found[points[:, 0] > -0.5, b, c], expected, atol=1e-12)
-    assert not found[points[:, 0] < -0.3].any(), "the other half is empty"
+            np.testing.assert_allclose(signal[points[:, 0] > -0.5, b, c], expected, atol=1e-12)
+    assert not signal[points[:, 0] < -0.3].any(), "the other half is empty"
 
 
-def test_an_image_is_upright_and_not_mirrored_seen_from_outside():
+def test_orientation_of_projection():
     image = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).view(1, 1, 2, 2)
     up, right = torch.tensor([0.0, 0, 1]), torch.tensor([0.0, 1, 0])
     for (row, column), value in np.ndenumerate([[1, 2], [3, 4]]):
@@ -159,7 +159,7 @@ def test_random_rotations_are_uniform():
 # ---------------------------------------------------------------- between points
 
 
-def test_interpolation_is_exact_at_nodes_and_for_what_is_linear_on_triangles():
+def test_interpolation_of_linear_signals():
     points = nodes(2)
     there = sphere_interpolation(2, points)
     x = torch.rand(162, 2, dtype=torch.float64)
@@ -237,7 +237,7 @@ def test_the_rotation_error_is_that_of_the_formula():
         lambda x: x * weight, lambda R: project(images, nodes(2), R), turns, rotate_output=turn_on(2)
     )
     assert errors[0] < 1e-10
-    assert errors[1].item() == pytest.approx(((moved - wanted).norm() / wanted.norm()).item())
+    assert errors[1].item() == pytest.approx(((moved - reference).norm() / reference.norm()).item())
     stay = rotation_error(lambda x: x * weight, lambda R: project(images, nodes(2), R), turns)
     assert stay[1].item() == pytest.approx(((moved - still).norm() / still.norm()).item())
 

@@ -135,7 +135,7 @@ def test_arrays_and_graph_agree(image):
     }
 
 
-def test_the_input_is_left_alone(image):
+def test_input_is_not_modified(image):
     before = image.copy()
     superpixel_graph(image)
     assert np.array_equal(image, before)
@@ -162,7 +162,7 @@ def test_segments_are_numbered_without_gaps_and_follow_the_stroke(image):
     assert ((painted - image) ** 2).mean() < ((squares - image) ** 2).mean()
 
 
-def test_colour_goes_by_lab_with_its_own_compactness():
+def test_colour_uses_lab_and_default_compactness():
     colour = np.random.default_rng(0).random((16, 16, 3))
     assert np.array_equal(segment(colour, 16), segment(colour, 16, 10.0))
     two = colour[..., :2]
@@ -174,14 +174,14 @@ def test_degenerate_images():
     one = superpixel_graph(np.zeros((1, 1)), num_segments=1)
     assert (one.num_nodes(), one.num_edges()) == (1, 0)
     assert one.edata["offset"].shape == (0, 2)
-    whole = superpixel_graph(np.ones((5, 4), np.float32), num_segments=1)
-    assert whole.ndata["pos"].tolist() == [[2.0, 1.5]]
-    assert whole.num_edges() == 0
+    single = superpixel_graph(np.ones((5, 4), np.float32), num_segments=1)
+    assert single.ndata["pos"].tolist() == [[2.0, 1.5]]
+    assert single.num_edges() == 0
     constant = superpixel_graph(np.full((8, 8), 7.0), num_segments=16)
     assert 12 <= constant.num_nodes() <= 16
     assert constant.ndata["feat"].eq(7).all()
-    every = superpixel_graph(np.random.default_rng(0).random((5, 5)), num_segments=25)
-    assert every.num_nodes() == 25
+    pixelwise = superpixel_graph(np.random.default_rng(0).random((5, 5)), num_segments=25)
+    assert pixelwise.num_nodes() == 25
     row = superpixel_graph(torch.rand(1, 9), num_segments=3, k=1)
     assert row.ndata["pos"][:, 0].eq(0).all()
 

@@ -60,7 +60,7 @@ def test_a_graph_without_edges_or_without_nodes(pos):
     assert (len(lines.get_segments()), len(dots.get_offsets())) == (0, len(pos))
 
 
-def test_a_graph_goes_over_what_is_there():
+def test_show_graph_on_existing_axes():
     ax = pictures.show_regions(IMAGE, LABELS)
     graph = graph_from_labels(IMAGE, LABELS)
     limits = ax.get_xlim(), ax.get_ylim()

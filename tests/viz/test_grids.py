@@ -93,7 +93,7 @@ def test_a_filter_around_its_node():
     assert png(ax)
 
 
-def test_the_filter_of_a_grid_layer_looks_like_its_kernel():
+def test_filter_of_a_grid_layer_is_its_kernel():
     conv = fixed(LAPLACIAN)
     ax = pictures.show_filter_at(conv, lattice((5, 5), 3), torch.zeros(25, 1), 4)
     np.testing.assert_array_equal(shown(ax)[1:4, 1:4], LAPLACIAN)
@@ -114,7 +114,7 @@ def test_filters_share_a_scale():
     assert pictures.show_filters(torch.zeros(1, 2, 2))[0].images[0].get_clim() == (-1, 1)
 
 
-def test_given_axes_are_drawn_on():
+def test_axes_argument():
     axes = figure_module.Figure().subplots(2, 3)
     assert pictures.show_pooling(torch.rand(4, 4), axes=axes[0]) == list(axes[0])
     assert pictures.show_receptive_field([lattice((4, 4), 2)], 0, ax=axes[1, 0]) is axes[1, 0]
@@ -173,8 +173,8 @@ BATCH.ndata["pos"] = BATCH.ndata["pos"] + 0.5
         (lambda: pictures.show_pooling(torch.eye(3), 4), ValueError, "window within the padded input"),
         (lambda: pictures.show_pooling(torch.eye(3), 1, axes=[]), ValueError, "axes: expected 3, got 0"),
         (lambda: pictures.show_filters(torch.eye(3)), ValueError, r"\(F, rows, columns\), got \(3, 3\)"),
-        (lambda: pictures.show_receptive_field([lattice(5, 3)], 0), ValueError, "at the pixels of one image"),
-        (lambda: pictures.show_receptive_field([BATCH], 0), ValueError, "at the pixels of one image"),
+        (lambda: pictures.show_receptive_field([lattice(5, 3)], 0), ValueError, "at different pixels of one image"),
+        (lambda: pictures.show_receptive_field([BATCH], 0), ValueError, "at different pixels of one image"),
         (
             lambda: pictures.show_receptive_field([pixel_graph((2, 2))], 0, torch.full((3, 3), 4)),
             ValueError,
@@ -187,7 +187,7 @@ def test_bad_input(call, error, message):
         call()
 
 
-def test_without_matplotlib_the_error_names_what_to_install(monkeypatch):
+def test_without_matplotlib(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match=r"pip install 'gnnlib\[bench\]'"):
         pictures.show_filter(torch.eye(3), fixed(EDGES))
