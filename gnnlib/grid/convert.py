@@ -137,7 +137,7 @@ def adaptive_avg_pool(input: Tensor, output_size: Ints | Sequence[int | None]) -
 
 
 def _pool(images: Tensor, window: Window, reduce: str, count_include_pad: bool = True) -> Step:
-    layer = _cached_call(GridPool, reduce, count_include_pad, False)
+    layer = _pool_layer(reduce, count_include_pad)
     return Step(window.out_size, images.shape[1], partial(_lattice, window), layer)
 
 
@@ -148,7 +148,7 @@ def _adaptive(images: Tensor, output_size: Ints | Sequence[int | None], reduce: 
         raise ValueError(f"output_size: expected one for each axis of images {tuple(images.shape)}, got {sizes}")
     out = tuple(n if o is None else o for n, o in zip(size, sizes))
     lattice = partial(_adaptive_lattice, size, out)
-    return Step(out, images.shape[1], lattice, _cached_call(GridPool, reduce, True, False))
+    return Step(out, images.shape[1], lattice, _pool_layer(reduce, True))
 
 
 def _check(images: Tensor, weight: Tensor, channels: int) -> None:
@@ -158,12 +158,17 @@ def _check(images: Tensor, weight: Tensor, channels: int) -> None:
 
 
 def _window(factory: Callable[..., Window], *arguments: Any) -> Window:
-    return _cached_call(factory, *(tuple(value) if isinstance(value, list | tuple) else value for value in arguments))
+    return _cached_window(factory, *(tuple(value) if isinstance(value, list | tuple) else value for value in arguments))
 
 
 @lru_cache(maxsize=256)
-def _cached_call(factory: Callable[..., Any], *arguments: Any) -> Any:
+def _cached_window(factory: Callable[..., Window], *arguments: Any) -> Window:
     return factory(*arguments)
+
+
+@lru_cache(maxsize=256)
+def _pool_layer(reduce: str, count_include_pad: bool) -> GridPool:
+    return GridPool(reduce, count_include_pad=count_include_pad, dense=False)
 
 
 @lru_cache(maxsize=64)
