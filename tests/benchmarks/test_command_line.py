@@ -240,9 +240,7 @@ def test_a_truncated_idx_file(capsys, tmp_path, twins):
     whole = gzip.decompress(path.read_bytes())
     path.write_bytes(gzip.compress(whole[:-100]))
     error = fails(capsys, tmp_path, "run", "mnist", "--data", twins.folder)
-    assert (
-        f"{path} is truncated: expected {len(whole)} bytes for shape (12, 28, 28), got {len(whole) - 100}" in error
-    )
+    assert f"{path} is truncated: expected {len(whole)} bytes for shape (12, 28, 28), got {len(whole) - 100}" in error
 
 
 def test_a_wrong_magic_number(capsys, tmp_path, twins):
