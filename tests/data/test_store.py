@@ -390,7 +390,7 @@ def test_batches_of_workers_need_no_sorting(store, num_workers, monkeypatch):
 
 
 @pytest.mark.process
-def test_errors_in_a_worker_arrive(store):
+def test_errors_in_a_worker(store):
     with pytest.raises(IndexError, match="from 0 to 6, got 1 to 7"):
         list(DataLoader(store, batch_sampler=[[1, 7]], num_workers=1, collate_fn=store.collate))
 

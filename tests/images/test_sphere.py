@@ -232,7 +232,7 @@ def test_the_rotation_error_is_that_of_the_formula():
     weight = torch.rand(162, 1, 1, dtype=torch.float64)
     images, turns = torch.rand(3, 1, 4, 4, dtype=torch.float64), icosahedral_rotations()[[0, 5]]
     still, moved = (project(images, nodes(2), turn) * weight for turn in turns)
-    wanted = turn_on(2)(still, turns[1])
+    reference = turn_on(2)(still, turns[1])
     errors = rotation_error(
         lambda x: x * weight, lambda R: project(images, nodes(2), R), turns, rotate_output=turn_on(2)
     )
