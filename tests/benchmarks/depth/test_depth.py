@@ -51,6 +51,7 @@ def without_times(outcome):
 # what the names mean
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("conv", "remedy"), list(product(CONVS, REMEDIES)))
 def test_every_remedy_serves_every_convolution(one_thread, conv, remedy):
     cell = Cell(conv, remedy, 3, 1)
@@ -156,6 +157,7 @@ def test_published_figures_ignore_what_every_paper_trains_with():
 # what is measured
 
 
+@pytest.mark.slow
 def test_depth_collapses_a_plain_net_and_a_remedy_holds_it(one_thread):
     data = two_clusters(80)
     settings = TrainingSettings(width=16, epochs=30, lr=0.02)
@@ -225,6 +227,7 @@ def whole():
     return [without_times(row) for row in depth_study(*DATA, **SMALL)["rows"]]
 
 
+@pytest.mark.slow
 def test_a_study_that_was_stopped_goes_on_to_the_same_figures(monkeypatch, tmp_path, whole):
     seen = []
 
@@ -249,6 +252,7 @@ def test_a_study_that_was_stopped_goes_on_to_the_same_figures(monkeypatch, tmp_p
     assert depth_study(*DATA, **SMALL, out=tmp_path)["rows"] == found["rows"]
 
 
+@pytest.mark.process
 def test_processes_give_the_same_figures(tmp_path, whole):
     found = depth_study(*DATA, **SMALL, jobs=2)
     assert [without_times(row) for row in found["rows"]] == whole
@@ -291,6 +295,7 @@ def test_the_journal(tmp_path, capsys):
     assert first in Journal(tmp_path / "cells-1.jsonl", origin).cells
 
 
+@pytest.mark.slow
 def test_a_study_goes_on_from_its_results(tmp_path, capsys, monkeypatch, one_thread):
     """As it does in a clone, where only ``results.json`` is committed."""
     first = depth_study(*DATA, **SMALL, out=tmp_path)
@@ -320,6 +325,7 @@ def test_a_study_goes_on_from_its_results(tmp_path, capsys, monkeypatch, one_thr
 # the report and the command
 
 
+@pytest.mark.slow
 def test_report_and_pictures(tmp_path, one_thread):
     found = depth_study(*DATA, **SMALL, out=tmp_path, name="cora")
     page = (tmp_path / "report.html").read_text()
@@ -366,6 +372,7 @@ def test_texts_of_results_are_escaped(tmp_path, one_thread):
     assert not any(path.is_dir() for path in (tmp_path / "plots").iterdir())
 
 
+@pytest.mark.slow
 def test_command(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr("gnnlib.benchmarks.depth.command.load", lambda name, folder: DATA)
     words = [

@@ -157,6 +157,7 @@ def test_all_pairs_graph_is_complete():
     assert graph.ndata["pos"][5].tolist() == [1.0, 2.0]
 
 
+@pytest.mark.slow
 def test_workloads_agree_and_are_timed():
     workloads = choose(None)  # all but the remedies, which have no peers
     by_workload = {
@@ -178,6 +179,7 @@ def test_workloads_agree_and_are_timed():
     assert set(by_workload["gcn"].seconds) == {"gnnlib", "dgl", "pyg", "csr", "dense", "gather"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", grid.NETWORKS)
 def test_grid_networks_take_the_same_step(name):
     case = grid.network_case(name)
@@ -204,6 +206,7 @@ def test_convolution_by_messages_has_the_gradients_of_torch():
     assert not forward.steps["gnnlib"]().requires_grad
 
 
+@pytest.mark.slow
 def test_remedy_is_timed_beside_the_plain_network():
     case = choose(["remedy-residual"])[0].make(1)
     seconds, _ = times(case, Effort(repeats=1, budget=0.0, memory=False))
@@ -296,6 +299,7 @@ def test_plot(tmp_path, measured):
 # the command
 
 
+@pytest.mark.process
 def test_command_times_in_a_worker(tmp_path, capsys):
     words = ["speed", "--only", "weighted", "--shrink", str(SHRINK), "--repeats", "2"]
     assert main([*words, "--threads", "1", "--allocators", "keep", "--out", str(tmp_path)]) == 0
