@@ -47,12 +47,12 @@ def coarsen(graph: dgl.DGLGraph, cluster: Tensor) -> Coarsening:
     - ``pool``: the nodes' "pos" and "area" as srcdata, the clusters' "pos" as dstdata; ``edata["weight"]``, the share
       of each node in its cluster's area. Edge u comes from node u.
 
-    Edges are sorted by destination, then by source; those inside a cluster vanish. Batch sizes are kept.
+    Edges are sorted by destination, then by source; those inside a cluster are removed. The batch size is kept.
 
     Args:
         graph: a graph with one node set, or a batch
-        cluster: a number for each node. Gaps are closed in each graph of a batch, the order of the numbers is kept,
-            and equal numbers in different graphs are different clusters
+        cluster: a number for each node. Clusters are renumbered without gaps in the order of the numbers. Equal
+            numbers in different graphs of a batch are different clusters
 
     Shapes:
         - cluster: (N,) integers, n different ones
@@ -123,7 +123,7 @@ def _check_one_node_set(graph: dgl.DGLGraph) -> None:
 
 
 def _rows(*columns: Tensor) -> Tensor:
-    """Rows of integers numbered from 0 in their order, by the first column first, equal ones alike."""
+    """The rank of each row of integers among the different rows, in lexicographic order."""
     number = torch.zeros_like(columns[0])
     for column in columns:
         values, index = torch.unique(column, return_inverse=True)

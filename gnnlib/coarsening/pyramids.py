@@ -208,8 +208,8 @@ def haar_pyramid(graphs: Sequence[dgl.DGLGraph], area: Tensor | None = None) -> 
     Differs from the paper: nothing for clusters of two; for more, the papers leave the basis open.
 
     Args:
-        graphs: from fine to coarse, the finest first, with one out-edge at each node. Windows of a lattice must lie
-            side by side: ``lattice(size, 2, stride=2, ceil_mode=True)``
+        graphs: from fine to coarse, the finest first, with one out-edge at each node. Windows of a lattice must not
+            overlap: ``lattice(size, 2, stride=2, ceil_mode=True)``
         area: of the finest nodes; None: ``srcdata["area"]`` of the first graph, else 1
 
     Shapes:
@@ -270,7 +270,7 @@ def _haar(graph: dgl.DGLGraph, area: Tensor) -> tuple[_Haar, Tensor]:
 
 
 def _pairs(node: Tensor, pair: Tensor, area: Tensor) -> _Pairs:
-    """Of nodes that lie side by side with the one of their pair."""
+    """One step of the transform; nodes of a pair are adjacent in ``node``."""
     down = Adjacency.from_edges(node, pair, len(node), int(pair[-1]) + 1 if len(pair) else 0)
     share = area[node] / _collect(down, area)[pair]
     two = (down.in_degrees == 2)[pair]

@@ -169,7 +169,7 @@ class GAE(Arguments, nn.Module):
 
 class VGAE(GAE):
     r"""Variational graph autoencoder (Kipf and Welling 2016, arXiv 1611.07308, equations 1 to 3): an embedding is a
-    normal distribution, drawn from in training and kept near the standard one.
+    normal distribution, sampled in training, with a divergence from the standard normal distribution in the loss.
 
     .. math:: [\mu, \log\sigma] = \mathrm{encoder}(A, X), \qquad z = \mu + \sigma \epsilon, \qquad
         L = L_{reconstruction} + \frac{1}{N^2} \sum_{v,i} \frac{\mu_{vi}^2 + \sigma_{vi}^2 - 1}{2} - \log\sigma_{vi}

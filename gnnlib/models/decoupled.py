@@ -35,7 +35,7 @@ class SGC(Stack):
         - output: scores (N, \*, out_feats)
 
     Raises:
-        ValueError: as `SGConv`
+        ValueError: as for `SGConv`
 
     Example:
         >>> from gnnlib.models import SGC
@@ -67,7 +67,7 @@ class GfNN(Stack):
         - output: scores (N, \*, out_feats)
 
     Raises:
-        ValueError: as `SGConv`
+        ValueError: as for `SGConv`
 
     Example:
         >>> from gnnlib.models import GfNN
@@ -103,7 +103,7 @@ class SIGN(Stack):
         - output: scores (N, \*, out_feats)
 
     Raises:
-        ValueError: for k below 0
+        ValueError: if k is below 0
 
     Example:
         >>> import torch
@@ -172,7 +172,7 @@ class APPNPNet(Stack):
         - output: scores (N, \*, out_feats)
 
     Raises:
-        ValueError: as `APPNP`
+        ValueError: as for `APPNP`
 
     Example:
         >>> from gnnlib.models import APPNPNet
@@ -215,7 +215,7 @@ class DAGNNNet(Stack):
         - output: scores (N, \*, out_feats)
 
     Raises:
-        ValueError: as `DAGNN`
+        ValueError: as for `DAGNN`
 
     Example:
         >>> from gnnlib.models import DAGNNNet

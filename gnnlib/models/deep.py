@@ -68,7 +68,7 @@ class GCNII(Stack):
     .. math:: H_l = \mathrm{ReLU}\big(((1 - \alpha) P H_{l-1} + \alpha H_0) ((1 - \beta_l) I + \beta_l W_l)\big), \quad
         H_0 = \mathrm{ReLU}(X W + c), \quad \beta_l = \log(\lambda / l + 1)
 
-    and a linear layer on the last. The starred form, equation 6, gives H_0 a matrix of its own:
+    and a linear layer on the last. The starred form, equation 6, has a second matrix for H_0:
 
     .. math:: H_l = \mathrm{ReLU}\big((1 - \alpha) P H_{l-1} ((1 - \beta_l) I + \beta_l W_l)
         + \alpha H_0 ((1 - \beta_l) I + \beta_l V_l)\big)

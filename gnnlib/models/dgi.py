@@ -55,8 +55,8 @@ class DGI(Arguments, nn.Module):
     ``forward(graph, x, edge=None)`` returns the embeddings, ``loss(graph, x, edge=None)`` the loss, which draws from
     torch's random numbers.
 
-    Differs from the paper: in a batch each graph has a summary of its own and is corrupted by itself, where the paper
-    takes another graph's nodes.
+    Differs from the paper: in a batch each graph has its summary and is corrupted by permuting its nodes; the paper
+    takes the nodes of another graph.
 
     Args:
         encoder: called as ``encoder(graph, x, edge)``; in the paper one GCN layer 512 wide with a PReLU:

@@ -125,7 +125,7 @@ def check_call(
     """Whether a function takes these arguments, ``self`` among them.
 
     Raises:
-        TypeError: for a name that it does not have, or too many arguments by position
+        TypeError: if it lacks a name, or there are too many arguments by position
     """
     parameters = list(signature(function).parameters.values())[bound:]
     names = [p.name for p in parameters if p.kind not in VARIADIC]
@@ -221,7 +221,7 @@ def reset_parameters(*modules: nn.Module) -> None:
     """Draw the parameters of modules anew, in the order of their children.
 
     Raises:
-        TypeError: for a module with parameters and without ``reset_parameters``
+        TypeError: if a module has parameters and no ``reset_parameters``
     """
     for module in modules:
         reset = getattr(module, "reset_parameters", None)

@@ -292,7 +292,7 @@ class PairNormSCS(Norm):
 
 class MeanSubtraction(Norm):
     r"""Mean subtraction (Yang et al. 2020, arXiv 2003.13663): removes the one direction to which averaging over
-    neighbours converges, so that repeated layers lead to the second eigenvector instead.
+    neighbours converges, so that repeated layers converge to the second eigenvector.
 
     .. math:: y_v = x_v - \frac1n \sum_u x_u
 

@@ -46,7 +46,7 @@ def concat_heads(y: Tensor) -> Tensor:
         - output: (N, \\*, H F)
 
     Returns:
-        The heads side by side.
+        The concatenated heads.
     """
     return y.flatten(-2)
 
@@ -76,7 +76,7 @@ def _check_callables(owner: object, **values: Any) -> None:
 
 
 class GNNLayer(Arguments, nn.Module):
-    """A layer with its remedies: drop edges, drop features, convolve, normalise, skip, activate.
+    """A convolution with dropout of edges and features, normalisation, skip and activation, in this order.
 
     Args:
         conv: any layer of the library, of ``dgl.nn``, or a module called as ``conv(graph, x)``
@@ -131,7 +131,7 @@ class GNNLayer(Arguments, nn.Module):
         reset_parameters(*self.children())
 
     def forward(self, graph: dgl.DGLGraph, x: Tensor, edge: Tensor | None = None, x0: Tensor | None = None) -> Tensor:
-        """Apply the layer and its remedies.
+        """Drop edges and features, convolve, normalise, skip, activate.
 
         Args:
             graph: a graph, a batch, or a message-flow graph
@@ -228,9 +228,10 @@ class Stack(Arguments, nn.Module):
         checkpoint: bool = False,
         reversible: int = 0,
     ) -> "Stack":
-        """A stack of ``num_layers`` layers of one kind, each remedy given by its factory.
+        """A stack of ``num_layers`` layers of one kind.
 
-        A factory is a class of the library, a ``functools.partial`` of one, or a function.
+        Layer, norm, skip, activation and jump are given by factories: a class of the library, a ``functools.partial`` of
+        one, or a function.
 
         Args:
             conv: factory of the layer, called as ``conv(in_feats, out_feats)``. The heads of an attention layer must

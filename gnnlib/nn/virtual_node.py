@@ -28,7 +28,7 @@ class VirtualNode(Arguments, nn.Module):
     first to twice the width, each with batch normalisation over the graphs and ReLU, then dropout. The virtual node is
     not updated after the last layer. In a `Stack` all this is one block.
 
-    Differs from Gilmer et al.: there the virtual node is joined to all nodes by edges of a type of their own.
+    Differs from Gilmer et al.: there edges of a separate type join the virtual node and all nodes.
 
     Args:
         blocks: each a `GNNLayer`, or a module called as ``block(graph, x, edge, x0)``, from feats to feats

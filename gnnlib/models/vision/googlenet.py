@@ -49,9 +49,9 @@ class GoogLeNet(nn.Module):
 
     With its 8280 biases the network has 6998552 parameters; the heads on 4a and 4d have 3188840 and 3190888 more.
 
-    Differs from the paper: nothing known; it does not give the constants of the normalisation (here Caffe's) or the
-    initial weights (here He et al. 2015). Public implementations differ: torchvision's has batch normalisation, no
-    biases, a 3 x 3 kernel where the 5 x 5 should be and a 2 x 2 last pooling, 6624904 parameters without heads.
+    Differs from the paper: in nothing that it states; it does not give the constants of the normalisation (here
+    Caffe's) or the initial weights (here He et al. 2015). Public implementations differ: torchvision's has batch
+    normalisation, no biases, a 3 x 3 kernel where the 5 x 5 should be and a 2 x 2 last pooling, 6624904 parameters without heads.
 
     Args:
         num_classes: number of outputs

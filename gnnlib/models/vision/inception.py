@@ -20,7 +20,7 @@ Step: TypeAlias = tuple[int, int | tuple[int, int]]  # maps, kernel size
 
 class Inception(Branches):
     """Inception module with dimension reduction (Szegedy et al. 2015, arXiv 1409.4842, figure 2b): 1 x 1; 1 x 1 then
-    3 x 3; 1 x 1 then 5 x 5; 3 x 3 max-pooling then 1 x 1, side by side, ReLU after each convolution.
+    3 x 3; 1 x 1 then 5 x 5; 3 x 3 max-pooling then 1 x 1, concatenated, ReLU after each convolution.
 
     Args:
         in_channels: maps of the input
@@ -122,7 +122,7 @@ class AsymmetricInception(Branches):
 
 
 class ExpandedInception(Branches):
-    """Inception for the coarsest grids: 1 x 3 and 3 x 1 side by side (Szegedy et al. 2016, arXiv 1512.00567, figure 7).
+    """Inception for the coarsest grids: 1 x 3 and 3 x 1 in parallel (Szegedy et al. 2016, arXiv 1512.00567, figure 7).
 
     Args:
         in_channels: maps of the input

@@ -94,7 +94,14 @@ class ResNet50(ResNet):
     linear  2048 to 1000                             2049000
     ======  ====================  ==============  ==========
 
-    Args, Shapes: as `ResNet`. By default equal to torchvision's, which is v1.5; ``stride_first=True`` is the paper's.
+    By default it equals torchvision's, which is v1.5; ``stride_first=True`` is the paper's.
+
+    Args:
+        num_classes, stride_first: as for `ResNet`
+
+    Shapes:
+        - images: (B, 3, H, W), 224 x 224 in the paper
+        - output: scores (B, num_classes)
 
     Example:
         >>> import torch

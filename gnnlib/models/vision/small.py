@@ -38,7 +38,7 @@ class SmallCNN(Chain):
         - output: scores (B, num_classes)
 
     Raises:
-        ValueError: for images that are too small
+        ValueError: if the images are too small
 
     Example:
         >>> import torch

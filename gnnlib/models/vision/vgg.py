@@ -31,7 +31,7 @@ class VGG(Chain):
     Args:
         stages: the maps of every convolution, stage by stage
         num_classes: number of outputs
-        input_size: rows and columns of the images: 224, or say 32
+        input_size: rows and columns of the images
         hidden: width of the two hidden linear layers; 4096 in the paper, 512 is enough for small images
         in_channels: channels of the images
 
@@ -40,7 +40,7 @@ class VGG(Chain):
         - output: scores (B, num_classes)
 
     Raises:
-        ValueError: if nothing of the image is left after the pooling
+        ValueError: if the image is too small for the pooling
 
     Example:
         >>> import torch
@@ -95,7 +95,17 @@ class VGG16(VGG):
 
     For images of 32 x 32 in 10 classes: ``VGG16(10, input_size=32, hidden=512)``, 15245130 parameters.
 
-    Args, Shapes, Raises: as `VGG`. torchvision's has the same layers; it pools to 7 x 7 whatever the image's size.
+    torchvision's has the same layers; it pools to 7 x 7 for images of any size.
+
+    Args:
+        num_classes, input_size, hidden, in_channels: as for `VGG`
+
+    Shapes:
+        - images: (B, in_channels, input_size, input_size)
+        - output: scores (B, num_classes)
+
+    Raises:
+        ValueError: as for `VGG`
 
     Example:
         >>> from gnnlib.models import VGG16
