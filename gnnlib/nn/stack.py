@@ -230,8 +230,8 @@ class Stack(Arguments, nn.Module):
     ) -> "Stack":
         """A stack of ``num_layers`` layers of one kind.
 
-        Layer, norm, skip, activation and jump are given by factories: a class of the library, a ``functools.partial`` of
-        one, or a function.
+        Layer, norm, skip, activation and jump are given by factories: a class of the library, a ``functools.partial``
+        of one, or a function.
 
         Args:
             conv: factory of the layer, called as ``conv(in_feats, out_feats)``. The heads of an attention layer must

@@ -51,7 +51,8 @@ class GoogLeNet(nn.Module):
 
     Differs from the paper: in nothing that it states; it does not give the constants of the normalisation (here
     Caffe's) or the initial weights (here He et al. 2015). Public implementations differ: torchvision's has batch
-    normalisation, no biases, a 3 x 3 kernel where the 5 x 5 should be and a 2 x 2 last pooling, 6624904 parameters without heads.
+    normalisation, no biases, a 3 x 3 kernel in place of 5 x 5 and a 2 x 2 last pooling, 6624904 parameters without
+    heads.
 
     Args:
         num_classes: number of outputs
