@@ -6,7 +6,19 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-__all__ = ["preserve_state"]
+__all__ = ["evaluation_mode", "preserve_state"]
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Context in which ``model`` is in evaluation mode. On exit the mode of each module is restored."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        model.eval()
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 @contextmanager
@@ -15,17 +27,13 @@ def preserve_state(model: nn.Module) -> Iterator[None]:
 
     On exit the modes and buffers of the model, and the state of the random number generator, are restored.
     """
-    modes = [(module, module.training) for module in model.modules()]
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     try:
-        model.eval()
-        for module, _ in modes:
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.training = True
-        with torch.random.fork_rng(devices=[]):
+        with evaluation_mode(model), torch.random.fork_rng(devices=[]):
+            for module in model.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.training = True
             yield
     finally:
-        for module, mode in modes:
-            module.training = mode
         for buffer, before in buffers:
             buffer.copy_(before)

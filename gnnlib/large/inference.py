@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
+from gnnlib._utils.model_state import evaluation_mode
 from gnnlib.large.tables import NpyMatrix
 from gnnlib.nn.norm import BatchNorm, LayerNorm, NodeNorm
 from gnnlib.nn.stack import Stack
@@ -79,34 +80,33 @@ def layerwise_inference(
         >>> torch.allclose(layerwise_inference(model, g, x, batch_size=20), model(g, x), atol=1e-6)
         True
     """
-    stack, was_training = check_stack(model), model.training
-    model.eval()
-    names = (f"layer-{number}.npy" for number in count(1))
+    stack = check_stack(model)
+    with evaluation_mode(model):
+        names = (f"layer-{number}.npy" for number in count(1))
 
-    def for_all_nodes(step: Callable[[Tensor], Tensor]) -> Tensor | NpyMatrix:
-        path = None if folder is None else Path(folder, next(names))
-        batches = torch.arange(graph.num_nodes()).split(batch_size)
-        return _concatenate(_distribute(step, batches), graph.num_nodes(), path)
+        def for_all_nodes(step: Callable[[Tensor], Tensor]) -> Tensor | NpyMatrix:
+            path = None if folder is None else Path(folder, next(names))
+            batches = torch.arange(graph.num_nodes()).split(batch_size)
+            return _concatenate(_distribute(step, batches), graph.num_nodes(), path)
 
-    def layer(block: nn.Module, x: FeatureRows, nodes: Tensor) -> Tensor:
-        nodes = nodes.to(graph.idtype)
-        subgraph = dgl.in_subgraph(graph, nodes)  # DGL's sampler would shuffle the edges, and so the order of sums
-        mfg = dgl.to_block(subgraph, nodes)
-        inputs = mfg.srcdata[dgl.NID].long()
-        edges = None if edge is None else edge[subgraph.edata[dgl.EID][mfg.edata[dgl.EID].long()].long()].to(device)
-        return block(mfg, x[inputs].to(device), edges, None if block.skip is None else x0[inputs].to(device))
+        def layer(block: nn.Module, x: FeatureRows, nodes: Tensor) -> Tensor:
+            nodes = nodes.to(graph.idtype)
+            subgraph = dgl.in_subgraph(graph, nodes)  # DGL's sampler would shuffle the edges, and so the order of sums
+            mfg = dgl.to_block(subgraph, nodes)
+            inputs = mfg.srcdata[dgl.NID].long()
+            edges = None if edge is None else edge[subgraph.edata[dgl.EID][mfg.edata[dgl.EID].long()].long()].to(device)
+            return block(mfg, x[inputs].to(device), edges, None if block.skip is None else x0[inputs].to(device))
 
-    encoder, x0 = stack.encoder, x
-    if encoder is not None:
-        x0 = for_all_nodes(lambda nodes: encoder(x[nodes].to(device)))
-    outputs: list[FeatureRows] = [x0]
-    for block in stack.blocks:
-        y = for_all_nodes(partial(layer, block, outputs[-1]))
-        outputs = [*outputs, y] if stack.jump is not None else [y]
-    if stack.head is not None or stack.jump is not None:
-        layers = outputs[-len(stack.blocks) :]
-        y = for_all_nodes(lambda nodes: _head(stack, [rows[nodes].to(device) for rows in layers]))
-    model.train(was_training)
+        encoder, x0 = stack.encoder, x
+        if encoder is not None:
+            x0 = for_all_nodes(lambda nodes: encoder(x[nodes].to(device)))
+        outputs: list[FeatureRows] = [x0]
+        for block in stack.blocks:
+            y = for_all_nodes(partial(layer, block, outputs[-1]))
+            outputs = [*outputs, y] if stack.jump is not None else [y]
+        if stack.head is not None or stack.jump is not None:
+            layers = outputs[-len(stack.blocks) :]
+            y = for_all_nodes(lambda nodes: _head(stack, [rows[nodes].to(device) for rows in layers]))
     return y
 
 

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
+from gnnlib._utils.model_state import evaluation_mode
 from gnnlib.large.inference import check_stack
 from gnnlib.large.sampling import quiet
 from gnnlib.nn.stack import Stack
@@ -193,23 +194,21 @@ def dist_inference(model: Stack, graph: Any, *, batch_size: int = 10_000) -> tup
     check_stack(model)
     if model.jump is not None:
         raise ValueError(f"dist_inference: expected a Stack without jump, got {model.jump}")
-    was_training = model.training
-    model.eval()
-    all_nodes = torch.ones(graph.num_nodes(), dtype=torch.bool)
-    ids = dgl.distributed.node_split(all_nodes, graph.get_partition_book(), force_even=False)
-    feat = features = graph.ndata["feat"]
-    for layer, block in enumerate(model.blocks):
-        parts = []
-        for inputs, _, (mfg,) in _loader(graph, ids, [-1], batch_size):
-            x0 = None if model.encoder is None else model.encoder(feat[inputs])
-            parts.append(block(mfg, features[inputs] if x0 is None or layer else x0, None, x0))
-        outputs = torch.cat(parts)
-        if layer < len(model.blocks) - 1:
-            features = dgl.distributed.DistTensor((graph.num_nodes(), outputs.shape[1]), outputs.dtype)
-            features[ids] = outputs
-            graph.barrier()
-    outputs = outputs if model.head is None else model.head(outputs)
-    model.train(was_training)
+    with evaluation_mode(model):
+        all_nodes = torch.ones(graph.num_nodes(), dtype=torch.bool)
+        ids = dgl.distributed.node_split(all_nodes, graph.get_partition_book(), force_even=False)
+        feat = features = graph.ndata["feat"]
+        for layer, block in enumerate(model.blocks):
+            parts = []
+            for inputs, _, (mfg,) in _loader(graph, ids, [-1], batch_size):
+                x0 = None if model.encoder is None else model.encoder(feat[inputs])
+                parts.append(block(mfg, features[inputs] if x0 is None or layer else x0, None, x0))
+            outputs = torch.cat(parts)
+            if layer < len(model.blocks) - 1:
+                features = dgl.distributed.DistTensor((graph.num_nodes(), outputs.shape[1]), outputs.dtype)
+                features[ids] = outputs
+                graph.barrier()
+        outputs = outputs if model.head is None else model.head(outputs)
     return ids, outputs
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
 from gnnlib._utils.files import atomic_write, remove_parts, spread_checksum
+from gnnlib._utils.indices import as_indices
 from gnnlib.graph import adjacency
 from gnnlib.large.tables import NpyMatrix, Span
 from gnnlib.ops import propagate
@@ -211,7 +212,7 @@ def row_batches(
     Args:
         x: `PropagatedFeatures`, or the output of `gnnlib.nn.Hops`
         target: (N, ...)
-        rows: of one epoch
+        rows: of one epoch, as numbers or as a boolean mask
         batch_size: rows per batch
         generator: of a random order; None keeps the order
         device: of the batches
@@ -226,6 +227,7 @@ def row_batches(
         >>> [(tuple(batch.x.shape), batch.target.tolist()) for batch in batches]
         [((2, 2, 8), [0, 3]), ((1, 2, 8), [4])]
     """
+    rows = as_indices(rows, len(x), "row_batches: rows")
     order = rows if generator is None else rows[torch.randperm(len(rows), generator=generator)]
     for batch in order.split(batch_size):
         batch = batch if generator is None else shard(batch)

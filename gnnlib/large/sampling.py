@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
+from gnnlib._utils.indices import as_indices
 from gnnlib.graph import edge_endpoints
 from gnnlib.large.inference import FeatureRows
 from gnnlib.train.distributed import rank, shard, shards, world_size
@@ -77,7 +78,7 @@ def sampled_batches(
         graph: on the CPU
         x: features by node id: a tensor, a `NpyMatrix`, ...
         target: (N, ...) by node id
-        nodes: ids of the training nodes
+        nodes: the training nodes, as numbers or as a boolean mask
         fanouts: maximum number of in-neighbours per node, one per layer, the first layer's first; -1 for all
         batch_size: training nodes per batch
         generator: of the order and of the samples; if ``fit`` gets it too, checkpoints contain its state
@@ -101,6 +102,7 @@ def sampled_batches(
         >>> [(len(batch.graph), batch.graph[-1].num_dst_nodes()) for batch in batches]
         [(2, 4), (2, 4), (2, 2)]
     """
+    nodes = as_indices(nodes, graph.num_nodes(), "sampled_batches: nodes")
     order = nodes[torch.randperm(len(nodes), generator=generator)]
     order = order[: len(order) - len(order) % world_size()]  # so that all processes have the same number of batches
     seed = int(torch.randint(2**31 - 2**16, (), generator=generator)) + rank()
@@ -184,7 +186,7 @@ def cluster_batches(
         graph: on the CPU
         x: features by node id: a tensor, a `NpyMatrix`, ...
         target: (N, ...) by node id
-        nodes: ids of the training nodes
+        nodes: the training nodes, as numbers or as a boolean mask
         cluster: of each node, as of `clusters`
         batch_size: clusters per batch
         generator: of the order
@@ -206,6 +208,7 @@ def cluster_batches(
         >>> [(batch.graph.num_nodes(), len(batch.target)) for batch in batches]
         [(20, 4), (20, 4), (10, 2)]
     """
+    nodes = as_indices(nodes, graph.num_nodes(), "cluster_batches: nodes")
     is_training = torch.zeros(graph.num_nodes(), dtype=torch.bool)
     is_training[nodes] = True
     members = cluster.argsort(stable=True).split(torch.bincount(cluster).tolist())

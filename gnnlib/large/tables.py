@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from gnnlib._utils.files import atomic_write
+from gnnlib._utils.indices import as_indices
 
 __all__ = ["NpyMatrix", "Span"]
 
@@ -85,6 +86,13 @@ class NpyMatrix:
         return self.shape[0]
 
     def __getitem__(self, rows: Tensor) -> Tensor:
+        """The rows of these numbers, or of a boolean mask.
+
+        Raises:
+            IndexError: if a number is out of range
+            ValueError: if the file is shorter than when it was opened
+        """
+        rows = as_indices(rows, len(self), f"{self.path}: rows")
         values = np.empty((len(rows), self.shape[1]), self.dtype)
         if values.size:
             self._read(rows.numpy(), values)
@@ -103,7 +111,8 @@ class NpyMatrix:
                 offsets = ascending[first:last] - ascending[first]
                 file.seek(start + int(ascending[first]) * size)
                 block = np.empty((int(offsets[-1]) + 1, self.shape[1]), self.dtype)
-                file.readinto(block.data)
+                if file.readinto(block.data) != block.nbytes:
+                    raise ValueError(f"{self.path}: expected {len(self)} rows, got a file that was cut off")
                 out[order[first:last]] = block[offsets]
 
     def blocks(self, num_rows: int) -> Iterator[np.ndarray]:

@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 from scipy.linalg import eigh
-from scipy.sparse import csr_array
+from scipy.sparse import csc_array, csr_array
 from scipy.sparse.csgraph import laplacian
-from scipy.sparse.linalg import eigsh
+from scipy.sparse.linalg import ArpackNoConvergence, eigsh
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
@@ -16,6 +16,7 @@ from gnnlib.ops import propagate
 __all__ = ["laplacian_encoding", "random_walk_encoding"]
 
 MAX_ENTRIES = 1 << 24  # of the matrix of walks at a time
+RESTARTS = 60  # of Lanczos' method, after which the matrix is factorised
 DENSE = 1000  # nodes of a graph up to which its Laplacian is a dense matrix
 
 
@@ -46,6 +47,7 @@ def random_walk_encoding(graph: dgl.DGLGraph, k: int, weight: Tensor | None = No
     Raises:
         ValueError: if k is below 1
         ValueError: if the graph has two node sets
+        ValueError: if weight has another shape, or a negative entry
 
     Example:
         >>> from gnnlib import random_walk_encoding
@@ -53,7 +55,7 @@ def random_walk_encoding(graph: dgl.DGLGraph, k: int, weight: Tensor | None = No
         >>> random_walk_encoding(dgl.graph(([0, 1, 1, 2], [1, 0, 2, 1])), 4).tolist()
         [[0.0, 0.5, 0.0, 0.5], [0.0, 1.0, 0.0, 1.0], [0.0, 0.5, 0.0, 0.5]]
     """
-    _check("random_walk_encoding", graph, k)
+    _check("random_walk_encoding", graph, k, weight)
     adj, number = adjacency(graph), _number(graph)
     weight = None if weight is None else weight.double()
     degrees = "unweighted" if weight is None else "weighted"
@@ -105,6 +107,7 @@ def laplacian_encoding(graph: dgl.DGLGraph, k: int, weight: Tensor | None = None
     Raises:
         ValueError: if k is below 1
         ValueError: if the graph has two node sets
+        ValueError: if weight has another shape, or a negative entry
 
     Example:
         >>> from gnnlib import laplacian_encoding
@@ -113,7 +116,7 @@ def laplacian_encoding(graph: dgl.DGLGraph, k: int, weight: Tensor | None = None
         >>> laplacian_encoding(path, 2).square().round(decimals=3).tolist()
         [[0.5, 0.25], [0.0, 0.5], [0.5, 0.25]]
     """
-    _check("laplacian_encoding", graph, k)
+    _check("laplacian_encoding", graph, k, weight)
     src, dst = (end.cpu().numpy() for end in edge_endpoints(graph))
     value = np.ones(len(src)) if weight is None else weight.detach().double().cpu().numpy()
     encoding, start = np.zeros((graph.num_nodes(), k)), 0
@@ -130,17 +133,36 @@ def laplacian_encoding(graph: dgl.DGLGraph, k: int, weight: Tensor | None = None
 def _smallest(matrix: csr_array, k: int) -> np.ndarray:
     """The eigenvectors to the k smallest eigenvalues after the first, (n, k), signs fixed."""
     n = matrix.shape[0]
-    if n <= DENSE or k + 1 >= n:
+    if not matrix.count_nonzero():  # no edges: any basis
+        vectors = np.eye(n, k, -1)
+    elif n <= DENSE or k + 1 >= n:
         vectors = eigh(matrix.toarray(), subset_by_index=[1, k])[1]
     else:
-        begin = np.random.default_rng(0).standard_normal(n)
-        values, vectors = eigsh(matrix, k + 1, which="SA", v0=begin)
+        values, vectors = _lanczos(matrix, k + 1)
         vectors = vectors[:, np.argsort(values, kind="stable")[1:]]
     size = np.abs(vectors)
     large = (size > size.max(0) * (1 - 1e-6)).argmax(0)
     return vectors * np.sign(vectors[large, np.arange(k)])
 
 
-def _check(name: str, graph: dgl.DGLGraph, k: int) -> None:
+def _lanczos(matrix: csr_array, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k smallest eigenvalues and their eigenvectors.
+
+    Lanczos' method converges in a few restarts unless the eigenvalues lie close together, as on rings, paths and other
+    long thin graphs. Their sparse factorisations are cheap, and the inverse separates the eigenvalues.
+    """
+    start = np.random.default_rng(0).standard_normal(matrix.shape[0])
+    try:
+        return eigsh(matrix, k, which="SA", v0=start, maxiter=RESTARTS)
+    except ArpackNoConvergence:
+        return eigsh(csc_array(matrix), k, sigma=-1e-3, which="LM", v0=start)
+
+
+def _check(name: str, graph: dgl.DGLGraph, k: int, weight: Tensor | None) -> None:
     integer(name, "k", k)
     check_one_node_set(name, graph)
+    if weight is not None and (weight.shape != (graph.num_edges(),) or bool((weight < 0).any())):
+        low = float(weight.min()) if weight.numel() else 0.0
+        raise ValueError(
+            f"{name}: expected weights of shape ({graph.num_edges()},), at least 0, got {tuple(weight.shape)} from {low}"
+        )

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gnnlib._utils.files import atomic_write, remove_parts, set_aside
 from gnnlib.train import distributed
@@ -156,6 +157,7 @@ class History:
             record: of the epoch
             score: higher is better; None: the epoch has none
         """
+        record, score = _plain(record), _plain(score)
         self.records.append(record)
         if score is not None and (self.best is None or score > self.best[0]):
             self.best = score, len(self.records), copy.deepcopy(self.model.state_dict())
@@ -168,6 +170,15 @@ class History:
         """Loads the weights of the best epoch; the last ones stay if no epoch has a score."""
         if self.best is not None:
             self.model.load_state_dict(self.best[2])
+
+
+def _plain(value: Any) -> Any:
+    """Numbers of NumPy and PyTorch as Python's, which a checkpoint can hold, in dictionaries, lists and tuples too."""
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(_plain, value))
+    return value.item() if isinstance(value, np.generic | Tensor) and value.ndim == 0 else value
 
 
 def random_state(generators: Iterable[torch.Generator] = ()) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
+from gnnlib._utils.model_state import evaluation_mode
 from gnnlib.train import distributed
 from gnnlib.train.checkpoints import Checkpoint, History
 
@@ -67,7 +68,8 @@ def fit(
         loss: called on outputs and targets
         optimizer: of the model's parameters
         epochs: number of epochs
-        scheduler: stepped after each epoch, or with ``step_per_batch`` after each batch
+        scheduler: stepped after each epoch, or with ``step_per_batch`` after each batch. ``ReduceLROnPlateau`` receives
+            the score of the epoch with mode "max", and its loss with mode "min"
         step_per_batch: step the scheduler after each batch
         clip: maximum norm of the gradients of a step, over all parameters (Pascanu et al. 2013, arXiv 1211.5063,
             algorithm 1)
@@ -112,6 +114,10 @@ def fit(
     if precision not in PRECISIONS:
         raise ValueError(f"fit: expected a precision of {', '.join(PRECISIONS)}, got {precision!r}")
 
+    plateau = isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
+    if plateau and (step_per_batch or (scheduler.mode == "max" and score is None)):
+        raise ValueError("fit: expected ReduceLROnPlateau with mode='min', or with score=, and without step_per_batch")
+
     def step(value: Tensor) -> None:
         optimizer.zero_grad()
         value.backward()
@@ -132,11 +138,14 @@ def fit(
             record = {"epoch": epoch, "loss": _train_epoch(replica, batches(), loss, step)}
         if not math.isfinite(record["loss"]):
             raise FloatingPointError(f"the loss is {record['loss']} in epoch {epoch}: try a lower learning rate")
-        if scheduler is not None and not step_per_batch:
+        if scheduler is not None and not step_per_batch and not plateau:
             scheduler.step()
         if measure is not None:
             record |= measure()
-        history.add(record, None if score is None else score(record))
+        value = None if score is None else score(record)
+        if plateau:
+            scheduler.step(value if scheduler.mode == "max" else record["loss"])
+        history.add(record, value)
         report(record)
     history.restore_best()
     return history.records
@@ -153,7 +162,9 @@ def _train_epoch(model: nn.Module, batches: Iterable[Batch], loss: Callable, ste
         count += len(batch.target)
         del value, batch  # frees the memory for the next
     total, count = distributed.all_reduce_sum(total, count)
-    return total / max(count, 1)
+    if not count:
+        raise ValueError("fit: expected batches with targets in each epoch, got none")
+    return total / count
 
 
 PRECISIONS = {"float32": "highest", "bfloat16": "medium"}
@@ -199,12 +210,9 @@ def predict(model: nn.Module, batches: Iterable[Batch]) -> tuple[Tensor, Tensor]
     Returns:
         outputs and targets, concatenated
     """
-    was_training = model.training
-    model.eval()
-    with torch.no_grad():
+    with evaluation_mode(model), torch.no_grad():
         mine = islice(batches, distributed.rank(), None, distributed.world_size())
         pairs = distributed.all_gather_rows([(_output(model, batch), batch.target) for batch in mine])
-    model.train(was_training)
     outputs, targets = zip(*pairs, strict=True)
     return torch.cat(outputs), torch.cat(targets)
 

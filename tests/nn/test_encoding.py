@@ -182,3 +182,32 @@ def test_invalid_calls(encode):
         graph = GRAPHS[name]()
         with pytest.raises(ValueError, match=f"one node set, got {graph.num_src_nodes()} sources"):
             encode(graph, 3)
+
+
+def test_laplacian_of_long_thin_graphs():
+    """A ring's eigenvalues are 1 - cos(2 pi i / n), each twice, and lie close together."""
+    n = 1500
+    ring = dgl.to_bidirected(dgl.graph((torch.arange(n), torch.arange(n).roll(1))))
+    p = laplacian_encoding(ring, 5).double()
+    src, dst = ring.edges()
+    smoothed = torch.zeros_like(p).index_add(0, dst, p[src]) / 2
+    values = 1 - torch.cos(2 * torch.pi * torch.tensor([1, 1, 2, 2, 3]) / n)
+    torch.testing.assert_close((p * (p - smoothed)).sum(0), values.double(), rtol=1e-3, atol=0)
+    torch.testing.assert_close(p.T @ p, torch.eye(5).double(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("n", [5, 1000, 1001])
+def test_laplacian_without_edges(n):
+    bare, loops = dgl.graph(([], []), num_nodes=n), dgl.graph((torch.arange(n), torch.arange(n)))
+    for graph in (bare, loops):
+        p = laplacian_encoding(graph, 3)
+        torch.testing.assert_close(p.T @ p, torch.eye(3))
+    other = dgl.graph(([0, 1], [1, 0]))
+    assert torch.equal(laplacian_encoding(dgl.batch([bare, other]), 3)[n:], laplacian_encoding(other, 3))
+
+
+@pytest.mark.parametrize("encoding", [laplacian_encoding, random_walk_encoding])
+@pytest.mark.parametrize("weight", [torch.tensor([1.0, -1.0]), torch.ones(3), torch.ones(2, 1)])
+def test_invalid_weights(encoding, weight):
+    with pytest.raises(ValueError, match=r"encoding: expected weights of shape \(2,\), at least 0, got"):
+        encoding(dgl.graph(([0, 1], [1, 0])), 1, weight)
