@@ -164,5 +164,6 @@ def _check(name: str, graph: dgl.DGLGraph, k: int, weight: Tensor | None) -> Non
     if weight is not None and (weight.shape != (graph.num_edges(),) or bool((weight < 0).any())):
         low = float(weight.min()) if weight.numel() else 0.0
         raise ValueError(
-            f"{name}: expected weights of shape ({graph.num_edges()},), at least 0, got {tuple(weight.shape)} from {low}"
+            f"{name}: expected weights of shape ({graph.num_edges()},), at least 0, "
+            f"got shape {tuple(weight.shape)} and the smallest {low:g}"
         )

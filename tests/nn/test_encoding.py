@@ -192,7 +192,7 @@ def test_laplacian_of_long_thin_graphs():
     src, dst = ring.edges()
     smoothed = torch.zeros_like(p).index_add(0, dst, p[src]) / 2
     values = 1 - torch.cos(2 * torch.pi * torch.tensor([1, 1, 2, 2, 3]) / n)
-    torch.testing.assert_close((p * (p - smoothed)).sum(0), values.double(), rtol=1e-3, atol=0)
+    torch.testing.assert_close((p * (p - smoothed)).sum(0), values.double(), rtol=1e-2, atol=0)
     torch.testing.assert_close(p.T @ p, torch.eye(5).double(), rtol=0, atol=1e-5)
 
 

@@ -1,4 +1,4 @@
-"""What users pass to a training: schedulers, numbers of NumPy, masks, no batches; and the modes that evaluation leaves."""
+"""Arguments of a training: schedulers, numbers of NumPy, masks, no batches; and the modes after an evaluation."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,8 @@ from gnnlib.train import Batch, Checkpoint, fit, predict
 
 def training(**options):
     torch.manual_seed(0)
-    graph, x, label = dgl.add_self_loop(dgl.rand_graph(13, 40)), torch.randn(13, 5), torch.randint(3, (13,))
+    graph = dgl.add_self_loop(dgl.graph(tuple(torch.randint(13, (2, 40))), num_nodes=13))
+    x, label = torch.randn(13, 5), torch.randint(3, (13,))
     model = GCNConv(5, 3)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     make = options.pop("scheduler", None)
