@@ -23,7 +23,7 @@ def keep_model(store: ResultStore, seed: int, outcome: Outcome) -> None:
     sign = 1 if store.header["metric"]["higher_is_better"] else -1
     if saved is None or _better(outcome.validation, saved["validation"], sign):
         about = {"task": store.header["task"], "layer": store.header["layer"], "seed": seed, "score": outcome.score}
-        save_model(outcome.model, store.model, {**about, "validation": outcome.validation})
+        save_model(outcome.model, store.model, about={**about, "validation": outcome.validation})
 
 
 def _better(new: float | None, old: float | None, sign: int) -> bool:

@@ -112,4 +112,4 @@ def keep_aside(path: Path, reason: str, tag: str = "") -> None:
         tag: appended to the name, before the number
     """
     aside = set_aside(path, path.with_stem(f"{path.stem}-{tag}") if tag else path)
-    print(f"{path} {reason}; kept as {aside.name}, starting anew", file=sys.stderr)
+    print(f"{path} {reason}; kept as {aside.name}, starting again", file=sys.stderr)

@@ -34,7 +34,7 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 Folder = str | os.PathLike[str]
 
 
-def save_model(model: nn.Module, folder: Folder, about: Mapping[str, Any] | None = None) -> None:
+def save_model(model: nn.Module, folder: Folder, *, about: Mapping[str, Any] | None = None) -> None:
     """Saves a model to a folder, from which `load_model` restores it.
 
     Any model can be saved whose classes and functions can be imported: a `Stack` with any layer, the models of

@@ -32,6 +32,7 @@ MODULE_PACKAGES = (
     "gnnlib.models.",
     "gnnlib.nn.",
     "gnnlib.ops.",
+    "gnnlib.train.",
     "torch.nn.modules.",
     "torch.nn.utils.parametriz",
 )

@@ -91,7 +91,7 @@ class Checkpoint:
 
     def _set_aside(self, reason: str) -> None:
         aside = set_aside(self.path, self.path.with_name(f"{self.path.name}.old"))
-        warnings.warn(f"{self.path} is {reason}; kept as {aside.name}, starting anew", stacklevel=3)
+        warnings.warn(f"{self.path} is {reason}; kept as {aside.name}, starting again", stacklevel=3)
 
     def remove(self) -> None:
         """Deletes the file, and the partial files of processes killed while writing it."""

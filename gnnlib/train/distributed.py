@@ -83,7 +83,7 @@ def process_group() -> Iterator[None]:
         disconnected = isinstance(error, RuntimeError) and any(text in str(error) for text in ERRORS)
         if disconnected or isinstance(error, distributed.DistError):
             raise ConnectionError(
-                f"{label}: another process has ended; what is finished is kept, the same command goes on from there"
+                f"{label}: another process has ended; finished work is kept, and the same command resumes from it"
             ) from error
         raise
     if distributed.is_initialized():

@@ -53,7 +53,7 @@ def fit_layerwise(
         loss: called on outputs and targets
         optimizer: constructs one from parameters: ``partial(torch.optim.Adam, lr=0.01)``
         epochs: of each stage
-        processes: run each stage in a process of its own, whose memory is then free again. Results are the same. The
+        processes: run each stage in a separate process, whose memory is then free again. Results are the same. The
             stack and all arguments must be picklable
 
     Returns:

@@ -47,6 +47,7 @@ from gnnlib.io.save import _checksum as checksum
 from gnnlib.io.save import about_model
 from gnnlib.nn.reparametrize import block_diagonal, circulant, identity_mapping, low_rank, share_parameters_
 from gnnlib.testing.graphs import random_graph
+from gnnlib.train import StochasticPasses
 
 FEATS, NODES, EDGES = 8, 12, 40
 GRAPH = random_graph(NODES, EDGES, seed=0)
@@ -145,6 +146,12 @@ def test_networks_on_graphs(make, tmp_path):
     torch.manual_seed(0)
     widths = (FEATS, 3) if make is zoo.SGC else (FEATS, 16, 3)
     assert_same(make(*widths), tmp_path, GRAPH, torch.randn(NODES, FEATS))
+
+
+def test_stochastic_passes(tmp_path):
+    torch.manual_seed(0)
+    model = StochasticPasses(Stack.build(gnnlib.GCNConv, FEATS, 16, 3, num_layers=2, dropout=0.5), 3)
+    assert_same(model, tmp_path, GRAPH, torch.randn(NODES, FEATS))
 
 
 def test_encoders_without_labels(tmp_path):

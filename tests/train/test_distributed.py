@@ -222,7 +222,7 @@ def test_a_killed_process_ends_the_others_with_a_clear_error(two, tmp_path):
     error, _ = two(dies)
     assert error == (
         "ConnectionError",
-        "process 0 of 2: another process has ended; what is finished is kept, the same command goes on from there",
+        "process 0 of 2: another process has ended; finished work is kept, and the same command resumes from it",
     )
 
 

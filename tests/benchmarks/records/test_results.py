@@ -183,7 +183,7 @@ def test_results_of_other_origin_are_kept_beside(store, capsys, key, value):
     assert not store.path.exists()
     kept = store.folder / "result-c0ffee123456.json"
     assert kept.read_bytes() == old
-    assert re.search(rf"result\.json has other {key}; kept as {kept.name}, starting anew", capsys.readouterr().err)
+    assert re.search(rf"result\.json has other {key}; kept as {kept.name}, starting again", capsys.readouterr().err)
     other.add(0, SECOND)
     assert read(other)[key] == value
     ResultStore(store.folder, HEADER).open()  # and back: nothing is overwritten

@@ -67,8 +67,8 @@ def test_a_process_that_dies_leaves_what_is_needed_to_go_on(runs, tmp_path, monk
         (status, _, wrong), _ = runs(2, tmp_path / "parts")
     assert status == 2
     assert wrong.splitlines()[-1] == (
-        "benchmarks: error: process 0 of 2: another process has ended; what is finished is kept, "
-        "the same command goes on from there"
+        "benchmarks: error: process 0 of 2: another process has ended; finished work is kept, "
+        "and the same command resumes from it"
     )
     assert list((tmp_path / "parts").glob("*/gin/*.checkpoint"))
     (status, _, _), _ = runs(2, tmp_path / "parts")

@@ -61,7 +61,7 @@ def test_file_of_other_conditions_or_damaged_is_set_aside(figures, tmp_path, cap
     words = ["memory", "--depths", "10", "--ways", "plain", "--out", str(tmp_path)]
     main(words)
     main([*words, "--width", "32"])
-    assert "memory.json has other width; kept as memory-1.json, starting anew" in capsys.readouterr().err
+    assert "memory.json has other width; kept as memory-1.json, starting again" in capsys.readouterr().err
     assert [json.loads((folder / name).read_text())["width"] for name in ("memory-1.json", "memory.json")] == [64, 32]
     cut = (folder / "memory.json").read_text()[:-20]
     (folder / "memory.json").write_text(cut)
