@@ -66,6 +66,7 @@ def parse_image(image: Image, axes: int, mask: Image | None = None) -> Pixels:
 
     Example:
         >>> import numpy as np
+        >>> from gnnlib.images._image import parse_image
         >>> mask = np.array([[True, True], [True, False]])
         >>> pixels = parse_image(np.array([[0, 51], [255, 7]], np.uint8), 2, mask)
         >>> pixels.values[..., 0].tolist(), int(pixels.mask.sum())
@@ -94,6 +95,7 @@ def is_image(value: object) -> bool:
 
     Example:
         >>> import numpy as np
+        >>> from gnnlib.images._image import is_image
         >>> is_image(np.zeros(3)), is_image((28, 28))
         (True, False)
     """
@@ -105,6 +107,7 @@ def as_array(image: Image) -> np.ndarray:
 
     Example:
         >>> import torch
+        >>> from gnnlib.images._image import as_array
         >>> as_array(torch.zeros(2, 2, dtype=torch.bfloat16)).dtype
         dtype('float64')
     """
@@ -128,6 +131,7 @@ def as_mask(mask: Image | None, shape: tuple[int, ...]) -> np.ndarray:
         TypeError: if the mask is not boolean.
 
     Example:
+        >>> from gnnlib.images._image import as_mask
         >>> as_mask(None, (1, 2))
         array([[ True,  True]])
     """
@@ -149,6 +153,7 @@ def as_integer(name: str, value: int) -> int:
 
     Example:
         >>> import numpy as np
+        >>> from gnnlib.images._image import as_integer
         >>> as_integer("k", np.int32(8))
         8
     """
@@ -165,6 +170,7 @@ def import_skimage(name: str) -> ModuleType:
         ImportError: if scikit-image is not installed.
 
     Example:
+        >>> from gnnlib.images._image import import_skimage
         >>> import_skimage("color").__name__
         'skimage.color'
     """

@@ -48,7 +48,7 @@ def test_small_graphs(tmp_path, place):
     ("changed", "message"),
     [
         ({"A": None}, r"expected a non-empty MUTAG_A\.txt, got MUTAG_graph_indicator"),
-        ({"node_labels": " \n"}, r"expected MUTAG_node_labels\.txt with something in it"),
+        ({"node_labels": " \n"}, r"expected a non-empty MUTAG_node_labels\.txt"),
         ({"A": "1, 2\n3\n"}, r"MUTAG_A\.txt: expected rows of 2 integers"),
         ({"A": "1, x\n"}, r"MUTAG_A\.txt: expected rows of 2 integers .*x"),
         ({"A": "1, 2, 3\n"}, r"MUTAG_A\.txt: expected rows of 2, got rows of 3"),
