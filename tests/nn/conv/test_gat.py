@@ -21,9 +21,9 @@ def attend(conv, dense, feat, score, edge):
 def gat(conv, dense, x_src, x_dst, edge):
     heads, width = conv.num_heads, conv.out_feats
     w_src, w_dst = (conv.fc.weight,) * 2 if hasattr(conv, "fc") else (conv.fc_src.weight, conv.fc_dst.weight)
-    feat, own = ((x @ w.T).view(len(x), heads, width) for x, w in ((x_src, w_src), (x_dst, w_dst)))
+    feat, feat_dst = ((x @ w.T).view(len(x), heads, width) for x, w in ((x_src, w_src), (x_dst, w_dst)))
     ends = torch.cat(
-        [(end @ x.flatten(1)).view(-1, heads, width) for end, x in ((dense.src, feat), (dense.dst, own))], -1
+        [(end @ x.flatten(1)).view(-1, heads, width) for end, x in ((dense.src, feat), (dense.dst, feat_dst))], -1
     )
     attn = torch.cat([conv.attn_l, conv.attn_r], -1)  # the paper's a, on both ends side by side
     y = attend(conv, dense, feat, F.leaky_relu((ends * attn).sum(-1), conv.negative_slope), edge)
@@ -32,9 +32,9 @@ def gat(conv, dense, x_src, x_dst, edge):
 
 def gatv2(conv, dense, x_src, x_dst, edge):
     heads, width = conv.num_heads, conv.out_feats
-    left, right = conv.fc_src(x_src), conv.fc_dst(x_dst)
-    hidden = F.leaky_relu(dense.src @ left + dense.dst @ right, conv.negative_slope).view(-1, heads, width)
-    return attend(conv, dense, left.view(-1, heads, width), (hidden * conv.attn).sum(-1), edge)
+    feat_src, feat_dst = conv.fc_src(x_src), conv.fc_dst(x_dst)
+    hidden = F.leaky_relu(dense.src @ feat_src + dense.dst @ feat_dst, conv.negative_slope).view(-1, heads, width)
+    return attend(conv, dense, feat_src.view(-1, heads, width), (hidden * conv.attn).sum(-1), edge)
 
 
 def alone_gat(conv, x_dst):
@@ -154,9 +154,9 @@ def test_one_width_serves_a_pair(layer):
     """On two node sets, W is shared by both ends unless two widths are given."""
     shape = bipartite()
     number = next(c for c in CASES if c.name == ("gat" if layer is GATConv else "gatv2"))
-    conv, given = number.build(), inputs(number, shape)
-    assert isinstance(given.x, tuple)
-    assert_close({"y": apply(conv, given)}, {"y": apply_reference(number, conv, given)}, 1e-12)
+    conv, args = number.build(), inputs(number, shape)
+    assert isinstance(args.x, tuple)
+    assert_close({"y": apply(conv, args)}, {"y": apply_reference(number, conv, args)}, 1e-12)
 
 
 @pytest.mark.parametrize("layer", [GATConv, GATv2Conv])

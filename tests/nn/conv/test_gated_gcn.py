@@ -66,9 +66,9 @@ test_properties = properties(CASES)
 @needs_dgl2
 def test_state_dicts_of_dgl_load_but_for_the_norms():
     counterpart, conv = dgl.nn.GatedGCNConv(5, 2, 3), GatedGCNConv(5, 3, 2)
-    found = conv.load_state_dict(counterpart.state_dict(), strict=False)
-    assert not found.missing_keys
-    assert {name.split(".")[0] for name in found.unexpected_keys} == {"bn_node", "bn_edge"}
+    actual = conv.load_state_dict(counterpart.state_dict(), strict=False)
+    assert not actual.missing_keys
+    assert {name.split(".")[0] for name in actual.unexpected_keys} == {"bn_node", "bn_edge"}
 
 
 @needs_dgl2
@@ -77,8 +77,8 @@ def test_returned_edges_are_those_of_dgl():
     counterpart = dgl.nn.GatedGCNConv(5, 2, 3, batch_norm=False, residual=False, activation=None).double()
     conv = GatedGCNConv(5, 3, 2).double()
     conv.load_state_dict(counterpart.state_dict(), strict=False)
-    for found, expected in zip(conv(graph, x, edge, get_edge=True), counterpart(graph, x, edge)):
-        torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    for actual, expected in zip(conv(graph, x, edge, get_edge=True), counterpart(graph, x, edge)):
+        torch.testing.assert_close(actual, expected, rtol=0, atol=1e-12)
 
 
 @needs_dgl2

@@ -32,7 +32,7 @@ def isolated(conv, x_dst):
 
 
 def case(name, in_feats=5, out_feats=3, edge=None, counterpart=True, **options):
-    known = {key: value for key, value in options.items() if key in ("norm", "weight", "bias")}
+    dgl_options = {key: value for key, value in options.items() if key in ("norm", "weight", "bias")}
     return Case(
         name,
         lambda: GCNConv(in_feats, out_feats, **options),
@@ -41,7 +41,7 @@ def case(name, in_feats=5, out_feats=3, edge=None, counterpart=True, **options):
         in_feats=in_feats,
         edge=edge,
         positive=options.get("degrees") == "weighted",
-        counterpart=(lambda: dgl.nn.GraphConv(in_feats, out_feats, **known, allow_zero_in_degree=True))
+        counterpart=(lambda: dgl.nn.GraphConv(in_feats, out_feats, **dgl_options, allow_zero_in_degree=True))
         if counterpart
         else None,
     )

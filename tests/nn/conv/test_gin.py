@@ -100,13 +100,13 @@ def test_a_narrowing_mlp_goes_before_the_sum_and_gives_the_same(learn_eps, bias)
     graph, x, weight = random_graph(), torch.randn(11, 9).double().requires_grad_(), torch.rand(23).double()
     mlp, seen = nn.Sequential(nn.Linear(9, 4, bias=bias), nn.Tanh(), nn.Linear(4, 2)).double(), []
     conv = GINConv(9, 2, apply_func=mlp, eps=0.3, learn_eps=learn_eps).double()
-    for given, edge in ((x, weight), (x, None), ((x, 2 * x.detach()), weight)):
-        found = conv(graph, given, edge)
+    for args, edge in ((x, weight), (x, None), ((x, 2 * x.detach()), weight)):
+        actual = conv(graph, args, edge)
         hook = mlp[0].register_forward_hook(lambda module, inputs, y: seen.append(inputs[0].shape[-1]))
-        expected = conv(graph, given, edge)
+        expected = conv(graph, args, edge)
         hook.remove()
-        torch.testing.assert_close(found, expected)
-        inputs, loss = (x, *conv.parameters()), torch.randn_like(found)
-        for a, b in zip(*(torch.autograd.grad(y, inputs, loss) for y in (found, expected))):
+        torch.testing.assert_close(actual, expected)
+        inputs, loss = (x, *conv.parameters()), torch.randn_like(actual)
+        for a, b in zip(*(torch.autograd.grad(y, inputs, loss) for y in (actual, expected))):
             torch.testing.assert_close(a, b)
     assert seen == [9, 9, 9]

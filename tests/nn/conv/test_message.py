@@ -50,9 +50,9 @@ def test_the_maximum_alone_is_edge_conv():
     torch.manual_seed(0)
     graph, x = random_graph(), torch.randn(11, 5).double()
     theirs = pyg.EdgeConv(nn.Sequential(nn.Linear(10, 8), nn.ReLU())).double()
-    own, apart = theirs.nn[0].weight.split(5, 1)
+    m_self, apart = theirs.nn[0].weight.split(5, 1)
     conv = MessageConv(5, 8, aggregators=["max"]).double()
-    state = {"M.weight": torch.cat([apart, own - apart], 1), "M.bias": theirs.nn[0].bias}
+    state = {"M.weight": torch.cat([apart, m_self - apart], 1), "M.bias": theirs.nn[0].bias}
     state |= {"U.weight": torch.eye(8, 13).roll(5, 1), "U.bias": torch.zeros(8)}
     conv.load_state_dict(state)
     torch.testing.assert_close(conv(graph, x), theirs(x, torch.stack(graph.edges())), rtol=0, atol=1e-12)

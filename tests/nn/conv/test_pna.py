@@ -36,10 +36,10 @@ def reference(conv, dense, x_src, x_dst, edge):
         mine = m[dense.dst[:, v] == 1]
         scale = math.log(len(mine) + 1) / conv.delta
         scales = {"identity": 1, "amplification": scale, "attenuation": 1 / scale if scale else 0}
-        found = torch.cat(
+        actual = torch.cat(
             [SUMMARIES[name](mine) if len(mine) else m.new_zeros(m.shape[1]) for name in conv.aggregators]
         )
-        rows.append(torch.cat([x_dst[v], *[scales[name] * found for name in conv.scalers]]))
+        rows.append(torch.cat([x_dst[v], *[scales[name] * actual for name in conv.scalers]]))
     return conv.U(torch.stack(rows)) if rows else conv.U(x_dst.new_zeros(0, conv.U.in_features))
 
 
@@ -79,13 +79,13 @@ def test_equals_a_tower_of_dgl(name, edge_feats):
     torch.manual_seed(0)
     graph = UNEQUAL[name]()
     x, edge = torch.randn(graph.num_nodes(), 5).double(), torch.randn(graph.num_edges(), edge_feats).double()
-    given = (x, edge) if edge_feats else (x,)
+    args = (x, edge) if edge_feats else (x,)
     theirs = dgl.nn.pytorch.conv.pnaconv.PNAConvTower(5, 3, *EVERY, 1.7, edge_feat_size=edge_feats).double().eval()
     conv = PNAConv(5, 3, edge_feats, aggregators=EVERY[0], scalers=EVERY[1], delta=1.7).double()
     conv.load_state_dict({name: value for name, value in theirs.state_dict().items() if name[0] in "MU"})
     size = graph.batch_num_nodes().repeat_interleave(graph.batch_num_nodes()).double()
     norm = (size * (1 + theirs.batchnorm.eps)).sqrt().unsqueeze(1)  # its graph and batch normalisation
-    torch.testing.assert_close(conv(graph, *given), theirs(graph, *given) * norm, rtol=0, atol=1e-12)
+    torch.testing.assert_close(conv(graph, *args), theirs(graph, *args) * norm, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", UNEQUAL)
@@ -125,11 +125,11 @@ def test_equal_messages_have_a_deviation_and_a_gradient_of_zero(dtype):
 def test_nothing_is_kept_along_edges_without_edge_features_and_deviation():
     graph, x = GRAPHS["random"](), torch.randn(11, 5, requires_grad=True)
     conv = PNAConv(5, 3, aggregators=("mean", "max", "min"))
-    kept = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.shape) or t, lambda t: t):
+    saved = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t.shape) or t, lambda t: t):
         conv(graph, x)
-    assert kept
-    assert all(graph.num_edges() not in shape for shape in kept)
+    assert saved
+    assert all(graph.num_edges() not in shape for shape in saved)
     with counted_kernels() as called:
         conv(graph, x)
     assert sorted(called) == ["neighbour_max", "neighbour_max", "scaled_sum"]

@@ -73,10 +73,10 @@ def test_by_hand():
 
     def rows(reduce, edge=None):
         conv = SAGEConv(1, 1, reduce=reduce)
-        conv.load_state_dict({k: torch.full_like(v, given[k]) for k, v in conv.state_dict().items()})
+        conv.load_state_dict({k: torch.full_like(v, values[k]) for k, v in conv.state_dict().items()})
         return conv(graph, x, edge).flatten().tolist()
 
-    given = {"fc_self.weight": 1.0, "fc_self.bias": 0.5, "fc_neigh.weight": 10.0}
+    values = {"fc_self.weight": 1.0, "fc_self.bias": 0.5, "fc_neigh.weight": 10.0}
     assert rows("mean") == [41.5, 2.5, 19.5]
     assert rows("sum") == [41.5, 2.5, 34.5]
     assert rows("max") == [41.5, 2.5, 24.5]
@@ -90,8 +90,8 @@ def test_sampled_blocks_give_what_dgl_gives(widths):
     for block in sampled_blocks(2):
         conv, counterpart = SAGEConv(*widths).double(), dgl.nn.SAGEConv(*widths, "mean").double()
         conv.load_state_dict(counterpart.state_dict())
-        given = inputs(layer, block)._replace(x=torch.randn(block.num_src_nodes(), widths[0], dtype=torch.float64))
-        assert_close(outputs_and_gradients(conv, given), outputs_and_gradients(counterpart, given), 1e-12)
+        args = inputs(layer, block)._replace(x=torch.randn(block.num_src_nodes(), widths[0], dtype=torch.float64))
+        assert_close(outputs_and_gradients(conv, args), outputs_and_gradients(counterpart, args), 1e-12)
 
 
 def test_its_state_is_that_of_dgl():

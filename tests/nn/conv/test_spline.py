@@ -89,11 +89,11 @@ def test_smooth_up_to_one_less_than_the_degree(degree):
         for side in (-1e-9, 1e-9):
             place = torch.tensor(knot + side, dtype=torch.float64, requires_grad=True)
             values = spline_basis(place, num, degree)
-            found = [values]
+            actual = [values]
             for _ in range(degree):
                 values = [torch.autograd.grad(v, place, create_graph=True)[0] for v in values]
-                found.append(torch.stack(values))
-            sides.append([f.detach() for f in found])
+                actual.append(torch.stack(values))
+            sides.append([f.detach() for f in actual])
         apart = [float((a - b).abs().max()) for a, b in zip(*sides)]
         assert max(apart[:-1]) < 1e-7
         assert apart[-1] > 0.5, "the last one jumps"
@@ -112,8 +112,8 @@ def test_the_centre_of_the_window_is_the_node_itself(degree):
     graph = dgl.graph(([0, 1, 2], [0, 0, 0]))
     offset = torch.tensor([0.3, -0.8], dtype=torch.float64)
     graph.ndata["pos"] = torch.stack([torch.zeros(2, dtype=torch.float64), offset, -offset])
-    own, there, opposite = conv.basis(graph, torch.ones(1, dtype=torch.float64))
-    torch.testing.assert_close(own, own.flip(0))
+    center, there, opposite = conv.basis(graph, torch.ones(1, dtype=torch.float64))
+    torch.testing.assert_close(center, center.flip(0))
     torch.testing.assert_close(there, opposite.flip(0))
 
 
