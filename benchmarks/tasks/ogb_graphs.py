@@ -140,7 +140,8 @@ class OGBGraphs(TrainingTask):
             model, decay, width, drop = plan.build(first.graph, first.x), plan.decay, plan.width, plan.drop
         if layer.name.endswith(VIRTUAL):
             blocks = list(model.blocks)
-            if model.jump or not all(isinstance(b, GNNLayer) and not hasattr(b.skip, "out_feats") for b in blocks):
+            one_width = all(isinstance(b, GNNLayer) and getattr(b.skip, "out_feats", width) == width for b in blocks)
+            if model.jump or not one_width:
                 raise UsageError(f"{layer.title} with {self.remedies}: expected layers of one width in a row, no jump")
             model.blocks = nn.ModuleList([VirtualNode(blocks, width, dropout=drop)])
         return model, decay

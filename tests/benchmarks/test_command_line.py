@@ -121,7 +121,7 @@ def test_list_names_every_task_and_layer(capsys):
 @pytest.mark.parametrize(
     "words", [[], ["nothing"], ["speed", "--repeats", "0"], ["run", "digits", "--seeds", "two"], ["list", "digits"]]
 )
-def test_wrong_words_show_the_usage(capsys, words):
+def test_unparsable_arguments_show_the_usage(capsys, words):
     with pytest.raises(SystemExit, match="2"):
         main(words)
     assert "usage: python -m benchmarks" in capsys.readouterr().err
@@ -237,10 +237,11 @@ def test_a_data_directory_without_the_files(capsys, tmp_path, task, file, named)
 
 def test_a_truncated_idx_file(capsys, tmp_path, twins):
     path = twins.mnist() / "mnist" / "t10k-images-idx3-ubyte.gz"
-    whole = gzip.decompress(path.read_bytes())
-    path.write_bytes(gzip.compress(whole[:-100]))
+    content = gzip.decompress(path.read_bytes())
+    path.write_bytes(gzip.compress(content[:-100]))
     error = fails(capsys, tmp_path, "run", "mnist", "--data", twins.folder)
-    assert f"{path} is truncated: expected {len(whole)} bytes for shape (12, 28, 28), got {len(whole) - 100}" in error
+    size = len(content)
+    assert f"{path} is truncated: expected {size} bytes for shape (12, 28, 28), got {size - 100}" in error
 
 
 def test_a_wrong_magic_number(capsys, tmp_path, twins):

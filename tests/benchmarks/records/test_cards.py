@@ -40,7 +40,7 @@ class Doubled(nn.Linear):
     """A model of a class that gnnlib does not have."""
 
 
-def test_the_card_names_the_classes_that_loading_has_to_trust(store):
+def test_the_card_names_safe_globals(store):
     outcome = Outcome(70.0, 2, model=Doubled(1, 1))
     keep_model(store, 0, outcome)
     store.add(0, outcome)
@@ -56,7 +56,7 @@ def card(store):
 
 
 @pytest.mark.parametrize(
-    ("higher", "validation", "kept"),
+    ("higher", "validation", "best"),
     [
         (True, [80.0, 90.0, 85.0], 1),
         (True, [90.0, 90.0, 85.0], 0),
@@ -64,16 +64,16 @@ def card(store):
         (True, [None, None, None], 0),
     ],
 )
-def test_the_best_seed_on_validation_is_kept(store, higher, validation, kept):
+def test_the_best_seed_on_validation_is_kept(store, higher, validation, best):
     store.header["metric"]["higher_is_better"] = higher
     for seed, value in enumerate(validation):
         add(store, seed, 70.0 + seed, value)
     about = about_model(store.model)
-    assert (about["seed"], about["validation"], about["score"]) == (kept, validation[kept], 70.0 + kept)
-    assert gnnlib.load_model(store.model).weight.item() == kept
+    assert (about["seed"], about["validation"], about["score"]) == (best, validation[best], 70.0 + best)
+    assert gnnlib.load_model(store.model).weight.item() == best
     _, rows = card(store)
-    chosen = "" if validation[0] is None else f"; {validation[kept]:.2f} % on validation"
-    assert rows["this model"] == f"{70 + kept}.00 %, seed {kept}{chosen}"
+    chosen = "" if validation[0] is None else f"; {validation[best]:.2f} % on validation"
+    assert rows["this model"] == f"{70 + best}.00 %, seed {best}{chosen}"
 
 
 def test_the_card(store):
@@ -94,7 +94,7 @@ def test_the_card(store):
     assert card(store)[1]["published"] == "95.5, LeCun et al. 1998"
 
 
-def test_a_model_of_other_code_goes_aside_with_its_result(store, capsys):
+def test_a_model_of_other_code_is_set_aside_with_its_result(store, capsys):
     add(store, 0, 90.0, 91.0)
     other = ResultStore(store.folder, {**store.header, "commit": "decaf1234567"})
     other.open()
@@ -109,7 +109,7 @@ def fake(monkeypatch):
     monkeypatch.setattr(runner, "write_report", lambda folder: folder / "report.html")
 
 
-def test_a_run_keeps_its_models_and_the_lines_of_the_card_load_them(fake, tmp_path, monkeypatch, capsys):
+def test_saved_models_load_as_their_cards_say(fake, tmp_path, monkeypatch, capsys):
     words = ["run", "fake", "--clip", "0.5", "--precision", "bfloat16", "--out", str(tmp_path)]
     assert main([*words, "--save"]) == 0
     folder = tmp_path / "fake-bfloat16-clip0.5"
@@ -129,7 +129,7 @@ def test_a_run_keeps_its_models_and_the_lines_of_the_card_load_them(fake, tmp_pa
     assert "--save: seeds that were done before have left no model; --fresh trains them" in capsys.readouterr().out
 
 
-def test_without_it_there_is_none(fake, tmp_path):
+def test_no_model_is_saved_without_save(fake, tmp_path):
     assert main(["run", "fake", "--seeds", "1", "--out", str(tmp_path)]) == 0
     assert not list(tmp_path.rglob("model*"))
 

@@ -18,10 +18,10 @@ def lines(folder):
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
-def run(folder, seed, epochs, **others):
+def run(folder, seed, epochs, **options):
     log = Log(folder, seed)
     for epoch in epochs:
-        log(record(epoch, **others))
+        log(record(epoch, **options))
 
 
 def test_a_line_for_each_epoch_of_each_seed_as_it_ends(tmp_path):
@@ -35,7 +35,7 @@ def test_a_line_for_each_epoch_of_each_seed_as_it_ends(tmp_path):
     assert [(line["seed"], line["epoch"]) for line in lines(tmp_path / "gcn")] == [(3, 1), (4, 1), (4, 2)]
 
 
-def test_a_training_that_goes_on_leaves_the_lines_before_its_break_as_they_were(tmp_path):
+def test_a_resumed_training_keeps_earlier_lines(tmp_path):
     run(tmp_path, 0, [1, 2])
     run(tmp_path, 1, [1, 2, 3])
     path = tmp_path / "log.jsonl"
@@ -47,7 +47,7 @@ def test_a_training_that_goes_on_leaves_the_lines_before_its_break_as_they_were(
     assert (after[5]["seed"], after[5]["epoch"], after[5]["when"][0]) == (1, 4, "2")
 
 
-def test_one_that_starts_anew_replaces_them(tmp_path):
+def test_a_new_training_replaces_lines(tmp_path):
     run(tmp_path, 0, [1, 2])
     run(tmp_path, 1, [1, 2, 3])
     run(tmp_path, 0, [1], loss=0.25)
@@ -55,11 +55,11 @@ def test_one_that_starts_anew_replaces_them(tmp_path):
     assert sum(line["seed"] == 0 for line in lines(tmp_path)) == 1
 
 
-@pytest.mark.parametrize("left", ['{"seed": 0, "epo', "\x00\x00", "[1, 2]\n", "7\n"])
-def test_a_line_that_was_broken_off_is_left_out(tmp_path, left):
+@pytest.mark.parametrize("ending", ['{"seed": 0, "epo', "\x00\x00", "[1, 2]\n", "7\n"])
+def test_a_truncated_line_is_dropped(tmp_path, ending):
     run(tmp_path, 0, [1, 2])
     with (tmp_path / "log.jsonl").open("a") as file:
-        file.write(left)
+        file.write(ending)
     run(tmp_path, 0, [1, 2, 3])
     assert [line["epoch"] for line in lines(tmp_path)] == [1, 2, 3]
 

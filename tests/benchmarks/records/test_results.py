@@ -48,8 +48,8 @@ def test_attributions_of_the_first_seed_are_saved(store):
     attributions = [{"saliency_0": np.full(3, seed)} for seed in (0.0, 1.0)]
     store.add(0, Outcome(90.0, 100, attributions=attributions[0]))
     store.add(1, Outcome(80.0, 100, attributions=attributions[1]))
-    with np.load(store.folder / "attributions.npz") as found:
-        assert found["saliency_0"].tolist() == [0.0, 0.0, 0.0]
+    with np.load(store.folder / "attributions.npz") as arrays:
+        assert arrays["saliency_0"].tolist() == [0.0, 0.0, 0.0]
     assert "attributions" not in store.path.read_text()
     ResultStore(store.folder, HEADER).open(fresh=True)
     assert not (store.folder / "attributions.npz").exists(), "they went with the result"
@@ -174,25 +174,25 @@ def test_finished_seeds_come_back(store, tmp_path, capsys):
         ("commit", None),
     ],
 )
-def test_results_of_other_origin_are_kept_beside(store, capsys, key, value):
+def test_results_of_another_origin_are_set_aside(store, capsys, key, value):
     store.add(0, FIRST)
     old = store.path.read_bytes()
     other = ResultStore(store.folder, {**HEADER, key: value})
     other.open()
     assert other.entries == {}
     assert not store.path.exists()
-    kept = store.folder / "result-c0ffee123456.json"
-    assert kept.read_bytes() == old
-    assert re.search(rf"result\.json has other {key}; kept as {kept.name}, starting again", capsys.readouterr().err)
+    aside = store.folder / "result-c0ffee123456.json"
+    assert aside.read_bytes() == old
+    assert re.search(rf"result\.json has other {key}; kept as {aside.name}, starting again", capsys.readouterr().err)
     other.add(0, SECOND)
     assert read(other)[key] == value
     ResultStore(store.folder, HEADER).open()  # and back: nothing is overwritten
     files = sorted(path.name for path in store.folder.iterdir())
     assert len(files) == 2
-    assert kept.read_bytes() == old
+    assert aside.read_bytes() == old
 
 
-def test_fresh_keeps_every_older_one(store, capsys):
+def test_fresh_sets_older_results_aside(store, capsys):
     for _ in range(3):
         store.open(fresh=True)
         assert store.entries == {}
@@ -220,7 +220,7 @@ HOMOGENEOUS = json.dumps({**HEADER, "outcomes": {"0": vars(FIRST)}})
     ],
     ids=["truncated", "empty", "a-list", "an-object", "no-text", "no-seed", "no-score", "no-outcomes"],
 )
-def test_a_damaged_result_is_named_kept_and_rebuilt(store, capsys, content):
+def test_a_damaged_result_is_set_aside_and_rebuilt(store, capsys, content):
     store.folder.mkdir(parents=True)
     store.path.write_bytes(content.encode("latin1"))
     store.open()
@@ -271,8 +271,8 @@ def test_no_commit_outside_git(tmp_path):
 
 
 def test_the_hardware_has_names(monkeypatch):
-    found = results.machine()
-    assert re.fullmatch(r"\d+ cores \(.+\), \d+ GiB, \d+ threads, \w+", found)
+    machine = results.machine()
+    assert re.fullmatch(r"\d+ cores \(.+\), \d+ GiB, \d+ threads, \w+", machine)
     monkeypatch.setattr("torch.cuda.get_device_name", lambda device: f"the GPU {device}")
     assert ", the GPU cuda:1, " in results.machine("cuda:1")
     monkeypatch.setattr(results.Path, "read_text", lambda path: "model name\t: Abacus 9\n")

@@ -30,8 +30,8 @@ def runs(twins, tmp_path, monkeypatch):
     words = ["run", "mutag", "--data", str(twins.mutag()), "--seeds", "1", "--epochs", "4"]
 
     def command(out):
-        with redirect_stdout(io.StringIO()) as said, redirect_stderr(io.StringIO()) as wrong:
-            return main([*words, "--out", str(out)]), said.getvalue(), wrong.getvalue()
+        with redirect_stdout(io.StringIO()) as output, redirect_stderr(io.StringIO()) as errors:
+            return main([*words, "--out", str(out)]), output.getvalue(), errors.getvalue()
 
     return lambda number, out: forked(lambda: command(out), tmp_path, number, group=nullcontext)
 
@@ -41,11 +41,11 @@ def result(out):
     return path.parent.parent.name, json.loads(path.read_text())
 
 
-def test_two_processes_write_what_one_would_and_the_first_alone_speaks(runs, tmp_path):
+def test_two_processes_equal_one_and_rank_0_prints(runs, tmp_path):
     [(status, _, _)] = runs(1, tmp_path / "one")
-    (first, said, wrong), (second, silent, _) = runs(2, tmp_path / "two")
+    (first, output, wrong), (second, silent, _) = runs(2, tmp_path / "two")
     assert (status, first, second) == (0, 0, 0), wrong
-    assert "Report: " in said
+    assert "Report: " in output
     assert silent == ""
     (_, one), (name, two) = result(tmp_path / "one"), result(tmp_path / "two")
     assert name == "mutag-epochs4-processes2"
@@ -54,7 +54,7 @@ def test_two_processes_write_what_one_would_and_the_first_alone_speaks(runs, tmp
     assert two["curves"][0]["loss"] == pytest.approx(one["curves"][0]["loss"], abs=1e-3)
 
 
-def test_a_process_that_dies_leaves_what_is_needed_to_go_on(runs, tmp_path, monkeypatch):
+def test_a_run_resumes_after_a_process_died(runs, tmp_path, monkeypatch):
     runs(2, tmp_path / "whole")
 
     def dies(self, record):
@@ -76,17 +76,17 @@ def test_a_process_that_dies_leaves_what_is_needed_to_go_on(runs, tmp_path, monk
     assert result(tmp_path / "parts")[1]["curves"] == result(tmp_path / "whole")[1]["curves"]
 
 
-def test_what_cannot_be_shared_is_refused(monkeypatch):
+def test_tasks_without_shards_refuse_processes(monkeypatch):
     monkeypatch.setattr(request, "world_size", lambda: 2)
     with pytest.raises(UsageError, match="cora trains on everything at once: expected one process, got 2"):
         check(RunRequest(tasks=["cora"]), [Cora()])
 
 
-def test_the_speedup_of_processes_is_that_over_one_with_one_thread(tmp_path, monkeypatch, capsys):
+def test_speedup_is_relative_to_one_thread(tmp_path, monkeypatch, capsys):
     seconds = {(1, 1): 12.0, (1, 2): 8.0, (2, 1): 6.0}
 
-    def train(asked, processes, threads):
-        assert asked.arguments == ["--epochs", "2"]
+    def train(request, processes, threads):
+        assert request.arguments == ["--epochs", "2"]
         taken = seconds[processes, threads]
         return {"seconds": taken, "curves": [{"loss": [0.7, 0.5]}], "metric": {"mean": 90.0}}
 

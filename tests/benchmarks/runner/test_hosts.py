@@ -33,15 +33,15 @@ def full_batch(graph, split):
 
 
 @pytest.mark.process
-def test_two_hosts_learn_what_the_whole_graph_teaches(tmp_path, monkeypatch):
+def test_two_hosts_train_on_a_partitioned_graph(tmp_path, monkeypatch):
     """Takes 15 s on two cores: many imports, a meeting. Rows of another host's shared memory would be other rows."""
     monkeypatch.delenv("GIT_DIR")
     graph, split = communities(1200, noise=0.4)
     partition_graph(graph, split, 2, tmp_path / "parts", name="communities")
     command = [sys.executable, "-m", "benchmarks", "host", "--addresses", "10.77.0.1,10.77.0.2", tmp_path / "parts"]
-    asked = ["--epochs", "20", "--out", tmp_path / "out"]
+    options = ["--epochs", "20", "--out", tmp_path / "out"]
     alone = ["timeout", "900", "tests/two_hosts.sh"]  # which takes its hosts down when told to stop
-    done = subprocess.run([*alone, *map(str, command + asked)], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([*alone, *map(str, command + options)], cwd=ROOT, capture_output=True, text=True)
     if done.returncode == 77:
         pytest.skip(done.stderr.strip())
     assert done.returncode == 0, done.stderr
@@ -58,7 +58,7 @@ def test_two_hosts_learn_what_the_whole_graph_teaches(tmp_path, monkeypatch):
     [("sleep 60", ["true", "sleep 0.3"], 0), ("sleep 60", ["sleep 60", "exit 3"], 3), ("exit 1", ["sleep 60"], 1)],
     ids=["all-is-well", "a-trainer-dies", "the-server-dies"],
 )
-def test_no_process_waits_for_one_that_is_gone(monkeypatch, capsys, server, trainers, status):
+def test_processes_end_when_one_fails(monkeypatch, capsys, server, trainers, status):
     monkeypatch.setattr(hosts, "GRACE", 0.2)
     began = time.monotonic()
     with _started([(["sh", "-c", words], {}) for words in (server, *trainers)]) as processes:

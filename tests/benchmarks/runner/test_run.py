@@ -95,7 +95,7 @@ def test_the_command_leaves_out_the_folders_of_this_machine(tmp_path, no_report)
         assert str(tmp_path) not in path.read_text()
 
 
-def test_what_is_done_is_not_done_again(tmp_path, no_report, capsys, ran):
+def test_finished_seeds_are_not_repeated(tmp_path, no_report, capsys, ran):
     arguments = ["run", "fake", "--out", str(tmp_path)]
     assert main(arguments) == 0
     before = {path: path.read_bytes() for path in tmp_path.rglob("result.json")}
@@ -113,7 +113,7 @@ def test_what_is_done_is_not_done_again(tmp_path, no_report, capsys, ran):
     assert len(list(tmp_path.glob("fake/mlp/result*.json"))) == 1
 
 
-def test_code_or_versions_that_changed_start_anew(tmp_path, no_report, monkeypatch, ran):
+def test_changed_code_or_versions_start_anew(tmp_path, no_report, monkeypatch, ran):
     arguments = ["run", "fake", "--layers", "gcn", "--seeds", "1", "--out", str(tmp_path)]
     assert main(arguments) == 0
     monkeypatch.setattr(runner, "commit", lambda: "decaf")
@@ -132,7 +132,7 @@ def test_code_or_versions_that_changed_start_anew(tmp_path, no_report, monkeypat
     ]
 
 
-def test_the_protocol_may_choose_the_figures_of_all_seeds_together(tmp_path, monkeypatch, no_report):
+def test_a_protocol_may_score_all_seeds_together(tmp_path, monkeypatch, no_report):
     """As in ten-fold cross-validation: one epoch for all folds."""
     monkeypatch.setattr(Fake, "values", lambda self, outcomes: [10.0 * seed + len(outcomes) for seed in outcomes])
     assert main(["run", "fake", "--seeds", "3", "--layers", "gcn", "--out", str(tmp_path)]) == 0
@@ -151,7 +151,7 @@ def uninterrupted(tmp_path, ran, no_report):
 
 @pytest.mark.process
 @pytest.mark.parametrize("place", ["train", "write"])
-def test_a_killed_run_goes_on_where_it_stopped(tmp_path, uninterrupted, ran, place):
+def test_a_killed_run_resumes(tmp_path, uninterrupted, ran, place):
     """Killed within the training of a seed, and within writing its result."""
     out = tmp_path / "killed"
     process = start("tests.benchmarks.fake_task", "fake", "--out", out, FAKE_STOP=f"{place}:mlp:1")
@@ -163,15 +163,15 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path, uninterrupted, ran, pla
         "no graph (control), seed 0",
     ]
     assert errors == ""
-    left = figures(out)
-    assert left["fake/gcn/result.json"] == uninterrupted["fake/gcn/result.json"]
-    assert left["fake/mlp/result.json"]["seeds"] == [0]
+    partial_run = figures(out)
+    assert partial_run["fake/gcn/result.json"] == uninterrupted["fake/gcn/result.json"]
+    assert partial_run["fake/mlp/result.json"]["seeds"] == [0]
     assert main(["run", "fake", "--out", str(out)]) == 0
     assert ran == [("mlp", 1)]
     assert figures(out) == uninterrupted
 
 
-def test_ctrl_c_keeps_what_is_done(tmp_path, uninterrupted, ran, monkeypatch, capsys):
+def test_an_interrupt_keeps_finished_seeds(tmp_path, uninterrupted, ran, monkeypatch, capsys):
     arguments = ["run", "fake", "--out", str(tmp_path / "stopped")]
     with monkeypatch.context() as patch:
         patch.setenv("FAKE_STOP", "interrupt:gcn:1")
@@ -185,7 +185,7 @@ def test_ctrl_c_keeps_what_is_done(tmp_path, uninterrupted, ran, monkeypatch, ca
 
 
 @pytest.mark.parametrize("damage", ["truncated", "other task"])
-def test_a_damaged_result_is_made_again(tmp_path, uninterrupted, ran, capsys, damage):
+def test_a_damaged_result_is_replaced(tmp_path, uninterrupted, ran, capsys, damage):
     path = tmp_path / "whole" / "fake" / "gcn" / "result.json"
     text = path.read_text()
     path.write_text(text[:-20] if damage == "truncated" else text.replace('"task": "fake"', '"task": "other"'))
@@ -196,7 +196,7 @@ def test_a_damaged_result_is_made_again(tmp_path, uninterrupted, ran, capsys, da
     assert len(list(path.parent.glob("result*.json"))) == 2
 
 
-def test_a_layer_that_one_of_several_tasks_cannot_serve_stops_all_before_training(tmp_path, monkeypatch, ran):
+def test_a_layer_unfit_for_one_task_stops_all_before_training(tmp_path, monkeypatch, ran):
     class Other(Fake):
         name = "other"
 
@@ -243,7 +243,7 @@ def go(progress, watch, epochs, seconds_each):
         progress.epoch({"epoch": epoch, "loss": 1.0, "validation": 50.0})
 
 
-def test_time_left_is_known_after_the_first_epoch_and_runs_down_within_the_next(progress):
+def test_remaining_time_after_the_first_epoch(progress):
     watch = Watch()
     assert progress.remaining() is None
     progress.start("GCN", 0, 10, watch)
@@ -262,7 +262,7 @@ def test_time_left_is_known_after_the_first_epoch_and_runs_down_within_the_next(
     assert progress.remaining() == 1000.0, "as long as the one before"
 
 
-def test_time_left_of_a_training_that_goes_on_counts_what_it_took_before(progress):
+def test_remaining_time_of_a_resumed_training(progress):
     """The epochs before the break come in no time."""
     watch = Watch()
     watch.seconds = 500.0
@@ -285,14 +285,14 @@ def test_without_a_terminal_a_line_a_minute(progress, capsys):
 def test_digits_killed_at_random_moments_give_the_same_figures(tmp_path, no_report):
     """One process does it all; others are killed from outside, and the run is finished later: the same bits."""
     words = ["digits", "--limit", "64", "--epochs", "8", "--seeds", "3", "--layers", "gat,pred-edge"]
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert main(["run", *words, "--out", str(whole)]) == 0
-    epochs = epochs_done(whole)
+    reference, killed = tmp_path / "whole", tmp_path / "killed"
+    assert main(["run", *words, "--out", str(reference)]) == 0
+    epochs = epochs_done(reference)
     assert len(epochs) == len(set(epochs)) == 2 * 3 * 8
     done = list(kill_runs(words, killed, 2, len(epochs), random.Random(0)))
     assert 0 <= done[0] <= done[1] < len(epochs)
     assert main(["run", *words, "--out", str(killed)]) == 0
-    assert figures(killed) == figures(whole)
+    assert figures(killed) == figures(reference)
     assert epochs_done(killed) == epochs
 
 
@@ -308,8 +308,8 @@ def test_a_full_disk_ends_the_run_in_one_line_and_loses_nothing(tmp_path, uninte
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     (line,) = capsys.readouterr().err.splitlines()
-    kept = "finished results are kept; the same command continues"
-    assert re.fullmatch(rf"benchmarks: error: \[Errno 27\] File too large: '.*/mlp/.*'; {kept}", line)
+    hint = "finished results are kept; the same command continues"
+    assert re.fullmatch(rf"benchmarks: error: \[Errno 27\] File too large: '.*/mlp/.*'; {hint}", line)
     assert figures(out) == before
     assert main(["run", "fake", "--out", str(out)]) == 0
     mlp = "fake/mlp/result.json"
@@ -318,16 +318,16 @@ def test_a_full_disk_ends_the_run_in_one_line_and_loses_nothing(tmp_path, uninte
 
 
 @pytest.mark.parametrize(("fresh", "epochs"), [([], 8), (["--fresh"], 4 + 8)])
-def test_a_training_broken_off_goes_on_after_its_last_epoch(tmp_path, no_report, monkeypatch, fresh, epochs):
+def test_an_interrupted_training_resumes_after_its_last_epoch(tmp_path, no_report, monkeypatch, fresh, epochs):
     words = ["run", "digits", "--limit", "64", "--epochs", "8", "--layers", "gcn", "--out"]
     assert main([*words, str(tmp_path / "whole")]) == 0
     train, calls = training._train_epoch, []
 
-    def break_once(*given):
-        calls.append(given)
+    def break_once(*arguments):
+        calls.append(arguments)
         if len(calls) == 5:
             raise KeyboardInterrupt
-        return train(*given)
+        return train(*arguments)
 
     monkeypatch.setattr(training, "_train_epoch", break_once)
     assert main([*words, str(tmp_path / "broken")]) == 130

@@ -57,10 +57,10 @@ def test_a_seed_starts_the_same_weights_on_both_paths(layer):
     torch.manual_seed(3)
     expected = task.network().state_dict()
     torch.manual_seed(3)
-    found = task.model(LAYERS[layer]).network
-    assert (type(found) is type(task.network())) == (layer == "cnn")
-    assert getattr(found, "backend", "dense") == ("graph" if layer == "cnn-graph" else "dense")
-    for name, value in found.state_dict().items():
+    network = task.model(LAYERS[layer]).network
+    assert (type(network) is type(task.network())) == (layer == "cnn")
+    assert getattr(network, "backend", "dense") == ("graph" if layer == "cnn-graph" else "dense")
+    for name, value in network.state_dict().items():
         assert torch.equal(value, expected[name])
 
 
@@ -142,15 +142,15 @@ def test_results_of_different_data_lie_apart_and_say_so(tmp_path, twins, monkeyp
     assert main(words) == 0
     monkeypatch.delenv("GNNLIB_DATA")
     assert main(words) == 0
-    found = {}
+    results = {}
     for data in ("mnist", "digits"):
         path = tmp_path / "out" / f"lenet-{data}-epochs1-limit8" / "cnn" / "result.json"
-        found[data] = json.loads(path.read_text())
-        assert found[data]["task"] == f"lenet-{data}"
-    assert found["mnist"]["published"]["value"] == 99.05
-    assert found["digits"]["published"] is None
-    assert "--data DIR" in found["mnist"]["command"]
-    assert "--data DIR" not in found["digits"]["command"]
+        results[data] = json.loads(path.read_text())
+        assert results[data]["task"] == f"lenet-{data}"
+    assert results["mnist"]["published"]["value"] == 99.05
+    assert results["digits"]["published"] is None
+    assert "--data DIR" in results["mnist"]["command"]
+    assert "--data DIR" not in results["digits"]["command"]
     assert "lenet-digits" in capsys.readouterr().out
 
 

@@ -113,7 +113,7 @@ def test_a_run_writes_and_shows_the_figures(tmp_path, capsys):
     assert "within / between classes" in capsys.readouterr().out
 
 
-def test_its_networks_are_its_own(tmp_path, capsys):
+def test_other_tasks_lack_its_networks(tmp_path, capsys):
     assert main(["run", "digits", "--layers", "grid-conv", "--out", str(tmp_path)]) == 2
     assert "unknown layer 'grid-conv'; expected one of: mlp, gcn" in capsys.readouterr().err
     assert main(["run", "equivariance", "--layers", "nothing", "--out", str(tmp_path)]) == 2

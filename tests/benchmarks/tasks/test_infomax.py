@@ -88,11 +88,11 @@ def test_halves(loaded):
     assert sum(half.graph.num_nodes() for half in halves.values()) == task.graph.num_nodes()
     ids = [half.graph.ndata["_ID"] for half in halves.values()]
     assert torch.cat(ids).unique().numel() == task.graph.num_nodes(), "no node in both"
-    for half, own in zip(halves.values(), ids):
+    for half, nodes in zip(halves.values(), ids):
         src, dst = half.graph.edges()
         real = src != dst
-        assert int((~real).sum()) == len(own)
-        assert bool(task.graph.has_edges_between(own[src[real]], own[dst[real]]).all())
+        assert int((~real).sum()) == len(nodes)
+        assert bool(task.graph.has_edges_between(nodes[src[real]], nodes[dst[real]]).all())
     assert not torch.equal(task.halves(1, "cpu")["labelled"].x, halves["labelled"].x)
 
 
@@ -108,7 +108,7 @@ def test_every_arm(loaded, monkeypatch, arm):
     assert run(task, arm)[0] == outcome
 
 
-def test_arms_learn_from_the_labels_they_are_given(loaded, monkeypatch):
+def test_arms_learn_from_their_labels(loaded, monkeypatch):
     """1, 5 and 20 a class, the first ones of each; all are tested on the same other nodes."""
     task, seen = loaded("transfer-cora"), []
 

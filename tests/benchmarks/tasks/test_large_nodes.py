@@ -38,7 +38,7 @@ def run(task, options, layer, seed=0, **changed):
 
 
 @pytest.mark.parametrize(("mode", "layer"), MODES.items())
-def test_every_mode_learns_and_tells_its_memory(load, mode, layer):
+def test_every_mode_learns_and_measures_memory(load, mode, layer):
     task, options = load(mode=mode, epochs=3)
     outcome = run(task, options, layer)
     assert outcome.curve["loss"][-1] < outcome.curve["loss"][0]
@@ -51,26 +51,26 @@ def test_every_mode_learns_and_tells_its_memory(load, mode, layer):
 
 def test_training_ends_where_validation_rises_no_more(load):
     task, options = load(mode="propagated", epochs=40, patience=2, schedule="cosine")
-    found = run(task, options, "sgc").curve["validation"]
-    best = found.index(max(found))
-    assert len(found) == best + 3 < 40
+    curve = run(task, options, "sgc").curve["validation"]
+    best = curve.index(max(curve))
+    assert len(curve) == best + 3 < 40
 
 
 def test_the_network_is_the_same_in_every_mode(load):
     """Its score on the test nodes, whichever way it goes over the graph, is that of the whole graph at once."""
     for layer in ("gcn", "sage", "mlp"):
-        found = {}
+        results = {}
         for mode in ("full", "sampled", "clusters"):
             task, _ = load(mode=mode)
             torch.manual_seed(0)
             model, _ = task._build(choices(task.extra_layers)[layer], task.in_feats)
             one = task._mode(choices(task.extra_layers)[layer])
-            found[mode] = one.outputs(model, task.feat, task.split["test"])
-        assert all(torch.allclose(outputs, found["full"], atol=1e-5) for outputs in found.values())
+            results[mode] = one.outputs(model, task.feat, task.split["test"])
+        assert all(torch.allclose(outputs, results["full"], atol=1e-5) for outputs in results.values())
     edge = gcn_edge_weights(task.graph) if layer == "gcn" else None
     model.eval()
     x = task.feat[torch.arange(400)]
-    assert torch.allclose(model(task.graph, x, edge)[task.split["test"]], found["full"], atol=1e-5)
+    assert torch.allclose(model(task.graph, x, edge)[task.split["test"]], results["full"], atol=1e-5)
 
 
 @pytest.mark.parametrize("layer", ["sgc", "gfnn", "sign"])
@@ -84,24 +84,24 @@ def test_hops_on_the_disk_are_those_of_the_whole_graph(load, layer):
 
 
 @pytest.mark.parametrize("mode", ["full", "sampled", "clusters"])
-def test_labels_as_input_are_never_those_that_are_asked_for(load, monkeypatch, mode):
+def test_input_labels_exclude_targets(load, monkeypatch, mode):
     task, options = load(mode=mode, labels="input", epochs=2)
-    asked = []
+    targets = []
 
     def told(model, batch: Batch):
         blocks = batch.graph if isinstance(batch.graph, list) else None
         shown = batch.x[:, 128:]
-        own = shown[: len(batch.target)] if blocks else shown[batch.rows]
+        visible = shown[: len(batch.target)] if blocks else shown[batch.rows]
         assert shown.shape[1] == task.num_outputs
         if model.training:
-            assert not own.any()
-            asked.append(len(batch.target))
+            assert not visible.any()
+            targets.append(len(batch.target))
         y = model(batch.graph, batch.x, batch.edge)
         return y if batch.rows is None else y[batch.rows]
 
     monkeypatch.setattr("gnnlib.train.loop._output", told)
     run(task, options, "sage")
-    assert sum(asked) == len(task.split["train"]), "half of them in each of two epochs"
+    assert sum(targets) == len(task.split["train"]), "half of them in each of two epochs"
 
 
 def test_distillation_trains_a_second_network_and_goes_on_where_it_was_killed(load, tmp_path):
@@ -122,14 +122,14 @@ def test_distillation_trains_a_second_network_and_goes_on_where_it_was_killed(lo
         task.run(choices(task.extra_layers)["sage"], 0, with_checkpoint("killed.checkpoint"), kill)
     assert (tmp_path / "killed-teacher.checkpoint").exists()
     torch.manual_seed(99)
-    found = run(task, with_checkpoint("killed.checkpoint"), "sage")
-    assert (found.score, found.curve) == (expected.score, expected.curve)
+    outcome = run(task, with_checkpoint("killed.checkpoint"), "sage")
+    assert (outcome.score, outcome.curve) == (expected.score, expected.curve)
     assert not list(tmp_path.glob("*teacher*"))
     plain, options = load(mode="sampled", epochs=2)
     assert run(plain, options, "sage").curve != expected.curve
 
 
-def test_correct_and_smooth_helps_and_tells_what_was_before(load):
+def test_correct_and_smooth_improves_accuracy(load):
     task, options = load(labels="correct-smooth", epochs=3)
     outcome = run(task, options, "mlp")
     assert outcome.score > outcome.figures["before correct-smooth, %"] + 10
@@ -160,7 +160,7 @@ def test_default_layers_are_those_that_the_mode_serves(load):
         ({"remedy": "layerwise"}, "--remedy: planted trains networks as a whole, got 'layerwise'"),
     ],
 )
-def test_options_that_do_not_go_together(load, options, error):
+def test_invalid_combinations_of_options(load, options, error):
     with pytest.raises(UsageError, match=error):
         load(**options)
 

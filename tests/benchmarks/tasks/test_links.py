@@ -55,10 +55,10 @@ def test_the_papers_networks(loaded, layer, width):
 
 def test_which_model_and_how_many_pairs(loaded):
     cora, pubmed = loaded("cora"), loaded("pubmed")
-    own = choices(cora.extra_layers)
-    assert [type(cora.model(own[name])) for name in ("gae", "vgae", "sage")] == [GAE, VGAE, GAE]
-    assert cora.model(own["gae"]).num_pairs is None
-    assert pubmed.model(own["vgae"]).num_pairs == 2**18
+    specs = choices(cora.extra_layers)
+    assert [type(cora.model(specs[name])) for name in ("gae", "vgae", "sage")] == [GAE, VGAE, GAE]
+    assert cora.model(specs["gae"]).num_pairs is None
+    assert pubmed.model(specs["vgae"]).num_pairs == 2**18
     assert (cora.epochs, pubmed.epochs) == (200, 300)
 
 

@@ -34,13 +34,13 @@ def load(tmp_path, monkeypatch):
 # ---------------------------------------------------------------- what a task is
 
 
-def test_what_ogbs_table_says_of_each():
+def test_settings_follow_ogbs_table():
     tasks = {name: task for name, task in TASKS.items() if name.startswith("ogbg-")}
-    found = {name: (t.metric, t.unit, t.higher_is_better, t.seeds, t.epochs, t.remedy) for name, t in tasks.items()}
-    assert found["ogbg-molhiv"] == ("test ROC-AUC", "%", True, 10, 50, "small")
-    assert found["ogbg-molpcba"] == ("test average precision", "%", True, 10, 100, "published")
-    assert found["ogbg-molesol"] == ("test RMSE", "", False, 10, 100, "published")
-    assert found["ogbg-ppa"] == ("test accuracy", "%", True, 10, 100, "published")
+    settings = {name: (t.metric, t.unit, t.higher_is_better, t.seeds, t.epochs, t.remedy) for name, t in tasks.items()}
+    assert settings["ogbg-molhiv"] == ("test ROC-AUC", "%", True, 10, 50, "small")
+    assert settings["ogbg-molpcba"] == ("test average precision", "%", True, 10, 100, "published")
+    assert settings["ogbg-molesol"] == ("test RMSE", "", False, 10, 100, "published")
+    assert settings["ogbg-ppa"] == ("test accuracy", "%", True, 10, 100, "published")
     assert len(tasks) == 14
     assert "128 tasks: average precision" in TASKS["ogbg-molpcba"].summary
     assert "1 task: ROC-AUC" in TASKS["ogbg-molhiv"].summary
@@ -84,15 +84,15 @@ def test_remedies_go_with_bonds(load, remedy):
 
 
 @pytest.mark.parametrize(
-    ("remedy", "said"),
+    ("remedy", "message"),
     [
         ("nothing", "unknown remedy 'nothing'; expected some of: none, batchnorm.*; or published or small alone$"),
         ("layerwise", "--remedy: ogbg-molhiv trains networks as a whole, got 'layerwise'"),
         ("appnp", "two of them set readout: .* and readout_mean"),
     ],
 )
-def test_remedies_that_are_told_before_training(load, remedy, said):
-    with pytest.raises(UsageError, match=said):
+def test_invalid_remedies_are_refused_before_training(load, remedy, message):
+    with pytest.raises(UsageError, match=message):
         load(remedy=remedy)
 
 
@@ -105,9 +105,9 @@ def test_a_virtual_node_wants_layers_of_one_width_in_a_row(load, remedy):
 def test_an_interrupted_run_ends_as_it_would_have(load, tmp_path):
     from gnnlib.train.checkpoints import Checkpoint
 
-    task, whole = load(), []
+    task, reference = load(), []
     layer = choices(task.extra_layers)["gin-virtual"]
-    expected = task.run(layer, 0, Options(epochs=3), whole.append)
+    expected = task.run(layer, 0, Options(epochs=3), reference.append)
 
     class Killed(Exception):
         pass
@@ -118,7 +118,7 @@ def test_an_interrupted_run_ends_as_it_would_have(load, tmp_path):
 
     with pytest.raises(Killed):
         task.run(layer, 0, Options(epochs=3, checkpoint=Checkpoint(tmp_path / "kept.pt")), kill)
-    again = task.run(layer, 0, Options(epochs=3, checkpoint=Checkpoint(tmp_path / "kept.pt")), whole.append)
+    again = task.run(layer, 0, Options(epochs=3, checkpoint=Checkpoint(tmp_path / "kept.pt")), reference.append)
     assert again == expected
 
 
@@ -142,7 +142,7 @@ def test_the_networks_have_the_parameters_of_the_official_baselines():
     assert counts == {name: count + 5 * 300 + 300 for name, count in official.items()}
 
 
-def test_what_the_small_network_is_made_of():
+def test_parameters_of_the_small_network():
     task = TASKS["ogbg-molhiv"]()
     task.remedies, task.atoms, task.bonds = "small", [119, 5, 12, 12, 10, 6, 6, 2, 2], [5, 6, 2]
     task.ogb, task.geometry = type("Ogb", (), {"out_feats": 1})(), type(task.geometry)(edge_feats=13)
@@ -182,9 +182,9 @@ def test_nodes_without_features_are_all_alike(load):
     assert task.atoms == [1]
 
 
-def test_a_limit_with_one_class_alone_is_told_before_training(load):
-    said = r"valid: 1 graphs do not do for test ROC-AUC \(No positively labeled data.*\); expected a larger --limit"
-    with pytest.raises(ValueError, match=said):
+def test_a_limit_with_one_class_is_refused_before_training(load):
+    message = r"valid: 1 graphs do not do for test ROC-AUC \(No positively labeled data.*\); expected a larger --limit"
+    with pytest.raises(ValueError, match=message):
         load(limit=1)
 
 

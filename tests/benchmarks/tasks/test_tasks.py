@@ -98,13 +98,13 @@ def test_schedules_of_the_learning_rate(name, schedule, rates):
     if name not in TASKS:
         pytest.skip("ogb is not installed")
     optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)], lr=1.0)
-    scheduler, found = TASKS[name]().scheduler(optimizer, 3, Options(schedule=schedule)), []
+    scheduler, values = TASKS[name]().scheduler(optimizer, 3, Options(schedule=schedule)), []
     for _ in rates:
-        found.append(optimizer.param_groups[0]["lr"])
+        values.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         if scheduler is not None:
             scheduler.step()
-    assert found == pytest.approx(rates, abs=1e-9)
+    assert values == pytest.approx(rates, abs=1e-9)
 
 
 def test_published_figures_that_the_issue_quotes():
@@ -119,7 +119,7 @@ def test_published_figures_that_the_issue_quotes():
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_every_task_says_what_it_is(name):
+def test_every_task_has_a_summary(name):
     task = TASKS[name]()
     assert isinstance(task, Task)
     assert task.name == name
@@ -214,7 +214,7 @@ def test_samples_are_drawable(digits):
 
 
 @pytest.mark.parametrize(("layer", "attends"), [("gat", True), ("cnn", False)])
-def test_what_models_look_at_fits_the_samples(digits, layer, attends):
+def test_attributions_fit_the_samples(digits, layer, attends):
     task, options = digits
     attributions, samples = task.run(LAYERS[layer], 0, options, lambda record: None).attributions, task.samples()
     assert len(attributions) == (12 if attends else 6)
@@ -411,16 +411,16 @@ def test_the_deep_dagnn_takes_64_hops(citations, name, layer):
 )
 def test_recipes(citations, monkeypatch, name, layer, lr, decay):
     task, options = citations(name, 20, 3)
-    made = []
+    optimizers = []
 
     class Adam(torch.optim.Adam):
         def __init__(self, *args, **kwargs):
             super().__init__(*args, **kwargs)
-            made.append(self)
+            optimizers.append(self)
 
     monkeypatch.setattr(torch.optim, "Adam", Adam)
     outcome = run(task, layer, options)
-    (optimizer,) = made
+    (optimizer,) = optimizers
     assert {group["weight_decay"]: len(group["params"]) for group in optimizer.param_groups} == decay
     assert {group["lr"] for group in optimizer.param_groups} == {lr}
     assert sum(p.numel() for group in optimizer.param_groups for p in group["params"]) == outcome.parameters
@@ -428,11 +428,11 @@ def test_recipes(citations, monkeypatch, name, layer, lr, decay):
 
 def test_epochs_and_patience_of_the_papers(citations):
     task, _ = citations("cora", 20, 3)
-    known = layers.choices(task.extra_layers)
-    found = {name: (task.num_epochs(known[name], Options()), task.recipe(known[name]).patience) for name in known}
+    specs = layers.choices(task.extra_layers)
+    schedules = {name: (task.num_epochs(specs[name], Options()), task.recipe(specs[name]).patience) for name in specs}
     papers = {"gcn": (200, None), "gat": (1000, 100), "sgc": (100, None), "mlp": (200, None), "gcnii": (1500, 100)}
     papers |= {"dagnn": (1000, 100)}
-    assert papers.items() <= found.items()
+    assert papers.items() <= schedules.items()
     assert task.num_epochs(LAYERS["gat"], Options(epochs=3)) == 3
 
 
@@ -491,7 +491,7 @@ def test_citations_are_scored_on_the_test_nodes_of_the_best_epoch(citations, mon
 
 
 @pytest.mark.parametrize(("layer", "alone"), [("gcnii-consistent", "gcnii"), ("dagnn-64-consistent", "dagnn-64")])
-def test_all_nodes_are_asked_to_agree_and_some_to_be_right(citations, monkeypatch, layer, alone):
+def test_consistency_on_all_nodes_and_cross_entropy_on_some(citations, monkeypatch, layer, alone):
     task, options = citations("cora", 20, 3)
     seen = []
 

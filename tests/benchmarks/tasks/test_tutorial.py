@@ -62,14 +62,14 @@ def by_formula():
 
 
 def test_the_fixed_adjacency_entry_by_entry():
-    found = dense(adjacency(IMAGE, less=0.2))
-    np.testing.assert_allclose(found, by_formula(), rtol=0, atol=1e-12)
-    row = found[CENTRE]
-    others = np.delete(row, CENTRE)
-    others = others[others != 0]
+    matrix = dense(adjacency(IMAGE, less=0.2))
+    np.testing.assert_allclose(matrix, by_formula(), rtol=0, atol=1e-12)
+    row = matrix[CENTRE]
+    neighbours = np.delete(row, CENTRE)
+    neighbours = neighbours[neighbours != 0]
     assert round(row[CENTRE], 2) == 0.11
-    assert len(others) == 36
-    assert (round(others.max(), 2), round(others.min(), 2)) == (-0.13, -0.20)
+    assert len(neighbours) == 36
+    assert (round(neighbours.max(), 2), round(neighbours.min(), 2)) == (-0.13, -0.20)
     assert round(row.sum(), 2) == -6.40
 
 
@@ -150,9 +150,9 @@ def test_predicted_edges_that_learn_start_as_filters(task):
     assert rows[:, near].sum(1).min() > 0.6
     centres = rows @ pos
     assert centres[0].norm() < 1e-3
-    for found, towards in zip(centres[1:], [(1, 0), (0, 1), (-1, 0), (0, -1)]):
-        assert found @ torch.tensor(towards).float() > 1
-        torch.testing.assert_close(found / found.norm(), torch.tensor(towards).float(), atol=1e-3, rtol=0)
+    for centre, towards in zip(centres[1:], [(1, 0), (0, 1), (-1, 0), (0, -1)]):
+        assert centre @ torch.tensor(towards).float() > 1
+        torch.testing.assert_close(centre / centre.norm(), torch.tensor(towards).float(), atol=1e-3, rtol=0)
 
 
 def test_predicted_edges_hold_nothing_of_pairs_by_hidden(task):
@@ -180,9 +180,9 @@ def test_the_recipe(task):
                 nn.functional.cross_entropy(model(task.graph, x), labels[rows]).backward()
                 optimizer.step()
         test, target = task.test
-        found = model(task.graph, test.flatten(1).T.unsqueeze(-1)).argmax(1)
+        predicted = model(task.graph, test.flatten(1).T.unsqueeze(-1)).argmax(1)
         outcome = train(task, name, seed=5, epochs=2)
-        assert outcome.score == pytest.approx(100 * (found == target).double().mean().item())
+        assert outcome.score == pytest.approx(100 * (predicted == target).double().mean().item())
 
 
 def test_pixels_are_normalised(task, twins):
