@@ -43,8 +43,7 @@ class _DiskCache(FunctionCache):
     def __init__(self, function: Callable):
         super().__init__(function)
         self._cache_file._source_stamp = self._cache_file._source_stamp, self.stamp
-        # The timeout is for a process that is stopped, or whose compilation failed: it keeps its lock while it lives.
-        self._lock = FileLock(f"{self._cache_file._index_path}.lock", timeout=60, thread_local=False)
+        self._lock: FileLock | None = None
 
     def load_overload(self, sig, target_context):
         kernel = self._load(sig, target_context)
@@ -53,16 +52,24 @@ class _DiskCache(FunctionCache):
         self._acquire()
         kernel = self._load(sig, target_context)  # another process may have compiled it
         if kernel is not None:
-            self._lock.release(force=True)
+            self._release()
         else:
             self._announce()
         return kernel
 
     def _acquire(self) -> None:
+        """Takes a new lock, as one that was made before a fork is of no use after it."""
+        # The timeout is for a process that is stopped, or whose compilation failed: it keeps its lock while it lives.
+        self._lock = FileLock(f"{self._cache_file._index_path}.lock", timeout=60, thread_local=False)
         try:
             self._lock.acquire()
         except OSError:  # a timeout, or a file system without locks
             log.debug("gnnlib: no lock on %s", self._name, exc_info=True)
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release(force=True)
+            self._lock = None
 
     def _announce(self) -> None:
         if not _DiskCache.announced:
@@ -90,7 +97,7 @@ class _DiskCache(FunctionCache):
         except Exception as error:  # disk full, directory gone
             log.warning("gnnlib: %s cannot be cached and will be compiled in each process: %r", self._name, error)
         finally:
-            self._lock.release(force=True)
+            self._release()
 
 
 def jit(func: Callable, *, cache: bool = True, **options):
