@@ -155,7 +155,8 @@ def integer(owner: object, name: str, value: Any, minimum: int = 1) -> int:
         index = None
     if index is None or index < minimum:
         kind = "an integer " if index is None else ""
-        raise ValueError(f"{_name(owner)}: expected {kind}{name} >= {minimum}, got {value!r}")
+        got = f"a {type(value).__name__}; pass networks by name" if isinstance(value, nn.Module) else repr(value)
+        raise ValueError(f"{_name(owner)}: expected {kind}{name} >= {minimum}, got {got}")
     return index
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from gnnlib import BatchNorm, Dropout, GATConv, GCNConv, GNNLayer, Residual
+from gnnlib import BatchNorm, Dropout, GATConv, GCNConv, GINConv, GNNLayer, Residual
 from gnnlib.testing.graphs import random_graph
 
 LAYERS = {"GATConv": (GATConv, "6, 3, num_heads=2"), "GCNConv": (GCNConv, "6, 6")}
@@ -42,3 +42,8 @@ def test_errors_inside_forward_are_not_changed():
     del conv.bias
     with pytest.raises(AttributeError, match="bias"):
         conv(random_graph(), torch.randn(11, 5))
+
+
+def test_networks_are_passed_by_name():
+    with pytest.raises(ValueError, match="GINConv: expected an integer in_feats >= 1, got a Linear; pass networks by"):
+        GINConv(nn.Linear(5, 3), 3)
