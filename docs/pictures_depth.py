@@ -10,12 +10,12 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from docs.tables import filled
+from docs.tables import fill_tables
 from gnnlib.benchmarks.catalog.remedies import REMEDIES
 from gnnlib.benchmarks.depth import plots
 from gnnlib.benchmarks.depth.summary import Row, deepest, mean
 from gnnlib.benchmarks.metrics import mean_std
-from gnnlib.benchmarks.report.plots.look import in_our_style
+from gnnlib.benchmarks.report.plots.style import report_style
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "docs" / name for name in ("depth.md", "depth-remedies.md", "depth-command.md")]
@@ -60,47 +60,50 @@ def depths(document: Document) -> list[int]:
 
 
 def plain(document: Document, remedy: str = "none") -> str:
-    """A row for each convolution, without a remedy or with the same."""
+    """A row for each convolution with one remedy."""
     convs = dict.fromkeys(row["conv"] for row in document["rows"] if row["remedy"] == remedy)
     lines = [[conv, *(percent(find(document, conv, remedy, depth)) for depth in depths(document))] for conv in convs]
     return markdown([f"`{remedy}`", *map(str, depths(document))], lines)
 
 
-def cured(document: Document) -> str:
-    """Each convolution at the largest depth with the remedy that validates best there, and at the depth where that
-    remedy does; of the rows with the most seeds, and not with those that take another network in its place."""
+def best_remedies(document: Document) -> str:
+    """Each convolution at the largest depth with the remedy of the best validation accuracy, and at that remedy's best
+    depth. Only rows with the most seeds count, and no remedies that replace the network."""
     lines = []
     for conv in CONVS:
-        mine = [row for row in document["rows"] if row["conv"] == conv and row["remedy"] not in INSTEAD]
-        most = max(len(row["seeds"]) for row in mine)
-        mine = [row for row in mine if len(row["seeds"]) == most]
-        deep = deepest(mine, conv)[0]
-        best = max((row for row in mine if row["remedy"] == deep["remedy"]), key=partial(mean, name="validation"))
-        bare = find(document, conv, "none", deep["depth"])
-        apart = f"{round(mean(deep) - mean(best), 1) + 0:+.1f}".replace("-", "−")  # no −0.0
-        found = [percent(bare), f"{percent(deep)} (`{deep['remedy']}`)", f"{percent(best)} ({best['depth']})"]
-        lines.append([conv, *found, apart, str(most)])
+        rows = [row for row in document["rows"] if row["conv"] == conv and row["remedy"] not in INSTEAD]
+        seeds = max(len(row["seeds"]) for row in rows)
+        rows = [row for row in rows if len(row["seeds"]) == seeds]
+        deep = deepest(rows, conv)[0]
+        best = max((row for row in rows if row["remedy"] == deep["remedy"]), key=partial(mean, name="validation"))
+        plain_row = find(document, conv, "none", deep["depth"])
+        difference = f"{round(mean(deep) - mean(best), 1) + 0:+.1f}".replace("-", "−")  # no −0.0
+        cells = [percent(plain_row), f"{percent(deep)} (`{deep['remedy']}`)", f"{percent(best)} ({best['depth']})"]
+        lines.append([conv, *cells, difference, str(seeds)])
     deep = max(depths(document))
     head = ["", f"plain, {deep} layers", f"its best at {deep}", "that at its best depth", "difference", "seeds"]
     return markdown(head, lines)
 
 
 def collapse(document: Document, conv: str) -> str:
-    """What comes out of the last layer of the plain net as it starts, and how well it trains."""
+    """Measures of the last layer's outputs before training, and the test accuracy, of the plain network."""
     rows = [row for depth in depths(document) if (row := find(document, conv, "none", depth)) is not None]
     names = {"distance": "mean average distance", "energy": "Dirichlet energy", "effective_rank": "effective rank"}
-    lines = [[title, *(f"{row['looks'][0][name][-1]:.2g}" for row in rows)] for name, title in names.items()]
+    lines = [[title, *(f"{row['statistics'][0][name][-1]:.2g}" for row in rows)] for name, title in names.items()]
     lines += [["test accuracy, trained", *map(percent, rows)]]
     return markdown(["", *(str(row["depth"]) for row in rows)], lines)
 
 
 def gaps(document: Document, conv: str, at: Sequence[int] = (2, 6, 16, 64)) -> str:
-    """Train minus test accuracy, and the first layer's gradient over the last's, as the net starts and trained."""
+    """Train minus test accuracy, and the first layer's gradient over the last's, before and after training."""
 
     def cell(row: Row | None) -> str:
         if row is None:
             return ""
-        ratios = [look["gradient"][0] / look["gradient"][-1] if look["gradient"][-1] else 0.0 for look in row["looks"]]
+        ratios = [
+            layers["gradient"][0] / layers["gradient"][-1] if layers["gradient"][-1] else 0.0
+            for layers in row["statistics"]
+        ]
         return f"{mean(row, 'train'):.0f} − {mean(row):.0f}; {ratios[0]:.0e}, {ratios[1]:.0e}"
 
     lines = [[f"`{remedy}`", *(cell(find(document, conv, remedy, depth)) for depth in at)] for remedy in GAPS]
@@ -108,7 +111,7 @@ def gaps(document: Document, conv: str, at: Sequence[int] = (2, 6, 16, 64)) -> s
 
 
 def remedies(document: Document, conv: str) -> str:
-    """All of them, the best at the largest depth first."""
+    """All remedies of a convolution, the best at the largest depth first."""
     rows = [row for row in document["rows"] if row["conv"] == conv]
     lines = []
     for deep in deepest(rows, conv):
@@ -118,7 +121,7 @@ def remedies(document: Document, conv: str) -> str:
 
 
 def thin(document: Document, at: Sequence[int] = (8, 16, 32)) -> str:
-    """Accuracy against parameters: what each way to fewer of them leaves under every convolution; GCN's parameters."""
+    """The accuracy of each remedy with fewer parameters, with each convolution; and the parameters of GCN."""
     lines = []
     for depth in at:
         for remedy in THIN:
@@ -129,23 +132,23 @@ def thin(document: Document, at: Sequence[int] = (8, 16, 32)) -> str:
 
 
 def at_the_deepest(document: Document) -> str:
-    """Each remedy by itself at the largest depth, under each convolution, the best on the whole first."""
+    """Each remedy alone at the largest depth, with each convolution, the best sum first."""
     deep = max(depths(document))
-    found = {name: [find(document, conv, name, deep) for conv in CONVS] for name in REMEDIES}
-    whole = {name: rows for name, rows in found.items() if None not in rows}
-    order = sorted(whole, key=lambda name: -sum(mean(row) for row in whole[name] if row is not None))
-    return markdown([f"{deep} layers", *CONVS], [[f"`{name}`", *map(percent, whole[name])] for name in order])
+    rows_of = {name: [find(document, conv, name, deep) for conv in CONVS] for name in REMEDIES}
+    complete = {name: rows for name, rows in rows_of.items() if None not in rows}
+    order = sorted(complete, key=lambda name: -sum(mean(row) for row in complete[name] if row is not None))
+    return markdown([f"{deep} layers", *CONVS], [[f"`{name}`", *map(percent, complete[name])] for name in order])
 
 
 def memory(document: Document) -> str:
-    """What a training step holds by depth, and between the last two depths the exponent with which it grows."""
+    """The memory of a training step by depth, and the exponent of its growth between the last two depths."""
     rows = read(f"memory-{document['data']}", "memory.json")["rows"]
     deep = sorted({row["depth"] for row in rows})
     lines = []
     for way, title in WAYS.items():
         steps = {row["depth"]: row for row in rows if row["way"] == way}
-        less, most = (steps[depth]["bytes"] for depth in deep[-2:])
-        exponent = math.log(most / less) / math.log(deep[-1] / deep[-2])
+        before, last = (steps[depth]["bytes"] for depth in deep[-2:])
+        exponent = math.log(last / before) / math.log(deep[-1] / deep[-2])
         cells = [f"{steps[depth]['bytes'] / 1e6:.0f} MB, {steps[depth]['seconds']:.2g} s" for depth in deep]
         lines.append([title, *cells, f"{exponent:.2f}"])
     return markdown(["", *(f"{depth} layers" for depth in deep), "memory grows as depth to the"], lines)
@@ -154,7 +157,7 @@ def memory(document: Document) -> str:
 BOTH: dict[str, Callable[[Document], str]] = {
     "plain": plain,
     "dropout": partial(plain, remedy="dropout+decay"),
-    "cured": cured,
+    "cured": best_remedies,
     "start-gcn": partial(collapse, conv="gcn"),
     "gaps": partial(gaps, conv="gcn"),
     "deepest": at_the_deepest,
@@ -165,7 +168,7 @@ SHOWN = {"cora": {**BOTH, "start-gat": partial(collapse, conv="gat"), "thin": th
 TABLES = {f"{data}-{name}": (data, make) for data, tables in SHOWN.items() for name, make in tables.items()}
 
 
-@in_our_style()
+@report_style()
 def draw(document: Document) -> None:
     def save(figure: Figure, name: str) -> None:
         if name in DRAWN[document["data"]]:
@@ -192,7 +195,7 @@ def draw(document: Document) -> None:
 
 def with_tables(page: str) -> str:
     documents = {data: study(data) for data in SHOWN}
-    return filled(page, {name: partial(make, documents[data]) for name, (data, make) in TABLES.items()})
+    return fill_tables(page, {name: partial(make, documents[data]) for name, (data, make) in TABLES.items()})
 
 
 def main() -> None:

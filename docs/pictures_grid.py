@@ -11,8 +11,7 @@ from skimage.data import astronaut
 from skimage.transform import rescale
 from torch import nn
 
-from gnnlib import GATConv, GCNConv, datasets
-from gnnlib import viz as pictures
+from gnnlib import GATConv, GCNConv, datasets, viz
 from gnnlib.grid import GridConv, GridPool, adaptive_lattice, lattice, to_nodes
 from gnnlib.grid.field import shift_invariance
 from gnnlib.grid.filters import EDGES, LAPLACIAN, MEAN, fixed, gabor, gaussian
@@ -43,21 +42,21 @@ def filters() -> None:
         "Gabor, an edge": gabor(13, 10, 0.0, 2.5, 0.7, np.pi / 2),
     }
     for (name, kernel), three in zip(kernels.items(), axes.reshape(6, 3)):
-        pictures.show_filter(GREY, fixed(kernel), three)
+        viz.show_filter(GREY, fixed(kernel), three)
         three[1].set_title(name, fontsize=10)
     save(axes, "filters")
 
 
 def pooling() -> None:
     axes = Figure(figsize=(9.5, 2.1), layout="constrained").subplots(1, 4, width_ratios=(1, 1, 1, 2.2))
-    pictures.show_pooling(DIGITS[3], 2, axes[:3])
+    viz.show_pooling(DIGITS[3], 2, axes[:3])
     images, shifts = nn.functional.pad(DIGITS.unsqueeze(1), (4, 4, 4, 4)), range(5)
     graphs = {"2 x 2": lattice((16, 16), 2, 2), "4 x 4": lattice((16, 16), 4, 4), "all": adaptive_lattice((16, 16), 1)}
     changes = {"the image": shift_invariance(nn.Identity(), images, shifts)}
     for (window, graph), reduce in product(graphs.items(), ("max", "mean")):
         pool = partial(GridPool(reduce), graph)
         changes[f"{reduce}, {window}"] = shift_invariance(lambda x, pool=pool: pool(to_nodes(x)), images, shifts)
-    pictures.show_shift_invariance(changes, axes[3])
+    viz.show_shift_invariance(changes, axes[3])
     axes[3].legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     for name, change in changes.items():
         print(f"{name}: {change[1]:.2f}")
@@ -71,11 +70,11 @@ def fields() -> None:
     labels = segment(PHOTO, num_segments=220)
     superpixels, crossed = graph_from_labels(PHOTO, labels, k=5), pixel_graph((15, 15), connectivity=1)
     rows = {
-        "3 x 3": pictures.show_receptive_field([plain], 112, ax=axes[0]),
-        "3 x 3, dilation 3": pictures.show_receptive_field([wide], 112, ax=axes[1]),
-        "3 x 3 by 2, then 3 x 3": pictures.show_receptive_field(strided, 27, ax=axes[2]),
-        "4 hops, 4 neighbours": pictures.show_receptive_field([crossed] * 4, 112, ax=axes[3]),
-        "2 hops, superpixels": pictures.show_receptive_field([superpixels] * 2, 85, labels, axes[4]),
+        "3 x 3": viz.show_receptive_field([plain], 112, ax=axes[0]),
+        "3 x 3, dilation 3": viz.show_receptive_field([wide], 112, ax=axes[1]),
+        "3 x 3 by 2, then 3 x 3": viz.show_receptive_field(strided, 27, ax=axes[2]),
+        "4 hops, 4 neighbours": viz.show_receptive_field([crossed] * 4, 112, ax=axes[3]),
+        "2 hops, superpixels": viz.show_receptive_field([superpixels] * 2, 85, labels, axes[4]),
     }
     for name, ax in rows.items():
         ax.set_title(f"{name}\n{ax.get_title()}", fontsize=9)
@@ -98,7 +97,7 @@ def layers() -> None:
     ]
     axes = panels(1, len(rows))
     for ax, (name, layer, seen) in zip(axes.flat, rows):
-        pictures.show_filter_at(layer, seen, DIGITS[3].view(-1, 1), 8 * 4 + 4, ax=ax)
+        viz.show_filter_at(layer, seen, DIGITS[3].view(-1, 1), 8 * 4 + 4, ax=ax)
         ax.set_title(name, fontsize=10)
     save(axes, "layers")
 
@@ -115,7 +114,7 @@ def learning() -> None:
             nn.functional.cross_entropy(net(DIGITS[batch].unsqueeze(1)), LABELS[batch]).backward()
             optimizer.step()
         snapshots.append(conv.weight[:, 0].detach().clone())
-    animation = pictures.animate_filters(snapshots, [f"epoch {epoch}" for epoch in range(len(snapshots))])
+    animation = viz.animate_filters(snapshots, [f"epoch {epoch}" for epoch in range(len(snapshots))])
     animation.save(IMAGES / "grid-learning.gif", writer="pillow", fps=8, dpi=50)
 
 

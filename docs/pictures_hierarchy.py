@@ -22,7 +22,7 @@ from gnnlib.viz import show_levels
 
 IMAGES = Path(__file__).parent / "images"
 
-# Given by hand, by eye, before anything was measured: first row, first column, then those after the last.
+# Drawn by hand before any measurement: first row, first column, row and column after the last.
 OBJECTS = {
     "astronaut": {
         "person": (15, 18, 512, 362),
@@ -77,57 +77,59 @@ def eight(image: np.ndarray) -> list[Hierarchy]:
     return [hierarchy(space, cut(image, scale), some) for space, some, scale in product(spaces, names, (50, 100))]
 
 
-def drawn(image: np.ndarray, number: int, seed: int) -> torch.Tensor:
-    """As many boxes at random: corners anywhere."""
-    some = np.random.default_rng(seed)
-    corners = np.sort([some.integers(0, side + 1, (number, 2)) for side in image.shape[:2]], axis=2)
+def random_boxes(image: np.ndarray, number: int, seed: int) -> torch.Tensor:
+    """Boxes with random corners."""
+    rng = np.random.default_rng(seed)
+    corners = np.sort([rng.integers(0, side + 1, (number, 2)) for side in image.shape[:2]], axis=2)
     return torch.from_numpy(corners.transpose(1, 2, 0).reshape(number, 4))
 
 
 def overlaps(setting) -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
     """The proposals of each photograph, and how well they and random boxes (20 draws) fit the objects."""
-    found = {name: proposals(setting(photograph(name)), min_side=10) for name in OBJECTS}
-    truth = {name: torch.tensor(list(boxes.values())) for name, boxes in OBJECTS.items()}
-    fit = [best_overlap(found[name], truth[name]) for name in OBJECTS]
+    boxes = {name: proposals(setting(photograph(name)), min_side=10) for name in OBJECTS}
+    truth = {name: torch.tensor(list(objects.values())) for name, objects in OBJECTS.items()}
+    fit = [best_overlap(boxes[name], truth[name]) for name in OBJECTS]
     chance = [
-        best_overlap(drawn(photograph(name), len(found[name]), seed), truth[name])
+        best_overlap(random_boxes(photograph(name), len(boxes[name]), seed), truth[name])
         for name, seed in product(OBJECTS, range(20))
     ]
-    return found, torch.cat(fit), torch.cat(chance)
+    return boxes, torch.cat(fit), torch.cat(chance)
 
 
 def recall() -> None:
     for setting in (one, eight):
-        found, fit, chance = overlaps(setting)
-        print(f"{setting.__name__}: {sum(map(len, found.values())) / len(found):.0f} boxes a photograph")
+        boxes, fit, chance = overlaps(setting)
+        print(f"{setting.__name__}: {sum(map(len, boxes.values())) / len(boxes):.0f} boxes a photograph")
         for kind, values in (("regions", fit), ("random", chance)):
             shares = ", ".join(f"{(values >= least).double().mean():.2f} at {least}" for least in (0.5, 0.7))
             print(f"    {kind}: recall {shares}; average best overlap {values.mean():.2f}")
     names = [f"{name} {thing}" for name, things in OBJECTS.items() for thing in things]
     print(", ".join(f"{name} {value:.2f}" for name, value in zip(names, fit.tolist())))
-    draw_boxes(found)
+    draw_boxes(boxes)
 
 
-def draw_boxes(found: dict[str, torch.Tensor]) -> None:
+def draw_boxes(boxes: dict[str, torch.Tensor]) -> None:
     axes = Figure(figsize=(11, 3.1), layout="constrained").subplots(1, 4)
     for ax, (name, things) in zip(axes, OBJECTS.items()):
         show(ax, photograph(name))
         for box in things.values():
             frame(ax, box, "white", 2.4)
-            best = best_each(found[name], box)
+            best = best_box(boxes[name], box)
             frame(ax, best, "#d81b60", 1.2)
     save(axes[0], "boxes")
 
 
-def best_each(found: torch.Tensor, box: tuple[int, ...]) -> tuple[int, ...]:
+def best_box(boxes: torch.Tensor, box: tuple[int, ...]) -> tuple[int, ...]:
     return max(
-        map(tuple, found.tolist()), key=lambda one: best_overlap(torch.tensor([one]), torch.tensor([box])).item()
+        map(tuple, boxes.tolist()), key=lambda other: best_overlap(torch.tensor([other]), torch.tensor([box])).item()
     )
 
 
 def frame(ax: Axes, box: tuple[int, ...], colour: str, width: float) -> None:
-    top, left, bottom, right = box
-    ax.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=colour, linewidth=width))
+    row, column, end_row, end_column = box
+    ax.add_patch(
+        Rectangle((column, row), end_column - column, end_row - row, fill=False, edgecolor=colour, linewidth=width)
+    )
 
 
 def levels() -> None:
@@ -138,8 +140,8 @@ def levels() -> None:
     save(axes[0], "levels")
 
 
-def kept(pyramid: Pyramid, x: torch.Tensor, number: int) -> torch.Tensor:
-    """x from its low resolution and the details that are largest, so many rows in all."""
+def compressed(pyramid: Pyramid, x: torch.Tensor, number: int) -> torch.Tensor:
+    """x from its low resolution and the largest details, ``number`` rows in total."""
     low, details = pyramid.split(x)
     sizes = torch.cat([detail.norm(dim=1) for detail in details])
     least = sizes.sort(descending=True).values[number - len(low) - 1]
@@ -164,7 +166,7 @@ def pyramids() -> None:
             end="",
         )
         for ax, share in zip(row, (0.002, 0.01, 0.05)):
-            back = kept(pyramid, x, int(share * len(x)))
+            back = compressed(pyramid, x, int(share * len(x)))
             quality = -10 * (back - x).square().mean().log10()
             print(f"; {quality:.1f} dB with {100 * share:g} %", end="")
             show(ax, back.view(384, 576, 3).clamp(0, 1).numpy())

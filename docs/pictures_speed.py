@@ -1,11 +1,11 @@
-"""Makes the tables of docs/speed.md and docs/results.md, and docs/images/speed.png, out of benchmarks/results/speed and
+"""The tables of docs/speed.md and docs/results.md, and docs/images/speed.png, out of benchmarks/results/speed and
 speed-xeon: .venv/bin/python -m docs.pictures_speed"""
 
 import json
 from functools import partial
 from pathlib import Path
 
-from docs.tables import filled
+from docs.tables import fill_tables
 from gnnlib.benchmarks.speed.measure import PEERS, Row
 from gnnlib.benchmarks.speed.plot import plot
 from gnnlib.benchmarks.speed.show import milliseconds
@@ -18,8 +18,8 @@ SHORT = ("gcn", "gin", "gat", "sage", "sgc", "weighted", "weighted-heads", "ecc-
 
 def rows(folder: str = "speed") -> dict[tuple[str, str], Row]:
     """By allocator and workload."""
-    found = json.loads((ROOT / "benchmarks" / "results" / folder / "speed.json").read_text())["rows"]
-    return {(row["allocator"], row["workload"]): Row.from_document(row) for row in found}
+    documents = json.loads((ROOT / "benchmarks" / "results" / folder / "speed.json").read_text())["rows"]
+    return {(row["allocator"], row["workload"]): Row.from_document(row) for row in documents}
 
 
 def _times(row: Row, peer: str) -> str:
@@ -27,8 +27,8 @@ def _times(row: Row, peer: str) -> str:
     return "" if ratio is None else f"{ratio:.{1 if ratio >= 10 else 2}f}"
 
 
-def _aimed(row: Row, peer: str) -> str:
-    """The ratio, in bold where it is what it was meant to be, and what that was where it is not."""
+def _with_target(row: Row, peer: str) -> str:
+    """The ratio, in bold where it meets its target, else with the target."""
     cell, target = _times(row, peer), row.targets.get(peer)
     if not cell or target is None:
         return cell
@@ -41,28 +41,28 @@ def _peaks(row: Row) -> str:
 
 
 def _markdown(*lines: list[str]) -> str:
-    head, *others = lines
-    return "\n".join("|" + "".join(f" {cell} |" for cell in cells) for cells in (head, ["---"] * len(head), *others))
+    head, *body = lines
+    return "\n".join("|" + "".join(f" {cell} |" for cell in cells) for cells in (head, ["---"] * len(head), *body))
 
 
 def full(folder: str = "speed") -> str:
-    """A line for each workload that has peers; after the peaks, where it was measured, with a heap that is kept."""
-    found, lines = rows(folder), []
-    for (allocator, name), row in found.items():
+    """A line for each workload with peers; after the peaks, where measured, the figures with retained memory."""
+    by_key, lines = rows(folder), []
+    for (allocator, name), row in by_key.items():
         if allocator != "default" or row.factors:
             continue
         bound = "" if row.bound is None else f"{row.bound:.0%}"
         cells = [
             row.title,
             milliseconds(row.median("gnnlib")),
-            _aimed(row, "dgl"),
-            _aimed(row, "pyg"),
+            _with_target(row, "dgl"),
+            _with_target(row, "pyg"),
             _times(row, "csr"),
         ]
         cells += [milliseconds(row.median("dense")), bound, _peaks(row)]
-        if kept := found.get(("keep", name)):
-            cells += [milliseconds(kept.median("gnnlib")), _times(kept, "dgl"), _times(kept, "pyg")]
-            cells += [milliseconds(kept.median("dense"))]
+        if retained := by_key.get(("keep", name)):
+            cells += [milliseconds(retained.median("gnnlib")), _times(retained, "dgl"), _times(retained, "pyg")]
+            cells += [milliseconds(retained.median("dense"))]
         lines.append(cells)
     head = ["workload", "ms", "dgl.nn", "PyG", "PyG, CSR", "dense, ms", "bound", "peak MB, best other"]
     head += ["kept: ms", "dgl.nn", "PyG", "dense, ms"] if len(lines[0]) > len(head) else []
@@ -91,7 +91,7 @@ TABLES = {"speed-full": full, "speed-xeon": partial(full, "speed-xeon"), "speed-
 
 
 def with_tables(page: str) -> str:
-    return filled(page, TABLES)
+    return fill_tables(page, TABLES)
 
 
 if __name__ == "__main__":

@@ -31,18 +31,18 @@ def nodes(level: int) -> Tensor:
 
 
 def sphere(ax: Axes, values: Tensor, points: Tensor) -> None:
-    """The half of the sphere that one sees from (1, 0, 0)."""
+    """The half of the sphere that faces (1, 0, 0)."""
     front = points[:, 0] > 0
     _, right, up = points[front].T.numpy()
     ax.scatter(right, up, c=values.flatten()[front].numpy(), s=7, cmap="gray", vmin=0, vmax=1)
     ax.set(aspect="equal", facecolor="#30343a", xticks=[], yticks=[])
 
 
-def pictures() -> None:
+def draw() -> None:
     turns = {"upright": torch.eye(3).double()}
-    some = random_rotations(20, torch.Generator().manual_seed(0))
-    seen = [turn for turn in some if turn[0, 0] > 0.4]  # whose digit is on this side
-    turns |= {f"rotation {i}": turn for i, turn in enumerate(seen[:3], 1)}
+    rotations = random_rotations(20, torch.Generator().manual_seed(0))
+    facing = [turn for turn in rotations if turn[0, 0] > 0.4]  # the digit is on this side
+    turns |= {f"rotation {i}": turn for i, turn in enumerate(facing[:3], 1)}
     axes = Figure(figsize=(9, 3.6), layout="constrained").subplots(2, len(turns), height_ratios=(2, 1))
     points, cells = nodes(4), equirectangular((36, 72))
     for (name, turn), (above, below) in zip(turns.items(), axes.T):
@@ -67,24 +67,24 @@ def errors(level: int, rotations: Tensor) -> list[float]:
             rotation_error(make, lambda R: project(DIGITS[:20], points, R), rotations, rotate_output=turn).mean().item()
         )
 
-    found = [error(lambda x: x)]
+    results = [error(lambda x: x)]
     for reach in (None, 3.2):
         average = partial(propagate, sphere_graph(level, reach), degrees="in")
-        found += [error(average), error(lambda x, average=average: x - average(x))]
-    return found
+        results += [error(average), error(lambda x, average=average: x - average(x))]
+    return results
 
 
 def table() -> None:
-    some = {
+    kinds = {
         "icosahedral": icosahedral_rotations()[1::12],
         "random": random_rotations(5, torch.Generator().manual_seed(0)),
     }
-    for name, rotations in some.items():
+    for name, rotations in kinds.items():
         for level in range(1, 6):
             cells = (f"{error:.3f}" if error > 1e-6 else f"{error:.0e}" for error in errors(level, rotations))
             print(f"| {name} | {level} | {len(nodes(level))} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":
-    pictures()
+    draw()
     table()

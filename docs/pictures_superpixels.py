@@ -19,9 +19,8 @@ from skimage.segmentation import slic
 from skimage.transform import resize
 from sklearn.datasets import load_sample_images
 
-from docs.tables import filled
-from gnnlib import datasets
-from gnnlib import viz as pictures
+from docs.tables import fill_tables
+from gnnlib import datasets, viz
 from gnnlib.benchmarks.catalog.layers import LAYERS
 from gnnlib.benchmarks.catalog.published import ELSEWHERE, PUBLISHED, Published
 from gnnlib.benchmarks.tasks.superpixels import MNISTSuperpixels, enlarged_digits
@@ -40,29 +39,29 @@ def draw() -> None:
     above, below = Figure(figsize=(9, 4.8), layout="constrained").subplots(2, len(names))
     for name, top, bottom in zip(names, above, below):
         graph = getattr(recipes, name)(image)
-        pictures.show_regions(image, graph, top)
-        pictures.show_graph(graph, image, graph.edata["weight"], bottom)
+        viz.show_regions(image, graph, top)
+        viz.show_graph(graph, image, graph.edata["weight"], bottom)
         top.set_title(f"{name}: {graph.num_nodes()} nodes", fontsize=9)
         bottom.set_title(f"{graph.num_edges()} edges", fontsize=9)
     above[0].figure.savefig(IMAGES / "superpixels-recipes.png", dpi=90)
 
 
-def thumbnails(each: int = 100) -> Iterator[np.ndarray]:
+def thumbnails(number: int = 100) -> Iterator[np.ndarray]:
     """Photographs that come inside scikit-image and scikit-learn as CIFAR-10 has them, 32 x 32: squares of a third of
     the shorter side or more, drawn at random."""
-    draw = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for photo in (data.astronaut(), data.chelsea(), data.coffee(), data.rocket(), *load_sample_images().images):
-        for _ in range(each):
-            side = draw.integers(min(photo.shape[:2]) // 3, min(photo.shape[:2]) + 1)
-            row, column = (draw.integers(0, length - side + 1) for length in photo.shape[:2])
+        for _ in range(number):
+            side = rng.integers(min(photo.shape[:2]) // 3, min(photo.shape[:2]) + 1)
+            row, column = (rng.integers(0, length - side + 1) for length in photo.shape[:2])
             square = resize(photo[row : row + side, column : column + side], (32, 32), anti_aliasing=True)
             yield (255 * square).round().astype(np.uint8)
 
 
 def plain(values: np.ndarray) -> np.ndarray:
-    """What `recipes.dwivedi` cuts, by scikit-image's plain call: 95 asked for, then one fewer until at most 75 come."""
-    for asked in range(95, 0, -1):
-        labels = slic(values[..., 0], asked, compactness=0.25, channel_axis=None, start_label=0)
+    """The segments of `recipes.dwivedi` by scikit-image alone: from 95 down until at most 75 come out."""
+    for num_segments in range(95, 0, -1):
+        labels = slic(values[..., 0], num_segments, compactness=0.25, channel_axis=None, start_label=0)
         if labels.max() < 75:
             break
     return labels
@@ -86,20 +85,20 @@ def show_count(title: str, recipe: recipes.Recipe, images: Sequence[recipes.Imag
 
 def results(task: str) -> dict[str, dict[str, Any]]:
     """The committed results of a task, by layer."""
-    found = [json.loads(path.read_text()) for path in (ROOT / "benchmarks" / "results").glob("*/*/result.json")]
-    return {result["layer"]: result for result in found if result["task"] == task}
+    documents = [json.loads(path.read_text()) for path in (ROOT / "benchmarks" / "results").glob("*/*/result.json")]
+    return {result["layer"]: result for result in documents if result["task"] == task}
 
 
 def table(*tasks: str) -> str:
     """A line for each network, published ones from worst to best, then those that are ours alone."""
     lines = []
     for task in tasks:
-        own = results(task)
-        known = {layer: figure for (name, layer), figure in PUBLISHED.items() if name == task}
+        by_layer = results(task)
+        published = {layer: figure for (name, layer), figure in PUBLISHED.items() if name == task}
         awaited = MNISTSuperpixels.layers if task == MNISTSuperpixels.name else ()
-        for layer in {**known, **own}:
-            ours = _ours(own[layer]) if layer in own else ["to be run" if layer in awaited else "", "", ""]
-            lines.append(_line(LAYERS[layer].title, known.get(layer), ours))
+        for layer in {**published, **by_layer}:
+            ours = _ours(by_layer[layer]) if layer in by_layer else ["to be run" if layer in awaited else "", "", ""]
+            lines.append(_line(LAYERS[layer].title, published.get(layer), ours))
         lines += [_line(name, figure, ["", "", ""]) for name, figure in ELSEWHERE.get(task, {}).items()]
     rows = [list(FIGURES), ["---"] * len(FIGURES), *(cells for _, cells in sorted(lines))]
     return "\n".join("|" + "".join(f" {cell} |" if cell else " |" for cell in cells) for cells in rows)
@@ -127,7 +126,7 @@ TABLES = {"mnist": ("mnist-superpixels",), "monti": ("mnist-superpixels-monti", 
 
 
 def with_tables(page: str) -> str:
-    return filled(page, {name: partial(table, *tasks) for name, tasks in TABLES.items()})
+    return fill_tables(page, {name: partial(table, *tasks) for name, tasks in TABLES.items()})
 
 
 if __name__ == "__main__":

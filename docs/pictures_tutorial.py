@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from gnnlib import viz as pictures
+from gnnlib import viz
 from gnnlib._platform.dgl import dgl
 from gnnlib.benchmarks.catalog.layers import choices
 from gnnlib.benchmarks.tasks import Options
@@ -25,7 +25,7 @@ IMAGES = Path(__file__).parent / "images"
 SHAPE = (28, 28)
 CENTRE = (14, 14)
 PLACES = (CENTRE, (8, 6), (20, 22))
-RADIUS = 6  # pixels around a filter that is small
+RADIUS = 6  # pixels around the centre of a small filter
 
 
 def fixed() -> None:
@@ -39,7 +39,7 @@ def fixed() -> None:
     for (name, graph), (above, below) in zip(graphs.items(), axes.T):
         src, _, edge = graph.in_edges(np.ravel_multi_index(CENTRE, SHAPE), form="all")
         row = torch.zeros(SHAPE).flatten().index_put((src,), graph.edata["weight"][edge].float()).view(SHAPE)
-        pictures.show_filters(row[None], [above], [CENTRE])
+        viz.show_filters(row[None], [above], [CENTRE])
         above.set_title(f"{name}\nsum {row.sum():.2f}", fontsize=10)
         below.bar(range(28), row[CENTRE[0]], width=1.0, color="#8a8f98")
         below.tick_params(labelsize=7)
@@ -47,9 +47,9 @@ def fixed() -> None:
 
 
 def over_training(
-    name: str, frames: int, steps: int, look: Callable[[nn.Module, dgl.DGLGraph], Tensor]
+    name: str, frames: int, steps: int, view: Callable[[nn.Module, dgl.DGLGraph], Tensor]
 ) -> list[Tensor]:
-    """What one sees in a model before and during training."""
+    """Snapshots of a model by ``view``, before and during training."""
     torch.manual_seed(0)
     task, plan = Tutorial(), MODELS[name]
     task.load(Options())
@@ -61,7 +61,7 @@ def over_training(
         while True:
             yield from task.batches(*task.train, shuffled(len(task.train[1]), plan.batch_size, generator))
 
-    batches, found = forever(), [look(model, graph).detach().clone()]
+    batches, snapshots = forever(), [view(model, graph).detach().clone()]
     for _ in range(frames):
         for _ in range(steps):
             batch = next(batches)
@@ -70,8 +70,8 @@ def over_training(
             optimizer.step()
         if scheduler is not None:
             scheduler.step()
-        found.append(look(model, graph).detach().clone())
-    return found
+        snapshots.append(view(model, graph).detach().clone())
+    return snapshots
 
 
 def rows_at(places: Sequence[tuple[int, int]]) -> Callable[[nn.Module, dgl.DGLGraph], Tensor]:
@@ -79,18 +79,18 @@ def rows_at(places: Sequence[tuple[int, int]]) -> Callable[[nn.Module, dgl.DGLGr
     nodes = [np.ravel_multi_index(place, SHAPE) for place in places]
 
     @torch.no_grad()
-    def look(model: nn.Module, graph: dgl.DGLGraph) -> Tensor:
+    def view(model: nn.Module, graph: dgl.DGLGraph) -> Tensor:
         b = model.blocks[0].conv.edges(graph, torch.ones(1)).view(784, 784, -1)
         return b[nodes].movedim(2, 1).reshape(-1, *SHAPE)
 
-    return look
+    return view
 
 
-def animate(name: str, found: Sequence[Tensor], steps: int, marks: Sequence[tuple[int, int]]) -> None:
+def animate(name: str, snapshots: Sequence[Tensor], steps: int, marks: Sequence[tuple[int, int]]) -> None:
     """Each filter on a scale of its own, the same in all frames."""
-    size = torch.stack([*found]).abs().amax((0, 2, 3)).view(-1, 1, 1)
-    titles = [f"step {i * steps}" for i in range(len(found))]
-    animation = pictures.animate_filters([one / size for one in found], titles, marks)
+    size = torch.stack([*snapshots]).abs().amax((0, 2, 3)).view(-1, 1, 1)
+    titles = [f"step {i * steps}" for i in range(len(snapshots))]
+    animation = viz.animate_filters([one / size for one in snapshots], titles, marks)
     animation.save(IMAGES / f"tutorial-{name}.gif", writer="pillow", fps=6, dpi=50)
 
 
@@ -111,7 +111,7 @@ def learned(frames: int = 24, steps: int = 20) -> None:
     for figure, (title, (filters, marks)) in zip(figures, shown.items()):
         figure.suptitle(title, fontsize=10)
         size = filters.abs().amax((1, 2), keepdim=True)
-        pictures.show_filters(filters / size, list(figure.subplots(1, len(filters))), marks)
+        viz.show_filters(filters / size, list(figure.subplots(1, len(filters))), marks)
     figures[0].figure.savefig(IMAGES / "tutorial-learned.png", dpi=80)
 
 

@@ -1,13 +1,14 @@
-"""Tables of the pages, made of committed results."""
+"""Tables of the pages, made from committed results."""
 
 import re
 from collections.abc import Callable, Mapping
 
 
-def filled(page: str, tables: Mapping[str, Callable[[], str]]) -> str:
-    """The page with each table between ``<!-- NAME -->`` and ``<!-- -->`` made anew.
+def fill_tables(page: str, tables: Mapping[str, Callable[[], str]]) -> str:
+    """The page with each table between ``<!-- NAME -->`` and ``<!-- -->`` replaced.
 
-    >>> filled("<!-- sum -->\\nold\\n<!-- -->", {"sum": lambda: "new"}).split("\\n")
+    >>> from docs.tables import fill_tables
+    >>> fill_tables("<!-- sum -->\\nold\\n<!-- -->", {"sum": lambda: "new"}).split("\\n")
     ['<!-- sum -->', 'new', '<!-- -->']
     """
     pattern = rf"<!-- ({'|'.join(tables)}) -->\n.*?<!-- -->"

@@ -86,8 +86,8 @@ def run_cell(cell: Cell, data: NodeData, settings: TrainingSettings) -> dict[str
         "error": error,
     }
     if initial is not None:
-        outcome["looks"] = [initial, _statistics(model, data)]
-        outcome["dots"] = _projection(outputs)
+        outcome["statistics"] = [initial, _statistics(model, data)]
+        outcome["points"] = _projection(outputs)
     return outcome
 
 

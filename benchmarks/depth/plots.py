@@ -1,4 +1,4 @@
-"""The pictures of a study, each on matplotlib axes: yours, or new ones."""
+"""Plots of a depth study with matplotlib, on new axes or on those of the caller."""
 
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gnnlib.benchmarks.depth.summary import Row, deepest, mean
-from gnnlib.benchmarks.report.plots.look import INK, PALETTE, clip, in_our_style
+from gnnlib.benchmarks.report.plots.style import INK, PALETTE, clip, report_style
 
 __all__ = ["BY_LAYER", "accuracy_by_depth", "chosen", "colour", "heat_map", "measure_by_layer", "outputs_in_2d"]
 
@@ -20,43 +20,43 @@ BY_LAYER = {
     "gradient": "gradient norm",
 }
 LINES = 5  # in one plot
-TINY = 1e-12  # below it a logarithmic axis says nothing more
+TINY = 1e-12  # smaller values are drawn as this one on a logarithmic axis
 Document = dict[str, Any]
 
 
 def chosen(document: Document, conv: str) -> list[str]:
-    """The remedies that are drawn: the first, which is the net without, then the best at the largest depth."""
+    """The remedies in plots: the first of the study, then the best at the largest depth."""
     rows = document["rows"]
     first = next(row["remedy"] for row in rows if row["conv"] == conv)
     return list(dict.fromkeys([first, *(row["remedy"] for row in deepest(rows, conv))]))[:LINES]
 
 
 def colour(place: int) -> str:
-    """That of the remedy at this place among the chosen; the net without is black."""
+    """The colour of the remedy at a place of `chosen`; the first is black."""
     return PALETTE[place - 1][0] if place else INK
 
 
 def _on_axes(draw: Callable[..., None]) -> Callable[..., Axes]:
-    """``draw(ax, ...)`` as a function that makes axes where none are given, and returns them."""
+    """A function with the keywords ``ax`` and ``size`` from ``draw(ax, ...)``; it returns the axes."""
 
-    @in_our_style()
+    @report_style()
     @wraps(draw)
-    def drawn(*args: Any, ax: Axes | None = None, size: tuple[float, float] = (3.7, 2.7), **options: Any) -> Axes:
+    def plot(*args: Any, ax: Axes | None = None, size: tuple[float, float] = (3.7, 2.7), **options: Any) -> Axes:
         ax = Figure(size, layout="constrained").subplots() if ax is None else ax
         draw(ax, *args, **options)
         return ax
 
-    return drawn
+    return plot
 
 
 def _rows(document: Document, conv: str, remedy: str) -> list[Row]:
-    found = [row for row in document["rows"] if (row["conv"], row["remedy"]) == (conv, remedy)]
-    return sorted(found, key=lambda row: row["depth"])
+    rows = [row for row in document["rows"] if (row["conv"], row["remedy"]) == (conv, remedy)]
+    return sorted(rows, key=lambda row: row["depth"])
 
 
 @_on_axes
 def accuracy_by_depth(ax: Axes, document: Document, conv: str) -> None:
-    """The mean over seeds, in a band of one standard deviation each way."""
+    """Mean test accuracy by depth, in a band of one standard deviation."""
     for place, remedy in enumerate(chosen(document, conv)):
         rows = _rows(document, conv, remedy)
         depths = [row["depth"] for row in rows]
@@ -74,14 +74,15 @@ def accuracy_by_depth(ax: Axes, document: Document, conv: str) -> None:
 
 @_on_axes
 def measure_by_layer(ax: Axes, document: Document, conv: str, name: str, depth: int | None = None) -> None:
-    """A measure of `BY_LAYER` in the deepest nets, or those of one depth: trained, and dotted as they start."""
+    """A measure of `BY_LAYER` in the deepest networks, or in those of one depth, after training and (dotted) before."""
     for place, remedy in enumerate(chosen(document, conv)):
-        rows = [row for row in _rows(document, conv, remedy) if row["looks"] and depth in (None, row["depth"])]
+        rows = [row for row in _rows(document, conv, remedy) if row["statistics"] and depth in (None, row["depth"])]
         if not rows:
             continue
-        for look, dash, width, label in zip(rows[-1]["looks"], (":", "-"), (0.9, 1.4), ("_", remedy), strict=True):
-            values = [np.nan if value is None else max(value, TINY) for value in look[name]]
-            ax.plot(look["layer"], values, dash, linewidth=width, color=colour(place), label=label)
+        lines = zip(rows[-1]["statistics"], (":", "-"), (0.9, 1.4), ("_", remedy), strict=True)
+        for statistics, dash, width, label in lines:
+            values = [np.nan if value is None else max(value, TINY) for value in statistics[name]]
+            ax.plot(statistics["layer"], values, dash, linewidth=width, color=colour(place), label=label)
     if name != "effective_rank":
         ax.set_yscale("log")
     ax.set_xlabel("layer")
@@ -113,15 +114,15 @@ def heat_map(ax: Axes, document: Document, conv: str) -> None:
 def ranked(document: Document, conv: str) -> list[str]:
     """All remedies of a convolution, the best at the largest depth first."""
     rows = document["rows"]
-    all_of_them = [row["remedy"] for row in rows if row["conv"] == conv]
-    return list(dict.fromkeys([row["remedy"] for row in deepest(rows, conv)] + all_of_them))
+    remedies = [row["remedy"] for row in rows if row["conv"] == conv]
+    return list(dict.fromkeys([row["remedy"] for row in deepest(rows, conv)] + remedies))
 
 
 @_on_axes
 def outputs_in_2d(ax: Axes, document: Document, picture: Document) -> None:
-    """The outputs of a few nodes on two principal axes, one of ``document["pictures"]``, a colour for each class. The
-    scale is the outputs' own size: where all nodes say the same there is one dot."""
-    points = np.array(picture["dots"]) / 100
+    """One of ``document["pictures"]``: the outputs of some nodes on two principal axes, a colour for each class. The
+    scale is the outputs' root mean square norm; equal outputs are one point."""
+    points = np.array(picture["points"]) / 100
     labels = document["picture_labels"]
     colours = [PALETTE[label % len(PALETTE)][0] for label in labels]
     ax.scatter(points[:, 0], points[:, 1], s=4, c=colours, linewidths=0)
@@ -130,7 +131,7 @@ def outputs_in_2d(ax: Axes, document: Document, picture: Document) -> None:
     ax.set_title(f"{clip(picture['remedy'], 22)}, {picture['depth']}", loc="left")
 
 
-@in_our_style()
+@report_style()
 def all_outputs(document: Document, pictures: Sequence[Document]) -> Figure:
     """One row of axes for each remedy."""
     remedies = list(dict.fromkeys(picture["remedy"] for picture in pictures))
@@ -138,9 +139,9 @@ def all_outputs(document: Document, pictures: Sequence[Document]) -> Figure:
     figure = Figure((2.1 * columns, 2.3 * len(remedies)), layout="constrained")
     grid = figure.subplots(len(remedies), columns, squeeze=False)
     for remedy, axes in zip(remedies, grid, strict=True):
-        mine = [picture for picture in pictures if picture["remedy"] == remedy]
-        for picture, ax in zip(mine, axes):
+        row = [picture for picture in pictures if picture["remedy"] == remedy]
+        for picture, ax in zip(row, axes):
             outputs_in_2d(document, picture, ax=ax)
-        for ax in axes[len(mine) :]:
+        for ax in axes[len(row) :]:
             ax.set_axis_off()
     return figure

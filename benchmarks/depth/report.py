@@ -15,7 +15,7 @@ from gnnlib.benchmarks.depth import plots
 from gnnlib.benchmarks.depth.published import published
 from gnnlib.benchmarks.depth.summary import Row, deepest, mean
 from gnnlib.benchmarks.metrics import mean_std
-from gnnlib.benchmarks.report.plots import look
+from gnnlib.benchmarks.report.plots import style
 from gnnlib.benchmarks.report.templates import write_page
 
 __all__ = ["write_report", "write_results"]
@@ -63,7 +63,7 @@ def _facts(document: Document) -> dict[str, list[str]]:
     return {
         "data": [f"{document['data']}: " + ", ".join(f"{document[name]:,} {name}" for name in sizes)],
         "command": [document["command"]] if document["command"] else [],
-        "training": [f"{name.replace('_', ' ')} {value:g}" for name, value in document["recipe"].items()],
+        "training": [f"{name.replace('_', ' ')} {value:g}" for name, value in document["settings"].items()],
         "when": [document["when"]],
         "commit": document["commits"],
         "versions": [f"{name} {value}" for name, value in document["versions"].items()],
@@ -108,7 +108,7 @@ def _ranking(document: Document, convs: Sequence[str]) -> Document:
 def _conv(document: Document, conv: str, folder: Path) -> Document:
     """The section of one convolution: the heat map, the curves and the outputs, each as a file in the folder too."""
     height = 0.9 + 0.27 * len(plots.ranked(document, conv))
-    look.save(_figure(plots.heat_map(document, conv, size=(5.2, height))), folder / f"{_file_name(conv)}-accuracy.png")
+    style.save(_figure(plots.heat_map(document, conv, size=(5.2, height))), folder / f"{_file_name(conv)}-accuracy.png")
     legend = [
         {"remedy": remedy, "colour": f"var(--c{place - 1})" if place else "var(--ink)"}
         for place, remedy in enumerate(plots.chosen(document, conv))
@@ -148,16 +148,16 @@ def _heat_map(document: Document, conv: str) -> Document:
 def _curves(document: Document, conv: str, folder: Path) -> list[Markup]:
     """Accuracy by depth, and the measures by layer."""
     axes = {"accuracy": plots.accuracy_by_depth(document, conv)}
-    if any(row["looks"] for row in document["rows"] if row["conv"] == conv):
+    if any(row["statistics"] for row in document["rows"] if row["conv"] == conv):
         axes |= {measure: plots.measure_by_layer(document, conv, measure) for measure in plots.BY_LAYER}
     name = re.sub(r"\W", "", conv)
     drawings = []
     for measure, ax in axes.items():
         label = f"{conv}: {ax.get_title('left')}"
-        drawings.append(look.svg(_figure(ax), f"{name}{measure.replace('_', '')}", label))
-        with look.in_our_style():
+        drawings.append(style.svg(_figure(ax), f"{name}{measure.replace('_', '')}", label))
+        with style.report_style():
             ax.legend(fontsize=6)  # the page has one legend for all
-        look.save(_figure(ax), folder / f"{_file_name(conv)}-{measure}-curves.png")
+        style.save(_figure(ax), folder / f"{_file_name(conv)}-{measure}-curves.png")
     return drawings
 
 
@@ -169,7 +169,7 @@ def _outputs(document: Document, conv: str, folder: Path) -> Document | None:
     pictures = [picture for picture in document["pictures"] if picture["conv"] == conv]
     if not pictures:
         return None
-    image = look.save(plots.all_outputs(document, pictures), folder / f"{_file_name(conv)}-outputs.png")
+    image = style.save(plots.all_outputs(document, pictures), folder / f"{_file_name(conv)}-outputs.png")
     names = ", ".join(f"{picture['remedy']} at {picture['depth']}" for picture in pictures)
     return {"image": image, "alt": f"Outputs of {conv} in two dimensions: {names}"}
 
@@ -178,7 +178,7 @@ def _inside(document: Document) -> Document:
     """Train and test accuracy, gradients and verdicts of every row."""
     lines = []
     for row in document["rows"]:
-        start, end = row["looks"] or (None, None)
+        start, end = row["statistics"] or (None, None)
         lines.append([
             f"{row['conv']}, {row['remedy']}",
             str(row["depth"]),
@@ -204,7 +204,7 @@ def _signed(value: float) -> str:
     return f"{value:+.1f}".replace("-", "−")
 
 
-def _gradient_ratio(look: Document | None) -> str:
+def _gradient_ratio(statistics: Document | None) -> str:
     """The norm of the gradient at the first layer over that at the last."""
-    ends = [look["gradient"][0], look["gradient"][-1]] if look else [None, None]
+    ends = [statistics["gradient"][0], statistics["gradient"][-1]] if statistics else [None, None]
     return f"{ends[0] / ends[1]:.2g}" if ends[0] is not None and ends[1] else ""

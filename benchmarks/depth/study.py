@@ -125,7 +125,7 @@ class Study:
         _check_cells(cells, data, settings)
         self.data, self.cells, self.settings = data, cells, settings
         self.out, self.command = out, command
-        origin = {"data": name, **data.describe(), "recipe": settings._asdict(), "versions": versions()}
+        origin = {"data": name, **data.describe(), "settings": settings._asdict(), "versions": versions()}
         self.journal = Journal(out and out / "cells.jsonl", origin)
         if out is not None:
             self._resume(out / "results.json")

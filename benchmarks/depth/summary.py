@@ -46,22 +46,22 @@ def _row(key: tuple, journal: Journal) -> Row | None:
         "seeds": seeds,
         **{name: [outcome[part] for outcome in outcomes] for name, part in LISTS.items()},
         "parameters": outcomes[0]["parameters"],
-        "looks": next((outcome["looks"] for outcome in outcomes if "looks" in outcome), None),
+        "statistics": next((outcome["statistics"] for outcome in outcomes if "statistics" in outcome), None),
     }
 
 
 def outcomes_of(document: Mapping[str, Any]) -> Iterator[tuple[Cell, dict[str, Any]]]:
     """The inverse of `summarise`, without the projections that no picture shows."""
-    dots = {(item["conv"], item["remedy"], item["depth"], 0): item["dots"] for item in document["pictures"]}
+    points = {(item["conv"], item["remedy"], item["depth"], 0): item["points"] for item in document["pictures"]}
     for row in document["rows"]:
         for i, seed in enumerate(row["seeds"]):
             cell = Cell(row["conv"], row["remedy"], row["depth"], seed)
             outcome = {part: row[name][i] for name, part in LISTS.items()}
             outcome["parameters"] = row["parameters"]
-            if seed == 0 and row["looks"] is not None:
-                outcome["looks"] = row["looks"]
-            if cell in dots:
-                outcome["dots"] = dots[cell]
+            if seed == 0 and row["statistics"] is not None:
+                outcome["statistics"] = row["statistics"]
+            if cell in points:
+                outcome["points"] = points[cell]
             yield cell, outcome
 
 
@@ -89,7 +89,7 @@ def _pictures(rows: Sequence[Row], journal: Journal) -> list[dict[str, Any]]:
             depths = sorted(row["depth"] for row in rows if (row["conv"], row["remedy"]) == (conv, remedy))
             spread = {depths[round(i * (len(depths) - 1) / (PICTURES - 1))] for i in range(PICTURES)}
             for depth in sorted(spread):
-                dots = journal.cells.get(Cell(conv, remedy, depth, 0), {}).get("dots")
-                if dots is not None:
-                    pictures.append({"conv": conv, "remedy": remedy, "depth": depth, "dots": dots})
+                points = journal.cells.get(Cell(conv, remedy, depth, 0), {}).get("points")
+                if points is not None:
+                    pictures.append({"conv": conv, "remedy": remedy, "depth": depth, "points": points})
     return pictures

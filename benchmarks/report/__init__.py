@@ -1,6 +1,6 @@
-"""The report of a run: reads its ``result.json`` files, ranks the layers, writes one page that opens without a network.
+"""The report of a run: a leaderboard from its ``result.json`` files, as an HTML page and in the terminal.
 
-To import this is cheap: matplotlib is loaded when a page is written, rich when a table is printed.
+The import is cheap: matplotlib is imported when a page is written, rich when a table is printed.
 """
 
 from gnnlib.benchmarks.report.page import write_report

@@ -1,4 +1,4 @@
-"""The leaderboard: its order and its cells as text, the same for the terminal and for the page."""
+"""The leaderboard: its order and its cells as text, for the terminal and the page."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,19 +13,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the leaderboard: the result and its place."""
+    """One line of the leaderboard: a result and its rank."""
 
     rank: int
     result: Result
 
     @property
     def best(self) -> bool:
+        """Whether no other result is better."""
         return self.rank == 1
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the leaderboard: its heading, whether it holds numbers, and one text per row."""
+    """A column of the leaderboard: its heading, whether it holds numbers, and a text for each row."""
 
     name: str
     heading: str
@@ -34,13 +35,15 @@ class Column:
 
 
 def leaderboard(results: Sequence[Result]) -> list[Row]:
-    """The results from best to worst by their mean; equals share a rank and stand in alphabetical order.
+    """The results from best to worst by their mean; equal results share a rank, in alphabetical order.
 
-    >>> metric = dict(name="loss", higher_is_better=False)
-    >>> means = {"a": 2.0, "c": 1.0, "b": 1.0}
-    >>> rows = leaderboard([dict(layer=layer, metric=metric | {"mean": mean}) for layer, mean in means.items()])
-    >>> [(row.rank, row.best, row.result["layer"]) for row in rows]
-    [(1, True, 'b'), (1, True, 'c'), (3, False, 'a')]
+    Example:
+        >>> from gnnlib.benchmarks.report import leaderboard
+        >>> metric = dict(name="loss", higher_is_better=False)
+        >>> means = {"a": 2.0, "c": 1.0, "b": 1.0}
+        >>> rows = leaderboard([dict(layer=layer, metric=metric | {"mean": mean}) for layer, mean in means.items()])
+        >>> [(row.rank, row.best, row.result["layer"]) for row in rows]
+        [(1, True, 'b'), (1, True, 'c'), (3, False, 'a')]
     """
     sign = -1 if results and results[0]["metric"]["higher_is_better"] else 1
     scores = sorted((sign * result["metric"]["mean"], result["layer"], i) for i, result in enumerate(results))
@@ -49,7 +52,7 @@ def leaderboard(results: Sequence[Result]) -> list[Row]:
 
 
 def columns(rows: Sequence[Row]) -> list[Column]:
-    """What the leaderboard shows, as text; columns that no row has anything for are left out."""
+    """The columns of the leaderboard; empty ones are left out."""
     if not rows:
         return []
     metric = rows[0].result["metric"]
@@ -70,24 +73,24 @@ def columns(rows: Sequence[Row]) -> list[Column]:
 
 
 def decimals(rows: Sequence[Row]) -> int:
-    """How many to write for the metric: percents need fewer than shares."""
+    """The number of decimals of the metric: 2 for percents, 4 for shares."""
     return 2 if max(abs(row.result["metric"]["mean"]) for row in rows) >= 10 else 4
 
 
 def sources(rows: Sequence[Row]) -> list[str]:
-    """Where the published figures come from, a line for each: layer, source, setting; then those of networks that are
-    none of our layers, with the figure."""
+    """The sources of the published figures, a line for each: layer, source, setting; then other networks with their
+    figures."""
     figures = [(row.result["title"], row.result["published"]) for row in rows if row.result["published"]]
-    others = ELSEWHERE.get(rows[0].result["task"], {}) if rows else {}
-    figures += [(f"{name}, {figure.value:.2f}", figure._asdict()) for name, figure in others.items()]
+    elsewhere = ELSEWHERE.get(rows[0].result["task"], {}) if rows else {}
+    figures += [(f"{name}, {figure.value:.2f}", figure._asdict()) for name, figure in elsewhere.items()]
     settings = [f" ({figure['setting']})" if figure.get("setting") else "" for _, figure in figures]
     return [f"{title}: {figure['source']}{setting}" for (title, figure), setting in zip(figures, settings)]
 
 
 def leaderboard_table(results: Sequence[Result]) -> "Table":
-    """The leaderboard for the terminal, the best in bold; what a cell says is never read as markup.
+    """The leaderboard for the terminal, the best in bold; texts of cells are no markup.
 
-    To fit into 80 characters, seeds and read-out go below the table where they are the same for all layers.
+    To fit into 80 characters, equal seeds and readouts of all layers are below the table.
     """
     from rich import box
     from rich.table import Table
@@ -103,27 +106,29 @@ def leaderboard_table(results: Sequence[Result]) -> "Table":
     table.caption = Text("\n".join(notes)) if notes else None
     shown = [column for column in shown if column not in same]
     for column in shown:
-        whole = max(map(len, [*column.heading.split(), *(column.cells if column.number else [])]))  # never broken
+        width = max(map(len, [*column.heading.split(), *(column.cells if column.number else [])]))  # never wrapped
         side: Any = "right" if column.number else "left"
-        table.add_column(Text(column.heading), justify=side, min_width=whole, overflow="fold")
+        table.add_column(Text(column.heading), justify=side, min_width=width, overflow="fold")
     for i, row in enumerate(rows):
         table.add_row(*(Text(column.cells[i]) for column in shown), style="bold green" if row.best else None)
     return table
 
 
 def figures(rows: Sequence[Row]) -> list[tuple[str, list[str]]]:
-    """What else was measured: each figure's name and its mean for every row, as text, empty where a layer has none.
+    """Other figures of a task: the name of each, and its mean for each row as text, empty where a layer has none.
 
-    >>> figures([Row(1, {"figures": {"error": {"mean": 0.01234}}}), Row(2, {"figures": None})])
-    [('error', ['0.0123', ''])]
+    Example:
+        >>> from gnnlib.benchmarks.report.ranking import Row, figures
+        >>> figures([Row(1, {"figures": {"error": {"mean": 0.01234}}}), Row(2, {"figures": None})])
+        [('error', ['0.0123', ''])]
     """
-    found = [row.result["figures"] or {} for row in rows]
-    names = dict.fromkeys(name for one in found for name in one)
-    return [(name, [f"{one[name]['mean']:.3g}" if name in one else "" for one in found]) for name in names]
+    tables = [row.result["figures"] or {} for row in rows]
+    names = dict.fromkeys(name for table in tables for name in table)
+    return [(name, [f"{table[name]['mean']:.3g}" if name in table else "" for table in tables]) for name in names]
 
 
 def figures_table(results: Sequence[Result]) -> "Table | None":
-    """The other figures for the terminal, a line each; None where there are none."""
+    """The other figures for the terminal, a line for each; None where there are none."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -135,8 +140,8 @@ def figures_table(results: Sequence[Result]) -> "Table | None":
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column(Text("other figures"))
     for i, row in enumerate(rows):
-        whole = max(9, *(len(cells[i]) for _, cells in lines))  # numbers are never broken
-        table.add_column(Text(row.result["title"]), justify="right", width=whole, overflow="fold")
+        width = max(9, *(len(cells[i]) for _, cells in lines))  # numbers are never wrapped
+        table.add_column(Text(row.result["title"]), justify="right", width=width, overflow="fold")
     for name, cells in lines:
         table.add_row(Text(name), *map(Text, cells))
     return table
@@ -157,6 +162,6 @@ def _difference(result: Result, digits: int) -> str:
 
 
 def _seeds(result: Result) -> str:
-    """How many seeds are done, and of how many if the run was stopped."""
-    done, wanted = len(result["seeds"]), result["arguments"].get("seeds")
-    return f"{done} of {wanted}" if isinstance(wanted, int) and wanted > done else str(done)
+    """The number of finished seeds, and of how many where the run was stopped."""
+    done, total = len(result["seeds"]), result["arguments"].get("seeds")
+    return f"{done} of {total}" if isinstance(total, int) and total > done else str(done)

@@ -1,4 +1,4 @@
-"""What a run has left on disk, checked: who works with a result need not ask whether it is whole."""
+"""Reading and checking the ``result.json`` files of a run."""
 
 import json
 import math
@@ -11,16 +11,16 @@ Result = dict[str, Any]
 
 
 def load_results(run: Path) -> tuple[list[Result], list[str]]:
-    """The results below a run's folder, in the order of the folders' names, and what was wrong with others.
+    """The complete results in a run's folder, sorted by the folders' names, and the problems of others.
 
-    A result that lacks what a ranking needs is left out, and so is one of another task or metric than most. One whose
-    curves, confusion matrix, validation scores or published figure are damaged loses only those.
+    A result that lacks a value that the ranking needs is left out, and so is one whose task or metric is not that of
+    the majority. A damaged curve, confusion matrix, validation score or published figure is removed from its result.
 
     Args:
-        run: a folder that holds ``<layer>/result.json``.
+        run: a folder with ``<layer>/result.json``
 
     Raises:
-        FileNotFoundError: there is no such folder.
+        FileNotFoundError: if there is no such folder
     """
     run = Path(run)
     if not run.is_dir():
@@ -47,7 +47,7 @@ def load_results(run: Path) -> tuple[list[Result], list[str]]:
 
 
 def clean(value: Any) -> Any:
-    """The value with every unprintable character in its strings, half of a pair included, replaced."""
+    """The value with unprintable characters in its strings replaced, lone surrogates included."""
     if isinstance(value, str):
         return "".join(c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in value)
     if isinstance(value, list):
@@ -56,29 +56,33 @@ def clean(value: Any) -> Any:
 
 
 def shared_arguments(results: Sequence[Result]) -> dict[str, Any]:
-    """The arguments of a run, less those in which layers differ."""
-    first, *others = [result["arguments"] for result in results]
-    return {name: value for name, value in first.items() if all(other.get(name) == value for other in others)}
+    """The arguments of a run without those in which layers differ."""
+    first, *rest = [result["arguments"] for result in results]
+    return {name: value for name, value in first.items() if all(other.get(name) == value for other in rest)}
 
 
 def _read(path: Path) -> Any:
-    """The document; an integer beyond 64 bits becomes infinite, which is nowhere expected."""
+    """The document; an integer beyond 64 bits becomes infinity, which no check accepts."""
     text = path.read_text(encoding="utf-8")
     return clean(json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < 19 else math.inf))
 
 
 def _of_one_kind(results: list[Result], problems: list[str]) -> tuple[list[Result], list[str]]:
-    """Leaves out the results of another task or metric than most."""
+    """Leaves out results whose task or metric is not that of the majority."""
     kinds = [f"{result['metric']['name']} on {result['task']}" for result in results]
-    most = max(kinds, key=Counter(kinds).__getitem__, default="")
+    majority = max(kinds, key=Counter(kinds).__getitem__, default="")
     for result, kind in zip(results, kinds):
-        if kind != most:
-            problems.append(f"{result['layer']}: left out: expected {most}, received {kind}")
-    return [result for result, kind in zip(results, kinds) if kind == most], problems
+        if kind != majority:
+            problems.append(f"{result['layer']}: left out: expected {majority}, received {kind}")
+    return [result for result, kind in zip(results, kinds) if kind == majority], problems
 
 
 def _check(result: Result) -> list[str]:
-    """Raises ValueError where a ranking is impossible; else puts None for damaged extras and returns what they were."""
+    """Replaces damaged extras by None and returns their problems.
+
+    Raises:
+        ValueError: if a value that the ranking needs is missing or damaged
+    """
     _expect({"the document": result}, "the document", "an object")
     for name, expected in NEEDED.items():
         _expect(result, name, expected)
@@ -100,7 +104,11 @@ def _check(result: Result) -> list[str]:
 
 
 def _expect(result: Result, name: str, expected: str, holds: bool | None = None) -> None:
-    """Raises ValueError unless the condition holds or, where there is none, the value is of the kind expected."""
+    """Checks a condition or, where there is none, the kind of a value.
+
+    Raises:
+        ValueError: if the condition does not hold or the value is of another kind
+    """
     part, _, key = name.rpartition(".")
     table = result[part] if part else result
     if not (KINDS[expected](table.get(key)) if holds is None else holds):
@@ -121,7 +129,7 @@ def _list(of: Callable[[Any], bool]) -> Callable[[Any], bool]:
 
 
 def _is_curve(curve: Any) -> bool:
-    """Lists of one length; null, NaN and infinity are what a training that went wrong leaves in them."""
+    """Lists of one length; a diverged training leaves null, NaN and infinity in them."""
     points = _list(lambda x: x is None or type(x) in (int, float))
     lists: list[Any] = list(filter(None, curve.values())) if isinstance(curve, dict) else [None]
     return all(map(points, lists)) and len({len(items) for items in lists}) <= 1
@@ -132,8 +140,8 @@ def _is_square(rows: Any) -> bool:
 
 
 def _is_figures(figures: Any) -> bool:
-    each = figures.values() if isinstance(figures, dict) else [None]
-    return all(isinstance(one, dict) and _is_number(one.get("mean")) for one in each)
+    tables = figures.values() if isinstance(figures, dict) else [None]
+    return all(isinstance(table, dict) and _is_number(table.get("mean")) for table in tables)
 
 
 FIGURES = "an object, each key an object with a number as its mean"

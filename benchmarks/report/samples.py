@@ -12,18 +12,19 @@ from gnnlib.benchmarks.report.templates import Picture
 
 Sample = dict[str, Any]
 
-ROWS = 3  # samples whose superpixels are shown level by level
+ROWS = 3  # samples with superpixels at several levels
 
 
 def load(path: Path) -> tuple[list[Sample], list[str]]:
-    """The graphs in the file, each with its number, image, label map (or None), pos, src, dst and title, and what was
-    wrong with others."""
+    """The graphs in a file, each with its number, image, label map (or None), pos, src, dst and title, and the problems
+    of others."""
     arrays, flaws = read(path)
     samples = []
     for i in sorted(int(name.removeprefix("image_")) for name in arrays if name.startswith("image_")):
         try:
-            one = {key: arrays[f"{key}_{i}"] for key in ("image", "pos", "src", "dst", "title")}
-            samples.append({"number": i, "label_map": None} | _check(one) | _label_map(arrays, i, len(one["pos"])))
+            sample = {key: arrays[f"{key}_{i}"] for key in ("image", "pos", "src", "dst", "title")}
+            label_map = _label_map(arrays, i, len(sample["pos"]))
+            samples.append({"number": i, "label_map": None} | _check(sample) | label_map)
         except (KeyError, ValueError) as error:
             reason = f"no array {error}" if isinstance(error, KeyError) else error
             flaws.append(f"{path.name}: sample {i} left out: {reason}")
@@ -31,7 +32,7 @@ def load(path: Path) -> tuple[list[Sample], list[str]]:
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The arrays in a file, none where it is not there, and what was wrong with it."""
+    """The arrays in a file, none where there is no file, and its problems."""
     if not path.exists():
         return {}, []
     try:
@@ -64,7 +65,11 @@ def levels(folder: Path, samples: Sequence[Sample]) -> Picture | None:
 
 
 def _label_map(arrays: dict[str, np.ndarray], i: int, nodes: int) -> Sample:
-    """The node of each pixel, which runs of before it was written do not have."""
+    """The node of each pixel; older runs have none.
+
+    Raises:
+        ValueError: if the array does not fit the image
+    """
     label_map, shape = arrays.get(f"label_map_{i}"), arrays[f"image_{i}"].shape[:2]
     if label_map is None:
         return {}
@@ -81,7 +86,11 @@ def _label_map(arrays: dict[str, np.ndarray], i: int, nodes: int) -> Sample:
 
 
 def _check(sample: Sample) -> Sample:
-    """Raises ValueError where the arrays are no graph over an image."""
+    """The sample with a printable title.
+
+    Raises:
+        ValueError: if the arrays are not a graph over an image
+    """
     image, pos, src, dst, title = sample.values()
     nodes = f"(e,) node numbers below {len(pos)}"
     rules = [

@@ -7,14 +7,14 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gnnlib.benchmarks.report.plots.look import INK, PALETTE, in_our_style, label_powers, save
+from gnnlib.benchmarks.report.plots.style import INK, PALETTE, label_powers, report_style, save
 from gnnlib.benchmarks.speed.measure import Row
 from gnnlib.benchmarks.speed.show import regime_name
 
 NAMES = {"dgl": "dgl.nn", "pyg": "PyG", "csr": "PyG, CSR"}
 
 
-@in_our_style()
+@report_style()
 def plot(rows: Sequence[Row], path: Path) -> None:
     """Draws the speed-up over each peer and the growth along each axis, of the first row's allocator and threads."""
     first = [row for row in rows if regime_name(row) == regime_name(rows[0])]

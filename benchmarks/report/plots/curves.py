@@ -1,4 +1,4 @@
-"""Learning curves: a line for each layer, the mean over its seeds, in a band of one standard deviation each way."""
+"""Learning curves: the mean over the seeds of each layer, in a band of one standard deviation."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from gnnlib.benchmarks.report.plots.look import clip, in_our_style, label_powers, metric_label, styles
+from gnnlib.benchmarks.report.plots.style import clip, label_powers, metric_label, report_style, styles
 from gnnlib.benchmarks.report.reading import Result
 
 CURVES = {"loss": "training loss", "validation loss": "validation loss", "train": "train", "validation": "validation"}
@@ -18,19 +18,19 @@ DIVERGED = 1e30  # values beyond it are not drawn
 POINTS = 500  # more than a screen shows
 
 
-@in_our_style()
+@report_style()
 def learning_curves(results: Sequence[Result]) -> Figure:
-    """Loss, training metric and validation metric by epoch, those that were recorded, with a legend.
+    """The recorded ones of loss, training metric and validation metric by epoch, with a legend.
 
     Args:
-        results: contents of ``result.json`` files, in the order of the legend.
+        results: contents of ``result.json`` files, in the order of the legend
     """
     kinds = recorded(results) or ["loss"]
-    look = styles(results)
+    style_of = styles(results)
     figure = Figure((SIZE[0] * len(kinds), SIZE[1] + 0.5), layout="constrained")
     for ax, kind in zip(figure.subplots(1, len(kinds), squeeze=False)[0], kinds):
         _draw(ax, results, kind)
-    shown = [look[result["layer"]] for result in results]
+    shown = [style_of[result["layer"]] for result in results]
     handles = [Line2D([], [], color=style.colour, linestyle=style.dash) for style in shown]
     titles = [clip(result["title"]) for result in results]
     for text in figure.legend(handles, titles, loc="outside lower center", ncols=min(len(results), 8)).get_texts():
@@ -44,9 +44,9 @@ def recorded(results: Sequence[Result]) -> list[str]:
     return [kind for kind in CURVES if any(curve.get(kind) for curve in curves)]
 
 
-@in_our_style()
+@report_style()
 def curve_panel(results: Sequence[Result], kind: str) -> Figure:
-    """One kind of curve by itself, without a legend."""
+    """One kind of curve, without a legend."""
     figure = Figure(SIZE, layout="constrained")
     _draw(figure.subplots(), results, kind)
     return figure
@@ -55,12 +55,14 @@ def curve_panel(results: Sequence[Result], kind: str) -> Figure:
 def mean_curve(curves: Sequence[dict[str, Any]], kind: str) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Epochs, mean over seeds, and unbiased standard deviation (None for one seed) of the curves of one kind.
 
-    An epoch counts when at least half of the seeds reached it; missing, non-finite and absurd values are left out.
+    An epoch counts when at least half of the seeds reached it; missing, non-finite and diverged values are left out.
 
-    >>> curves = [{"epoch": [1, 2], "loss": [4.0, 2.0]}, {"epoch": [1, 2], "loss": [2.0, 2.0]}]
-    >>> epoch, mean, std = mean_curve(curves, "loss")
-    >>> epoch.tolist(), mean.tolist(), std.round(2).tolist()
-    ([1, 2], [3.0, 2.0], [1.41, 0.0])
+    Example:
+        >>> from gnnlib.benchmarks.report.plots import mean_curve
+        >>> curves = [{"epoch": [1, 2], "loss": [4.0, 2.0]}, {"epoch": [1, 2], "loss": [2.0, 2.0]}]
+        >>> epoch, mean, std = mean_curve(curves, "loss")
+        >>> epoch.tolist(), mean.tolist(), std.round(2).tolist()
+        ([1, 2], [3.0, 2.0], [1.41, 0.0])
     """
     seeds = [
         dict(zip(curve.get("epoch") or range(1, len(curve[kind]) + 1), curve[kind]))
@@ -71,8 +73,8 @@ def mean_curve(curves: Sequence[dict[str, Any]], kind: str) -> tuple[np.ndarray,
     table = np.array([[seed.get(epoch) for epoch in reached] for seed in seeds], dtype=float)
     values = np.ma.masked_invalid(table.reshape(len(seeds), len(reached)))
     values = np.ma.masked_where(abs(values) > DIVERGED, values)
-    kept = ~np.ma.getmaskarray(values).all(0)
-    values, epochs = values[:, kept], np.array(reached)[kept]
+    finite = ~np.ma.getmaskarray(values).all(0)
+    values, epochs = values[:, finite], np.array(reached)[finite]
     mean = np.ma.filled(values.mean(0), np.nan)
     std = np.ma.filled(values.std(0, ddof=1), 0.0) if len(seeds) > 1 else None
     return epochs, mean, std
@@ -80,14 +82,14 @@ def mean_curve(curves: Sequence[dict[str, Any]], kind: str) -> tuple[np.ndarray,
 
 def _draw(ax: Axes, results: Sequence[Result], kind: str) -> None:
     """One kind of curve, a key of `CURVES`, for all layers; the first lies on top."""
-    look = styles(results)
+    style_of = styles(results)
     drawn = []
     for depth, result in enumerate(results):
         epoch, mean, std = mean_curve(result["curves"] or [], kind)
         if not len(epoch):
             continue
         thin = slice(None, None, -(-len(epoch) // POINTS))
-        style, order = look[result["layer"]], 3 + len(results) - depth
+        style, order = style_of[result["layer"]], 3 + len(results) - depth
         marker = style.marker if len(epoch) == 1 else None
         (line,) = ax.plot(epoch[thin], mean[thin], color=style.colour, linestyle=style.dash, marker=marker)
         line.set(zorder=order, gid=style.tag)
@@ -106,7 +108,7 @@ def _draw(ax: Axes, results: Sequence[Result], kind: str) -> None:
 
 
 def _scale(ax: Axes, values: np.ndarray, kind: str, higher_is_better: bool) -> None:
-    """A loss may get a logarithmic axis; that of the metric leaves out the steep start, which is a few epochs only."""
+    """Makes the axis of a loss with a wide range logarithmic; cuts the steep start of a metric."""
     low, high = values.min(), values.max()
     if "loss" in kind:
         if low > 0 and high > 10 * low:

@@ -1,4 +1,4 @@
-"""Matrices and graphs as pictures."""
+"""Pictures of confusion matrices, sample graphs, attributions and superpixels."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,20 +8,20 @@ import torch
 from matplotlib.figure import Figure
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.benchmarks.report.plots.look import INK, clip, in_our_style
+from gnnlib.benchmarks.report.plots.style import INK, clip, report_style
 from gnnlib.benchmarks.report.reading import Result
 from gnnlib.images import hierarchy
 from gnnlib.viz import show_graph, show_levels, show_regions, show_values
 
-NAMED = 30  # the most classes whose names and counts can be read in the picture of a confusion matrix
+NAMED = 30  # largest number of classes with names and counts in the picture of a confusion matrix
 
 
-@in_our_style()
+@report_style()
 def confusion(result: Result) -> Figure:
     """The confusion matrix of one result: rows are true classes, columns predictions, shading is the share of the row.
 
     Raises:
-        ValueError: the result has no confusion matrix.
+        ValueError: if the result has no confusion matrix
     """
     if not result["confusion"]:
         raise ValueError(f"expected a result with a confusion matrix, received none for layer {result['layer']!r}")
@@ -46,14 +46,14 @@ def confusion(result: Result) -> Figure:
     return figure
 
 
-@in_our_style()
+@report_style()
 def sample(image: np.ndarray, pos: np.ndarray, src: np.ndarray, dst: np.ndarray) -> Figure:
-    """A figure that is a graph over its image from edge to edge; colours are turned to grey, so that it stands out.
+    """A graph over its image, which fills the figure; colours are turned to grey.
 
     Args:
-        image: (H, W) or (H, W, 3), of any numbers.
-        pos: (n, 2), row and column in pixels.
-        src, dst: (e,) node numbers.
+        image: (H, W) or (H, W, 3), any numbers
+        pos: (n, 2), row and column in pixels
+        src, dst: (e,) node numbers
     """
     image = np.nan_to_num(np.asarray(image, float))
     if image.ndim == 3:
@@ -65,39 +65,38 @@ def sample(image: np.ndarray, pos: np.ndarray, src: np.ndarray, dst: np.ndarray)
     return figure
 
 
-@in_our_style()
-def attributions(samples: Sequence[dict[str, Any]], seen: Sequence[dict[str, np.ndarray]]) -> Figure:
-    """A row of pictures: the saliency of each sample's nodes painted back; where there is attention, a second row in
-    which it is lines over the image.
+@report_style()
+def attributions(samples: Sequence[dict[str, Any]], maps: Sequence[dict[str, np.ndarray]]) -> Figure:
+    """A row of pictures with the saliency of each sample's nodes; with attention, a second row of lines over the image.
 
     Args:
         samples: each with image and label_map (H, W), pos (n, 2), src and dst (e,)
-        seen: for each, saliency (n,) and perhaps attention (e,)
+        maps: for each, saliency (n,) and perhaps attention (e,)
     """
-    rows = 2 if "attention" in seen[0] else 1
+    rows = 2 if "attention" in maps[0] else 1
     figure = Figure((1.6 * len(samples), 1.6 * rows), layout="constrained")
-    for axes, one, values in zip(figure.subplots(rows, len(samples), squeeze=False).T, samples, seen):
-        show_values(one["label_map"], torch.from_numpy(values["saliency"]), axes[0])
+    for axes, sample, values in zip(figure.subplots(rows, len(samples), squeeze=False).T, samples, maps):
+        show_values(sample["label_map"], torch.from_numpy(values["saliency"]), axes[0])
         if rows == 2:
-            graph = _graph(one["pos"], one["src"], one["dst"])
-            show_graph(graph, one["image"], torch.from_numpy(values["attention"]), axes[1])
+            graph = _graph(sample["pos"], sample["src"], sample["dst"])
+            show_graph(graph, sample["image"], torch.from_numpy(values["attention"]), axes[1])
     return figure
 
 
-@in_our_style()
+@report_style()
 def levels(samples: Sequence[dict[str, Any]]) -> Figure:
-    """A row of pictures for each sample: the image with the borders of its superpixels, these in their mean colours,
-    and what is left of them when the most similar that touch are merged: a half, a quarter, an eighth.
+    """A row of pictures for each sample: the image with the borders of its superpixels, their mean colours, and a half,
+    a quarter and an eighth of them after the most similar neighbours are merged.
 
     Args:
         samples: each with image (H, W) or (H, W, 3) and label_map (H, W)
     """
     figure = Figure((1.6 * 5, 1.8 * len(samples)), layout="constrained")
-    for axes, one in zip(figure.subplots(len(samples), 5, squeeze=False), samples):
-        image = one["image"] if one["image"].dtype == np.uint8 else np.nan_to_num(one["image"].astype(float))
-        tree = hierarchy(image, one["label_map"], mask=one["label_map"] >= 0)
+    for axes, sample in zip(figure.subplots(len(samples), 5, squeeze=False), samples):
+        image = sample["image"] if sample["image"].dtype == np.uint8 else np.nan_to_num(sample["image"].astype(float))
+        tree = hierarchy(image, sample["label_map"], mask=sample["label_map"] >= 0)
         leaves = tree.graph.num_nodes()
-        show_regions(image, one["label_map"], axes[0])
+        show_regions(image, sample["label_map"], axes[0])
         sizes = [max(leaves // part, leaves - len(tree.merges)) for part in (2, 4, 8)]
         for ax in show_levels(tree, sizes, axes[1:]):
             ax.title.set_color("white")  # the page shows pictures on black

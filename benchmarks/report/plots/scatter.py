@@ -1,4 +1,4 @@
-"""The metric against what a layer costs: one point per layer, its name beside it."""
+"""Scatter plots of the metric against the cost: a point for each layer, with its name."""
 
 from collections.abc import Sequence
 
@@ -6,17 +6,17 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gnnlib.benchmarks.report.plots.look import clip, in_our_style, label_powers, metric_label, styles
+from gnnlib.benchmarks.report.plots.style import clip, label_powers, metric_label, report_style, styles
 from gnnlib.benchmarks.report.reading import Result
 
 SIZE = (4.4, 3.1)  # inches
 COSTS = {"parameters": "parameters", "seconds": "seconds, all seeds"}
-LEAST = {"parameters": 1, "seconds": 0.01}  # an axis that is logarithmic has no zero
+LEAST = {"parameters": 1, "seconds": 0.01}  # a logarithmic axis has no zero
 PLACES = ((7, 0), (-7, 0), (0, 9), (0, -9), (6, 7), (6, -7), (-6, 7), (-6, -7), (0, 18), (0, -18))  # of a name
 Box = tuple[float, float, float, float]  # left, bottom, right, top, in points of type
 
 
-@in_our_style()
+@report_style()
 def leaderboard_scatter(results: Sequence[Result]) -> Figure:
     """The metric against the number of parameters and against the time."""
     figure = Figure((SIZE[0] * 2, SIZE[1]), layout="constrained")
@@ -25,9 +25,9 @@ def leaderboard_scatter(results: Sequence[Result]) -> Figure:
     return figure
 
 
-@in_our_style()
+@report_style()
 def scatter_panel(results: Sequence[Result], cost: str) -> Figure:
-    """The metric against one of the two by itself."""
+    """The metric against one cost."""
     figure = Figure(SIZE, layout="constrained")
     _draw(figure.subplots(), results, cost)
     return figure
@@ -35,10 +35,10 @@ def scatter_panel(results: Sequence[Result], cost: str) -> Figure:
 
 def _draw(ax: Axes, results: Sequence[Result], cost: str) -> None:
     """The metric, with one standard deviation each way, against a key of `COSTS` on a logarithmic axis."""
-    look = styles(results)
+    style_of = styles(results)
     points = [(max(result[cost], LEAST[cost]), result["metric"]["mean"]) for result in results]
     for result, (x, y) in zip(results, points):
-        style = look[result["layer"]]
+        style = style_of[result["layer"]]
         bars = ax.errorbar(x, y, result["metric"].get("std") or 0, fmt=style.marker, color=style.colour, elinewidth=1)
         bars[0].set(markersize=6, markeredgecolor="none")
         for artist in (bars[0], *bars[2]):
@@ -55,30 +55,30 @@ def _draw(ax: Axes, results: Sequence[Result], cost: str) -> None:
 
 
 def _name_points(ax: Axes, results: Sequence[Result], points: Sequence[tuple[float, float]]) -> None:
-    """Writes each layer's title beside its point, where it covers the fewest points and other titles."""
-    look = styles(results)
+    """Writes the title of each layer beside its point, at the place with the least overlap."""
+    style_of = styles(results)
     right, top = 72 / ax.figure.dpi * np.array([ax.bbox.width, ax.bbox.height])  # the axes in points of type
     at = (ax.transScale + ax.transLimits).transform(points) * (right, top)
-    taken: list[Box] = [(x - 4, y - 4, x + 4, y + 4) for x, y in at]
+    boxes: list[Box] = [(x - 4, y - 4, x + 4, y + 4) for x, y in at]
 
     def cost(box: Box) -> float:
         outside = box[0] < 0 or box[1] < 0 or box[2] > right or box[3] > top
-        return sum(_overlap(box, other) for other in taken) + 1000 * outside
+        return sum(_overlap(box, other) for other in boxes) + 1000 * outside
 
     for result, (x, y), point in zip(results, at, points):
         title = clip(result["title"])
         place = min(PLACES, key=lambda place: cost(_box(title, x, y, place)))
-        taken.append(_box(title, x, y, place))
+        boxes.append(_box(title, x, y, place))
         side = ("center", "left", "right")[np.sign(place[0])]
         text = ax.annotate(title, point, place, textcoords="offset points", ha=side, va="center", fontsize=8)
-        text.set(parse_math=False, gid=look[result["layer"]].tag, zorder=4)
+        text.set(parse_math=False, gid=style_of[result["layer"]].tag, zorder=4)
 
 
 def _box(title: str, x: float, y: float, place: tuple[int, int]) -> Box:
-    """What a title covers that stands at this distance from (x, y)."""
+    """The box of a title at a distance from (x, y)."""
     wide = 4.6 * len(title)
-    left = x + place[0] - (wide / 2, 0, wide)[np.sign(place[0])]
-    return left, y + place[1] - 4, left + wide, y + place[1] + 4
+    start = x + place[0] - (wide / 2, 0, wide)[np.sign(place[0])]
+    return start, y + place[1] - 4, start + wide, y + place[1] + 4
 
 
 def _overlap(a: Box, b: Box) -> float:

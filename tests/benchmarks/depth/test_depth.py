@@ -1,4 +1,4 @@
-"""The depth study: what the names mean, what is measured, and that a study which was stopped goes on."""
+"""Depth studies: remedies, statistics of layers, resuming, report and command."""
 
 import json
 import re
@@ -48,12 +48,12 @@ def without_times(outcome):
     return {name: value for name, value in outcome.items() if name not in ("seconds", "commit", "commits")}
 
 
-# what the names mean
+# convolutions and remedies
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("conv", "remedy"), list(product(CONVS, REMEDIES)))
-def test_every_remedy_serves_every_convolution(one_thread, conv, remedy):
+def test_remedies_with_convolutions(one_thread, conv, remedy):
     cell = Cell(conv, remedy, 3, 1)
     if (conv, remedy) == ("sgc-hops", "dense"):
         with pytest.raises(ValueError, match="widths must be equal"):
@@ -69,7 +69,7 @@ def build(conv, remedy, depth=5, width=8):
     return make_plan(conv, remedy, depth, (FEATS, width, CLASSES)).build(DATA.graph, DATA.feat)
 
 
-def test_none_holds_nothing():
+def test_plan_of_none():
     plan = make_plan("gcn", "none", 4, (FEATS, 8, CLASSES))
     model = plan.build(DATA.graph, DATA.feat)
     assert not plan.decay
@@ -103,23 +103,23 @@ def test_gcnii_is_the_papers_equation():
 
 
 @pytest.mark.parametrize("remedy", ["appnp", "dagnn"])
-def test_propagation_is_a_network_without_a_graph_and_then_hops(remedy):
-    """Whatever the convolution; no node further away than the depth is heard."""
+def test_propagation_follows_a_network_without_a_graph(remedy):
+    """With any convolution; the receptive field is as many hops as the depth."""
     line = add_self_loop(dgl.graph((torch.arange(9), torch.arange(1, 10))))
     x = torch.eye(10).requires_grad_()
     models = [make_plan(conv, remedy, 3, (10, 8, 2)).build(line, x) for conv in ("gat", "mlp")]
     assert models[0].state_dict().keys() == models[1].state_dict().keys()
-    heard = torch.autograd.grad(models[0](line, x)[9].sum(), x)[0].abs().sum(1) > 0
-    assert heard.nonzero().flatten().tolist() == [6, 7, 8, 9]
+    reached = torch.autograd.grad(models[0](line, x)[9].sum(), x)[0].abs().sum(1) > 0
+    assert reached.nonzero().flatten().tolist() == [6, 7, 8, 9]
 
 
-def test_fewer_parameters():
+def test_parameter_sharing_remedies():
     plain = sum(p.numel() for p in build("gcn", "none", 16, 32).parameters())
     for remedy in ("shared", "lowrank", "grouped", "channel"):
         assert sum(p.numel() for p in build("gcn", remedy, 16, 32).parameters()) < 0.6 * plain, remedy
 
 
-def test_several_remedies_go_together():
+def test_combined_remedies():
     model = build("gcn", "dropmessage+gcnii+batchnorm+dropout+dropedge+decay")
     block = model.blocks[0]
     names = [type(part).__name__ for part in (block.conv, block.norm, block.skip, block.dropout, block.drop_edge)]
@@ -140,12 +140,12 @@ def test_several_remedies_go_together():
         ("gcn", "batchnorm+pairnorm", r"gcn with batchnorm\+pairnorm: two of them set norm: BatchNorm and PairNorm"),
     ],
 )
-def test_names_that_cannot_be(conv, remedy, message):
+def test_invalid_names(conv, remedy, message):
     with pytest.raises(UsageError, match=message):
         make_plan(conv, remedy, 2, (4, 4, 4))
 
 
-def test_published_figures_ignore_what_every_paper_trains_with():
+def test_published_figures_ignore_dropout_and_decay():
     assert published("cora", "gcn", "gcnii+dropout+decay-parts")[64].value == 85.5
     assert published("pubmed", "gcn", "none")[64].value == 35.3
     assert not published("cora", "gcn", "pairnorm")
@@ -154,40 +154,40 @@ def test_published_figures_ignore_what_every_paper_trains_with():
         make_plan(conv, remedy, 2, (4, 4, 4))
 
 
-# what is measured
+# outcomes of cells
 
 
 @pytest.mark.slow
-def test_depth_collapses_a_plain_net_and_a_remedy_holds_it(one_thread):
+def test_plain_network_collapses_with_depth_and_gcnii_does_not(one_thread):
     data = two_clusters(80)
     settings = TrainingSettings(width=16, epochs=30, lr=0.02)
-    found = depth_study(*data, remedies=["none", "gcnii"], depths=[2, 32], settings=settings)
-    accuracy = {(row["remedy"], row["depth"]): row["test"][0] for row in found["rows"]}
+    document = depth_study(*data, remedies=["none", "gcnii"], depths=[2, 32], settings=settings)
+    accuracy = {(row["remedy"], row["depth"]): row["test"][0] for row in document["rows"]}
     assert accuracy["none", 2] > 85
     assert accuracy["none", 32] < 70
     assert accuracy["gcnii", 32] > 85
-    looks = {row["remedy"]: row["looks"] for row in found["rows"] if row["depth"] == 32}
-    assert looks["none"][0]["verdict"] == "over-smoothing"
-    assert looks["none"][0]["distance"][-1] < 1e-4 < looks["gcnii"][1]["distance"][-1]
-    assert looks["none"][0]["layer"] == list(range(2, 33, 2))
+    statistics = {row["remedy"]: row["statistics"] for row in document["rows"] if row["depth"] == 32}
+    assert statistics["none"][0]["verdict"] == "over-smoothing"
+    assert statistics["none"][0]["distance"][-1] < 1e-4 < statistics["gcnii"][1]["distance"][-1]
+    assert statistics["none"][0]["layer"] == list(range(2, 33, 2))
 
 
-def test_the_layers_of_a_reversible_net_are_seen(one_thread):
+def test_statistics_of_a_reversible_network(one_thread):
     outcome = cells.run_cell(Cell("gcn", "reversible", 4, 0), DATA, SETTINGS)
-    start, end = outcome["looks"]
+    start, end = outcome["statistics"]
     assert start["layer"] == [1, 2, 3, 4]
     assert all(value > 0 for value in end["gradient"])
 
 
-def test_a_loss_that_explodes_is_told(one_thread):
+def test_diverged_loss_is_recorded(one_thread):
     outcome = cells.run_cell(Cell("gin", "none", 8, 0), DATA, SETTINGS._replace(lr=1e30, epochs=5))
     assert "try a lower learning rate" in outcome["error"]
     assert 0 <= outcome["test"] <= 100
-    assert outcome["dots"] is None
+    assert outcome["points"] is None
     json.dumps(outcome, allow_nan=False)
 
 
-def test_nodes_that_say_the_same_are_one_dot():
+def test_equal_outputs_are_one_point():
     assert cells._projection(torch.ones(30, 4)) == [[0, 0]] * 30
     spread = torch.tensor(cells._projection(torch.randn(30, 4, generator=torch.Generator().manual_seed(0))))
     assert spread.abs().max() > 50
@@ -211,54 +211,54 @@ def test_digits_have_twenty_labels_a_class():
         ({"masks": {**DATA.masks, "val": torch.zeros(40, dtype=torch.bool)}}, r"for val, .* with 0 set"),
     ],
 )
-def test_data_of_wrong_shapes(monkeypatch, change, message):
+def test_invalid_data(monkeypatch, change, message):
     monkeypatch.setattr(pool, "run_cell", lambda *args: pytest.fail("a training began"))
     with pytest.raises(ValueError, match=message):
         depth_study(*DATA._replace(**change))
 
 
-# going on where it stopped
+# resuming
 
 SMALL = dict(convs=["gcn"], remedies=["none", "dropedge+dropout"], depths=[2], seeds=2, settings=SETTINGS)
 
 
 @pytest.fixture(scope="module")
-def whole():
+def rows():
     return [without_times(row) for row in depth_study(*DATA, **SMALL)["rows"]]
 
 
 @pytest.mark.slow
-def test_a_study_that_was_stopped_goes_on_to_the_same_figures(monkeypatch, tmp_path, whole):
-    seen = []
+def test_stopped_study_resumes_to_the_same_figures(monkeypatch, tmp_path, rows):
+    trained = []
 
     def stop(cell, outcome):
-        seen.append(cell)
-        if len(seen) == 3:
+        trained.append(cell)
+        if len(trained) == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         depth_study(*DATA, **SMALL, out=tmp_path, on_cell=stop)
     path = tmp_path / "cells.jsonl"
     before = path.read_text()
-    assert before.count("\n") == 4, "the first is about all of them"
-    path.write_text(before[:-20])  # the last line was cut off when the machine went down
-    again = []
-    found = depth_study(*DATA, **SMALL, out=tmp_path, on_cell=lambda cell, outcome: again.append(cell))
-    assert len(again) == 4 - 2
-    assert set(again) & set(seen) == {seen[-1]}
-    assert [without_times(row) for row in found["rows"]] == whole
+    assert before.count("\n") == 4, "the first line describes the study"
+    path.write_text(before[:-20])  # the last line is cut off
+    resumed = []
+    document = depth_study(*DATA, **SMALL, out=tmp_path, on_cell=lambda cell, outcome: resumed.append(cell))
+    assert len(resumed) == 4 - 2
+    assert set(resumed) & set(trained) == {trained[-1]}
+    assert [without_times(row) for row in document["rows"]] == rows
     assert path.read_text().startswith("".join(before.splitlines(keepends=True)[:3]))
-    monkeypatch.setattr(pool, "run_cell", lambda *args: pytest.fail("nothing is left to train"))
-    assert depth_study(*DATA, **SMALL, out=tmp_path)["rows"] == found["rows"]
+    monkeypatch.setattr(pool, "run_cell", lambda *args: pytest.fail("a training began"))
+    assert depth_study(*DATA, **SMALL, out=tmp_path)["rows"] == document["rows"]
 
 
 @pytest.mark.process
-def test_processes_give_the_same_figures(tmp_path, whole):
-    found = depth_study(*DATA, **SMALL, jobs=2)
-    assert [without_times(row) for row in found["rows"]] == whole
+def test_processes_give_the_same_figures(tmp_path, rows):
+    document = depth_study(*DATA, **SMALL, jobs=2)
+    assert [without_times(row) for row in document["rows"]] == rows
 
 
-def test_a_cell_that_fails_does_not_take_the_others_with_it(monkeypatch, tmp_path, one_thread):
+def test_failed_cell_keeps_other_cells(monkeypatch, tmp_path, one_thread):
     run_cell = pool.run_cell
 
     def run(cell, *args):
@@ -267,16 +267,16 @@ def test_a_cell_that_fails_does_not_take_the_others_with_it(monkeypatch, tmp_pat
         return run_cell(cell, *args)
 
     monkeypatch.setattr(pool, "run_cell", run)
-    given = dict(depths=[2], remedies=["none", "residual", "batchnorm"], settings=SETTINGS, out=tmp_path)
+    options = dict(depths=[2], remedies=["none", "residual", "batchnorm"], settings=SETTINGS, out=tmp_path)
     with pytest.raises(
         ValueError, match=r"1 of 3 cells failed.*gcn with residual, 2 layers, seed 0: MemoryError: no room"
     ):
-        depth_study(*DATA, **given)
+        depth_study(*DATA, **options)
     rows = json.loads((tmp_path / "results.json").read_text())["rows"]
     assert [row["remedy"] for row in rows] == ["none", "batchnorm"]
 
 
-def test_the_journal(tmp_path, capsys):
+def test_journal(tmp_path, capsys):
     path, origin = tmp_path / "cells.jsonl", {"data": "mine"}
     first, second = Cell("gcn", "none", 2, 0), Cell("gcn", "none", 4, 0)
     journal = Journal(path, origin)
@@ -296,14 +296,14 @@ def test_the_journal(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_study_goes_on_from_its_results(tmp_path, capsys, monkeypatch, one_thread):
+def test_study_resumes_from_results(tmp_path, capsys, monkeypatch, one_thread):
     """As it does in a clone, where only ``results.json`` is committed."""
     first = depth_study(*DATA, **SMALL, out=tmp_path)
     (tmp_path / "cells.jsonl").unlink()
     monkeypatch.setattr("gnnlib.benchmarks.depth.study.machine", lambda: "another machine")
     trained = []
-    given = SMALL | {"depths": [*SMALL["depths"], 5]}
-    second = depth_study(*DATA, **given, out=tmp_path, on_cell=lambda cell, outcome: trained.append(cell.depth))
+    options = SMALL | {"depths": [*SMALL["depths"], 5]}
+    second = depth_study(*DATA, **options, out=tmp_path, on_cell=lambda cell, outcome: trained.append(cell.depth))
     assert set(trained) == {5}
     rows = {(row["conv"], row["remedy"], row["depth"]): row for row in second["rows"]}
     assert all(rows[row["conv"], row["remedy"], row["depth"]] == row for row in first["rows"])
@@ -318,8 +318,8 @@ def test_a_study_goes_on_from_its_results(tmp_path, capsys, monkeypatch, one_thr
     assert re.search(r"results\.json is damaged \(.+\); kept as results-1\.json", capsys.readouterr().err)
     depth_study(*DATA, **(SMALL | {"settings": SETTINGS._replace(lr=0.1)}), out=tmp_path)
     errors = capsys.readouterr().err
-    assert "cells.jsonl has other recipe" in errors
-    assert "results.json has other recipe" in errors
+    assert "cells.jsonl has other settings" in errors
+    assert "results.json has other settings" in errors
 
 
 # the report and the command
@@ -327,7 +327,7 @@ def test_a_study_goes_on_from_its_results(tmp_path, capsys, monkeypatch, one_thr
 
 @pytest.mark.slow
 def test_report_and_pictures(tmp_path, one_thread):
-    found = depth_study(*DATA, **SMALL, out=tmp_path, name="cora")
+    document = depth_study(*DATA, **SMALL, out=tmp_path, name="cora")
     page = (tmp_path / "report.html").read_text()
     assert not re.search(r"""(src|href)=["'](?!data:|#)""", page), "nothing is loaded"
     assert "<script" not in page
@@ -339,15 +339,15 @@ def test_report_and_pictures(tmp_path, one_thread):
     assert names >= {"gcn-accuracy.png", "gcn-distance-curves.png", "gcn-gradient-curves.png", "gcn-outputs.png"}
 
     def refuse(constant):
-        pytest.fail(f"{constant} is no JSON")
+        pytest.fail(f"{constant} is not JSON")
 
     text = (tmp_path / "results.json").read_text()
-    assert json.loads(text, parse_constant=refuse)["rows"] == found["rows"]
-    axes = plots.heat_map(found, "gcn")
+    assert json.loads(text, parse_constant=refuse)["rows"] == document["rows"]
+    axes = plots.heat_map(document, "gcn")
     assert isinstance(axes, Axes)
     assert len(axes.texts) == 2
-    assert plots.accuracy_by_depth(found, "gcn", ax=axes) is axes
-    assert len(plots.measure_by_layer(found, "gcn", "distance").lines) == 4
+    assert plots.accuracy_by_depth(document, "gcn", ax=axes) is axes
+    assert len(plots.measure_by_layer(document, "gcn", "distance").lines) == 4
 
 
 def test_texts_of_results_are_escaped(tmp_path, one_thread):
@@ -362,8 +362,8 @@ def test_texts_of_results_are_escaped(tmp_path, one_thread):
 
     settings = SMALL | {"remedies": ["none"], "seeds": 1}
     document = depth_study(*DATA, **settings, out=tmp_path)
-    keys = {*document, *document["rows"][0], *document["rows"][0]["looks"][0], *document["pictures"][0]}
-    keys |= document["recipe"].keys()
+    keys = {*document, *document["rows"][0], *document["rows"][0]["statistics"][0], *document["pictures"][0]}
+    keys |= document["settings"].keys()
     (tmp_path / "results.json").write_text(json.dumps(hostile(document)))
     page = write_report(tmp_path).read_text()
     assert "<script" not in page
@@ -407,7 +407,7 @@ def test_command(monkeypatch, tmp_path, capsys):
         (["--convs", "sgc-hops", "--remedies", "dense"], "sgc-hops with dense"),
     ],
 )
-def test_what_cannot_be_is_told_before_training(monkeypatch, tmp_path, capsys, words, message):
+def test_invalid_arguments_raise_before_training(monkeypatch, tmp_path, capsys, words, message):
     monkeypatch.setattr(pool, "run_cell", lambda *args: pytest.fail("a training began"))
     assert main(["depth", *words, "--out", str(tmp_path / "results")]) == 2
     error = capsys.readouterr().err
@@ -416,7 +416,7 @@ def test_what_cannot_be_is_told_before_training(monkeypatch, tmp_path, capsys, w
     assert not (tmp_path / "results").exists()
 
 
-def test_help_teaches(capsys):
+def test_help(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["depth", "--help"])
     text = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The report: what it says, that it loads nothing, that hostile or broken results neither break it nor get in."""
+"""The report: its texts, that it loads nothing, and that it survives hostile and damaged results."""
 
 import copy
 import io
@@ -33,7 +33,7 @@ HOSTILE = "<script>alert('x')</script>&\"$\\frac{$ [red]\x00\ud800 \N{SNOWMAN}\N
 
 
 def result(layer="gcn", values=(97.0, 98.0), **changes):
-    """A whole result.json."""
+    """A complete result.json."""
     epochs = list(range(1, 6))
     curve = {"epoch": epochs, "loss": [2.0 / e for e in epochs], "validation": [100 - 50 / e for e in epochs]}
     base = {
@@ -93,7 +93,7 @@ def save(run, *results, **samples):
 
 
 class Page(HTMLParser):
-    """Collects tags and text, and insists that tags are closed in order."""
+    """Collects tags and text, and checks that tags are closed in order."""
 
     VOID = frozenset(("meta", "link", "input", "img", "br"))
 
@@ -152,7 +152,7 @@ def run(tmp_path_factory):
     return run
 
 
-def test_the_page_tells_what_was_run(run):
+def test_texts_of_the_page(run):
     page = assert_self_contained((run / "report.html").read_text())
     for words in (
         "digits",
@@ -183,7 +183,7 @@ def test_the_page_tells_what_was_run(run):
     assert "each seed: 97, 98" in labels
 
 
-def test_it_shows_a_box_for_each_layer_that_hides_it_everywhere(run):
+def test_boxes_hide_layers_in_all_plots(run):
     text = (run / "report.html").read_text()
     for number in range(3):  # two kinds of curves, each a line and a band; two scatters, each a point, a bar and a name
         assert f"body:has(#show{number}:not(:checked)) .s{number} {{ display: none; }}" in text
@@ -192,7 +192,7 @@ def test_it_shows_a_box_for_each_layer_that_hides_it_everywhere(run):
     assert [box["id"] for box in page.all("input")] == ["show0", "show1", "show2"]
 
 
-def test_the_plots_are_files_too(run):
+def test_plots_are_files(run):
     names = sorted(path.name for path in (run / "plots").iterdir())
     assert names == [
         "confusion-gat.png",
@@ -206,7 +206,7 @@ def test_the_plots_are_files_too(run):
     assert not list(run.rglob(".*"))
 
 
-def test_the_same_results_give_the_same_bytes_whatever_the_users_settings(run):
+def test_bytes_do_not_depend_on_settings_of_matplotlib(run):
     files = [run / "report.html", *sorted((run / "plots").iterdir())]
     before = [path.read_bytes() for path in files]
     with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red", "svg.fonttype": "path"}):
@@ -216,11 +216,11 @@ def test_the_same_results_give_the_same_bytes_whatever_the_users_settings(run):
     assert [path.read_bytes() for path in files] == before
 
 
-def test_one_result_with_the_least_in_it(tmp_path):
+def test_smallest_result(tmp_path):
     keys = ("task", "layer", "title", "arguments", "seeds", "metric", "parameters", "seconds")
-    whole = result("gin", (0.7613,), arguments={})
-    whole["metric"] |= {"name": "ROC-AUC", "unit": ""}
-    page = assert_self_contained(write_report(save(tmp_path, {key: whole[key] for key in keys})).read_text())
+    full = result("gin", (0.7613,), arguments={})
+    full["metric"] |= {"name": "ROC-AUC", "unit": ""}
+    page = assert_self_contained(write_report(save(tmp_path, {key: full[key] for key in keys})).read_text())
     assert "One layer, one seed. GIN, 0.7613 ROC-AUC." in page.text
     assert "python -m benchmarks run digits --seeds 1 --layers gin" in page.text
     for heading in ("Learning curves", "Sample graphs", "Confusion", "published", "read-out"):
@@ -228,7 +228,7 @@ def test_one_result_with_the_least_in_it(tmp_path):
 
 
 @pytest.mark.filterwarnings("error")
-def test_hostile_texts_are_only_text(tmp_path):
+def test_hostile_texts_are_escaped(tmp_path):
     hostile = result(
         HOSTILE,
         title=HOSTILE,
@@ -263,7 +263,7 @@ def drop(key, **table):
 
 
 @pytest.mark.parametrize(
-    ("broken", "told"),
+    ("broken", "message"),
     [
         ('{"task": "digits", "lay', "not a whole JSON document"),
         ("[]", "the document: expected an object, received []"),
@@ -287,16 +287,16 @@ def drop(key, **table):
     ],
     ids=lambda value: value[:40] if isinstance(value, str) else "",
 )
-def test_broken_results_are_named_and_left_out(tmp_path, broken, told):
+def test_broken_results_are_left_out(tmp_path, broken, message):
     results, problems = load_results(save(tmp_path, GAT, broken, result("sgc")))
     assert [one["layer"] for one in results] == ["gat", "sgc"]
     assert len(problems) == 1
-    assert told in problems[0]
+    assert message in problems[0]
     assert problems[0].startswith(("1/result.json: left out: ", "x: left out: "))
 
 
 @pytest.mark.parametrize(
-    ("part", "value", "told"),
+    ("part", "value", "message"),
     [
         ("curves", [{"epoch": [1, 2], "loss": [1.0]}], "lists of one length"),
         ("curves", [{"loss": ["a"]}], "a list of numbers"),
@@ -311,14 +311,14 @@ def test_broken_results_are_named_and_left_out(tmp_path, broken, told):
         ("figures", {"error": 0.5}, "a number as its mean"),
     ],
 )
-def test_a_damaged_extra_costs_only_itself(tmp_path, part, value, told):
+def test_damaged_extra_is_removed(tmp_path, part, value, message):
     (one,), (problem,) = load_results(save(tmp_path, result(**{part: value})))
     assert one[part] is None
     assert problem.startswith(f"0/result.json: {part} left out: ")
-    assert told in problem
+    assert message in problem
 
 
-def test_problems_stand_in_the_report(tmp_path):
+def test_problems_in_the_page(tmp_path):
     run = save(tmp_path, GAT, "{", **SAMPLE | {"image_1": np.eye(2), "title_1": np.array("half")})
     (run / "sgc").mkdir()
     text = Page(write_report(run).read_text()).text
@@ -329,19 +329,19 @@ def test_problems_stand_in_the_report(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("harm", "told"),
+    ("damage", "message"),
     [
         ({"pos_0": np.zeros((2, 3))}, "pos: expected (n, 2) finite numbers"),
         ({"pos_0": np.full((2, 2), np.nan)}, "pos: expected (n, 2) finite numbers"),
         ({"src_0": np.array([0, 1, 2])}, "src: expected (e,) node numbers below 2"),
         ({"dst_0": np.array([0, 1])}, "dst: expected (e,) node numbers below 2"),
         ({"image_0": np.zeros(3)}, "image: expected (H, W)"),
-        ({"image_0": np.array([[None]])}, "samples.npz: left out"),  # pickled: never loaded
+        ({"image_0": np.array([[None]])}, "samples.npz: left out"),  # pickles are not loaded
     ],
 )
-def test_damaged_samples_are_named(tmp_path, harm, told):
-    page = assert_self_contained(write_report(save(tmp_path, result(curves=None), **SAMPLE | harm)).read_text())
-    assert told in page.text
+def test_damaged_samples(tmp_path, damage, message):
+    page = assert_self_contained(write_report(save(tmp_path, result(curves=None), **SAMPLE | damage)).read_text())
+    assert message in page.text
     assert page.all("img") == []
 
 
@@ -372,7 +372,7 @@ def test_attributions_are_drawn(tmp_path):
     assert "Not everything could be read" not in page.text
 
 
-def test_saliency_is_painted_back_and_attention_drawn_over_the_image():
+def test_pictures_of_saliency_and_attention():
     one = {"image": np.eye(3), "label_map": MAP["label_map_0"]}
     one |= {name: SAMPLE[f"{name}_0"] for name in ("pos", "src", "dst")}
     seen = {name.removesuffix("_0"): values for name, values in ATTRIBUTIONS.items()}
@@ -385,14 +385,14 @@ def test_saliency_is_painted_back_and_attention_drawn_over_the_image():
     assert len(alone.collections) == 0
 
 
-def test_figures_of_networks_that_are_none_of_ours_are_told(tmp_path):
+def test_figures_of_other_networks(tmp_path):
     one = result("gcn", (95.91,), task="mnist-superpixels", curves=None, confusion=None)
     for text in (Page(write_report(save(tmp_path, one)).read_text()).text, printed([one])):
         assert "GatedGCN+, 98.71: Luo et al. 2025, arXiv 2502.09263" in " ".join(text.split())
     assert "Luo" not in printed([result("gcn", (95.91,))])
 
 
-def test_superpixels_are_shown_level_by_level(tmp_path):
+def test_levels_of_superpixels(tmp_path):
     shape = (8, 8)
     label_map = np.arange(64).reshape(shape) // 4
     image = np.random.default_rng(0).random((*shape, 3))
@@ -418,7 +418,7 @@ def test_superpixels_are_shown_level_by_level(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("harm", "told"),
+    ("damage", "message"),
     [
         (
             {"saliency_0": np.zeros(3)},
@@ -429,11 +429,11 @@ def test_superpixels_are_shown_level_by_level(tmp_path):
         ({"saliency_0": np.array(["a", "b"])}, "saliency_0: expected (2,) numbers"),
     ],
 )
-def test_damaged_attributions_are_named(tmp_path, harm, told):
-    run = run_with_attributions(tmp_path, **ATTRIBUTIONS | harm)
-    found, (flaw,) = attributions.load(run, samples.load(run / "samples.npz")[0])
-    assert found == {}
-    assert told in flaw
+def test_damaged_attributions(tmp_path, damage, message):
+    run = run_with_attributions(tmp_path, **ATTRIBUTIONS | damage)
+    maps, (problem,) = attributions.load(run, samples.load(run / "samples.npz")[0])
+    assert maps == {}
+    assert message in problem
 
 
 def test_attributions_without_their_samples(tmp_path):
@@ -450,13 +450,13 @@ def test_attributions_without_their_samples(tmp_path):
     assert "gat/attributions.npz: left out: " in Page(write_report(run).read_text()).text
 
 
-def test_a_file_of_samples_that_is_none(tmp_path):
+def test_damaged_file_of_samples(tmp_path):
     run = save(tmp_path, result(curves=None, confusion=None))
     (run / "samples.npz").write_bytes(b"PK\x03\x04 half a zip")
     assert "samples.npz: left out" in Page(write_report(run).read_text()).text
 
 
-def test_without_results_it_says_what_it_looked_for(tmp_path):
+def test_without_results(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"expected a run's folder with <layer>/result.json inside.*gone"):
         write_report(tmp_path / "gone")
     with pytest.raises(FileNotFoundError, match=rf"at least one whole <layer>/result.json in {tmp_path}, found: none"):
@@ -467,7 +467,7 @@ def test_without_results_it_says_what_it_looked_for(tmp_path):
     assert not (tmp_path / "report.html").exists()
 
 
-def test_the_terminal_shows_the_same_cells(run):
+def test_terminal_has_the_same_cells(run):
     results, _ = load_results(run)
     rows, text = leaderboard(results), printed(results)
     shown = {column.name: column for column in columns(rows)}
@@ -481,7 +481,7 @@ def test_the_terminal_shows_the_same_cells(run):
     assert max(map(len, printed(results, 80).splitlines())) <= 80
 
 
-def test_other_figures_are_shown_where_there_are_any(tmp_path, run):
+def test_other_figures(tmp_path, run):
     error = {"error, 1 px": {"values": [0.1, 0.3], "mean": 0.2, "std": 0.1}, "<b>": {"mean": 98.765}}
     save(tmp_path, result(figures=error), result("gat", figures={"<b>": {"mean": 1e-9}}), result("sgc"))
     page = assert_self_contained(write_report(tmp_path).read_text())
@@ -507,19 +507,19 @@ def test_ranks():
     assert printed([]).strip() == ""
 
 
-def test_an_unfinished_layer_says_so():
+def test_unfinished_layer():
     one = result(values=(97.0,))
     one["arguments"]["seeds"] = 3
     (seeds,) = (column.cells for column in columns(leaderboard([one])) if column.name == "seeds")
     assert seeds == ["1 of 3"]
 
 
-def test_recorded_commands_and_the_time_are_shown_as_they_are(tmp_path):
+def test_recorded_command_and_time(tmp_path):
     text = Page(write_report(save(tmp_path, result(command="make bench", when="1 May 2026"))).read_text()).text
     assert "command make bench when 1 May 2026" in text
 
 
-def test_mean_curves_leave_out_holes_and_epochs_that_few_seeds_reached():
+def test_mean_curve_with_missing_values():
     curves = [{"epoch": [1, 2, 3], "loss": [4.0, None, 1.0]}, {"loss": [2.0, 3.0]}, {"loss": [math.inf]}, {}]
     epoch, mean, std = plots.mean_curve(curves, "loss")
     assert epoch.tolist() == [1, 2]  # one of three seeds reached the third
@@ -531,7 +531,7 @@ def test_mean_curves_leave_out_holes_and_epochs_that_few_seeds_reached():
 
 
 @pytest.mark.parametrize("loss", [[math.nan] * 3, [1e300, math.inf, 1e-300], [0.0, -1.0, 2.0], [1.0], []])
-def test_curves_of_trainings_that_went_wrong(loss):
+def test_curves_of_diverged_trainings(loss):
     results = [result(curves=[{"loss": loss}, {"loss": loss}])]
     assert plots.png(plots.learning_curves(results)).startswith(b"\x89PNG")
 
@@ -551,7 +551,7 @@ def test_figures_need_no_pyplot(run):
         plots.confusion(result(confusion=None))
 
 
-def test_many_classes_become_a_picture(tmp_path):
+def test_confusion_matrix_of_many_classes(tmp_path):
     matrix = np.eye(40, dtype=int).tolist()
     text = write_report(save(tmp_path, result(confusion=matrix, classes=None, curves=None))).read_text()
     assert [image["alt"] for image in assert_self_contained(text).all("img")] == [
@@ -559,7 +559,7 @@ def test_many_classes_become_a_picture(tmp_path):
     ]
 
 
-def test_a_graph_over_its_image():
+def test_picture_of_a_graph():
     image = np.zeros((4, 6, 3))
     image[1, 5] = 1
     pos = np.array([[0, 0], [1, 5], [3, 2]])
@@ -575,14 +575,14 @@ def test_a_graph_over_its_image():
 @pytest.mark.parametrize(
     "image", [np.zeros((1, 1)), np.full((2, 2), np.nan), np.ones((2, 2), bool), np.ones((2, 9, 1))]
 )
-def test_a_graph_without_edges_over_any_image(image):
+def test_picture_of_a_graph_without_edges(image):
     none = np.zeros(0, int)
     picture = plots.png(plots.sample(image, np.zeros((0, 2)), none, none))
     width, height = struct.unpack(">II", picture[16:24])
     assert width / height == pytest.approx(min(4, image.shape[1] / image.shape[0]), rel=0.05)
 
 
-def test_a_layers_look_does_not_depend_on_the_ranking():
+def test_styles_do_not_depend_on_the_ranking():
     many = [{"layer": f"layer {i:02}"} for i in range(25)]
     look = plots.styles(many)
     assert look == plots.styles(many[::-1])
@@ -601,7 +601,7 @@ EYES = {
 
 @pytest.mark.parametrize("eyes", EYES)
 @pytest.mark.parametrize("page", ["light", "dark"])
-def test_colours_stay_apart(eyes, page):
+def test_colours_differ_for_colour_blind_eyes(eyes, page):
     colours = [pair[page == "dark"] for pair in plots.PALETTE]
     rgb = np.array([[int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)] for colour in colours])
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)

@@ -1,7 +1,7 @@
-"""What all plots share: matplotlib's settings, each layer's colour, dashes and marker, and how a figure is written.
+"""The style of the plots: settings of matplotlib, the colour, dashes and marker of each layer, and figures as files.
 
-The colours began as those of Okabe and Ito (2008) and Tol (2021) and were then moved by a search until any two stay
-apart for colour-blind eyes too: at least 20 units of CIELAB for each of the three kinds.
+The colours are those of Okabe and Ito (2008) and Tol (2021), moved by a search until any two differ by 20 units of
+CIELAB or more for each of three kinds of colour blindness.
 """
 
 import base64
@@ -27,12 +27,12 @@ DARK = "#0467a8 #dd2506 #2fad4e #a88ab4 #f6ae00 #90e8ff #954e57 #794ee1 #ebdb9f 
 PALETTE = list(zip(LIGHT.split(), DARK.split()))  # each colour on a light and on a dark page
 MARKERS = "osD^vPXp<>d"
 DASHES: list[Any] = ["-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5))]
-SETTINGS = matplotlib.rc_params_from_file(Path(__file__).with_name("look.mplstyle"), use_default_template=False)
+SETTINGS = matplotlib.rc_params_from_file(Path(__file__).with_name("style.mplstyle"), use_default_template=False)
 INK, RULE = SETTINGS["text.color"], SETTINGS["grid.color"]  # text and axes; grid lines
 
 
 class Style(NamedTuple):
-    """How one layer looks: its number among the layers, and what is drawn with it."""
+    """The style of one layer: its number among the layers, its colour, dashes and marker."""
 
     number: int
     colour: str
@@ -41,31 +41,33 @@ class Style(NamedTuple):
 
     @property
     def variable(self) -> str:
-        """The colour as the page calls it."""
+        """The colour as a variable of the page's style sheet."""
         return f"var(--c{self.number % len(PALETTE)})"
 
     @property
     def tag(self) -> str:
-        """The mark on all that is drawn for this layer, of which `svg` makes a class."""
+        """The id of all artists of this layer, from which `svg` makes a class."""
         return f"series{self.number}"
 
 
 def styles(results: Sequence[Result]) -> dict[str, Style]:
-    """The look of each layer, by its name: layers are numbered in alphabetical order, so the ranking has no say in it.
+    """The style of each layer by name. Layers are numbered in alphabetical order, whatever their ranks.
 
-    >>> styles([{"layer": "sgc"}, {"layer": "gat"}])["sgc"].number
-    1
+    Example:
+        >>> from gnnlib.benchmarks.report.plots import styles
+        >>> styles([{"layer": "sgc"}, {"layer": "gat"}])["sgc"].number
+        1
     """
-    look = {}
+    result = {}
     for i, layer in enumerate(sorted(result["layer"] for result in results)):
         turn, place = divmod(i, len(PALETTE))
-        look[layer] = Style(i, PALETTE[place][0], DASHES[turn % len(DASHES)], MARKERS[i % len(MARKERS)])
-    return look
+        result[layer] = Style(i, PALETTE[place][0], DASHES[turn % len(DASHES)], MARKERS[i % len(MARKERS)])
+    return result
 
 
 @contextmanager
-def in_our_style() -> Iterator[None]:
-    """matplotlib's defaults and our settings for a while; the user's own come back afterwards."""
+def report_style() -> Iterator[None]:
+    """Sets matplotlib to its defaults and our settings inside the block."""
     with matplotlib.rc_context(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a title may hold any character
         matplotlib.rcdefaults()
@@ -74,19 +76,19 @@ def in_our_style() -> Iterator[None]:
 
 
 def metric_label(results: Sequence[Result], prefix: str = "") -> str:
-    """The metric with its unit, say "validation accuracy, %"; a prefix takes the place of the word "test"."""
+    """The metric with its unit, such as "validation accuracy, %"; a prefix replaces the word "test"."""
     metric = results[0]["metric"]
     name = f"{prefix} {metric['name'].removeprefix('test ')}" if prefix else metric["name"]
     return clip(f"{name}, {metric['unit']}" if metric.get("unit") else name, 40)
 
 
 def clip(text: str, width: int = 24) -> str:
-    """The text, cut where it would push the plot aside."""
+    """The text, cut to a width that leaves room for the plot."""
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def label_powers(axis: Axis, ratio: float) -> None:
-    """Labels on a logarithmic axis whose ends have this ratio: 1, 2 and 5, where it is large only the powers of ten."""
+    """Labels a logarithmic axis at 1, 2 and 5, or where the ratio of its ends is large only at powers of ten."""
     axis.set_major_locator(LogLocator(subs=(1.0,) if ratio > 300 else (1.0, 2.0, 5.0)))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
@@ -96,32 +98,32 @@ def _short(value: float) -> str:
     return f"{value / 1e6:g}M" if value >= 1e6 else f"{value / 1e3:g}k" if value >= 1e3 else f"{value:g}"
 
 
-@in_our_style()
+@report_style()
 def png(figure: Figure, background: str = "white") -> bytes:
-    """The figure as a PNG file, without a date or a version inside."""
+    """The figure as a PNG file without date and version."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=144, facecolor=background, metadata={"Software": None})
     return buffer.getvalue()
 
 
 def save(figure: Figure, path: Path, background: str = "white") -> str:
-    """Writes the figure as a PNG file; returns the same picture as an address, for which a page needs no file."""
+    """Writes the figure as a PNG file and returns the picture as a data URI."""
     content = png(figure, background)
     with atomic_write(path) as part:
         part.write_bytes(content)
     return f"data:image/png;base64,{base64.b64encode(content).decode()}"
 
 
-@in_our_style()
+@report_style()
 def svg(figure: Figure, name: str, label: str) -> Markup:
-    """The figure as an <svg> element to put into a page, which owns its colours and its font.
+    """The figure as an <svg> element whose colours and font are those of the page.
 
     Text and axes are ``var(--ink)``, grid lines ``var(--rule)``, the layers ``var(--c0)`` to ``var(--c9)``; what
     belongs to the layer of number i has the class ``s<i>``.
 
     Args:
-        figure: what to draw.
-        name: letters and digits, different for each figure of the page: keeps their inner references apart.
+        figure: the figure
+        name: letters and digits, unique in the page: a prefix of the ids inside
         label: the text for readers who cannot see the figure
     """
     buffer = io.StringIO()
