@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +14,18 @@ from gnnlib._platform.dgl import dgl
 LINE = 16  # numbers in a cache line
 
 
+class Touched(NamedTuple):
+    """The arguments of the kernel of `_touch`."""
+
+    indices: Tensor
+    eid: Tensor
+    coeff: Tensor
+    x: Tensor
+    y: Tensor
+    width: int
+    coeffs: int
+
+
 def _touch() -> Any:
     """A kernel that reads a number from each cache line of the rows and coefficients that a node sums, and writes y.
 
@@ -23,9 +35,10 @@ def _touch() -> Any:
     from gnnlib.kernels.cpu.team import Kernel
     from gnnlib.kernels.cpu.vectors import prefetch
 
-    def touch(chunk, v, start, stop, low, high, indices, eid, coeff, x, y, width, coeffs):
+    def touch(row, args):
+        indices, eid, coeff, x, y, width, coeffs = args
         total, last = np.int32(0), len(indices) - 1
-        for s in range(start, stop):
+        for s in range(row.start, row.stop):
             coming = min(s + AHEAD, last)
             for f in range(0, width, LINE):
                 prefetch(x, indices[coming] * width + f)
@@ -36,9 +49,9 @@ def _touch() -> Any:
             for h in range(0, coeffs, LINE):
                 total ^= coeff[eid[s] * coeffs + h]
         for f in range(width):
-            y[v * width + f] = total
+            y[row.v * width + f] = total
 
-    return Kernel(touch, cache=False)
+    return Kernel(touch, Touched, cache=False)
 
 
 def gather(graph: dgl.DGLGraph, width: int, coeffs: int = 0) -> tuple[Callable[[], None], int]:
@@ -58,7 +71,8 @@ def gather(graph: dgl.DGLGraph, width: int, coeffs: int = 0) -> tuple[Callable[[
     moved = graph.num_edges() * (width + 1 + coeffs + (coeffs > 0)) * 4 + y.nbytes + adj.indptr.nbytes
 
     def run() -> None:
-        touch(graph.num_edges() * width, adj.indptr, 1, adj.indices, adj.eid, coeff, x, y, width, coeffs)
+        args = Touched(adj.indices, adj.eid, coeff, x, y, width, coeffs)
+        touch(graph.num_edges() * width, adj.indptr, 1, args)
 
     return run, moved
 

@@ -1,7 +1,7 @@
-"""Arrays in, arrays out: the loops under every operation, without autograd and without DGL.
+"""Kernels: the loops under all operations, arrays in, arrays out, without autograd and without DGL.
 
-`reference` is plain torch on any device and dtype, and is the definition; `cpu` is numba for
-float32 and float64 (and index arrays) on the CPU. Both hold the same functions with the same signatures.
+`reference` is plain PyTorch on any device and dtype, and defines the results; `cpu` is numba for float32, float64 and
+index arrays on the CPU. Both have the same functions with the same signatures.
 """
 
 from collections.abc import Iterator
@@ -18,11 +18,11 @@ _forced: ModuleType | None = None
 
 
 def choose(like: Tensor) -> ModuleType:
-    """The kernels that serve tensors like this one."""
+    """The module of kernels for tensors of this device and dtype."""
     if _forced is not None:
         return _forced
     if like.device.type == "cpu" and like.dtype in _FAST:
-        from gnnlib.kernels import cpu  # imports numba, which takes a while: on first use only
+        from gnnlib.kernels import cpu  # imports numba, which is slow: on first use only
 
         return cpu
     return reference
@@ -30,11 +30,14 @@ def choose(like: Tensor) -> ModuleType:
 
 @contextmanager
 def force(module: ModuleType) -> Iterator[None]:
-    """Within this context every operation runs on the kernels of ``module``.
+    """Context in which all operations run on the kernels of ``module``.
 
-    >>> with force(reference):
-    ...     choose(torch.zeros(1)).__name__
-    'gnnlib.kernels.reference'
+    Example:
+        >>> import torch
+        >>> from gnnlib.kernels import choose, force, reference
+        >>> with force(reference):
+        ...     choose(torch.zeros(1)).__name__
+        'gnnlib.kernels.reference'
     """
     global _forced
     before, _forced = _forced, module

@@ -1,4 +1,4 @@
-"""Runs of rows cut out of flat arrays and laid end to end: how many small graphs become a batch. On the CPU only."""
+"""Batches of small graphs: runs of rows of flat arrays are copied one after the other. On the CPU only."""
 
 from typing import NamedTuple
 
@@ -14,7 +14,9 @@ __all__ = ["Runs", "copy_runs", "find_runs", "shift_runs"]
 class Runs(NamedTuple):
     """Run i is rows first[i] to first[i] + size[i] of the source, and rows place[i] to place[i + 1] of the result.
 
-    Shapes: first, size (B,), place (B + 1,), int64.
+    Shapes:
+        - first, size: (B,), int64
+        - place: (B + 1,), int64
     """
 
     first: np.ndarray
@@ -23,14 +25,14 @@ class Runs(NamedTuple):
 
     @staticmethod
     def all(bounds: np.ndarray) -> "Runs":
-        """Every piece that bounds (G + 1,) cuts an array into."""
+        """All segments of an array with the boundaries bounds (G + 1,)."""
         return Runs(bounds[:-1], np.diff(bounds), bounds)
 
 
 @jit
-def _find(chosen, bounds, others, runs):
+def _find(chosen, node_bounds, edge_bounds, runs):
     for k in range(2):
-        at, (first, size, place) = bounds if k == 0 else others, runs[k]
+        at, (first, size, place) = node_bounds if k == 0 else edge_bounds, runs[k]
         place[0] = 0
         for i in range(len(chosen)):
             first[i] = at[chosen[i]]
@@ -38,10 +40,10 @@ def _find(chosen, bounds, others, runs):
             place[i + 1] = place[i] + size[i]
 
 
-def find_runs(chosen: np.ndarray, bounds: np.ndarray, others: np.ndarray) -> tuple[Runs, Runs]:
-    """The pieces numbered chosen (B,), int64, of those that bounds (G + 1,) cuts an array into, and others another."""
+def find_runs(chosen: np.ndarray, node_bounds: np.ndarray, edge_bounds: np.ndarray) -> tuple[Runs, Runs]:
+    """The runs of nodes and of edges of the graphs chosen (B,), int64, of G graphs with boundaries (G + 1,)."""
     runs = np.empty((2, 3, len(chosen) + 1), np.int64)
-    _find(chosen, bounds, others, runs)
+    _find(chosen, node_bounds, edge_bounds, runs)
     return Runs(runs[0, 0, :-1], runs[0, 1, :-1], runs[0, 2]), Runs(runs[1, 0, :-1], runs[1, 1, :-1], runs[1, 2])
 
 
@@ -64,24 +66,24 @@ def copy_runs(x: Tensor, runs: Runs) -> Tensor:
 
 def _bytes(x: Tensor) -> np.ndarray:
     try:
-        return x.numpy().reshape(-1).view(np.uint8)  # in half the time that torch takes for it
+        return x.numpy().reshape(-1).view(np.uint8)  # in half the time of torch
     except TypeError:  # numpy has no bfloat16
         return x.view(-1).view(torch.uint8).numpy()
 
 
 @jit
 def _shift(x, first, size, place, by, y):
-    runs = len(first)
-    for i in range(runs):
+    num_runs = len(first)
+    for i in range(num_runs):
         source, target, shift = x[first[i] : first[i] + size[i]], y[place[i] : place[i + 1]], by[i]
         for j in range(len(target)):
             target[j] = source[j] + shift
-    if len(y) > place[runs]:
-        y[place[runs]] = by[runs]
+    if len(y) > place[num_runs]:
+        y[place[num_runs]] = by[num_runs]
 
 
 def shift_runs(x: Tensor, runs: Runs, by: np.ndarray, dtype: torch.dtype, closed: bool = False) -> Tensor:
-    """x (N,) integers, by (B + 1,) -> (place[-1],): by[i] is added to run i. Closed: one row more, by[B]."""
+    """x (N,) integers, by (B + 1,) -> (place[-1],): adds by[i] to run i. ``closed`` appends a row, by[B]."""
     y = torch.empty(runs.place[-1] + closed, dtype=dtype)
     _shift(x.numpy(), *runs, by, y.numpy())
     return y

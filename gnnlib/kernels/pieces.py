@@ -1,4 +1,4 @@
-"""Label maps cut into connected pieces of a certain size. On the CPU only."""
+"""Connected components of label maps, with a smallest and a largest size. On the CPU only."""
 
 import numpy as np
 
@@ -11,11 +11,11 @@ __all__ = ["connected_pieces"]
 def _pieces(labels, smallest, largest):
     depth, height, width = labels.shape
     row, plane = width + 2, (width + 2) * (height + 2)
-    framed = np.full((depth + 2, height + 2, width + 2), -1)  # so that no neighbour lies outside
+    framed = np.full((depth + 2, height + 2, width + 2), -1)  # a border of -1: all neighbours are inside
     framed[1:-1, 1:-1, 1:-1] = labels
     label = framed.ravel()
     piece = np.full(label.size, -1)
-    pixels = np.empty(labels.size, np.int64)  # of the piece at hand, in the order found
+    pixels = np.empty(labels.size, np.int64)  # of the current piece, in the order of the search
     count = 0
     for first in range(label.size):
         if label[first] < 0 or piece[first] >= 0:
@@ -41,14 +41,23 @@ def _pieces(labels, smallest, largest):
 
 
 def connected_pieces(labels: np.ndarray, smallest: int, largest: int) -> tuple[np.ndarray, int]:
-    """The connected pieces of a label map, numbered in the order of their first pixels, and how many there are.
+    """The connected pieces of a label map, numbered in the order of their first pixels, and their number.
 
-    As Achanta et al., 2012, end SLIC, and scikit-image does: a piece is filled from its first pixel, in rings, until it
-    has ``largest`` pixels; what is then left of its region is another piece. One of fewer than ``smallest`` pixels goes
-    to the neighbour last met, or where it met none yet, to the first piece.
+    The last step of SLIC (Achanta et al. 2012), as in scikit-image: a piece is filled from its first pixel, breadth
+    first, until it has ``largest`` pixels; the remaining pixels of its region start another piece. A piece of fewer
+    than ``smallest`` pixels joins the neighbour met last, or the first piece if it met none.
 
-    Shapes: labels (H, W) or (D, H, W), integers from 0; returns the same shape, int64, 0 to count - 1.
+    Args:
+        labels: integers from 0
+        smallest, largest: sizes in pixels
+
+    Shapes:
+        - labels: (H, W) or (D, H, W)
+        - output: as labels, int64, 0 to the number of pieces - 1
+
+    Returns:
+        The map of pieces, and their number.
     """
     shape = labels.shape
-    found, count = _pieces(labels.reshape((1,) * (3 - labels.ndim) + shape), smallest, largest)
-    return found.reshape(shape), count
+    piece, count = _pieces(labels.reshape((1,) * (3 - labels.ndim) + shape), smallest, largest)
+    return piece.reshape(shape), count

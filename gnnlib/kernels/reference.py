@@ -27,11 +27,11 @@ __all__ = [
     "gated_sum",
     "group",
     "max_grad",
-    "messages",
-    "messages_grad",
     "neighbour_max",
     "neighbour_sum",
     "rectified_grad",
+    "rectified_mean_max",
+    "rectified_mean_max_grad",
     "rectified_sum",
     "scaled_sum",
     "tap_sum",
@@ -39,7 +39,7 @@ __all__ = [
 
 
 def group(key: Tensor, num_groups: int) -> tuple[Tensor, Tensor]:
-    """Stable sort of (E,) keys: (num_groups + 1,) starts of each group and the (E,) order, int32."""
+    """Stable sort of (E,) keys: the (num_groups + 1,) starts of the groups and the (E,) order, int32."""
     order = torch.argsort(key, stable=True)
     sizes = torch.bincount(key, minlength=num_groups)
     starts = torch.zeros(num_groups + 1, dtype=torch.int32, device=key.device)
@@ -48,13 +48,13 @@ def group(key: Tensor, num_groups: int) -> tuple[Tensor, Tensor]:
 
 
 def _rows(adj) -> Tensor:
-    """(E,) the row v of each slot."""
+    """The row v of each slot: (E,)."""
     indptr = adj.indptr.long()
     return torch.repeat_interleave(torch.arange(len(indptr) - 1, device=indptr.device), indptr.diff())
 
 
 def _reduce(adj, data: Tensor, how: str = "sum", initial: float = 0.0) -> Tensor:
-    """(E, ...) slots to (rows, ...), one sorted segment a row."""
+    """(E, ...) values of slots to (rows, ...): one sorted segment per row."""
     if len(data) == 0 or data[0].numel() == 0:
         return data.new_full((len(adj.indptr) - 1, *data.shape[1:]), initial)
     return torch.segment_reduce(data, how, offsets=adj.indptr.long(), initial=initial, axis=0)
@@ -64,11 +64,11 @@ def _slots_to_edges(adj, data: Tensor, out: Tensor | None = None) -> Tensor:
     return (torch.empty_like(data) if out is None else out).index_copy_(0, adj.eid.long(), data)
 
 
-def neighbour_sum(adj, x: Tensor, coeff: Tensor | None, heads: int, own: float = 0.0) -> Tensor:
+def neighbour_sum(adj, x: Tensor, coeff: Tensor | None, heads: int, self_weight: float = 0.0) -> Tensor:
     """y_v[h] = sum over edges e from u of coeff_e[h] x_u[h]; summed over h too where ``heads`` is 1.
 
     x (N_u, H or 1, F), coeff (E, H) -> (N_v, heads = H or 1, F).  Without coeff: x (N_u, heads, F), and
-    own x_v is added in each row v that x has too.
+    self_weight x_v is added in each row v that x has too.
     """
     message = x[adj.indices]
     if coeff is not None:
@@ -76,42 +76,42 @@ def neighbour_sum(adj, x: Tensor, coeff: Tensor | None, heads: int, own: float =
     if heads == 1 and message.shape[1] > 1:
         message = message.sum(1, keepdim=True)
     y = _reduce(adj, message)
-    if own:
-        y[: len(x)] += own * x[: len(y)]
+    if self_weight:
+        y[: len(x)] += self_weight * x[: len(y)]
     return y
 
 
 def _mix(h: Tensor) -> Tensor:
-    """32 bits of which each depends on each of h: the hash "lowbias32" (Wellons 2018)."""
+    """32 bits that depend on all bits of h: the hash "lowbias32" (Wellons 2018)."""
     low = 0xFFFFFFFF
     h = ((h ^ (h >> 16)) * 0x7FEB352D) & low
     h = ((h ^ (h >> 15)) * 0x846CA68B) & low
     return h ^ (h >> 16)
 
 
-def kept(eid: Tensor, shape: torch.Size, key: int, level: int) -> Tensor:
-    """Which entries of messages of that shape are kept, as a function of the edge and the column: (E, *shape)."""
+def retained(eid: Tensor, shape: torch.Size, key: int, level: int) -> Tensor:
+    """The mask of the entries that dropout retains, as a function of the edge and the column: (E, *shape)."""
     column = torch.arange(shape.numel(), device=eid.device)
-    of_edge = _mix((eid.long() + key) & 0xFFFFFFFF)
-    return (_mix((of_edge.unsqueeze(1) + column * 0x9E3779B9) & 0xFFFFFFFF) >= level).view(len(eid), *shape)
+    edge_hash = _mix((eid.long() + key) & 0xFFFFFFFF)
+    return (_mix((edge_hash.unsqueeze(1) + column * 0x9E3779B9) & 0xFFFFFFFF) >= level).view(len(eid), *shape)
 
 
 def dropped_sum(adj, x: Tensor, coeff: Tensor | None, scale: float, key: int, level: int) -> Tensor:
-    """y_v[h] = scale times the sum over edges e from u of coeff_e[h] x_u[h], but for the entries that are dropped.
+    """y_v[h] = scale times the sum over edges e from u of coeff_e[h] x_u[h] without the dropped entries.
 
     x (N_u, H, F), coeff (E, H or 1) or None for 1 -> (N_v, H, F)
     """
-    message = scale * x[adj.indices].where(kept(adj.eid, x.shape[1:], key, level), 0)
+    message = scale * x[adj.indices].where(retained(adj.eid, x.shape[1:], key, level), 0)
     return _reduce(adj, message if coeff is None else coeff[adj.eid].unsqueeze(-1) * message)
 
 
 def dropped_dot(adj, x: Tensor, y: Tensor, heads: int, scale: float, key: int, level: int) -> Tensor:
-    """s_e[h] = scale <x_u[h], y_v[h]> over the entries that are kept: the gradient of a sum's coefficients.
+    """s_e[h] = scale <x_u[h], y_v[h]> over the retained entries: the gradient of the coefficients of `dropped_sum`.
 
-    x (N_u, H, F), y (N_v, H, F) -> (E, heads = H, or 1 for all together)
+    x (N_u, H, F), y (N_v, H, F) -> (E, heads = H, or 1: summed over all heads)
     """
-    each = scale * x[adj.indices].where(kept(adj.eid, x.shape[1:], key, level), 0) * y[_rows(adj)]
-    return _slots_to_edges(adj, each.sum(-1) if heads > 1 else each.sum((1, 2)).unsqueeze(1))
+    products = scale * x[adj.indices].where(retained(adj.eid, x.shape[1:], key, level), 0) * y[_rows(adj)]
+    return _slots_to_edges(adj, products.sum(-1) if heads > 1 else products.sum((1, 2)).unsqueeze(1))
 
 
 def scaled_sum(adj, x: Tensor, scale_u: Tensor, scale_v: Tensor) -> Tensor:
@@ -123,12 +123,12 @@ def scaled_sum(adj, x: Tensor, scale_u: Tensor, scale_v: Tensor) -> Tensor:
     return _reduce(adj, coeff.unsqueeze(-1) * x[adj.indices])
 
 
-def tap_sum(adj, x: Tensor, tap: Tensor, many: int) -> Tensor:
-    """y_v[s, k] = sum over the edges e from u with tap_e = k of x_u[s]: what each tap of a window sees.
+def tap_sum(adj, x: Tensor, tap: Tensor, num_taps: int) -> Tensor:
+    """y_v[s, k] = sum over the edges e from u with tap_e = k of x_u[s]: the input of each tap of a window.
 
-    x (N_u, S, F), tap (E,) integers below ``many`` -> (N_v, S, many, F)
+    x (N_u, S, F), tap (E,) integers less than ``num_taps`` -> (N_v, S, num_taps, F)
     """
-    hot = torch.nn.functional.one_hot(tap[adj.eid].long(), many).to(x)
+    hot = torch.nn.functional.one_hot(tap[adj.eid].long(), num_taps).to(x)
     return _reduce(adj, hot[:, None, :, None] * x[adj.indices].unsqueeze(2))
 
 
@@ -139,7 +139,7 @@ def edge_sum(adj, value: Tensor) -> Tensor:
 
 def neighbour_max(adj, x: Tensor, coeff: Tensor | None) -> tuple[Tensor, Tensor]:
     """The largest message coeff_e[h] x_u[h] for each row, head and feature, and the id of the first edge that
-    sent it (-1, and a maximum of 0, for a row without edges). NaN is larger than any number, as in torch.
+    has it (-1, and a maximum of 0, for a row without edges). NaN is larger than any number, as in torch.
 
     x (N_u, H, F), coeff (E, H) or None -> (N_v, H, F), int32 (N_v, H, F)
     """
@@ -152,27 +152,27 @@ def neighbour_max(adj, x: Tensor, coeff: Tensor | None) -> tuple[Tensor, Tensor]
     slot = torch.arange(num_slots, device=x.device).view(-1, 1, 1).expand(wins.shape)
     first = torch.full((num_rows, *x.shape[1:]), num_slots, device=x.device)
     first.scatter_reduce_(0, row.view(-1, 1, 1).expand(wins.shape), slot.where(wins, num_slots), "amin")
-    found = first < num_slots
+    exists = first < num_slots
     arg = torch.full_like(first, -1, dtype=torch.int32)
-    arg[found] = adj.eid[first[found]]
-    return y.where(found, 0), arg
+    arg[exists] = adj.eid[first[exists]]
+    return y.where(exists, 0), arg
 
 
 def max_grad(adj, grad: Tensor, arg: Tensor, coeff: Tensor | None) -> Tensor:
-    """x's gradient under `neighbour_max`: each source collects where its edge was the maximum.
+    """The gradient of `neighbour_max` for x: each source sums the gradients of the maxima that its edges are.
 
-    ``adj`` groups by source here. grad, arg (N_dst, H, F) -> (N_src, H, F)
+    ``adj`` groups by source. grad, arg (N_dst, H, F) -> (N_src, H, F)
     """
-    taken = grad[adj.indices].where(arg[adj.indices] == adj.eid.view(-1, 1, 1), 0)
+    selected = grad[adj.indices].where(arg[adj.indices] == adj.eid.view(-1, 1, 1), 0)
     if coeff is not None:
-        taken = taken * coeff[adj.eid].unsqueeze(-1)
-    return _reduce(adj, taken)
+        selected = selected * coeff[adj.eid].unsqueeze(-1)
+    return _reduce(adj, selected)
 
 
 def edge_dot(adj, x: Tensor, y: Tensor, out: Tensor | None = None) -> Tensor:
     """s_e[h] = <x_u[h], y_v[h]> for each edge.  x (N_u, H or 1, F), y (N_v, H or 1, F) -> (E, H)
 
-    ``out``: where to write, if ``adj`` holds some rows of a graph only and edge ids are those of the whole.
+    ``out``: the output, if ``adj`` has only some rows of a graph and its edge ids are those of the graph.
     """
     return _slots_to_edges(adj, (x[adj.indices] * y[_rows(adj)]).sum(-1), out)
 
@@ -204,12 +204,12 @@ def edge_score(adj, a: Tensor, b: Tensor, att: Tensor, slope: float) -> Tensor:
     return _slots_to_edges(adj, (_leaky(z, slope) * att).sum(-1))
 
 
-def edge_score_grad(adj, own: Tensor, other: Tensor, att: Tensor, slope: float, grad: Tensor) -> Tensor:
-    """Gradient of `edge_score` for the end that ``adj`` groups by: ``own`` (rows, H or 1, J)."""
-    z = own[_rows(adj)] + other[adj.indices]
+def edge_score_grad(adj, x: Tensor, y: Tensor, att: Tensor, slope: float, grad: Tensor) -> Tensor:
+    """Gradient of `edge_score` for the end that ``adj`` groups by: x (rows, H or 1, J)."""
+    z = x[_rows(adj)] + y[adj.indices]
     dz = grad[adj.eid].unsqueeze(-1) * att
     dz = torch.where(z > 0, dz, dz * slope)
-    if own.shape[1] == 1:
+    if x.shape[1] == 1:
         dz = dz.sum(1, keepdim=True)
     return _reduce(adj, dz)
 
@@ -221,10 +221,10 @@ def edge_score_att_grad(adj, a: Tensor, b: Tensor, slope: float, grad: Tensor) -
 
 
 def _attention(
-    adj, left: Tensor, right: Tensor, slope: float, log: Tensor | None = None
+    adj, src_score: Tensor, dst_score: Tensor, slope: float, log: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """By slot and head: the score before the LeakyReLU, and the softmax; by row: the logarithm of its denominator."""
-    row, z = _rows(adj), left[adj.indices] + right[_rows(adj)]
+    row, z = _rows(adj), src_score[adj.indices] + dst_score[_rows(adj)]
     score = _leaky(z, slope)
     if log is not None:
         return z, (score - log[row]).exp(), log
@@ -235,34 +235,46 @@ def _attention(
 
 
 def attend(
-    csc, csr, feat: Tensor, left: Tensor, right: Tensor, slope: float, coeff: Tensor | None, bias: Tensor | None
+    csc,
+    csr,
+    feat: Tensor,
+    src_score: Tensor,
+    dst_score: Tensor,
+    slope: float,
+    coeff: Tensor | None,
+    bias: Tensor | None,
 ) -> tuple[Tensor, ...]:
-    """y_v[h] = sum over edges e from u of  coeff_e[h] softmax_e(leaky(left_u[h] + right_v[h])) feat_u[h] + bias[h], and
-    what `attend_grad` wants to be given back: here left, right and the logarithm of the softmax's denominator.
+    """y_v[h] = bias[h] + sum over edges e from u of coeff_e[h] softmax_e(leaky(z_e[h])) feat_u[h].
 
-    feat (N_u, H, F), left (N_u, H), right (N_v, H), coeff (E, H or 1) or None, bias (H, F) or None -> (N_v, H, F), ...
+    With z_e[h] = src_score_u[h] + dst_score_v[h]. Also returns the tensors to save for `attend_grad`: here both scores
+    and the logarithm of the denominator.
+
+    feat (N_u, H, F), src_score (N_u, H), dst_score (N_v, H), coeff (E, H or 1) or None, bias (H, F) or None
+    -> (N_v, H, F), ...
     """
-    _, prob, log = _attention(csc, left, right, slope)
+    _, prob, log = _attention(csc, src_score, dst_score, slope)
     if coeff is not None:
         prob = prob * coeff[csc.eid]
     y = _reduce(csc, prob.unsqueeze(-1) * feat[csc.indices])
-    return y if bias is None else y + bias, left, right, log
+    return y if bias is None else y + bias, src_score, dst_score, log
 
 
 def attend_grad(
-    csc, csr, grad: Tensor, feat: Tensor, slope: float, coeff: Tensor | None, *kept: Tensor
+    csc, csr, grad: Tensor, feat: Tensor, slope: float, coeff: Tensor | None, *saved: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of `attend` for feat, for the scores before the LeakyReLU, (E, H), and for right; what it returned
-    beside y comes last.
+    """Gradients of `attend` for feat, for the scores before the LeakyReLU, (E, H), and for dst_score. ``saved`` are the
+    tensors that `attend` returned after y.
 
     With p the softmax, d_e = coeff_e <grad_v, feat_u> its gradient and m_v the sum of p_e d_e over the edges of v, the
     score's gradient is p_e (d_e - m_v).
     """
-    left, right, log = kept
-    z, prob, _ = _attention(csc, left, right, slope, log)
+    src_score, dst_score, log = saved
+    z, prob, _ = _attention(csc, src_score, dst_score, slope, log)
     row, scale = _rows(csc), coeff[csc.eid] if coeff is not None else 1.0
     dot = (grad[row] * feat[csc.indices]).sum(-1) * scale
-    mean = _reduce(csc, prob * dot) / _reduce(csc, prob)  # by 1, but for rounding, which would not cancel below
+    mean = _reduce(csc, prob * dot) / _reduce(
+        csc, prob
+    )  # the divisor is 1 up to rounding, which would not cancel below
     d_score = prob * (dot - mean[row])
     d_score = torch.where(z > 0, d_score, d_score * slope)
     d_feat = neighbour_sum(csr, grad, _slots_to_edges(csc, prob * scale), feat.shape[1])
@@ -270,21 +282,23 @@ def attend_grad(
     return d_feat, by_edge, edge_sum(csc, by_edge)
 
 
-def attend_ends_grad(csr, feat: Tensor, att: Tensor, d_score: Tensor, d_right: Tensor | None, d_feat: Tensor) -> Tensor:
-    """Where left_u = <att_0, feat_u> and, for the first N_v sources, right_u = <att_1, feat_u>: adds what comes through
-    them to d_feat, and returns the gradient of att, (1, H, F) with d_right None, or (2, H, F).
+def attend_ends_grad(csr, feat: Tensor, att: Tensor, d_score: Tensor, d_dst: Tensor | None, d_feat: Tensor) -> Tensor:
+    """Gradients through src_score_u = <att_0, feat_u> and, for the first N_v sources, dst_score_u = <att_1, feat_u>.
+
+    Adds the gradient of feat to d_feat, and returns that of att: (2, H, F), or (1, H, F) if d_dst is None.
     """
     grads = feat.new_zeros(len(att), *feat.shape[:2])
     grads[0] = edge_sum(csr, d_score)
-    if d_right is not None:
-        grads[1, : len(d_right)] = d_right
+    if d_dst is not None:
+        grads[1, : len(d_dst)] = d_dst
     d_feat += torch.einsum("knh,khf->nhf", grads, att)
     return torch.einsum("knh,nhf->khf", grads, feat)
 
 
 def gated_sum(adj, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    """y_v = sum over edges e from u of sigmoid_e x_u, feature by feature, and the sum of the gates; a gate is given by
-    t = tanh(e / 2), from -1 to 1: sigmoid(e) = (1 + t) / 2.
+    """y_v = sum over edges e from u of sigmoid_e x_u, feature by feature, and the sum of the gates.
+
+    The input is t = tanh(e / 2), from -1 to 1: sigmoid(e) = (1 + t) / 2.
 
     t (E, F), x (N_u, F) -> (N_v, F), (N_v, F)
     """
@@ -293,7 +307,7 @@ def gated_sum(adj, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def gate_grad(adj, t: Tensor, x: Tensor, y: Tensor, grad: Tensor) -> Tensor:
-    """sigmoid'(e) grad_v (x_u - y_v) for each edge e from u to v, its gate given as for `gated_sum`.
+    """sigmoid'(e) grad_v (x_u - y_v) for each edge e from u to v, with t as in `gated_sum`.
 
     t (E, F), x (N_u, F), y (N_v, F), grad (N_v, F) -> (E, F)
     """
@@ -302,13 +316,15 @@ def gate_grad(adj, t: Tensor, x: Tensor, y: Tensor, grad: Tensor) -> Tensor:
 
 
 def edge_ids(like: Tensor) -> torch.dtype:
-    """Integers for edges that `messages` keeps beside numbers like these."""
+    """The integer type of edge ids in `rectified_mean_max`: as wide as the numbers."""
     return torch.int64 if like.element_size() == 8 else torch.int32
 
 
-def messages(csc, a: Tensor, b: Tensor, r: Tensor, c: Tensor, share: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of the messages m_e = max(0, a_u + b_v + r_e C) along the edges e from u to v: share_v times their sum, their
-    maximum, and the id of the first edge whose message is the maximum and above 0, else -1. A row without edges gets 0.
+def rectified_mean_max(csc, a: Tensor, b: Tensor, r: Tensor, c: Tensor, share: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Sum and maximum of the messages m_e = max(0, a_u + b_v + r_e C) over the edges e from u to v.
+
+    Returns share_v times the sum, the maximum, and the id of the first edge whose message is the maximum and above 0,
+    else -1. A row without edges gets 0.
 
     a (N_u, F), b (N_v, F), r (E, D), c (D, F), share (N_v,) -> (N_v, F), (N_v, F), integers (N_v, F)
     """
@@ -318,10 +334,10 @@ def messages(csc, a: Tensor, b: Tensor, r: Tensor, c: Tensor, share: Tensor) -> 
     return share.unsqueeze(1) * _reduce(csc, message), top, arg.where(top > 0, -1).to(edge_ids(b))
 
 
-def messages_grad(
+def rectified_mean_max_grad(
     csc, csr, a: Tensor, b: Tensor, r: Tensor, c: Tensor, share: Tensor, arg: Tensor, d_mean: Tensor, d_top: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of `messages`, whose last result is arg, for a, b and c."""
+    """Gradients of `rectified_mean_max` for a, b and c; arg is its last output."""
     row, edge = _rows(csc), csc.eid
     z = a[csc.indices] + b[row] + r[edge] @ c
     dz = (share.unsqueeze(1) * d_mean)[row].where(z > 0, 0) + d_top[row].where(arg[row] == edge.unsqueeze(1), 0)

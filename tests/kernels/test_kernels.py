@@ -1,4 +1,4 @@
-"""The kernels: the reference against numpy and scipy, numba against the reference, any number of threads bit by bit."""
+"""Kernels: the reference against numpy and scipy, numba against the reference, and bits on any number of threads."""
 
 import contextlib
 import importlib
@@ -30,11 +30,11 @@ from gnnlib.testing.graphs import GRAPHS, graph_strategy
 CLOSE = {torch.float64: 1e-12, torch.float32: 2e-5}
 
 
-# ---------------------------------------------------------------- every function, with arguments that fit it
+# ---------------------------------------------------------------- all functions, with valid arguments
 
 
 class Inputs:
-    """Random arrays for one graph: H heads where ``many``, else one; F features."""
+    """Random arrays for a graph: features of H heads or, without ``many``, of one."""
 
     def __init__(self, adj: Adjacency, heads: int, width: int, dtype: torch.dtype, seed: int = 0):
         self.adj, self.heads, self.width, self.dtype = adj, heads, width, dtype
@@ -56,8 +56,8 @@ class Inputs:
         return self.draw(self.heads, self.width)
 
     def attention(self, scale: float = 1.0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        left, right = self.draw(self.adj.num_src, self.heads), self.draw(self.adj.num_dst, self.heads)
-        return self.src(), scale * left, scale * right
+        src, dst = self.draw(self.adj.num_src, self.heads), self.draw(self.adj.num_dst, self.heads)
+        return self.src(), scale * src, scale * dst
 
 
 CALLS: dict[str, Callable[[ModuleType, Inputs], object]] = {
@@ -126,14 +126,14 @@ CALLS: dict[str, Callable[[ModuleType, Inputs], object]] = {
 
 def attend_grad(k: ModuleType, i: Inputs, coeff: torch.Tensor | None, attention: tuple | None = None):
     feat, *sides = attention or i.attention()
-    kept = k.attend(i.adj.csc, i.adj.csr, feat, *sides, 0.2, coeff, i.att())[1:]
-    return k.attend_grad(i.adj.csc, i.adj.csr, i.dst(), feat, 0.2, coeff, *kept)
+    saved = k.attend(i.adj.csc, i.adj.csr, feat, *sides, 0.2, coeff, i.att())[1:]
+    return k.attend_grad(i.adj.csc, i.adj.csr, i.dst(), feat, 0.2, coeff, *saved)
 
 
 def attend_ends_grad(k: ModuleType, i: Inputs, att: torch.Tensor):
     feat, d_feat, d_score = i.src(), i.src(), i.edge()
-    d_right = i.draw(min(i.adj.num_src, i.adj.num_dst), i.heads) if len(att) > 1 else None
-    return k.attend_ends_grad(i.adj.csr, feat, att, d_score, d_right, d_feat), d_feat
+    d_dst = i.draw(min(i.adj.num_src, i.adj.num_dst), i.heads) if len(att) > 1 else None
+    return k.attend_ends_grad(i.adj.csr, feat, att, d_score, d_dst, d_feat), d_feat
 
 
 def call(name: str, module: ModuleType, *inputs) -> tuple[torch.Tensor, ...]:
@@ -143,7 +143,7 @@ def call(name: str, module: ModuleType, *inputs) -> tuple[torch.Tensor, ...]:
 
 def assert_close(got: tuple[torch.Tensor, ...], want: tuple[torch.Tensor, ...], dtype: torch.dtype) -> None:
     for a, b in zip(got, want, strict=True):
-        largest = float(b.abs().max()) if b.numel() else 0.0  # terms that cancel leave their own rounding
+        largest = float(b.abs().max()) if b.numel() else 0.0  # terms that cancel leave rounding errors
         atol = CLOSE[dtype] * max(1.0, largest)
         torch.testing.assert_close(a, b, rtol=CLOSE[dtype], atol=atol, equal_nan=True)
 
@@ -153,7 +153,7 @@ def bits(t: torch.Tensor) -> torch.Tensor:
 
 
 def hub(num_nodes: int = 500, num_edges: int = 4000) -> dgl.DGLGraph:
-    """Node 0 receives a third of all edges and sends another third; the upper half of the nodes has no edges."""
+    """Node 0 has a third of all edges as in-edges and another third as out-edges; half of the nodes have no edges."""
     random = torch.Generator().manual_seed(1)
     src, dst = torch.randint(num_nodes // 2, (2, num_edges), generator=random)
     dst[::3] = 0
@@ -163,7 +163,7 @@ def hub(num_nodes: int = 500, num_edges: int = 4000) -> dgl.DGLGraph:
 
 @pytest.fixture
 def threads() -> Iterator[None]:
-    """Gives torch its threads back."""
+    """Restores the number of torch's threads."""
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
@@ -171,7 +171,7 @@ def threads() -> Iterator[None]:
 
 @pytest.fixture
 def two_threads(threads, monkeypatch) -> None:
-    """Everything is launched in parallel and fetched ahead, however small."""
+    """All launches are parallel and prefetch, whatever their size."""
     torch.set_num_threads(2)
     monkeypatch.setattr(team, "TINY", 0)
     monkeypatch.setattr(rows, "CACHED", 0)
@@ -189,25 +189,30 @@ def two_threads(threads, monkeypatch) -> None:
     dtype=st.sampled_from([torch.float32, torch.float64]),
     seed=st.integers(0, 9),
 )
-def test_the_reference_on_any_graph(name, graph, heads, width, dtype, seed):
+def test_matches_reference_on_any_graph(name, graph, heads, width, dtype, seed):
     inputs = adjacency(graph), heads, width, dtype, seed
     assert_close(call(name, cpu, *inputs), call(name, reference, *inputs), dtype)
+
+
+# Heads and widths. A kernel of attention is compiled for each tile: heads at a time x cache lines of a head. In float32
+# these shapes give 1 x 1, 1 x 4, 4 x 1 and 1 x 8, in float64 1 x 1, 1 x 8 and 4 x 2; `test_tiles` has the others.
+SHAPES = ((1, 1), (1, 7), (3, 0), (3, 1), (3, 7), (13, 5), (3, 33), (4, 16), (1, 150))
 
 
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.slow
-def test_the_reference_in_parallel(name, dtype, two_threads):
+def test_matches_reference_in_parallel(name, dtype, two_threads):
     for graph in (hub(), GRAPHS["bare"](), GRAPHS["no_nodes"](), GRAPHS["bipartite"]()):
-        for heads, width in ((1, 7), (3, 33), (3, 0), (4, 16), (13, 5), (1, 150)):
+        for heads, width in SHAPES:
             inputs = adjacency(graph), heads, width, dtype
             assert_close(call(name, cpu, *inputs), call(name, reference, *inputs), dtype)
 
 
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_any_number_of_threads_gives_the_same_bits(name, dtype, two_threads):
-    for heads, width in ((1, 1), (3, 1), (3, 7), (3, 33), (4, 20), (13, 5), (1, 150)):
+def test_bits_do_not_depend_on_threads(name, dtype, two_threads):
+    for heads, width in SHAPES:
         inputs = adjacency(hub()), heads, width, dtype
         torch.set_num_threads(2)
         parallel = [call(name, cpu, *inputs) for _ in range(3)]
@@ -218,13 +223,21 @@ def test_any_number_of_threads_gives_the_same_bits(name, dtype, two_threads):
                 assert torch.equal(bits(a), bits(b))
 
 
+@pytest.mark.parametrize("name", ["attend", "attend_grad", "attend_ends_grad"])
+def test_tiles(name):
+    """In float32: 1 x 2, 4 x 2 and 2 x 4 heads and cache lines."""
+    for heads, width in ((1, 20), (4, 20), (4, 40)):
+        inputs = adjacency(hub()), heads, width, torch.float32
+        assert_close(call(name, cpu, *inputs), call(name, reference, *inputs), torch.float32)
+
+
 @pytest.mark.parametrize("name", CALLS)
-def test_a_hub_shared_out_among_threads(name, two_threads):
-    """Three nodes receive, and three send, more edges than one thread is left with."""
+def test_hubs_divided_among_threads(name, two_threads):
+    """Three nodes have more in-edges, and three more out-edges, than one thread processes."""
     random = torch.Generator().manual_seed(2)
-    many = torch.arange(50_000) % 3
-    others = torch.randint(300, (len(many),), generator=random)
-    graph = dgl.graph((torch.cat([many, others]), torch.cat([others, 2 - many])), num_nodes=300)
+    hubs = torch.arange(50_000) % 3
+    nodes = torch.randint(300, (len(hubs),), generator=random)
+    graph = dgl.graph((torch.cat([hubs, nodes]), torch.cat([nodes, 2 - hubs])), num_nodes=300)
     assert len(team.plan(adjacency(graph).csc.indptr)) == team.CHUNKS + 1 + 3
     for heads, width in ((1, 40), (3, 7), (4, 3), (1, 150)):
         inputs = adjacency(graph), heads, width, torch.float64
@@ -236,9 +249,10 @@ def test_a_hub_shared_out_among_threads(name, two_threads):
             assert torch.equal(bits(a), bits(b))
 
 
+@settings(deadline=None)  # the first example may compile
 @given(degrees=st.lists(st.sampled_from([0, 1, 2, 5, 200, team.HUB, team.HUB + 1, 3 * team.HUB]), max_size=200))
-def test_the_plan_shares_the_rows_out(degrees):
-    """Every row in one chunk and in order; no chunk but of one row with much more than its share; all hubs listed."""
+def test_plan(degrees):
+    """Each row is in one chunk, in order; only a chunk of one row has much more than its part; all hubs are listed."""
     indptr = torch.tensor([0, *degrees]).cumsum(0).int()
     plan = team.plan(indptr)
     bounds, hubs = plan[: team.CHUNKS + 1], plan[team.CHUNKS + 1 :]
@@ -251,7 +265,7 @@ def test_the_plan_shares_the_rows_out(degrees):
         assert work[low:high].sum() <= work.sum() / team.CHUNKS + (work.max() if len(work) else 0)
 
 
-def test_the_threads_are_torchs(two_threads, monkeypatch):
+def test_runs_on_threads_of_torch(two_threads, monkeypatch):
     seen = []
     monkeypatch.setattr(sums._sum, "compiled", lambda runtime, threads, *arrays: seen.append(threads))
     adj, x = adjacency(hub()), torch.ones(500, 1, 4)
@@ -267,8 +281,8 @@ def test_the_threads_are_torchs(two_threads, monkeypatch):
     assert seen[4:] == [1, 1]
 
 
-def test_every_thread_of_the_team_works(two_threads):
-    """More threads than cores, so that some find nothing left to do."""
+def test_any_number_of_threads(two_threads):
+    """Also more threads than cores, some of which get no chunk."""
     adj, x = adjacency(hub()), torch.randn(500, 1, 40)
     want = reference.neighbour_sum(adj.csc, x, None, 1)
     for count in (1, 2, 3, 8, 100):
@@ -276,8 +290,8 @@ def test_every_thread_of_the_team_works(two_threads):
         torch.testing.assert_close(cpu.neighbour_sum(adj.csc, x, None, 1), want, rtol=1e-5, atol=1e-4)
 
 
-def test_the_order_of_reduction_is_the_same_in_memory_of_any_alignment(two_threads):
-    """A row of 33 numbers starts anywhere within a vector register."""
+def test_bits_do_not_depend_on_alignment(two_threads):
+    """Rows of 33 numbers start at any position within a vector register."""
     adj, x = adjacency(hub()), torch.randn(500 * 33 + 8)
     base = cpu.edge_dot(adj.csc, x[:-8].view(500, 1, 33), x[:-8].view(500, 1, 33))
     for shift in (1, 3, 8):
@@ -297,39 +311,41 @@ def test_group(num_groups):
     assert torch.equal(cpu.group(key.repeat_interleave(2)[::2], num_groups)[1], order)  # strided
 
 
-def test_group_of_nothing():
+def test_group_of_no_edges():
     for module in (cpu, reference):
         starts, order = module.group(torch.empty(0, dtype=torch.int32), 3)
         assert (starts.tolist(), order.tolist()) == ([0, 0, 0, 0], [])
         assert module.group(torch.empty(0, dtype=torch.int32), 0)[0].tolist() == [0]
 
 
-def test_the_same_functions():
+def test_signatures_match_reference():
     for name in reference.__all__:
-        wanted, got = getattr(reference, name), getattr(cpu, name)
+        expected, got = getattr(reference, name), getattr(cpu, name)
         assert (
-            wanted.__code__.co_varnames[: wanted.__code__.co_argcount]
+            expected.__code__.co_varnames[: expected.__code__.co_argcount]
             == (got.__code__.co_varnames[: got.__code__.co_argcount])
         )
 
 
-def test_whether_an_entry_is_kept_depends_on_nothing_else():
-    """The share, and that neighbouring columns, edges and keys choose independently: within 5 deviations of 0."""
+def test_dropped_entries_are_independent():
+    """The rate, and the correlation of adjacent columns, edges and keys: within 5 standard deviations of 0."""
     edges, width = 4000, 96
     for level in (2**31, 2**30, 3 * 2**30):
-        share = 1 - level / 2**32
+        rate = 1 - level / 2**32
         for key in (0, 1, 2**32 - 1, 1234567):
-            kept = reference.kept(torch.arange(edges), torch.Size([width]), key, level).double() - share
-            other = reference.kept(torch.arange(edges), torch.Size([width]), (key + 1) % 2**32, level).double() - share
-            most = 5 * share * (1 - share)
-            assert abs(kept.mean()) < 5 * (share * (1 - share) / kept.numel()) ** 0.5
-            for a, b in ((kept[1:], kept[:-1]), (kept[:, 1:], kept[:, :-1]), (kept[1:, 1:], kept[:-1, :-1])):
-                assert abs((a * b).mean()) < most / a.numel() ** 0.5
-            together = (kept.T @ kept / edges).fill_diagonal_(0)
-            assert together.abs().max() < 1.4 * most / edges**0.5  # the largest of 4560 pairs of columns
-            rows = (kept[:1000] @ kept[:1000].T / width).fill_diagonal_(0)
-            assert rows.abs().max() < 1.4 * most / width**0.5
-            assert abs((kept[:-1] * other[:-1]).mean()) < most / kept.numel() ** 0.5
+            mask = reference.retained(torch.arange(edges), torch.Size([width]), key, level).double() - rate
+            other = (
+                reference.retained(torch.arange(edges), torch.Size([width]), (key + 1) % 2**32, level).double() - rate
+            )
+            bound = 5 * rate * (1 - rate)
+            assert abs(mask.mean()) < 5 * (rate * (1 - rate) / mask.numel()) ** 0.5
+            for a, b in ((mask[1:], mask[:-1]), (mask[:, 1:], mask[:, :-1]), (mask[1:, 1:], mask[:-1, :-1])):
+                assert abs((a * b).mean()) < bound / a.numel() ** 0.5
+            columns = (mask.T @ mask / edges).fill_diagonal_(0)
+            assert columns.abs().max() < 1.4 * bound / edges**0.5  # the largest of 4560 pairs of columns
+            rows = (mask[:1000] @ mask[:1000].T / width).fill_diagonal_(0)
+            assert rows.abs().max() < 1.4 * bound / width**0.5
+            assert abs((mask[:-1] * other[:-1]).mean()) < bound / mask.numel() ** 0.5
 
 
 def test_choose():
@@ -348,36 +364,38 @@ def test_choose():
 
 KERNELS = {
     f"{module.name}.{name}": kernel
-    for module in pkgutil.iter_modules(kernels.__path__, "gnnlib.kernels.")
+    for module in pkgutil.walk_packages(kernels.__path__, "gnnlib.kernels.")
     for name, kernel in vars(importlib.import_module(module.name)).items()
     if isinstance(kernel, team.Kernel)
 }
 
 
-def call_the_rest(i: Inputs) -> None:
-    """What has tests of its own with the layer it is made for."""
+def call_gated_and_rectified(i: Inputs) -> None:
+    """The kernels that are tested with the operation they are part of."""
     x, y, e, one = i.draw(i.adj.num_src, 8), i.draw(i.adj.num_dst, 8), i.draw(i.adj.num_edges, 8), i.edge()[:, 0]
     r, c, share = i.draw(i.adj.num_edges, 2), i.draw(2, 8), i.draw(i.adj.num_dst)
     cpu.gated_sum(i.adj.csc, e, x)
     cpu.gate_grad(i.adj.csc, e, x, y, y)
     cpu.rectified_sum(i.adj.csc, x, e, one)
     cpu.rectified_grad(i.adj.csc, x, e, one, y)
-    arg = cpu.messages(i.adj.csc, x, y, r, c, share)[2]
-    cpu.messages_grad(i.adj.csc, i.adj.csr, x, y, r, c, share, arg, y, y)
+    arg = cpu.rectified_mean_max(i.adj.csc, x, y, r, c, share)[2]
+    cpu.rectified_mean_max_grad(i.adj.csc, i.adj.csr, x, y, r, c, share, arg, y, y)
 
 
 @pytest.mark.parametrize("name", KERNELS)
-def test_float32_is_not_computed_in_float64(name, monkeypatch):
-    """A float64 constant or scalar in a loop would drag it along, at half the speed."""
+def test_no_float64_in_float32_kernels(name, monkeypatch):
+    """A float64 constant or scalar in a loop would make it a float64 loop, at half the speed."""
     kernel, adj, seen = KERNELS[name], adjacency(GRAPHS["random"]()), []
     monkeypatch.setattr(kernel, "compiled", lambda *arguments: seen.append(arguments))
-    call_the_rest(Inputs(adj, 3, 7, torch.float32))
+    call_gated_and_rectified(Inputs(adj, 3, 7, torch.float32))
     for case in CALLS:
-        with contextlib.suppress(AssertionError, IndexError):  # of a result that was not computed
+        with contextlib.suppress(AssertionError, IndexError):  # of a result that is not computed
             call(case, cpu, adj, 3, 7, torch.float32)
     assert seen
     monkeypatch.undo()
-    fresh = team.Kernel(kernel.row, cache=False)  # numba does not show code that comes from its cache
+    fresh = team.Kernel(
+        kernel.compute, kernel.arguments, cache=False
+    )  # numba does not show code that comes from its cache
     kinds = [numba.typeof(argument) for argument in seen[0]]
     assert not any(getattr(kind, "dtype", kind) == numba.float64 for kind in kinds)
     fresh.compiled(*seen[0])
@@ -389,23 +407,23 @@ def test_float32_is_not_computed_in_float64(name, monkeypatch):
 
 
 @jit
-def _exp(x, y, few):
-    for i in range(0, len(x), len(few)):
-        store(y, i, tile_exp(tile_numbers(x, i, few)))
+def _exp(x, y, tile):
+    for i in range(0, len(x), len(tile)):
+        store(y, i, tile_exp(tile_numbers(x, i, tile)))
 
 
-@pytest.mark.parametrize("few", [1, 4, 8])
+@pytest.mark.parametrize("count", [1, 4, 8])
 @pytest.mark.parametrize(("dtype", "least"), [(np.float32, -87.2), (np.float64, -708.2)])
-def test_exp_is_numpys_to_the_last_bit_but_one(dtype, least, few):
+def test_exp_within_two_units_in_the_last_place(dtype, least, count):
     x = np.random.default_rng(0).uniform(least, 88, 8000).astype(dtype)
     x[:8] = 0, -0.0, 1e-9, -1e-9, np.log(2) / 2, -np.log(2) / 2, least, 88
     y = np.empty_like(x)
-    _exp(x, y, (static(1),) * few)
+    _exp(x, y, (static(1),) * count)
     assert (y[:2] == 1).all()
     assert np.abs(y / np.exp(x.astype(np.longdouble)) - 1).max() < np.finfo(dtype).eps
 
 
-def test_exp_of_what_is_far_below_and_of_nan():
+def test_exp_of_small_numbers_and_nan():
     x = np.array([-np.inf, -3e38, -104, np.nan], np.float32)
     y = np.empty_like(x)
     _exp(x, y, (static(1),) * 4)
@@ -416,7 +434,7 @@ def test_exp_of_what_is_far_below_and_of_nan():
 
 
 NAN, INF = float("nan"), float("inf")
-AWKWARD = {
+SPECIAL = {
     "nan first": [NAN, 1.0, 2.0],
     "nan in between": [1.0, NAN, 2.0],
     "nan last": [1.0, 2.0, NAN],
@@ -435,11 +453,11 @@ BOTH = pytest.mark.parametrize("module", [cpu, reference], ids=["cpu", "referenc
 
 
 @BOTH
-@pytest.mark.parametrize("name", AWKWARD)
+@pytest.mark.parametrize("name", SPECIAL)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_awkward_values_as_torch(module, name, dtype):
+def test_special_values(module, name, dtype):
     adj = adjacency(dgl.graph(([0, 1, 2], [1, 1, 1])))
-    values = torch.tensor(AWKWARD[name], dtype=dtype)
+    values = torch.tensor(SPECIAL[name], dtype=dtype)
     y, arg = module.neighbour_max(adj.csc, values.view(3, 1, 1), None)
     torch.testing.assert_close(y.flatten(), torch.tensor([0.0, values.max(), 0.0], dtype=dtype), equal_nan=True)
     wins = values.isnan() if values.isnan().any() else values == values.max()
@@ -451,40 +469,38 @@ def test_awkward_values_as_torch(module, name, dtype):
 
 
 @BOTH
-@pytest.mark.parametrize("name", AWKWARD)
+@pytest.mark.parametrize("name", SPECIAL)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_awkward_scores_as_torch(module, name, dtype):
-    """The attended average is that of torch's softmax: where a score spoils it, and where scores are far apart."""
-    adj, score = adjacency(dgl.graph(([0, 1, 2], [1, 1, 1]))), torch.tensor(AWKWARD[name], dtype=dtype)
+def test_special_scores(module, name, dtype):
+    """Attention equals that of torch's softmax, with NaN, infinite and distant scores."""
+    adj, score = adjacency(dgl.graph(([0, 1, 2], [1, 1, 1]))), torch.tensor(SPECIAL[name], dtype=dtype)
     feat = torch.tensor([1.0, 2.0, 4.0], dtype=dtype)
     want = (torch.nn.functional.leaky_relu(score, 0.2).softmax(0) * feat).sum()
-    for left, right in ((score, torch.zeros_like(score)), (torch.zeros_like(score), score[:1].expand(3))):
-        y, *_ = module.attend(
-            adj.csc, adj.csr, feat.view(3, 1, 1), left.view(3, 1), right.reshape(3, 1), 0.2, None, None
-        )
-        torch.testing.assert_close(y.flatten()[1], want if left is score else _uniform(right, feat), equal_nan=True)
+    for src, dst in ((score, torch.zeros_like(score)), (torch.zeros_like(score), score[:1].expand(3))):
+        y, *_ = module.attend(adj.csc, adj.csr, feat.view(3, 1, 1), src.view(3, 1), dst.reshape(3, 1), 0.2, None, None)
+        torch.testing.assert_close(y.flatten()[1], want if src is score else _uniform(dst, feat), equal_nan=True)
 
 
-def _uniform(right: torch.Tensor, feat: torch.Tensor) -> torch.Tensor:
-    """All scores are right_v."""
-    return (torch.nn.functional.leaky_relu(right, 0.2).softmax(0) * feat).sum()
+def _uniform(score: torch.Tensor, feat: torch.Tensor) -> torch.Tensor:
+    """The average if all scores are those of the destination."""
+    return (torch.nn.functional.leaky_relu(score, 0.2).softmax(0) * feat).sum()
 
 
 @BOTH
 @pytest.mark.parametrize("apart", [1.0, 20.0, 39.0, 41.0, 80.0, 200.0])
 @pytest.mark.parametrize("slope", [0.0, 0.2, 1.0, 2.0, -1.0])
-def test_attention_of_scores_at_any_distance(module, apart, slope):
-    """float32 against the formula in float64, on either side of where the kernel changes its way."""
+def test_attention_with_distant_scores(module, apart, slope):
+    """float32 against the formula in float64, below and above the spread at which the kernel is exact."""
     graph = hub(60, 600)
     adj, random = adjacency(graph), torch.Generator().manual_seed(0)
-    left, right = (apart * torch.rand(60, 3, generator=random) - shift for shift in (apart / 2, apart / 3))
+    src, dst = (apart * torch.rand(60, 3, generator=random) - shift for shift in (apart / 2, apart / 3))
     feat = torch.randn(60, 3, 5, generator=random)
-    y, *kept = module.attend(adj.csc, adj.csr, feat, left, right, slope, None, None)
-    want, *exact = reference.attend(adj.csc, adj.csr, feat.double(), left.double(), right.double(), slope, None, None)
+    y, *saved = module.attend(adj.csc, adj.csr, feat, src, dst, slope, None, None)
+    want, *exact = reference.attend(adj.csc, adj.csr, feat.double(), src.double(), dst.double(), slope, None, None)
     torch.testing.assert_close(y.double(), want, rtol=1e-5, atol=3e-5)
     grad = torch.randn(y.shape, generator=random)
     for a, b in zip(
-        module.attend_grad(adj.csc, adj.csr, grad, feat, slope, None, *kept),
+        module.attend_grad(adj.csc, adj.csr, grad, feat, slope, None, *saved),
         reference.attend_grad(adj.csc, adj.csr, grad.double(), feat.double(), slope, None, *exact),
         strict=True,
     ):
@@ -492,8 +508,8 @@ def test_attention_of_scores_at_any_distance(module, apart, slope):
 
 
 @BOTH
-def test_nan_and_inf_stay_where_they_are(module):
-    """What is wrong at one node or head spoils its receivers only."""
+def test_nan_and_inf_do_not_spread(module):
+    """NaN at one node and head affects its successors only."""
     adj = adjacency(dgl.graph(([0, 1, 2], [1, 2, 0])))
     x = torch.tensor([[[NAN, 1.0], [2.0, INF]], [[3.0, 4.0], [5.0, 6.0]], [[7.0, 8.0], [9.0, 10.0]]])
     want = torch.stack([x[2], x[0], x[1]])
@@ -514,7 +530,7 @@ def arrays(request):
     return adj, adj.src.numpy().astype(int), adj.dst.numpy().astype(int), np.random.default_rng(0)
 
 
-def test_sum_is_scipys_product(arrays):
+def test_sum_equals_scipy_product(arrays):
     adj, src, dst, random = arrays
     x, coeff = random.normal(size=(adj.num_src, 3, 5)), random.normal(size=(adj.num_edges, 3))
 
@@ -534,7 +550,7 @@ def test_sum_is_scipys_product(arrays):
     np.testing.assert_allclose(kernel(x[:, :1].copy(), coeff, 3), shared, atol=1e-13)
 
 
-def test_max_is_numpys(arrays):
+def test_max_equals_numpy(arrays):
     adj, src, dst, random = arrays
     x, coeff = random.normal(size=(adj.num_src, 2, 4)), random.normal(size=(adj.num_edges, 2))
     y, arg = reference.neighbour_max(adj.csc, torch.from_numpy(x), torch.from_numpy(coeff))
@@ -557,7 +573,7 @@ def test_max_is_numpys(arrays):
     np.testing.assert_allclose(got.numpy(), dx, atol=1e-13)
 
 
-def test_dot_is_einsum(arrays):
+def test_dot_equals_einsum(arrays):
     adj, src, dst, random = arrays
     x, y = random.normal(size=(adj.num_src, 3, 5)), random.normal(size=(adj.num_dst, 3, 5))
     got = reference.edge_dot(adj.csc, torch.from_numpy(x), torch.from_numpy(y))
@@ -566,7 +582,7 @@ def test_dot_is_einsum(arrays):
     np.testing.assert_allclose(got.numpy(), np.einsum("ef,ehf->eh", x[src, 0], y[dst]), atol=1e-13)
 
 
-def test_softmax_is_scipys(arrays):
+def test_softmax_equals_scipy(arrays):
     adj, _, dst, random = arrays
     score, grad = random.normal(size=(adj.num_edges, 2)) * 5, random.normal(size=(adj.num_edges, 2))
     prob = reference.edge_softmax(adj.csc, torch.from_numpy(score))
@@ -580,8 +596,8 @@ def test_softmax_is_scipys(arrays):
             np.testing.assert_allclose(dscore[edges, h].numpy(), jacobian @ grad[edges, h], atol=1e-13)
 
 
-def test_score_is_its_formula(arrays):
-    """And its gradients are autograd's of the formula written on edges."""
+def test_score_equals_formula(arrays):
+    """The gradients equal autograd's of the formula on edges."""
     adj, src, dst, random = arrays
     a, b = random.normal(size=(adj.num_src, 3, 4)), random.normal(size=(adj.num_dst, 1, 4))
     att, grad = random.normal(size=(3, 4)), random.normal(size=(adj.num_edges, 3))
@@ -598,7 +614,7 @@ def test_score_is_its_formula(arrays):
 
 # ---------------------------------------------------------------- a table
 
-# Five nodes: 0 hears 1, 2 and 2 again; 1 hears itself; 2 hears 0 and 4; 3 hears no one; 4 hears 3.
+# Five nodes. In-neighbours of 0: 1, 2 and 2 again; of 1: 1; of 2: 0 and 4; of 3: none; of 4: 3.
 SRC, DST = [1, 4, 2, 1, 0, 3, 2], [0, 2, 0, 1, 2, 4, 0]
 X = [[1, -2], [3, 4], [-5, 6], [7, -8], [-9, 10]]
 ONE = [2, 1, -1, 3, 4, 0, 1]
@@ -632,7 +648,7 @@ TABLE = [
 def test_table(reduce, x, coeff, want, dtype):
     x, want = torch.tensor(x, dtype=dtype), torch.tensor(want, dtype=dtype)
     coeff = torch.tensor(coeff, dtype=dtype) if coeff is not None else None
-    for order in ([0, 1, 2, 3, 4, 5, 6], [6, 5, 4, 3, 2, 1, 0], [2, 0, 6, 1, 5, 3, 4]):  # the order does not count
+    for order in ([0, 1, 2, 3, 4, 5, 6], [6, 5, 4, 3, 2, 1, 0], [2, 0, 6, 1, 5, 3, 4]):  # any order of edges
         graph = dgl.graph((torch.tensor(SRC)[order], torch.tensor(DST)[order]), num_nodes=5)
         got = aggregate(graph, x, coeff[order] if coeff is not None else None, reduce)
         assert got.dtype == dtype
@@ -645,10 +661,10 @@ def test_table(reduce, x, coeff, want, dtype):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", CALLS)
 def test_half_precision(name, dtype):
-    """Through the reference: the same function up to the coarser rounding."""
+    """The reference in half precision, up to rounding."""
     adj = adjacency(GRAPHS["random"]())
     rounded = call(name, reference, adj, 3, 7, dtype)
-    if name == "max, tied" or name.startswith("max_grad"):  # which edge wins hangs on the rounding
+    if name == "max, tied" or name.startswith("max_grad"):  # the edge of the maximum depends on the rounding
         assert all(t.isfinite().all() for t in rounded)
         return
     exact = call(name, reference, adj, 3, 7, torch.float64)
@@ -659,7 +675,7 @@ def test_half_precision(name, dtype):
 # ---------------------------------------------------------------- the launcher
 
 
-def test_a_type_numba_refuses_is_an_error_each_time():
+def test_unsupported_types_raise_at_each_call():
     kernel = sums._sum.compiled
     for _ in range(2):
         with pytest.raises(numba.TypingError):
@@ -668,7 +684,7 @@ def test_a_type_numba_refuses_is_an_error_each_time():
     assert torch.equal(cpu.neighbour_sum(adj.csc, x, None, 1)[:, 0, 0], adj.in_degrees.float())
 
 
-def test_no_two_kernels_share_a_cache_entry():
-    """All launchers have the same code, and numba tells functions apart by their names and code."""
+def test_kernels_have_distinct_cache_entries():
+    """All launchers have the same code, and numba identifies functions by name and code."""
     names = [kernel.compiled._cache._cache_file._index_name for kernel in KERNELS.values()]
     assert len(set(names)) == len(names) > 20

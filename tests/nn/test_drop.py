@@ -284,7 +284,7 @@ def test_messages_are_dropped_entry_by_entry():
         actual = DropMessage(conv, 0.4)(graph, x)
         torch.manual_seed(5)
         drop = MessageDropout.sample(0.4)
-        remaining = reference.kept(torch.arange(len(src)), torch.Size([columns]), drop.key, drop.threshold)
+        remaining = reference.retained(torch.arange(len(src)), torch.Size([columns]), drop.key, drop.threshold)
         assert 0.3 < remaining.double().mean() < 0.9
         expected = dense(remaining / 0.6)
         torch.testing.assert_close(actual, expected)

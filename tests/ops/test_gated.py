@@ -1,4 +1,4 @@
-"""Gated sums: message by message; the kernels against the composition they stand for."""
+"""Gated sums: against a loop over messages, and the kernels against their composition."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ def inputs(graph, *shape):
 
 @EPSILON
 @pytest.mark.parametrize("name", GRAPHS)
-def test_message_by_message(name, epsilon):
+def test_matches_loop_over_messages(name, epsilon):
     graph = GRAPHS[name]()
     x, e = inputs(graph, 3)
     gate = 1 / (1 + (-e).exp())
@@ -37,45 +37,45 @@ def test_message_by_message(name, epsilon):
 
 @EPSILON
 @pytest.mark.parametrize("shape", [(1,), (40,), (2, 3, 5)])
-def test_kernels_agree_with_their_definition_and_with_the_composition(shape, epsilon):
-    """The last is a hub, whose columns are shared out."""
+def test_kernels_match_reference_and_composition(shape, epsilon):
+    """The last graph has a hub, whose columns are divided among the threads."""
     star = dgl.graph((torch.arange(1, 20001), torch.zeros(20000, dtype=torch.int64)))
     for graph in (GRAPHS["random"](), GRAPHS["bipartite"](), star):
         x, e = inputs(graph, *shape)
-        found = {}
+        results = {}
         for module in (None, reference):
             with kernels.force(module):
                 y = gated_sum(graph, x, e, epsilon)
                 grads = torch.autograd.grad(y.square().sum(), (x, e))
-                found[module] = {"y": y.detach(), "dx": grads[0], "de": grads[1]}
+                results[module] = {"y": y.detach(), "dx": grads[0], "de": grads[1]}
         y = composed_gated_sum(adjacency(graph), epsilon, x.flatten(1), e.flatten(1)).view_as(y)
         grads = torch.autograd.grad(y.square().sum(), (x, e))
         composed = {"y": y.detach(), "dx": grads[0], "de": grads[1]}
-        assert_close(found[None], found[reference], 1e-12)
-        assert_close(found[None], composed, 1e-12)
+        assert_close(results[None], results[reference], 1e-12)
+        assert_close(results[None], composed, 1e-12)
 
 
 @EPSILON
-def test_differentiable_twice(epsilon):
+def test_second_derivatives(epsilon):
     graph = dgl.graph(([0, 1, 0, 0, 2, 1], [1, 1, 2, 2, 2, 0]), num_nodes=4)
-    given = inputs(graph, 2)
-    assert torch.autograd.gradcheck(lambda x, e: gated_sum(graph, x, e, epsilon), given)
-    assert torch.autograd.gradgradcheck(lambda x, e: gated_sum(graph, x, e, epsilon), given)
+    leaves = inputs(graph, 2)
+    assert torch.autograd.gradcheck(lambda x, e: gated_sum(graph, x, e, epsilon), leaves)
+    assert torch.autograd.gradgradcheck(lambda x, e: gated_sum(graph, x, e, epsilon), leaves)
 
 
-def test_wide_open_and_shut_gates():
-    """No overflow, no NaN in the gradient; sums of shut gates are held up by epsilon."""
+def test_extreme_gates():
+    """No overflow and no NaN in the gradient; epsilon bounds the denominator of closed gates."""
     graph = dgl.graph(([0, 1], [2, 2]))
     x = torch.tensor([[3.0], [5.0], [0.0]], requires_grad=True)
     for e, y in (([500.0, 500.0], 4.0), ([500.0, -500.0], 3.0), ([-500.0, -500.0], 0.0)):
-        given = torch.tensor(e).unsqueeze(1).requires_grad_()
-        found = gated_sum(graph, x, given, 1e-6)[2]
-        assert found.item() == pytest.approx(y, abs=1e-5)
-        found.backward()
-        assert given.grad.isfinite().all()
+        logits = torch.tensor(e).unsqueeze(1).requires_grad_()
+        result = gated_sum(graph, x, logits, 1e-6)[2]
+        assert result.item() == pytest.approx(y, abs=1e-5)
+        result.backward()
+        assert logits.grad.isfinite().all()
 
 
-def test_neighbors_do_for_a_graph():
+def test_accepts_adjacency():
     graph = GRAPHS["random"]()
     x, e = inputs(graph, 3)
     assert torch.equal(gated_sum(adjacency(graph), x, e), gated_sum(graph, x, e))

@@ -1,22 +1,25 @@
-"""Attention, a part of `gnnlib.kernels.cpu`: scores, softmax and sum in one walk over the edges, and the way back.
+"""Attention: scores, softmax and weighted sum in one pass over the edges, and its gradients.
 
-Heads are taken as many at a time as have `MOST` lines together, up to four: what the tables say of an edge is then one
-load for all, and what is summed stays in registers. A head of more lines takes a walk for each `MOST` of them.
+Up to four heads are processed at a time, as long as they have at most `MAX_LINES` cache lines together: each load of
+an edge's tables serves all of them, and sums stay in registers. A wider head takes a pass for each `MAX_LINES`
+lines.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
 
 from gnnlib.kernels.cpu.compile import static
-from gnnlib.kernels.cpu.rows import AHEAD, ahead_of, fetch, inline, scalar
-from gnnlib.kernels.cpu.team import CHUNKS, Kernel, has_hubs
+from gnnlib.kernels.cpu.rows import AHEAD, fetch, inline, scalar
+from gnnlib.kernels.cpu.team import CHUNKS, Array, has_hubs, kernel
 from gnnlib.kernels.cpu.tiles import (
     minus,
     over,
     plus,
     tile_add,
-    tile_alike,
     tile_exp,
+    tile_fill,
     tile_get,
     tile_log,
     tile_numbers,
@@ -28,267 +31,371 @@ from gnnlib.kernels.cpu.tiles import (
 )
 from gnnlib.kernels.cpu.vectors import at, lanes, lines, prefetch, store, where_above
 
-# With c the largest left of any source and z = left_u + right_v: relative to leaky(c + right_v), which no score of v
-# exceeds, exp(leaky(z)) is exp(left_u - c) for z > 0, and exp(slope (left_u - c)) exp((slope - 1) max(0, c + right_v))
-# else. So there are exponentials for each node, none for each edge. Scores that lie too far apart for that are
-# taken one by one ("exact"), relative to the top of each row.
+# With c the largest score of a source and z = src_score_u + dst_score_v: relative to leaky(c + dst_score_v), an upper
+# bound of the scores of v, exp(leaky(z)) is exp(src_score_u - c) for z > 0, else
+# exp(slope (src_score_u - c)) exp((slope - 1) max(0, c + dst_score_v)). So exponentials are computed per node, not per
+# edge. If the scores of the sources differ by more than SPREAD, exponentials are computed per edge, relative to the
+# maximum of each row: the exact mode.
 #
-# Tables, a row a node, in it a number a head. Of a source: left, the factor for z > 0, the one for the others; exact:
-# left. Of a destination, made by the forward pass: right and such factors, over the softmax's denominator when that is
-# known; exact: right and the top, which becomes the denominator's logarithm.
+# The tables have a row per node, with the following numbers for each head. Source: its score, the factor for z > 0, the
+# factor for z <= 0; exact: its score. Destination, written by the forward pass: its score and two such factors, over
+# the softmax's denominator once that is known; exact: its score and the maximum, then the denominator's logarithm.
 SPREAD = 40.0
-MOST = 8  # lines; what is summed, a row and what multiplies it are three times as many registers
+MAX_LINES = 8  # the sums, a row and its factors are three times as many registers
 
 
 @inline
-def _score(source, i, target, t, few):
-    """left + right of an edge, of whose ends i and t are the places in the tables."""
-    return plus(tile_numbers(source, i, few), tile_numbers(target, t, few))
+def _score(src_table, i, dst_table, t, tile):
+    """The sum of both ends' scores, at the positions i and t of the tables."""
+    return plus(tile_numbers(src_table, i, tile), tile_numbers(dst_table, t, tile))
 
 
 @inline
-def _weigh(exact, source, i, target, t, heads, slope, none, few):
-    """exp(leaky(score)) relative to what the tables of both ends say."""
-    z = _score(source, i, target, t, few)
+def _weight(exact, src_table, i, dst_table, t, heads, slope, none, tile):
+    """exp(leaky(score)), relative as the tables of both ends are."""
+    z = _score(src_table, i, dst_table, t, tile)
     if len(exact):
-        return tile_exp(minus(where_above(z, none, z, times(z, slope)), tile_numbers(target, t + heads, few)))
-    above = times(tile_numbers(source, i + heads, few), tile_numbers(target, t + heads, few))
-    below = times(tile_numbers(source, i + 2 * heads, few), tile_numbers(target, t + 2 * heads, few))
-    return where_above(z, none, above, below)  # both made, for the sign of z cannot be foreseen
+        return tile_exp(minus(where_above(z, none, z, times(z, slope)), tile_numbers(dst_table, t + heads, tile)))
+    above = times(tile_numbers(src_table, i + heads, tile), tile_numbers(dst_table, t + heads, tile))
+    below = times(tile_numbers(src_table, i + 2 * heads, tile), tile_numbers(dst_table, t + 2 * heads, tile))
+    return where_above(z, none, above, below)  # both are computed: the sign of z is unpredictable
 
 
 @inline
-def _coefficients(coeff, e, h, heads, per, few):
-    return tile_numbers(coeff, e * heads + h, few) if len(per) > 1 else tile_alike(coeff, at(coeff, e), few)
-
-
-@inline
-def _top(source, indices, start, stop, of_u, h, target, t, none, slope, few):
+def _top(src_table, indices, start, stop, src_size, h, dst_table, t, none, slope, tile):
     """The largest score of a row."""
-    top = tile_alike(source, source.dtype.type(-np.inf), few)
+    top = tile_fill(src_table, src_table.dtype.type(-np.inf), tile)
     for s in range(start, stop):
-        z = _score(source, at(indices, s) * of_u + h, target, t, few)
+        z = _score(src_table, at(indices, s) * src_size + h, dst_table, t, tile)
         score = where_above(z, none, z, times(z, slope))
         top = where_above(score, top, score, top)
     return top
 
 
-@Kernel
-def _attend(
-    chunk, v, start, stop, low, high, indices, eid, feat, source, right, target, coeff, bias, y, slope, most, size, form
-):
-    """Rows of ``right`` are so far ``apart``; ``most`` is the largest left."""
-    (heads, width, apart), (exact, per, ahead, few) = size, form
-    many, row, last = len(few), heads * width, len(indices) - 1
-    of_u, of_v = (heads, 2 * heads) if len(exact) else (3 * heads, 3 * heads)
-    none, one, steep = (
-        tile_alike(y, y.dtype.type(0), few),
-        tile_alike(y, y.dtype.type(1), few),
-        tile_alike(y, slope, few),
+class AttendArgs(NamedTuple):
+    """Rows of ``dst_score`` are ``stride`` numbers apart; ``src_top`` is the largest score of a source. `static`:
+    ``exact``; ``weighted``, whether there is ``coeff`` (E, heads); ``tile``."""
+
+    indices: Array
+    eid: Array
+    feat: Array
+    src_table: Array
+    dst_score: Array
+    dst_table: Array
+    coeff: Array
+    bias: Array
+    y: Array
+    slope: float
+    src_top: float
+    heads: int
+    width: int
+    stride: int
+    exact: tuple
+    weighted: tuple
+    tile: tuple
+
+
+@kernel(AttendArgs)
+def _attend(row, args):
+    indices, eid, feat, src_table, dst_table = args.indices, args.eid, args.feat, args.src_table, args.dst_table
+    y, heads, width, exact, tile = args.y, args.heads, args.width, args.exact, args.tile
+    start, stop, v, first, end = row.start, row.stop, row.v, row.low * len(tile), row.high * len(tile)
+    stride, last = heads * width, len(indices) - 1
+    src_size, dst_size = (heads, 2 * heads) if len(exact) else (3 * heads, 3 * heads)
+    none, one, slope = (
+        tile_fill(y, y.dtype.type(0), tile),
+        tile_fill(y, y.dtype.type(1), tile),
+        tile_fill(y, args.slope, tile),
     )
-    for h in range(low * many, high * many, many):
-        t, sum_, number = v * of_v + h, one, tile_numbers(right, v * apart + h, few)
-        store(target, t, number)
+    for h in range(first, end, len(tile)):
+        t, sum_, score = v * dst_size + h, one, tile_numbers(args.dst_score, v * args.stride + h, tile)
+        store(dst_table, t, score)
         if len(exact):
-            store(target, t + heads, _top(source, indices, start, stop, of_u, h, target, t, none, steep, few))
+            top = _top(src_table, indices, start, stop, src_size, h, dst_table, t, none, slope, tile)
+            store(dst_table, t + heads, top)
         else:
-            finite, bound = plus(one, minus(number, number)), plus(number, tile_alike(y, most, few))  # or NaN
+            finite, bound = plus(one, minus(score, score)), plus(score, tile_fill(y, args.src_top, tile))  # or NaN
             bound = where_above(bound, none, bound, none)
-            store(target, t + heads, finite)
-            store(target, t + 2 * heads, times(finite, tile_exp(times(bound, minus(steep, one)))))
-        for f in range(h * width, (h + 1) * width, len(few[0]) * lanes(y)):
-            left, sum_, sums = (h + 1) * width - f, none, tile_zero(y, few)
+            store(dst_table, t + heads, finite)
+            store(dst_table, t + 2 * heads, times(finite, tile_exp(times(bound, minus(slope, one)))))
+        for f in range(h * width, (h + 1) * width, len(tile[0]) * lanes(y)):
+            remaining, sum_, sums = (h + 1) * width - f, none, tile_zero(y, tile)
             for s in range(start, stop):
-                if len(ahead) and f == low * many * width:
-                    coming = np.int64(at(indices, min(s + AHEAD, last)))
-                    fetch(feat, coming * row + f, (high - low) * many * width)
-                    prefetch(source, coming * of_u)
+                if f == first * width:
+                    ahead = np.int64(at(indices, min(s + AHEAD, last)))
+                    fetch(feat, ahead * stride + f, (end - first) * width)
+                    prefetch(src_table, ahead * src_size)
                 u = np.int64(at(indices, s))
-                c = _weigh(exact, source, u * of_u + h, target, t, heads, steep, none, few)
+                c = _weight(exact, src_table, u * src_size + h, dst_table, t, heads, slope, none, tile)
                 sum_ = plus(sum_, c)
-                if len(per):
-                    c = times(c, _coefficients(coeff, np.int64(at(eid, s)), h, heads, per, few))
-                sums = tile_scaled(c, tile_get(feat, u * row + f, width, left, few), sums)
+                if len(args.weighted):
+                    c = times(c, tile_numbers(args.coeff, np.int64(at(eid, s)) * heads + h, tile))
+                sums = tile_scaled(c, tile_get(feat, u * stride + f, width, remaining, tile), sums)
             sum_ = sum_ if start < stop else one
-            sums = tile_scaled(over(one, sum_), sums, tile_get(bias, f, width, left, few))
-            tile_put(y, v * row + f, width, sums, left, few)
+            sums = tile_scaled(over(one, sum_), sums, tile_get(args.bias, f, width, remaining, tile))
+            tile_put(y, v * stride + f, width, sums, remaining, tile)
         if len(exact):
-            store(target, t + heads, plus(tile_numbers(target, t + heads, few), tile_log(sum_)))
+            store(dst_table, t + heads, plus(tile_numbers(dst_table, t + heads, tile), tile_log(sum_)))
         else:
             share = over(one, sum_)
-            store(target, t + heads, times(tile_numbers(target, t + heads, few), share))
-            store(target, t + 2 * heads, times(tile_numbers(target, t + 2 * heads, few), share))
+            store(dst_table, t + heads, times(tile_numbers(dst_table, t + heads, tile), share))
+            store(dst_table, t + 2 * heads, times(tile_numbers(dst_table, t + 2 * heads, tile), share))
 
 
-@Kernel
-def _attend_grad(
-    chunk, u, start, stop, low, high, indices, eid, grad, feat, source, target, coeff, slope, d_feat, d_prob, size,
-    form,
-):  # fmt: skip
-    """By source: d_feat, and of each edge the gradient of its softmax."""
-    (heads, width), (exact, per, ahead, few) = size, form
-    many, row, last = len(few), heads * width, len(indices) - 1
-    of_u, of_v = (heads, 2 * heads) if len(exact) else (3 * heads, 3 * heads)
-    none, steep = tile_alike(d_feat, d_feat.dtype.type(0), few), tile_alike(d_feat, slope, few)
-    for h in range(low * many, high * many, many):
-        for f in range(h * width, h * width + max(width, 1), len(few[0]) * lanes(d_feat)):  # of width 0 too: d_prob
-            left, zeros = (h + 1) * width - f, tile_zero(d_feat, few)
-            own, sums = tile_get(feat, u * row + f, width, left, few), zeros
-            for s in range(start, stop):
+class FeatGradArgs(NamedTuple):
+    indices: Array
+    eid: Array
+    grad: Array
+    feat: Array
+    src_table: Array
+    dst_table: Array
+    coeff: Array
+    slope: float
+    d_feat: Array
+    d_prob: Array
+    heads: int
+    width: int
+    exact: tuple
+    weighted: tuple
+    tile: tuple
+
+
+@kernel(FeatGradArgs)
+def _attend_feat_grad(row, args):
+    """By source: the gradient of feat, and for each edge the gradient of its softmax."""
+    indices, eid, grad, feat, src_table, dst_table = (
+        args.indices,
+        args.eid,
+        args.grad,
+        args.feat,
+        args.src_table,
+        args.dst_table,
+    )
+    d_feat, d_prob, heads, width, exact, tile = args.d_feat, args.d_prob, args.heads, args.width, args.exact, args.tile
+    u, first, end = row.v, row.low * len(tile), row.high * len(tile)
+    stride, last = heads * width, len(indices) - 1
+    src_size, dst_size = (heads, 2 * heads) if len(exact) else (3 * heads, 3 * heads)
+    none, slope = tile_fill(d_feat, d_feat.dtype.type(0), tile), tile_fill(d_feat, args.slope, tile)
+    for h in range(first, end, len(tile)):
+        # at least one pass, which writes d_prob, also for a width of 0
+        for f in range(h * width, h * width + max(width, 1), len(tile[0]) * lanes(d_feat)):
+            remaining, zeros = (h + 1) * width - f, tile_zero(d_feat, tile)
+            x, sums = tile_get(feat, u * stride + f, width, remaining, tile), zeros
+            for s in range(row.start, row.stop):
                 v, e = np.int64(at(indices, s)), np.int64(at(eid, s))
-                if len(ahead) and f == low * many * width:
-                    coming = np.int64(at(indices, min(s + AHEAD, last)))
-                    fetch(grad, coming * row + f, (high - low) * many * width)
-                    prefetch(target, coming * of_v)
+                if f == first * width:
+                    ahead = np.int64(at(indices, min(s + AHEAD, last)))
+                    fetch(grad, ahead * stride + f, (end - first) * width)
+                    prefetch(dst_table, ahead * dst_size)
                     prefetch(d_prob, np.int64(at(eid, min(s + AHEAD, last))) * heads)
-                p = _weigh(exact, source, u * of_u + h, target, v * of_v + h, heads, steep, none, few)
-                lines_ = tile_get(grad, v * row + f, width, left, few)
-                d = tile_totals(tile_scaled(lines_, own, zeros), few)
-                if len(per):
-                    c = _coefficients(coeff, e, h, heads, per, few)
+                p = _weight(exact, src_table, u * src_size + h, dst_table, v * dst_size + h, heads, slope, none, tile)
+                lines_ = tile_get(grad, v * stride + f, width, remaining, tile)
+                d = tile_totals(tile_scaled(lines_, x, zeros), tile)
+                if len(args.weighted):
+                    c = tile_numbers(args.coeff, e * heads + h, tile)
                     p, d = times(p, c), times(d, c)
                 sums = tile_scaled(p, lines_, sums)
                 if f > h * width:
-                    d = plus(d, tile_numbers(d_prob, e * heads + h, few))
+                    d = plus(d, tile_numbers(d_prob, e * heads + h, tile))
                 store(d_prob, e * heads + h, d)
-            tile_put(d_feat, u * row + f, width, sums, left, few)
+            tile_put(d_feat, u * stride + f, width, sums, remaining, tile)
 
 
-@Kernel
-def _attend_score_grad(
-    chunk, v, start, stop, low, high, indices, eid, source, target, slope, score, d_right, heads, form
-):
-    """By destination: from the gradients of a softmax those of its scores, in their place, and their sum."""
-    exact, ahead, few = form
-    many, last = len(few), len(indices) - 1
-    of_u, of_v = (heads, 2 * heads) if len(exact) else (3 * heads, 3 * heads)
-    none, steep = tile_alike(score, score.dtype.type(0), few), tile_alike(score, slope, few)
-    for h in range(low * many, high * many, many):
-        t = v * of_v + h
-        mean, whole, sum_ = none, none, none
+class ScoreGradArgs(NamedTuple):
+    """``score``: (E, heads) the gradients of the softmax, overwritten by those of the scores."""
+
+    indices: Array
+    eid: Array
+    src_table: Array
+    dst_table: Array
+    slope: float
+    score: Array
+    d_dst: Array
+    heads: int
+    exact: tuple
+    tile: tuple
+
+
+@kernel(ScoreGradArgs)
+def _attend_score_grad(row, args):
+    """By destination: the gradients of the scores, and their sums."""
+    indices, eid, src_table, dst_table, score = args.indices, args.eid, args.src_table, args.dst_table, args.score
+    heads, exact, tile, start, stop = args.heads, args.exact, args.tile, row.start, row.stop
+    first, end, last = row.low * len(tile), row.high * len(tile), len(indices) - 1
+    src_size, dst_size = (heads, 2 * heads) if len(exact) else (3 * heads, 3 * heads)
+    none, slope = tile_fill(score, score.dtype.type(0), tile), tile_fill(score, args.slope, tile)
+    for h in range(first, end, len(tile)):
+        t = row.v * dst_size + h
+        mean, total, sum_ = none, none, none
         for s in range(start, stop):
-            if len(ahead) and h == low * many:
-                prefetch(source, np.int64(at(indices, min(s + AHEAD, last))) * of_u)
+            if h == first:
+                prefetch(src_table, np.int64(at(indices, min(s + AHEAD, last))) * src_size)
                 prefetch(score, np.int64(at(eid, min(s + AHEAD, last))) * heads)
-            i, e = at(indices, s) * of_u + h, at(eid, s) * heads + h
-            p = _weigh(exact, source, i, target, t, heads, steep, none, few)
-            mean = plus(mean, times(p, tile_numbers(score, e, few)))
-            whole = plus(whole, p)
-        # by 1, to rounding: but what cancels below is to cancel to the last bit
-        mean = where_above(whole, none, over(mean, whole), mean)
+            i, e = at(indices, s) * src_size + h, at(eid, s) * heads + h
+            p = _weight(exact, src_table, i, dst_table, t, heads, slope, none, tile)
+            mean = plus(mean, times(p, tile_numbers(score, e, tile)))
+            total = plus(total, p)
+        # the total is 1 up to rounding; the division makes what cancels below cancel to the last bit
+        mean = where_above(total, none, over(mean, total), mean)
         for s in range(start, stop):
-            i, e = at(indices, s) * of_u + h, at(eid, s) * heads + h
-            p = _weigh(exact, source, i, target, t, heads, steep, none, few)
-            d = times(p, minus(tile_numbers(score, e, few), mean))
-            d = where_above(_score(source, i, target, t, few), none, d, times(d, steep))
+            i, e = at(indices, s) * src_size + h, at(eid, s) * heads + h
+            p = _weight(exact, src_table, i, dst_table, t, heads, slope, none, tile)
+            d = times(p, minus(tile_numbers(score, e, tile), mean))
+            d = where_above(_score(src_table, i, dst_table, t, tile), none, d, times(d, slope))
             store(score, e, d)
             sum_ = plus(sum_, d)
-        store(d_right, v * heads + h, sum_)
+        store(args.d_dst, row.v * heads + h, sum_)
 
 
-@Kernel
-def _ends_grad(chunk, u, start, stop, low, high, eid, d_score, d_right, feat, att, d_feat, d_att, heads, width, form):
-    """By source: what the gradients of left and right add to that of feat, and those of the vectors that made them."""
-    vectors, ahead, few = form
-    many, row, last = len(few), heads * width, len(eid) - 1
-    none = tile_alike(d_feat, d_feat.dtype.type(0), few)
-    for h in range(low * many, high * many, many):
-        of_left = none
-        for s in range(start, stop):
-            if len(ahead):
-                prefetch(d_score, np.int64(at(eid, min(s + AHEAD, last))) * heads + h)
-            of_left = plus(of_left, tile_numbers(d_score, np.int64(at(eid, s)) * heads + h, few))
-        of_right = tile_numbers(d_right, u * heads + h, few) if u * heads < len(d_right) else none
-        for f in range(h * width, (h + 1) * width, len(few[0]) * lanes(d_feat)):
-            left, part = (h + 1) * width - f, chunk * len(vectors) * row + f
-            own = tile_get(feat, u * row + f, width, left, few)
-            tile_add(d_feat, u * row + f, width, of_left, tile_get(att, f, width, left, few), left, few)
-            tile_add(d_att, part, width, of_left, own, left, few)
-            if len(vectors) > 1:
-                tile_add(d_feat, u * row + f, width, of_right, tile_get(att, row + f, width, left, few), left, few)
-                tile_add(d_att, part + row, width, of_right, own, left, few)
+class EndsGradArgs(NamedTuple):
+    """``att``: (vectors, heads, width), 1 or 2 vectors."""
+
+    eid: Array
+    d_score: Array
+    d_dst: Array
+    feat: Array
+    att: Array
+    d_feat: Array
+    d_att: Array
+    heads: int
+    width: int
+    vectors: int
+    tile: tuple
 
 
-@Kernel
-def _tell(chunk, u, start, stop, low, high, left, table, slope, most, apart, heads, few):
-    """The table of the sources from rows of left that are so far apart, and the largest left."""
-    by, top, many = tile_alike(table, slope, few), tile_alike(table, most, few), len(few)
-    for h in range(low * many, high * many, many):
-        number, o = tile_numbers(left, u * apart + h, few), u * 3 * heads + h
-        store(table, o, number)
-        store(table, o + heads, tile_exp(minus(number, top)))
-        store(table, o + 2 * heads, tile_exp(times(by, minus(number, top))))
+@kernel(EndsGradArgs)
+def _ends_grad(row, args):
+    """By source: what both ends' scores add to the gradient of feat, and the gradients of att."""
+    eid, d_score, d_dst, feat, att = args.eid, args.d_score, args.d_dst, args.feat, args.att
+    d_feat, d_att, heads, width, tile, u = args.d_feat, args.d_att, args.heads, args.width, args.tile, row.v
+    stride, last = heads * width, len(eid) - 1
+    none = tile_fill(d_feat, d_feat.dtype.type(0), tile)
+    for h in range(row.low * len(tile), row.high * len(tile), len(tile)):
+        d_src_u = none
+        for s in range(row.start, row.stop):
+            prefetch(d_score, np.int64(at(eid, min(s + AHEAD, last))) * heads + h)
+            d_src_u = plus(d_src_u, tile_numbers(d_score, np.int64(at(eid, s)) * heads + h, tile))
+        d_dst_u = tile_numbers(d_dst, u * heads + h, tile) if u * heads < len(d_dst) else none
+        for f in range(h * width, (h + 1) * width, len(tile[0]) * lanes(d_feat)):
+            remaining, part, o = (h + 1) * width - f, row.chunk * args.vectors * stride + f, u * stride + f
+            x = tile_get(feat, o, width, remaining, tile)
+            tile_add(d_feat, o, width, d_src_u, tile_get(att, f, width, remaining, tile), remaining, tile)
+            tile_add(d_att, part, width, d_src_u, x, remaining, tile)
+            if args.vectors > 1:
+                att_dst = tile_get(att, stride + f, width, remaining, tile)
+                tile_add(d_feat, o, width, d_dst_u, att_dst, remaining, tile)
+                tile_add(d_att, part + stride, width, d_dst_u, x, remaining, tile)
 
 
-def _sources(adj, left: Tensor, slope: float) -> tuple[Tensor, float]:
-    """The table of the sources, and the largest left."""
-    if left.numel() and 0 <= slope <= 1:
-        low, high = (t.item() for t in left.aminmax())
+class SourceTableArgs(NamedTuple):
+    """Rows of ``score`` are ``stride`` numbers apart; ``top`` is the largest score."""
+
+    score: Array
+    table: Array
+    slope: float
+    top: float
+    stride: int
+    heads: int
+    tile: tuple
+
+
+@kernel(SourceTableArgs)
+def _source_table(row, args):
+    table, heads, tile, u = args.table, args.heads, args.tile, row.v
+    slope, top = tile_fill(table, args.slope, tile), tile_fill(table, args.top, tile)
+    for h in range(row.low * len(tile), row.high * len(tile), len(tile)):
+        score, o = tile_numbers(args.score, u * args.stride + h, tile), u * 3 * heads + h
+        store(table, o, score)
+        store(table, o + heads, tile_exp(minus(score, top)))
+        store(table, o + 2 * heads, tile_exp(times(slope, minus(score, top))))
+
+
+def _sources(adj, src_score: Tensor, slope: float) -> tuple[Tensor, float]:
+    """The table of the sources, and their largest score."""
+    if src_score.numel() and 0 <= slope <= 1:
+        low, high = (t.item() for t in src_score.aminmax())
         if high - low <= SPREAD:
-            (flat, apart), heads, few = _flat(left), left.shape[1], _few(adj, left.unsqueeze(2))
-            table, given = left.new_empty(len(left), 3 * heads), (scalar(slope, left), scalar(high, left))
-            _tell(32 * left.numel(), adj.indptr, heads // len(few), flat, table.view(-1), *given, apart, heads, few)
+            (flat, stride), heads, tile = _flat(src_score), src_score.shape[1], _tile(adj, src_score.unsqueeze(2))
+            table = src_score.new_empty(len(src_score), 3 * heads)
+            numbers = scalar(slope, src_score), scalar(high, src_score)
+            args = SourceTableArgs(flat, table.view(-1), *numbers, stride, heads, tile)
+            _source_table(32 * src_score.numel(), adj.indptr, heads // len(tile), args)
             return table, high
-    return left.contiguous(), 0.0
+    return src_score.contiguous(), 0.0
 
 
 def _flat(x: Tensor) -> tuple[Tensor, int]:
-    """The rows of x in a flat array, and how far apart they are there."""
+    """The rows of x in a flat array, and their stride."""
     x = x.detach() if x.stride(1) == 1 else x.detach().contiguous()
     return x.as_strided(((len(x) - 1) * x.stride(0) + x.shape[1] if len(x) else 0,), (1,)), x.stride(0)
 
 
-def _few(adj, feat: Tensor) -> tuple[tuple[int, ...], ...]:
-    """The heads that are taken at a time, and the lines of each; one head where hubs are shared out by heads."""
+def _tile(adj, feat: Tensor) -> tuple[tuple[int, ...], ...]:
+    """The heads that are processed at a time, and the lines of each; one head where hubs are divided by heads."""
     heads, width = feat.shape[1:]
-    each = min(MOST, 1 << (lines(feat, width) - 1).bit_length())  # few kernels: 1, 2, 4 or 8
-    return (static(each),) * (1 if heads % 4 or has_hubs(adj.indptr) else min(4, MOST // each))
+    per_head = min(MAX_LINES, 1 << (max(1, lines(feat, width)) - 1).bit_length())  # 1, 2, 4 or 8: few kernels
+    return (static(per_head),) * (1 if heads % 4 or has_hubs(adj.indptr) else min(4, MAX_LINES // per_head))
 
 
-def _per(coeff: Tensor | None) -> tuple[int, ...]:
-    """Coefficients of an edge, `static`: none, one, or one for each head."""
-    return static(0 if coeff is None else min(coeff.shape[1], 2))
+def _coefficients(csc, coeff: Tensor | None, like: Tensor, exact: bool) -> tuple[Tensor, tuple[int, ...]]:
+    """Flat (E, H) coefficients, and whether there are some, `static`. In exact mode there always are: fewer kernels."""
+    if coeff is not None:
+        coeff = coeff.expand(-1, like.shape[1]).contiguous()
+    elif exact:
+        coeff = like.new_ones(len(csc.eid), like.shape[1])
+    return (like.new_zeros(0) if coeff is None else coeff.view(-1)), static(coeff is not None)
 
 
 def attend(
-    csc, csr, feat: Tensor, left: Tensor, right: Tensor, slope: float, coeff: Tensor | None, bias: Tensor | None
+    csc,
+    csr,
+    feat: Tensor,
+    src_score: Tensor,
+    dst_score: Tensor,
+    slope: float,
+    coeff: Tensor | None,
+    bias: Tensor | None,
 ) -> tuple[Tensor, ...]:
     heads, width = feat.shape[1:]
-    (source, most), (flat, apart) = _sources(csr, left, slope), _flat(right)
-    exact = source.shape[1] == heads
-    y, target = feat.new_empty(len(right), heads, width), feat.new_empty(len(right), heads * (2 if exact else 3))
-    weight, shift = (t if t is not None else feat.new_zeros(n) for t, n in ((coeff, 0), (bias, heads * width)))
-    ends = feat.view(-1), source.view(-1), flat
-    arrays = csc.indices, csc.eid, *ends, *(t.view(-1) for t in (target, weight, shift, y))
-    work, few, size = len(csc.eid) * heads * (width + 8), _few(csc, feat), (heads, width, apart)
-    given, form = (scalar(slope, feat), scalar(most, feat)), (static(exact), _per(coeff), ahead_of(feat), few)
-    _attend(work, csc.indptr, heads // len(few), *arrays, *given, size, form)
-    return y, source, target
+    (src_table, src_top), (flat, stride) = _sources(csr, src_score, slope), _flat(dst_score)
+    exact = src_table.shape[1] == heads
+    y = feat.new_empty(len(dst_score), heads, width)
+    dst_table = feat.new_empty(len(dst_score), heads * (2 if exact else 3))
+    weight, weighted = _coefficients(csc, coeff, feat, exact)
+    shift = feat.new_zeros(heads * width) if bias is None else bias.view(-1)
+    ends, tile = (feat.view(-1), src_table.view(-1), flat, dst_table.view(-1)), _tile(csc, feat)
+    numbers, shape = (scalar(slope, feat), scalar(src_top, feat)), (heads, width, stride)
+    arrays = csc.indices, csc.eid, *ends, weight, shift, y.view(-1)
+    args = AttendArgs(*arrays, *numbers, *shape, static(exact), weighted, tile)
+    _attend(len(csc.eid) * heads * (width + 8), csc.indptr, heads // len(tile), args)
+    return y, src_table, dst_table
 
 
 def attend_grad(
-    csc, csr, grad: Tensor, feat: Tensor, slope: float, coeff: Tensor | None, *kept: Tensor
+    csc, csr, grad: Tensor, feat: Tensor, slope: float, coeff: Tensor | None, *saved: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    (heads, width), (source, target) = feat.shape[1:], kept
-    d_feat, d_right = feat.new_empty(*feat.shape), target.new_empty(len(target), heads)
-    score = source.new_empty(len(csr.eid), heads)
-    weight = coeff if coeff is not None else feat.new_zeros(0)
-    work, factor, exact = len(csr.eid) * heads, scalar(slope, feat), static(source.shape[1] == heads)
-    tables, few = (source.view(-1), target.view(-1)), _few(csr, feat)
-    arrays = csr.indices, csr.eid, grad.view(-1), feat.view(-1), *tables, weight.view(-1), factor
-    results, form = (d_feat.view(-1), score.view(-1)), (exact, _per(coeff), ahead_of(grad), few)
-    _attend_grad(work * (2 * width + 8), csr.indptr, heads // len(few), *arrays, *results, (heads, width), form)
-    few, into = _few(csc, score.unsqueeze(2)), (csc.indices, csc.eid, *tables, factor, score.view(-1))
-    columns = heads // len(few)
-    _attend_score_grad(work * 16, csc.indptr, columns, *into, d_right.view(-1), heads, (exact, ahead_of(score), few))
-    return d_feat, score, d_right
+    (heads, width), (src_table, dst_table) = feat.shape[1:], saved
+    d_feat, d_dst = feat.new_empty(*feat.shape), dst_table.new_empty(len(dst_table), heads)
+    score, exact = src_table.new_empty(len(csr.eid), heads), src_table.shape[1] == heads
+    weight, weighted = _coefficients(csr, coeff, feat, exact)
+    work, factor = len(csr.eid) * heads, scalar(slope, feat)
+    tables, tile = (src_table.view(-1), dst_table.view(-1)), _tile(csr, feat)
+    arrays = csr.indices, csr.eid, grad.view(-1), feat.view(-1), *tables, weight
+    results, form = (d_feat.view(-1), score.view(-1)), (static(exact), weighted, tile)
+    by_src = FeatGradArgs(*arrays, factor, *results, heads, width, *form)
+    _attend_feat_grad(work * (2 * width + 8), csr.indptr, heads // len(tile), by_src)
+    tile = _tile(csc, score.unsqueeze(2))
+    results = score.view(-1), d_dst.view(-1)
+    by_dst = ScoreGradArgs(csc.indices, csc.eid, *tables, factor, *results, heads, static(exact), tile)
+    _attend_score_grad(work * 16, csc.indptr, heads // len(tile), by_dst)
+    return d_feat, score, d_dst
 
 
-def attend_ends_grad(csr, feat: Tensor, att: Tensor, d_score: Tensor, d_right: Tensor | None, d_feat: Tensor) -> Tensor:
+def attend_ends_grad(csr, feat: Tensor, att: Tensor, d_score: Tensor, d_dst: Tensor | None, d_feat: Tensor) -> Tensor:
     heads, width = feat.shape[1:]
-    right = feat.new_empty(0) if d_right is None else d_right.view(-1)
-    arrays = csr.eid, d_score.view(-1), right, feat.view(-1), att.view(-1), d_feat.view(-1)
-    few, d_att = _few(csr, feat), feat.new_zeros(CHUNKS, *att.shape)
-    work, form = d_score.numel() + 4 * feat.numel(), (static(len(att)), ahead_of(d_score), few)
-    _ends_grad(work, csr.indptr, heads // len(few), *arrays, d_att.view(-1), heads, width, form)
+    dst = feat.new_empty(0) if d_dst is None else d_dst.view(-1)
+    arrays = csr.eid, d_score.view(-1), dst, feat.view(-1), att.view(-1), d_feat.view(-1)
+    tile, d_att = _tile(csr, feat), feat.new_zeros(CHUNKS, *att.shape)
+    args = EndsGradArgs(*arrays, d_att.view(-1), heads, width, len(att), tile)
+    _ends_grad(d_score.numel() + 4 * feat.numel(), csr.indptr, heads // len(tile), args)
     return d_att.sum(0)

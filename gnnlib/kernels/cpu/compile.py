@@ -1,4 +1,4 @@
-"""numba.njit with a cache on disk that fails no call, and that tells when it compiles."""
+"""numba.njit with a cache on disk whose failures are no errors, and a log message when it compiles."""
 
 import hashlib
 import logging
@@ -15,9 +15,9 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic as _intrinsic
 
 log = logging.getLogger("gnnlib")
-intrinsic: Any = _intrinsic  # what it makes is called without its first argument, which mypy does not know
+intrinsic: Any = _intrinsic  # an intrinsic is called without its first argument, which mypy does not know
 
-# A child forked while another thread compiles would wait for the compiler's lock for ever.
+# A child forked while another thread compiles would wait for the compiler's lock forever.
 os.register_at_fork(
     before=global_compiler_lock.acquire,
     after_in_parent=global_compiler_lock.release,
@@ -26,19 +26,19 @@ os.register_at_fork(
 
 
 def _digest() -> bytes:
-    """Of every source of the kernels: numba notices edits of the file of a function only, not of what it calls."""
+    """A hash of all sources of the kernels: numba checks the file of a function, but not those of its callees."""
     sources = sorted(Path(__file__).parents[1].rglob("*.py"))
     return hashlib.sha256(b"\0".join(source.read_bytes() for source in sources)).digest()
 
 
 class _DiskCache(FunctionCache):
-    """numba's cache on disk that fails no call: what cannot be read is compiled, what cannot be written is not kept.
+    """numba's cache on disk without its errors: an unreadable entry is compiled again, an unwritable one is skipped.
 
     Of several processes that need the same kernel, one compiles it, and the others wait and load its file.
     """
 
     stamp = _digest()
-    announced = False  # that kernels are being compiled
+    announced = False  # whether the message that kernels are compiled was logged
 
     def __init__(self, function: Callable):
         super().__init__(function)
@@ -101,7 +101,7 @@ class _DiskCache(FunctionCache):
 
 
 def jit(func: Callable, *, cache: bool = True, **options):
-    """numba.njit without the interpreter's lock, cached on disk where a directory can be written, else in memory."""
+    """numba.njit without the interpreter's lock, cached on disk if a directory is writable, else in memory."""
     compiled: Any = numba.njit(func, nogil=True, error_model="numpy", **options)
     if cache:
         try:
@@ -112,13 +112,14 @@ def jit(func: Callable, *, cache: bool = True, **options):
 
 
 def static(number: int) -> tuple[int, ...]:
-    """A number that the compiler is told, as the length of a tuple: each makes a kernel of its own, in which what
-    depends on it is settled. A kernel that asks at every edge keeps its sums and places on the stack."""
+    """A compile-time constant: a tuple of this length. Each number gives a specialisation of the kernel, in which
+    branches that depend on it are resolved. A branch at run time in the loop over edges would move sums and
+    positions from registers to the stack."""
     return (0,) * number
 
 
 def named(func: Callable, name: str, **names: object) -> FunctionType:
-    """A copy under another name, with other global names: numba's cache tells functions apart by name and code."""
+    """A copy under another name, with other globals: numba's cache identifies functions by name and code."""
     assert isinstance(func, FunctionType)
     copy = FunctionType(func.__code__, func.__globals__ | names, name)
     copy.__qualname__ = name

@@ -1,23 +1,23 @@
-"""Sums of messages of which single entries are dropped, a part of `gnnlib.kernels.cpu`.
+"""Sums of messages with dropout on single entries (DropMessage, Fang et al. 2023, arXiv 2204.10037).
 
-No message and no mask is written: whether an entry is kept is a function of a key, its edge and its column, so that
-every pass makes the same choice again.
+Neither messages nor masks are stored: whether an entry is dropped is a function of a key, its edge and its column, so
+every pass makes the same choice.
 """
 
-from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
 
 from gnnlib.kernels.cpu.edges import EDGE_PARTS, FASTMATH_DOT
-from gnnlib.kernels.cpu.rows import AHEAD, ahead_of, fetch, inline, scalar
-from gnnlib.kernels.cpu.team import Kernel
+from gnnlib.kernels.cpu.rows import AHEAD, fetch, inline, scalar
+from gnnlib.kernels.cpu.team import Array, kernel
 from gnnlib.kernels.cpu.vectors import at, lanes, lines
 
 
 @inline
 def mix(h):
-    """32 bits of which each depends on each of h: the hash "lowbias32" (Wellons 2018,
+    """32 bits that depend on all bits of h: the hash "lowbias32" (Wellons 2018,
     https://nullprogram.com/blog/2018/07/31)."""
     h = np.uint32((h ^ (h >> np.uint32(16))) * np.uint32(0x7FEB352D))
     h = np.uint32((h ^ (h >> np.uint32(15))) * np.uint32(0x846CA68B))
@@ -25,50 +25,79 @@ def mix(h):
 
 
 @inline
-def kept(of_edge, column, level):
-    return mix(np.uint32(of_edge + np.uint32(column) * np.uint32(0x9E3779B9))) >= level
+def retains(edge_hash, column, level):
+    return mix(np.uint32(edge_hash + np.uint32(column) * np.uint32(0x9E3779B9))) >= level
 
 
 @inline
-def add_kept(y, o, x, i, c, n, first, of_edge, level):
-    """y[o : o + n] += c x[i : i + n], where kept; the columns are first, first + 1, ..."""
+def add_retained(y, o, x, i, c, n, first, edge_hash, level):
+    """y[o : o + n] += c x[i : i + n] without the dropped entries; the columns are first, first + 1, ..."""
     none = y.dtype.type(0)
     for f in range(np.uint64(n)):
-        y[np.uint64(o) + f] += c * (x[np.uint64(i) + f] if kept(of_edge, first + f, level) else none)
+        y[np.uint64(o) + f] += c * (x[np.uint64(i) + f] if retains(edge_hash, first + f, level) else none)
 
 
-@Kernel
-def _dropped_sum(chunk, v, start, stop, low, high, indices, eid, x, coeff, y, heads, width, scale, key, level, ahead):
-    row, last, step = heads * width, len(indices) - 1, width if heads > 1 else lanes(y)
-    begin, end = low * step, min(high * step, row)
-    for f in range(np.uint64(v * row + begin), np.uint64(v * row + end)):
+class DroppedSumArgs(NamedTuple):
+    """``coeff``: (E, heads), or empty for none, with one head."""
+
+    indices: Array
+    eid: Array
+    x: Array
+    coeff: Array
+    y: Array
+    heads: int
+    width: int
+    scale: float
+    key: int
+    level: int
+
+
+@kernel(DroppedSumArgs)
+def _dropped_sum(row, args):
+    indices, x, coeff, y, heads, width = args.indices, args.x, args.coeff, args.y, args.heads, args.width
+    stride, last, step, v = heads * width, len(indices) - 1, width if heads > 1 else lanes(y), row.v
+    begin, end = row.low * step, min(row.high * step, stride)
+    for f in range(np.uint64(v * stride + begin), np.uint64(v * stride + end)):
         y[f] = 0
-    for s in range(start, stop):
-        if len(ahead):
-            fetch(x, np.int64(at(indices, min(s + AHEAD, last))) * row, row)
-        i, e = np.int64(at(indices, s)) * row, np.int64(at(eid, s))
-        of_edge = mix(np.uint32(key + e))
+    for s in range(row.start, row.stop):
+        fetch(x, np.int64(at(indices, min(s + AHEAD, last))) * stride, stride)
+        i, e = np.int64(at(indices, s)) * stride, np.int64(at(args.eid, s))
+        edge_hash = mix(np.uint32(args.key + e))
         if heads == 1:
-            c = scale * at(coeff, e) if len(coeff) else scale
-            add_kept(y, v * row + begin, x, i + begin, c, end - begin, begin, of_edge, level)
+            c = args.scale * at(coeff, e) if len(coeff) else args.scale
+            add_retained(y, v * stride + begin, x, i + begin, c, end - begin, begin, edge_hash, args.level)
         else:
-            for h in range(low, high):
-                f, c = h * width, scale * at(coeff, e * heads + h)
-                add_kept(y, v * row + f, x, i + f, c, width, f, of_edge, level)
+            for h in range(row.low, row.high):
+                f, c = h * width, args.scale * at(coeff, e * heads + h)
+                add_retained(y, v * stride + f, x, i + f, c, width, f, edge_hash, args.level)
 
 
-@partial(Kernel, fastmath=FASTMATH_DOT)
-def _dropped_dot(chunk, v, start, stop, low, high, indices, eid, x, y, out, heads, width, scale, key, level):
-    row, none = heads * width, y.dtype.type(0)
-    first, beyond = start + (stop - start) * low // EDGE_PARTS, start + (stop - start) * high // EDGE_PARTS
-    for s in range(first, beyond):
-        i, e = np.uint64(at(indices, s)) * np.uint64(row), np.int64(at(eid, s))
-        of_edge, o = mix(np.uint32(key + e)), np.uint64(v * row)
+class DroppedDotArgs(NamedTuple):
+    indices: Array
+    eid: Array
+    x: Array
+    y: Array
+    out: Array
+    heads: int
+    width: int
+    scale: float
+    key: int
+    level: int
+
+
+@kernel(DroppedDotArgs, fastmath=FASTMATH_DOT)
+def _dropped_dot(row, args):
+    x, y, heads, width, start, stop = args.x, args.y, args.heads, args.width, row.start, row.stop
+    stride, none = heads * width, y.dtype.type(0)
+    first, end = start + (stop - start) * row.low // EDGE_PARTS, start + (stop - start) * row.high // EDGE_PARTS
+    for s in range(first, end):
+        i, e = np.uint64(at(args.indices, s)) * np.uint64(stride), np.int64(at(args.eid, s))
+        edge_hash, o = mix(np.uint32(args.key + e)), np.uint64(row.v * stride)
         for h in range(heads):
             sum_ = none
             for f in range(np.uint64(h * width), np.uint64((h + 1) * width)):
-                sum_ += x[i + f] * (y[o + f] if kept(of_edge, f, level) else none)
-            out[e * heads + h] = scale * sum_
+                sum_ += x[i + f] * (y[o + f] if retains(edge_hash, f, args.level) else none)
+            args.out[e * heads + h] = args.scale * sum_
 
 
 def _choice(like: Tensor, scale: float, key: int, level: int) -> tuple:
@@ -82,8 +111,8 @@ def dropped_sum(adj, x: Tensor, coeff: Tensor | None, scale: float, key: int, le
     coeff = x.new_empty(0) if coeff is None else coeff.view(-1)
     columns = lines(x, width) if heads == 1 else heads
     arrays = adj.indices, adj.eid, x.view(-1), coeff, y.view(-1)
-    choice = _choice(x, scale, key, level)
-    _dropped_sum(len(adj.eid) * heads * width, adj.indptr, columns, *arrays, heads, width, *choice, ahead_of(x))
+    args = DroppedSumArgs(*arrays, heads, width, *_choice(x, scale, key, level))
+    _dropped_sum(len(adj.eid) * heads * width, adj.indptr, columns, args)
     return y
 
 
@@ -91,6 +120,6 @@ def dropped_dot(adj, x: Tensor, y: Tensor, heads: int, scale: float, key: int, l
     out = x.new_empty(len(adj.eid), heads)
     width = x.shape[1] * x.shape[2] // heads
     arrays = adj.indices, adj.eid, x.view(-1), y.view(-1), out.view(-1)
-    work = len(adj.eid) * heads * width
-    _dropped_dot(work, adj.indptr, EDGE_PARTS, *arrays, heads, width, *_choice(x, scale, key, level))
+    args = DroppedDotArgs(*arrays, heads, width, *_choice(x, scale, key, level))
+    _dropped_dot(len(adj.eid) * heads * width, adj.indptr, EDGE_PARTS, args)
     return out

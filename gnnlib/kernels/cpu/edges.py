@@ -1,44 +1,66 @@
-"""What happens along edges, a part of `gnnlib.kernels.cpu`: dot products of both ends, softmax, and scores."""
+"""Values of edges: dot products of both ends, softmax over the edges of a row, and scores of attention."""
 
-from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
 
 from gnnlib.kernels.cpu.rows import AHEAD, ahead_of, dot, fetch, scalar
-from gnnlib.kernels.cpu.team import CHUNKS, FASTMATH, Kernel
+from gnnlib.kernels.cpu.team import CHUNKS, FASTMATH, Array, kernel
 from gnnlib.kernels.cpu.vectors import at, lanes, lines
 
-# A plain loop over a dot product is vectorised only if LLVM may regroup it.
+# LLVM vectorises a plain loop over a dot product only if it may reassociate the sum.
 FASTMATH_DOT = FASTMATH | {"reassoc"}
-EDGE_PARTS = 16  # that the edges of a hub are cut into, where each edge is on its own
+EDGE_PARTS = 16  # parts that the edges of a hub are divided into where edges are independent
 
 
-@Kernel
-def _edge_dot(chunk, v, start, stop, low, high, indices, eid, x, y, out, heads, x_heads, y_heads, width, ahead):
-    row, last = x_heads * width, len(indices) - 1
-    x_step, y_step = width * (x_heads > 1), width * (y_heads > 1)
-    first, beyond = start + (stop - start) * low // EDGE_PARTS, start + (stop - start) * high // EDGE_PARTS
-    for s in range(first, beyond):
-        if len(ahead):
-            fetch(x, at(indices, min(s + AHEAD, last)) * row, row)
-        i, o, e = at(indices, s) * row, v * y_heads * width, np.int64(at(eid, s)) * heads
+class EdgeDotArgs(NamedTuple):
+    indices: Array
+    eid: Array
+    x: Array
+    y: Array
+    out: Array
+    heads: int
+    x_heads: int
+    y_heads: int
+    width: int
+    ahead: tuple
+
+
+@kernel(EdgeDotArgs)
+def _edge_dot(row, args):
+    indices, x, heads, width, start, stop = args.indices, args.x, args.heads, args.width, row.start, row.stop
+    stride, last = args.x_heads * width, len(indices) - 1
+    x_step, y_step = width * (args.x_heads > 1), width * (args.y_heads > 1)
+    first, end = start + (stop - start) * row.low // EDGE_PARTS, start + (stop - start) * row.high // EDGE_PARTS
+    for s in range(first, end):
+        if len(args.ahead):
+            fetch(x, at(indices, min(s + AHEAD, last)) * stride, stride)
+        i, o, e = at(indices, s) * stride, row.v * args.y_heads * width, np.int64(at(args.eid, s)) * heads
         for h in range(heads):
-            out[e + h] = dot(x, i + h * x_step, y, o + h * y_step, width)
+            args.out[e + h] = dot(x, i + h * x_step, args.y, o + h * y_step, width)
 
 
 def edge_dot(adj, x: Tensor, y: Tensor, out: Tensor | None = None) -> Tensor:
     x_heads, y_heads, width = x.shape[1], y.shape[1], x.shape[2]
     heads = x_heads if y_heads == 1 else y_heads
     out = x.new_empty(len(adj.eid), heads) if out is None else out
-    arrays, work = (adj.indices, adj.eid, x.view(-1), y.view(-1), out.view(-1)), len(adj.eid) * heads * width
-    _edge_dot(work, adj.indptr, EDGE_PARTS, *arrays, heads, x_heads, y_heads, width, ahead_of(x))
+    arrays = adj.indices, adj.eid, x.view(-1), y.view(-1), out.view(-1)
+    args = EdgeDotArgs(*arrays, heads, x_heads, y_heads, width, ahead_of(x))
+    _edge_dot(len(adj.eid) * heads * width, adj.indptr, EDGE_PARTS, args)
     return out
 
 
-@Kernel
-def _edge_softmax(chunk, v, start, stop, low, high, eid, score, prob):
-    for h in range(low, high):
+class EdgeSoftmaxArgs(NamedTuple):
+    eid: Array
+    score: Array
+    prob: Array
+
+
+@kernel(EdgeSoftmaxArgs)
+def _edge_softmax(row, args):
+    eid, score, prob, start, stop = args.eid, args.score, args.prob, row.start, row.stop
+    for h in range(row.low, row.high):
         top, sum_ = score.dtype.type(-np.inf), score.dtype.type(0)
         for s in range(start, stop):
             top = max(top, score[eid[s], h])
@@ -50,90 +72,132 @@ def _edge_softmax(chunk, v, start, stop, low, high, eid, score, prob):
             prob[eid[s], h] /= sum_
 
 
-@Kernel
-def _edge_softmax_grad(chunk, v, start, stop, low, high, eid, prob, grad, out):
-    for h in range(low, high):
+class EdgeSoftmaxGradArgs(NamedTuple):
+    eid: Array
+    prob: Array
+    grad: Array
+    out: Array
+
+
+@kernel(EdgeSoftmaxGradArgs)
+def _edge_softmax_grad(row, args):
+    eid, prob, grad, start, stop = args.eid, args.prob, args.grad, row.start, row.stop
+    for h in range(row.low, row.high):
         mean = prob.dtype.type(0)
         for s in range(start, stop):
             mean += prob[eid[s], h] * grad[eid[s], h]
         for s in range(start, stop):
-            out[eid[s], h] = prob[eid[s], h] * (grad[eid[s], h] - mean)
+            args.out[eid[s], h] = prob[eid[s], h] * (grad[eid[s], h] - mean)
 
 
 def edge_softmax(adj, score: Tensor) -> Tensor:
     prob = score.new_empty(*score.shape)
-    _edge_softmax(8 * score.numel(), adj.indptr, score.shape[1], adj.eid, score, prob)
+    _edge_softmax(8 * score.numel(), adj.indptr, score.shape[1], EdgeSoftmaxArgs(adj.eid, score, prob))
     return prob
 
 
 def edge_softmax_grad(adj, prob: Tensor, grad: Tensor) -> Tensor:
     out = prob.new_empty(*prob.shape)
-    _edge_softmax_grad(4 * prob.numel(), adj.indptr, prob.shape[1], adj.eid, prob, grad, out)
+    _edge_softmax_grad(4 * prob.numel(), adj.indptr, prob.shape[1], EdgeSoftmaxGradArgs(adj.eid, prob, grad, out))
     return out
 
 
-@partial(Kernel, fastmath=FASTMATH_DOT)
-def _edge_score(chunk, v, start, stop, low, high, indices, eid, a, b, att, slope, out):
+class EdgeScoreArgs(NamedTuple):
+    indices: Array
+    eid: Array
+    a: Array
+    b: Array
+    att: Array
+    slope: float
+    out: Array
+
+
+@kernel(EdgeScoreArgs, fastmath=FASTMATH_DOT)
+def _edge_score(row, args):
+    a, b, att, slope, v, start, stop = args.a, args.b, args.att, args.slope, row.v, row.start, row.stop
     heads, width = att.shape
     a_step, b_step = min(a.shape[1] - 1, 1), min(b.shape[1] - 1, 1)
-    first, beyond = start + (stop - start) * low // EDGE_PARTS, start + (stop - start) * high // EDGE_PARTS
-    for s in range(first, beyond):
-        u, e = indices[s], eid[s]
+    first, end = start + (stop - start) * row.low // EDGE_PARTS, start + (stop - start) * row.high // EDGE_PARTS
+    for s in range(first, end):
+        u, e = args.indices[s], args.eid[s]
         for h in range(heads):
             sum_ = a.dtype.type(0)
             for j in range(width):
                 z = a[u, h * a_step, j] + b[v, h * b_step, j]
                 sum_ += att[h, j] * (z if z > 0 else z * slope)
-            out[e, h] = sum_
+            args.out[e, h] = sum_
 
 
-@Kernel
-def _edge_score_grad(chunk, v, start, stop, low, high, indices, eid, own, other, att, slope, grad, out):
+class EdgeScoreGradArgs(NamedTuple):
+    indices: Array
+    eid: Array
+    x: Array
+    y: Array
+    att: Array
+    slope: float
+    grad: Array
+    out: Array
+
+
+@kernel(EdgeScoreGradArgs)
+def _edge_score_grad(row, args):
+    x, y, att, slope, out, v = args.x, args.y, args.att, args.slope, args.out, row.v
     heads, width = att.shape
-    own_step, other_step = min(own.shape[1] - 1, 1), min(other.shape[1] - 1, 1)
-    first, beyond = np.uint64(low * lanes(out)), np.uint64(min(high * lanes(out), width))
+    x_step, y_step = min(x.shape[1] - 1, 1), min(y.shape[1] - 1, 1)
+    first, end = np.uint64(row.low * lanes(out)), np.uint64(min(row.high * lanes(out), width))
     for h in range(out.shape[1]):
-        for j in range(first, beyond):
+        for j in range(first, end):
             out[v, h, j] = 0
-    for s in range(start, stop):
-        u, e = indices[s], eid[s]
+    for s in range(row.start, row.stop):
+        u, e = args.indices[s], args.eid[s]
         for h in range(heads):
-            g = grad[e, h]
-            for j in range(first, beyond):
-                z = own[v, h * own_step, j] + other[u, h * other_step, j]
+            g = args.grad[e, h]
+            for j in range(first, end):
+                z = x[v, h * x_step, j] + y[u, h * y_step, j]
                 d = g * att[h, j]
-                out[v, h * own_step, j] += d if z > 0 else d * slope
+                out[v, h * x_step, j] += d if z > 0 else d * slope
 
 
-@Kernel
-def _edge_score_att_grad(chunk, v, start, stop, low, high, indices, eid, a, b, slope, grad, out):
+class EdgeScoreAttGradArgs(NamedTuple):
+    indices: Array
+    eid: Array
+    a: Array
+    b: Array
+    slope: float
+    grad: Array
+    out: Array
+
+
+@kernel(EdgeScoreAttGradArgs)
+def _edge_score_att_grad(row, args):
+    a, b, slope, out, v = args.a, args.b, args.slope, args.out, row.v
     heads, width = out.shape[1:]
     a_step, b_step = min(a.shape[1] - 1, 1), min(b.shape[1] - 1, 1)
-    for s in range(start, stop):
-        u, e = indices[s], eid[s]
+    for s in range(row.start, row.stop):
+        u, e = args.indices[s], args.eid[s]
         for h in range(heads):
-            g = grad[e, h]
+            g = args.grad[e, h]
             for j in range(width):
                 z = a[u, h * a_step, j] + b[v, h * b_step, j]
-                out[chunk, h, j] += g * (z if z > 0 else z * slope)
+                out[row.chunk, h, j] += g * (z if z > 0 else z * slope)
 
 
 def edge_score(adj, a: Tensor, b: Tensor, att: Tensor, slope: float) -> Tensor:
     out = a.new_empty(len(adj.eid), len(att))
-    arrays = adj.indices, adj.eid, a, b, att, scalar(slope, a)
-    _edge_score(len(adj.eid) * att.numel(), adj.indptr, EDGE_PARTS, *arrays, out)
+    args = EdgeScoreArgs(adj.indices, adj.eid, a, b, att, scalar(slope, a), out)
+    _edge_score(len(adj.eid) * att.numel(), adj.indptr, EDGE_PARTS, args)
     return out
 
 
-def edge_score_grad(adj, own: Tensor, other: Tensor, att: Tensor, slope: float, grad: Tensor) -> Tensor:
-    out = own.new_empty(*own.shape)
-    arrays = adj.indices, adj.eid, own, other, att, scalar(slope, own), grad
-    _edge_score_grad(len(adj.eid) * att.numel(), adj.indptr, lines(own, own.shape[2]), *arrays, out)
+def edge_score_grad(adj, x: Tensor, y: Tensor, att: Tensor, slope: float, grad: Tensor) -> Tensor:
+    out = x.new_empty(*x.shape)
+    args = EdgeScoreGradArgs(adj.indices, adj.eid, x, y, att, scalar(slope, x), grad, out)
+    _edge_score_grad(len(adj.eid) * att.numel(), adj.indptr, lines(x, x.shape[2]), args)
     return out
 
 
 def edge_score_att_grad(adj, a: Tensor, b: Tensor, slope: float, grad: Tensor) -> Tensor:
     partial_sums = a.new_zeros(CHUNKS, grad.shape[1], a.shape[2])
-    arrays = adj.indices, adj.eid, a, b, scalar(slope, a), grad
-    _edge_score_att_grad(len(adj.eid) * partial_sums[0].numel(), adj.indptr, 1, *arrays, partial_sums)
+    args = EdgeScoreAttGradArgs(adj.indices, adj.eid, a, b, scalar(slope, a), grad, partial_sums)
+    _edge_score_att_grad(len(adj.eid) * partial_sums[0].numel(), adj.indptr, 1, args)
     return partial_sums.sum(0)

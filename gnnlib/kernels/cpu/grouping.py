@@ -1,4 +1,4 @@
-"""Grouping of edges by one of their ends: a counting sort, on one thread."""
+"""Counting sort of edges by one of their ends, on one thread."""
 
 import torch
 from torch import Tensor

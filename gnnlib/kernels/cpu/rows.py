@@ -1,6 +1,6 @@
-"""Pieces of rows, from which the kernels of `gnnlib.kernels.cpu` are made.
+"""Operations on one row of an array, used by the kernels of `gnnlib.kernels.cpu`.
 
-Feature arrays are flat there, and a row of them is named by where it starts: u_i * stride.
+Feature arrays are flat; a row is identified by the position of its first number, u * stride.
 """
 
 from functools import partial
@@ -11,19 +11,19 @@ from gnnlib.kernels.cpu.compile import jit, static
 from gnnlib.kernels.cpu.team import FASTMATH
 from gnnlib.kernels.cpu.vectors import get, lanes, load, load_first, prefetch, put, scaled, total, zero
 
-AHEAD = 64  # slots; with fewer, rows of 128 in the last-level cache are asked for too late
-CACHED = 1 << 22  # bytes: rows of a smaller array come from the cache, soon enough
+AHEAD = 64  # slots between a prefetch and its use; fewer are too few for rows of 128 in the last-level cache
+CACHED = 1 << 22  # bytes: a smaller array stays in the cache
 
 inline = partial(jit, cache=False, fastmath=FASTMATH, _nrt=False)
 
 
 def ahead_of(x: Tensor) -> tuple[int, ...]:
-    """Whether rows of x are to be asked for, `static`."""
+    """Whether rows of x are prefetched, `static`, where a prefetch of cached data costs over 5 %."""
     return static(x.nbytes > CACHED)
 
 
 def scalar(value: float, like: Tensor):
-    """A float of the tensors' own precision: float64 would drag float32 loops along."""
+    """A float in the precision of the tensor: a float64 scalar would turn float32 loops into float64 loops."""
     return like.detach().numpy().dtype.type(value)
 
 
@@ -43,7 +43,7 @@ def add(y, o, x, i, c, n):
 
 @inline
 def dot(x, i, y, o, n):
-    """<x[i : i + n], y[o : o + n]>; here a choice within the loop, as `get` makes it, costs a fifth."""
+    """<x[i : i + n], y[o : o + n]>; a branch within the loop, as in `get`, would cost a fifth."""
     step, sum_ = lanes(y), zero(y)
     for f in range(0, n - step + 1, step):
         sum_ = scaled(load(x, i + f), load(y, o + f), sum_)
@@ -56,6 +56,6 @@ def dot(x, i, y, o, n):
 
 @inline
 def fetch(x, i, n):
-    """Asks for x[i : i + n], its first lines; what follows streams in by itself."""
+    """Prefetches the first lines of x[i : i + n]; the hardware prefetches those that follow."""
     for f in range(0, min(n, 8 * lanes(x)), lanes(x)):
         prefetch(x, i + f)

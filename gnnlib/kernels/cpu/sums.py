@@ -1,9 +1,11 @@
-"""Sums and maxima over neighbours, a part of `gnnlib.kernels.cpu`.
+"""Sums and maxima over neighbours.
 
-A row's sum is made eight lines at a time, in registers, in one walk over its edges for each eight, while the lines of
-the edges AHEAD are on their way from memory. Where each head has weights of its own, the lines are of eight heads. What
-is left of a row is taken by fours, then one by one.
+A row is summed eight cache lines at a time, in registers, in one pass over its edges for each eight, while the lines
+of the edges `AHEAD` are prefetched. If each head has its own weights, the lines are those of eight heads. The
+remaining lines of a row are taken by four, then one by one.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,112 +13,140 @@ from torch import Tensor
 
 from gnnlib.kernels.cpu.compile import static
 from gnnlib.kernels.cpu.rows import AHEAD, add, ahead_of, clear, fetch, scalar
-from gnnlib.kernels.cpu.team import Kernel
-from gnnlib.kernels.cpu.tiles import tile_alike, tile_get, tile_numbers, tile_put, tile_scaled, tile_zero
+from gnnlib.kernels.cpu.team import Array, kernel
+from gnnlib.kernels.cpu.tiles import tile_fill, tile_get, tile_numbers, tile_put, tile_scaled, tile_zero
 from gnnlib.kernels.cpu.vectors import at, get, inlined, lanes, lines, prefetch, put, scaled, zero
 
 EIGHT, FOUR, ONE = (static(1),) * 8, (static(1),) * 4, (static(1),)
 PLAIN, SCALED, WEIGHTED = range(3)
 
 
+class SumArgs(NamedTuple):
+    """``mode``: `static` PLAIN, SCALED (by scale_u and scale_v) or WEIGHTED (by coeff)."""
+
+    indices: Array
+    eid: Array
+    scale_u: Array
+    scale_v: Array
+    coeff: Array
+    x: Array
+    y: Array
+    self_weight: float
+    width: int
+    mode: tuple
+
+
 @inlined
-def _sum_lines(v, start, stop, f, indices, eid, scale_u, scale_v, coeff, x, y, own, how, width, ahead, few):
-    """A few lines of row v, from column f on."""
-    step, left, last, o = lanes(y), width - f, len(indices) - 1, v * width + f
+def _sum_lines(row, args, f, tile):
+    """The lines of a tile, from column f on."""
+    indices, eid, coeff, x, y, width = args.indices, args.eid, args.coeff, args.x, args.y, args.width
+    step, remaining, last, o = lanes(y), width - f, len(indices) - 1, row.v * width + f
     c = y.dtype.type(1)
-    sums = tile_zero(y, few)
-    if own != 0 and o < len(x):
-        sums = tile_scaled(tile_alike(y, own, few), tile_get(x, o, step, left, few), sums)
-    for s in range(start, stop):
-        if len(ahead):
-            coming = min(s + AHEAD, last)
-            for k in range(len(few)):
-                prefetch(x, np.int64(at(indices, coming)) * width + f + k * step)
-            if len(how) == WEIGHTED:
-                prefetch(coeff, np.int64(at(eid, coming)))
+    sums = tile_zero(y, tile)
+    if args.self_weight != 0 and o < len(x):
+        sums = tile_scaled(tile_fill(y, args.self_weight, tile), tile_get(x, o, step, remaining, tile), sums)
+    for s in range(row.start, row.stop):
+        ahead = min(s + AHEAD, last)
+        for k in range(len(tile)):
+            prefetch(x, np.int64(at(indices, ahead)) * width + f + k * step)
+        if len(args.mode) == WEIGHTED:
+            prefetch(coeff, np.int64(at(eid, ahead)))
         u = np.int64(at(indices, s))
-        if len(how) == SCALED:
-            c = at(scale_v, v) * at(scale_u, u)
-        elif len(how) == WEIGHTED:
+        if len(args.mode) == SCALED:
+            c = at(args.scale_v, row.v) * at(args.scale_u, u)
+        elif len(args.mode) == WEIGHTED:
             c = at(coeff, np.int64(at(eid, s)))
-        sums = tile_scaled(tile_alike(y, c, few), tile_get(x, u * width + f, step, left, few), sums)
-    tile_put(y, o, step, sums, left, few)
+        sums = tile_scaled(tile_fill(y, c, tile), tile_get(x, u * width + f, step, remaining, tile), sums)
+    tile_put(y, o, step, sums, remaining, tile)
 
 
-@Kernel
-def _sum(chunk, v, start, stop, low, high, indices, eid, scale_u, scale_v, coeff, x, y, own, how, width, ahead):
-    step, f, beyond = lanes(y), low * lanes(y), min(high * lanes(y), width)
-    given = indices, eid, scale_u, scale_v, coeff, x, y, own, how, width, ahead
-    while f + 8 * step <= beyond:
-        _sum_lines(v, start, stop, f, *given, EIGHT)
+@kernel(SumArgs)
+def _sum(row, args):
+    step = lanes(args.y)
+    f, end = row.low * step, min(row.high * step, args.width)
+    while f + 8 * step <= end:
+        _sum_lines(row, args, f, EIGHT)
         f += 8 * step
-    while f + 4 * step <= beyond:
-        _sum_lines(v, start, stop, f, *given, FOUR)
+    while f + 4 * step <= end:
+        _sum_lines(row, args, f, FOUR)
         f += 4 * step
-    while f < beyond:
-        _sum_lines(v, start, stop, f, *given, ONE)
+    while f < end:
+        _sum_lines(row, args, f, ONE)
         f += step
 
 
+class HeadSumArgs(NamedTuple):
+    """``coeff``: (E, heads). ``x_heads``: heads of x, or 1."""
+
+    indices: Array
+    eid: Array
+    x: Array
+    coeff: Array
+    y: Array
+    heads: int
+    x_heads: int
+    width: int
+
+
 @inlined
-def _sum_heads(v, start, stop, h, indices, eid, x, coeff, y, heads, x_heads, width, ahead, few):
-    """A few heads of row v, from head h on."""
-    row, step, last = x_heads * width, width * (x_heads > 1), len(indices) - 1
-    for f in range(0, width, lanes(y)):
-        left, g, sums = width - f, h * step + f, tile_zero(y, few)
-        for s in range(start, stop):
-            if len(ahead):
-                coming = min(s + AHEAD, last)
-                for k in range(len(few)):
-                    prefetch(x, np.int64(at(indices, coming)) * row + g + k * step)
-                prefetch(coeff, np.int64(at(eid, coming)) * heads + h)
-            c = tile_numbers(coeff, np.int64(at(eid, s)) * heads + h, few)
-            sums = tile_scaled(c, tile_get(x, np.int64(at(indices, s)) * row + g, step, left, few), sums)
-        tile_put(y, (v * heads + h) * width + f, width, sums, left, few)
+def _sum_heads(row, args, h, tile):
+    """The heads of a tile, from head h on."""
+    indices, eid, x, coeff, heads, width = args.indices, args.eid, args.x, args.coeff, args.heads, args.width
+    stride, step, last = args.x_heads * width, width * (args.x_heads > 1), len(indices) - 1
+    for f in range(0, width, lanes(args.y)):
+        remaining, g, sums = width - f, h * step + f, tile_zero(args.y, tile)
+        for s in range(row.start, row.stop):
+            ahead = min(s + AHEAD, last)
+            for k in range(len(tile)):
+                prefetch(x, np.int64(at(indices, ahead)) * stride + g + k * step)
+            prefetch(coeff, np.int64(at(eid, ahead)) * heads + h)
+            c = tile_numbers(coeff, np.int64(at(eid, s)) * heads + h, tile)
+            sums = tile_scaled(c, tile_get(x, np.int64(at(indices, s)) * stride + g, step, remaining, tile), sums)
+        tile_put(args.y, (row.v * heads + h) * width + f, width, sums, remaining, tile)
 
 
-@Kernel
-def _sum_each_head(chunk, v, start, stop, low, high, indices, eid, x, coeff, y, heads, x_heads, width, ahead):
-    h, given = low, (indices, eid, x, coeff, y, heads, x_heads, width, ahead)
-    while h + 8 <= high:
-        _sum_heads(v, start, stop, h, *given, EIGHT)
+@kernel(HeadSumArgs)
+def _sum_each_head(row, args):
+    h = row.low
+    while h + 8 <= row.high:
+        _sum_heads(row, args, h, EIGHT)
         h += 8
-    while h + 4 <= high:
-        _sum_heads(v, start, stop, h, *given, FOUR)
+    while h + 4 <= row.high:
+        _sum_heads(row, args, h, FOUR)
         h += 4
-    while h < high:
-        _sum_heads(v, start, stop, h, *given, ONE)
+    while h < row.high:
+        _sum_heads(row, args, h, ONE)
         h += 1
 
 
-@Kernel
-def _sum_over_heads(chunk, v, start, stop, low, high, indices, eid, x, coeff, y, heads, x_heads, width, ahead):
-    row, step, last = x_heads * width, width * (x_heads > 1), len(indices) - 1
-    for f in range(low * lanes(y), min(high * lanes(y), width), lanes(y)):
-        left, sum_ = width - f, zero(y)
-        for s in range(start, stop):
-            if len(ahead):
-                prefetch(coeff, np.int64(at(eid, min(s + AHEAD, last))) * heads)
-                fetch(x, np.int64(at(indices, min(s + AHEAD, last))) * row, row)
-            i, e = np.int64(at(indices, s)) * row + f, np.int64(at(eid, s)) * heads
+@kernel(HeadSumArgs)
+def _sum_over_heads(row, args):
+    indices, eid, x, coeff, heads, width = args.indices, args.eid, args.x, args.coeff, args.heads, args.width
+    stride, step, last = args.x_heads * width, width * (args.x_heads > 1), len(indices) - 1
+    for f in range(row.low * lanes(args.y), min(row.high * lanes(args.y), width), lanes(args.y)):
+        remaining, sum_ = width - f, zero(args.y)
+        for s in range(row.start, row.stop):
+            prefetch(coeff, np.int64(at(eid, min(s + AHEAD, last))) * heads)
+            fetch(x, np.int64(at(indices, min(s + AHEAD, last))) * stride, stride)
+            i, e = np.int64(at(indices, s)) * stride + f, np.int64(at(eid, s)) * heads
             for h in range(heads):
-                sum_ = scaled(at(coeff, e + h), get(x, i + h * step, left), sum_)
-        put(y, v * width + f, sum_, left)
+                sum_ = scaled(at(coeff, e + h), get(x, i + h * step, remaining), sum_)
+        put(args.y, row.v * width + f, sum_, remaining)
 
 
-def neighbour_sum(adj, x: Tensor, coeff: Tensor | None, heads: int, own: float = 0.0) -> Tensor:
+def neighbour_sum(adj, x: Tensor, coeff: Tensor | None, heads: int, self_weight: float = 0.0) -> Tensor:
     x_heads, width = x.shape[1:]
     y = x.new_empty(len(adj.indptr) - 1, heads, width)
     if coeff is None:
         assert heads == x_heads
-        _sum_rows(adj, x, y, heads * width, own=own)
+        _sum_rows(adj, x, y, heads * width, self_weight=self_weight)
     elif coeff.shape[1] == 1:
-        assert own == 0
+        assert self_weight == 0
         _sum_rows(adj, x, y, width, coeff=coeff.view(-1))
     else:
-        kernel, columns = (_sum_over_heads, lines(x, width)) if heads == 1 else (_sum_each_head, heads)
-        arrays = adj.indices, adj.eid, *(t.view(-1) for t in (x, coeff, y))
-        kernel(coeff.numel() * width, adj.indptr, columns, *arrays, coeff.shape[1], x_heads, width, ahead_of(x))
+        compute, columns = (_sum_over_heads, lines(x, width)) if heads == 1 else (_sum_each_head, heads)
+        arrays = adj.indices, adj.eid, x.view(-1), coeff.view(-1), y.view(-1)
+        compute(coeff.numel() * width, adj.indptr, columns, HeadSumArgs(*arrays, coeff.shape[1], x_heads, width))
     return y
 
 
@@ -131,90 +161,133 @@ def _sum_rows(
     x: Tensor,
     y: Tensor,
     width: int,
-    own: float = 0.0,
+    self_weight: float = 0.0,
     scale: tuple[Tensor, Tensor] | None = None,
     coeff: Tensor | None = None,
 ) -> None:
     none = x.new_empty(0)
-    how = SCALED if scale is not None else PLAIN if coeff is None else WEIGHTED
+    mode = static(SCALED if scale is not None else PLAIN if coeff is None else WEIGHTED)
     factors = *(scale or (none, none)), none if coeff is None else coeff
-    arrays = adj.indices, adj.eid, *factors, x.view(-1), y.view(-1), scalar(own, x)
-    _sum(len(adj.indices) * width, adj.indptr, lines(x, width), *arrays, static(how), width, ahead_of(x))
+    args = SumArgs(adj.indices, adj.eid, *factors, x.view(-1), y.view(-1), scalar(self_weight, x), width, mode)
+    _sum(len(adj.indices) * width, adj.indptr, lines(x, width), args)
 
 
-@Kernel
-def _tap_sum(chunk, v, start, stop, low, high, indices, eid, tap, x, z, signals, many, width, ahead):
-    row, whole, one, last = signals * width, many * width, z.dtype.type(1), len(indices) - 1
-    o = v * signals * whole
-    clear(z, o + low * whole, (high - low) * whole)
-    for s in range(start, stop):
-        if len(ahead):
-            fetch(x, at(indices, min(s + AHEAD, last)) * row + low * width, (high - low) * width)
-        i, t = at(indices, s) * row, np.int64(at(tap, np.int64(at(eid, s)))) * width
+class TapSumArgs(NamedTuple):
+    """``tap``: (E,) the tap of each edge, less than ``num_taps``."""
+
+    indices: Array
+    eid: Array
+    tap: Array
+    x: Array
+    z: Array
+    signals: int
+    num_taps: int
+    width: int
+    ahead: tuple
+
+
+@kernel(TapSumArgs)
+def _tap_sum(row, args):
+    indices, x, z, width, low, high = args.indices, args.x, args.z, args.width, row.low, row.high
+    stride, signal, one, last = args.signals * width, args.num_taps * width, z.dtype.type(1), len(indices) - 1
+    o = row.v * args.signals * signal
+    clear(z, o + low * signal, (high - low) * signal)
+    for s in range(row.start, row.stop):
+        if len(args.ahead):
+            fetch(x, at(indices, min(s + AHEAD, last)) * stride + low * width, (high - low) * width)
+        i, t = at(indices, s) * stride, np.int64(at(args.tap, np.int64(at(args.eid, s)))) * width
         for b in range(low, high):
-            add(z, o + b * whole + t, x, i + b * width, one, width)
+            add(z, o + b * signal + t, x, i + b * width, one, width)
 
 
-def tap_sum(adj, x: Tensor, tap: Tensor, many: int) -> Tensor:
+def tap_sum(adj, x: Tensor, tap: Tensor, num_taps: int) -> Tensor:
     signals, width = x.shape[1:]
-    z = x.new_empty(len(adj.indptr) - 1, signals, many, width)
-    shape = signals, many, width, ahead_of(x)
+    z = x.new_empty(len(adj.indptr) - 1, signals, num_taps, width)
+    shape = signals, num_taps, width, ahead_of(x)
     work = len(adj.eid) * signals * width + z.numel()
-    _tap_sum(work, adj.indptr, signals, adj.indices, adj.eid, tap, x.view(-1), z.view(-1), *shape)
+    _tap_sum(work, adj.indptr, signals, TapSumArgs(adj.indices, adj.eid, tap.int(), x.view(-1), z.view(-1), *shape))
     return z
 
 
-@Kernel
-def _edge_sum(chunk, v, start, stop, low, high, eid, value, y, heads, ahead):
+class EdgeSumArgs(NamedTuple):
+    eid: Array
+    value: Array
+    y: Array
+    heads: int
+
+
+@kernel(EdgeSumArgs)
+def _edge_sum(row, args):
+    eid, y, heads = args.eid, args.y, args.heads
     last, one = len(eid) - 1, y.dtype.type(1)
-    for f in range(low * lanes(y), min(high * lanes(y), heads), lanes(y)):
+    for f in range(row.low * lanes(y), min(row.high * lanes(y), heads), lanes(y)):
         n, sum_ = heads - f, zero(y)
-        for s in range(start, stop):
-            if len(ahead):
-                prefetch(value, np.int64(at(eid, min(s + AHEAD, last))) * heads + f)
-            sum_ = scaled(one, get(value, at(eid, s) * heads + f, n), sum_)
-        put(y, v * heads + f, sum_, n)
+        for s in range(row.start, row.stop):
+            prefetch(args.value, np.int64(at(eid, min(s + AHEAD, last))) * heads + f)
+            sum_ = scaled(one, get(args.value, at(eid, s) * heads + f, n), sum_)
+        put(y, row.v * heads + f, sum_, n)
 
 
 def edge_sum(adj, value: Tensor) -> Tensor:
     heads = value.shape[1]
     y = value.new_empty(len(adj.indptr) - 1, heads)
-    columns, arrays = lines(value, heads), (adj.eid, value.view(-1), y.view(-1))
-    _edge_sum(value.numel(), adj.indptr, columns, *arrays, heads, ahead_of(value))
+    _edge_sum(value.numel(), adj.indptr, lines(value, heads), EdgeSumArgs(adj.eid, value.view(-1), y.view(-1), heads))
     return y
 
 
-@Kernel
-def _max(chunk, v, start, stop, low, high, indices, eid, x, coeff, y, arg):
+class MaxArgs(NamedTuple):
+    """``coeff``: (E, H), or (0, 0) for none."""
+
+    indices: Array
+    eid: Array
+    x: Array
+    coeff: Array
+    y: Array
+    arg: Array
+
+
+@kernel(MaxArgs)
+def _max(row, args):
+    x, coeff, y, arg, v = args.x, args.coeff, args.y, args.arg, row.v
     heads, width, weighted = x.shape[1], x.shape[2], coeff.shape[1] > 0
-    first, beyond = np.uint64(low * lanes(y)), np.uint64(min(high * lanes(y), width))
+    first, end = np.uint64(row.low * lanes(y)), np.uint64(min(row.high * lanes(y), width))
     for h in range(heads):
-        for f in range(first, beyond):
+        for f in range(first, end):
             y[v, h, f] = 0
             arg[v, h, f] = -1
-        for s in range(start, stop):
-            u, e = indices[s], eid[s]
+        for s in range(row.start, row.stop):
+            u, e = args.indices[s], args.eid[s]
             c = coeff[e, h] if weighted else x.dtype.type(1)
-            for f in range(first, beyond):
+            for f in range(first, end):
                 m = c * x[u, h, f]
                 best = y[v, h, f]
-                if s == start or m > best or (m != m and best == best):
+                if s == row.start or m > best or (m != m and best == best):
                     y[v, h, f] = m
                     arg[v, h, f] = e
 
 
-@Kernel
-def _max_grad(chunk, u, start, stop, low, high, indices, eid, grad, arg, coeff, dx):
+class MaxGradArgs(NamedTuple):
+    indices: Array
+    eid: Array
+    grad: Array
+    arg: Array
+    coeff: Array
+    dx: Array
+
+
+@kernel(MaxGradArgs)
+def _max_grad(row, args):
+    coeff, dx, u = args.coeff, args.dx, row.v
     heads, width, weighted = dx.shape[1], dx.shape[2], coeff.shape[1] > 0
-    first, beyond = np.uint64(low * lanes(dx)), np.uint64(min(high * lanes(dx), width))
+    first, end = np.uint64(row.low * lanes(dx)), np.uint64(min(row.high * lanes(dx), width))
     for h in range(heads):
-        for f in range(first, beyond):
+        for f in range(first, end):
             dx[u, h, f] = 0
-        for s in range(start, stop):
-            v, e = indices[s], eid[s]
+        for s in range(row.start, row.stop):
+            v, e = args.indices[s], args.eid[s]
             c = coeff[e, h] if weighted else dx.dtype.type(1)
-            for f in range(first, beyond):
-                dx[u, h, f] += c * grad[v, h, f] if arg[v, h, f] == e else dx.dtype.type(0)
+            for f in range(first, end):
+                dx[u, h, f] += c * args.grad[v, h, f] if args.arg[v, h, f] == e else dx.dtype.type(0)
 
 
 def neighbour_max(adj, x: Tensor, coeff: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -222,7 +295,7 @@ def neighbour_max(adj, x: Tensor, coeff: Tensor | None) -> tuple[Tensor, Tensor]
     arg = torch.empty(y.shape, dtype=torch.int32)
     weight = coeff if coeff is not None else x.new_empty(0, 0)
     work = len(adj.eid) * x[:1].numel()
-    _max(work, adj.indptr, lines(x, x.shape[2]), adj.indices, adj.eid, x, weight, y, arg)
+    _max(work, adj.indptr, lines(x, x.shape[2]), MaxArgs(adj.indices, adj.eid, x, weight, y, arg))
     return y, arg
 
 
@@ -230,5 +303,5 @@ def max_grad(adj, grad: Tensor, arg: Tensor, coeff: Tensor | None) -> Tensor:
     dx = grad.new_empty(len(adj.indptr) - 1, *grad.shape[1:])
     weight = coeff if coeff is not None else grad.new_empty(0, 0)
     work = len(adj.eid) * grad[:1].numel()
-    _max_grad(work, adj.indptr, lines(dx, dx.shape[2]), adj.indices, adj.eid, grad, arg, weight, dx)
+    _max_grad(work, adj.indptr, lines(dx, dx.shape[2]), MaxGradArgs(adj.indices, adj.eid, grad, arg, weight, dx))
     return dx

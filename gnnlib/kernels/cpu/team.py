@@ -1,17 +1,18 @@
-"""Loops over the rows of a graph, shared out among the threads that PyTorch already has.
+"""Parallel loops over the rows of a graph, on PyTorch's threads.
 
-A second pool of threads beside PyTorch's would fight it for the cores, and needs a compilation of its own. So there is
-none: a compiled loop is handed to the OpenMP runtime that PyTorch is linked to (``GOMP_parallel``, which GNU's, LLVM's
-and Intel's runtimes offer), on as many threads as PyTorch uses. Where there is no such runtime, and in forked children,
-which inherit no threads, the same loop runs on the calling thread. Which thread runs which rows is settled as they
-go; each number is computed by one thread, so the bits do not depend on it.
+A second thread pool would compete with PyTorch's for the cores and needs a compilation of its own. A compiled loop is
+therefore passed to the OpenMP runtime that PyTorch is linked to (``GOMP_parallel``, which GNU's, LLVM's and Intel's
+runtimes offer), on as many threads as PyTorch uses. Without such a runtime, and in forked children, which
+inherit no threads, the same loop runs on the calling thread. Rows are scheduled dynamically; each number is computed
+by one thread, so the bits do not depend on the schedule.
 """
 
 import ctypes
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -23,18 +24,34 @@ from torch import Tensor
 from gnnlib.kernels.cpu.compile import intrinsic, jit, named
 
 FASTMATH = {"contract"}
-"""How LLVM may change a sum: multiply and add in one instruction. Not "nnan": isnan must stay true of NaN."""
+"""What LLVM may change: a product and a sum become one instruction. Not "nnan": isnan must stay true of NaN."""
 CHUNKS = 64
-"""Pieces that the rows are cut into; a fixed number, so that partial sums do not depend on the threads."""
+"""Parts that the rows are divided into. The number is fixed, so partial sums do not depend on the threads."""
 HUB = 1 << 14
-"""A row with more edges than this is not left to one thread: its columns are shared out."""
+"""The columns of a row with more edges than this are divided among the threads."""
 TINY = 1 << 15
-"""Below this many multiply-adds a launch on several threads costs more than it saves."""
+"""With fewer multiply-adds a launch on several threads costs more than it saves."""
+
+Array: TypeAlias = Any
+"""A tensor where a kernel is called, a numpy array inside the kernel."""
+
+
+class Row(NamedTuple):
+    """A task of a kernel: row v, whose edges are the slots start to stop, in its columns low to high."""
+
+    chunk: int
+    v: int
+    start: int
+    stop: int
+    low: int
+    high: int
+
 
 _in_fork = False
-row: Any = None
+compute: Any = None
+arguments: Any = None
 member: Any = None
-"""What `_member` and `_launch` call: `Kernel` gives each copy of them its own."""
+"""Global names of `_member` and `_launch`; `Kernel` gives each copy of these functions its values."""
 
 
 def _after_fork() -> None:
@@ -46,7 +63,7 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 def _runtime() -> int:
-    """The address of GOMP_parallel in the OpenMP runtime of PyTorch, 0 where there is none."""
+    """The address of GOMP_parallel in the OpenMP runtime of PyTorch; 0 without such a runtime."""
     try:
         library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
         return ctypes.cast(library.GOMP_parallel, ctypes.c_void_p).value or 0
@@ -59,7 +76,7 @@ _RUNTIME = _runtime()
 
 @intrinsic
 def _next(typingctx, counter, step):
-    """Adds step to counter[0] in one piece, whatever other threads do, and returns what it was."""
+    """Adds step to counter[0] atomically and returns the value before."""
 
     def codegen(context, builder, signature, args):
         array = context.make_array(signature.args[0])(context, builder, args[0])
@@ -70,7 +87,7 @@ def _next(typingctx, counter, step):
 
 @intrinsic
 def _on_team(typingctx, runtime, threads, work, args):
-    """work(*args) on that many threads of the OpenMP runtime at once; returns when all have."""
+    """Calls work(*args) on each of ``threads`` threads of the OpenMP runtime, and waits for all of them."""
     call = work.get_call_type(typingctx, args.types, {})
 
     def codegen(context, builder, signature, values):
@@ -78,7 +95,7 @@ def _on_team(typingctx, runtime, threads, work, args):
         compiled = work.dispatcher.overloads[tuple(call.args)]
         context.active_code_library.add_linking_library(compiled.library)
         pointer, int32 = ir.IntType(8).as_pointer(), ir.IntType(32)
-        # void member(void *args): what each thread of the team runs
+        # void member(void *args): the function of each thread
         name = builder.module.get_unique_name("member")
         member = ir.Function(builder.module, ir.FunctionType(ir.VoidType(), [pointer]), name)
         member.linkage = "internal"
@@ -101,7 +118,7 @@ def _on_team(typingctx, runtime, threads, work, args):
 
 
 def _member(counter, indptr, plan, columns, args):
-    """One thread's part: chunk after chunk, a few at a time, until all are taken."""
+    """The loop of one thread: takes a few chunks at a time until none remains."""
     hubs, step = len(plan) - CHUNKS - 1, counter[1]
     while True:
         begin = _next(counter, step)
@@ -112,12 +129,12 @@ def _member(counter, indptr, plan, columns, args):
             for i in range(plan[chunk], last + hubs):
                 if i < last:
                     v, low, high = np.int64(i), 0, columns
-                else:  # this chunk's share of the columns of a hub
+                else:  # this chunk's part of the columns of a hub
                     v, turn = np.int64(plan[CHUNKS + 1 + i - last]), (chunk + 29 * (i - last)) % CHUNKS
                     low, high = columns * turn // CHUNKS, columns * (turn + 1) // CHUNKS
                 start, stop = np.int64(indptr[v]), np.int64(indptr[v + 1])
                 if low < high and (i >= last or hubs == 0 or stop - start <= HUB):
-                    row(chunk, v, start, stop, low, high, *args)
+                    compute(Row(chunk, v, start, stop, low, high), arguments(*args))  # type: ignore[arg-type]
 
 
 def _launch(runtime, threads, counter, indptr, plan, columns, *args):
@@ -128,37 +145,56 @@ def _launch(runtime, threads, counter, indptr, plan, columns, *args):
 
 
 class Kernel:
-    """A loop over the rows of a graph, given what to do for one row.
+    """A parallel loop over the rows of a graph.
 
-    ``row(chunk, v, start, stop, low, high, *args)`` computes row v from the slots start to stop, in its columns low to
-    high, in whatever unit of columns the caller counts. It is compiled at its first call, for the types it is called
-    with.
+    ``compute(row, args)`` computes one `Row`; the unit of its columns is up to the caller. ``args`` is of the type
+    ``arguments``, a NamedTuple. Numba receives its fields one by one, which takes a quarter of the time that a
+    NamedTuple takes, and they are put together again in compiled code, which costs nothing. A
+    kernel is compiled at its first call, for the types of its arguments.
     """
 
-    def __init__(self, row: Callable, fastmath: set[str] = FASTMATH, cache: bool = True):
-        self.row = row
-        # no counting of references, which would have the threads wait for each other: the arrays outlive the call
+    def __init__(
+        self,
+        compute: Callable,
+        arguments: type[tuple],
+        fastmath: set[str] = FASTMATH,
+        cache: bool = True,
+    ):
+        self.compute, self.arguments = compute, arguments
+        # no reference counts, for which threads would wait: the arrays outlive the call
         options: dict = {"fastmath": fastmath, "_nrt": False}
-        body = jit(row, cache=False, **options)
-        member = jit(named(_member, row.__name__ + "_member", row=body), cache=False, **options)
-        self.compiled = jit(named(_launch, row.__name__, member=member), cache=cache, **options)
+        body, name = jit(compute, cache=False, **options), compute.__name__
+        member = named(_member, name + "_member", compute=body, arguments=arguments)
+        launch = named(_launch, name, member=jit(member, cache=False, **options))
+        self.compiled = jit(launch, cache=cache, **options)
 
-    def __call__(self, work: int, indptr: Tensor, columns: int, *args: Tensor | float | int | tuple) -> None:
-        """``work``: multiply-adds to do, about. ``columns``: units of columns that a hub may be cut into.
-        Tensors must be contiguous."""
+    def __call__(self, work: int, indptr: Tensor, columns: int, args: tuple) -> None:
+        """Computes all rows.
+
+        Args:
+            work: number of multiply-adds, about
+            indptr: (N + 1,) first slot of each row
+            columns: units of columns that a hub may be divided into
+            args: of the type ``arguments``; tensors must be contiguous
+        """
         arrays = [t.detach().numpy() if isinstance(t, Tensor) else t for t in args]
         threads = torch.get_num_threads() if work >= TINY and _RUNTIME and not _in_fork else 1
         counter = np.array([0, max(1, CHUNKS // (8 * threads))])
         self.compiled(_RUNTIME, threads, counter, indptr.numpy(), plan(indptr), columns, *arrays)
 
 
-# ---------------------------------------------------------------- who does what
+def kernel(arguments: type[tuple], fastmath: set[str] = FASTMATH) -> Callable[[Callable], Kernel]:
+    """Decorator that makes a `Kernel` of ``compute(row, args)``."""
+    return partial(Kernel, arguments=arguments, fastmath=fastmath)
+
+
+# ---------------------------------------------------------------- the schedule
 
 
 @jit
 def _plan(indptr, bounds):
-    """The first row of each chunk, such that all have equally many rows and edges together, hubs not counted;
-    returns the number of hubs."""
+    """Writes the first row of each chunk and returns the number of hubs. Chunks have equal numbers of rows plus edges,
+    hubs not counted."""
     rows = len(indptr) - 1
     total, hubs = np.int64(0), 0
     for v in range(rows):
@@ -177,16 +213,16 @@ def _plan(indptr, bounds):
 
 
 def plan(indptr: Tensor) -> np.ndarray:
-    """(CHUNKS + 1 + hubs,) the chunks' first rows, then the hubs; made once and kept with ``indptr``."""
-    found = getattr(indptr, "_gnnlib_plan", None)
-    if found is None:
+    """(CHUNKS + 1 + hubs,) the first row of each chunk, then the hubs; cached on ``indptr``."""
+    cached = getattr(indptr, "_gnnlib_plan", None)
+    if cached is None:
         bounds = np.empty(CHUNKS + 1, np.int32)
         if _plan(indptr.numpy(), bounds):
             bounds = np.concatenate([bounds, (indptr.diff() > HUB).nonzero().flatten().int().numpy()])
-        found = indptr._gnnlib_plan = bounds  # type: ignore[attr-defined]
-    return found
+        cached = indptr._gnnlib_plan = bounds  # type: ignore[attr-defined]
+    return cached
 
 
 def has_hubs(indptr: Tensor) -> bool:
-    """Whether some rows are shared out by their columns."""
+    """Whether the columns of some rows are divided among the threads."""
     return len(plan(indptr)) > CHUNKS + 1

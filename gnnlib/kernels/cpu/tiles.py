@@ -1,9 +1,9 @@
-"""A few rows at once in numba: the heads of a node, one beside the other.
+"""Tiles of vectors in numba: a tile rows at once, such as the heads of a node.
 
-How many is the length of ``few``, a tuple of tuples, each as long as a row has lines: both are `known`, the loops over
-them are unrolled and what they sum stays in registers. One number of each row makes a short vector; the lines of all, a
-tuple of vectors, here called lines. Rows are ``step`` numbers apart. One load, one comparison and one product then
-serve what belongs to all rows of an edge; sums of their lines are made together.
+The number of rows is the length of ``tile``, a tuple of tuples, each as long as a row has lines. Both are `static`: the
+loops over them are unrolled, and sums stay in registers. One number per row makes a short vector; the lines of
+all rows, a tuple of vectors, are called lines here. Rows are ``step`` numbers apart. One load, one comparison and one
+product serve all rows of an edge; sums of their lines are computed together.
 """
 
 import math
@@ -14,11 +14,11 @@ from numba import types
 from numba.core import cgutils
 
 from gnnlib.kernels.cpu.compile import intrinsic
-from gnnlib.kernels.cpu.vectors import Vector, address, below, call, inlined, lanes, splat, suffix
+from gnnlib.kernels.cpu.vectors import Vector, address, call, inlined, lane_mask, lanes, splat, suffix
 
 
 def _halves(builder, a, b, size):
-    """In blocks of ``size`` numbers, the first halves of a's and b's blocks plus the second halves."""
+    """In blocks of ``size`` numbers: the first halves of the blocks of a and b plus the second halves."""
     half, kind = size // 2, ir.VectorType(ir.IntType(32), a.type.count)
     blocks = [start for vector in (0, a.type.count) for start in range(vector, vector + a.type.count, size)]
     first = [start + i for start in blocks for i in range(half)]
@@ -27,13 +27,13 @@ def _halves(builder, a, b, size):
 
 
 @intrinsic
-def tile_totals(typingctx, lines, few):
-    """The sum of each row, as a short vector. Lines are halved two by two, so that few registers stay half empty."""
-    kind, each = lines.dtype, few.dtype.count
+def tile_totals(typingctx, lines, tile):
+    """The sum of each row, as a short vector. Lines are halved in pairs, so that registers stay full."""
+    kind, per_row = lines.dtype, tile.dtype.count
 
     def codegen(context, builder, signature, args):
-        every, size = cgutils.unpack_tuple(builder, args[0]), kind.count
-        vectors = [reduce(builder.fadd, every[start : start + each]) for start in range(0, len(every), each)]
+        parts, size = cgutils.unpack_tuple(builder, args[0]), kind.count
+        vectors = [reduce(builder.fadd, parts[start : start + per_row]) for start in range(0, len(parts), per_row)]
         while len(vectors) > 1:  # the blocks of a vector come from as many lines
             vectors = [_halves(builder, a, b, size) for a, b in zip(vectors[::2], vectors[1::2], strict=True)]
             size //= 2
@@ -48,112 +48,112 @@ def tile_totals(typingctx, lines, few):
             vector, count = builder.fadd(*parts), count // 2
         return vector
 
-    return Vector(kind.dtype, len(few))(lines, few), codegen
+    return Vector(kind.dtype, len(tile))(lines, tile), codegen
 
 
 @intrinsic
-def tile_numbers(typingctx, array, i, few):
+def tile_numbers(typingctx, array, i, tile):
     """array[i], array[i + 1], ..., one for each row."""
-    kind = Vector(array.dtype, len(few))
+    kind = Vector(array.dtype, len(tile))
 
     def codegen(context, builder, signature, args):
         place = address(context, builder, array, args[0], args[1], context.get_value_type(kind))
         return builder.load(place, align=array.dtype.bitwidth // 8)
 
-    return kind(array, types.int64, few), codegen
+    return kind(array, types.int64, tile), codegen
 
 
 @intrinsic
-def tile_alike(typingctx, array, number, few):
+def tile_fill(typingctx, array, number, tile):
     """One number, of the array's type, for all rows."""
-    kind = Vector(array.dtype, len(few))
+    kind = Vector(array.dtype, len(tile))
 
     def codegen(context, builder, signature, args):
         return splat(builder, args[1], context.get_value_type(kind))
 
-    return kind(array, array.dtype, few), codegen
+    return kind(array, array.dtype, tile), codegen
 
 
-def _lines(array, few):
-    return types.UniTuple(Vector(array.dtype), len(few) * few.dtype.count)
+def _lines(array, tile):
+    return types.UniTuple(Vector(array.dtype), len(tile) * tile.dtype.count)
 
 
-def _places(context, builder, array, args, few):
-    """Where the lines of all rows are, as pointers: of args (array, i, step, ...)."""
+def _places(context, builder, array, args, tile):
+    """Pointers to the lines of all rows, from args (array, i, step, ...)."""
     type_ = context.get_value_type(Vector(array.dtype))
-    starts = [builder.add(args[1], builder.mul(args[2], ir.IntType(64)(row))) for row in range(len(few))]
-    offsets = [ir.IntType(64)(line * type_.count) for line in range(few.dtype.count)]
+    starts = [builder.add(args[1], builder.mul(args[2], ir.IntType(64)(row))) for row in range(len(tile))]
+    offsets = [ir.IntType(64)(line * type_.count) for line in range(tile.dtype.count)]
     places = [builder.add(start, offset) for start in starts for offset in offsets]
     return [address(context, builder, array, args[0], place, type_) for place in places], type_
 
 
-def _masks(builder, n, type_, few):
-    """Of the lines of all rows, whose first n numbers count."""
-    offsets = [ir.IntType(64)(line * type_.count) for line in range(few.dtype.count)]
-    return [below(builder, builder.sub(n, offset), type_.count) for offset in offsets] * len(few)
+def _masks(builder, n, type_, tile):
+    """The masks of the lines of all rows that select the first n numbers of a row."""
+    offsets = [ir.IntType(64)(line * type_.count) for line in range(tile.dtype.count)]
+    return [lane_mask(builder, builder.sub(n, offset), type_.count) for offset in offsets] * len(tile)
 
 
 @intrinsic
-def tile_zero(typingctx, array, few):
-    kind = _lines(array, few)
+def tile_zero(typingctx, array, tile):
+    kind = _lines(array, tile)
 
     def codegen(context, builder, signature, args):
         return ir.Constant(context.get_value_type(kind), None)
 
-    return kind(array, few), codegen
+    return kind(array, tile), codegen
 
 
 @intrinsic
-def tile_load(typingctx, array, i, step, few):
-    kind = _lines(array, few)
+def tile_load(typingctx, array, i, step, tile):
+    kind = _lines(array, tile)
 
     def codegen(context, builder, signature, args):
-        places, _ = _places(context, builder, array, args, few)
+        places, _ = _places(context, builder, array, args, tile)
         align = array.dtype.bitwidth // 8
         return context.make_tuple(builder, kind, [builder.load(place, align=align) for place in places])
 
-    return kind(array, types.int64, types.int64, few), codegen
+    return kind(array, types.int64, types.int64, tile), codegen
 
 
 @intrinsic
-def tile_load_first(typingctx, array, i, step, n, few):
+def tile_load_first(typingctx, array, i, step, n, tile):
     """The first n numbers of each row, then zeros."""
-    kind = _lines(array, few)
+    kind = _lines(array, tile)
 
     def codegen(context, builder, signature, args):
-        places, type_ = _places(context, builder, array, args, few)
-        masks, align = _masks(builder, args[3], type_, few), ir.IntType(32)(array.dtype.bitwidth // 8)
+        places, type_ = _places(context, builder, array, args, tile)
+        masks, align = _masks(builder, args[3], type_, tile), ir.IntType(32)(array.dtype.bitwidth // 8)
         name, none = f"llvm.masked.load.{suffix(type_)}.p0", ir.Constant(type_, None)
         vectors = [
             call(builder, name, type_, [place, align, mask, none]) for place, mask in zip(places, masks, strict=True)
         ]
         return context.make_tuple(builder, kind, vectors)
 
-    return kind(array, types.int64, types.int64, types.int64, few), codegen
+    return kind(array, types.int64, types.int64, types.int64, tile), codegen
 
 
 @intrinsic
-def tile_store(typingctx, array, i, step, lines, few):
+def tile_store(typingctx, array, i, step, lines, tile):
     def codegen(context, builder, signature, args):
-        places, _ = _places(context, builder, array, args, few)
+        places, _ = _places(context, builder, array, args, tile)
         for place, vector in zip(places, cgutils.unpack_tuple(builder, args[3]), strict=True):
             builder.store(vector, place, align=array.dtype.bitwidth // 8)
         return context.get_dummy_value()
 
-    return types.void(array, types.int64, types.int64, lines, few), codegen
+    return types.void(array, types.int64, types.int64, lines, tile), codegen
 
 
 @intrinsic
-def tile_store_first(typingctx, array, i, step, lines, n, few):
+def tile_store_first(typingctx, array, i, step, lines, n, tile):
     def codegen(context, builder, signature, args):
-        places, type_ = _places(context, builder, array, args, few)
-        masks, align = _masks(builder, args[4], type_, few), ir.IntType(32)(array.dtype.bitwidth // 8)
+        places, type_ = _places(context, builder, array, args, tile)
+        masks, align = _masks(builder, args[4], type_, tile), ir.IntType(32)(array.dtype.bitwidth // 8)
         name = f"llvm.masked.store.{suffix(type_)}.p0"
         for place, vector, mask in zip(places, cgutils.unpack_tuple(builder, args[3]), masks, strict=True):
             call(builder, name, ir.VoidType(), [vector, place, align, mask])
         return context.get_dummy_value()
 
-    return types.void(array, types.int64, types.int64, lines, types.int64, few), codegen
+    return types.void(array, types.int64, types.int64, lines, types.int64, tile), codegen
 
 
 @intrinsic
@@ -161,7 +161,7 @@ def tile_scaled(typingctx, factors, lines, onto):
     """factor * line + line of onto, for each row and line; factors are a short vector, one for each row, or lines."""
 
     def codegen(context, builder, signature, args):
-        vectors, others = (cgutils.unpack_tuple(builder, value) for value in args[1:])
+        vectors, addends = (cgutils.unpack_tuple(builder, value) for value in args[1:])
         type_ = vectors[0].type
         if isinstance(factors, types.BaseTuple):
             by = cgutils.unpack_tuple(builder, args[0])
@@ -169,29 +169,33 @@ def tile_scaled(typingctx, factors, lines, onto):
             numbers = [builder.extract_element(args[0], ir.IntType(32)(k)) for k in range(factors.count)]
             by = [splat(builder, number, type_) for number in numbers for _ in range(len(vectors) // factors.count)]
         name = f"llvm.fma.{suffix(type_)}"
-        done = [call(builder, name, type_, [*three]) for three in zip(by, vectors, others, strict=True)]
+        done = [call(builder, name, type_, [*three]) for three in zip(by, vectors, addends, strict=True)]
         return context.make_tuple(builder, onto, done)
 
     return onto(factors, lines, onto), codegen
 
 
 @inlined
-def tile_get(x, i, step, left, few):
-    return tile_load(x, i, step, few) if left >= len(few[0]) * lanes(x) else tile_load_first(x, i, step, left, few)
+def tile_get(x, i, step, remaining, tile):
+    return (
+        tile_load(x, i, step, tile)
+        if remaining >= len(tile[0]) * lanes(x)
+        else tile_load_first(x, i, step, remaining, tile)
+    )
 
 
 @inlined
-def tile_put(y, o, step, lines, left, few):
-    if left >= len(few[0]) * lanes(y):
-        tile_store(y, o, step, lines, few)
+def tile_put(y, o, step, lines, remaining, tile):
+    if remaining >= len(tile[0]) * lanes(y):
+        tile_store(y, o, step, lines, tile)
     else:
-        tile_store_first(y, o, step, lines, left, few)
+        tile_store_first(y, o, step, lines, remaining, tile)
 
 
 @inlined
-def tile_add(y, o, step, factors, lines, left, few):
+def tile_add(y, o, step, factors, lines, remaining, tile):
     """Adds factor * line to each line of y."""
-    tile_put(y, o, step, tile_scaled(factors, lines, tile_get(y, o, step, left, few)), left, few)
+    tile_put(y, o, step, tile_scaled(factors, lines, tile_get(y, o, step, remaining, tile)), remaining, tile)
 
 
 # ---------------------------------------------------------------- arithmetic on short vectors
@@ -218,9 +222,9 @@ def tile_log(typingctx, vector):
 
 plus, minus, times, over = map(_elementwise, ("fadd", "fsub", "fmul", "fdiv"))
 
-# Of a type: its bits, those of its fraction, the exponent's bias, where its smallest power of 2 is, and the terms that
-# the series of exp takes to be exact to the last bit but one within half a power of 2. LN2 in two parts, the first
-# of so few digits that its multiples are exact.
+# For each type: its bits, the bits of its fraction, the bias of the exponent, the logarithm of the smallest normal
+# number, and the number of terms of the series of exp, whose error is below two units in the last place within half a
+# power of 2. LN2 has two parts; the first has few digits, so that its multiples are exact.
 LN2 = {
     types.float32: (0.693359375, -2.12194440054690583e-4),
     types.float64: (0.693147180369123816490, 1.90821492927058770e-10),
@@ -230,31 +234,31 @@ EXP = {types.float32: (32, 23, 127, -87.3, 8), types.float64: (64, 52, 1023, -70
 
 @intrinsic
 def tile_exp(typingctx, vector):
-    """exp, of numbers up to 88 (float64: 708); LLVM's own calls the C library for each number. Those below the smallest
-    normal number are 0."""
+    """exp of numbers up to 88 (float64: 708). LLVM's intrinsic would call the C library for each number. Results less
+    than the smallest normal number are 0."""
     bits, fraction, bias, least, terms = EXP[vector.dtype]
 
     def codegen(context, builder, signature, args):
         (x,), type_ = args, args[0].type
-        whole, name = ir.VectorType(ir.IntType(bits), type_.count), suffix(type_)
+        integer, name = ir.VectorType(ir.IntType(bits), type_.count), suffix(type_)
 
-        def all_of(value, kind=type_):
+        def constant(value, kind=type_):
             return ir.Constant(kind, [value] * type_.count)
 
         def fma(a, b, c):
             return call(builder, f"llvm.fma.{name}", type_, [a, b, c])
 
         # x = n ln 2 + rest, exp(x) = 2^n exp(rest)
-        n = call(builder, f"llvm.rint.{name}", type_, [builder.fmul(x, all_of(1 / math.log(2)))])
+        n = call(builder, f"llvm.rint.{name}", type_, [builder.fmul(x, constant(1 / math.log(2)))])
         rest = x
         for part in LN2[vector.dtype]:
-            rest = fma(n, all_of(-part), rest)
-        series = all_of(1 / math.factorial(terms - 1))
+            rest = fma(n, constant(-part), rest)
+        series = constant(1 / math.factorial(terms - 1))
         for k in reversed(range(terms - 1)):
-            series = fma(series, rest, all_of(1 / math.factorial(k)))
-        n = call(builder, f"llvm.fptosi.sat.v{type_.count}i{bits}.{name}", whole, [n])  # of NaN: 0
-        power = builder.shl(builder.add(n, all_of(bias, whole)), all_of(fraction, whole))
-        found = builder.fmul(series, builder.bitcast(power, type_))
-        return builder.select(builder.fcmp_ordered("<", x, all_of(least)), all_of(0.0), found)
+            series = fma(series, rest, constant(1 / math.factorial(k)))
+        n = call(builder, f"llvm.fptosi.sat.v{type_.count}i{bits}.{name}", integer, [n])  # of NaN: 0
+        power = builder.shl(builder.add(n, constant(bias, integer)), constant(fraction, integer))
+        result = builder.fmul(series, builder.bitcast(power, type_))
+        return builder.select(builder.fcmp_ordered("<", x, constant(least)), constant(0.0), result)
 
     return vector(vector), codegen

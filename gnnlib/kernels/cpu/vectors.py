@@ -1,8 +1,8 @@
-"""Vectors in numba: 64 bytes of a row at a time, in registers.
+"""SIMD vectors in numba: 64 bytes of a row at a time, in registers.
 
-LLVM vectorises a plain loop only where it can prove or test that its arrays do not overlap, and then in a shape of
-its own choice. These few operations say what is meant instead: one AVX-512 register, two of AVX2 or four of
-NEON. Arrays are flat and contiguous; ``i`` is the position of the first number. Nothing is checked.
+LLVM vectorises a plain loop only if it can prove or test that its arrays do not overlap, and it chooses the shape.
+These intrinsics fix both: one AVX-512 register, two of AVX2 or four of NEON. Arrays are flat and
+contiguous; ``i`` is the position of the first number. Nothing is checked.
 """
 
 from llvmlite import ir  # type: ignore[import-untyped]
@@ -17,7 +17,7 @@ LINE = 64  # bytes
 
 
 class Vector(types.Type):
-    """Of ``count`` numbers; None: of a line."""
+    """A vector of ``count`` numbers; None: as many as a cache line holds."""
 
     def __init__(self, dtype, count=None):
         self.dtype, self.count = dtype, count or lanes_of(dtype)
@@ -36,12 +36,12 @@ def lanes_of(dtype) -> int:
 
 
 def lines(like: Tensor, width: int) -> int:
-    """Cache lines in a row of this width: the columns that a hub may be cut into."""
+    """Cache lines in a row of this width: the columns that a hub may be divided into."""
     return -(-width * like.element_size() // LINE)
 
 
 def address(context, builder, kind, array, i, type_):
-    """Of array[i], as a pointer to type_."""
+    """The address of array[i], as a pointer to type_."""
     data = context.make_array(kind)(context, builder, array).data
     return builder.bitcast(builder.gep(data, [i]), type_.as_pointer())
 
@@ -52,7 +52,7 @@ def splat(builder, value, type_):
     return builder.shuffle_vector(one, ir.Constant(type_, ir.Undefined), zeros)
 
 
-def below(builder, n, count):
+def lane_mask(builder, n, count):
     """The mask of the first n lanes."""
     kind = ir.VectorType(ir.IntType(64), count)
     return builder.icmp_signed("<", ir.Constant(kind, list(range(count))), splat(builder, n, kind))
@@ -72,7 +72,7 @@ def suffix(type_) -> str:
 
 @intrinsic
 def lanes(typingctx, array):
-    """How many numbers of the array's type a vector holds."""
+    """The count of numbers of the array's type in a vector."""
 
     def codegen(context, builder, signature, args):
         return ir.IntType(64)(lanes_of(array.dtype))
@@ -82,7 +82,7 @@ def lanes(typingctx, array):
 
 @intrinsic
 def at(typingctx, array, i):
-    """array[i]; numba's own indexing asks first whether i is negative."""
+    """array[i] without numba's check for a negative i."""
 
     def codegen(context, builder, signature, args):
         data = context.make_array(array)(context, builder, args[0]).data
@@ -110,7 +110,7 @@ def load_first(typingctx, array, i, n):
     def codegen(context, builder, signature, args):
         type_ = context.get_value_type(kind)
         place = address(context, builder, array, args[0], args[1], type_)
-        mask, none = below(builder, args[2], type_.count), ir.Constant(type_, None)
+        mask, none = lane_mask(builder, args[2], type_.count), ir.Constant(type_, None)
         align = ir.IntType(32)(array.dtype.bitwidth // 8)
         return call(builder, f"llvm.masked.load.{suffix(type_)}.p0", type_, [place, align, mask, none])
 
@@ -131,7 +131,7 @@ def store(typingctx, array, i, vector):
 def store_first(typingctx, array, i, vector, n):
     def codegen(context, builder, signature, args):
         place = address(context, builder, array, args[0], args[1], args[2].type)
-        mask = below(builder, args[3], args[2].type.count)
+        mask = lane_mask(builder, args[3], args[2].type.count)
         align = ir.IntType(32)(array.dtype.bitwidth // 8)
         call(builder, f"llvm.masked.store.{suffix(args[2].type)}.p0", ir.VoidType(), [args[2], place, align, mask])
         return context.get_dummy_value()
@@ -150,7 +150,7 @@ def zero(typingctx, array):
 
 
 @intrinsic
-def every(typingctx, array, number):
+def fill(typingctx, array, number):
     """A vector of one number, of the array's type."""
     kind = Vector(array.dtype)
 
@@ -162,7 +162,7 @@ def every(typingctx, array, number):
 
 @intrinsic
 def where_above(typingctx, x, y, then, other):
-    """``then`` where x > y, else ``other``: where one of them is NaN, too."""
+    """``then`` where x > y, else ``other``, also where one of them is NaN."""
 
     def codegen(context, builder, signature, args):
         return builder.select(builder.fcmp_ordered(">", args[0], args[1]), args[2], args[3])
@@ -171,8 +171,8 @@ def where_above(typingctx, x, y, then, other):
 
 
 @intrinsic
-def where_same(typingctx, x, y, then, other):
-    """``then`` where the integers x and y are the same, else ``other``."""
+def where_equal(typingctx, x, y, then, other):
+    """``then`` where the integers x and y are equal, else ``other``."""
 
     def codegen(context, builder, signature, args):
         return builder.select(builder.icmp_signed("==", args[0], args[1]), args[2], args[3])
@@ -213,9 +213,9 @@ def total(typingctx, vector):
 
 @intrinsic
 def prefetch(typingctx, array, i):
-    """Asks for the line of array[i], up to the second cache: the first has too few places for what is under way.
+    """Prefetches the line of array[i] into the second-level cache: the first has too few buffers for pending lines.
 
-    An address outside the array does no harm.
+    An address outside the array is harmless.
     """
 
     def codegen(context, builder, signature, args):
@@ -230,8 +230,8 @@ def prefetch(typingctx, array, i):
     return types.void(array, types.int64), codegen
 
 
-# ---------------------------------------------------------------- of a row, whose last vector may be a part
-# `left` numbers remain in it.
+# ---------------------------------------------------------------- rows, whose last vector may be incomplete
+# `remaining`: the count of numbers from the position to the end of the row.
 
 
 def inlined(function):
@@ -239,13 +239,13 @@ def inlined(function):
 
 
 @inlined
-def get(x, i, left):
-    return load(x, i) if left >= lanes(x) else load_first(x, i, left)
+def get(x, i, remaining):
+    return load(x, i) if remaining >= lanes(x) else load_first(x, i, remaining)
 
 
 @inlined
-def put(y, o, vector, left):
-    if left >= lanes(y):
+def put(y, o, vector, remaining):
+    if remaining >= lanes(y):
         store(y, o, vector)
     else:
-        store_first(y, o, vector, left)
+        store_first(y, o, vector, remaining)

@@ -1,4 +1,4 @@
-"""Softmax, scores, and attention in one pass."""
+"""Edge softmax, scores of attention, and attention (GAT) in one pass."""
 
 from collections.abc import Callable
 from functools import partial
@@ -64,62 +64,62 @@ def _composed_score(adj: Adjacency, a: Tensor, b: Tensor, att: Tensor, slope: fl
 
 
 class Attend(Function):
-    """feat (N_src, H, F), own (N_dst, H, F), att_src, att_dst (H, F), coeff (E, H or 1) or None,
+    """feat (N_src, H, F), feat_dst (N_dst, H, F), att_src, att_dst (H, F), coeff (E, H or 1) or None,
     bias (H, F) or None -> (N_dst, H, F)
 
-    ``own`` None: the destinations are the first sources.
+    ``feat_dst`` None: the destinations are the first sources.
     """
 
     @staticmethod
-    def forward(ctx, feat, own, att_src, att_dst, coeff, bias, adj: Adjacency, slope: float) -> Tensor:
-        left, right = _scores(adj, feat, own, att_src, att_dst)
-        y, *kept = kernels.choose(feat).attend(adj.csc, adj.csr, feat, left, right, slope, coeff, bias)
+    def forward(ctx, feat, feat_dst, att_src, att_dst, coeff, bias, adj: Adjacency, slope: float) -> Tensor:
+        src_score, dst_score = _scores(adj, feat, feat_dst, att_src, att_dst)
+        y, *saved = kernels.choose(feat).attend(adj.csc, adj.csr, feat, src_score, dst_score, slope, coeff, bias)
         ctx.adj, ctx.slope = adj, slope
-        ctx.save_for_backward(feat, own, att_src, att_dst, coeff, bias, *kept)
+        ctx.save_for_backward(feat, feat_dst, att_src, att_dst, coeff, bias, *saved)
         return y
 
     @staticmethod
     def backward(ctx, grad: Tensor):
-        feat, own, att_src, att_dst, coeff, bias, *kept = ctx.saved_tensors
-        adj, slope, inputs = ctx.adj, ctx.slope, (feat, own, att_src, att_dst, coeff, bias)
+        feat, feat_dst, att_src, att_dst, coeff, bias, *saved = ctx.saved_tensors
+        adj, slope, inputs = ctx.adj, ctx.slope, (feat, feat_dst, att_src, att_dst, coeff, bias)
         if torch.is_grad_enabled() or ctx.needs_input_grad[4]:
             return *recompose(partial(composed_attention, adj, slope), inputs, grad, ctx), None, None
         k, grad = kernels.choose(grad), grad.contiguous()
-        d_feat, d_score, d_right = k.attend_grad(adj.csc, adj.csr, grad, feat, slope, coeff, *kept)
+        d_feat, d_score, d_dst = k.attend_grad(adj.csc, adj.csr, grad, feat, slope, coeff, *saved)
         d_bias = grad.sum(0) if ctx.needs_input_grad[5] else None
-        if own is None:
+        if feat_dst is None:
             att = torch.stack([att_src, att_dst])
-            d_att_src, d_att_dst = k.attend_ends_grad(adj.csr, feat, att, d_score, d_right, d_feat)
+            d_att_src, d_att_dst = k.attend_ends_grad(adj.csr, feat, att, d_score, d_dst, d_feat)
             return d_feat, None, d_att_src, d_att_dst, None, d_bias, None, None
         (d_att_src,) = k.attend_ends_grad(adj.csr, feat, att_src.unsqueeze(0), d_score, None, d_feat)
-        d_own, d_att_dst = d_right.unsqueeze(2) * att_dst, torch.einsum("nh,nhf->hf", d_right, own)
-        return d_feat, d_own, d_att_src, d_att_dst, None, d_bias, None, None
+        d_feat_dst, d_att_dst = d_dst.unsqueeze(2) * att_dst, torch.einsum("nh,nhf->hf", d_dst, feat_dst)
+        return d_feat, d_feat_dst, d_att_src, d_att_dst, None, d_bias, None, None
 
 
 def _scores(
-    adj: Adjacency, feat: Tensor, own: Tensor | None, att_src: Tensor, att_dst: Tensor
+    adj: Adjacency, feat: Tensor, feat_dst: Tensor | None, att_src: Tensor, att_dst: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Both ends' parts of the scores: (N_src, H) and (N_dst, H)."""
-    if own is not None:
-        return _per_head(feat, att_src)[0], _per_head(own, att_dst)[0]
-    left, right = _per_head(feat, att_src, att_dst)
-    return left, right[: adj.num_dst]
+    """The scores of both ends: (N_src, H) and (N_dst, H)."""
+    if feat_dst is not None:
+        return _per_head(feat, att_src)[0], _per_head(feat_dst, att_dst)[0]
+    src_score, dst_score = _per_head(feat, att_src, att_dst)
+    return src_score, dst_score[: adj.num_dst]
 
 
 def _blocks(*vectors: Tensor) -> Tensor:
-    """Each (H, F) as (H, H F), block by block, one below the other: products per head become matrix products."""
+    """Block-diagonal matrices (H, H F) of vectors (H, F), concatenated: products per head become matrix products."""
     one = torch.eye(len(vectors[0]), dtype=vectors[0].dtype, device=vectors[0].device).unsqueeze(2)
     return torch.cat([(one * vector).flatten(1) for vector in vectors])
 
 
 def _per_head(feat: Tensor, *vectors: Tensor) -> tuple[Tensor, ...]:
-    """<feat_v[h], vector[h]> for each vector: (N, H)"""
+    """<feat_v[h], vector[h]> for each vector: (N, H)."""
     return linear(feat.flatten(1), _blocks(*vectors)).split(feat.shape[1], 1)
 
 
-def composed_attention(adj: Adjacency, slope: float, feat, own, att_src, att_dst, coeff, bias) -> Tensor:
-    left, right = _scores(adj, feat, own, att_src, att_dst)
-    z = torch.nn.functional.leaky_relu(copy_src(adj, left) + copy_dst(adj, right), slope)
+def composed_attention(adj: Adjacency, slope: float, feat, feat_dst, att_src, att_dst, coeff, bias) -> Tensor:
+    src_score, dst_score = _scores(adj, feat, feat_dst, att_src, att_dst)
+    z = torch.nn.functional.leaky_relu(copy_src(adj, src_score) + copy_dst(adj, dst_score), slope)
     prob = Softmax.apply(z, adj)
     prob = prob if coeff is None else (prob * coeff).contiguous()
     y = Sum.apply(feat, prob, adj, feat.shape[1]) if adj.dropout is None else DroppedSum.apply(feat, prob, adj)

@@ -1,4 +1,4 @@
-"""A first derivative that is differentiated again."""
+"""First derivatives that can be differentiated again."""
 
 from collections.abc import Callable
 
@@ -7,15 +7,15 @@ from torch import Tensor
 
 
 def recompose(function: Callable[..., Tensor], inputs: tuple, grad: Tensor, ctx) -> tuple:
-    """Gradients through differentiable pieces, for the backward pass that is itself differentiated."""
+    """The gradients of ``function``, a composition of differentiable operations, for a backward pass with a graph."""
     create_graph = torch.is_grad_enabled()
-    wanted = [i for i in range(len(inputs)) if ctx.needs_input_grad[i]]
+    needed = [i for i in range(len(inputs)) if ctx.needs_input_grad[i]]
     with torch.enable_grad():
-        # fresh leaves where the outer graph is not wanted; the inputs themselves where it is
-        used = [t if create_graph or t is None else t.detach().requires_grad_(t.requires_grad) for t in inputs]
-        y = function(*used)
-    found = torch.autograd.grad(y, [used[i] for i in wanted], grad, create_graph=create_graph, allow_unused=True)
+        # new leaves without an outer graph; the inputs themselves with one
+        leaves = [t if create_graph or t is None else t.detach().requires_grad_(t.requires_grad) for t in inputs]
+        y = function(*leaves)
+    results = torch.autograd.grad(y, [leaves[i] for i in needed], grad, create_graph=create_graph, allow_unused=True)
     grads: list = [None] * len(inputs)
-    for i, g in zip(wanted, found, strict=True):
+    for i, g in zip(needed, results, strict=True):
         grads[i] = g
     return tuple(grads)

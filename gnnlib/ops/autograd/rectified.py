@@ -47,7 +47,7 @@ class RectifiedMeanMax(Function):
     def forward(
         ctx, a: Tensor, b: Tensor, r: Tensor, c: Tensor, share: Tensor, adj: Adjacency
     ) -> tuple[Tensor, Tensor]:
-        mean, top, arg = kernels.choose(a).messages(adj.csc, a, b, r, c, share)
+        mean, top, arg = kernels.choose(a).rectified_mean_max(adj.csc, a, b, r, c, share)
         ctx.adj = adj
         ctx.save_for_backward(a, b, r, c, share, arg)
         return mean, top
@@ -59,7 +59,8 @@ class RectifiedMeanMax(Function):
             grad = torch.cat([d_mean, d_top], 1)
             return *recompose(partial(composed_mean_max, ctx.adj, share), tuple(inputs), grad, ctx), None, None
         grads = d_mean.contiguous(), d_top.contiguous()
-        da, db, dc = kernels.choose(d_mean).messages_grad(ctx.adj.csc, ctx.adj.csr, *inputs, share, arg, *grads)
+        k = kernels.choose(d_mean)
+        da, db, dc = k.rectified_mean_max_grad(ctx.adj.csc, ctx.adj.csr, *inputs, share, arg, *grads)
         return da, db, None, dc, None, None
 
 

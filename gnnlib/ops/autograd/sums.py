@@ -1,4 +1,4 @@
-"""Sums, dot products and maxima."""
+"""Sums and maxima over neighbours, and dot products of both ends."""
 
 import torch
 from torch import Tensor
@@ -12,21 +12,22 @@ from gnnlib.ops.autograd.recompose import recompose
 class Sum(Function):
     """coeff (E, H) or None, x (N_src, H or 1, F) -> (N_dst, heads = H or 1, F).
 
-    Without coeff, own x_v is added for each node v that is a source and a destination under the same number.
+    Without coeff, self_weight x_v is added for each node v that is a source and a destination under the same number.
     """
 
     @staticmethod
-    def forward(ctx, x: Tensor, coeff: Tensor | None, adj: Adjacency, heads: int, own: float = 0.0) -> Tensor:
-        ctx.adj, ctx.x_heads, ctx.own = adj, x.shape[1], own
+    def forward(ctx, x: Tensor, coeff: Tensor | None, adj: Adjacency, heads: int, self_weight: float = 0.0) -> Tensor:
+        ctx.adj, ctx.x_heads, ctx.self_weight = adj, x.shape[1], self_weight
         ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, coeff)
-        return kernels.choose(x).neighbour_sum(adj.csc, x, coeff, heads, own)
+        return kernels.choose(x).neighbour_sum(adj.csc, x, coeff, heads, self_weight)
 
     @staticmethod
     def backward(ctx, grad: Tensor):
         x, coeff = ctx.saved_tensors
         grad = grad.contiguous()
-        dx = Sum.apply(grad, coeff, ctx.adj.reverse(), ctx.x_heads, ctx.own) if ctx.needs_input_grad[0] else None
-        dcoeff = Dot.apply(x, grad, ctx.adj) if ctx.needs_input_grad[1] else None
+        reverse, needs = ctx.adj.reverse(), ctx.needs_input_grad
+        dx = Sum.apply(grad, coeff, reverse, ctx.x_heads, ctx.self_weight) if needs[0] else None
+        dcoeff = Dot.apply(x, grad, ctx.adj) if needs[1] else None
         return dx, dcoeff, None, None, None
 
 
