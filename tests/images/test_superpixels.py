@@ -8,7 +8,6 @@ import torch
 from scipy.spatial.distance import cdist
 
 from gnnlib.images import (
-    _image,
     graph_from_labels,
     label_arrays,
     recipes,
@@ -250,6 +249,7 @@ def test_without_scikit_image(monkeypatch):
 def test_images_are_validated_once(build, image, monkeypatch):
     pytest.importorskip("skimage", reason="scikit-image is not installed")
     validated = []
-    monkeypatch.setattr(_image, "Pixels", lambda *fields: validated.append(fields) or Pixels(*fields))
+    parse_image = superpixel_graph.__globals__["parse_image"]
+    monkeypatch.setitem(parse_image.__globals__, "Pixels", lambda *fields: validated.append(fields) or Pixels(*fields))
     build(image)
     assert len(validated) == 1
