@@ -22,7 +22,8 @@ from gnnlib._platform.dgl import dgl
 from gnnlib.graph import Adjacency
 from gnnlib.kernels import cpu, reference
 from gnnlib.kernels.cpu import rows, sums, team
-from gnnlib.kernels.cpu.compile import jit, static
+from gnnlib.kernels.cpu.compile import jit
+from gnnlib.kernels.cpu.rows import static
 from gnnlib.kernels.cpu.tiles import tile_exp, tile_numbers
 from gnnlib.kernels.cpu.vectors import store
 from gnnlib.testing.graphs import GRAPHS, graph_strategy

@@ -10,8 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from gnnlib.kernels.cpu.compile import static
-from gnnlib.kernels.cpu.rows import AHEAD, fetch, inline, scalar
+from gnnlib.kernels.cpu.rows import AHEAD, fetch, inline, scalar, static
 from gnnlib.kernels.cpu.team import CHUNKS, Array, has_hubs, kernel
 from gnnlib.kernels.cpu.tiles import (
     minus,

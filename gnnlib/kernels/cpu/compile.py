@@ -111,13 +111,6 @@ def jit(func: Callable, *, cache: bool = True, **options):
     return compiled
 
 
-def static(number: int) -> tuple[int, ...]:
-    """A compile-time constant: a tuple of this length. Each number gives a specialisation of the kernel, in which
-    branches that depend on it are resolved. A branch at run time in the loop over edges would move sums and
-    positions from registers to the stack."""
-    return (0,) * number
-
-
 def named(func: Callable, name: str, **names: object) -> FunctionType:
     """A copy under another name, with other globals: numba's cache identifies functions by name and code."""
     assert isinstance(func, FunctionType)

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from gnnlib.kernels.cpu.compile import jit, static
-from gnnlib.kernels.cpu.rows import AHEAD
+from gnnlib.kernels.cpu.compile import jit
+from gnnlib.kernels.cpu.rows import AHEAD, static
 from gnnlib.kernels.cpu.team import CHUNKS, FASTMATH, Array, kernel
 from gnnlib.kernels.cpu.vectors import (
     at,

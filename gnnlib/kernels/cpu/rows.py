@@ -7,7 +7,7 @@ from functools import partial
 
 from torch import Tensor
 
-from gnnlib.kernels.cpu.compile import jit, static
+from gnnlib.kernels.cpu.compile import jit
 from gnnlib.kernels.cpu.team import FASTMATH
 from gnnlib.kernels.cpu.vectors import get, lanes, load, load_first, prefetch, put, scaled, total, zero
 
@@ -15,6 +15,13 @@ AHEAD = 64  # slots between a prefetch and its use; fewer are too few for rows o
 CACHED = 1 << 22  # bytes: a smaller array stays in the cache
 
 inline = partial(jit, cache=False, fastmath=FASTMATH, _nrt=False)
+
+
+def static(number: int) -> tuple[int, ...]:
+    """A compile-time constant: a tuple of this length. Each number gives a specialisation of the kernel, in which
+    branches that depend on it are resolved. A branch at run time in the loop over edges would move sums and
+    positions from registers to the stack."""
+    return (0,) * number
 
 
 def ahead_of(x: Tensor) -> tuple[int, ...]:

@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gnnlib.kernels.cpu.compile import static
-from gnnlib.kernels.cpu.rows import AHEAD, add, ahead_of, clear, fetch, scalar
+from gnnlib.kernels.cpu.rows import AHEAD, add, ahead_of, clear, fetch, scalar, static
 from gnnlib.kernels.cpu.team import Array, kernel
 from gnnlib.kernels.cpu.tiles import tile_fill, tile_get, tile_numbers, tile_put, tile_scaled, tile_zero
 from gnnlib.kernels.cpu.vectors import at, get, inlined, lanes, lines, prefetch, put, scaled, zero
