@@ -85,6 +85,7 @@ class Option:
     def words(self, value: Any) -> list[str]:
         """The option on the command line; nothing for its default.
 
+        >>> from gnnlib.benchmarks.options import options_of
         >>> next(options_of("run", "layers")).words(["gcn", "gat"])
         ['--layers', 'gcn,gat']
         """

@@ -26,6 +26,7 @@ class TimeLeft(ProgressColumn):
 
 def clock(seconds: float | None) -> str:
     """
+    >>> from gnnlib.benchmarks.runner.progress import clock
     >>> clock(3725.9), clock(None)
     ('1:02:05', '-:--:--')
     """

@@ -38,6 +38,8 @@ class RunRequest(Options, Request):
     def command_of(self, task: str) -> str:
         """The command line for one task: with several processes for ``torchrun``, or for each host of a graph in parts.
 
+        >>> from pathlib import Path
+        >>> from gnnlib.benchmarks.runner.request import RunRequest
         >>> RunRequest(tasks=["cora"], layers=["gcn", "gat"], data=Path("/mine"), epochs=5).command_of("cora")
         'python -m benchmarks run cora --layers gcn,gat --epochs 5 --data DIR'
         """

@@ -39,6 +39,7 @@ class ScalingRequest(Request):
     def portable_arguments(self) -> list[str]:
         """The arguments, without the folder of the data on this machine.
 
+        >>> from gnnlib.benchmarks.runner.scaling import ScalingRequest
         >>> ScalingRequest("digits", arguments=["--data", "/home/me/data", "--epochs", "2"]).portable_arguments()
         ['--data', 'DIR', '--epochs', '2']
         """
@@ -48,6 +49,7 @@ class ScalingRequest(Request):
     def teams(self) -> list[tuple[int, int]]:
         """Processes, and threads of each.
 
+        >>> from gnnlib.benchmarks.runner.scaling import ScalingRequest
         >>> ScalingRequest("digits", processes=4).teams()
         [(1, 1), (1, 4), (4, 1)]
         """

@@ -23,6 +23,8 @@ from gnnlib.train.loop import predict
 def enlarged(images: Tensor) -> Tensor:
     """Digits of 8 x 8 as MNIST has its own: 20 x 20 pixels (between which it is linear) in a field of 28 x 28.
 
+    >>> import torch
+    >>> from gnnlib.benchmarks.tasks.cnn import enlarged
     >>> enlarged(torch.ones(2, 8, 8)).sum((1, 2)).tolist()
     [400.0, 400.0]
     """

@@ -28,6 +28,7 @@ def adjacency(shape: Sequence[int], decay: Decay = KNYAZEV, norm: str = "both", 
 
     Edges are sorted by destination, then by source. float64, as the tutorial's numpy has it.
 
+    >>> from gnnlib.benchmarks.tasks.filters import adjacency, all_pairs
     >>> graph = adjacency((28, 28), less=0.2)
     >>> row = graph.edata["weight"][graph.in_edges(14 * 28 + 14, form="eid")]
     >>> len(row), [round(x, 2) for x in (row.max().item(), row.topk(2).values[1].item(), row.min().item())]
@@ -49,6 +50,7 @@ def all_pairs(shape: Sequence[int]) -> dgl.DGLGraph:
 
     Edges are sorted by destination, then by source, so (N^2,) values ``.view(N, N)`` are a matrix.
 
+    >>> from gnnlib.benchmarks.tasks.filters import adjacency, all_pairs
     >>> graph = all_pairs((28, 28))
     >>> graph.num_edges(), graph.ndata["pos"].std(0, correction=0).tolist()
     (614656, [1.0, 1.0])

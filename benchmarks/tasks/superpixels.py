@@ -33,6 +33,8 @@ Part = tuple[GraphStore, Tensor]
 def widest(build: Callable[[int], nn.Module], budget: int) -> int:
     """The width, a multiple of 4, of the largest network within so many parameters.
 
+    >>> from torch import nn
+    >>> from gnnlib.benchmarks.tasks.superpixels import widest
     >>> widest(lambda width: nn.Linear(width, width), 100)
     8
     """

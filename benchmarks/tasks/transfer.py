@@ -36,6 +36,8 @@ def in_spacings(graph: dgl.DGLGraph, area: int) -> dgl.DGLGraph:
 
     n superpixels of an image of ``area`` pixels are sqrt(area / n) pixels apart.
 
+    >>> import torch
+    >>> from gnnlib.benchmarks.tasks.transfer import in_spacings
     >>> from gnnlib.images import graph_from_labels
     >>> squares = torch.tensor([[0, 1], [2, 3]]).repeat_interleave(4, 0).repeat_interleave(4, 1)
     >>> graph = in_spacings(graph_from_labels(torch.rand(8, 8), squares), 8 * 8)

@@ -127,9 +127,13 @@ class Linear(nn.Linear):
         r"""Computes y = x W^T + b.
 
         Args:
-            x: (\*, in_features)
+            x: the input
+
+        Shapes:
+            - x: (\*, in_features)
+            - output: (\*, out_features)
 
         Returns:
-            (\*, out_features)
+            y
         """
         return linear(x, self.weight, self.bias)

@@ -68,13 +68,17 @@ class ScaledTanh(nn.Module):
         self.tanh = nn.Tanh()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply the function.
+        r"""Apply the function.
 
         Args:
-            x: features of any shape
+            x: features
+
+        Shapes:
+            - x: (\*)
+            - output: (\*)
 
         Returns:
-            Features of the same shape.
+            f(x)
         """
         return 1.7159 * self.tanh(x * (2 / 3))
 
