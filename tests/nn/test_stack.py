@@ -207,9 +207,8 @@ class Recorder(nn.Module):
 def test_the_order_of_a_block():
     log = []
     graph, x, x0 = random_graph(), torch.zeros(11, 2), torch.full((11, 2), 7.0)
-    block = GNNLayer(
-        *(Recorder(log, name) for name in ("conv", "norm", "skip", "activation", "dropout")),
-    )
+    names = ("norm", "skip", "activation", "dropout")
+    block = GNNLayer(Recorder(log, "conv"), **{name: Recorder(log, name) for name in names})
     y = block(graph, x, None, x0)
     assert [entry[0] for entry in log] == ["dropout", "conv", "norm", "skip", "activation"]
     assert bool((y == 5).all())
@@ -387,7 +386,7 @@ def test_wrong_numbers_of_graphs_and_edges_are_refused():
     x = torch.ones(blocks[0].num_src_nodes(), 3)
     with pytest.raises(ValueError, match=r"expected 3 message-flow graphs \(DGL blocks\), one per layer, got 2"):
         model(blocks, x)
-    with pytest.raises(ValueError, match=r"expected 3 .* got 3, 1"):
+    with pytest.raises(ValueError, match="Stack: expected 3 edge tensors, one per layer, got 1"):
         model(random_graph(), torch.ones(11, 3), [torch.ones(23)])
     with pytest.raises(ValueError, match="at least one layer, got 0"):
         Stack.build(GCNConv, 3, 4, 2, 0)

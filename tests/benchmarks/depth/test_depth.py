@@ -56,7 +56,7 @@ def without_times(outcome):
 def test_remedies_with_convolutions(one_thread, conv, remedy):
     cell = Cell(conv, remedy, 3, 1)
     if (conv, remedy) == ("sgc-hops", "dense"):
-        with pytest.raises(ValueError, match="widths must be equal"):
+        with pytest.raises(ValueError, match="expected equal widths without a weight"):
             cells.run_cell(cell, DATA, SETTINGS)
         return
     outcome = cells.run_cell(cell, DATA, SETTINGS)

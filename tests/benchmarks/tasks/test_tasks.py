@@ -479,7 +479,7 @@ def test_words_are_dropped_as_features_are():
 def test_citations_are_scored_on_the_test_nodes_of_the_best_epoch(citations, monkeypatch):
     task, options = citations("cora", 60, 3, epochs=30)
     models = []
-    monkeypatch.setattr("gnnlib.benchmarks.tasks.nodes.count", lambda model: models.append(model) or 1)
+    monkeypatch.setattr("gnnlib.benchmarks.tasks.training.num_parameters", lambda model: models.append(model) or 1)
     outcome = run(task, "gcn", options)
     assert outcome.validation == max(outcome.curve["validation"])
     outputs, target = predict(models[0], [task.batches(task.recipe(LAYERS["gcn"]))["test"]])
