@@ -388,7 +388,7 @@ def test_wrong_numbers_of_graphs_and_edges_are_refused():
         model(blocks, x)
     with pytest.raises(ValueError, match="Stack: expected 3 edge tensors, one per layer, got 1"):
         model(random_graph(), torch.ones(11, 3), [torch.ones(23)])
-    with pytest.raises(ValueError, match="at least one layer, got 0"):
+    with pytest.raises(ValueError, match="Stack: expected num_layers >= 1, got 0"):
         Stack.build(GCNConv, 3, 4, 2, 0)
 
 
