@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
+from gnnlib.graph import Adjacency
+from gnnlib.graph._check import graph_error
 from gnnlib.nn._arguments import Arguments, check_call, integer, reset_parameters
 from gnnlib.nn.conv._foreign import constructor_answers, forward_answers
 from gnnlib.ops.linear import Linear
@@ -187,13 +189,12 @@ def _checked(forward: Callable[..., Any]) -> Callable[..., Any]:
     def checked(self: Conv, *args: Any, **options: Any) -> Any:
         try:
             return forward(self, *args, **options)
-        except (AttributeError, TypeError, ValueError):
+        except (AttributeError, TypeError, ValueError) as error:
             graph = options.get("graph", args[0] if args else None)
-            if isinstance(graph, Tensor):
-                raise TypeError(
-                    f"{self._name}: expected a DGL graph first, dgl.graph((edge_index[0], edge_index[1])), and then x, "
-                    f"got a tensor of shape {tuple(graph.shape)}"
-                ) from None
+            blocks = isinstance(graph, (list, tuple)) and not isinstance(error, AttributeError)  # of a k-hop layer
+            wrong = None if graph is None or blocks or isinstance(graph, Adjacency) else graph_error(self._name, graph)
+            if wrong is not None:
+                raise wrong from None
             check_call(self, forward, (self, *args), options, forward_answers(self.takes_edge))
             raise
 
