@@ -8,7 +8,7 @@ import torch
 
 import gnnlib
 from gnnlib._platform.dgl import dgl
-from tests.graphs import random_graph
+from gnnlib.testing.graphs import random_graph
 
 EDGES = torch.tensor([[0, 1], [1, 2]])
 TYPES = dgl.heterograph({("a", "to", "a"): ([0], [1]), ("a", "of", "a"): ([1], [0])})
@@ -18,11 +18,14 @@ WRONG = {
         EDGES,
         r"a DGL graph first, dgl.graph\(\(edge_index\[0\], .* tensor of shape \(2, 2\)",
     ),
-    "numpy": (EDGES.numpy(), r"dgl.graph\(\(edges\[0\], edges\[1\]\)\), got numpy.ndarray"),
-    "scipy": (scipy.sparse.coo_array(np.eye(3)), r"dgl.from_scipy\(matrix\), got scipy.sparse._coo.coo_array"),
-    "networkx": (networkx.path_graph(3), r"dgl.from_networkx\(graph\), got networkx.classes.graph.Graph"),
+    "numpy": (EDGES.numpy(), r"a DGL graph, dgl.graph\(\(edges\[0\], edges\[1\]\)\), got numpy.ndarray"),
+    "scipy": (
+        scipy.sparse.coo_array(np.eye(3)),
+        r"a DGL graph, dgl.from_scipy\(matrix\), got scipy.sparse._coo.coo_array",
+    ),
+    "networkx": (networkx.path_graph(3), r"a DGL graph, dgl.from_networkx\(graph\), got networkx.classes.graph.Graph"),
     "list": ([random_graph()] * 2, r"one graph, dgl.batch\(graphs\), or a Stack .* got a list of 2"),
-    "types": (TYPES, r"one edge type, graph\[etype\], got the types \['of', 'to'\]"),
+    "types": (TYPES, r"a graph with one edge type, graph\[etype\], got the types \['of', 'to'\]"),
     "number": (3, r"a DGL graph, dgl.graph\(\(src, dst\)\), got builtins.int"),
 }
 
