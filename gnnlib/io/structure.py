@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
-import gnnlib.large.labels
 import gnnlib.models
 import gnnlib.nn  # noqa: F401  what a model may be made of
 from gnnlib.grid import GridNetwork
@@ -28,7 +27,6 @@ Named = type[nn.Module] | Callable[..., Any]
 MODULE_PACKAGES = (
     "gnnlib.coarsening.",
     "gnnlib.grid.",
-    "gnnlib.large.",
     "gnnlib.models.",
     "gnnlib.nn.",
     "gnnlib.ops.",

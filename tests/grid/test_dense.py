@@ -85,10 +85,10 @@ def sees(window):
 
 
 @pytest.mark.parametrize("arguments", WINDOWS)
-@pytest.mark.parametrize("given", [True, False])
-def test_read_back_from_the_graph_alone(arguments, given, tmp_path):
+@pytest.mark.parametrize("explicit", [True, False])
+def test_read_back_from_the_graph_alone(arguments, explicit, tmp_path):
     window = Window.of(*arguments)
-    kernel = window.kernel_size if given else None
+    kernel = window.kernel_size if explicit else None
     graph = lattice(*arguments)
     assert whole(graph, kernel) == (window, 1, False)
     back = dgl.reverse(graph, copy_ndata=True, copy_edata=True)
@@ -104,7 +104,7 @@ def test_read_back_from_the_graph_alone(arguments, given, tmp_path):
     for reader, copies, transposed in readers:
         match = whole(reader, kernel)
         if match is None:  # the edges of so small a grid do not show how large a window is
-            assert not given
+            assert not explicit
             assert window.size == (1, 1)
             continue
         assert (match.copies, match.transposed) == (copies, transposed)

@@ -215,7 +215,7 @@ def small():
 def test_graph_passes_messages_and_dense_does_not(small, monkeypatch):
     net, images = small
     calls = []
-    monkeypatch.setattr(convert, "to_nodes", lambda *given: calls.append(given) or to_nodes(*given))
+    monkeypatch.setattr(convert, "to_nodes", lambda *args: calls.append(args) or to_nodes(*args))
     same = from_torch(net, (2, 6, 8))
     assert same.backend == "graph"
     same(images)
