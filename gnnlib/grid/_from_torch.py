@@ -8,13 +8,16 @@ from itertools import chain
 from math import prod
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from gnnlib._platform.dgl import dgl
+from gnnlib.grid import masked
 from gnnlib.grid.convert import Step
 from gnnlib.grid.dense import to_images
+from gnnlib.grid.masked import Masked
 from gnnlib.grid.tracing import Program, Shapes, caller, convert, trace, unsupported
 
 __all__ = ["GridNetwork", "connections", "from_torch"]
@@ -77,8 +80,17 @@ class GridNetwork(nn.Module):
     It takes images (B, C, \\*size) as the original does, or a graph and its node features: a batch of B grids of
     ``input_size``, lattices or pixel graphs, with x (B N, C). Its output is that of the original.
 
+    Pixels may have been removed from the grids, by a mask of :func:`~gnnlib.images.pixel_graph`, or from a batch by
+    ``dgl.remove_nodes``; ``ndata["pos"]`` says which remain. A removed pixel sends no message, and means, maxima and
+    norms do not count it. The outputs of a convolution or pooling that keeps the size of the grid remain where its
+    inputs do, as those of :class:`GridConv` on the graph itself; those of any other, such as one with a stride, remain
+    where a pixel of their window does. Absent outputs are 0, and linear layers take absent inputs as 0. The edges of
+    the graph are not used: the windows are the network's.
+
     Raises:
         ValueError: if the images or nodes have another shape.
+        ValueError: if pixels were removed and positions are missing, repeated or outside the grid, or a function of the
+            network has no meaning without them.
     """
 
     root: nn.Module  # has the same submodules, under the names in the traced graph
@@ -118,23 +130,37 @@ class GridNetwork(nn.Module):
         Returns:
             The output of the original network.
         """
+        mask = None
         if not isinstance(images, Tensor):
-            images = self._images(images, x)
+            images, mask = self._images(images, x)
         if images.dim() != len(self.input_size) + 1:
             raise ValueError(f"expected images (B, {self.input_size[0]}, *size), got {tuple(images.shape)}")
         if images.shape[1:] not in self._checked_shapes:
             self.check_shape(tuple(images.shape[1:]))
-        return self.programs[self.training].run(self.root, images, self._dense)
+        program = self.programs[self.training]
+        if mask is None:
+            return program.run(self.root, images, self._dense)
+        return masked.run(program, self.root, Masked(images, mask), self._dense)
 
-    def _images(self, graph: dgl.DGLGraph, x: Tensor | None) -> Tensor:
+    def _images(self, graph: dgl.DGLGraph, x: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """The images, and a mask (B, 1, \\*size) of the pixels that remain; None if all do."""
         channels, *size = self.input_size
         nodes = graph.batch_num_nodes(graph.srctypes[0])
-        if (nodes != prod(size)).any():
-            raise ValueError(f"expected graphs of {prod(size)} nodes, {tuple(size)}, got {sorted(set(nodes.tolist()))}")
+        if (nodes > prod(size)).any():
+            raise ValueError(
+                f"expected graphs of {prod(size)} nodes, {tuple(size)}, got {sorted(set(nodes.tolist()))}; if DGL's "
+                "edits dropped the sizes of a batch: graph.set_batch_num_nodes"
+            )
         if x is None or x.shape != (int(nodes.sum()), channels):
             got = None if x is None else tuple(x.shape)
             raise ValueError(f"expected x of shape {(int(nodes.sum()), channels)}, got {got}")
-        return to_images(x, size)
+        if (nodes == prod(size)).all():
+            return to_images(x, size), None
+        cells = _cells(graph, nodes, size).to(x.device)
+        total = len(nodes) * prod(size)
+        images = x.new_zeros(total, channels).index_copy(0, cells, x)
+        mask = torch.zeros(total, 1, dtype=torch.bool, device=x.device).index_fill(0, cells, True)
+        return to_images(images, size), to_images(mask, size)
 
     @torch.no_grad()
     def check_shape(self, shape: tuple[int, ...]) -> None:
@@ -145,6 +171,29 @@ class GridNetwork(nn.Module):
         for program in self.programs.values():
             Shapes(blank, program.graph).run(torch.empty(2, *shape, dtype=_dtype(self), device="meta"), False)
         self._checked_shapes.add(shape)
+
+
+def _cells(graph: dgl.DGLGraph, nodes: Tensor, size: Sequence[int]) -> Tensor:
+    """The cells of the remaining pixels, numbered over the whole grids of a batch with these numbers of nodes."""
+    whole = f"graphs of {prod(size)} nodes, {tuple(size)}"
+    pos = graph.srcdata.get("pos")
+    if pos is None or pos.dim() != 2 or pos.shape[1] != len(size):
+        got = f"{sorted(set(nodes.tolist()))} nodes and {'no positions' if pos is None else tuple(pos.shape)}"
+        raise ValueError(f'expected {whole}, or ndata["pos"] (N, {len(size)}) of the pixels that remain, got {got}')
+    at, limit = pos.double().cpu(), torch.tensor(size)
+    if ((at != at.round()) | (at < 0) | (at >= limit)).any():
+        raise ValueError(
+            f'expected ndata["pos"] in whole pixels of {tuple(size)}, got {at.min():g} to {at.max():g}; if it was '
+            "scaled, restore it"
+        )
+    cells = torch.from_numpy(np.ravel_multi_index(tuple(at.long().T.numpy()), tuple(size)))
+    cells = cells + prod(size) * torch.repeat_interleave(torch.arange(len(nodes)), nodes.cpu())
+    if len(cells.unique()) != len(cells):
+        raise ValueError(
+            f"expected {whole} or fewer, at different positions, got some at one; if DGL's edits dropped the sizes of "
+            "a batch: graph.set_batch_num_nodes"
+        )
+    return cells
 
 
 def connections(net: GridNetwork) -> dict[str, int]:
