@@ -28,7 +28,9 @@ from gnnlib.graph import (
 )
 from gnnlib.io import (
     load_model,
+    load_recipe,
     predict,
+    predict_images,
     save_model,
 )
 from gnnlib.nn import (
@@ -74,6 +76,7 @@ from gnnlib.nn import (
     SkipInit,
     SplineConv,
     Stack,
+    Standardize,
     SumOfEmbeddings,
     VirtualNode,
     concat_heads,
@@ -153,6 +156,7 @@ __all__ = [
     "SkipInit",
     "SplineConv",
     "Stack",
+    "Standardize",
     "SumOfEmbeddings",
     "SumReadout",
     "VirtualNode",
@@ -168,10 +172,12 @@ __all__ = [
     "laplacian_encoding",
     "laplacian_pyramid",
     "load_model",
+    "load_recipe",
     "lsuv_init_",
     "mean_heads",
     "one_hot",
     "predict",
+    "predict_images",
     "propagate",
     "random_walk_encoding",
     "readout_flat",

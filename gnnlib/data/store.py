@@ -94,6 +94,11 @@ class GraphStore(Dataset):
         if self._folder is not None:
             self._flat = archive.read(self._folder)[0]
 
+    @property
+    def ndata(self) -> dict[str, Tensor]:
+        """The node features of all graphs, end to end, (N, \\*). Of a store on disk they are memory-mapped."""
+        return dict(self._flat.ndata)
+
     def __len__(self) -> int:
         return len(self._flat.nodes) - 1
 

@@ -9,10 +9,12 @@ from gnnlib.images._regions import Regions, paint, region_features
 from gnnlib.images.affine import random_affine
 from gnnlib.images.boxes import best_overlap, box_area, box_iou, nms, proposals
 from gnnlib.images.edges import EdgeRule, Nearest, Strongest, Touching, Within
+from gnnlib.images.folder import ImageFolder, image_folder
 from gnnlib.images.gaussian import GAUSSIAN, HEAT, KNYAZEV, Decay, gaussian_graph
+from gnnlib.images.maps import LabelMaps, label_maps
 from gnnlib.images.pixels import pixel_batch, pixel_graph
 from gnnlib.images.points import icosphere, mesh_graph, point_graph, sphere_graph
-from gnnlib.images.scale import images_to_store
+from gnnlib.images.scale import about_store, images_to_store
 from gnnlib.images.segments import SLIC, MaskSLIC, segment
 from gnnlib.images.sphere import (
     equirectangular,
@@ -38,12 +40,15 @@ __all__ = [
     "Decay",
     "EdgeRule",
     "Hierarchy",
+    "ImageFolder",
+    "LabelMaps",
     "MaskSLIC",
     "Nearest",
     "Regions",
     "Strongest",
     "Touching",
     "Within",
+    "about_store",
     "best_overlap",
     "box_area",
     "box_iou",
@@ -54,8 +59,10 @@ __all__ = [
     "hierarchy",
     "icosahedral_rotations",
     "icosphere",
+    "image_folder",
     "images_to_store",
     "label_arrays",
+    "label_maps",
     "mesh_graph",
     "nms",
     "paint",

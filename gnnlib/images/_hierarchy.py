@@ -130,7 +130,8 @@ def hierarchy(
     (the paper varies colour spaces for diversity); all sizes are in pixels of the image, inside a mask or not.
 
     Args:
-        image: (\*S,) or (\*S, C), channels last; uint8 (scaled to 0..1) or floating point; numpy, torch or PIL.
+        image: (\*S,) or (\*S, C), channels last; uint8, uint16 (scaled to 0..1) or floating point;
+            numpy, torch, PIL or a path.
         labels: (\*S,) integers from 0, the initial regions; gaps in the numbering are closed. The paper uses
             ``skimage.segmentation.felzenszwalb``; superpixels do as well.
         similarity: one or more of "colour", "texture", "size" and "fill".

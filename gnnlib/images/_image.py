@@ -1,8 +1,10 @@
-"""Images as numpy arrays: conversion from numpy, torch and PIL, and validation."""
+"""Images as numpy arrays: conversion from numpy, torch, PIL and files, and validation."""
 
 import operator
+import os
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeAlias
 
@@ -15,15 +17,27 @@ __all__ = [
     "as_array",
     "as_integer",
     "as_mask",
+    "grey",
+    "import_pil",
     "import_skimage",
     "is_image",
     "parse_image",
+    "read_image",
     "to_numpy",
+    "with_channels",
 ]
 
-Image: TypeAlias = Any  # a numpy array, a tensor or a PIL image
+Image: TypeAlias = Any  # a numpy array, a tensor, a PIL image or the path of a file
 
-PIL_MODES = {"1": "L", "P": "RGB", "PA": "RGBA", "CMYK": "RGB", "YCbCr": "RGB", "HSV": "RGB"}  # mode: converted to
+COLOUR_MODES = ("P", "PA", "CMYK", "YCbCr", "HSV", "LAB", "RGBA", "RGBa", "RGBX")
+PIL_MODES = {"1": "L", "LA": "L"} | dict.fromkeys(COLOUR_MODES, "RGB")
+"""Modes of PIL, and what each is converted to."""
+
+LEVELS = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0}
+"""Integer types of images, and the level that becomes 1."""
+
+LUMA = np.array([0.299, 0.587, 0.114])
+"""Weights of red, green and blue in grey (ITU-R BT.601), those of PIL's mode L."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +62,8 @@ def parse_image(image: Image, axes: int, mask: Image | None = None) -> Pixels:
     """Convert and validate an image and its mask.
 
     Args:
-        image: (\\*S,) or (\\*S, C), channels last; uint8 (scaled to 0..1) or floating point; numpy, torch or PIL (a
-            palette is replaced by its colours, black and white becomes grey, CMYK, YCbCr and HSV become RGB).
+        image: (\\*S,) or (\\*S, C), channels last; uint8 or uint16 (scaled to 0..1) or floating point; numpy, torch,
+            PIL or the path of a file, as :func:`as_array` takes it.
         axes: number of axes in S: 2 for pictures, 3 for volumes.
         mask: (\\*S,) booleans, true for the pixels to use; None for all. Values outside the mask may be anything.
 
@@ -62,7 +76,7 @@ def parse_image(image: Image, axes: int, mask: Image | None = None) -> Pixels:
     Raises:
         ValueError: if the image has another number of axes, is empty, or is not finite inside the mask.
         ValueError: if the mask has another shape or no pixel inside.
-        TypeError: if the image is neither uint8 nor floating point, or the mask is not boolean.
+        TypeError: if the image is neither uint8, uint16 nor floating point, or the mask is not boolean.
 
     Example:
         >>> import numpy as np
@@ -77,9 +91,9 @@ def parse_image(image: Image, axes: int, mask: Image | None = None) -> Pixels:
         raise ValueError(f"image: expected {axes} axes, or {axes + 1} with channels last, got shape {array.shape}")
     if array.size == 0:
         raise ValueError(f"image: expected at least one pixel and channel, got shape {array.shape}")
-    if array.dtype != np.uint8 and not np.issubdtype(array.dtype, np.floating):
-        raise TypeError(f"image: expected uint8 or floating point, got {array.dtype}")
-    values = array / 255.0 if array.dtype == np.uint8 else array.astype(np.float64)
+    if array.dtype not in LEVELS and not np.issubdtype(array.dtype, np.floating):
+        raise TypeError(f"image: expected uint8, uint16 or floating point, got {array.dtype}")
+    values = array / LEVELS[array.dtype] if array.dtype in LEVELS else array.astype(np.float64)
     values = values if array.ndim > axes else values[..., None]
     mask = as_mask(mask, values.shape[:-1])
     if not mask.all():
@@ -91,7 +105,7 @@ def parse_image(image: Image, axes: int, mask: Image | None = None) -> Pixels:
 
 
 def is_image(value: object) -> bool:
-    """Whether the value is an array, a tensor or a PIL image.
+    """Whether the value is an array, a tensor, a PIL image or a path.
 
     Example:
         >>> import numpy as np
@@ -99,11 +113,21 @@ def is_image(value: object) -> bool:
         >>> is_image(np.zeros(3)), is_image((28, 28))
         (True, False)
     """
-    return isinstance(value, np.ndarray | Tensor) or hasattr(value, "getbands")
+    return isinstance(value, np.ndarray | Tensor | str | os.PathLike) or hasattr(value, "getbands")
 
 
 def as_array(image: Image) -> np.ndarray:
     """An image as a numpy array of the same values.
+
+    - A PIL image is turned as its EXIF orientation says. Alpha is dropped, a palette is replaced by its colours, black
+      and white becomes grey, and CMYK, YCbCr, HSV and Lab become RGB. Grey of 16 bits is uint16. PIL itself reads
+      colour of 16 bits as 8 bits, and the first frame of several.
+    - A path is read by PIL.
+
+    Raises:
+        ValueError: if a file cannot be read, or the values of PIL's mode I are outside 0 to 65535.
+        FileNotFoundError: if there is no file.
+        ImportError: if Pillow is not installed.
 
     Example:
         >>> import torch
@@ -111,11 +135,100 @@ def as_array(image: Image) -> np.ndarray:
         >>> as_array(torch.zeros(2, 2, dtype=torch.bfloat16)).dtype
         dtype('float64')
     """
+    if isinstance(image, str | os.PathLike):
+        return read_image(image)
     if isinstance(image, Tensor) and image.is_floating_point():
         image = image.double()  # numpy has no bfloat16
-    if (mode := getattr(image, "mode", None)) in PIL_MODES:
-        image = image.convert(PIL_MODES[mode])
+    if hasattr(image, "getbands"):
+        return _from_pil(image)
     return to_numpy(image)
+
+
+def _from_pil(image: Any) -> np.ndarray:
+    image = import_pil("ImageOps").exif_transpose(image)
+    image = image.convert(PIL_MODES[image.mode]) if image.mode in PIL_MODES else image
+    array = np.asarray(image)
+    if not image.mode.startswith("I"):
+        return array
+    if array.min(initial=0) < 0 or array.max(initial=0) > LEVELS[np.dtype(np.uint16)]:
+        raise ValueError(f"image: expected values from 0 to 65535, got {array.min()} to {array.max()}")
+    return array.astype(np.uint16)
+
+
+def read_image(path: str | os.PathLike[str]) -> np.ndarray:
+    """The picture in a file, as :func:`as_array` takes an image of PIL.
+
+    Raises:
+        ValueError: if the file is no picture, or damaged.
+        FileNotFoundError: if there is no file.
+        ImportError: if Pillow is not installed.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from PIL import Image
+        >>> from gnnlib.images._image import read_image
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "grey.png"
+        ...     Image.new("LA", (3, 2), (7, 0)).save(path)
+        ...     read_image(path)
+        array([[7, 7, 7],
+               [7, 7, 7]], dtype=uint8)
+    """
+    path = Path(path).expanduser()
+    pil = import_pil("Image")
+    if not path.is_file():
+        raise FileNotFoundError(f"image: expected a picture's file, got {path}, which does not exist")
+    try:
+        with pil.open(path) as image:
+            return _from_pil(image)
+    except Exception as error:  # PIL raises many types for damaged files
+        reason = "no picture that Pillow knows" if isinstance(error, pil.UnidentifiedImageError) else error
+        raise ValueError(f"image: expected a readable picture in {path}, got: {reason}") from error
+
+
+def with_channels(array: np.ndarray, channels: int | None) -> np.ndarray:
+    """A picture with this number of channels: grey is repeated, colours are weighted to grey.
+
+    Args:
+        array: (H, W) or (H, W, C)
+        channels: 1, 3, or None for those of the picture
+
+    Shapes:
+        - output: (H, W) for one channel, (H, W, 3) for three
+
+    Raises:
+        ValueError: if the picture has neither one channel nor three.
+
+    Example:
+        >>> import numpy as np
+        >>> from gnnlib.images._image import with_channels
+        >>> with_channels(np.full((2, 4), 9), 3).shape, with_channels(np.full((1, 1, 3), 9, np.uint8), 1)
+        ((2, 4, 3), array([[9]], dtype=uint8))
+    """
+    if channels is None:
+        return array
+    if array.ndim not in (2, 3) or array.shape[2:] not in ((), (1,), (3,)):
+        raise ValueError(f"image: expected one channel or three, (H, W), (H, W, 1) or (H, W, 3), got {array.shape}")
+    colour = array.shape[2:] == (3,)
+    if channels == 3:
+        return array if colour else np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2)
+    if not colour:
+        return array.reshape(array.shape[:2])
+    levels = np.rint(grey(array)) if array.dtype in LEVELS else grey(array)
+    return levels.astype(array.dtype)
+
+
+def grey(values: np.ndarray) -> np.ndarray:
+    """(\\*, C) to (\\*,): three channels weighted as in PIL's mode L, others averaged.
+
+    Example:
+        >>> import numpy as np
+        >>> from gnnlib.images._image import grey
+        >>> grey(np.array([[1.0, 1.0, 1.0], [0.0, 1.0, 0.0]])).round(3).tolist()
+        [1.0, 0.587]
+    """
+    return values @ LUMA if values.shape[-1] == 3 else values.mean(-1)
 
 
 def to_numpy(array: Image) -> np.ndarray:
@@ -161,6 +274,23 @@ def as_integer(name: str, value: int) -> int:
         return operator.index(value)
     except TypeError:
         raise TypeError(f"{name}: expected an integer, got {value!r}") from None
+
+
+def import_pil(name: str) -> ModuleType:
+    """Import a module of Pillow, an optional dependency.
+
+    Raises:
+        ImportError: if Pillow is not installed.
+
+    Example:
+        >>> from gnnlib.images._image import import_pil
+        >>> import_pil("ImageOps").__name__
+        'PIL.ImageOps'
+    """
+    try:
+        return import_module(f"PIL.{name}")
+    except ImportError as error:
+        raise ImportError("picture files need Pillow: pip install 'gnnlib[images]'", name="PIL") from error
 
 
 def import_skimage(name: str) -> ModuleType:

@@ -2,15 +2,20 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.images._image import Image, Pixels, as_array, import_skimage, parse_image, to_numpy
+from gnnlib.images._image import Image, Pixels, as_array, grey, import_skimage, parse_image, to_numpy
 
-__all__ = ["FEATURES", "Regions", "paint", "region_features"]
+__all__ = ["FEATURES", "Feature", "Regions", "paint", "region_features"]
+
+LBP_POINTS, LBP_RADIUS = 8, 1
+HOG_BINS, HOG_EPSILON = 9, 1e-5
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,8 @@ class Regions:
         """The regions of an image under any label map.
 
         Args:
-            image: (\\*S,) or (\\*S, C), channels last; uint8 (scaled to 0..1) or floating point; numpy, torch or PIL.
+            image: (\\*S,) or (\\*S, C), channels last; uint8, uint16 (scaled to 0..1) or floating point;
+                numpy, torch, PIL or a path.
             labels: (\\*S,) integers from 0; gaps in the numbering are closed. Outside the mask anything.
             mask: (\\*S,) booleans, true for the pixels to use; None for all.
 
@@ -48,8 +54,8 @@ class Regions:
         Raises:
             ValueError: if the labels are negative or not of the image's shape.
             ValueError: if the image is empty or not finite, or the mask has another shape or no pixel inside.
-            TypeError: if the labels are not integers, the image is neither uint8 nor floating point, or the mask is
-                not boolean.
+            TypeError: if the labels are not integers, the image is neither uint8, uint16 nor floating point, or the
+                mask is not boolean.
 
         Example:
             >>> import numpy as np
@@ -113,6 +119,55 @@ def _lab(regions: Regions) -> np.ndarray:
     return regions.mean(import_skimage("color").rgb2lab(regions.values[None])[0])
 
 
+def _image(regions: Regions, name: str) -> np.ndarray:
+    """(H, W, C): the values, 0 outside the mask."""
+    if regions.label_map.ndim != 2:
+        raise ValueError(f"{name}: expected a picture of two axes, got {regions.label_map.ndim}")
+    image = np.zeros((*regions.label_map.shape, regions.values.shape[1]))
+    image[regions.label_map >= 0] = regions.values
+    return image
+
+
+def _shape(name: str, regions: Regions) -> np.ndarray:
+    """A property of ``regionprops``, in the order of the regions."""
+    _image(regions, name)
+    table = import_skimage("measure").regionprops_table(regions.label_map + 1, properties=(name,))
+    return table[name][:, None]
+
+
+def _sums(values: np.ndarray, bins: np.ndarray, regions: Regions, num_bins: int) -> np.ndarray:
+    """(n, num_bins): of each region, the sum of the values (P,) in each bin."""
+    cells = regions.label * num_bins + bins
+    return np.bincount(cells, values, len(regions.area) * num_bins).reshape(-1, num_bins)
+
+
+def _lbp(regions: Regions) -> np.ndarray:
+    levels = grey(_image(regions, "lbp"))
+    if levels.min() < 0 or levels.max() > 1:
+        levels = (levels - levels.min()) / (np.ptp(levels) or 1.0)
+    pattern = import_skimage("feature").local_binary_pattern(
+        np.rint(255 * levels).astype(np.uint8), LBP_POINTS, LBP_RADIUS, method="uniform"
+    )
+    inside = pattern[regions.label_map >= 0].astype(int)
+    return _sums(np.ones(len(inside)), inside, regions, LBP_POINTS + 2) / regions.area[:, None]
+
+
+def _hog(regions: Regions) -> np.ndarray:
+    image = _image(regions, "hog")
+    slopes = np.zeros((2, *image.shape))
+    slopes[0, 1:-1] = image[2:] - image[:-2]
+    slopes[1, :, 1:-1] = image[:, 2:] - image[:, :-2]
+    down, right = slopes[:, regions.label_map >= 0]  # (P, C) each
+    steepest = np.arange(len(down)), np.hypot(down, right).argmax(1)
+    down, right = down[steepest], right[steepest]
+    angle = np.rad2deg(np.arctan2(down, right)) % 180
+    bins = np.minimum(angle * HOG_BINS / 180, HOG_BINS - 1).astype(int)
+    mean = _sums(np.hypot(down, right), bins, regions, HOG_BINS) / regions.area[:, None]
+    return mean / np.sqrt(np.square(mean).sum(1, keepdims=True) + HOG_EPSILON**2)
+
+
+Feature: TypeAlias = str | Callable[[Regions], np.ndarray]
+
 FEATURES: dict[str, Callable[[Regions], np.ndarray]] = {
     "mean": lambda regions: regions.mean(regions.values),
     "std": _std,
@@ -121,10 +176,15 @@ FEATURES: dict[str, Callable[[Regions], np.ndarray]] = {
     "box": _box,
     "centroid": lambda regions: regions.centroid,
     "place": lambda regions: regions.centroid / regions.label_map.shape,
+    "eccentricity": partial(_shape, "eccentricity"),
+    "solidity": partial(_shape, "solidity"),
+    "orientation": partial(_shape, "orientation"),
+    "lbp": _lbp,
+    "hog": _hog,
 }
 
 
-def region_features(regions: Regions, names: Sequence[str]) -> np.ndarray:
+def region_features(regions: Regions, names: Sequence[Feature]) -> np.ndarray:
     """Features of each region, concatenated in the order of their names.
 
     - ``"mean"``, ``"std"`` (C): mean and standard deviation of each channel over the region;
@@ -134,9 +194,28 @@ def region_features(regions: Regions, names: Sequence[str]) -> np.ndarray:
     - ``"centroid"`` (d): in pixels;
     - ``"place"`` (d): the centroid divided by the length of each axis.
 
+    Of shape, for pictures of two axes, as ``skimage.measure.regionprops`` computes them:
+
+    - ``"eccentricity"`` (1): of the ellipse with the same second moments, 0 for a circle, below 1;
+    - ``"solidity"`` (1): the area divided by that of the convex hull;
+    - ``"orientation"`` (1): the angle between the first axis and the ellipse's major axis, from -pi / 2 to pi / 2.
+
+    Of texture, for pictures of two axes; outside the mask the picture is 0:
+
+    - ``"lbp"`` (10): a histogram of uniform local binary patterns of 8 points at radius 1 (Ojala et al., 2002,
+      "Multiresolution Gray-Scale and Rotation Invariant Texture Classification with Local Binary Patterns"), of
+      ``skimage.feature.local_binary_pattern`` on the grey picture in 256 levels. It adds up to 1. The range of the
+      picture is 0 to 1, or that of its values if they exceed it;
+    - ``"hog"`` (9): a histogram of oriented gradients (Dalal and Triggs, 2005, "Histograms of Oriented Gradients for
+      Human Detection"): 9 bins over 180 degrees, weighted by the gradient's magnitude, of the channel where it is
+      largest, divided by their Euclidean length. For a single region it is that of ``skimage.feature.hog`` with one
+      cell.
+
+    Patterns and gradients at a border depend on pixels of the neighbouring regions.
+
     Args:
         regions: the regions of a label map, n of them.
-        names: one or more of the names above.
+        names: one or more of the names above, or functions that take the regions and return (n,) or (n, F).
 
     Shapes:
         - output: (n, F)
@@ -146,7 +225,9 @@ def region_features(regions: Regions, names: Sequence[str]) -> np.ndarray:
 
     Raises:
         ValueError: if a name is unknown, or there is none.
-        ValueError: if ``"lab"`` is computed of an image without three channels.
+        ValueError: if ``"lab"`` is computed of an image without three channels, or a shape or texture of a volume.
+        ValueError: if a function returns another shape, or numbers that are not finite.
+        ImportError: if scikit-image is not installed.
 
     Example:
         >>> import numpy as np
@@ -155,9 +236,26 @@ def region_features(regions: Regions, names: Sequence[str]) -> np.ndarray:
         >>> region_features(regions, ["std", "area", "box"]).tolist()
         [[1.5, 2.0, 0.0, 1.0, 1.0, 3.0], [0.0, 1.0, 0.0, 0.0, 1.0, 1.0]]
     """
-    if isinstance(names, str) or not names or not set(names) <= set(FEATURES):
-        raise ValueError(f"features: expected one or more of {', '.join(FEATURES)}, in a list, got {names!r}")
-    return np.concatenate([FEATURES[name](regions) for name in names], axis=1)
+    if isinstance(names, str) or not names or not all(callable(name) or name in FEATURES for name in names):
+        raise ValueError(
+            f"features: expected one or more of {', '.join(FEATURES)}, or functions, in a list, got {names!r}"
+        )
+    columns = [_call(name, regions) if callable(name) else FEATURES[name](regions) for name in names]
+    return np.concatenate(columns, axis=1)
+
+
+def _call(function: Callable[[Regions], np.ndarray], regions: Regions) -> np.ndarray:
+    """The features that a function of the caller's returns, (n, F)."""
+    n, name = len(regions.area), getattr(function, "__name__", repr(function))
+    values = np.asarray(function(regions))
+    if values.ndim not in (1, 2) or len(values) != n or values.dtype.kind not in "biuf":
+        raise ValueError(
+            f"features: expected {name} to return numbers of shape ({n},) or ({n}, F), got {values.dtype} of "
+            f"{values.shape}"
+        )
+    if not np.isfinite(values).all():
+        raise ValueError(f"features: expected finite numbers of {name}, got {values[~np.isfinite(values)][0]}")
+    return values.reshape(n, -1)
 
 
 def paint(graph: dgl.DGLGraph | Tensor | np.ndarray, values: Tensor, outside: float = 0.0) -> Tensor:

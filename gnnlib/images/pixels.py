@@ -52,7 +52,7 @@ def pixel_graph(
 
     Args:
         shape: length of each axis of the image, say (rows, columns); any number of axes. Or the image: (*S,) or
-            (*S, C), channels last; uint8 (scaled to 0..1) or floating point; numpy, torch or PIL.
+            (*S, C), channels last; uint8, uint16 (scaled to 0..1) or floating point; numpy, torch, PIL or a path.
         kernel_size: number of cells of the window along each axis, odd.
         connectivity: as in scikit-image, keep the taps that differ from the centre along at most this many axes
             (1 in 2-d: the 4-neighbour grid, 2: the 8-neighbour one); None: the whole window.
@@ -70,8 +70,8 @@ def pixel_graph(
             connectivity is outside 1 to d.
         ValueError: if the image is empty, not finite or of another number of axes, or the mask is empty or of another
             shape.
-        TypeError: if a size is not an integer, the image is neither uint8 nor floating point, or the mask is not
-            boolean.
+        TypeError: if a size is not an integer, the image is neither uint8, uint16 nor floating point, or the mask is
+            not boolean.
 
     Example:
         >>> import numpy as np

@@ -32,14 +32,16 @@ Example:
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from inspect import isfunction
 
 import numpy as np
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.images._image import Image, parse_image
-from gnnlib.images._regions import Regions
+from gnnlib.images._image import Image, as_array, parse_image, with_channels
+from gnnlib.images._regions import Feature, Regions
 from gnnlib.images.edges import EdgeRule, Nearest, Strongest, Touching, Within
 from gnnlib.images.gaussian import KNYAZEV
 from gnnlib.images.segments import SLIC, MaskSLIC
@@ -52,13 +54,19 @@ __all__ = ["Recipe", "avelar", "dwivedi", "dwivedi_cifar", "knyazev", "monti"]
 class Recipe:
     """How images become graphs: segmentation, features, edges. Call it with an image.
 
+    Functions must be importable: defined with ``def`` at the top of a module. So a worker process can import them, and
+    a store or a saved model can name them. A lambda can be none of them.
+
     Args:
         segment: the segmentation, a function from values (H, W, C) to labels (H, W).
         edges: the rule that joins regions.
         features: as for :func:`~gnnlib.images.graph_from_labels`.
         self_loops: whether to add an edge from each node to itself.
+        channels: 1 or 3: grey pictures and pictures in colour are converted to this number first. None: no conversion.
 
     Raises:
+        ValueError: if ``channels`` is another number.
+        TypeError: if segmentation or edges cannot be called, or a function cannot be imported, such as a lambda.
         ValueError: when called, as :func:`~gnnlib.images.superpixel_graph`.
         TypeError: when called, as :func:`~gnnlib.images.superpixel_graph`.
         ImportError: when called, if scikit-image is not installed.
@@ -69,26 +77,56 @@ class Recipe:
         >>> from gnnlib.images.recipes import Recipe
         >>> Recipe(SLIC(4), Touching())(np.zeros((6, 6))).num_edges()
         8
+        >>> def extent(regions):
+        ...     return regions.area / regions.label_map.size
+        >>> Recipe(SLIC(4), Touching(), ("mean", extent))(np.zeros((6, 6))).ndata["feat"].tolist()
+        [[0.0, 0.25], [0.0, 0.25], [0.0, 0.25], [0.0, 0.25]]
     """
 
     segment: Callable[[np.ndarray], np.ndarray]
     edges: EdgeRule
-    features: Sequence[str] = ("mean", "place")
+    features: Sequence[Feature] = ("mean", "place")
     self_loops: bool = False
+    channels: int | None = field(default=None, repr=False)  # a store's header names it only where it is set
+
+    def __post_init__(self) -> None:
+        if self.channels not in (None, 1, 3):
+            raise ValueError(f"Recipe: expected channels of None, 1 or 3, got {self.channels!r}")
+        for name, part in (("segment", self.segment), ("edges", self.edges)):
+            if not callable(part):
+                raise TypeError(f"Recipe: expected {name} to be a function or a rule, got {part!r}")
+        for function in self.functions():
+            if "<" in function.__qualname__:
+                name = function.__qualname__
+                got = "a lambda" if function.__name__ == "<lambda>" else f"{name}, defined in a function"
+                raise TypeError(
+                    "Recipe: expected functions that can be imported, defined with def at the top of a module, "
+                    f"got {got}"
+                )
 
     def __call__(self, image: Image) -> dgl.DGLGraph:
-        regions = self._regions(image)
-        return with_label_map(graph_from_arrays(self._arrays(regions)), regions)
+        regions = self.regions(image)
+        return with_label_map(graph_from_arrays(self.region_arrays(regions)), regions)
+
+    def functions(self) -> Iterator[Callable]:
+        """The functions among segmentation, edges and features, also those within a ``functools.partial``."""
+        for part in (self.segment, self.edges, *self.features):
+            while isinstance(part, partial):
+                part = part.func
+            if isfunction(part):
+                yield part
+
+    def regions(self, image: Image) -> Regions:
+        """The regions of an image."""
+        pixels = parse_image(with_channels(as_array(image), self.channels), axes=2)
+        return Regions.from_pixels(pixels, self.segment(pixels.values))
 
     def arrays(self, image: Image) -> dict[str, np.ndarray]:
         """The graph as plain arrays, for worker processes and :func:`~gnnlib.images.graph_from_arrays`."""
-        return self._arrays(self._regions(image))
+        return self.region_arrays(self.regions(image))
 
-    def _regions(self, image: Image) -> Regions:
-        pixels = parse_image(image, axes=2)
-        return Regions.from_pixels(pixels, self.segment(pixels.values))
-
-    def _arrays(self, regions: Regions) -> dict[str, np.ndarray]:
+    def region_arrays(self, regions: Regions) -> dict[str, np.ndarray]:
+        """The graph of the regions, as :meth:`arrays`."""
         return region_arrays(regions, self.edges, self.features, self.self_loops)
 
 

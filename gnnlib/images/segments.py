@@ -29,7 +29,8 @@ def segment(
     distances go to about 100. Inside a mask, the seeds are spread by k-means (Irving, 2016, arXiv:1606.09518).
 
     Args:
-        image: (H, W) or (H, W, C), channels last; uint8 (scaled to 0..1) or floating point; numpy, torch or PIL.
+        image: (H, W) or (H, W, C), channels last; uint8, uint16 (scaled to 0..1) or floating point;
+            numpy, torch, PIL or a path.
         num_segments: requested number of superpixels, 1 to H W. The seeds form a grid, so the result has about as many.
         compactness: weight of space against colour: large gives squares, small follows edges. None: 10 for
             three channels, else 0.25, as Knyazev et al., 2019, arXiv:1905.02850, set them for CIFAR-10 and MNIST.
@@ -46,7 +47,7 @@ def segment(
         ValueError: if the image has another shape, is empty or not finite, or the mask has another shape or is empty.
         ValueError: if the number of segments is outside 1 to the number of pixels, the compactness is not positive, or
             axes is neither 2 nor 3.
-        TypeError: if the image is neither uint8 nor floating point, or the mask is not boolean.
+        TypeError: if the image is neither uint8, uint16 nor floating point, or the mask is not boolean.
         ImportError: if scikit-image is not installed.
 
     Example:

@@ -7,7 +7,7 @@ import torch
 
 from gnnlib._platform.dgl import dgl
 from gnnlib.images._image import Image, parse_image
-from gnnlib.images._regions import Regions, region_features
+from gnnlib.images._regions import Feature, Regions, region_features
 from gnnlib.images.edges import EdgeRule, Nearest
 from gnnlib.images.points import with_offsets
 from gnnlib.images.segments import segment_pixels
@@ -33,7 +33,7 @@ def superpixel_graph(
     *,
     axes: int = 2,
     mask: Image | None = None,
-    features: Sequence[str] = ("mean",),
+    features: Sequence[Feature] = ("mean",),
     edges: EdgeRule | None = None,
     self_loops: bool = False,
     norm: str = "none",
@@ -41,7 +41,8 @@ def superpixel_graph(
     """The superpixel graph of an image: :func:`~gnnlib.images.segment`, then :func:`graph_from_labels`.
 
     Args:
-        image: (H, W) or (H, W, C), channels last; uint8 (scaled to 0..1) or floating point; numpy, torch or PIL.
+        image: (H, W) or (H, W, C), channels last; uint8, uint16 (scaled to 0..1) or floating point;
+            numpy, torch, PIL or a path.
         num_segments: requested number of superpixels; SLIC returns about as many.
         compactness: as in :func:`~gnnlib.images.segment`.
         axes: 2, or 3 for a volume (D, H, W) or (D, H, W, C).
@@ -85,7 +86,7 @@ def graph_from_labels(
     sigma: float | None = None,
     *,
     mask: Image | None = None,
-    features: Sequence[str] = ("mean",),
+    features: Sequence[Feature] = ("mean",),
     edges: EdgeRule | None = None,
     self_loops: bool = False,
     norm: str = "none",
@@ -115,12 +116,13 @@ def graph_from_labels(
     w(v -> u) before the nearest are chosen, and whose sigma is 1e-8 larger: that is `gnnlib.images.recipes.dwivedi`.
 
     Args:
-        image: (*S,) or (*S, C), channels last; uint8 (scaled to 0..1) or floating point; numpy, torch or PIL.
+        image: (*S,) or (*S, C), channels last; uint8, uint16 (scaled to 0..1) or floating point;
+            numpy, torch, PIL or a path.
         labels: (*S,) integers from 0, d axes; gaps in the numbering are closed.
         k: number of neighbours, at least 1; all other regions if there are fewer.
         sigma: one width in pixels for every node in place of sigma_v.
         mask: (*S,) booleans; pixels outside belong to no node, and may have any value. None for the whole image.
-        features: names of :func:`gnnlib.images.region_features`, concatenated in ``feat``.
+        features: names of :func:`gnnlib.images.region_features`, or functions, concatenated in ``feat``.
         edges: another rule of `gnnlib.images.edges` in place of ``Nearest(k, sigma)``.
         self_loops: whether to add an edge of weight 1 from each node to itself, as its first in-edge.
         norm: of the weights, by their sums: "none", "right" (A / row sum), "both" (Kipf's, whose A has self-loops) or
@@ -133,8 +135,8 @@ def graph_from_labels(
         ValueError: if the image is empty, not finite or not of the labels' shape.
         ValueError: if the mask has another shape or is empty, or a label is negative.
         ValueError: if k < 1, sigma is not positive, or a feature or the norm is unknown.
-        TypeError: if the image is neither uint8 nor floating point, the labels are not integers, or the mask is not
-            boolean.
+        TypeError: if the image is neither uint8, uint16 nor floating point, the labels are not integers,
+            or the mask is not boolean.
         TypeError: if k is not an integer, or ``edges`` is not a rule.
 
     A single region gives one node without edges.
@@ -160,7 +162,7 @@ def _edge_rule(k: int, sigma: float | None, edges: EdgeRule | None) -> EdgeRule:
 
 
 def _region_graph(
-    regions: Regions, edges: EdgeRule, features: Sequence[str], self_loops: bool, norm: str
+    regions: Regions, edges: EdgeRule, features: Sequence[Feature], self_loops: bool, norm: str
 ) -> dgl.DGLGraph:
     graph = with_label_map(graph_from_arrays(region_arrays(regions, edges, features, self_loops)), regions)
     graph.edata["weight"] = degree_norm(graph, graph.edata["weight"], norm, degrees="weighted")
@@ -216,7 +218,7 @@ def label_arrays(image: Image, labels: Image, k: int = 8, sigma: float | None = 
 
 
 def region_arrays(
-    regions: Regions, edges: EdgeRule, features: Sequence[str] = ("mean",), self_loops: bool = False
+    regions: Regions, edges: EdgeRule, features: Sequence[Feature] = ("mean",), self_loops: bool = False
 ) -> dict[str, np.ndarray]:
     """The region graph as plain arrays, for :func:`graph_from_arrays`.
 

@@ -1,5 +1,6 @@
 """Saving and loading models."""
 
+from gnnlib.io.images import load_recipe, predict_images
 from gnnlib.io.save import (
     about_model,
     load_model,
@@ -10,6 +11,8 @@ from gnnlib.io.save import (
 __all__ = [
     "about_model",
     "load_model",
+    "load_recipe",
     "predict",
+    "predict_images",
     "save_model",
 ]

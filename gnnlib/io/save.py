@@ -18,10 +18,12 @@ from torch import Tensor, nn
 from gnnlib._platform.dgl import dgl
 from gnnlib._utils.files import atomic_write
 from gnnlib._version import __version__
+from gnnlib.images.recipes import Recipe
+from gnnlib.io.recipe import describe_recipe
 from gnnlib.io.structure import Named, describe, rebuild
 from gnnlib.train import loop as training
 
-__all__ = ["about_model", "load_model", "predict", "save_model"]
+__all__ = ["about_model", "load_model", "predict", "read_config", "save_model"]
 
 FORMAT = 2
 ADVICE = (
@@ -34,7 +36,9 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 Folder = str | os.PathLike[str]
 
 
-def save_model(model: nn.Module, folder: Folder, *, about: Mapping[str, Any] | None = None) -> None:
+def save_model(
+    model: nn.Module, folder: Folder, *, about: Mapping[str, Any] | None = None, recipe: Recipe | None = None
+) -> None:
     """Saves a model to a folder, from which `load_model` restores it.
 
     Any model can be saved whose classes and functions can be imported: a `Stack` with any layer, the models of
@@ -44,6 +48,8 @@ def save_model(model: nn.Module, folder: Folder, *, about: Mapping[str, Any] | N
         model: the model; it is not changed
         folder: is created where it does not exist
         about: metadata that JSON can hold, such as the expected features; `about_model` returns it
+        recipe: the `gnnlib.images.recipes.Recipe` of a model of pictures, for `predict_images`; functions of the caller
+            in it are saved by name
 
     Raises:
         ValueError: for a part that cannot be saved (a lambda, a hook), with its place in the model; nothing is written
@@ -68,6 +74,8 @@ def save_model(model: nn.Module, folder: Folder, *, about: Mapping[str, Any] | N
     structure, tensors = describe(model)
     weights = safetensors.torch.save(tensors)
     config = {"format": FORMAT, "gnnlib": __version__, "torch": torch.__version__, "about": dict(about or {})}
+    if recipe is not None:
+        config["recipe"] = describe_recipe(recipe)
     config |= {"model": structure, "weights": hashlib.sha256(weights).hexdigest()}
     text = json.dumps({**config, "checksum": _checksum(config)}, indent=1)
     folder = Path(folder).expanduser()
@@ -95,7 +103,7 @@ def load_model(folder: Folder, device: torch.device | str = "cpu", *, safe_globa
         ValueError: with the file's name, if it is damaged or of another format, names a class or function that is not
             allowed, or the tensors do not fit the structure
     """
-    config, path = _read_config(folder), Path(folder).expanduser() / WEIGHTS
+    config, path = read_config(folder), Path(folder).expanduser() / WEIGHTS
     if not path.is_file():
         raise FileNotFoundError(f"load_model: expected {path}, which does not exist")
     weights = path.read_bytes()
@@ -125,7 +133,7 @@ def about_model(folder: Folder) -> dict[str, Any]:
         FileNotFoundError: if the folder holds no model
         ValueError: if its ``config.json`` is damaged or of another format
     """
-    return _read_config(folder)["about"]
+    return read_config(folder)["about"]
 
 
 def predict(
@@ -185,7 +193,13 @@ def _checksum(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _read_config(folder: Folder) -> dict[str, Any]:
+def read_config(folder: Folder) -> dict[str, Any]:
+    """The content of ``config.json``, whose checksum is verified.
+
+    Raises:
+        FileNotFoundError: if the folder holds no model
+        ValueError: if it is damaged or of another format
+    """
     path = Path(folder).expanduser() / CONFIG
     if not path.is_file():
         raise FileNotFoundError(f"load_model: expected a folder with {CONFIG} and {WEIGHTS}, got none in {folder}")

@@ -65,6 +65,7 @@ from gnnlib.nn.stack import (
     concat_heads,
     mean_heads,
 )
+from gnnlib.nn.standardize import Standardize
 from gnnlib.nn.virtual_node import VirtualNode
 from gnnlib.ops.linear import Linear
 
@@ -116,6 +117,7 @@ __all__ = [
     "SkipInit",
     "SplineConv",
     "Stack",
+    "Standardize",
     "SumOfEmbeddings",
     "SumReadout",
     "VirtualNode",

@@ -180,7 +180,7 @@ def test_bad_images(recipe):
         recipe(np.full((4, 4), np.nan))
     with pytest.raises(ValueError, match=r"image: expected at least one pixel and channel, got shape \(0, 4\)"):
         recipe(np.zeros((0, 4)))
-    with pytest.raises(TypeError, match="image: expected uint8 or floating point, got int64"):
+    with pytest.raises(TypeError, match="image: expected uint8, uint16 or floating point, got int64"):
         recipe(np.zeros((4, 4), int))
 
 

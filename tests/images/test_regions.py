@@ -64,6 +64,120 @@ def test_lab_is_that_of_scikit_image():
         region_features(Regions.from_labels(COLOUR[..., :1], LABELS), ["lab"])
 
 
+SEGMENTS = np.arange(30)[:, None] // 7 * 5 + np.arange(33) // 8  # rectangles, and a pixel by itself
+SEGMENTS[4, 4] = 90
+
+
+def shapes_and_textures():
+    """Blobs of all shapes: a picture, its label map, and a mask."""
+    rng = np.random.default_rng(3)
+    picture = ndimage.gaussian_filter(rng.random((30, 33, 3)), (2, 2, 0))
+    blobs = np.unique(np.digitize(picture[..., 0], np.quantile(picture[..., 0], [0.2, 0.5, 0.8])) * 100 + SEGMENTS)
+    picture = (picture - picture.min()) / np.ptp(picture)
+    return picture, np.searchsorted(blobs, np.digitize(picture[..., 0], [0.3, 0.5, 0.7]) * 100 + SEGMENTS)
+
+
+@pytest.mark.parametrize("name", ["eccentricity", "solidity", "orientation"])
+def test_shapes_are_those_of_scikit_image(name):
+    measure = pytest.importorskip("skimage.measure", reason="scikit-image is not installed")
+    picture, labels = shapes_and_textures()
+    mask = np.ones(labels.shape, bool)
+    mask[:, 20:23] = False
+    got = region_features(Regions.from_labels(picture, labels, mask), [name])
+    numbers = np.unique(labels[mask])
+    expected = []
+    for number in numbers:
+        (region,) = measure.regionprops(((labels == number) & mask).astype(int))
+        expected.append([region[name]])
+    np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-9)
+    assert np.isfinite(got).all()
+
+
+def test_shapes_by_hand():
+    """A bar of 1 x 5 pixels and a square; the bar lies along the second axis, then along the first."""
+    pytest.importorskip("skimage", reason="scikit-image is not installed")
+    labels = np.zeros((9, 9), int)
+    labels[1, 1:6] = 1
+    labels[4:8, 4:8] = 2
+    for turned in (labels, labels.T):
+        features = region_features(Regions.from_labels(np.zeros((9, 9)), turned), ["eccentricity", "solidity"])
+        assert features[1].tolist() == pytest.approx([1.0, 1.0], abs=0.03)
+        assert features[2].tolist() == pytest.approx([0.0, 1.0])
+    angles = [
+        region_features(Regions.from_labels(np.zeros((9, 9)), one), ["orientation"])[1, 0] for one in (labels, labels.T)
+    ]
+    assert np.abs(angles) == pytest.approx([np.pi / 2, 0.0])
+
+
+def test_local_binary_patterns_are_those_of_scikit_image():
+    feature = pytest.importorskip("skimage.feature", reason="scikit-image is not installed")
+    picture, labels = shapes_and_textures()
+    levels = np.rint(255 * picture[..., 1]).astype(np.uint8)
+    pattern = feature.local_binary_pattern(levels, 8, 1, method="uniform")
+    expected = [np.bincount(pattern[labels == label].astype(int), minlength=10) for label in np.unique(labels)]
+    expected = [row / row.sum() for row in expected]
+    for image in (levels, levels / 255):
+        got = region_features(Regions.from_labels(image, labels), ["lbp"])
+        np.testing.assert_allclose(got, expected, rtol=1e-12)
+    colour = region_features(Regions.from_labels(np.stack([levels] * 3, -1), labels), ["lbp"])
+    np.testing.assert_allclose(colour, expected, rtol=1e-12)
+    wide = region_features(Regions.from_labels(levels * 7.0 - 900, labels), ["lbp"])
+    assert wide.sum(1) == pytest.approx(np.ones(len(expected)))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_gradients_of_one_region_are_those_of_scikit_image(channels):
+    feature = pytest.importorskip("skimage.feature", reason="scikit-image is not installed")
+    picture = shapes_and_textures()[0][:, :32, :channels]
+    expected = feature.hog(
+        picture, orientations=9, pixels_per_cell=(30, 32), cells_per_block=(1, 1), block_norm="L2", channel_axis=-1
+    )
+    got = region_features(Regions.from_labels(picture, np.zeros((30, 32), int)), ["hog"])
+    np.testing.assert_allclose(got, [expected], rtol=1e-6)
+
+
+def test_gradients_of_a_slope_are_in_the_bin_of_its_direction():
+    """Two regions, one that grows to the right and one that grows downwards."""
+    rows, columns = np.mgrid[:12, :20].astype(float)
+    picture = np.where(columns < 10, columns, 3 * rows)
+    got = region_features(Regions.from_labels(picture, (columns > 9).astype(int)), ["hog"])
+    assert got.argmax(1).tolist() == [0, 4]
+    assert np.sqrt((got**2).sum(1)) == pytest.approx([1, 1])
+
+
+def extents(regions):
+    return regions.area / regions.label_map.size
+
+
+def test_functions_as_features():
+    graph = graph_from_labels(COLOUR, LABELS, features=["area", extents, lambda regions: regions.centroid])
+    assert graph.ndata["feat"].shape == (6, 4)
+    assert graph.ndata["feat"][:, 1].tolist() == pytest.approx((graph.ndata["feat"][:, 0] / 56).tolist())
+    assert torch.equal(graph.ndata["feat"][:, 2:], graph.ndata["pos"])
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda regions: regions.area[1:], r"expected <lambda> to return numbers of shape \(6,\) or \(6, F\), got"),
+        (lambda regions: np.array(["a"] * 6), r"numbers of shape \(6,\) or \(6, F\), got <U1 of \(6,\)"),
+        (lambda regions: 3.0, r"numbers of shape .*, got float64 of \(\)"),
+        (lambda regions: regions.area / 0, "expected finite numbers of <lambda>, got inf"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:divide by zero")
+def test_functions_that_return_something_else(function, message):
+    with pytest.raises(ValueError, match=message):
+        region_features(Regions.from_labels(COLOUR, LABELS), [function])
+
+
+@pytest.mark.parametrize("name", ["eccentricity", "orientation", "lbp", "hog"])
+def test_volumes_have_no_shapes_and_textures(name):
+    regions = Regions.from_labels(np.zeros((3, 3, 3)), np.zeros((3, 3, 3), int))
+    with pytest.raises(ValueError, match=f"{name}: expected a picture of two axes, got 3"):
+        region_features(regions, [name])
+
+
 @pytest.mark.parametrize("names", [[], "mean", ["mean", "median"]])
 def test_unknown_features(names):
     with pytest.raises(

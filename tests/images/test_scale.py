@@ -1,12 +1,16 @@
 """Many images as one store: every graph against the recipe's own, and whatever may happen to a store on the disk."""
 
+import contextlib
+import importlib.util
 import json
+import linecache
 import os
 import pickle
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +24,20 @@ from gnnlib import GraphStore, adjacency
 from gnnlib._platform.dgl import dgl
 from gnnlib.data import archive
 from gnnlib.graph import Adjacency
-from gnnlib.images import Nearest, Touching, Within, images_to_store, recipes, scale, segment, superpixel_graph
+from gnnlib.images import (
+    Nearest,
+    Touching,
+    Within,
+    about_store,
+    image_folder,
+    images_to_store,
+    label_maps,
+    paint,
+    recipes,
+    scale,
+    segment,
+    superpixel_graph,
+)
 from gnnlib.images.recipes import Recipe
 from gnnlib.images.segments import SLIC
 
@@ -79,6 +96,142 @@ def test_images_of_any_kind_and_size(tmp_path):
     assert_equal(images_to_store(images, recipes.avelar, tmp_path, workers=0), [*map(recipes.avelar, images)])
 
 
+def texture(regions):
+    """A feature of the caller's."""
+    return regions.mean(regions.values**2)
+
+
+def halves(values):
+    """A segmentation of the caller's."""
+    return (np.arange(values.shape[0])[:, None] * 2 // len(values)) + np.zeros(values.shape[:2], int)
+
+
+@pytest.mark.process
+def test_functions_of_the_caller_are_parallel_and_resumed(tmp_path, monkeypatch):
+    recipe = Recipe(halves, Nearest(1), ("mean", texture, partial(texture)))
+    monkeypatch.setattr(scale, "module_as", lambda *_: contextlib.nullcontext())  # pytest's own __main__ is importable
+    store = images_to_store(IMAGES, recipe, tmp_path / "1", workers=1)
+    assert_equal(store, [*map(recipe, IMAGES)])
+    monkeypatch.setattr(scale, "_convert_all", lambda *_: 1 / 0)
+    assert_equal(images_to_store(IMAGES, recipe, tmp_path / "1", workers=1), [*map(recipe, IMAGES)])
+
+
+def test_a_changed_function_is_another_recipe(tmp_path):
+    """By its name or its source; comments do not matter."""
+
+    def write(body):
+        path = tmp_path / "own_features.py"
+        path.write_text(f"def own(regions):\n    {body}\n")
+        spec = importlib.util.spec_from_file_location("own_features", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        linecache.checkcache()
+        return Recipe(halves, Nearest(1), (module.own,))
+
+    images_to_store(IMAGES, write("return regions.area"), tmp_path / "store", workers=0)
+    images_to_store(IMAGES, write("return regions.area  # of course"), tmp_path / "store", workers=0)
+    with pytest.raises(ValueError, match=r"expected the store of functions .*own_features.own"):
+        images_to_store(IMAGES, write("return 2 * regions.area"), tmp_path / "store", workers=0)
+
+
+def test_functions_that_cannot_be_imported(tmp_path):
+    def inner(regions):
+        return regions.area
+
+    for function, name in (
+        (lambda regions: regions.area, "a lambda"),
+        (inner, "test_functions.*inner, defined in a func"),
+    ):
+        for recipe in (
+            lambda f: Recipe(SLIC(4), Nearest(1), (f,)),
+            lambda f: Recipe(SLIC(4), f),
+            lambda f: Recipe(partial(f, 3), Nearest(1)),
+        ):
+            with pytest.raises(TypeError, match=f"Recipe: expected functions that can be imported, .* got {name}"):
+                recipe(function)
+    script = type(inner)(inner.__code__, {}, "inner")
+    script.__module__, script.__qualname__ = "__main__", "inner"
+    with pytest.raises(TypeError, match=r"recipe: expected functions that a worker process can import, .*workers=0"):
+        images_to_store(IMAGES, Recipe(SLIC(4), Nearest(1), (script,)), tmp_path, workers=1)
+    assert images_to_store(IMAGES, Recipe(SLIC(4), Nearest(1), (script,)), tmp_path, workers=0)[0].num_nodes() > 1
+
+
+def test_a_folder_of_pictures(tmp_path):
+    """The same graphs from files and from their arrays, grey and in colour; labels are those of the folders."""
+    pil = pytest.importorskip("PIL.Image")
+    levels = (255 * IMAGES).astype(np.uint8)
+    for i, image in enumerate(levels):
+        path = tmp_path / "photos" / "ab"[i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pil.fromarray(image).convert("RGB" if i == 3 else "L").save(path)
+    photos = image_folder(tmp_path / "photos", channels=1)
+    store = images_to_store(photos, FEW, tmp_path / "store", workers=0)
+    order = [0, 2, 4, 6, 1, 3, 5]
+    assert_equal(store, [FEW(levels[i]) for i in order])
+    assert store.labels.tolist() == [0, 0, 0, 0, 1, 1, 1]
+    again = images_to_store([levels[i] for i in order], FEW, tmp_path / "store", [0] * 4 + [1] * 3, workers=0)
+    assert len(again) == 7, "the same pixels, the same store"
+    paths = images_to_store(photos.paths, replace(FEW, channels=1), tmp_path / "paths", workers=0)
+    assert_equal(paths, [FEW(levels[i]) for i in order])
+    colour = images_to_store(photos.paths, replace(FEW, channels=3), tmp_path / "colour", workers=0)
+    assert about_store(tmp_path / "colour")["channels"] == 3
+    assert_equal(colour, [FEW(np.stack([levels[i]] * 3, -1)) for i in order])
+    with pytest.raises(ValueError, match="image 5: expected columns as of image 0"):
+        images_to_store(photos.paths, FEW, tmp_path / "mixed", workers=0)
+
+
+def test_segments_beside_the_number_requested(tmp_path):
+    sizes = [FEW(image).num_nodes() for image in IMAGES]
+    images_to_store(IMAGES, FEW, tmp_path, workers=0)
+    about = about_store(tmp_path)
+    assert about["segments"] == {"requested": 9, "mean": round(np.mean(sizes), 2), "min": min(sizes), "max": max(sizes)}
+    assert about["graphs"] == 7
+    partly = Recipe(partial(segment, num_segments=20), Touching())
+    images_to_store(IMAGES, partly, tmp_path / "partial", workers=0)
+    assert about_store(tmp_path / "partial")["segments"]["requested"] == 20
+    images_to_store(IMAGES, Recipe(halves, Touching()), tmp_path / "own", workers=0)
+    assert about_store(tmp_path / "own")["segments"] == {"requested": None, "mean": 2.0, "min": 2, "max": 2}
+    with pytest.raises(FileNotFoundError, match="about_store: expected the folder of a store"):
+        about_store(tmp_path / "nowhere")
+
+
+def test_label_maps_are_kept_on_request(tmp_path, monkeypatch):
+    images = [*IMAGES, np.zeros((3, 5))]
+    with monkeypatch.context() as patch:
+        patch.setattr(archive, "join", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            images_to_store(images, FEW, tmp_path, workers=0, label_maps=True)
+    part = sorted(tmp_path.glob("parts/*/*.maps"))[1]
+    flip(part, part.stat().st_size // 2)
+    store = images_to_store(images, FEW, tmp_path, workers=0, label_maps=True)
+    maps = label_maps(tmp_path)
+    assert len(maps) == 8
+    for i, image in enumerate(images):
+        assert torch.equal(maps[i], FEW(image).label_map)
+        assert torch.equal(paint(maps[i], store[i].ndata["feat"]), paint(FEW(image), store[i].ndata["feat"]))
+    assert torch.equal(maps[-1], maps[7])
+    assert [tuple(one.shape) for one in maps[5:9]] == [(12, 10), (12, 10), (3, 5)]
+    with pytest.raises(IndexError):
+        maps[8]
+    assert len(images_to_store(images, FEW, tmp_path, workers=0)) == 8, "a store with maps serves a request without"
+
+
+def test_label_maps_that_are_missing_or_damaged(tmp_path):
+    images_to_store(IMAGES, FEW, tmp_path, workers=0)
+    with pytest.raises(FileNotFoundError, match=r"label_maps: expected a store with label maps, got .*label_maps=True"):
+        label_maps(tmp_path)
+    with pytest.raises(ValueError, match="expected the store of label_maps True, got None"):
+        images_to_store(IMAGES, FEW, tmp_path, workers=0, label_maps=True)
+    for harm in (lambda path: flip(path, path.stat().st_size - 3), lambda path: os.truncate(path, 150), os.remove):
+        images_to_store(IMAGES, FEW, tmp_path / "maps", workers=0, label_maps=True)
+        harm(tmp_path / "maps" / "label_maps.npy")
+        with pytest.raises(ValueError, match="expected intact label maps; "):
+            label_maps(tmp_path / "maps")
+        with pytest.warns(RuntimeWarning, match="label_maps.npy.*; rebuilding it"):
+            images_to_store(IMAGES, FEW, tmp_path / "maps", workers=0, label_maps=True)
+        assert torch.equal(label_maps(tmp_path / "maps")[6], FEW(IMAGES[6]).label_map)
+
+
 def test_single_nodes_and_graphs_of_more_than_two_bytes_side_by_side(tmp_path):
     images = [np.zeros((1, 1)), np.random.default_rng(1).random((14, 14)), np.zeros((1, 1)), np.zeros((1, 1))]
     recipe = Recipe(SLIC(196, compactness=100.0), Within(), self_loops=True)
@@ -103,8 +256,8 @@ def test_a_worker_writes_the_same_bytes(tmp_path):
 @pytest.fixture
 def converted(monkeypatch):
     """Those images that a recipe was called for so far."""
-    seen, arrays = [], Recipe.arrays
-    monkeypatch.setattr(Recipe, "arrays", lambda recipe, image: (seen.append(image), arrays(recipe, image))[1])
+    seen, regions = [], Recipe.regions
+    monkeypatch.setattr(Recipe, "regions", lambda recipe, image: (seen.append(image), regions(recipe, image))[1])
     return seen
 
 
@@ -156,8 +309,9 @@ def test_damaged_part_is_rebuilt(damaged, converted, tmp_path, monkeypatch):
     else:
         part.write_bytes(damaged)
     converted.clear()
-    assert_equal(images_to_store(IMAGES, FEW, tmp_path, workers=0), [*map(FEW, IMAGES)])
+    store = images_to_store(IMAGES, FEW, tmp_path, workers=0)
     assert len(converted) == 1 + 3
+    assert_equal(store, [*map(FEW, IMAGES)])
 
 
 def flip(path, at):
@@ -303,7 +457,7 @@ def test_memory_does_not_grow_with_the_store(tmp_path, monkeypatch):
         (np.full((12, 10), np.nan), ValueError, "image 5: expected finite values, got nan"),
         (np.zeros(3), ValueError, r"image 5: expected 2 axes, or 3 with channels last, got shape \(3,\)"),
         (np.zeros((0, 4)), ValueError, r"image 5: expected at least one pixel and channel, got shape \(0, 4\)"),
-        (np.zeros((4, 4), int), TypeError, "image 5: expected uint8 or floating point, got int64"),
+        (np.zeros((4, 4), int), TypeError, "image 5: expected uint8, uint16 or floating point, got int64"),
         (np.zeros((4, 4, 3)), ValueError, r"image 5: expected columns as of image 0, .*\(3,\).*, got .*\(5,\)"),
     ],
 )
@@ -319,8 +473,6 @@ def test_invalid_arguments(tmp_path):
         images_to_store(IMAGES, FEW, tmp_path, LABELS[:6])
     with pytest.raises(TypeError, match=r"recipe: expected one such as .*dwivedi, got 'dwivedi'"):
         images_to_store(IMAGES, "dwivedi", tmp_path)
-    with pytest.raises((pickle.PicklingError, AttributeError), match="lambda"):
-        images_to_store(IMAGES, Recipe(lambda values: values[..., 0].astype(int), Nearest(2)), tmp_path, workers=1)
 
 
 SCRIPT = """

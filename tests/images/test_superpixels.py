@@ -226,7 +226,7 @@ def test_bad_values(call, message):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: superpixel_graph(MAP), "image: expected uint8 or floating point, got int64"),
+        (lambda: superpixel_graph(MAP), "image: expected uint8, uint16 or floating point, got int64"),
         (lambda: graph_from_labels(GREY, GREY), "labels: expected integers, got float64"),
         (lambda: superpixel_graph(GREY, 4.5), "num_segments: expected an integer, got 4.5"),
         (lambda: superpixel_graph(GREY, 4, k=2.5), "k: expected an integer, got 2.5"),

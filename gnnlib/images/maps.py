@@ -1,0 +1,121 @@
+"""Label maps of a store: from the pixels of every image to the nodes of its graph.
+
+The maps are in two files beside the graphs: ``label_maps.npy``, all maps end to end, and ``label_map_shapes.npy``.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from gnnlib._utils.files import atomic_write, spread_checksum
+from gnnlib.data import archive
+
+__all__ = ["LabelMaps", "beside", "damage", "join", "label_maps", "save_part"]
+
+VALUES, SHAPES = "label_maps.npy", "label_map_shapes.npy"
+
+
+class LabelMaps(Sequence):
+    """The label maps of a store's graphs, memory-mapped, as :func:`label_maps` returns them.
+
+    Shapes:
+        - item: (H, W) int64, the node of each pixel, -1 outside a mask
+    """
+
+    def __init__(self, values: np.ndarray, shapes: np.ndarray):
+        self._values, self._shapes = values, shapes
+        self._first = np.concatenate([[0], shapes.prod(1).cumsum()])
+
+    def __len__(self) -> int:
+        return len(self._shapes)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        number = range(len(self))[index]
+        values = self._values[self._first[number] : self._first[number + 1]]
+        return torch.from_numpy(values.astype(np.int64).reshape(self._shapes[number]))
+
+
+def label_maps(folder: str | os.PathLike[str]) -> LabelMaps:
+    """The label maps that :func:`~gnnlib.images.images_to_store` kept, for :func:`~gnnlib.images.paint`.
+
+    Args:
+        folder: of the store.
+
+    Returns:
+        A sequence of one map per graph, memory-mapped.
+
+    Raises:
+        FileNotFoundError: if the store has no label maps.
+        ValueError: if they are damaged.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from gnnlib.images import images_to_store, label_maps, paint, recipes
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     store = images_to_store(np.zeros((5, 28, 28)), recipes.avelar, folder, label_maps=True)
+        ...     paint(label_maps(folder)[3], store[3].ndata["feat"]).shape
+        torch.Size([28, 28, 3])
+    """
+    folder = Path(folder).expanduser()
+    if "label_maps" not in archive.read_header(folder):
+        raise FileNotFoundError(
+            f"label_maps: expected a store with label maps, got {folder}; convert with images_to_store(label_maps=True)"
+        )
+    if error := damage(folder):
+        raise ValueError(f"{folder}: expected intact label maps; {error}")
+    return LabelMaps(np.load(folder / VALUES, mmap_mode="r"), np.load(folder / SHAPES))
+
+
+def damage(folder: Path) -> str | None:
+    """The damage of the label maps, or None, also of a store without. The checksum covers 4 MiB, spread over a file."""
+    header = archive.read_header(folder)
+    if "label_maps" not in header:
+        return None
+    for path in (folder / VALUES, folder / SHAPES):
+        if not path.is_file():
+            return f"expected {path.name}, got none"
+    expected, sums = header.get("label_maps_checksum"), _checksums(folder)
+    return None if sums == expected else f"{VALUES}: expected checksums {expected}, got {sums}"
+
+
+def _checksums(folder: Path) -> list[int]:
+    return [spread_checksum(folder / name) for name in (VALUES, SHAPES)]
+
+
+def save_part(part: Path, maps: Sequence[np.ndarray]) -> None:
+    """Write the maps of some images, beside the file of their graphs."""
+    with atomic_write(beside(part)) as path, open(path, "wb") as file:
+        np.savez(file, values=np.concatenate([one.ravel() for one in maps]), shapes=[one.shape for one in maps])
+
+
+def beside(part: Path) -> Path:
+    """The file of the maps of a part."""
+    return part.with_name(f"{part.stem}.maps")
+
+
+def join(folder: Path, parts: Sequence[Path]) -> list[int]:
+    """Write the maps of all parts, in this order; return checksums. One part at a time is in memory."""
+    shapes = np.concatenate([arrays["shapes"] for arrays in _load(parts)])
+    last = max(int(arrays["values"].max()) for arrays in _load(parts))
+    dtype = np.dtype(np.int16 if last < 2**15 else np.int32)
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False}
+    with atomic_write(folder / VALUES) as path, open(path, "wb") as file:
+        np.lib.format.write_array_header_2_0(file, header | {"shape": (int(shapes.prod(1).sum()),)})
+        for arrays in _load(parts):
+            file.write(arrays["values"].astype(dtype).data)
+    with atomic_write(folder / SHAPES) as path, open(path, "wb") as file:
+        np.save(file, shapes)
+    return _checksums(folder)
+
+
+def _load(parts: Sequence[Path]) -> Iterator[dict[str, np.ndarray]]:
+    for part in parts:
+        with np.load(beside(part)) as arrays:
+            yield dict(arrays)

@@ -1,0 +1,109 @@
+"""Predictions for pictures by a saved model, through the recipe that was saved with it."""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gnnlib.images import image_folder
+from gnnlib.images._image import Image, is_image
+from gnnlib.images.recipes import Recipe
+from gnnlib.io.recipe import rebuild_recipe
+from gnnlib.io.save import load_model, predict, read_config
+from gnnlib.io.structure import Named
+
+__all__ = ["load_recipe", "predict_images"]
+
+Folder = str | os.PathLike[str]
+
+
+def load_recipe(folder: Folder, *, safe_globals: Iterable[Named] = ()) -> Recipe:
+    """The recipe that `save_model` saved with a model.
+
+    Args:
+        folder: of the model
+        safe_globals: the functions of the caller that the recipe has; all others are refused
+
+    Returns:
+        the recipe
+
+    Raises:
+        FileNotFoundError: if the folder holds no model
+        ValueError: if it holds no recipe, or one with a function that is not among ``safe_globals``
+    """
+    spec = read_config(folder).get("recipe")
+    if spec is None:
+        raise ValueError(f"{folder}: expected a model that was saved with save_model(recipe=...), got one without")
+    try:
+        return rebuild_recipe(spec, safe_globals)
+    except Exception as error:  # a recipe that was changed may fail anywhere
+        raise ValueError(f"{folder}: {error}") from error
+
+
+def predict_images(
+    folder: Folder,
+    photos: Sequence[Image] | Image,
+    *,
+    edge: str | None = None,
+    batch_size: int = 256,
+    device: torch.device | str = "cpu",
+    safe_globals: Iterable[Named] = (),
+) -> Tensor:
+    """The outputs of a saved model for pictures, through the recipe that was saved with it.
+
+    Args:
+        folder: of a model that was saved with ``save_model(model, folder, recipe=...)``
+        photos: pictures, each an array, a tensor, a PIL image or a path; an :func:`~gnnlib.images.image_folder`; the
+            path of a folder, for all pictures in it in the order of ``image_folder``; or one picture
+        edge: the edge features are ``graph.edata[edge]``, such as "weight"; None: the model gets none
+        batch_size: pictures per batch; those of one batch are in memory at a time
+        device: of the model
+        safe_globals: classes and functions of the caller that the model and the recipe have; all others are refused
+
+    Returns:
+        (G, \\*), a row per picture, or (N, \\*), a row per node, if the model has no readout; on the CPU
+
+    Raises:
+        FileNotFoundError: if the folder holds no model, or a picture does not exist
+        ValueError: if the model has no recipe, or as `load_model`
+        ValueError: if a picture cannot be read, with its number
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from gnnlib import GCNConv, Stack, predict_images, readout_mean, save_model
+        >>> from gnnlib.images import recipes
+        >>> model = Stack.build(GCNConv, 3, 16, 10, num_layers=2, readout=readout_mean)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_model(model, folder, recipe=recipes.avelar)
+        ...     predict_images(folder, np.zeros((5, 28, 28))).shape
+        torch.Size([5, 10])
+    """
+    functions = list(safe_globals)
+    model, recipe = load_model(folder, device, safe_globals=functions), load_recipe(folder, safe_globals=functions)
+    pictures = _pictures(photos)
+    if not len(pictures):
+        raise ValueError("predict_images: expected one picture or more, got none")
+    outputs = []
+    for first in range(0, len(pictures), batch_size):
+        graphs = [_graph(recipe, pictures, number) for number in range(first, min(first + batch_size, len(pictures)))]
+        outputs.append(predict(model, graphs, edge=edge, batch_size=batch_size))
+    return torch.cat(outputs)
+
+
+def _pictures(photos: Any) -> Sequence[Image]:
+    if isinstance(photos, (str, os.PathLike)):
+        return image_folder(photos) if Path(photos).expanduser().is_dir() else [photos]
+    if is_image(photos) and (hasattr(photos, "getbands") or photos.ndim == 2):
+        return [photos]
+    return photos
+
+
+def _graph(recipe: Recipe, pictures: Sequence[Image], number: int) -> Any:
+    try:
+        return recipe(pictures[number])
+    except (ValueError, TypeError) as error:
+        raise type(error)(f"picture {number}: {error}") from error

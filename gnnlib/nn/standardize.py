@@ -1,0 +1,110 @@
+"""Standardisation of node features, fitted on training data."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gnnlib._platform.dgl import dgl
+from gnnlib.data import GraphStore
+
+__all__ = ["Standardize"]
+
+ROWS = 1 << 16  # at a time, so that a memory-mapped store is not in memory
+
+
+class Standardize(nn.Module):
+    r"""A model of standardised node features (scikit-learn's ``StandardScaler``): mean 0 and standard deviation 1 in
+    each column of the training data.
+
+    .. math:: x' = \frac{x - \mu}{\sigma}
+
+    Mean and deviation are buffers: the optimizer does not change them, and they are saved and loaded with the model.
+
+    Args:
+        model: called as ``model(graph, x)``, or ``model(graph, x, edge)`` if there are edge features
+        mean: of each column
+        std: of each column; a constant column, whose deviation is 0, is divided by 1
+
+    Shapes:
+        - mean, std: (F,)
+        - x: (N, \*, F)
+        - output: as of ``model``
+
+    Raises:
+        ValueError: if mean and std are not of one shape (F,), finite and at least 0
+
+    Example:
+        >>> import torch
+        >>> from gnnlib import GCNConv, Standardize
+        >>> import dgl
+        >>> graph = dgl.graph(([0, 1], [1, 0]))
+        >>> graph.ndata["feat"] = torch.tensor([[0.0, 5.0], [20.0, 5.0]])
+        >>> model = Standardize.fit(GCNConv(2, 3), graph)
+        >>> model.mean.tolist(), model.std.tolist(), model(graph, graph.ndata["feat"]).shape
+        ([10.0, 5.0], [10.0, 1.0], torch.Size([2, 3]))
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, model: nn.Module, mean: Tensor, std: Tensor):
+        super().__init__()
+        mean, std = torch.as_tensor(mean).detach().clone(), torch.as_tensor(std).detach().clone()
+        if mean.dim() != 1 or mean.shape != std.shape or not (mean.isfinite() & std.isfinite() & (std >= 0)).all():
+            raise ValueError(
+                "Standardize: expected finite mean and std of one shape (F,), std at least 0, got "
+                f"{tuple(mean.shape)} and {tuple(std.shape)}"
+            )
+        self.model = model
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std.masked_fill(std == 0, 1.0))
+
+    @classmethod
+    def fit(cls, model: nn.Module, data: GraphStore | dgl.DGLGraph | Tensor, feature: str = "feat") -> "Standardize":
+        """The model with the mean and deviation of training data.
+
+        Args:
+            model: of the standardised features
+            data: a store, a graph or a batch, or the features (N, F): of the training data alone
+            feature: the node features are ``ndata[feature]``
+
+        Returns:
+            the standardised model, in which ``model`` is a part
+
+        Raises:
+            KeyError: if the graphs have no such features, with the names that they have
+            ValueError: if the features are not finite, or of another shape
+        """
+        x = data if isinstance(data, Tensor) else _node_features(data, feature)
+        if x.dim() != 2 or not len(x) or not x.is_floating_point():
+            raise ValueError(f"Standardize: expected features (N, F) of floating point, got {x.dtype} {tuple(x.shape)}")
+        mean = sum(rows.double().sum(0) for rows in x.detach().split(ROWS)) / len(x)
+        variance = sum((rows.double() - mean).square().sum(0) for rows in x.detach().split(ROWS)) / len(x)
+        return cls(model, mean.to(x.dtype), variance.sqrt().to(x.dtype))
+
+    def forward(self, graph: Any, x: Tensor, edge: Any = None) -> Any:
+        """Apply the model to standardised features.
+
+        Args:
+            graph: as the model takes it
+            x: node features
+            edge: edge weights or features, which are not changed; None: the model is called without
+
+        Shapes:
+            as of the class
+
+        Returns:
+            the output of the model
+        """
+        if x.shape[-1] != len(self.mean):
+            raise ValueError(f"Standardize: expected x of shape (N, ..., {len(self.mean)}), got {tuple(x.shape)}")
+        x = (x - self.mean) / self.std
+        return self.model(graph, x) if edge is None else self.model(graph, x, edge)
+
+
+def _node_features(data: GraphStore | dgl.DGLGraph, feature: str) -> Tensor:
+    columns = data.ndata
+    if feature not in columns:
+        raise KeyError(f"Standardize: expected graphs with {feature!r}, got {sorted(map(str, columns))}")
+    return columns[feature]
