@@ -14,7 +14,7 @@ SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12)
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3; do \
 	$$p -c '$(SUPPORTED)' >/dev/null 2>&1 && echo $$p && break; done)
 
-.PHONY: help install bench test quick coverage test-dgl1 wheel lint types doctest format clean
+.PHONY: help install bench docs test quick coverage test-dgl1 wheel lint types doctest format clean
 .DELETE_ON_ERROR:
 
 help:
@@ -23,6 +23,7 @@ help:
 	@echo 'make test       build .venv if needed, then lint, types, doctests and all tests'
 	@echo 'make quick      the tests for the inner loop: none that is slow, starts processes or reads data sets'
 	@echo 'make coverage   all tests, with the lines that they reach: a table, and htmlcov/'
+	@echo 'make docs       build the site into build/docs, with warnings as errors'
 	@echo 'make test-dgl1  the same tests on DGL 1.1.3, in .venv-dgl1 (Python 3.10 or 3.11)'
 	@echo 'make wheel      build the sdist and the wheel into dist/, and try the wheel in a fresh environment'
 	@echo 'make lint | types | doctest | format     one step of it; format rewrites the files'
@@ -44,6 +45,10 @@ quick: .venv/installed
 
 coverage: .venv/installed
 	@$(PYTEST) --cov --cov-report=term --cov-report=html $(ARGS)
+
+docs: .venv/installed
+	@.venv/bin/python -m sphinx -W --keep-going -q -j auto -d build/doctrees docs build/docs $(ARGS)
+	@echo 'The site is in build/docs/index.html'
 
 test-dgl1: .venv-dgl1/installed
 	@$(subst .venv,.venv-dgl1,$(PYTEST)) --durations 12 $(ARGS)
@@ -85,10 +90,11 @@ define install
 	@'$(PYTHON)' -m venv $(1)
 	@sed -e '/^#/d' $(2) constraints.txt > $(1)/constraints.txt
 	@.ci/with-log $(1)/install.log "Installing PyTorch, DGL and the tools into $(1), once, a few minutes" \
-		$(1)/bin/python -m pip install --disable-pip-version-check -c $(1)/constraints.txt -e '.[bench,dev,images,peers]'
+		$(1)/bin/python -m pip install --disable-pip-version-check -c $(1)/constraints.txt -e '.[bench,dev,docs,images,peers]'
 	@touch $@
 endef
 
 clean:
+	rm -rf docs/api docs/gallery
 	rm -rf .venv .venv-dgl1 build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* htmlcov
 	find gnnlib tests benchmarks datasets -name __pycache__ -prune -exec rm -rf {} +

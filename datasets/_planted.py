@@ -26,9 +26,12 @@ def planted(num_nodes: int = 169_343, seed: int = 0) -> tuple[dgl.DGLGraph, dict
         seed: of the random generator
 
     Returns:
-        graph: each link in both directions, once, no self-loops; ndata ``feat`` (N, 128), float32, and ``label`` (N,),
-            int64: 40 communities.
-        split: ids of the nodes in ``"train"``, ``"valid"`` and ``"test"``, int64, random, in ogbn-arxiv's proportions.
+        the graph and its split
+
+        - graph: each link in both directions, once, no self-loops; ndata ``feat`` (N, 128), float32, and ``label``
+          (N,), int64: 40 communities.
+        - split: ids of the nodes in ``"train"``, ``"valid"`` and ``"test"``, int64, random, in ogbn-arxiv's
+          proportions.
 
     Raises:
         ValueError: if there are fewer than 80 nodes.

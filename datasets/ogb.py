@@ -97,11 +97,13 @@ def ogb_graphs(name: str, data: Folder = None) -> Loaded:
             published; else ``GNNLIB_DATA``, else downloaded.
 
     Returns:
-        dataset: OGB's own: ``dataset[i]`` is a pair of a graph and its labels (tasks,): int64, or float32 if some
-            are NaN. Molecules have ndata ``feat`` (n, 9) and edata ``feat`` (e, 3), int64 codes, each bond two edges;
-            ogbg-ppa has edata ``feat`` (e, 7), float32, and nothing on its nodes.
-        split: ids of the graphs in ``"train"``, ``"valid"`` and ``"test"``, int64.
-        metric: of a model's outputs; see :class:`Metric`.
+        data set, split and metric
+
+        - dataset: OGB's own: ``dataset[i]`` is a pair of a graph and its labels (tasks,): int64, or float32 if some
+          are NaN. Molecules have ndata ``feat`` (n, 9) and edata ``feat`` (e, 3), int64 codes, each bond two edges;
+          ogbg-ppa has edata ``feat`` (e, 7), float32, and nothing on its nodes.
+        - split: ids of the graphs in ``"train"``, ``"valid"`` and ``"test"``, int64.
+        - metric: of a model's outputs; see :class:`Metric`.
 
     Raises:
         ImportError: if ogb is not installed.
@@ -126,12 +128,14 @@ def ogb_nodes(name: str, data: Folder = None) -> Loaded:
     Arguments and errors are those of :func:`ogb_graphs`, with ``ogbn_arxiv/`` or ``arxiv.zip``.
 
     Returns:
-        dataset: OGB's own: ``graph, labels = dataset[0]``. ndata ``feat`` (N, F), float32, but in ogbn-proteins, which
-            has edata ``feat`` (E, 8) and ndata ``species``; labels (N, tasks), int64, but in ogbn-papers100M float32
-            and NaN where a node has none. ogbn-mag has four types of nodes; features, labels (as ``{"paper": labels}``)
-            and split are of its papers.
-        split: ids of the nodes in ``"train"``, ``"valid"`` and ``"test"``, int64.
-        metric: of a model's outputs; see :class:`Metric`.
+        data set, split and metric
+
+        - dataset: OGB's own: ``graph, labels = dataset[0]``. ndata ``feat`` (N, F), float32, but in ogbn-proteins,
+          which has edata ``feat`` (E, 8) and ndata ``species``; labels (N, tasks), int64, but in ogbn-papers100M
+          float32 and NaN where a node has none. ogbn-mag has four types of nodes; features, labels (as
+          ``{"paper": labels}``) and split are of its papers.
+        - split: ids of the nodes in ``"train"``, ``"valid"`` and ``"test"``, int64.
+        - metric: of a model's outputs; see :class:`Metric`.
 
     Example:
         >>> from gnnlib.datasets import ogb_nodes

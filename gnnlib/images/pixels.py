@@ -38,7 +38,7 @@ def pixel_graph(
     - ``edata["tap"]``: (E,) int64, row-major index in the window, the order of the convolution's weight. Tap 0 of a
       3 x 3 window has offset (-1, -1), tap 4 is the cell itself. The numbers of omitted taps are unused.
     - ``ndata["pos"]``: (N, d) float32, coordinates in pixels in the order of the image's axes: row, column in 2-d.
-    - ``label_map``, an attribute of the graph: (*S,) int64, the node of each pixel, -1 outside the mask: see
+    - ``label_map``, an attribute of the graph: (\*S,) int64, the node of each pixel, -1 outside the mask: see
       :func:`~gnnlib.images.paint`.
 
     With an image instead of a shape also, as in superpixel graphs:
@@ -51,15 +51,15 @@ def pixel_graph(
     the positions are a copy.
 
     Args:
-        shape: length of each axis of the image, say (rows, columns); any number of axes. Or the image: (*S,) or
-            (*S, C), channels last; uint8, uint16 (scaled to 0..1) or floating point; numpy, torch, PIL or a path.
+        shape: length of each axis of the image, say (rows, columns); any number of axes. Or the image: (\*S,) or
+            (\*S, C), channels last; uint8, uint16 (scaled to 0..1) or floating point; numpy, torch, PIL or a path.
         kernel_size: number of cells of the window along each axis, odd.
         connectivity: as in scikit-image, keep the taps that differ from the centre along at most this many axes
             (1 in 2-d: the 4-neighbour grid, 2: the 8-neighbour one); None: the whole window.
         self_loops: whether to keep the tap of the cell itself.
         idtype: torch.int32 or torch.int64.
         axes: number of axes of an image without its channels: 2, or 3 for a volume.
-        mask: (*S,) booleans; pixels outside are removed. None for the whole image.
+        mask: (\*S,) booleans; pixels outside are removed. None for the whole image.
 
     Shapes:
         - N = prod(shape) nodes, less those outside the mask; with K = prod(kernel_size) taps, at most N K edges, fewer
@@ -120,8 +120,8 @@ def pixel_batch(
 
     Shapes:
         - B N nodes and B E edges, image after image: features of images (B, rows, columns, F) are ``x.flatten(0, 2)``.
-          ``ndata["pos"]`` is (B N, d), in pixels of the node's own image; ``label_map`` is (B, *S), and for one image
-          (*S,)
+          ``ndata["pos"]`` is (B N, d), in pixels of the node's own image; ``label_map`` is (B, \\*S), and for one image
+          (\\*S,)
 
     Raises:
         ValueError: as :func:`pixel_graph`, and if the batch size is below 1.

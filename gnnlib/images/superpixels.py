@@ -106,7 +106,7 @@ def graph_from_labels(
     - ``edata["weight"]``: (E,) float32, as above.
     - ``edata["offset"]``: (E, d) float32, p_u - p_v in pixels.
     - ``edata["distance"]``: (E,) float32, its length. ``Touching`` adds ``edata["border"]``.
-    - ``label_map``, an attribute of the graph: (*S,) int64, the node of each pixel, -1 outside the mask: see
+    - ``label_map``, an attribute of the graph: (\*S,) int64, the node of each pixel, -1 outside the mask: see
       :func:`~gnnlib.images.paint`.
 
     Nodes are in the order of their labels; edges are sorted by destination, the nearest source first (equally near
@@ -116,12 +116,12 @@ def graph_from_labels(
     w(v -> u) before the nearest are chosen, and whose sigma is 1e-8 larger: that is `gnnlib.images.recipes.dwivedi`.
 
     Args:
-        image: (*S,) or (*S, C), channels last; uint8, uint16 (scaled to 0..1) or floating point;
+        image: (\*S,) or (\*S, C), channels last; uint8, uint16 (scaled to 0..1) or floating point;
             numpy, torch, PIL or a path.
-        labels: (*S,) integers from 0, d axes; gaps in the numbering are closed.
+        labels: (\*S,) integers from 0, d axes; gaps in the numbering are closed.
         k: number of neighbours, at least 1; all other regions if there are fewer.
         sigma: one width in pixels for every node in place of sigma_v.
-        mask: (*S,) booleans; pixels outside belong to no node, and may have any value. None for the whole image.
+        mask: (\*S,) booleans; pixels outside belong to no node, and may have any value. None for the whole image.
         features: names of :func:`gnnlib.images.region_features`, or functions, concatenated in ``feat``.
         edges: another rule of `gnnlib.images.edges` in place of ``Nearest(k, sigma)``.
         self_loops: whether to add an edge of weight 1 from each node to itself, as its first in-edge.

@@ -3,7 +3,7 @@ machine is partitioned by METIS, one part per host.
 
 A DistDGL server on each host holds its part, and trainers sample neighbours and fetch features from all of them. This
 module provides their batches for `gnnlib.train.fit`. Weights are synchronised as in any training with several processes
-(`gnnlib.train.distributed`). ``docs/distributed.md`` describes how to start one.
+(`gnnlib.train.distributed`). ``docs/distributed.md`` describes how to start one::
 
     partition_graph(graph, split, 2, "parts")                           # once, on any machine
     with process_group():                                               # in each trainer

@@ -105,7 +105,7 @@ def divide_by_in_degree(graph: Graph, weight: Tensor) -> Tensor:
 
 
 def mean_from_sum(graph: Graph, y: Tensor) -> Tensor:
-    """Divides values of the destinations (N_dst, *) by their in-degrees: a sum becomes a mean."""
+    """Divides values of the destinations (N_dst, \\*) by their in-degrees: a sum becomes a mean."""
     adj = adjacency(graph, y.device)
     factor = degree_factors(adj, "right", "unweighted", y.dtype)[1]
     return y * factor.view(-1, *[1] * (y.dim() - 1))

@@ -48,7 +48,7 @@ def incidence(graph: Graph, like: Tensor | None = None) -> tuple[Adjacency, Adja
 
 
 def per_edge_messages(adj: Adjacency, x: Tensor, always: bool = False) -> tuple[Tensor, Adjacency]:
-    """Applies the message dropout of the adjacency to features, (N_src, *) -> (E, *) where it drops something.
+    """Applies the message dropout of the adjacency to features, (N_src, \\*) -> (E, \\*) where it drops something.
 
     It serves operations that are more than a sum of messages; sums apply the dropout themselves (`DroppedSum`).
 

@@ -5,9 +5,9 @@
 
 All are differentiable to any order (`gnnlib.ops.autograd`).
 
-Features are (N, *, F). The axes between nodes and features are heads, or several signals on one graph. N_src and N_dst
-are the numbers of source and destination nodes, E is the number of edges, in edge-id order. A node without in-edges
-gets 0.
+Features are (N, \\*, F). The axes between nodes and features are heads, or several signals on one graph. N_src and
+N_dst are the numbers of source and destination nodes, E is the number of edges, in edge-id order. A node without
+in-edges gets 0.
 """
 
 from collections.abc import Callable

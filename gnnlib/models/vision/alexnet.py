@@ -14,18 +14,18 @@ class AlexNet(Chain):
     """AlexNet (Krizhevsky, Sutskever and Hinton 2012, "ImageNet classification with deep convolutional neural
     networks", NIPS 25, section 3 and figure 2), in two groups of maps, one for each of two GPUs.
 
-    =====  ==============================  ============  ==========
-    layer  what                            size          parameters
-    =====  ==============================  ============  ==========
-    conv1  11 x 11, stride 4; norm; pool   96 x 55 x 55       34944
-    conv2  5 x 5, two groups; norm; pool   256 x 27 x 27     307456
-    conv3  3 x 3                           384 x 13 x 13     885120
-    conv4  3 x 3, two groups               384 x 13 x 13     663936
-    conv5  3 x 3, two groups; pool         256 x 13 x 13     442624
-    fc6    linear, dropout                 4096            37752832
-    fc7    linear, dropout                 4096            16781312
-    fc8    linear                          1000             4097000
-    =====  ==============================  ============  ==========
+    =====  =============================  =============  ==========
+    layer  what                           size           parameters
+    =====  =============================  =============  ==========
+    conv1  11 x 11, stride 4; norm; pool  96 x 55 x 55        34944
+    conv2  5 x 5, two groups; norm; pool  256 x 27 x 27      307456
+    conv3  3 x 3                          384 x 13 x 13      885120
+    conv4  3 x 3, two groups              384 x 13 x 13      663936
+    conv5  3 x 3, two groups; pool        256 x 13 x 13      442624
+    fc6    linear, dropout                4096             37752832
+    fc7    linear, dropout                4096             16781312
+    fc8    linear                         1000              4097000
+    =====  =============================  =============  ==========
 
     60965224 parameters; 62378344 without groups. ReLU after each layer but the last; pooling is over 3 x 3 with
     stride 2, so windows overlap: 55, 27, 13, 6. Initial weights are normal with deviation 0.01, biases 1 in conv2,

@@ -295,17 +295,17 @@ class LeNet5(Chain):
     """LeNet-5 (LeCun, Bottou, Bengio and Haffner 1998, "Gradient-based learning applied to document recognition",
     Proceedings of the IEEE 86, section II.B and figure 2).
 
-    ======  ==================================  ============  ==========
-    layer   what                                size          parameters
-    ======  ==================================  ============  ==========
-    c1      convolution 5 x 5                    6 x 28 x 28         156
-    s2      trainable sub-sampling               6 x 14 x 14          12
-    c3      convolution 5 x 5, partly connected  16 x 10 x 10       1516
-    s4      trainable sub-sampling               16 x 5 x 5           32
-    c5      convolution 5 x 5                    120 x 1 x 1       48120
-    f6      linear                               84                10164
-    output  radial basis on fixed codes          10                    0
-    ======  ==================================  ============  ==========
+    ======  ===================================  ============  ==========
+    layer   what                                 size          parameters
+    ======  ===================================  ============  ==========
+    c1      convolution 5 x 5                    6 x 28 x 28          156
+    s2      trainable sub-sampling               6 x 14 x 14           12
+    c3      convolution 5 x 5, partly connected  16 x 10 x 10        1516
+    s4      trainable sub-sampling               16 x 5 x 5            32
+    c5      convolution 5 x 5                    120 x 1 x 1        48120
+    f6      linear                               84                 10164
+    output  radial basis on fixed codes          10                     0
+    ======  ===================================  ============  ==========
 
     60000 trainable parameters on 340908 connections. `ScaledTanh` follows each layer up to f6. Weights and biases start
     uniform in ±2.4 / fan_in. Train with `rbf_loss` on `lenet_input`.

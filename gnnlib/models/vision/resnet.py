@@ -83,16 +83,16 @@ class ResNet(Chain):
 class ResNet50(ResNet):
     """ResNet-50 (He et al. 2016, arXiv 1512.03385, Table 1): 25557032 parameters.
 
-    ======  ====================  ==============  ==========
-    stage   blocks                size            parameters
-    ======  ====================  ==============  ==========
-    conv1   7 x 7, then pooling     64 x 112 x 112      9536
-    conv2   3 with 64 maps         256 x 56 x 56      215808
-    conv3   4 with 128             512 x 28 x 28     1219584
-    conv4   6 with 256            1024 x 14 x 14     7098368
-    conv5   3 with 512            2048 x 7 x 7      14964736
-    linear  2048 to 1000                             2049000
-    ======  ====================  ==============  ==========
+    ======  ===================  ==============  ==========
+    stage   blocks               size            parameters
+    ======  ===================  ==============  ==========
+    conv1   7 x 7, then pooling  64 x 112 x 112        9536
+    conv2   3 with 64 maps       256 x 56 x 56       215808
+    conv3   4 with 128           512 x 28 x 28      1219584
+    conv4   6 with 256           1024 x 14 x 14     7098368
+    conv5   3 with 512           2048 x 7 x 7      14964736
+    linear  2048 to 1000                            2049000
+    ======  ===================  ==============  ==========
 
     By default it equals torchvision's, which is v1.5; ``stride_first=True`` is the paper's.
 

@@ -10,17 +10,17 @@ __all__ = ["AllConvolutional", "SmallCNN"]
 class SmallCNN(Chain):
     """The small network of the Keras tutorials (Chollet 2018, "Deep learning with Python", section 5.1).
 
-    =======  ==========================  ============  ==========
-    layer    what                        size          parameters
-    =======  ==========================  ============  ==========
-    conv     3 x 3, ReLU                 32 x 26 x 26         320
-    pool     max over 2 x 2              32 x 13 x 13           0
-    conv     3 x 3, ReLU                 64 x 11 x 11       18496
-    pool     max over 2 x 2              64 x 5 x 5             0
-    conv     3 x 3, ReLU                 64 x 3 x 3         36928
-    linear   ReLU                        64                 36928
-    linear   scores                      10                   650
-    =======  ==========================  ============  ==========
+    ======  ==============  ============  ==========
+    layer   what            size          parameters
+    ======  ==============  ============  ==========
+    conv    3 x 3, ReLU     32 x 26 x 26         320
+    pool    max over 2 x 2  32 x 13 x 13           0
+    conv    3 x 3, ReLU     64 x 11 x 11       18496
+    pool    max over 2 x 2  64 x 5 x 5             0
+    conv    3 x 3, ReLU     64 x 3 x 3         36928
+    linear  ReLU            64                 36928
+    linear  scores          10                   650
+    ======  ==============  ============  ==========
 
     93322 parameters; convolutions without padding. Initial weights are as in Keras: uniform with
     variance 2 / (fan_in + fan_out) (Glorot and Bengio 2010), biases 0. The tutorials train with Adam at 0.001, batches
@@ -68,18 +68,18 @@ class AllConvolutional(Chain):
     """All-CNN-C: stride in place of pooling, 1 x 1 convolutions in place of linear layers (Springenberg et al. 2015,
     arXiv 1412.6806, Table 1 and Table 2).
 
-    ======  =============================  ============  ==========
-    layers  what                           size          parameters
-    ======  =============================  ============  ==========
-    1, 2    3 x 3                          96 x 32 x 32       85728
-    3       3 x 3, stride 2                96 x 16 x 16       83040
-    4, 5    3 x 3                          192 x 16 x 16     498048
-    6       3 x 3, stride 2                192 x 8 x 8       331968
-    7       3 x 3, no padding              192 x 6 x 6       331968
-    8       1 x 1                          192 x 6 x 6        37056
-    9       1 x 1                          10 x 6 x 6          1930
-            the mean over the image        10                     0
-    ======  =============================  ============  ==========
+    ======  =======================  =============  ==========
+    layers  what                     size           parameters
+    ======  =======================  =============  ==========
+    1, 2    3 x 3                    96 x 32 x 32        85728
+    3       3 x 3, stride 2          96 x 16 x 16        83040
+    4, 5    3 x 3                    192 x 16 x 16      498048
+    6       3 x 3, stride 2          192 x 8 x 8        331968
+    7       3 x 3, no padding        192 x 6 x 6        331968
+    8       1 x 1                    192 x 6 x 6         37056
+    9       1 x 1                    10 x 6 x 6           1930
+    mean    over the image           10                      0
+    ======  =======================  =============  ==========
 
     1369738 parameters. ReLU after every convolution, the last included, as in the table; dropout of 0.2 on the image
     and of 0.5 after each stride.

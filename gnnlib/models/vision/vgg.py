@@ -15,14 +15,14 @@ class VGG(Chain):
     Stages of 3 x 3 convolutions with padding 1 and ReLU, each stage ended by max-pooling over 2 x 2; then two hidden
     linear layers with ReLU and dropout, and the scores.
 
-    ====  ==============================  ==========
-    name  convolutions per stage          parameters
-    ====  ==============================  ==========
-    A     1, 1, 2, 2, 2                    132863336
-    B     2, 2, 2, 2, 2                    133047848
-    D     2, 2, 3, 3, 3: `VGG16`           138357544
-    E     2, 2, 4, 4, 4                    143667240
-    ====  ==============================  ==========
+    ====  ======================  ==========
+    name  convolutions per stage  parameters
+    ====  ======================  ==========
+    A     1, 1, 2, 2, 2            132863336
+    B     2, 2, 2, 2, 2            133047848
+    D     2, 2, 3, 3, 3: `VGG16`   138357544
+    E     2, 2, 4, 4, 4            143667240
+    ====  ======================  ==========
 
     with 64, 128, 256, 512, 512 maps.
 
@@ -80,18 +80,18 @@ class VGG(Chain):
 class VGG16(VGG):
     """VGG-16, configuration D (Simonyan and Zisserman 2015, arXiv 1409.1556, Table 1): 138357544 parameters.
 
-    =======  ==================  =============  ==========
-    stage    convolutions 3 x 3  size           parameters
-    =======  ==================  =============  ==========
-    1        2                   64 x 224 x 224      38720
-    2        2                   128 x 112 x 112    221440
-    3        3                   256 x 56 x 56     1475328
-    4        3                   512 x 28 x 28     5899776
-    5        3                   512 x 14 x 14     7079424
-    linear   25088 to 4096                       102764544
-    linear   4096 to 4096                         16781312
-    linear   4096 to 1000                          4097000
-    =======  ==================  =============  ==========
+    ======  ==================  ===============  ==========
+    stage   convolutions 3 x 3  size             parameters
+    ======  ==================  ===============  ==========
+    1       2                   64 x 224 x 224        38720
+    2       2                   128 x 112 x 112      221440
+    3       3                   256 x 56 x 56       1475328
+    4       3                   512 x 28 x 28       5899776
+    5       3                   512 x 14 x 14       7079424
+    linear  25088 to 4096                         102764544
+    linear  4096 to 4096                           16781312
+    linear  4096 to 1000                            4097000
+    ======  ==================  ===============  ==========
 
     For images of 32 x 32 in 10 classes: ``VGG16(10, input_size=32, hidden=512)``, 15245130 parameters.
 

@@ -1,0 +1,62 @@
+"""The built site in Chromium: home, gallery, reference and search, on a screen and a phone, light and dark."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+SITE = Path(__file__).parents[2] / "build" / "docs"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+SCREENSHOTS = os.environ.get("GNNLIB_SCREENSHOTS")  # a folder for the pictures
+
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH"),
+    pytest.mark.skipif(not (SITE / "index.html").exists(), reason="no site: make docs builds it"),
+]
+
+PAGES = {
+    "home": ("index.html", "Graph neural networks"),
+    "choosing": ("choosing.html", "How many superpixels"),
+    "example": ("gallery/gcn_cora.html", "test accuracy"),
+    "gallery": ("gallery/index.html", "Molecules"),
+    "reference": ("api/nn.conv.html", "class GATConv"),
+    "search": ("search.html?q=GATConv", "GATConv"),
+}
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1300, 420])
+def test_pages_open_without_errors(chromium, width, scheme):
+    context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
+    page = context.new_page()
+    errors: list[str] = []
+    page.on("console", lambda message: errors.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("requestfailed", lambda request: errors.append(f"{request.url}: {request.failure}"))
+    for name, (address, text) in PAGES.items():
+        page.goto((SITE / "index.html").as_uri().replace("index.html", address))
+        if name == "search":
+            page.wait_for_selector("#search-results li a")
+            results = page.locator("#search-results li a").all_inner_texts()
+            assert any("GATConv" in result for result in results), results
+        assert text in page.inner_text("body"), (name, text)
+        if name == "reference":
+            page.wait_for_selector("mjx-container")  # formulas are drawn
+        assert page.evaluate("document.documentElement.scrollWidth") <= width + 1, f"{name} is wider than the screen"
+        if SCREENSHOTS:
+            page.screenshot(path=f"{SCREENSHOTS}/{name}-{width}-{scheme}.png")
+    context.close()
+    assert errors == []
