@@ -57,21 +57,10 @@ def _message(error: Exception) -> str:
 
 def _list(options: argparse.Namespace) -> int:
     from rich.console import Console
-    from rich.table import Table
 
-    from gnnlib.benchmarks.catalog.layers import LAYERS
-    from gnnlib.benchmarks.runner.run import describe_tasks
-    from gnnlib.benchmarks.tasks import TASKS
+    from gnnlib.benchmarks.runner.listing import descriptions, overview
 
-    tasks = Table("task", "description", "layers", "seeds", title="Tasks")
-    for row in describe_tasks():
-        tasks.add_row(*row)
-    layers = Table("layer", "title", "needs", title="Layers")
-    needs = {"graph": "", "edge_feats": "edge features", "pos_feats": "positions", "image": "images"}
-    task_layers = {layer.name: layer for task in TASKS.values() for layer in task.extra_layers}
-    for layer in {**LAYERS, **task_layers, **LAYERS}.values():
-        layers.add_row(layer.name, layer.title, needs.get(layer.needs, layer.needs))
-    Console().print(tasks, layers)
+    Console().print(*(descriptions() if options.verbose else overview()))
     return 0
 
 

@@ -1,43 +1,66 @@
 """The parser of the command line. Only the standard library is imported, so that ``--help`` is fast."""
 
 import argparse
-from collections.abc import Mapping
+import shutil
+import textwrap
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .options import module, options_of, program  # noqa: TID251  as in __main__
 
-EXAMPLES = (
-    ("list", "the tasks and the layers"),
-    ("run digits", "11 layers on handwritten digits, two minutes, no download"),
-    ("run cora --data DIR --seeds 10", "the public split with GCN, GAT and SGC"),
-    ("run cora --layers gin,mlp", "other layers, and the control without a graph"),
-    ("run digits-superpixels", "the digits cut into superpixels, under a minute, no download"),
-    ("run mnist-superpixels --layers message --remedy batchnorm+residual+dropedge --data DIR", ""),
-    ("run lenet --data DIR", "on MNIST, dense and as a graph; without --data on digits"),
-    ("run planted --mode sampled", "nodes of a large graph; or full, clusters, propagated"),
-    ("run --config results/cora/gcn/result.json", "the same again; a YAML file names options, too"),
-    ("scaling digits-superpixels", "the speed-up of a second process, beside a second thread"),
-    ("partition planted --parts 2 --out parts", "cut a large graph; then, on each of two hosts:"),
-    ("host --addresses 10.0.0.1,10.0.0.2 parts", ""),
-    ("run digits-superpixels --layers sage --seeds 3 --save", "keep the best model, with a card"),
-    ("report", "every run's leaderboard again, and its report.html"),
-    ("depth", "accuracy by depth on digits, with remedies: under three minutes"),
-    ("depth cora --remedies none,pairnorm,gcnii+dropout --depths 2,16,64 --seeds 3 --data DIR", ""),
-    ("memory cora --data DIR", "memory of 10, 100 and 1000 layers, plain and otherwise"),
-    ("speed --quick", "times beside dgl.nn's and PyG's, under two minutes"),
-    ("speed --only gcn,growth", "some workloads or groups of them; a wrong name lists all"),
-    ("speed --only remedies", "the cost of each remedy for each layer of a deep network"),
-    ("speed --allocators keep --threads 1,2", ""),
-)
+EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
+    "list": (
+        ("list", "the names of tasks, layers and remedies, on one screen"),
+        ("list -v", "all of them, with descriptions"),
+    ),
+    "run": (
+        ("run digits", "11 layers on handwritten digits, two minutes, no download"),
+        ("run cora --layers gin,mlp --seeds 10 --data DIR", "other layers than the task's own"),
+        ("run --config results/cora/gcn/result.json", "the same again; a YAML file names options, too"),
+    ),
+    "report": (
+        ("report", "every run's leaderboard again, and its report.html"),
+        ("report --out results/cora", "of one run"),
+    ),
+    "depth": (
+        ("depth", "accuracy by depth on digits, with remedies: under three minutes"),
+        ("depth cora --remedies none,pairnorm,gcnii+dropout --seeds 3 --data DIR", "some remedies, and two together"),
+        ("depth digits --convs gcn,sage --depths 2,16,64", "other convolutions and depths"),
+    ),
+    "memory": (
+        ("memory cora --data DIR", "memory of 10, 100 and 1000 layers, plain and otherwise"),
+        ("memory digits --depths 8,64", "no download"),
+        ("memory cora --ways reversible --width 128 --data DIR", "one way, wider layers"),
+    ),
+    "speed": (
+        ("speed --quick", "times beside dgl.nn's and PyG's, under two minutes"),
+        ("speed --only gcn,growth", "some workloads or groups of them; a wrong name lists all"),
+        ("speed --allocators keep --threads 1,2", "with one thread and with two, freed memory retained"),
+    ),
+    "partition": (
+        ("partition planted --parts 2 --out parts", "then 'host' on each of two hosts"),
+        ("partition ogbn-products --parts 4 --data DIR --out parts", "for four hosts"),
+    ),
+    "host": (
+        ("host --addresses 10.0.0.1,10.0.0.2 parts", "the same on both hosts"),
+        ("host --addresses 10.0.0.1,10.0.0.2 --trainers 4 parts --epochs 5", "options of 'run' come last"),
+    ),
+    "scaling": (
+        ("scaling digits-superpixels", "the speed-up of a second process, beside a second thread"),
+        ("scaling --processes 4 ogbg-molhiv --epochs 2 --data DIR", "options of 'run' come last"),
+    ),
+}
 NOTES = """
-With several processes, each on its share of every batch: torchrun --nproc-per-node 2 -m {module} run TASK
+With several processes, each on its share of every batch:
+  torchrun --nproc-per-node 2 -m {module} run TASK
 
-A run that was killed continues where it stopped: repeat the command. Data are searched in --data DIR, then in
-GNNLIB_DATA, then in the user's cache, and only then downloaded. GNNLIB_DEBUG=1 shows the traceback of an error.
+A run that was killed continues where it stopped: repeat the command. Data are
+searched in --data DIR, then in GNNLIB_DATA, then in the user's cache, and only
+then downloaded. GNNLIB_DEBUG=1 shows the traceback of an error.
 """
 
 COMMANDS: dict[str, dict[str, Any]] = {
-    "list": {"help": "the tasks and the layers"},
+    "list": {"help": "the tasks, layers and remedies by name"},
     "run": {"help": "train and test; write results/<run>/<layer>/result.json and report.html"},
     "report": {"help": "print the leaderboard and write report.html again"},
     "depth": {
@@ -64,7 +87,6 @@ COMMANDS: dict[str, dict[str, Any]] = {
         "description": "After the task, options of 'run': scaling --processes 2 ogbg-molhiv --epochs 2",
     },
 }
-WITH_EXAMPLES = ("run", "depth", "memory", "speed")
 
 
 def parser(defaults: Mapping[str, Any] | None = None) -> argparse.ArgumentParser:
@@ -73,12 +95,14 @@ def parser(defaults: Mapping[str, Any] | None = None) -> argparse.ArgumentParser
     Args:
         defaults: values by field for 'run' in place of the declared defaults
     """
-    shown: dict[str, Any] = {"epilog": _examples(), "formatter_class": argparse.RawDescriptionHelpFormatter}
+    shown: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter}
     description = "Train gnnlib's layers on real data and compare them, with the published figures beside."
-    top = argparse.ArgumentParser(prog=program(), description=description, **shown)
+    first = _examples([(examples[0][0], "") for examples in EXAMPLES.values()])
+    top = argparse.ArgumentParser(prog=program(), description=description, epilog=first + _notes(), **shown)
     commands = top.add_subparsers(dest="command", metavar=f"{{{','.join(COMMANDS)}}}", required=True)
     for name, texts in COMMANDS.items():
-        command = commands.add_parser(name, **texts, **(shown if name in WITH_EXAMPLES else {}))
+        epilog = _examples(EXAMPLES[name]) + (_notes() if name == "run" else "")
+        command = commands.add_parser(name, epilog=epilog, **_filled(texts), **shown)
         for option in options_of(name):
             option.add_to(command)
         if name == "run":
@@ -86,6 +110,16 @@ def parser(defaults: Mapping[str, Any] | None = None) -> argparse.ArgumentParser
     return top
 
 
-def _examples() -> str:
-    lines = [f"  {program()} {words:<37}  {note}".rstrip() for words, note in EXAMPLES]
-    return "\n".join(["examples:", *lines, NOTES.format(module=module())])
+def _filled(texts: Mapping[str, str]) -> dict[str, str]:
+    """The texts with the description in lines of the terminal's width, since no formatter does it."""
+    width = shutil.get_terminal_size().columns - 2
+    return {name: textwrap.fill(text, width) if name == "description" else text for name, text in texts.items()}
+
+
+def _examples(examples: Iterable[tuple[str, str]]) -> str:
+    lines = [f"  {program()} {words}" + (f"\n      {note}" if note else "") for words, note in examples]
+    return "\n".join(["examples:", *lines, ""])
+
+
+def _notes() -> str:
+    return NOTES.format(module=module())

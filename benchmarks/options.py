@@ -58,6 +58,7 @@ class Option:
         shown: what a result's command shows for the value; None for the value itself, "" for nothing
         recorded: whether a result's arguments have it: "always", "set" (if it is not None) or "never"
         folder: how it enters the name of a run's folder, if it is not the default; "{}" stands for the value
+        short: another flag of a switch
     """
 
     commands: str
@@ -73,6 +74,7 @@ class Option:
     shown: str | None = None
     recorded: str = "never"
     folder: str = ""
+    short: str = ""
 
     @property
     def flag(self) -> str:
@@ -103,7 +105,7 @@ class Option:
         if self.positional:
             parser.add_argument(self.name, nargs=self.nargs, type=self.type, metavar=self.metavar, **keywords)
         elif self.type is bool:
-            parser.add_argument(self.flag, action="store_true", help=self.help)
+            parser.add_argument(*filter(None, (self.short, self.flag)), action="store_true", help=self.help)
             parser.add_argument(f"--no-{self.name}", dest=self.field, action="store_false", help=argparse.SUPPRESS)
         else:
             keywords |= {"type": self.type, "metavar": self.metavar, "required": self.required}
@@ -114,6 +116,8 @@ RESULTS = Path("results")
 
 # In the order of the help, of the command that a result names, and of the parts of a run's folder.
 OPTIONS = (
+    # list
+    Option("list", "verbose", help="describe each task and layer in a table", type=bool, default=False, short="-v"),
     # run
     Option("run", "tasks", "TASK", "names from 'list' (default: digits)",
            default=["digits"], nargs="*", positional=True),

@@ -44,11 +44,12 @@ def dist(tmp_path_factory) -> Path:
     for name in ["setup.cfg", "pyproject.toml", "MANIFEST.in", "LICENSE", "README.md", "CHANGELOG.md"]:
         if (ROOT / name).exists():
             shutil.copy(ROOT / name, source)
-    for name in ["gnnlib", "benchmarks", "datasets", "tests"]:
+    for name in ["gnnlib", "benchmarks", "bin", "datasets", "tests"]:
         if (ROOT / name).exists():
             ignore = shutil.ignore_patterns("__pycache__", "*.nb[ic]")
             shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=ignore)
-            (source / name / "__init__.py").touch()
+            if name != "bin":
+                (source / name / "__init__.py").touch()
     run("-m", "build", "--no-isolation", "--outdir", source / "dist", cwd=source)
     return source / "dist"
 
@@ -88,8 +89,8 @@ def test_wheel_contents(dist):
         infos = archive.infolist()
     names = {info.filename for info in infos}
     metadata = f"gnnlib-{gnnlib.__version__}.dist-info"
-    assert {name.split("/")[0] for name in names} == {"gnnlib", metadata}
-    assert {name for name in names if not name.startswith(metadata)} == package_files()
+    script = f"gnnlib-{gnnlib.__version__}.data/scripts/gnnlib"
+    assert {name for name in names if not name.startswith(metadata)} == {*package_files(), script}
     assert not any(info.external_attr >> 28 == 0o12 for info in infos)  # symbolic links
     assert sum(info.file_size for info in infos) < 4e6
 
@@ -112,8 +113,18 @@ def test_installed_package_imports_from_any_directory(installed, tmp_path):
 
 
 def test_console_script(installed, tmp_path):
-    script = installed / "bin" / "gnnlib"
-    assert "usage:" in run(script, "--help", cwd=tmp_path, PYTHONPATH=str(installed))
+    """Help and mistakes import no torch, and a command runs."""
+    script, torch = installed / "bin" / "gnnlib", tmp_path / "torch"
+    torch.mkdir()
+    (torch / "__init__.py").write_text("raise ImportError('torch is imported')")
+    path = f"{tmp_path}:{installed}"
+    for words in (["--help"], ["run", "--help"]):
+        assert f"usage: gnnlib {'run ' if words[1:] else ''}[-h]" in run(script, *words, cwd=tmp_path, PYTHONPATH=path)
+    mistake = [sys.executable, script, "run", "--seeds", "two"]
+    env = os.environ | {"PYTHONPATH": path}
+    result = subprocess.run(mistake, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert (result.returncode, "invalid int value: 'two'" in result.stderr) == (2, True)
+    assert "mnist-superpixels" in run(script, "list", cwd=tmp_path, PYTHONPATH=str(installed))
 
 
 def test_names_of_other_libraries_are_answered_with_ours():

@@ -154,11 +154,6 @@ def _write_samples(task: Task, folder: Path) -> None:
             np.savez_compressed(partial, **samples)  # type: ignore[arg-type]
 
 
-def describe_tasks() -> list[tuple[str, str, str, str]]:
-    """Name, description, layers and number of seeds of each task."""
-    return [(name, task.summary, ", ".join(task.layers), str(task.seeds)) for name, task in TASKS.items()]
-
-
 def runs(out: Path) -> list[Path]:
     """The runs below a folder, the one with the newest result last; the folder itself if it is a run."""
     if any(out.glob("*/result.json")):

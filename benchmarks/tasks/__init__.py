@@ -22,37 +22,17 @@ from gnnlib.benchmarks.tasks.superpixels import (
 from gnnlib.benchmarks.tasks.transfer import Transfer
 from gnnlib.benchmarks.tasks.tutorial import Tutorial
 
-ALL: list[type[Task]] = [
-    Digits,
-    MNIST,
-    DigitsSuperpixels,
-    MNISTSuperpixels,
-    FashionSuperpixels,
-    CIFARSuperpixels,
-    LeNet,
-    CNN,
-    Fashion,
-    Tutorial,
-    Transfer,
-    Equivariance,
-    Sphere,
-    Cora,
-    CiteSeer,
-    PubMed,
-    LinksCora,
-    LinksPubMed,
-    FewLabels,
-    MUTAG,
-    PROTEINS,
-    *ogb_graph_tasks(),
-    Planted,
-    Arxiv,
-    Mag,
-    Products,
-    Proteins,
-    Papers100M,
-    Partitioned,
-]
-TASKS = {task.name: task for task in ALL}
+GROUPS: dict[str, list[type[Task]]] = {
+    "pixels": [Digits, MNIST, LeNet, CNN, Fashion, Tutorial],
+    "superpixels": [DigitsSuperpixels, MNISTSuperpixels, FashionSuperpixels, CIFARSuperpixels],
+    "symmetry": [Transfer, Equivariance, Sphere],
+    "nodes": [Cora, CiteSeer, PubMed, FewLabels],
+    "links": [LinksCora, LinksPubMed],
+    "large graphs": [Planted, Arxiv, Mag, Products, Proteins, Papers100M, Partitioned],
+    "molecules": [MUTAG, PROTEINS, *ogb_graph_tasks()],
+}
+"""The tasks by what they are about."""
 
-__all__ = ["TASKS", "Options", "Task"]
+TASKS = {task.name: task for group in GROUPS.values() for task in group}
+
+__all__ = ["GROUPS", "TASKS", "Options", "Task"]

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from gnnlib.benchmarks.__main__ import main
-from gnnlib.benchmarks.arguments import parser
+from gnnlib.benchmarks.arguments import COMMANDS, parser
 from gnnlib.benchmarks.catalog.layers import LAYERS
+from gnnlib.benchmarks.catalog.remedies import REMEDIES
 from gnnlib.benchmarks.errors import UsageError
 from gnnlib.benchmarks.runner import request
 from gnnlib.benchmarks.runner import run as runner
@@ -71,19 +72,27 @@ def test_help_shows_examples():
     assert not re.search(r"\| +torch$", done.stderr, re.M), "--help waits for no torch"
 
 
-@pytest.mark.parametrize("words", [["--help"], ["run", "--help"]])
-def test_examples_are_commands_that_parse(capsys, words):
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_examples_are_commands_that_parse(capsys, command):
+    """The first help has one of each command, that of a command its own two or three."""
     with pytest.raises(SystemExit, match="0"):
-        main(words)
+        main([*filter(None, [command]), "--help"])
     text = capsys.readouterr().out
-    examples = re.findall(r"^  python -m benchmarks (.+?)(?:  .*)?$", text, re.M)
-    assert len(examples) >= 5
+    examples = [example.split() for example in re.findall(r"^  python -m benchmarks (.+)$", text, re.M)]
+    if command:
+        assert 2 <= len(examples) <= 3
+        assert {example[0] for example in examples} == {command}
+    else:
+        assert [example[0] for example in examples] == list(COMMANDS)
     for example in examples:
-        options = parser().parse_args(example.split())
-        assert set(getattr(options, "tasks", [])) <= set(TASKS)
+        options = parser().parse_args(example)
+        names = [*getattr(options, "tasks", []), *([options.name] if command in ("partition", "scaling") else [])]
+        assert set(names) <= set(TASKS)
         assert set(getattr(options, "layers", None) or []) <= set(LAYERS)
-    assert "--data DIR" in text
-    assert "GNNLIB_DATA" in text
+    if command in ("", "run"):
+        assert "--data DIR" in text
+        assert "GNNLIB_DATA" in text
+    assert max(map(len, text.splitlines())) <= 120
 
 
 def test_each_option_is_explained(capsys):
@@ -109,10 +118,21 @@ def test_each_option_is_explained(capsys):
         assert re.search(rf"^  {flag}\s+\w+", text, re.M), flag
 
 
-def test_list_names_every_task_and_layer(capsys):
+def test_list_names_tasks_layers_and_remedies_on_one_screen(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     assert main(["list"]) == 0
     text = capsys.readouterr().out
-    for name in [*TASKS, *LAYERS]:
+    assert len(text.splitlines()) <= 30
+    for name in [*TASKS, *LAYERS, *REMEDIES]:
+        assert re.search(rf"(^|[ ,]){re.escape(name)}([ ,]|$)", text, re.M), name
+    assert "edge features" in text
+
+
+def test_list_describes_every_task_and_layer_on_request(capsys):
+    assert main(["list", "-v"]) == 0
+    text = capsys.readouterr().out
+    extra = {layer.name for task in TASKS.values() for layer in task.extra_layers}
+    for name in [*TASKS, *LAYERS, *extra]:
         assert re.search(rf"│ {re.escape(name)} +│", text), name
     assert "edge features" in text
     assert "positions" in text
@@ -137,7 +157,7 @@ def test_run_without_a_task_means_digits():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nothing"], "unknown task 'nothing'; expected one of: digits, mnist, digits-superpixels, "),
+        (["nothing"], "unknown task 'nothing'; expected one of: digits, mnist, lenet, "),
         (["digits", "nothing"], "unknown task 'nothing'"),
         (["digits", "--layers", "gcn,transformer"], "unknown layer 'transformer'; expected one of: mlp, gcn, gin, "),
         (["digits", "--layers", ""], "unknown layer ''; expected one of: mlp"),

@@ -102,7 +102,7 @@ def test_the_console_script_goes_by_its_name(monkeypatch, capsys):
     assert program() == "gnnlib"
     with pytest.raises(SystemExit):
         main(["--help"])
-    assert "\n  gnnlib run digits   " in capsys.readouterr().out
+    assert "\n  gnnlib run digits\n" in capsys.readouterr().out
     assert main(["run", "nothing"]) == 2
     assert capsys.readouterr().err.startswith("gnnlib: error: unknown task")
 
