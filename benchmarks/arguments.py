@@ -110,7 +110,7 @@ def parser(defaults: Mapping[str, Any] | None = None) -> argparse.ArgumentParser
     return top
 
 
-def _filled(texts: Mapping[str, str]) -> dict[str, str]:
+def _filled(texts: Mapping[str, str]) -> dict[str, Any]:
     """The texts with the description in lines of the terminal's width, since no formatter does it."""
     width = shutil.get_terminal_size().columns - 2
     return {name: textwrap.fill(text, width) if name == "description" else text for name, text in texts.items()}
