@@ -49,17 +49,17 @@ print(f"test accuracy {train(plain):.2f}")
 # identity mapping has the weight, so the convolution has none. ``encoder=True`` makes the first hidden features.
 
 conv = partial(gnn.GCNConv, weight=False, bias=False)
-cured = gnn.Stack.build(conv, 128, 32, 40, num_layers=32, skip=gnn.InitialResidual, encoder=True)
-cure = diagnose(cured, graph, x, label, train=split["train"])
-print(cure.verdict)
-print(f"test accuracy {train(cured):.2f}")
+gcnii = gnn.Stack.build(conv, 128, 32, 40, num_layers=32, skip=gnn.InitialResidual, encoder=True)
+remedy = diagnose(gcnii, graph, x, label, train=split["train"])
+print(remedy.verdict)
+print(f"test accuracy {train(gcnii):.2f}")
 
 # %%
 # **The statistics of the layers.** In the plain network the distance between nodes falls with every layer on the
 # graph, and not on the control graph, in which no node has a neighbour. So the averages are the cause, not the weights.
 
 _, axes = plt.subplots(2, 3, figsize=(10, 5), layout="constrained", sharex=True)
-for row, result, name in zip(axes, (diagnosis, cure), ("plain", "initial residual"), strict=True):
+for row, result, name in zip(axes, (diagnosis, remedy), ("plain", "initial residual"), strict=True):
     result.plot(row)
     row[0].set_ylabel(name)
 plt.show()

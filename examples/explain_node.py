@@ -47,10 +47,10 @@ def scores(graph, x):
 
 
 importance = saliency(scores, graph, x, target=label[[node]])
-reached = dgl.khop_in_subgraph(graph, node, k=2)[0].ndata[dgl.NID]
-print(f"{len(reached)} nodes are within two hops; saliency above 0: {int((importance > 0).sum())}")
-same = label[reached] == label[node]
-means = importance[reached][same].mean(), importance[reached][~same].mean()
+nearby = dgl.khop_in_subgraph(graph, node, k=2)[0].ndata[dgl.NID]
+print(f"{len(nearby)} nodes are within two hops; saliency above 0: {int((importance > 0).sum())}")
+in_community = label[nearby] == label[node]
+means = importance[nearby][in_community].mean(), importance[nearby][~in_community].mean()
 print(f"mean saliency: same community {means[0]:.3f}, others {means[1]:.3f}")
 
 # %%

@@ -62,10 +62,10 @@ pairs = {
     "GAT": (GATConv(128, 16, 4), gnn.GATConv(128, 16, num_heads=4)),
 }
 milliseconds = {}
-for name, (theirs, ours) in pairs.items():
-    ours.load_state_dict(theirs.state_dict())
-    torch.testing.assert_close(ours(graph, x), theirs(graph, x), rtol=1e-4, atol=1e-4)
-    for library, layer in (("dgl.nn", theirs), ("gnnlib", ours)):
+for name, (dgl_conv, conv) in pairs.items():
+    conv.load_state_dict(dgl_conv.state_dict())
+    torch.testing.assert_close(conv(graph, x), dgl_conv(graph, x), rtol=1e-4, atol=1e-4)
+    for library, layer in (("dgl.nn", dgl_conv), ("gnnlib", conv)):
         start = time.perf_counter()
         for _ in range(5):
             layer(graph, x).sum().backward()

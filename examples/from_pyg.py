@@ -66,14 +66,14 @@ with torch.no_grad():
         block.conv.weight.copy_(conv.lin.weight.T)
         block.conv.bias.copy_(conv.bias)
     after.head[-1].load_state_dict(before.lin.state_dict())
-    theirs, ours = before(batch), after(graph, graph.ndata["feat"])
-print(f"largest difference {(theirs - ours).abs().max():.1e}")
+    expected, output = before(batch), after(graph, graph.ndata["feat"])
+print(f"largest difference {(expected - output).abs().max():.1e}")
 
 # %%
 # **The outputs**, three for each of the twenty graphs, lie on the diagonal.
 
 _, ax = plt.subplots(figsize=(4, 4), layout="constrained")
-ax.scatter(theirs, ours, s=12)
+ax.scatter(expected, output, s=12)
 ax.axline((0, 0), slope=1, color="grey", linewidth=0.8)
 ax.set(xlabel="PyG", ylabel="gnnlib")
 plt.show()

@@ -42,10 +42,10 @@ class MaxDifferenceConv(Conv):
 
 
 def reference(conv, dense, x_src, x_dst, edge):
-    received = dense.adjacency() > 0
-    messages = conv.linear(x_src).unsqueeze(0).masked_fill(~received.unsqueeze(-1), -torch.inf)
+    has_edge = dense.adjacency() > 0
+    messages = conv.linear(x_src).unsqueeze(0).masked_fill(~has_edge.unsqueeze(-1), -torch.inf)
     strongest = messages.amax(1) if len(x_src) else conv.linear(x_dst)
-    return conv.self_linear(x_dst) + torch.where(received.any(1, keepdim=True), strongest - conv.linear(x_dst), 0)
+    return conv.self_linear(x_dst) + torch.where(has_edge.any(1, keepdim=True), strongest - conv.linear(x_dst), 0)
 
 
 def isolated(conv, x_dst):

@@ -3,7 +3,8 @@ Your own photographs as superpixel graphs
 =========================================
 
 A folder per class holds the photographs. Each photograph becomes a graph: a node is a superpixel, a region of similar
-pixels, and its features are mean colour, deviation and place. A network classifies the graphs.
+pixels, and its features are colour, deviation, shape and place. A network classifies the graphs. It is saved with all
+that it needs for new photographs.
 
 The photographs are crops of six pictures of scikit-image. Replace ``folder`` by yours.
 """
@@ -19,7 +20,7 @@ from skimage import data
 from torch.nn.functional import cross_entropy
 
 import gnnlib as gnn  # before dgl
-from gnnlib.images import SLIC, Touching, images_to_store, superpixel_graph
+from gnnlib.images import SLIC, Touching, image_folder, images_to_store
 from gnnlib.images.recipes import Recipe
 from gnnlib.viz import show_graph, show_regions
 
@@ -36,52 +37,54 @@ for name in ("astronaut", "chelsea", "coffee", "rocket"):
         crop.resize((64, 64)).save(folder / "photographs" / name / f"{i:02}.jpg")
 
 # %%
-# **Read the folder.** The name of a folder is the class of its photographs.
+# **Read the folder.** The name of a folder is the class of its photographs. They are read one at a time.
 
-paths = sorted((folder / "photographs").glob("*/*.jpg"))
-classes = sorted({path.parent.name for path in paths})
-images = [np.asarray(Image.open(path).convert("RGB")) for path in paths]
-labels = torch.tensor([classes.index(path.parent.name) for path in paths])
+photos = image_folder(folder / "photographs")
+print(len(photos), "photographs of", photos.classes)
 
 # %%
 # **Convert.** A recipe says how an image becomes a graph. The store is written to a folder: a second run reads it, and
 # a run that was killed continues.
 
-recipe = Recipe(SLIC(40, compactness=10.0), Touching(), features=("mean", "std", "place"))
-store = images_to_store(images, recipe, folder / "graphs", labels=labels, workers=0)
+recipe = Recipe(SLIC(40, compactness=10.0), Touching(), features=("mean", "std", "eccentricity", "place"))
+store = images_to_store(photos, recipe, folder / "graphs", workers=0)
 order = torch.randperm(len(store))
-train, test = store.select(order[:60]), store.select(order[60:])
-print(len(store), "graphs; the first has", store[0].num_nodes(), "nodes and features", store[0].ndata["feat"].shape[1])
+train, test = order[:60], order[60:]
 
 # %%
-# **Train** with the mean and the maximum over the superpixels of each photograph.
+# **Train.** ``Standardize`` subtracts the mean of the training graphs and divides by their deviation.
 
 width = store[0].ndata["feat"].shape[1]
-model = gnn.Stack.build(
-    gnn.SAGEConv, width, 32, len(classes), num_layers=3, norm=gnn.BatchNorm, readout=gnn.MeanMaxReadout
+network = gnn.Stack.build(
+    gnn.SAGEConv, width, 32, len(photos.classes), num_layers=3, norm=gnn.BatchNorm, readout=gnn.MeanMaxReadout
 )
+model = gnn.Standardize.fit(network, store.select(train))
 optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
 for _ in range(15):
     model.train()
-    for graph, label in train.loader(batch_size=15, shuffle=True):
+    for graph, label in store.select(train).loader(batch_size=15, shuffle=True):
         loss = cross_entropy(model(graph, graph.ndata["feat"]), label)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
 
 # %%
-# **Test**: the confusion matrix counts the photographs of each class by the prediction.
+# **Save it with its recipe**, and predict photographs from their files.
 
-guess = gnn.predict(model, list(test)).argmax(1)
-confusion = torch.zeros(len(classes), len(classes), dtype=torch.int64)
-confusion.index_put_((test.labels, guess), torch.ones(len(guess), dtype=torch.int64), accumulate=True)
-print(f"test accuracy {(guess == test.labels).float().mean():.2f}", confusion.tolist())
+gnn.save_model(model, folder / "model", recipe=recipe, about={"classes": photos.classes})
+guess = gnn.predict_images(folder / "model", [photos.paths[i] for i in test]).argmax(1)
+print(f"test accuracy {(guess == photos.labels[test]).float().mean():.2f}")
 
+# %%
+# **The result**: a photograph, its graph, and how often a class (row) was taken for another (column).
+
+confusion = torch.zeros(len(photos.classes), len(photos.classes))
+confusion.index_put_((photos.labels[test], guess), torch.ones(len(test)), accumulate=True)
 _, axes = plt.subplots(1, 3, figsize=(9, 3), layout="constrained")
-graph = superpixel_graph(images[0], num_segments=40, edges=Touching())
-show_regions(images[0], graph, axes[0])
-show_graph(graph, images[0], ax=axes[1])
+graph = recipe(photos[0])
+show_regions(photos[0], graph, axes[0])
+show_graph(graph, photos[0], ax=axes[1])
 axes[2].imshow(confusion.numpy(), cmap="Blues")
-axes[2].set(xticks=range(4), yticks=range(4), yticklabels=classes, xlabel="prediction")
+axes[2].set(xticks=range(4), yticks=range(4), yticklabels=photos.classes, xlabel="prediction")
 plt.show()
 temporary.cleanup()
