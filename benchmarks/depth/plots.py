@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gnnlib.benchmarks.depth.summary import Row, deepest, mean
-from gnnlib.benchmarks.report.plots.style import INK, PALETTE, clip, report_style
+from gnnlib.benchmarks.report.plots.style import INK, PALETTE, plain, report_style
 
 __all__ = ["BY_LAYER", "accuracy_by_depth", "chosen", "colour", "heat_map", "measure_by_layer", "outputs_in_2d"]
 
@@ -62,7 +62,7 @@ def accuracy_by_depth(ax: Axes, document: Document, conv: str) -> None:
         depths = [row["depth"] for row in rows]
         centre = np.array([mean(row) for row in rows])
         spread = np.array([np.std(row["test"], ddof=1) if len(row["test"]) > 1 else 0.0 for row in rows])
-        ax.plot(depths, centre, marker="o", ms=3, color=colour(place), label=remedy)
+        ax.plot(depths, centre, marker="o", ms=3, color=colour(place), label=plain(remedy))
         ax.fill_between(depths, centre - spread, centre + spread, color=colour(place), alpha=0.13, linewidth=0)
     ax.set_xscale("log", base=2)
     depths = sorted({row["depth"] for row in document["rows"] if row["conv"] == conv})
@@ -79,7 +79,7 @@ def measure_by_layer(ax: Axes, document: Document, conv: str, name: str, depth: 
         rows = [row for row in _rows(document, conv, remedy) if row["statistics"] and depth in (None, row["depth"])]
         if not rows:
             continue
-        lines = zip(rows[-1]["statistics"], (":", "-"), (0.9, 1.4), ("_", remedy), strict=True)
+        lines = zip(rows[-1]["statistics"], (":", "-"), (0.9, 1.4), ("_", plain(remedy)), strict=True)
         for statistics, dash, width, label in lines:
             values = [np.nan if value is None else max(value, TINY) for value in statistics[name]]
             ax.plot(statistics["layer"], values, dash, linewidth=width, color=colour(place), label=label)
@@ -104,10 +104,10 @@ def heat_map(ax: Axes, document: Document, conv: str) -> None:
         if not np.isnan(value):
             ax.text(j, i, f"{value:.1f}", ha="center", va="center", color="white" if value < middle else "black")
     ax.set_xticks(range(len(depths)), [str(depth) for depth in depths])
-    ax.set_yticks(range(len(remedies)), [clip(remedy, 30) for remedy in remedies])
+    ax.set_yticks(range(len(remedies)), [plain(remedy, 30) for remedy in remedies])
     ax.grid(False)
     ax.set_xlabel("depth")
-    ax.set_title(f"{conv}: test accuracy, %", loc="left")
+    ax.set_title(f"{plain(conv)}: test accuracy, %", loc="left")
     ax.figure.colorbar(image, ax=ax)
 
 
@@ -128,7 +128,7 @@ def outputs_in_2d(ax: Axes, document: Document, picture: Document) -> None:
     ax.scatter(points[:, 0], points[:, 1], s=4, c=colours, linewidths=0)
     ax.set(xlim=(-2, 2), ylim=(-2, 2), xticks=[], yticks=[], aspect="equal")
     ax.grid(False)
-    ax.set_title(f"{clip(picture['remedy'], 22)}, {picture['depth']}", loc="left")
+    ax.set_title(f"{plain(picture['remedy'], 22)}, {picture['depth']}", loc="left")
 
 
 @report_style()

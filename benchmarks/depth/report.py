@@ -108,7 +108,9 @@ def _ranking(document: Document, convs: Sequence[str]) -> Document:
 def _conv(document: Document, conv: str, folder: Path) -> Document:
     """The section of one convolution: the heat map, the curves and the outputs, each as a file in the folder too."""
     height = 0.9 + 0.27 * len(plots.ranked(document, conv))
-    style.save(_figure(plots.heat_map(document, conv, size=(5.2, height))), folder / f"{_file_name(conv)}-accuracy.png")
+    style.save(
+        _figure(plots.heat_map(document, conv, size=(5.2, height))), folder / f"{style.file_name(conv)}-accuracy.png"
+    )
     legend = [
         {"remedy": remedy, "colour": f"var(--c{place - 1})" if place else "var(--ink)"}
         for place, remedy in enumerate(plots.chosen(document, conv))
@@ -120,10 +122,6 @@ def _conv(document: Document, conv: str, folder: Path) -> Document:
         "curves": _curves(document, conv, folder),
         "outputs": _outputs(document, conv, folder),
     }
-
-
-def _file_name(conv: str) -> str:
-    return re.sub(r"[^\w-]", "_", conv)
 
 
 def _heat_map(document: Document, conv: str) -> Document:
@@ -157,7 +155,7 @@ def _curves(document: Document, conv: str, folder: Path) -> list[Markup]:
         drawings.append(style.svg(_figure(ax), f"{name}{measure.replace('_', '')}", label))
         with style.report_style():
             ax.legend(fontsize=6)  # the page has one legend for all
-        style.save(_figure(ax), folder / f"{_file_name(conv)}-{measure}-curves.png")
+        style.save(_figure(ax), folder / f"{style.file_name(conv)}-{measure}-curves.png")
     return drawings
 
 
@@ -169,7 +167,7 @@ def _outputs(document: Document, conv: str, folder: Path) -> Document | None:
     pictures = [picture for picture in document["pictures"] if picture["conv"] == conv]
     if not pictures:
         return None
-    image = style.save(plots.all_outputs(document, pictures), folder / f"{_file_name(conv)}-outputs.png")
+    image = style.save(plots.all_outputs(document, pictures), folder / f"{style.file_name(conv)}-outputs.png")
     names = ", ".join(f"{picture['remedy']} at {picture['depth']}" for picture in pictures)
     return {"image": image, "alt": f"Outputs of {conv} in two dimensions: {names}"}
 

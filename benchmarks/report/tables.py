@@ -1,7 +1,6 @@
 """The page's tables: the leaderboard, other figures, the confusion matrices, and the details."""
 
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -87,13 +86,12 @@ def _strip(metric: dict[str, Any], low: float, high: float) -> Table:
 
 def _matrix(folder: Path, result: Result) -> Table:
     counts = result["confusion"]
-    layer = re.sub(r"[^\w-]", "_", result["layer"])
     correct, total = sum(row[i] for i, row in enumerate(counts)), sum(map(sum, counts))
     names = result["classes"] or [str(i) for i in range(len(counts))]
     return {
         "title": result["title"],
         "caption": f"{result['title']}: {correct:,} of {total:,} right",
-        "image": plots.save(plots.confusion(result), folder / f"confusion-{layer}.png"),
+        "image": plots.save(plots.confusion(result), folder / f"confusion-{plots.file_name(result['layer'])}.png"),
         "classes": names if len(counts) <= TABLE_CLASSES else None,
         "rows": [_row(name, i, row) for i, (name, row) in enumerate(zip(names, counts, strict=True))],
     }

@@ -87,6 +87,22 @@ def clip(text: str, width: int = 24) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
+def file_name(text: str) -> str:
+    """The text as a part of a file's name: letters, digits and dashes, at most 60 of them.
+
+    Example:
+        >>> from gnnlib.benchmarks.report.plots.style import file_name
+        >>> file_name("gcn/../<b>")
+        'gcn_______b_'
+    """
+    return re.sub(r"[^\w-]", "_", text)[:60]
+
+
+def plain(text: str, width: int = 24) -> str:
+    """The text, cut to a width, without the formulas that matplotlib would read between dollar signs."""
+    return clip(text, width).replace("$", r"\$")
+
+
 def label_powers(axis: Axis, ratio: float) -> None:
     """Labels a logarithmic axis at 1, 2 and 5, or where the ratio of its ends is large only at powers of ten."""
     axis.set_major_locator(LogLocator(subs=(1.0,) if ratio > 300 else (1.0, 2.0, 5.0)))
