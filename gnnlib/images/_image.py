@@ -2,6 +2,7 @@
 
 import operator
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -17,6 +18,7 @@ __all__ = [
     "as_array",
     "as_integer",
     "as_mask",
+    "as_spacing",
     "grey",
     "import_pil",
     "import_skimage",
@@ -47,10 +49,12 @@ class Pixels:
     Args:
         values: (\\*S, C) float64, finite, 0 outside the mask.
         mask: (\\*S,) booleans, at least one of them true.
+        spacing: the distance of neighbouring pixels along each axis.
     """
 
     values: np.ndarray
     mask: np.ndarray
+    spacing: tuple[float, ...]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -58,14 +62,23 @@ class Pixels:
         return self.mask.shape
 
 
-def parse_image(image: Image, axes: int, mask: Image | None = None) -> Pixels:
+def parse_image(
+    image: Image,
+    axes: int,
+    mask: Image | None = None,
+    channels: int | None = None,
+    spacing: Sequence[float] | None = None,
+) -> Pixels:
     """Convert and validate an image and its mask.
 
     Args:
         image: (\\*S,) or (\\*S, C), channels last; uint8 or uint16 (scaled to 0..1) or floating point; numpy, torch,
-            PIL or the path of a file, as :func:`as_array` takes it.
+            PIL or the path of a file, as :func:`as_array` takes it. Masked entries of numpy's masked arrays are outside
+            the mask.
         axes: number of axes in S: 2 for pictures, 3 for volumes.
         mask: (\\*S,) booleans, true for the pixels to use; None for all. Values outside the mask may be anything.
+        channels: C; None infers it, and refuses shapes that look like channels first.
+        spacing: the distance of neighbouring pixels along each axis; None for 1.
 
     Shapes:
         - output: values (\\*S, C), mask (\\*S,)
@@ -74,8 +87,9 @@ def parse_image(image: Image, axes: int, mask: Image | None = None) -> Pixels:
         The validated image.
 
     Raises:
-        ValueError: if the image has another number of axes, is empty, or is not finite inside the mask.
-        ValueError: if the mask has another shape or no pixel inside.
+        ValueError: if the image has another number of axes or channels, is empty, or is not finite inside the mask.
+        ValueError: if the image has at most 4 rows and more than 4 channels, and ``channels`` is None.
+        ValueError: if the mask has another shape or no pixel inside, or the spacing is not positive.
         TypeError: if the image is neither uint8, uint16 nor floating point, or the mask is not boolean.
 
     Example:
@@ -86,6 +100,9 @@ def parse_image(image: Image, axes: int, mask: Image | None = None) -> Pixels:
         >>> pixels.values[..., 0].tolist(), int(pixels.mask.sum())
         ([[0.0, 0.2], [1.0, 0.0]], 3)
     """
+    inside = None
+    if isinstance(image, np.ma.MaskedArray):
+        image, inside = image.data, ~np.ma.getmaskarray(image)
     array = as_array(image)
     if array.ndim not in (axes, axes + 1):
         raise ValueError(f"image: expected {axes} axes, or {axes + 1} with channels last, got shape {array.shape}")
@@ -93,15 +110,47 @@ def parse_image(image: Image, axes: int, mask: Image | None = None) -> Pixels:
         raise ValueError(f"image: expected at least one pixel and channel, got shape {array.shape}")
     if array.dtype not in LEVELS and not np.issubdtype(array.dtype, np.floating):
         raise TypeError(f"image: expected uint8, uint16 or floating point, got {array.dtype}")
+    _check_channels(array.shape, axes, channels)
     values = array / LEVELS[array.dtype] if array.dtype in LEVELS else array.astype(np.float64)
     values = values if array.ndim > axes else values[..., None]
     mask = as_mask(mask, values.shape[:-1])
+    if inside is not None:
+        mask = as_mask(mask & inside.reshape(values.shape).all(-1), mask.shape)
     if not mask.all():
         values = np.where(mask[..., None], values, 0.0)
     if not np.isfinite(values).all():
         index = tuple(np.argwhere(~np.isfinite(values))[0].tolist())
         raise ValueError(f"image: expected finite values, got {values[index]} at pixel {index[:-1]}")
-    return Pixels(values, mask)
+    return Pixels(values, mask, as_spacing(spacing, axes))
+
+
+def _check_channels(shape: tuple[int, ...], axes: int, channels: int | None) -> None:
+    *lengths, last = shape if len(shape) > axes else (*shape, 1)
+    if channels is None:
+        if lengths[0] <= 4 < last:
+            raise ValueError(
+                f"image: expected channels last, got shape {shape}, which looks like channels first; "
+                f"move them with np.moveaxis(image, 0, -1), or confirm the shape with channels={last}"
+            )
+    elif last != as_integer("channels", channels):
+        raise ValueError(f"image: expected {channels} channels last, got shape {shape}")
+
+
+def as_spacing(spacing: Sequence[float] | None, axes: int) -> tuple[float, ...]:
+    """The distance of neighbouring pixels along each axis; None gives 1.
+
+    Raises:
+        ValueError: if it is not one positive number for each axis.
+
+    Example:
+        >>> from gnnlib.images._image import as_spacing
+        >>> as_spacing(None, 2), as_spacing([5, 1, 1], 3)
+        ((1.0, 1.0), (5.0, 1.0, 1.0))
+    """
+    steps = np.ones(axes) if spacing is None else np.asarray(spacing)
+    if steps.shape != (axes,) or steps.dtype.kind not in "iuf" or not ((steps > 0) & (steps < np.inf)).all():
+        raise ValueError(f"spacing: expected a positive number for each of {axes} axes, got {spacing}")
+    return tuple(map(float, steps))
 
 
 def is_image(value: object) -> bool:
@@ -232,7 +281,13 @@ def grey(values: np.ndarray) -> np.ndarray:
 
 
 def to_numpy(array: Image) -> np.ndarray:
-    """An array, a tensor or a PIL image as numpy, without conversion of the PIL mode: for masks and label maps."""
+    """An array, a tensor or a PIL image as numpy, without conversion of the PIL mode: for masks and label maps.
+
+    Raises:
+        TypeError: if it is a masked array, whose mask would be lost.
+    """
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError("expected an array without a mask, got a masked one; pass array.data, and mask=~array.mask")
     return array.detach().cpu().numpy() if isinstance(array, Tensor) else np.asarray(array)
 
 

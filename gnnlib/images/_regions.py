@@ -28,7 +28,8 @@ class Regions:
         coords: (P, d), the coordinates of each pixel.
         label: (P,), the region of each pixel.
         area: (n,), the number of pixels in each region.
-        centroid: (n, d) in pixels, in the order of the label map's axes.
+        centroid: (n, d) in pixels times the spacing, in the order of the label map's axes.
+        spacing: (d,), the distance of neighbouring pixels along each axis.
     """
 
     label_map: np.ndarray
@@ -37,9 +38,12 @@ class Regions:
     label: np.ndarray
     area: np.ndarray
     centroid: np.ndarray
+    spacing: np.ndarray
 
     @classmethod
-    def from_labels(cls, image: Image, labels: Image, mask: Image | None = None) -> "Regions":
+    def from_labels(
+        cls, image: Image, labels: Image, mask: Image | None = None, spacing: Sequence[float] | None = None
+    ) -> "Regions":
         """The regions of an image under any label map.
 
         Args:
@@ -47,6 +51,7 @@ class Regions:
                 numpy, torch, PIL or a path.
             labels: (\\*S,) integers from 0; gaps in the numbering are closed. Outside the mask anything.
             mask: (\\*S,) booleans, true for the pixels to use; None for all.
+            spacing: the distance of neighbouring pixels along each axis; None for 1.
 
         Returns:
             The regions, in ascending order of their labels.
@@ -54,6 +59,7 @@ class Regions:
         Raises:
             ValueError: if the labels are negative or not of the image's shape.
             ValueError: if the image is empty or not finite, or the mask has another shape or no pixel inside.
+            ValueError: if the spacing is not a positive number for each axis.
             TypeError: if the labels are not integers, the image is neither uint8, uint16 nor floating point, or the
                 mask is not boolean.
 
@@ -64,9 +70,10 @@ class Regions:
             >>> regions.area.tolist(), regions.centroid.tolist(), regions.mean(regions.values).tolist()
             ([2, 1], [[0.0, 1.5], [0.0, 0.0]], [[2.5], [0.0]])
         """
-        array = as_array(image)
+        array = image if isinstance(image, np.ma.MaskedArray) else as_array(image)
         label_map = _integer_labels(labels, array.shape, array.shape[:-1])
-        return cls.from_pixels(parse_image(array, label_map.ndim, mask), label_map)
+        channels = array.shape[-1] if array.ndim > label_map.ndim else None  # the label map says which axis is last
+        return cls.from_pixels(parse_image(array, label_map.ndim, mask, channels, spacing), label_map)
 
     @classmethod
     def from_pixels(cls, pixels: Pixels, labels: Image) -> "Regions":
@@ -77,8 +84,14 @@ class Regions:
         label, area = np.unique(labels, return_inverse=True, return_counts=True)[1:]
         label_map = np.full(pixels.shape, -1)
         label_map[pixels.mask] = label = label.ravel()
-        coords = np.argwhere(pixels.mask)
-        return cls(label_map, pixels.values[pixels.mask], coords, label, area, _mean(coords, label, area))
+        coords, spacing = np.argwhere(pixels.mask), np.array(pixels.spacing)
+        centroid = _mean(coords, label, area) * spacing
+        return cls(label_map, pixels.values[pixels.mask], coords, label, area, centroid, spacing)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(d,), the image's lengths in the unit of the centroids."""
+        return np.array(self.label_map.shape) * self.spacing
 
     def mean(self, values: np.ndarray) -> np.ndarray:
         """The mean over each region: (P, F) -> (n, F)."""
@@ -175,7 +188,7 @@ FEATURES: dict[str, Callable[[Regions], np.ndarray]] = {
     "area": lambda regions: regions.area[:, None],
     "box": _box,
     "centroid": lambda regions: regions.centroid,
-    "place": lambda regions: regions.centroid / regions.label_map.shape,
+    "place": lambda regions: regions.centroid / regions.lengths,
     "eccentricity": partial(_shape, "eccentricity"),
     "solidity": partial(_shape, "solidity"),
     "orientation": partial(_shape, "orientation"),
@@ -191,7 +204,7 @@ def region_features(regions: Regions, names: Sequence[Feature]) -> np.ndarray:
     - ``"lab"`` (3): mean colour in CIE Lab (D65), for three channels taken as sRGB;
     - ``"area"`` (1): in pixels;
     - ``"box"`` (2 d): the first row, column, ..., then those after the last, in pixels;
-    - ``"centroid"`` (d): in pixels;
+    - ``"centroid"`` (d): in pixels times the spacing;
     - ``"place"`` (d): the centroid divided by the length of each axis.
 
     Of shape, for pictures of two axes, as ``skimage.measure.regionprops`` computes them:

@@ -102,7 +102,7 @@ class Within:
         _check_positive("sigma", self.sigma)
 
     def __call__(self, regions: Regions) -> dict[str, np.ndarray]:
-        pos = regions.centroid / regions.label_map.shape if self.relative else regions.centroid
+        pos = regions.centroid / regions.lengths if self.relative else regions.centroid
         src, dst, distance = pairs(pos, None if self.radius == math.inf else self.radius)
         keep = (src != dst) & (distance <= self.radius)
         src, dst, distance = src[keep], dst[keep], distance[keep]

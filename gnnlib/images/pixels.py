@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.images._image import Image, as_mask, is_image, parse_image
+from gnnlib.images._image import Image, as_mask, as_spacing, is_image, parse_image
 from gnnlib.images.points import with_offsets
 
 __all__ = ["pixel_batch", "pixel_graph"]
@@ -24,6 +24,8 @@ def pixel_graph(
     *,
     axes: int = 2,
     mask: Image | None = None,
+    channels: int | None = None,
+    spacing: Sequence[float] | None = None,
 ) -> dgl.DGLGraph:
     r"""The graph on which a convolution is message passing: LeCun et al., 1989, "Backpropagation Applied to
     Handwritten Zip Code Recognition", in the notation of Gilmer et al., 2017, arXiv:1704.01212.
@@ -60,6 +62,9 @@ def pixel_graph(
         idtype: torch.int32 or torch.int64.
         axes: number of axes of an image without its channels: 2, or 3 for a volume.
         mask: (\*S,) booleans; pixels outside are removed. None for the whole image.
+        channels: as in :func:`~gnnlib.images.segment`.
+        spacing: the distance of neighbouring pixels along each axis: positions, offsets and distances are in its unit
+            in place of pixels. None for 1.
 
     Shapes:
         - N = prod(shape) nodes, less those outside the mask; with K = prod(kernel_size) taps, at most N K edges, fewer
@@ -68,8 +73,9 @@ def pixel_graph(
     Raises:
         ValueError: if a length is not positive, the window is not odd, the number of either is wrong, or the
             connectivity is outside 1 to d.
-        ValueError: if the image is empty, not finite or of another number of axes, or the mask is empty or of another
-            shape.
+        ValueError: if the image is empty, not finite or of another number of axes or channels, or seems to have
+            channels first.
+        ValueError: if the mask is empty or of another shape, or the spacing is not positive.
         TypeError: if a size is not an integer, the image is neither uint8, uint16 nor floating point, or the mask is
             not boolean.
 
@@ -86,19 +92,15 @@ def pixel_graph(
         >>> g.ndata["feat"].flatten().tolist(), g.num_edges(), g.label_map.tolist()
         ([0.0, 0.5, 1.0], 9, [[0, 1], [2, -1]])
     """
-    if is_image(shape):
-        pixels = parse_image(shape, axes, mask)
-        inside = pixels.mask
-        graph = pixel_batch(pixels.shape, 1, kernel_size, connectivity, self_loops, idtype)
-    else:
-        graph = pixel_batch(shape, 1, kernel_size, connectivity, self_loops, idtype)
-        if mask is None:
-            return graph
-        inside = as_mask(mask, tuple(graph.label_map.shape))
+    pixels = parse_image(shape, axes, mask, channels, spacing) if is_image(shape) else None
+    graph = pixel_batch(shape if pixels is None else pixels.shape, 1, kernel_size, connectivity, self_loops, idtype)
+    size = tuple(graph.label_map.shape)
+    inside = as_mask(mask, size) if pixels is None else pixels.mask
+    graph.ndata["pos"] *= torch.tensor(as_spacing(spacing, len(size)))
     if not inside.all():
         graph = dgl.node_subgraph(graph, torch.from_numpy(inside.ravel()), store_ids=False)
         graph.label_map = torch.from_numpy(np.where(inside, np.cumsum(inside).reshape(inside.shape) - 1, -1))
-    if is_image(shape):
+    if pixels is not None:
         graph.ndata["feat"] = torch.from_numpy(pixels.values[inside].astype(np.float32))
         graph = with_offsets(graph)
     return graph

@@ -1,6 +1,7 @@
 """Superpixel segmentation: SLIC (Achanta et al., 2012), as scikit-image computes it now and until 2020."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -18,6 +19,8 @@ def segment(
     *,
     axes: int = 2,
     mask: Image | None = None,
+    channels: int | None = None,
+    spacing: Sequence[float] | None = None,
 ) -> np.ndarray:
     """Superpixels of an image: SLIC of Achanta et al., 2012, "SLIC Superpixels Compared to State-of-the-art
     Superpixel Methods", as implemented by scikit-image.
@@ -28,14 +31,21 @@ def segment(
     scikit-image first stretches the image's range to 0..1, and converts three channels from RGB to Lab, where
     distances go to about 100. Inside a mask, the seeds are spread by k-means (Irving, 2016, arXiv:1606.09518).
 
+    Every superpixel is connected. Where scikit-image returns one in several pieces, as it may under a mask, each piece
+    is a superpixel.
+
     Args:
         image: (H, W) or (H, W, C), channels last; uint8, uint16 (scaled to 0..1) or floating point;
-            numpy, torch, PIL or a path.
+            numpy, torch, PIL or a path. Masked entries of numpy's masked arrays are outside the mask.
         num_segments: requested number of superpixels, 1 to H W. The seeds form a grid, so the result has about as many.
         compactness: weight of space against colour: large gives squares, small follows edges. None: 10 for
             three channels, else 0.25, as Knyazev et al., 2019, arXiv:1905.02850, set them for CIFAR-10 and MNIST.
         axes: 2, or 3 for a volume (D, H, W) or (D, H, W, C).
         mask: (H, W) booleans; pixels outside get the label -1. None for the whole image.
+        channels: C, needed for an image of at most 4 rows and more than 4 channels: without it, such a shape is taken
+            for one with channels first, and refused.
+        spacing: the distance of neighbouring pixels along each axis, as (5, 1, 1) for slices 5 times as far apart as
+            pixels. Distances in space are in this unit, relative to the mean of the axes. None for 1.
 
     Shapes:
         - output: (H, W)
@@ -45,8 +55,9 @@ def segment(
 
     Raises:
         ValueError: if the image has another shape, is empty or not finite, or the mask has another shape or is empty.
-        ValueError: if the number of segments is outside 1 to the number of pixels, the compactness is not positive, or
-            axes is neither 2 nor 3.
+        ValueError: if the number of segments is outside 1 to the number of pixels.
+        ValueError: if the compactness or the spacing is not positive, or axes is neither 2 nor 3.
+        ValueError: if the image has other channels, or seems to have them first.
         TypeError: if the image is neither uint8, uint16 nor floating point, or the mask is not boolean.
         ImportError: if scikit-image is not installed.
 
@@ -57,7 +68,7 @@ def segment(
         array([[0, 0, 1, 1],
                [0, 0, 1, 1]])
     """
-    return segment_pixels(parse_image(image, axes, mask), num_segments, compactness)
+    return segment_pixels(parse_image(image, axes, mask, channels, spacing), num_segments, compactness)
 
 
 def segment_pixels(pixels: Pixels, num_segments: int = 75, compactness: float | None = None) -> np.ndarray:
@@ -79,9 +90,13 @@ def segment_pixels(pixels: Pixels, num_segments: int = 75, compactness: float | 
         start_label=1,
         channel_axis=-1,
         mask=None if pixels.mask.all() else pixels.mask,
+        spacing=np.array(pixels.spacing) / math.prod(pixels.spacing) ** (1 / len(pixels.spacing)),
     )
+    clusters = np.where(pixels.mask, clusters, 0)
+    pieces = import_skimage("measure").label(clusters, background=0, connectivity=1)
+    number = clusters[pixels.mask].astype(np.int64) * (pieces.max() + 1) + pieces[pixels.mask]  # by cluster, by piece
     labels = np.full(pixels.shape, -1)
-    labels[pixels.mask] = np.unique(clusters[pixels.mask], return_inverse=True)[1].ravel()
+    labels[pixels.mask] = np.unique(number, return_inverse=True)[1].ravel()
     return labels
 
 

@@ -37,17 +37,20 @@ def superpixel_graph(
     edges: EdgeRule | None = None,
     self_loops: bool = False,
     norm: str = "none",
+    channels: int | None = None,
+    spacing: Sequence[float] | None = None,
 ) -> dgl.DGLGraph:
     """The superpixel graph of an image: :func:`~gnnlib.images.segment`, then :func:`graph_from_labels`.
 
     Args:
         image: (H, W) or (H, W, C), channels last; uint8, uint16 (scaled to 0..1) or floating point;
-            numpy, torch, PIL or a path.
+            numpy, torch, PIL or a path. Masked entries of numpy's masked arrays are outside the mask.
         num_segments: requested number of superpixels; SLIC returns about as many.
         compactness: as in :func:`~gnnlib.images.segment`.
         axes: 2, or 3 for a volume (D, H, W) or (D, H, W, C).
         mask: (H, W) booleans; pixels outside belong to no node. None for the whole image.
         k, sigma, features, edges, self_loops, norm: as in :func:`graph_from_labels`.
+        channels, spacing: as in :func:`~gnnlib.images.segment`. With a spacing, positions are in its unit.
 
     Shapes:
         - n nodes, about ``num_segments``, and by default n min(k, n - 1) edges
@@ -74,7 +77,7 @@ def superpixel_graph(
         (8, ['distance', 'offset', 'weight'])
     """
     rule = _edge_rule(k, sigma, edges)
-    pixels = parse_image(image, axes, mask)
+    pixels = parse_image(image, axes, mask, channels, spacing)
     regions = Regions.from_pixels(pixels, segment_pixels(pixels, num_segments, compactness))
     return _region_graph(regions, rule, features, self_loops, norm)
 
@@ -90,6 +93,7 @@ def graph_from_labels(
     edges: EdgeRule | None = None,
     self_loops: bool = False,
     norm: str = "none",
+    spacing: Sequence[float] | None = None,
 ) -> dgl.DGLGraph:
     r"""The region graph of any label map (SLIC, Felzenszwalb, watershed, quickshift, ...): by default k nearest
     neighbours with Gaussian weights, after Dwivedi et al., 2020, arXiv:2003.00982 (their equation for superpixels), and
@@ -127,6 +131,8 @@ def graph_from_labels(
         self_loops: whether to add an edge of weight 1 from each node to itself, as its first in-edge.
         norm: of the weights, by their sums: "none", "right" (A / row sum), "both" (Kipf's, whose A has self-loops) or
             "left", as in :func:`gnnlib.ops.degrees.degree_norm`.
+        spacing: the distance of neighbouring pixels along each axis; positions, offsets, distances and widths are in
+            its unit in place of pixels. None for 1.
 
     Shapes:
         - S the label map's shape, (H, W) for an image; n regions, by default E = n min(k, n - 1) edges
@@ -134,7 +140,7 @@ def graph_from_labels(
     Raises:
         ValueError: if the image is empty, not finite or not of the labels' shape.
         ValueError: if the mask has another shape or is empty, or a label is negative.
-        ValueError: if k < 1, sigma is not positive, or a feature or the norm is unknown.
+        ValueError: if k < 1, sigma or the spacing is not positive, or a feature or the norm is unknown.
         TypeError: if the image is neither uint8, uint16 nor floating point, the labels are not integers,
             or the mask is not boolean.
         TypeError: if k is not an integer, or ``edges`` is not a rule.
@@ -151,7 +157,7 @@ def graph_from_labels(
         ([(1, 0), (2, 1), (1, 2)], [1.5, 1.0, -1.0])
     """
     rule = _edge_rule(k, sigma, edges)
-    return _region_graph(Regions.from_labels(image, labels, mask), rule, features, self_loops, norm)
+    return _region_graph(Regions.from_labels(image, labels, mask, spacing), rule, features, self_loops, norm)
 
 
 def _edge_rule(k: int, sigma: float | None, edges: EdgeRule | None) -> EdgeRule:
