@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gnnlib._utils.model_state import evaluation_mode
 from gnnlib.analysis.attribution import attention, saliency
 from gnnlib.benchmarks.catalog.layers import Geometry, LayerSpec
 from gnnlib.benchmarks.records.results import Outcome
@@ -142,9 +143,10 @@ def attribution_maps(model: nn.Module, batch: Batch) -> dict[str, np.ndarray]:
         relative to uniform attention; saliency_1, ...
     """
     graph, x, target, edge, _ = batch
-    model.eval()
-    maps = {"saliency": (saliency(model, graph, x, target, edge=edge), graph.batch_num_nodes())}
-    for last in attention(model, graph, x, edge=edge)[-1:]:
+    with evaluation_mode(model):
+        maps = {"saliency": (saliency(model, graph, x, target, edge=edge), graph.batch_num_nodes())}
+        weights = attention(model, graph, x, edge=edge)
+    for last in weights[-1:]:
         share = last.mean(-1)
         even = 1 / graph.in_degrees()[edge_endpoints(graph)[1].long()].to(share)
         maps["attention"] = share / even.view(-1, *[1] * (share.dim() - 1)), graph.batch_num_edges()

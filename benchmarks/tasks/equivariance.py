@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from gnnlib import BatchNorm, GraphStore, Stack, datasets, readout_flat, readout_mean
 from gnnlib._platform.dgl import dgl
+from gnnlib._utils.model_state import evaluation_mode
 from gnnlib.analysis.symmetry import (
     class_distances,
     deformation_distance,
@@ -120,7 +121,10 @@ class Equivariance(Task):
 
     def measure(self, model: Stack, cut: Callable[[Tensor, Tensor], Cut]) -> dict[str, float]:
         """The figures of one trained network."""
-        model.eval()
+        with evaluation_mode(model):
+            return self._figures(model, cut)
+
+    def _figures(self, model: Stack, cut: Callable[[Tensor, Tensor], Cut]) -> dict[str, float]:
         images, labels = (t[: self.num_measured] for t in self.test)
         body = Stack(list(model.blocks))
         pooled = Stack(list(model.blocks), readout=model.readout)

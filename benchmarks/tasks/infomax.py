@@ -9,6 +9,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from gnnlib import GCNConv, GNNLayer, Stack
 from gnnlib._platform.dgl import dgl
+from gnnlib._utils.model_state import evaluation_mode
 from gnnlib.benchmarks.catalog.layers import LayerSpec
 from gnnlib.benchmarks.metrics import accuracy, num_parameters
 from gnnlib.benchmarks.records.results import Outcome
@@ -54,7 +55,8 @@ def pretrain(
 
 @torch.no_grad()
 def embed(model: Stack, graph: dgl.DGLGraph, x: Tensor) -> Tensor:
-    return model.eval()(graph, x)
+    with evaluation_mode(model):
+        return model(graph, x)
 
 
 def fit_linear(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from gnnlib import BatchNorm, GNNLayer, Stack, aggregate, datasets
+from gnnlib._utils.model_state import evaluation_mode
 from gnnlib.analysis.symmetry import rotation_error
 from gnnlib.benchmarks.catalog.layers import Geometry, LayerSpec
 from gnnlib.benchmarks.metrics import accuracy, num_parameters
@@ -150,7 +151,8 @@ class Sphere(Task):
             "trained and tested upright, %": accuracy(*predict(upright, self.everything(points, False))),
             "trained and tested rotated, %": accuracy(*predict(turned, self.everything(points, True))),
         }
-        figures |= self.errors(upright.eval(), points)
+        with evaluation_mode(upright):
+            figures |= self.errors(upright, points)
         return Outcome(parameters=num_parameters(upright), curve=curve(records), figures=figures, **fields)
 
     def errors(self, model: nn.Module, points: Tensor) -> dict[str, float]:

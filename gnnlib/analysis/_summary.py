@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
-from gnnlib._utils.model_state import preserve_state
+from gnnlib._utils.model_state import evaluation_mode, preserve_state
 
 __all__ = ["LayerSummary", "Summary", "summary"]
 
@@ -130,8 +130,7 @@ def _output_shapes(model: nn.Module, inputs: tuple) -> dict[nn.Module, str]:
 
     hooks = [module.register_forward_hook(record) for module in model.modules()]
     try:
-        with preserve_state(model), torch.no_grad():
-            model.eval()
+        with preserve_state(model), evaluation_mode(model), torch.no_grad():
             model(*inputs)
     finally:
         for hook in hooks:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
+from gnnlib._utils.model_state import evaluation_mode
 from gnnlib.nn.stack import Stack
 from gnnlib.train.loop import Batch, fit
 
@@ -116,11 +117,8 @@ class _Stage(nn.Module):
 
     def freeze(self, batches: Iterable[Batch]) -> list[Batch]:
         """The batches with the features after this block."""
-        self.eval()
-        with torch.no_grad():
-            outputs = [b._replace(x=self.features(b.graph, b.x, b.edge)) for b in batches]
-        self.train()
-        return outputs
+        with evaluation_mode(self), torch.no_grad():
+            return [b._replace(x=self.features(b.graph, b.x, b.edge)) for b in batches]
 
 
 def _train(stage: _Stage, inputs: Sequence[Batch], settings: _Settings, seed: int) -> tuple[list, list[Batch]]:
