@@ -28,7 +28,10 @@ class GraphStore(Dataset):
 
     It is a torch ``Dataset``: `loader`, or any ``DataLoader`` with ``collate_fn=store.collate``, yields batched graphs,
     or pairs (graph, labels) if the store has labels. Worker processes, forked or spawned, send flat tensors, and the
-    main process builds the DGLGraph.
+    main process builds the DGLGraph. ``dgl.dataloading.GraphDataLoader`` and torch's ``Subset`` and ``ConcatDataset``
+    give the same batches.
+
+    ``store[i]`` is a single graph, whose attribute ``label`` is its label, or None without labels.
 
     Args:
         graphs: DGLGraphs on the CPU with one node type and one edge type, and the same columns in their frames. As
@@ -106,7 +109,9 @@ class GraphStore(Dataset):
         index = operator.index(index)
         if not -len(self) <= index < len(self):
             raise IndexError(f"expected an index from {-len(self)} to {len(self) - 1}, got {index}")
-        return self.batch([index % len(self)])
+        graph = self.batch([index % len(self)])
+        graph.label = None if self.labels is None else self.labels[index]
+        return graph
 
     def __iter__(self) -> Iterator[dgl.DGLGraph]:
         return (self[i] for i in range(len(self)))
@@ -140,16 +145,33 @@ class GraphStore(Dataset):
         return DataLoader(self, batch_size, shuffle, collate_fn=self.collate, **options)
 
     @staticmethod
-    def collate(batch: Any) -> Any:
-        """The collate_fn of a DataLoader. Returns its argument: batches are complete."""
-        return batch
+    def collate(samples: Any) -> Any:
+        """The collate_fn of a DataLoader.
 
-    def __getitems__(self, indices: Indices) -> Any:
-        """The batch, for a DataLoader. A worker process returns flat tensors, from which the main process builds it."""
-        if get_worker_info() is not None:
-            return _Parcel(self.select(indices))
-        indices = self._checked_indices(indices)
-        return _with_labels(self._flat.batch(indices), self._labels_of(indices))
+        Args:
+            samples: what the DataLoader read: graphs of one store, a list of graphs ``store[i]`` of one or more stores
+                (``ConcatDataset``), or a single one (``batch_size=None``).
+
+        Returns:
+            The batched graph, or the pair (graph, labels) if the graphs have labels.
+
+        Raises:
+            TypeError: if an element is no graph of a store, so that its label is not known.
+            ValueError: if some graphs have labels, and others have none.
+        """
+        if isinstance(samples, _Samples):
+            return samples.batch()
+        if isinstance(samples, dgl.DGLGraph):
+            return _with_labels(samples, _label(samples))
+        labels = [_label(graph) for graph in samples]
+        missing = sum(label is None for label in labels)
+        if 0 < missing < len(labels):
+            raise ValueError(f"collate: expected a label for each of {len(labels)} graphs, got {missing} without one")
+        return _with_labels(dgl.batch(samples), None if missing else torch.stack(labels))  # type: ignore[arg-type]
+
+    def __getitems__(self, indices: Indices) -> "_Samples":
+        """The samples of a batch, for a DataLoader and its collate_fn."""
+        return _Samples(self, self._checked_indices(indices))
 
     def _checked_indices(self, indices: Indices) -> np.ndarray:
         array = np.asarray(indices)  # five times faster than torch for lists
@@ -168,6 +190,35 @@ class GraphStore(Dataset):
 
 def _with_labels(graph: dgl.DGLGraph, labels: Tensor | None) -> Any:
     return graph if labels is None else (graph, labels)
+
+
+def _label(graph: Any) -> Tensor | None:
+    if not isinstance(graph, dgl.DGLGraph) or not hasattr(graph, "label"):
+        raise TypeError(
+            f"collate: expected graphs store[i] with their attribute label, got a {type(graph).__name__} without it; "
+            "use the default collate_fn of dgl.dataloading.GraphDataLoader for other samples"
+        )
+    return graph.label
+
+
+class _Samples(Sequence):
+    """Graphs of a store with their labels, for any collate function; `batch` builds them at once."""
+
+    def __init__(self, store: GraphStore, indices: np.ndarray):
+        self.store, self.indices = store, indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, i: Any) -> Any:
+        graph = self.store[int(self.indices[i])]
+        return _with_labels(graph, graph.label)
+
+    def batch(self) -> Any:
+        """The batch. A worker process returns flat tensors, from which the main process builds it."""
+        if get_worker_info() is not None:
+            return _Parcel(self.store.select(self.indices))
+        return _with_labels(self.store._flat.batch(self.indices), self.store._labels_of(self.indices))
 
 
 class _Parcel(NamedTuple):
