@@ -1,7 +1,8 @@
 """Reversible layers (Li et al. 2021, arXiv 2106.07476): inputs computed from outputs in place of stored ones."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -189,7 +190,16 @@ def _seeded(seed: int | None, device: torch.device) -> Iterator[None]:
         yield
 
 
+def _autocast(device: str) -> torch.autocast:
+    """A context that repeats the present state of autocast, without its cache: weights that are cast in the forward
+    pass, which records no derivatives, would serve where derivatives are needed."""
+    enabled = torch.is_autocast_enabled(device)
+    return torch.autocast(device, torch.get_autocast_dtype(device), enabled, cache_enabled=False)
+
+
 class _Reverse(torch.autograd.Function):
+    """The backward pass runs the parts again under the autocast of the forward pass."""
+
     @staticmethod
     def forward(
         ctx: Any,
@@ -201,11 +211,12 @@ class _Reverse(torch.autograd.Function):
         x0: Tensor | None,
         *learned: nn.Parameter,
     ) -> Tensor:
-        ctx.graph, ctx.learned, ctx.blocks = graph, learned, []
-        for block in blocks:
-            ctx.blocks.append((block, start))
-            x = block(graph, x, edge, x0, start)
-            start += len(block.parts)
+        ctx.graph, ctx.learned, ctx.blocks, ctx.autocast = graph, learned, [], _autocast(x.device.type)
+        with ctx.autocast:
+            for block in blocks:
+                ctx.blocks.append((block, start))
+                x = block(graph, x, edge, x0, start)
+                start += len(block.parts)
         ctx.save_for_backward(x, edge, x0)
         return x
 
@@ -217,31 +228,39 @@ class _Reverse(torch.autograd.Function):
         # allocated first: small tensors between large ones would fragment the memory that these free
         total = {t: torch.zeros_like(t) for t in (*inputs, *ctx.learned) if t is not None and t.requires_grad}
         for block, seed in reversed(ctx.blocks):
-            y, grad = _undo(block, seed, ctx.graph, y, grad, inputs, total)
+            y, grad = _undo(block, partial(_change, ctx, block, seed, inputs), y, grad, inputs, total)
         return None, None, None, grad, *(total.get(t) for t in (*inputs, *ctx.learned))
+
+
+def _change(
+    ctx: Any, block: ReversibleBlock, seed: int, inputs: Sequence[Tensor | None], i: int, before: Tensor
+) -> Tensor:
+    """The output of part i again, with its graph of derivatives."""
+    edge, x0 = inputs
+    with torch.enable_grad(), ctx.autocast:
+        return block.change(i, seed, ctx.graph, before, edge, block.split(x0)[i])
 
 
 def _undo(
     block: ReversibleBlock,
-    seed: int,
-    graph: dgl.DGLGraph,
+    change_of: Callable[[int, Tensor], Tensor],
     y: Tensor,
     grad: Tensor,
     inputs: Sequence[Tensor | None],
     total: dict[Tensor, Tensor],
 ) -> tuple[Tensor, Tensor]:
     """The input of a block and its gradient, from those of its output; other gradients are added to ``total``."""
-    edge, x0 = inputs
     xs, grads = block.split(y), block.split(grad)  # from the last on, outputs are replaced by inputs
     for i in reversed(range(len(xs))):
         before = (xs[i - 1] if i else sum(xs[1:])).detach().requires_grad_()
-        with torch.enable_grad():
-            change = block.change(i, seed, graph, before, edge, block.split(x0)[i])
+        change = change_of(i, before)
         sources = [t for t in (*inputs, *_learned(block.parts[i])) if t is not None and t.requires_grad]
-        through, *partials = torch.autograd.grad(change, [before, *sources], grads[i], allow_unused=True)
-        for t, partial in zip(sources, partials):
-            if partial is not None:
-                total[t] += partial
+        through, *partials = torch.autograd.grad(
+            change, [before, *sources], grads[i].to(change.dtype), allow_unused=True
+        )
+        for t, gradient in zip(sources, partials):
+            if gradient is not None:
+                total[t] += gradient
         xs[i] = xs[i] - change.detach()
         if through is not None:
             for j in [i - 1] if i else range(1, len(xs)):

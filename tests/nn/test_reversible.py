@@ -209,6 +209,46 @@ def test_without_gradients_it_is_the_plain_net():
     assert not y.requires_grad
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("inside", [True, False], ids=["backward inside", "backward outside"])
+@pytest.mark.parametrize("encoded", [True, False], ids=["low precision x", "float32 x"])
+def test_gradients_under_autocast(dtype, inside, encoded):
+    """Those of the plain net under autocast, up to rounding, and far from 0; the encoder gives x in low precision."""
+    graph, x = symmetric_graph(), torch.randn(11, 8)
+    blocks = [block.float() for block in deep(3)]
+    encoder = nn.Linear(8, 8) if encoded else nn.Identity()
+    leaves = [p for module in (encoder, *blocks) for p in module.parameters()]
+    results = []
+    for net in (Reversible(blocks), lambda graph, x: plain(blocks, graph, x)):
+        with torch.autocast("cpu", dtype=dtype):
+            loss = net(graph, encoder(x)).float().square().mean()
+            grads = torch.autograd.grad(loss, leaves) if inside else None
+        results.append(grads or torch.autograd.grad(loss, leaves))
+    for actual, expected in zip(*results, strict=True):
+        assert expected.abs().max() > 0
+        assert actual.dtype == torch.float32
+        assert (actual - expected).abs().max() <= 0.05 * max(g.abs().max() for g in results[1])
+
+
+def test_the_recomputation_has_the_autocast_of_the_forward_pass():
+    """The parts see the same types in both passes, and the casts of weights are not kept from one to the other."""
+    dtypes = []
+
+    class Part(nn.Linear):
+        def forward(self, graph, x, edge=None, x0=None):
+            y = super().forward(x)
+            dtypes.append(y.dtype)
+            return y
+
+    model = Reversible([ReversibleBlock([Part(4, 4), Part(4, 4)])])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = model(symmetric_graph(), torch.randn(11, 8, requires_grad=True))
+    y.sum().backward()
+    assert dtypes == [torch.bfloat16] * 4
+    model(symmetric_graph(), torch.randn(11, 8, requires_grad=True)).sum().backward()
+    assert dtypes[4:] == [torch.float32] * 4
+
+
 def test_wrong_widths_and_numbers_are_refused():
     with pytest.raises(ValueError, match="at least two parts, got 1"):
         ReversibleBlock([GNNLayer(GCNConv(4, 4))])
