@@ -6,6 +6,7 @@ index arrays on the CPU. Both have the same functions with the same signatures.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from types import ModuleType
 
 import torch
@@ -22,10 +23,20 @@ def choose(like: Tensor) -> ModuleType:
     if _forced is not None:
         return _forced
     if like.device.type == "cpu" and like.dtype in _FAST:
-        from gnnlib.kernels import cpu  # imports numba, which is slow: on first use only
-
-        return cpu
+        return _cpu()
     return reference
+
+
+@cache
+def _cpu() -> ModuleType:
+    """The compiled kernels; `reference` where numba does not compile (NUMBA_DISABLE_JIT=1, for debuggers)."""
+    import numba  # slow: on first use only
+
+    if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
+        return reference
+    from gnnlib.kernels import cpu
+
+    return cpu
 
 
 @contextmanager

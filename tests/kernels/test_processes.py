@@ -13,8 +13,14 @@ from pathlib import Path
 import numba
 import numpy as np
 import pytest
+import torch
 
+import gnnlib
+from gnnlib import kernels
+from gnnlib.images import recipes, segment
+from gnnlib.kernels import reference
 from gnnlib.kernels.cpu.compile import jit
+from gnnlib.testing.graphs import random_graph
 
 pytestmark = pytest.mark.process
 ROOT = Path(__file__).parents[2]
@@ -249,6 +255,43 @@ if __name__ == "__main__":
         got = pool.submit(child, graph).result()
     assert all(torch.equal(torch.from_numpy(a), b) for a, b in zip(got, want, strict=True))
 """)
+
+
+# ---------------------------------------------------------------- without the compiler
+
+
+def layers_stores_and_images():
+    """What needs kernels: layers and their gradients, batches of a store, connected superpixels."""
+    graphs = [random_graph(20 + i, 60, seed=i) for i in range(3)]
+    torch.manual_seed(0)
+    x, weight, feature = torch.rand(20, 5, requires_grad=True), torch.rand(60), torch.rand(60, 3)
+    results = []
+    for conv, edge in (
+        *((gnnlib.GCNConv(5, 4), weight), (gnnlib.GATConv(5, 4, 2), weight), (gnnlib.GatedGCNConv(5, 4), None)),
+        *((gnnlib.PNAConv(5, 4, edge_feats=3), feature), (gnnlib.MessageConv(5, 4), None)),
+        *((gnnlib.GINEConv(5, 4, 3), feature), (gnnlib.ECConv(5, 4, edge_feats=3), feature)),
+        *((gnnlib.DropMessage(gnnlib.GCNConv(5, 4), 0.5), None), (gnnlib.SAGEConv(5, 4, reduce="max"), weight)),
+    ):
+        y = conv(graphs[0], x, edge)
+        results += [y.detach(), *torch.autograd.grad(y.square().sum(), [x, *conv.parameters()])]
+    (batch, labels), *_ = gnnlib.GraphStore(graphs, labels=[5, 7, 9]).loader(2)
+    results += [*batch.edges(), labels, gnnlib.aggregate(batch, torch.arange(41.0).unsqueeze(1))]
+    image = torch.linspace(0, 1, 144).view(12, 12)
+    return [*results, torch.from_numpy(segment(image, 9)), recipes.dwivedi(image).ndata["feat"]]
+
+
+def test_without_the_compiler_the_reference_kernels_serve(run, tmp_path):
+    """NUMBA_DISABLE_JIT=1, as debuggers and coverage need it."""
+    script = """
+from tests.kernels.test_processes import layers_stores_and_images
+torch.save(layers_stores_and_images(), "results.pt")
+print(kernels.choose(torch.zeros(1)).__name__)
+"""
+    assert run(script, NUMBA_DISABLE_JIT="1").split() == ["gnnlib.kernels.reference"]
+    with kernels.force(reference):
+        expected = layers_stores_and_images()
+    for actual, value in zip(torch.load(tmp_path / "results.pt"), expected, strict=True):
+        torch.testing.assert_close(actual, value, rtol=1e-5, atol=1e-6)
 
 
 # ---------------------------------------------------------------- the cache on disk

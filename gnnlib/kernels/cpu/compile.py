@@ -103,7 +103,7 @@ class _DiskCache(FunctionCache):
 def jit(func: Callable, *, cache: bool = True, **options):
     """numba.njit without the interpreter's lock, cached on disk if a directory is writable, else in memory."""
     compiled: Any = numba.njit(func, nogil=True, error_model="numpy", **options)
-    if cache:
+    if cache and not numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
         try:
             compiled._cache = _DiskCache(func)  # as cache=True does, which takes numba's own and raises at import
         except (RuntimeError, OSError):  # "no locator available": no writable cache directory
