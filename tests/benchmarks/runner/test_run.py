@@ -22,7 +22,7 @@ from gnnlib.benchmarks.runner.request import RunRequest
 from gnnlib.benchmarks.tasks import TASKS
 from gnnlib.train import loop as training
 from tests.benchmarks.fake_task import Fake
-from tests.kill import epochs_done, figures, kill_runs
+from tests.kills import epochs_done, figures, kills, run_job
 
 ROOT = Path(__file__).parents[3]
 ALL = [("gcn", 0), ("gcn", 1), ("mlp", 0), ("mlp", 1)]
@@ -289,7 +289,7 @@ def test_digits_killed_at_random_moments_give_the_same_figures(tmp_path, no_repo
     assert main(["run", *words, "--out", str(reference)]) == 0
     epochs = epochs_done(reference)
     assert len(epochs) == len(set(epochs)) == 2 * 3 * 8
-    done = list(kill_runs(words, killed, 2, len(epochs), random.Random(0)))
+    done = list(kills(run_job(words), killed, 2, len(epochs), random.Random(0)))
     assert 0 <= done[0] <= done[1] < len(epochs)
     assert main(["run", *words, "--out", str(killed)]) == 0
     assert figures(killed) == figures(reference)
