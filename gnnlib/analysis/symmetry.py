@@ -16,6 +16,7 @@ from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
 from gnnlib.graph import edge_endpoints
+from gnnlib.graph._check import check_one_node_set
 
 __all__ = [
     "class_distances",
@@ -285,8 +286,7 @@ def relabel(graph: dgl.DGLGraph, order: Tensor) -> dgl.DGLGraph:
         >>> other.edges()[0].tolist(), other.edges()[1].tolist(), other.ndata["pos"].flatten().tolist()
         ([1, 2], [2, 0], [2.0, 0.0, 1.0])
     """
-    if not graph.is_homogeneous:
-        raise ValueError(f"expected a graph with one node set, got {graph.canonical_etypes}")
+    check_one_node_set("relabel", graph)
     order = order.to(graph.device).long()
     if not torch.equal(order.sort().values, torch.arange(graph.num_nodes(), device=graph.device)):
         raise ValueError(f"order: expected a permutation of {graph.num_nodes()} nodes, got shape {tuple(order.shape)}")

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
 from gnnlib.graph import Adjacency, edge_endpoints, node_to_graph, reverse
+from gnnlib.graph._check import check_one_node_set
 from gnnlib.ops import aggregate
 
 __all__ = ["Coarsening", "coarsen", "graclus", "voxel"]
@@ -103,7 +104,7 @@ def coarsen(graph: dgl.DGLGraph, cluster: Tensor) -> Coarsening:
 
 def _number(graph: dgl.DGLGraph, cluster: Tensor) -> tuple[Tensor, Tensor]:
     """Clusters numbered through the batch, (N,), and how many each graph has, (B,)."""
-    _check_one_node_set(graph)
+    check_one_node_set("coarsen", graph)
     if not isinstance(cluster, Tensor) or cluster.is_floating_point() or cluster.dtype == torch.bool:
         raise TypeError(f"cluster: expected a tensor of integers, got {getattr(cluster, 'dtype', type(cluster))}")
     if tuple(cluster.shape) != (graph.num_nodes(),):
@@ -112,14 +113,6 @@ def _number(graph: dgl.DGLGraph, cluster: Tensor) -> tuple[Tensor, Tensor]:
     number = _rows(owner, cluster.to(owner))
     home = owner.new_zeros(int(number.max()) + 1 if len(number) else 0).scatter_(0, number, owner)
     return number, torch.bincount(home, minlength=graph.batch_size)
-
-
-def _check_one_node_set(graph: dgl.DGLGraph) -> None:
-    if not graph.is_homogeneous:
-        raise ValueError(
-            f"expected a graph with one node set, got {graph.num_src_nodes()} sources, "
-            f"{graph.num_dst_nodes()} destinations"
-        )
 
 
 def _rows(*columns: Tensor) -> Tensor:
@@ -203,7 +196,7 @@ def graclus(graph: dgl.DGLGraph, weight: Tensor | None = None) -> Tensor:
         >>> graclus(path).tolist(), graclus(path, torch.tensor([1.0, 9.0, 1.0])).tolist()
         ([0, 0, 1, 1], [0, 1, 1, 2])
     """
-    _check_one_node_set(graph)
+    check_one_node_set("graclus", graph)
     nodes, edges = graph.num_nodes(), graph.num_edges()
     values = np.ones(edges) if weight is None else weight.detach().double().cpu().numpy()
     if values.shape != (edges,) or not (np.isfinite(values) & (values >= 0)).all():

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gnnlib import kernels
 from gnnlib._platform.dgl import dgl
+from gnnlib.graph._check import check_dense
 
 INT32_MAX = 2**31 - 1
 
@@ -161,6 +162,7 @@ def _compress(rows: Tensor, columns: Tensor, num_rows: int) -> CompressedRows:
 
 def edge_endpoints(graph: dgl.DGLGraph) -> tuple[Tensor, Tensor]:
     """The source and destination of every edge by edge id, from a sparse format that the graph already has."""
+    _check_one_edge_type(graph)
     created = graph.formats()["created"]
     if "coo" in created:
         return graph.edges(order="eid")
@@ -200,6 +202,7 @@ def adjacency(graph: "dgl.DGLGraph | Adjacency", device: torch.device | str | No
     Raises:
         TypeError: if the graph is neither a DGLGraph nor an Adjacency.
         ValueError: if the graph has several edge types, or 2**31 edges or more.
+        RuntimeError: if the call is traced by ``torch.jit.trace``.
 
     Example:
         >>> from gnnlib import adjacency
@@ -212,12 +215,16 @@ def adjacency(graph: "dgl.DGLGraph | Adjacency", device: torch.device | str | No
         >>> adjacency(g) is before, adjacency(g).num_edges
         (False, 3)
     """
+    if torch.jit.is_tracing():
+        raise RuntimeError(
+            "expected message passing outside of torch.jit.trace, got it inside: TorchScript has no DGL graphs; "
+            "save a model with gnnlib.save_model"
+        )
     if isinstance(graph, Adjacency):
         return graph if device is None or torch.device(device) == graph.device else graph.to(torch.device(device))
     if not isinstance(graph, dgl.DGLGraph):
         raise TypeError(f"expected a DGLGraph or a block, got {type(graph).__name__}")
-    if len(graph.canonical_etypes) != 1:
-        raise ValueError(f"expected a graph with one edge type, got {graph.etypes}; pass graph[etype]")
+    _check_one_edge_type(graph)
     structure = graph._graph
     by_device: dict[torch.device, Adjacency] | None = getattr(structure, "_gnnlib_adjacency", None)
     if by_device is None:
@@ -233,6 +240,11 @@ def adjacency(graph: "dgl.DGLGraph | Adjacency", device: torch.device | str | No
     return by_device[device]
 
 
+def _check_one_edge_type(graph: dgl.DGLGraph) -> None:
+    if len(graph.canonical_etypes) != 1:
+        raise ValueError(f"expected a graph with one edge type, got {graph.etypes}; pass graph[etype]")
+
+
 Graph: TypeAlias = dgl.DGLGraph | Adjacency
 
 
@@ -240,11 +252,12 @@ def check_num_rows(name: str, value: Tensor, rows: int, kind: str) -> None:
     """Check that ``value`` is a floating-point tensor with one row per node or edge.
 
     Raises:
-        TypeError: if the value is not a tensor, or not floating point.
+        TypeError: if the value is not a dense tensor, or not floating point.
         ValueError: if it has another number of rows.
     """
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: expected a tensor, got {type(value).__name__}")
+    check_dense(name, value)
     if not value.is_floating_point():
         raise TypeError(f"{name}: expected floating-point values, got {value.dtype}; convert with .float()")
     if value.dim() == 0 or len(value) != rows:

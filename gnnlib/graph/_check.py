@@ -1,12 +1,13 @@
-"""What to write in place of an argument that is not a graph."""
+"""Arguments that should be graphs, or dense tensors: what to write in place of others."""
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
 
-__all__ = ["graph_error"]
+__all__ = ["check_dense", "check_graph", "check_one_node_set", "graph_error"]
 
 CONVERSIONS = {
     "torch": "dgl.graph((edge_index[0], edge_index[1]))",
@@ -35,3 +36,40 @@ def graph_error(owner: str, graph: Any) -> TypeError | None:
         return TypeError(f"{owner}: expected a DGL graph first, {CONVERSIONS['torch']}, and then x, got {came}")
     conversion = CONVERSIONS.get(kind.__module__.partition(".")[0], "dgl.graph((src, dst))")
     return TypeError(f"{owner}: expected a DGL graph, {conversion}, got {kind.__module__}.{kind.__name__}")
+
+
+def check_graph(owner: str, graph: Any) -> None:
+    """Check that an argument is a graph of one edge type.
+
+    Raises:
+        TypeError: if it is not
+    """
+    error = graph_error(owner, graph)
+    if error is not None:
+        raise error
+
+
+def check_one_node_set(owner: str, graph: Any) -> None:
+    """Check that the sources of a graph are its destinations: no message-flow graph, and not bipartite.
+
+    Raises:
+        TypeError: if it is no graph, or one of several edge types
+        ValueError: if it has two node sets
+    """
+    check_graph(owner, graph)
+    if not graph.is_homogeneous:
+        raise ValueError(
+            f"{owner}: expected a graph with one node set, got {graph.num_src_nodes()} sources, "
+            f"{graph.num_dst_nodes()} destinations"
+        )
+
+
+def check_dense(name: str, value: Any) -> None:
+    """Check that a tensor is no sparse one.
+
+    Raises:
+        TypeError: if it is sparse
+    """
+    layout = getattr(value, "layout", torch.strided)
+    if layout is not torch.strided:
+        raise TypeError(f"{name}: expected a dense tensor, got one of layout {layout}; convert with .to_dense()")

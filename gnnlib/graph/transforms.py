@@ -5,6 +5,7 @@ from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
 from gnnlib.graph._adjacency import edge_endpoints
+from gnnlib.graph._check import check_one_node_set
 from gnnlib.graph.batch import graph_index
 
 __all__ = ["add_self_loop", "keep_edges", "keep_nodes", "reverse"]
@@ -64,6 +65,7 @@ def keep_nodes(graph: dgl.DGLGraph, keep: Tensor) -> dgl.DGLGraph:
     Raises:
         ValueError: if the mask has another shape or dtype.
         ValueError: if the graph is a block or has two node types.
+        TypeError: if the graph has several edge types.
 
     Example:
         >>> import torch
@@ -74,8 +76,7 @@ def keep_nodes(graph: dgl.DGLGraph, keep: Tensor) -> dgl.DGLGraph:
         >>> [(one.num_nodes(), one.num_edges()) for one in dgl.unbatch(subgraph)]
         [(1, 0), (2, 1)]
     """
-    if not graph.is_homogeneous:
-        raise ValueError(f"expected a homogeneous graph, got {graph.canonical_etypes}")
+    check_one_node_set("keep_nodes", graph)
     keep = _mask(keep, graph.num_nodes()).to(graph.device)
     src, dst = edge_endpoints(graph)
     between = keep[src.long()] & keep[dst.long()]
@@ -109,6 +110,7 @@ def add_self_loop(graph: dgl.DGLGraph) -> dgl.DGLGraph:
 
     Raises:
         ValueError: if the graph is a block or has two node types.
+        TypeError: if the graph has several edge types.
 
     Example:
         >>> from gnnlib.graph import add_self_loop
@@ -117,8 +119,7 @@ def add_self_loop(graph: dgl.DGLGraph) -> dgl.DGLGraph:
         >>> [one.edges()[0].tolist() for one in dgl.unbatch(g)]
         [[0, 0, 1], [0, 0, 1]]
     """
-    if not graph.is_homogeneous:
-        raise ValueError(f"expected a homogeneous graph for self-loops, got {graph.canonical_etypes}")
+    check_one_node_set("add_self_loop", graph)
     loops = graph.nodes()
     index = torch.cat([graph_index(graph, graph.batch_num_edges()), graph_index(graph, graph.batch_num_nodes())])
     order = torch.argsort(index, stable=True)

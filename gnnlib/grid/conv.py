@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from gnnlib._platform.dgl import dgl
 from gnnlib.grid._lattice import taps
 from gnnlib.grid.dense import convolve, convolve_transposed, on_images, whole
-from gnnlib.grid.window import positive
-from gnnlib.nn._arguments import integer
+from gnnlib.nn._arguments import integer, integers
 from gnnlib.nn.conv.base import Conv, Features, add_bias, empty
 from gnnlib.ops import message_passing as ops
 
@@ -128,8 +127,7 @@ class GridConv(Conv):
         dense: bool = True,
     ):
         super().__init__(in_feats, out_feats)
-        axes = len(kernel_size) if isinstance(kernel_size, Sequence) else 2
-        self.kernel_size = positive(f"{self._name}: kernel_size", kernel_size, axes)
+        self.kernel_size = integers(self, "kernel_size", kernel_size)
         self.groups, self.dense = divisor_of_widths(self, groups), dense
         rows, columns = (self.in_feats, self.out_feats) if self.transposed else (self.out_feats, self.in_feats)
         self.weight = empty(rows, columns // self.groups, *self.kernel_size)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
 from gnnlib.graph import adjacency
+from gnnlib.graph._check import check_graph
 from gnnlib.grid.conv import divisor_of_widths
 from gnnlib.grid.window import Window
 from gnnlib.nn.conv.base import Conv, Features, empty
@@ -44,7 +45,7 @@ class LocalConv(Conv):
     Raises:
         ValueError: if an argument is out of range, widths are not divisible by groups, a shape is wrong, or a graph
             has another number of edges or nodes
-        TypeError: if x is no floating-point tensor
+        TypeError: if x is no floating-point tensor, or ``graph`` no graph of one edge type
 
     Example:
         >>> import torch
@@ -56,6 +57,7 @@ class LocalConv(Conv):
 
     def __init__(self, graph: dgl.DGLGraph, in_feats: int, out_feats: int, *, groups: int = 1, bias: bool = True):
         super().__init__(in_feats, out_feats)
+        check_graph("LocalConv", graph)
         self.groups, self.num_dst = divisor_of_widths(self, groups), graph.num_dst_nodes()
         self.weight = empty(graph.num_edges(), self.in_feats // self.groups, self.out_feats)
         self.bias = empty(self.num_dst, self.out_feats) if bias else None

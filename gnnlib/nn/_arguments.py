@@ -10,24 +10,24 @@ A module of the library derives from `Arguments` and stores each argument as the
             self.feats = integer(self, "feats", feats)
             self.eps = number(self, "eps", eps, minimum=0)
 
-The checks return the value. Their errors name the module and the argument: "GraphNorm: expected feats >= 1, got 0".
+The constructor receives numbers of NumPy, and tensors without axes, as numbers of Python. The checks return the value.
+Their errors name the module and the argument: "GraphNorm: expected feats >= 1, got 0".
 """
 
 import operator
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import wraps
 from inspect import Parameter, signature
 from typing import Any, ClassVar, TypeVar, cast
 
+import numpy as np
 from torch import Tensor, nn
-
-from gnnlib._platform.dgl import dgl
 
 __all__ = [
     "Arguments",
     "check_call",
-    "check_one_node_set",
     "integer",
+    "integers",
     "number",
     "one_of",
     "positive",
@@ -74,6 +74,15 @@ class Arguments:
                 shown.append(text if bare else f"{name}={text}")
         return ", ".join(shown)
 
+    def __prepare_scriptable__(self) -> Any:
+        """Called by ``torch.jit.script``."""
+        if "graph" not in signature(self.forward).parameters:  # type: ignore[attr-defined]
+            return self
+        raise TypeError(
+            f"{type(self).__name__}: expected a call in Python, got torch.jit.script: TorchScript has no DGL graphs; "
+            "save a model with gnnlib.save_model"
+        )
+
 
 def _argument(value: Any, default: Any) -> Any:
     """The argument behind an attribute: a flag behind a parameter or None, a number behind a dropout or a tensor."""
@@ -92,12 +101,20 @@ def _checked(init: Callable[..., None]) -> Callable[..., None]:
     @wraps(init)
     def checked(self: Any, *args: Any, **options: Any) -> None:
         check_call(type(self).__name__, init, (self, *args), options, self.renamed)
+        args, options = _python_numbers(args), {name: _python_numbers(value) for name, value in options.items()}
         for name, value in options.items():
             if name in flags and not isinstance(value, bool):
                 raise TypeError(f"{type(self).__name__}: expected {name} to be True or False, got {value!r}")
         init(self, *args, **options)
 
     return checked
+
+
+def _python_numbers(value: Any) -> Any:
+    """A number of NumPy, or a tensor without axes, as one of Python; also inside tuples and lists."""
+    if isinstance(value, np.generic) or (isinstance(value, Tensor) and value.dim() == 0):
+        return value.item()
+    return type(value)(map(_python_numbers, value)) if type(value) in (tuple, list) else value
 
 
 def renames(owner: str, **names: str) -> Callable[[Function], Function]:
@@ -107,7 +124,7 @@ def renames(owner: str, **names: str) -> Callable[[Function], Function]:
         @wraps(function)
         def checked(*args: Any, **options: Any) -> Any:
             check_call(owner, function, (None, *args), options, names, bound=0)
-            return function(*args, **options)
+            return function(*_python_numbers(args), **{name: _python_numbers(value) for name, value in options.items()})
 
         return cast(Function, checked)
 
@@ -148,7 +165,7 @@ def _name(owner: object) -> str:
 
 
 def integer(owner: object, name: str, value: Any, minimum: int = 1) -> int:
-    """An integer of at least ``minimum``, of Python or NumPy."""
+    """An integer of at least ``minimum``, of Python, NumPy or a tensor of one entry."""
     try:
         index = None if isinstance(value, bool) else operator.index(value)
     except TypeError:
@@ -158,6 +175,14 @@ def integer(owner: object, name: str, value: Any, minimum: int = 1) -> int:
         got = f"a {type(value).__name__}; pass networks by name" if isinstance(value, nn.Module) else repr(value)
         raise ValueError(f"{_name(owner)}: expected {kind}{name} >= {minimum}, got {got}")
     return index
+
+
+def integers(owner: object, name: str, value: Any, minimum: int = 1) -> tuple[int, ...]:
+    """One integer for each axis; a single one is for two axes."""
+    sizes = tuple(value) if isinstance(value, Sequence) else (value, value)
+    if not sizes:
+        raise ValueError(f"{_name(owner)}: expected a {name} with an axis or more, got {value}")
+    return tuple(integer(owner, name, size, minimum) for size in sizes)
 
 
 def number(owner: object, name: str, value: Any, minimum: float = float("-inf"), maximum: float = float("inf")) -> Any:
@@ -207,15 +232,6 @@ def some_of(owner: object, name: str, values: Any, choices: Collection[Any]) -> 
     if not valid:
         raise ValueError(f"{_name(owner)}: expected {name} of {list(choices)}, got {values!r}")
     return tuple(values)
-
-
-def check_one_node_set(owner: object, graph: dgl.DGLGraph) -> None:
-    """Whether the sources of a graph are its destinations: no message-flow graph, and not bipartite."""
-    if not graph.is_homogeneous:
-        raise ValueError(
-            f"{_name(owner)}: expected a graph with one node set, got {graph.num_src_nodes()} sources, "
-            f"{graph.num_dst_nodes()} destinations"
-        )
 
 
 def reset_parameters(*modules: nn.Module) -> None:

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
 from gnnlib.graph import adjacency, edge_endpoints
-from gnnlib.nn._arguments import check_one_node_set, integer
+from gnnlib.graph._check import check_one_node_set
+from gnnlib.nn._arguments import integer
 from gnnlib.ops import propagate
 
 __all__ = ["laplacian_encoding", "random_walk_encoding"]

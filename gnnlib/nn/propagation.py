@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.nn._arguments import Arguments, check_one_node_set, integer, probability
+from gnnlib.graph._check import check_one_node_set
+from gnnlib.nn._arguments import Arguments, integer, probability
 from gnnlib.ops import aggregate, propagate
 from gnnlib.ops.degrees import degree_norm
 from gnnlib.ops.linear import Linear
@@ -42,7 +43,7 @@ class _Propagation(Arguments, nn.Module):
         self.k, self.drop = integer(self, "k", k, minimum=0), drop
 
     def hop(self, graph: dgl.DGLGraph, x: Tensor, edge: Tensor | None) -> Hop:
-        check_one_node_set(self, graph)
+        check_one_node_set(type(self).__name__, graph)
         if edge is None and self.drop is None:
             return partial(propagate, graph)
         coeff = degree_norm(graph, edge, degrees="unweighted" if edge is None else "weighted", like=x)

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
 from gnnlib.graph import node_to_graph
-from gnnlib.nn._arguments import Arguments, check_one_node_set, integer, probability, reset_parameters
+from gnnlib.graph._check import check_one_node_set
+from gnnlib.nn._arguments import Arguments, integer, probability, reset_parameters
 from gnnlib.nn.drop import Dropout
 from gnnlib.nn.norm import RowBatchNorm
 from gnnlib.ops import aggregate
@@ -82,7 +83,7 @@ class VirtualNode(Arguments, nn.Module):
         Returns:
             Node features of the last block, (N, \\*, feats).
         """
-        check_one_node_set(self, graph)
+        check_one_node_set(type(self).__name__, graph)
         to_virtual = node_to_graph(graph, x.device)
         from_virtual = to_virtual.reverse()
         v = self.start.expand(to_virtual.num_dst, *x.shape[1:])

@@ -80,6 +80,7 @@ def _fits(x: Tensor, weight: Tensor) -> bool:
     return (
         x.device.type == weight.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
+        and x.layout is torch.strided
         and x.numel() * len(weight) >= SMALL
         and x.shape[-1] == weight.shape[-1]  # else PyTorch's error says what is wrong
         and torch.get_float32_matmul_precision() == "highest"

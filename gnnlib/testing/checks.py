@@ -12,12 +12,14 @@ import ast
 import contextlib
 import re
 import types
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from inspect import Parameter, signature
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -549,6 +551,59 @@ def bad_edges_are_refused(case: Case) -> None:
         assert_refuses(conv, Inputs(good.graph, good.x, None), ValueError, f"({EDGES}, {case.edge})", "none")
 
 
+def sparse_tensors_are_refused(case: Case) -> None:
+    """Features in a sparse layout of torch: one sentence, before any kernel runs."""
+    conv, good = case.build(), inputs(case, random_graph(NODES, EDGES))
+    x_src, x_dst = src_dst_inputs(good.graph, good.x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch calls compressed rows a beta
+        for layout in (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc):
+            sparse = x_src.to_sparse(layout=layout)
+            x = (sparse, x_dst) if isinstance(good.x, tuple) else sparse
+            assert_refuses(conv, Inputs(good.graph, x, good.edge), TypeError, "dense", layout, "x", ".to_dense()")
+        if good.edge is not None:
+            edge = good.edge.to_sparse()
+            assert_refuses(conv, Inputs(good.graph, good.x, edge), TypeError, "dense", "edge", ".to_dense()")
+
+
+def other_dtypes_are_explained(case: Case) -> None:
+    """A float32 layer on float64 features: the output of the float64 layer, or one sentence with both types."""
+    conv, args = case.build(torch.float32), inputs(case, random_graph(), torch.float64)
+    try:
+        actual, message = apply(conv, args), ""
+    except TypeError as error:
+        actual, message = None, str(error)
+    if actual is not None:
+        assert difference(actual, apply(conv.double(), args)) <= 1e-5
+        return
+    assert message.startswith(f"{type(conv).__name__}: expected x"), message
+    assert {"torch.float32", "torch.float64"} <= set(re.findall(r"torch\.float\d+", message)), message
+
+
+def traces_are_refused(case: Case) -> None:
+    """``torch.jit.trace`` follows the layer or refuses it in one sentence, as ``torch.jit.script`` does."""
+    conv: Any
+    conv, (graph, x, edge) = case.build().requires_grad_(False), inputs(case, random_graph())
+    x_src, rest = (x[0], x[1:]) if isinstance(x, tuple) else (x, ())
+
+    def call(x_src: Tensor) -> Tensor:
+        return apply(conv, Inputs(graph, (x_src, *rest) if rest else x_src, edge))
+
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = call(2 * x_src)
+        try:
+            traced, refusal = torch.jit.trace(call, x_src, check_trace=False), ""
+        except RuntimeError as error:
+            traced, refusal = None, str(error)
+        assert traced is not None or re.search("expected .* outside of torch.jit.trace, got .*save_model", refusal)
+        if traced is not None:
+            assert_same_bits({"y": traced(2 * x_src)}, {"y": expected})
+        assert_same_bits({"y": call(2 * x_src)}, {"y": expected})
+        message = error_of(lambda: torch.jit.script(conv), TypeError)
+    assert message.startswith(f"{type(conv).__name__}: expected a call in Python, got torch.jit.script"), message
+
+
 def bad_positions_are_refused(case: Case) -> None:
     if case.pos is None:
         return
@@ -588,24 +643,21 @@ def options_are_keyword_only(case: Case) -> None:
 
 
 def parameters_are_reset(case: Case) -> None:
-    """``reset_parameters`` draws every parameter, and the same ones from the same seed."""
+    """``reset_parameters`` draws what the constructor draws from the same seed, and no more."""
+    seed(6)
     conv = case.make()
-    initial = {name: p.detach().clone() for name, p in conv.named_parameters()}
-    states = []
-    for _ in range(2):
-        with torch.no_grad():
-            for parameter in conv.parameters():
-                parameter.fill_(torch.nan)
-        seed(6)
-        conv.reset_parameters()  # type: ignore[operator]
-        states.append({name: p.detach().clone() for name, p in conv.named_parameters()})
-    assert_same_bits(*states)
-    for name, values in states[0].items():
-        assert values.isfinite().all(), f"{name} is not drawn"
-        constant = bool((initial[name] == initial[name].flatten()[0]).all())
-        assert values.numel() == 1 or constant == torch.equal(values, initial[name]), (
-            f"{name} is not drawn as it was at first"
-        )
+    initial, following = _parameters(conv), torch.rand(2)
+    with torch.no_grad():
+        for parameter in conv.parameters():
+            parameter.fill_(torch.nan)
+    seed(6)
+    conv.reset_parameters()  # type: ignore[operator]
+    assert_same_bits(_parameters(conv), initial)
+    assert torch.equal(torch.rand(2), following), "another number of draws"
+
+
+def _parameters(conv: nn.Module) -> dict[str, Tensor]:
+    return {name: p.detach().clone() for name, p in conv.named_parameters()}
 
 
 def repr_shows_arguments(case: Case) -> None:
@@ -620,14 +672,40 @@ def repr_shows_arguments(case: Case) -> None:
         assert value != repr(default), f"{keyword.arg} is its default, {default}"
     if any(isinstance(getattr(conv, name, None), nn.Module) for name in MODULES if name in arguments(conv)):
         return  # a module that was passed is shown as a child
-    try:
-        again = eval(f"kind({shown})", {"kind": type(conv), **vars(gnnlib.ops), **vars(degrees)})
-    except TypeError:
-        assert "graph" in arguments(conv)  # which no repr can show
-        return
+    if "graph" in arguments(conv):
+        return  # which no repr can show
+    again = _from_repr(shown, type(conv))
     assert again.extra_repr() == shown
     shapes = [{name: p.shape for name, p in layer.state_dict().items()} for layer in (conv, again)]
     assert shapes[0] == shapes[1]
+
+
+def _from_repr(shown: str, kind: Callable[..., nn.Module]) -> nn.Module:
+    return eval(f"kind({shown})", {"kind": kind, **vars(gnnlib.ops), **vars(degrees)})
+
+
+def numbers_of_numpy_are_taken(case: Case) -> None:
+    """Numbers of NumPy, and tensors without axes, make the layer that Python's numbers make."""
+    conv = case.make()
+    if "graph" in arguments(conv):
+        return
+    double = partial(torch.tensor, dtype=torch.float64)
+    for integer, real in ((np.int64, np.float64), (np.uint8, np.float64), (torch.tensor, double)):
+
+        def other(value: Any, integer: Any = integer, real: Any = real) -> Any:
+            if isinstance(value, tuple):
+                return tuple(map(other, value))
+            if isinstance(value, (bool, str)) or callable(value):
+                return value
+            return integer(value) if isinstance(value, int) else real(value) if value is not None else None
+
+        def kind(*args: Any, other: Any = other, **options: Any) -> nn.Module:
+            return type(conv)(*map(other, args), **{name: other(value) for name, value in options.items()})
+
+        again = _from_repr(conv.extra_repr(), kind)
+        assert again.extra_repr() == conv.extra_repr()
+        for name in arguments(conv):
+            assert not isinstance(getattr(again, name, None), np.generic), f"{name} is a number of NumPy"
 
 
 def foreign_names_are_refused(case: Case) -> None:
@@ -670,6 +748,7 @@ ARGUMENTS = [
     options_are_keyword_only,
     parameters_are_reset,
     repr_shows_arguments,
+    numbers_of_numpy_are_taken,
     foreign_names_are_refused,
     mistakes_are_explained,
 ]
@@ -687,6 +766,9 @@ ONCE = [
     bad_features_are_refused,
     bad_edges_are_refused,
     bad_positions_are_refused,
+    sparse_tensors_are_refused,
+    other_dtypes_are_explained,
+    traces_are_refused,
     *ARGUMENTS,
 ]
 

@@ -11,6 +11,7 @@ from gnnlib._platform.dgl import dgl
 from gnnlib.grid import GridConv, GridConvTranspose, grid_conv, lattice, to_images, to_nodes, transposed_lattice, whole
 from gnnlib.images import pixel_batch, pixel_graph
 from gnnlib.nn.conv import ECConv
+from gnnlib.testing.checks import ARGUMENTS, Case, sparse_tensors_are_refused
 from tests.grid import draws
 
 CONV = nn.Conv1d, nn.Conv2d, nn.Conv3d
@@ -331,6 +332,21 @@ def test_the_same_weights_on_any_size(side):
         torch.testing.assert_close(to_images(y, expected.shape[2:]), expected, rtol=1e-4, atol=1e-5)
 
 
+# ---------------------------------------------------------------- arguments
+
+CASES = [
+    Case("conv", lambda: GridConv(4, 6, 3), None, None, in_feats=4),
+    Case("options", lambda: GridConv(4, 6, (3, 2, 1), groups=2, bias=False, dense=False), None, None, in_feats=4),
+    Case("transposed", lambda: GridConvTranspose(4, 6, (3, 2), groups=2), None, None, in_feats=4),
+]
+
+
+@pytest.mark.parametrize("check", [*ARGUMENTS, sparse_tensors_are_refused], ids=lambda check: check.__name__)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_arguments(case, check):
+    check(case)
+
+
 # ---------------------------------------------------------------- errors
 
 
@@ -341,7 +357,9 @@ def test_the_same_weights_on_any_size(side):
         (dict(in_feats=4, out_feats=3, kernel_size=3, groups=2), "widths divisible by groups, got 4 -> 3, 2"),
         (dict(in_feats=4, out_feats=4, kernel_size=3, groups=0), "groups >= 1, got 0"),
         (dict(in_feats=0, out_feats=4, kernel_size=3), "in_feats >= 1, got 0"),
-        (dict(in_feats=1, out_feats=4, kernel_size=(3, 0)), r"kernel_size: expected positive numbers, got \(3, 0\)"),
+        (dict(in_feats=1, out_feats=4, kernel_size=(3, 0)), "expected kernel_size >= 1, got 0"),
+        (dict(in_feats=1, out_feats=4, kernel_size=2.5), "expected an integer kernel_size >= 1, got 2.5"),
+        (dict(in_feats=1, out_feats=4, kernel_size=()), r"expected a kernel_size with an axis or more, got \(\)"),
     ],
 )
 @pytest.mark.parametrize("kind", [GridConv, GridConvTranspose])

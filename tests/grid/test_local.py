@@ -7,6 +7,8 @@ from torch import nn
 
 from gnnlib._platform.dgl import dgl
 from gnnlib.grid import GridConv, LocalConv, Window, lattice, parameters, to_images, to_nodes
+from gnnlib.testing.checks import ARGUMENTS, Case, sparse_tensors_are_refused
+from gnnlib.testing.graphs import random_graph
 
 
 @pytest.mark.parametrize("groups", [1, 2])
@@ -72,8 +74,22 @@ def test_parameters():
     assert counts["shared"] == count(nn.Conv2d(2, 4, 3))
 
 
+CASES = [
+    Case("local", lambda: LocalConv(random_graph(), 4, 6), None, None, in_feats=4),
+    Case("options", lambda: LocalConv(random_graph(), 4, 6, groups=2, bias=False), None, None, in_feats=4),
+]
+
+
+@pytest.mark.parametrize("check", [*ARGUMENTS, sparse_tensors_are_refused], ids=lambda check: check.__name__)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_arguments(case, check):
+    check(case)
+
+
 def test_invalid_arguments():
     graph = lattice((5, 5), 3)
+    with pytest.raises(TypeError, match=r"LocalConv: expected a DGL graph, .*, got builtins\.int"):
+        LocalConv(3, 3, 4)
     with pytest.raises(ValueError, match="LocalConv: expected widths divisible by groups, got 3 -> 4, 2"):
         LocalConv(graph, 3, 4, groups=2)
     layer = LocalConv(graph, 2, 3)

@@ -1,6 +1,7 @@
 """Constructor arguments: checks, representations, and messages for the names of other libraries."""
 
 import inspect
+import warnings
 from typing import ClassVar
 
 import numpy as np
@@ -88,6 +89,18 @@ def test_a_subclass_is_named_and_passes_arguments_on():
 def test_invalid_values(check, message):
     with pytest.raises(ValueError, match=message):
         check()
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [(np.int64(3), np.float64(0.5)), (np.uint8(3), np.float16(0.5)), (torch.tensor(3), torch.tensor(0.5))],
+    ids=["numpy", "small", "tensor"],
+)
+def test_numbers_of_numpy_become_numbers(numbers):
+    size, real = numbers
+    layer = Layer((size, [size]), size, slope=real, bias=np.bool_(False))
+    assert repr((layer.in_feats, layer.out_feats, layer.slope)) == "((3, [3]), 3, 0.5)"
+    assert layer.bias is None
 
 
 def test_valid_values_are_returned():
@@ -179,6 +192,51 @@ def test_representations(make, shown):
     assert make().extra_repr() == shown
 
 
+def numpy_numbers(value):
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(numpy_numbers, value))
+    kinds = {int: np.int64, float: np.float64, bool: np.bool_}
+    return kinds.get(type(value), lambda same: same)(value)
+
+
+@modules
+def test_numbers_of_numpy_make_the_same_module(make):
+    module = make()
+    parameters = dict(list(inspect.signature(type(module).__init__).parameters.items())[1:])
+    arguments = {name: getattr(module, name) for name in parameters if getattr(module, name, None) is not None}
+    for name, value in list(arguments.items()):
+        wraps = isinstance(value, nn.Module) and parameters[name].default is not inspect.Parameter.empty
+        if isinstance(value, torch.Tensor) or wraps:
+            del arguments[name]  # the attribute is a module made of the argument
+    same, other = (
+        type(module)(**{name: to(v) for name, v in arguments.items()}) for to in (lambda v: v, numpy_numbers)
+    )
+    assert other.extra_repr() == same.extra_repr()
+    assert {n: p.shape for n, p in other.state_dict().items()} == {n: p.shape for n, p in same.state_dict().items()}
+    assert not [name for name in parameters if isinstance(getattr(other, name, None), np.generic)]
+
+
+def test_a_stack_of_numpy_numbers():
+    widths = np.array([5, 8, 3, 2])
+    labels = torch.tensor([0, 2, 1])
+    stack = gnnlib.Stack.build(gnnlib.GCNConv, *widths, dropout=np.float32(0.5), head=True)
+    assert repr(stack) == repr(gnnlib.Stack.build(gnnlib.GCNConv, 5, 8, 3, 2, dropout=0.5, head=True))
+    stack = gnnlib.Stack.build(gnnlib.GATConv, widths[0], 8, labels.max() + 1, 2)
+    assert stack.blocks[-1].conv.out_feats == 3
+
+
+@modules
+def test_torch_script_is_refused(make):
+    module = make()
+    if "graph" not in inspect.signature(module.forward).parameters:
+        pytest.skip("needs no graph")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for model in (module, nn.Sequential(nn.ReLU(), module)):
+            with pytest.raises(TypeError, match=r"expected a call in Python, got torch\.jit\.script: .*save_model"):
+                torch.jit.script(model)
+
+
 @modules
 def test_all_but_widths_by_keyword(make):
     parameters = list(inspect.signature(type(make()).__init__).parameters.values())[1:]
@@ -193,11 +251,7 @@ def test_other_names_are_refused(make):
             kind(**{name: 1})
 
 
-LAYERS_INSIDE = gnnlib.DropMessage, models.SGC, models.GfNN  # SGConv draws twice when it is made
-LEAVES = [make for make, _ in MODULES if list(make().parameters()) and not isinstance(make(), LAYERS_INSIDE)]
-
-
-@pytest.mark.parametrize("make", LEAVES)
+@pytest.mark.parametrize("make", [make for make, _ in MODULES if list(make().parameters())])
 def test_reset_parameters_gives_the_start(make):
     """The same draws as the constructor's, in the same order, and no others."""
     torch.manual_seed(3)

@@ -1,6 +1,6 @@
 """Base class of the message-passing layers: arguments, features of sources and destinations, edge values."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from functools import wraps
 from inspect import signature
 from typing import Any, ClassVar
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
 from gnnlib.graph import Adjacency
-from gnnlib.graph._check import graph_error
+from gnnlib.graph._check import check_dense, graph_error
 from gnnlib.nn._arguments import Arguments, check_call, integer, reset_parameters
 from gnnlib.nn.conv._foreign import constructor_answers, forward_answers
 from gnnlib.ops.linear import Linear
@@ -92,10 +92,12 @@ class Conv(Arguments, nn.Module):
             (x_src, x_dst); x_dst is None where neither ``x`` nor the graph has it
 
         Raises:
-            TypeError: if features are no floating-point tensors
+            TypeError: if features are no dense floating-point tensors
             ValueError: if their shape is wrong
         """
         src_feats, dst_feats = width_pair(self.in_feats)
+        for part in x if isinstance(x, tuple) else (x,):
+            check_dense(f"{self._name}: x", part)
         x_dst: Tensor | None
         if isinstance(x, tuple):
             x_src, x_dst = x
@@ -143,7 +145,7 @@ class Conv(Arguments, nn.Module):
             width: of the edge features
 
         Raises:
-            TypeError: if ``edge`` is no floating-point tensor
+            TypeError: if ``edge`` is no dense floating-point tensor
             ValueError: if its shape is wrong, it is missing, or the layer takes none
         """
         if edge is None:
@@ -154,6 +156,7 @@ class Conv(Arguments, nn.Module):
             return
         if self.takes_edge is None:
             raise ValueError(f"{self._name} takes neither edge weights nor edge features, got {_shape(edge)}")
+        check_dense(f"{self._name}: edge", edge)
         expected = (graph.num_edges(),) if width is None else (graph.num_edges(), width)
         if not isinstance(edge, Tensor) or not edge.is_floating_point():
             got = edge.dtype if isinstance(edge, Tensor) else type(edge).__name__
@@ -189,16 +192,39 @@ def _checked(forward: Callable[..., Any]) -> Callable[..., Any]:
     def checked(self: Conv, *args: Any, **options: Any) -> Any:
         try:
             return forward(self, *args, **options)
-        except (AttributeError, TypeError, ValueError) as error:
-            graph = options.get("graph", args[0] if args else None)
-            blocks = isinstance(graph, (list, tuple)) and not isinstance(error, AttributeError)  # of a k-hop layer
-            wrong = None if graph is None or blocks or isinstance(graph, Adjacency) else graph_error(self._name, graph)
-            if wrong is not None:
-                raise wrong from None
+        except Exception as error:
+            if args or "graph" in options:
+                _check_graph(self, args[0] if args else options["graph"], error)
             check_call(self, forward, (self, *args), options, forward_answers(self.takes_edge))
+            if not isinstance(error, (TypeError, ValueError, LookupError)):
+                _check_dtypes(self, signature(forward).bind_partial(self, *args, **options).arguments, error)
             raise
 
     return checked
+
+
+def _check_graph(conv: Conv, graph: Any, error: Exception) -> None:
+    """Whether the first argument is a graph, or a list of message-flow graphs for a k-hop layer."""
+    blocks = isinstance(graph, (list, tuple)) and not isinstance(error, AttributeError)
+    wrong = None if blocks or isinstance(graph, Adjacency) else graph_error(conv._name, graph)
+    if wrong is not None:
+        raise wrong from None
+
+
+def _check_dtypes(conv: Conv, arguments: Mapping[str, Any], error: Exception) -> None:
+    """Whether features have the dtype of the parameters, after an error of PyTorch."""
+    expected = {p.dtype for p in conv.parameters() if p.is_floating_point()}
+    for name in ("x", "edge"):
+        value = arguments.get(name)
+        for part in value if isinstance(value, (list, tuple)) else (value,):
+            if not isinstance(part, Tensor) or torch.is_autocast_enabled(part.device.type):
+                continue
+            if expected and part.dtype not in expected:
+                (dtype, *_) = expected
+                raise TypeError(
+                    f"{conv._name}: expected {name} of the parameters' dtype {dtype}, got {part.dtype}; "
+                    f"convert with {name}.to({dtype}), or the layer with .to({part.dtype})"
+                ) from error
 
 
 def _advice(x: Tensor, rows: int, width: int, graph: dgl.DGLGraph) -> str:
@@ -249,11 +275,6 @@ def empty_linear(in_feats: int, out_feats: int, *, bias: bool = True) -> Linear:
     """A linear map that `reset_parameters` is to draw."""
     device = torch.empty(0).device
     return nn.utils.skip_init(Linear, in_feats, out_feats, bias=bias, device=device)
-
-
-def glorot(*shape: int) -> nn.Parameter:
-    """A weight drawn as in Glorot and Bengio (2010), as in dgl.nn."""
-    return nn.Parameter(nn.init.xavier_uniform_(torch.empty(*shape)))
 
 
 def zeros(*shape: int) -> nn.Parameter:

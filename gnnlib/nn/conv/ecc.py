@@ -112,7 +112,7 @@ class ECConv(Conv):
     def reset_parameters(self) -> None:
         """Draw the network anew; the matrices of the default one keep the variance of x."""
         before, last = self._split()
-        reset_parameters(last, before)
+        reset_parameters(*((last, before) if self.default_network else (self.edge_func,)))
         with torch.no_grad():
             for parameter in last.parameters() if self.default_network else ():
                 parameter.mul_(self.in_feats**-0.5)

@@ -7,9 +7,8 @@ from torch.nn.functional import leaky_relu
 
 from gnnlib._platform.dgl import dgl
 from gnnlib.nn._arguments import integer, number, probability
-from gnnlib.nn.conv.base import Conv, Features, add_bias, glorot, width_pair, zeros
+from gnnlib.nn.conv.base import Conv, Features, add_bias, empty, empty_linear, width_pair, zeros
 from gnnlib.ops import aggregate, attend, edge_score, edge_softmax, gather_dst, gather_src
-from gnnlib.ops.linear import Linear
 
 
 class _Attention(Conv):
@@ -26,6 +25,10 @@ class _Attention(Conv):
 
     def reset_parameters(self) -> None:
         """Draw weights as ``dgl.nn`` does; biases are 0."""
+        super().reset_parameters()
+        for attention in self.parameters(recurse=False):
+            if attention.dim() > 1:
+                nn.init.xavier_uniform_(attention)
         gain = nn.init.calculate_gain("relu")
         for parameter in self.parameters():
             if parameter.dim() > 1:
@@ -98,10 +101,10 @@ class GATConv(_Attention):
         super().__init__(in_feats, out_feats, num_heads, negative_slope=negative_slope, attn_drop=attn_drop)
         width = self.num_heads * self.out_feats
         if isinstance(self.in_feats, tuple):
-            self.fc_src, self.fc_dst = (Linear(feats, width, bias=False) for feats in self.in_feats)
+            self.fc_src, self.fc_dst = (empty_linear(feats, width, bias=False) for feats in self.in_feats)
         else:
-            self.fc = Linear(self.in_feats, width, bias=False)
-        self.attn_l, self.attn_r = (glorot(1, self.num_heads, self.out_feats) for _ in range(2))
+            self.fc = empty_linear(self.in_feats, width, bias=False)
+        self.attn_l, self.attn_r = (empty(1, self.num_heads, self.out_feats) for _ in range(2))
         self.bias = zeros(width) if bias else None
         self.reset_parameters()
 
@@ -194,9 +197,9 @@ class GATv2Conv(_Attention):
             raise ValueError(f"GATv2Conv: expected equal widths for shared weights, got {in_feats}")
         self.share_weights = share_weights
         width = self.num_heads * self.out_feats
-        self.fc_src = Linear(src_feats, width, bias=bias)
-        self.fc_dst = self.fc_src if share_weights else Linear(dst_feats, width, bias=bias)
-        self.attn = glorot(1, self.num_heads, self.out_feats)
+        self.fc_src = empty_linear(src_feats, width, bias=bias)
+        self.fc_dst = self.fc_src if share_weights else empty_linear(dst_feats, width, bias=bias)
+        self.attn = empty(1, self.num_heads, self.out_feats)
         self.reset_parameters()
 
     @property

@@ -7,10 +7,9 @@ from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
 from gnnlib.nn._arguments import integer, one_of
-from gnnlib.nn.conv.base import Conv, Features, add_bias, empty
+from gnnlib.nn.conv.base import Conv, Features, add_bias, empty, empty_linear
 from gnnlib.ops import convolve
 from gnnlib.ops.degrees import mean_from_sum
-from gnnlib.ops.linear import Linear
 
 
 class MoNetConv(Conv):
@@ -62,7 +61,7 @@ class MoNetConv(Conv):
         self.dim = integer(self, "dim", dim)
         self.num_kernels = integer(self, "num_kernels", num_kernels)
         self.reduce = one_of(self, "reduce", reduce, ("sum", "mean"))
-        self.fc = Linear(self.in_feats, self.num_kernels * self.out_feats, bias=False)
+        self.fc = empty_linear(self.in_feats, self.num_kernels * self.out_feats, bias=False)
         self.mu = empty(self.num_kernels, self.dim)
         self.inv_sigma = empty(self.num_kernels, self.dim)
         self.bias = empty(self.out_feats) if bias else None
@@ -70,6 +69,7 @@ class MoNetConv(Conv):
 
     def reset_parameters(self) -> None:
         """Draw the weights anew, and Gaussians of width 1 about 0."""
+        super().reset_parameters()
         with torch.no_grad():
             self.mu.normal_().mul_(0.1)
         nn.init.ones_(self.inv_sigma)

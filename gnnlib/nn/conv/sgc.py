@@ -7,10 +7,9 @@ from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
 from gnnlib.nn._arguments import integer, one_of
-from gnnlib.nn.conv.base import Conv, Features
+from gnnlib.nn.conv.base import Conv, Features, empty_linear
 from gnnlib.ops import propagate
 from gnnlib.ops.degrees import DEGREES, NORMS
-from gnnlib.ops.linear import Linear
 
 
 class SGConv(Conv):
@@ -65,7 +64,7 @@ class SGConv(Conv):
         self.k = integer(self, "k", k, minimum=0)
         self.norm = one_of(self, "norm", norm, NORMS)
         self.degrees = one_of(self, "degrees", degrees, (None, *DEGREES))
-        self.fc = Linear(self.in_feats, self.out_feats, bias=bias)
+        self.fc = empty_linear(self.in_feats, self.out_feats, bias=bias)
         self.reset_parameters()
 
     @property
@@ -75,6 +74,7 @@ class SGConv(Conv):
 
     def reset_parameters(self) -> None:
         """Draw W as Glorot and Bengio (2010) do; c is 0."""
+        super().reset_parameters()
         nn.init.xavier_uniform_(self.fc.weight)
         if self.fc.bias is not None:
             nn.init.zeros_(self.fc.bias)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.nn._arguments import integer, one_of, positive
+from gnnlib.nn._arguments import integer, integers, one_of, positive
 from gnnlib.nn.conv.base import Conv, Features, add_bias, add_reusing_memory, empty, width_pair
 from gnnlib.ops import convolve, gather_dst, gather_src
 from gnnlib.ops.degrees import mean_from_sum
@@ -115,10 +115,7 @@ class SplineConv(Conv):
     ):
         super().__init__(in_feats, out_feats)
         self.degree = integer(self, "degree", degree)
-        window = tuple(kernel_size) if isinstance(kernel_size, Sequence) else (kernel_size, kernel_size)
-        self.kernel_size = tuple(integer(self, "kernel_size", size, minimum=self.degree) for size in window)
-        if not window:
-            raise ValueError("SplineConv: expected a kernel_size with an axis or more, got ()")
+        self.kernel_size = integers(self, "kernel_size", kernel_size, minimum=self.degree)
         self.spacing = positive(self, "spacing", spacing)
         self.reduce = one_of(self, "reduce", reduce, ("sum", "mean"))
         src_feats, dst_feats = width_pair(self.in_feats)

@@ -1,5 +1,7 @@
 """Arguments that are not graphs: one sentence that says what to write."""
 
+from functools import partial
+
 import networkx
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import torch
 
 import gnnlib
 from gnnlib._platform.dgl import dgl
+from gnnlib.grid import GridConv
 from gnnlib.testing.graphs import random_graph
 
 EDGES = torch.tensor([[0, 1], [1, 2]])
@@ -26,16 +29,27 @@ WRONG = {
     "networkx": (networkx.path_graph(3), r"a DGL graph, dgl.from_networkx\(graph\), got networkx.classes.graph.Graph"),
     "list": ([random_graph()] * 2, r"one graph, dgl.batch\(graphs\), or a Stack .* got a list of 2"),
     "types": (TYPES, r"a graph with one edge type, graph\[etype\], got the types \['of', 'to'\]"),
+    "nothing": (None, r"a DGL graph, dgl.graph\(\(src, dst\)\), got builtins.NoneType"),
     "number": (3, r"a DGL graph, dgl.graph\(\(src, dst\)\), got builtins.int"),
 }
 
 
-@pytest.mark.parametrize("layer", [gnnlib.GCNConv, gnnlib.GATConv, gnnlib.SAGEConv, gnnlib.PNAConv, gnnlib.MessageConv])
+LAYERS = [
+    *(gnnlib.GCNConv, gnnlib.GATConv, gnnlib.SAGEConv, gnnlib.PNAConv, gnnlib.MessageConv, gnnlib.GINConv),
+    *(gnnlib.SGConv, gnnlib.GATv2Conv, gnnlib.GatedGCNConv, partial(gnnlib.ChebConv, k=2)),
+    *(partial(GridConv, kernel_size=2), partial(gnnlib.SplineConv, kernel_size=2)),
+    *(partial(gnnlib.GCNEConv, edge_feats=2), partial(gnnlib.ECConv, edge_feats=2)),
+]
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: getattr(layer, "func", layer).__name__)
 @pytest.mark.parametrize("kind", WRONG)
 def test_one_sentence(layer, kind):
     graph, message = WRONG[kind]
     conv = layer(4, 2)
-    with pytest.raises(TypeError, match=f"{type(conv).__name__}: expected {message}") as caught:
+    if isinstance(conv, gnnlib.SGConv) and kind == "list":
+        message = "1 blocks, one for each hop, got 2"
+    with pytest.raises((TypeError, ValueError), match=f"{type(conv).__name__}: expected {message}") as caught:
         conv(graph, torch.ones(3, 4))
     assert "\n" not in str(caught.value)
 
