@@ -4,7 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
+settings.register_profile("untimed", deadline=None)  # a busy machine fails no test
+settings.load_profile("untimed")
 pytest.register_assert_rewrite("gnnlib.testing.checks")
 
 from gnnlib.testing.graphs import GRAPHS  # noqa: E402  after the line above, or checks is imported as it is
