@@ -163,11 +163,12 @@ def _table(entries: list[Public]) -> list[str]:
 
 
 def _summary(value: Any) -> str:
-    """The first paragraph of the docstring, in one line."""
+    """The first paragraph of the docstring in one line, without the sentence that a formula completes."""
     if not (inspect.isclass(value) or inspect.isroutine(value)):
         return ""
     paragraph = (inspect.getdoc(value) or "").split("\n\n")[0]
-    return " ".join(line.strip() for line in paragraph.splitlines())
+    text = " ".join(line.strip() for line in paragraph.splitlines())
+    return text if text.endswith(".") or ". " not in text else text.rpartition(". ")[0] + "."
 
 
 def _entry(entry: Public) -> list[str]:
@@ -232,8 +233,8 @@ def _with_links(text: str, start: Path, folder: Path) -> str:
     """The text, whose links start at one folder, for a page in another."""
 
     def link(match: re.Match) -> str:
-        if match[2] is None:  # code
-            return match[0]
+        if match[2] is None:  # code; a doctest in Markdown ends with an empty line
+            return re.sub(r"\n\n```$", "\n```", match[0])
         path = (start / match[2]).resolve()
         if path.parent == ROOT / "examples":
             path = DOCS / "gallery" / path.with_suffix(".rst").name
