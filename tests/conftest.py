@@ -1,6 +1,7 @@
-"""Fixtures of all tests: the folder of the real data sets."""
+"""Fixtures of all tests: the folder of the real data sets, and a browser."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,17 @@ def data_dir():
     if not DATA.is_dir():
         pytest.skip(f"no real data: {DATA} is not a directory; name one with GNNLIB_DATA")
     return DATA
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Debian's Chromium, driven by Playwright."""
+    candidates = map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))
+    executable = next((path for path in candidates if path), None)
+    if executable is None:
+        pytest.skip("Chromium is not installed (apt-get install chromium)")
+    api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed (pip install playwright)")
+    with api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()

@@ -5,7 +5,6 @@ package and Playwright are installed. The page's Content-Security-Policy is swit
 """
 
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -129,19 +128,6 @@ def test_pages_of_poison_have_the_elements_of_plain_ones(page, tmp_path, monkeyp
 
 
 # ---------------------------------------------------------------- in Chromium
-
-
-@pytest.fixture(scope="module")
-def browser():
-    candidates = map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))
-    executable = next((path for path in candidates if path), None)
-    if executable is None:
-        pytest.skip("Chromium is not installed (apt-get install chromium)")
-    api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed (pip install playwright)")
-    with api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 TOUCH = """() => {
