@@ -19,6 +19,9 @@ from gnnlib.coarsening import (
     laplacian_pyramid,
     voxel,
 )
+from gnnlib.compat import (
+    accelerate,
+)
 from gnnlib.data import (
     GraphStore,
 )
@@ -160,6 +163,7 @@ __all__ = [
     "SumOfEmbeddings",
     "SumReadout",
     "VirtualNode",
+    "accelerate",
     "adjacency",
     "aggregate",
     "coarsen",

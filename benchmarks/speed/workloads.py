@@ -6,7 +6,7 @@ from functools import partial
 from math import isqrt
 
 from gnnlib.benchmarks.errors import UsageError
-from gnnlib.benchmarks.speed import batches, convert, graphs, grid, growth, remedies, single
+from gnnlib.benchmarks.speed import accelerated, batches, convert, graphs, grid, growth, remedies, single
 from gnnlib.benchmarks.speed.layers import GAT, GCN, GIN, SAGE, Kind, ecc, messages
 from gnnlib.benchmarks.speed.measure import Case
 from gnnlib.images import recipes
@@ -98,6 +98,12 @@ def _remedy(name: str) -> Workload:
     return Workload(f"remedy-{name}", name, "remedies", lambda _: remedies.remedy_case(name))
 
 
+def _accelerated(name: str) -> Workload:
+    least = {"GATConv": 2.5, "weighted GraphConv": 3.5}.get(name, 0.97)
+    make = partial(accelerated.accelerated_case, name)
+    return Workload(f"accelerate-{name.replace(' ', '-')}", f"dgl.nn, {name}", "accelerate", make, {"dgl": least})
+
+
 def _growth(step: str, title: str) -> list[Workload]:
     """A sixteenth of the nodes, so that the edges dominate."""
     num_nodes, num_links = graphs.NUM_NODES // 16, graphs.NUM_LINKS // 16
@@ -175,6 +181,7 @@ WORKLOADS = [
     _network("vgg", "VGG-16 on 32 x 32, dense"),
     _conv("grid-conv", "convolution as a graph", train=False),
     _conv("grid-conv-train", "the same, with gradients", train=True),
+    *(_accelerated(name) for name in accelerated.LAYERS),
     *(_remedy(name) for name in remedies.COSTLY),
     *_growth("aggregate", "sum, one weight"),
     *_growth("gcn", "GCN step"),

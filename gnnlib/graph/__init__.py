@@ -11,7 +11,7 @@ from gnnlib.graph._adjacency import (
     set_adjacency_factory,
     with_message_dropout,
 )
-from gnnlib.graph.batch import graph_index, graph_sizes, node_to_graph
+from gnnlib.graph.batch import graph_index, graph_sizes, node_to_graph, segments
 from gnnlib.graph.transforms import add_self_loop, keep_edges, keep_nodes, reverse
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "keep_nodes",
     "node_to_graph",
     "reverse",
+    "segments",
     "set_adjacency_factory",
     "with_message_dropout",
 ]

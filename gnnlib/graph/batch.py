@@ -6,7 +6,7 @@ from torch import Tensor
 from gnnlib._platform.dgl import dgl
 from gnnlib.graph._adjacency import Adjacency, CompressedRows
 
-__all__ = ["graph_index", "graph_sizes", "node_to_graph"]
+__all__ = ["graph_index", "graph_sizes", "node_to_graph", "segments"]
 
 
 def graph_sizes(graph: dgl.DGLGraph) -> Tensor:
@@ -32,14 +32,25 @@ def node_to_graph(graph: dgl.DGLGraph, device: torch.device) -> Adjacency:
         >>> node_to_graph(dgl.batch([dgl.graph(([0], [1])), dgl.graph(([0], [2]))]), "cpu").dst.tolist()
         [0, 0, 1, 1, 1]
     """
-    sizes = graph_sizes(graph).to(device)
-    num_nodes, num_graphs = int(sizes.sum()), len(sizes)
-    nodes = torch.arange(num_nodes + 1, dtype=torch.int32, device=device)
-    graphs = torch.repeat_interleave(torch.arange(num_graphs, dtype=torch.int32, device=device), sizes)
+    return segments(graph_sizes(graph).to(device))
+
+
+def segments(sizes: Tensor) -> Adjacency:
+    """The bipartite adjacency from every row to its segment, from the number of rows of each segment.
+
+    Example:
+        >>> import torch
+        >>> from gnnlib.graph import segments
+        >>> segments(torch.tensor([2, 0, 1])).dst.tolist()
+        [0, 0, 2]
+    """
+    num_rows, num_segments, device = int(sizes.sum()), len(sizes), sizes.device
+    rows = torch.arange(num_rows + 1, dtype=torch.int32, device=device)
+    index = torch.repeat_interleave(torch.arange(num_segments, dtype=torch.int32, device=device), sizes)
     starts = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)]).int()
-    eid = nodes[:-1]  # edge v runs from node v
+    eid = rows[:-1]  # edge v runs from row v
     return Adjacency(
-        num_nodes, num_graphs, eid, graphs, CompressedRows(starts, eid, eid), CompressedRows(nodes, graphs, eid)
+        num_rows, num_segments, eid, index, CompressedRows(starts, eid, eid), CompressedRows(rows, index, eid)
     )
 
 

@@ -100,13 +100,22 @@ class Dot(Function):
         return dx, dy, None
 
 
-def _ones(num_nodes: int, like: Tensor) -> Tensor:
-    return like.new_ones(num_nodes, 1, 1)
+class CopySrc(Function):
+    """x (N_src, H) -> (E, H)"""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, adj: Adjacency) -> Tensor:
+        ctx.adj = adj
+        return x.index_select(0, adj.src)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        return sum_edges(ctx.adj.reverse(), grad), None
 
 
 def copy_src(adj: Adjacency, x: Tensor) -> Tensor:
     """(N_src, H) -> (E, H)"""
-    return Dot.apply(x.unsqueeze(-1).contiguous(), _ones(adj.num_dst, x), adj)
+    return CopySrc.apply(x, adj)
 
 
 def copy_dst(adj: Adjacency, y: Tensor) -> Tensor:

@@ -1,0 +1,5 @@
+"""Other libraries' programs on gnnlib's kernels."""
+
+from gnnlib.compat._accelerate import Acceleration, accelerate
+
+__all__ = ["Acceleration", "accelerate"]
