@@ -1,9 +1,14 @@
 """Fixtures and collection of all tests and doctests."""
 
+import os
 from pathlib import Path
 
-import pytest
-import torch
+# Before torch loads OpenMP. Threads that wait sleep: the tests of several processes share the cores, where threads that
+# wait in a loop take up to ten times the time.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
 
 ROOT = Path(__file__).parent
 GENERATED = [ROOT / "docs" / "api", ROOT / "docs" / "gallery"]

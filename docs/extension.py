@@ -32,6 +32,7 @@ PAGES = {  # of the reference: the packages, in the order of the floors from abo
     "large": "Large graphs",
     "io": "Saving and loading",
     "viz": "Plots",
+    "compat": "Programs of other libraries",
     "ops": "Message passing",
     "graph": "Graphs",
     "testing": "Tests of layers",
