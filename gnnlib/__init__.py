@@ -32,7 +32,6 @@ from gnnlib.graph import (
 from gnnlib.io import (
     load_model,
     load_recipe,
-    predict,
     predict_images,
     save_model,
 )
@@ -106,6 +105,11 @@ from gnnlib.ops import (
     edge_softmax,
     propagate,
 )
+from gnnlib.train import (
+    evaluate,
+    fit,
+    predict,
+)
 
 if TYPE_CHECKING:
     from gnnlib.benchmarks.depth import depth_study as depth_study
@@ -171,6 +175,8 @@ __all__ = [
     "degree_norm",
     "edge_dot",
     "edge_softmax",
+    "evaluate",
+    "fit",
     "graclus",
     "haar_pyramid",
     "laplacian_encoding",

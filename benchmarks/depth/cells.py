@@ -17,7 +17,7 @@ from gnnlib.benchmarks.catalog.remedies import Plan, make_plan
 from gnnlib.benchmarks.depth.data import NodeData
 from gnnlib.benchmarks.metrics import accuracy, num_parameters
 from gnnlib.train.layerwise import fit_layerwise
-from gnnlib.train.loop import Batch, decay_groups, fit, predict
+from gnnlib.train.loop import Batch, decay_groups, fit, outputs_and_targets
 
 __all__ = ["DEFAULT", "MEASURES", "Cell", "TrainingSettings", "make_cell_plan", "projected_nodes", "run_cell"]
 
@@ -77,7 +77,7 @@ def run_cell(cell: Cell, data: NodeData, settings: TrainingSettings) -> dict[str
     except FloatingPointError as exception:
         error = str(exception)
     seconds = time.perf_counter() - start
-    outputs, _ = predict(model, [Batch(data.graph, data.feat, data.label)])
+    outputs, _ = outputs_and_targets(model, [Batch(data.graph, data.feat, data.label)])
     outcome: dict[str, Any] = {
         **{part: round(accuracy(outputs[rows], data.label[rows]), 2) for part, rows in data.masks.items()},
         "parameters": num_parameters(model),
@@ -105,7 +105,7 @@ def _train(model: Stack, plan: Plan, data: NodeData, settings: TrainingSettings)
         return records
 
     def measure() -> dict[str, float]:
-        outputs, target = predict(model, [batch._replace(target=data.label[val], rows=val)])
+        outputs, target = outputs_and_targets(model, [batch._replace(target=data.label[val], rows=val)])
         return {"validation": accuracy(outputs, target), "validation loss": loss(outputs, target).item()}
 
     names = [name for name, _ in model.named_parameters()]

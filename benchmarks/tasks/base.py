@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,9 +16,10 @@ from gnnlib.analysis.attribution import attention, saliency
 from gnnlib.benchmarks.catalog.layers import Geometry, LayerSpec
 from gnnlib.benchmarks.records.results import Outcome
 from gnnlib.graph import edge_endpoints
+from gnnlib.nn import GNNLayer
 from gnnlib.train.checkpoints import Checkpoint
 from gnnlib.train.distributed import shard
-from gnnlib.train.loop import Batch
+from gnnlib.train.loop import Batch, outputs_and_targets
 
 OnEpoch = Callable[[dict[str, float]], None]
 Records = list[dict[str, float]]  # one per epoch
@@ -131,6 +132,26 @@ def curve(records: Records) -> dict[str, list[float]]:
     return {key: [record[key] for record in records] for key in (records[0] if records else {})}
 
 
+def with_fitting_edges(model: nn.Module, batches: Iterable[Batch]) -> Iterator[Batch]:
+    """The batches, with edge values only where they are of the kind that the layers take: a task serves all layers."""
+    modules = list(model.modules())
+    convs = [module.conv for module in modules if isinstance(module, GNNLayer)] or modules
+    kinds = {getattr(conv, "takes_edge", None) for conv in convs}
+
+    def fitting(batch: Batch) -> Batch:
+        first = batch.edge[0] if isinstance(batch.edge, list) else batch.edge
+        if first is None or ("weight" if first.dim() == 1 else "feature") in kinds:
+            return batch
+        return batch._replace(edge=None)
+
+    return map(fitting, batches)
+
+
+def predict(model: nn.Module, batches: Iterable[Batch]) -> tuple[Tensor, Tensor]:
+    """Outputs and targets of all batches, in evaluation mode; see `with_fitting_edges`."""
+    return outputs_and_targets(model, with_fitting_edges(model, batches))
+
+
 def attribution_maps(model: nn.Module, batch: Batch) -> dict[str, np.ndarray]:
     """Attributions of a trained model, for the report.
 
@@ -142,7 +163,7 @@ def attribution_maps(model: nn.Module, batch: Batch) -> dict[str, np.ndarray]:
         saliency_0 (n,) for the true class; attention_0 (E,) of the last layer with attention, the mean over heads,
         relative to uniform attention; saliency_1, ...
     """
-    graph, x, target, edge, _ = batch
+    ((graph, x, target, edge, _),) = with_fitting_edges(model, [batch])
     with evaluation_mode(model):
         maps = {"saliency": (saliency(model, graph, x, target, edge=edge), graph.batch_num_nodes())}
         weights = attention(model, graph, x, edge=edge)

@@ -12,12 +12,11 @@ from torch.nn.functional import cross_entropy, interpolate, pad
 from gnnlib import datasets
 from gnnlib.benchmarks.catalog.layers import LayerSpec
 from gnnlib.benchmarks.metrics import accuracy
-from gnnlib.benchmarks.tasks.base import Options, shuffled
+from gnnlib.benchmarks.tasks.base import Options, predict, shuffled
 from gnnlib.benchmarks.tasks.pixels import PixelTask
 from gnnlib.benchmarks.tasks.training import Training, classify
 from gnnlib.datasets.files import data_dir
 from gnnlib.models import LeNet5, SmallCNN, lenet_input, rbf_loss
-from gnnlib.train.loop import predict
 
 
 def enlarged(images: Tensor) -> Tensor:

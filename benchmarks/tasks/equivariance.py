@@ -22,11 +22,11 @@ from gnnlib.analysis.symmetry import (
 from gnnlib.benchmarks.catalog.layers import LAYERS, Geometry, LayerSpec
 from gnnlib.benchmarks.metrics import accuracy, num_parameters
 from gnnlib.benchmarks.records.results import Outcome
-from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, curve, shuffled
+from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, curve, predict, shuffled, with_fitting_edges
 from gnnlib.benchmarks.tasks.training import classify, one_cycle
 from gnnlib.grid import GridConv, to_images, to_nodes
 from gnnlib.images import pixel_batch, superpixel_graph
-from gnnlib.train.loop import Batch, fit, predict
+from gnnlib.train.loop import Batch, fit
 
 BORDER = 3  # empty pixels around each digit, which no shift measured here pushes out
 SIZE = (8 + 2 * BORDER, 8 + 2 * BORDER)
@@ -141,7 +141,7 @@ class Equivariance(Task):
         if cut is pixels and model.readout is not None:
             for pixel, error in zip((1, 2), translation_error(nodes, images, (1, 2), margin=self.depth + 1)):
                 figures[f"nodes, {pixel} px shift"] = error.item()
-        batch = cut(images, labels)(torch.arange(len(images)))
+        (batch,) = with_fitting_edges(model, [cut(images, labels)(torch.arange(len(images)))])
         figures["features, nodes relabelled"] = permutation_error(
             lambda graph, x: pooled(graph, x, batch.edge), batch.graph, batch.x, per_node=False
         )
@@ -214,7 +214,7 @@ def train_on(
     optimizer, scheduler = one_cycle(model, 1e-2, epochs)
     return fit(
         model,
-        lambda: (cut(rows) for rows in shuffled(num, 64, generator)),
+        lambda: with_fitting_edges(model, (cut(rows) for rows in shuffled(num, 64, generator))),
         F.cross_entropy,
         optimizer,
         epochs,

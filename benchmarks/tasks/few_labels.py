@@ -12,10 +12,10 @@ from gnnlib._platform.dgl import dgl
 from gnnlib.benchmarks.catalog.layers import Geometry, LayerSpec
 from gnnlib.benchmarks.metrics import accuracy, num_parameters
 from gnnlib.benchmarks.records.results import Outcome
-from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, curve
+from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, curve, predict
 from gnnlib.benchmarks.tasks.infomax import embed, encoder, fit_linear, pretrain
 from gnnlib.graph import add_self_loop
-from gnnlib.train.loop import Batch, fit, predict
+from gnnlib.train.loop import Batch, fit
 
 
 class Arm(NamedTuple):

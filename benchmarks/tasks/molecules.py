@@ -10,10 +10,10 @@ from gnnlib import BatchNorm, GINConv, GraphStore, JumpingKnowledge, Stack, data
 from gnnlib.benchmarks.catalog.layers import LayerSpec
 from gnnlib.benchmarks.metrics import accuracy
 from gnnlib.benchmarks.records.results import Outcome
-from gnnlib.benchmarks.tasks.base import Options
+from gnnlib.benchmarks.tasks.base import Options, predict
 from gnnlib.benchmarks.tasks.training import Training, TrainingTask, classify
 from gnnlib.train.distributed import shard
-from gnnlib.train.loop import Batch, predict
+from gnnlib.train.loop import Batch
 
 
 def collate(graphs: GraphStore, labels: Tensor, rows: Tensor) -> Batch:

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
+from gnnlib.benchmarks.tasks.base import predict
 from gnnlib.large.inference import layerwise_inference
 from gnnlib.large.precomputed import row_batches
 from gnnlib.large.sampling import cluster_batches, clusters, sampled_batches
-from gnnlib.train.loop import Batch, predict
+from gnnlib.train.loop import Batch
 
 __all__ = ["Clusters", "Full", "Mode", "Rows", "Sampled"]
 

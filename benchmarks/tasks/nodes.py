@@ -12,14 +12,14 @@ from gnnlib.benchmarks.catalog.layers import Geometry, LayerSpec
 from gnnlib.benchmarks.metrics import accuracy
 from gnnlib.benchmarks.records.results import Outcome
 from gnnlib.benchmarks.tasks import infomax
-from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Records
+from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Records, predict
 from gnnlib.benchmarks.tasks.recipes import PUBMED, RECIPES, PublishedTraining, two_layers
 from gnnlib.benchmarks.tasks.training import Training, TrainingTask, validate
 from gnnlib.benchmarks.tasks.words import on_words, words
 from gnnlib.graph import add_self_loop
 from gnnlib.models import GCNII, APPNPNet, DAGNNNet, GfNN, JKNet
 from gnnlib.train.consistency import ConsistencyLoss, StochasticPasses
-from gnnlib.train.loop import Batch, decay_groups, predict
+from gnnlib.train.loop import Batch, decay_groups
 
 
 class Planetoid(TrainingTask):

@@ -23,12 +23,12 @@ from gnnlib import (
 from gnnlib.benchmarks.catalog.layers import Geometry, LayerSpec
 from gnnlib.benchmarks.catalog.remedies import Kind, Plan, make_plan
 from gnnlib.benchmarks.errors import UsageError
-from gnnlib.benchmarks.tasks.base import Options, Records, shuffled
+from gnnlib.benchmarks.tasks.base import Options, Records, predict, shuffled
 from gnnlib.benchmarks.tasks.training import Training, TrainingTask
 from gnnlib.datasets.ogb_files import master
 from gnnlib.nn.drop import Dropout
 from gnnlib.nn.norm import RowBatchNorm
-from gnnlib.train.loop import Batch, decay_groups, predict
+from gnnlib.train.loop import Batch, decay_groups
 
 METRICS = {"rocauc": "ROC-AUC", "ap": "average precision", "acc": "accuracy", "rmse": "RMSE"}
 PUBLISHED, SMALL = "published", "small"

@@ -15,7 +15,7 @@ from gnnlib.analysis.symmetry import rotation_error
 from gnnlib.benchmarks.catalog.layers import Geometry, LayerSpec
 from gnnlib.benchmarks.metrics import accuracy, num_parameters
 from gnnlib.benchmarks.records.results import Outcome
-from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, curve, shuffled
+from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, curve, predict, shuffled
 from gnnlib.benchmarks.tasks.pixels import OnImages
 from gnnlib.benchmarks.tasks.training import classify, one_cycle
 from gnnlib.benchmarks.tasks.transfer import largest
@@ -32,7 +32,7 @@ from gnnlib.images import (
     sphere_pooling,
 )
 from gnnlib.models.vision.blocks import conv_norm_relu
-from gnnlib.train.loop import Batch, fit, predict
+from gnnlib.train.loop import Batch, fit
 
 CLASSES = 10
 

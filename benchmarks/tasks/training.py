@@ -12,8 +12,8 @@ from torch.nn.functional import cross_entropy
 from gnnlib.benchmarks.catalog.layers import LayerSpec
 from gnnlib.benchmarks.metrics import accuracy, confusion_matrix, num_parameters
 from gnnlib.benchmarks.records.results import Outcome
-from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Records, Task, curve
-from gnnlib.train.loop import Batch, fit, predict
+from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Records, Task, curve, predict, with_fitting_edges
+from gnnlib.train.loop import Batch, fit
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Training:
         """Trains the model in place; the records of its epochs."""
         return fit(
             self.model if self.learner is None else self.learner,
-            self.batches,
+            lambda: with_fitting_edges(self.model, self.batches()),
             self.loss,
             self.optimizer,
             epochs,

@@ -14,13 +14,13 @@ from gnnlib._platform.dgl import dgl
 from gnnlib.benchmarks.catalog.layers import Geometry, LayerSpec
 from gnnlib.benchmarks.metrics import accuracy, num_parameters
 from gnnlib.benchmarks.records.results import Outcome
-from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, curve, shuffled
+from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, curve, predict, shuffled
 from gnnlib.benchmarks.tasks.training import classify, one_cycle
 from gnnlib.datasets.files import data_dir
 from gnnlib.graph import add_self_loop
 from gnnlib.images import Nearest, pixel_graph, segment, superpixel_graph
 from gnnlib.images.recipes import Recipe
-from gnnlib.train.loop import Batch, fit, predict
+from gnnlib.train.loop import Batch, fit
 
 REGIONS = Recipe(partial(segment, num_segments=81), Nearest(8), ("mean",))  # as `superpixel_graph` has them
 Draw = Callable[[Tensor], Batch]  # the images with these numbers, as graphs

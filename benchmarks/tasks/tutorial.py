@@ -14,14 +14,14 @@ from gnnlib import BatchNorm, GCNConv, GNNLayer, PredEdgeConv, Stack, edge_softm
 from gnnlib._platform.dgl import dgl
 from gnnlib.benchmarks.catalog.layers import Geometry, LayerSpec, Pointwise
 from gnnlib.benchmarks.metrics import accuracy
-from gnnlib.benchmarks.tasks.base import Options, Records, attribution_maps, shuffled
+from gnnlib.benchmarks.tasks.base import Options, Records, attribution_maps, predict, shuffled
 from gnnlib.benchmarks.tasks.cnn import ImageTask
 from gnnlib.benchmarks.tasks.filters import adjacency, all_pairs
 from gnnlib.benchmarks.tasks.pixels import SAMPLES, one_image_each
 from gnnlib.benchmarks.tasks.training import Training
 from gnnlib.images import GAUSSIAN, pixel_graph
 from gnnlib.nn.conv.pred_edge import start_local
-from gnnlib.train.loop import Batch, predict
+from gnnlib.train.loop import Batch
 
 MEAN, STD = 0.1307, 0.3081  # of MNIST's training pixels
 PIXEL = 1 / math.sqrt((28**2 - 1) / 12)  # a pixel in coordinates of deviation 1

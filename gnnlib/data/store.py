@@ -4,7 +4,7 @@ import operator
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import torch
@@ -12,8 +12,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from gnnlib._platform.dgl import dgl
+from gnnlib._utils.indices import as_indices
 from gnnlib.data import archive
 from gnnlib.data.flat import FlatGraphs
+from gnnlib.graph._check import graph_error
 
 __all__ = ["GraphStore"]
 
@@ -62,9 +64,9 @@ class GraphStore(Dataset):
     """
 
     def __init__(self, graphs: Iterable[dgl.DGLGraph], labels: Tensor | Sequence | None = None):
-        graphs = list(graphs)
+        graphs = _as_list(graphs)
         _check(graphs)
-        self.labels = None if labels is None else torch.as_tensor(labels).detach().clone()
+        self.labels = _as_labels(labels)
         if self.labels is not None and self.labels.shape[:1] != (len(graphs),):
             raise ValueError(f"labels: expected one for each of {len(graphs)} graphs, got {tuple(self.labels.shape)}")
         self._flat = FlatGraphs.of(graphs)
@@ -105,7 +107,26 @@ class GraphStore(Dataset):
     def __len__(self) -> int:
         return len(self._flat.nodes) - 1
 
-    def __getitem__(self, index: int) -> dgl.DGLGraph:
+    @overload
+    def __getitem__(self, index: int) -> dgl.DGLGraph: ...
+
+    @overload
+    def __getitem__(self, index: "Indices | slice") -> "GraphStore": ...
+
+    def __getitem__(self, index: Any) -> Any:
+        """A graph by its number, or a store by numbers, a boolean mask or a slice. Negative numbers count from the end.
+
+        Raises:
+            TypeError: if the indices are neither integers nor booleans.
+            ValueError: if there are none, or a mask has another length.
+            IndexError: if an index is out of range.
+        """
+        if isinstance(index, slice):
+            index = range(len(self))[index]
+        if np.ndim(index) > 0:
+            return self.select(as_indices(index, len(self), "GraphStore"))
+        if not hasattr(index, "__index__"):
+            raise TypeError(f"GraphStore: expected the number of a graph, numbers or a mask, got {index!r}")
         index = operator.index(index)
         if not -len(self) <= index < len(self):
             raise IndexError(f"expected an index from {-len(self)} to {len(self) - 1}, got {index}")
@@ -136,6 +157,44 @@ class GraphStore(Dataset):
         """
         indices = self._checked_indices(indices)
         return self._of(self._flat.select(indices), self._labels_of(indices))
+
+    def split(
+        self, fractions: Sequence[float] = (0.8, 0.1, 0.1), seed: int = 0, *, stratify: bool = False
+    ) -> "tuple[GraphStore, ...]":
+        """Random parts of the store, each a copy, such as for training, validation and test.
+
+        Args:
+            fractions: of the graphs in each part; their sum is 1.
+            seed: of the order; the same seed gives the same parts.
+            stratify: whether each part has the classes in the same shares as the store, to within two graphs of a
+                class.
+
+        Raises:
+            ValueError: if the fractions are not positive with sum 1, or a part would have no graph.
+            TypeError: if ``stratify`` is set and the labels are not classes.
+
+        Example:
+            >>> from gnnlib import GraphStore
+            >>> import dgl
+            >>> store = GraphStore([dgl.graph(([0], [1]))] * 20, labels=[0, 1] * 10)
+            >>> train, val, test = store.split((0.6, 0.2, 0.2), seed=0, stratify=True)
+            >>> len(train), val.labels.bincount().tolist(), test.labels.bincount().tolist()
+            (12, [2, 2], [2, 2])
+        """
+        sizes = _part_sizes(fractions, len(self))
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+        if stratify:
+            order = order[self._classes()[order].argsort(stable=True)]
+        # Part p is due at (k + 1/2) / size_p: in this order every run of graphs has all parts in their shares.
+        due = torch.cat([(torch.arange(size, dtype=torch.float64) + 0.5) / size for size in sizes])
+        part = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))[due.argsort(stable=True)]
+        return tuple(self.select(order[part == p].sort().values) for p in range(len(sizes)))
+
+    def _classes(self) -> Tensor:
+        if self.labels is None or self.labels.is_floating_point() or self.labels.squeeze().dim() > 1:
+            got = None if self.labels is None else f"{self.labels.dtype} {tuple(self.labels.shape)}"
+            raise TypeError(f"split: expected a class for each graph in labels, for stratify=True, got {got}")
+        return self.labels.reshape(-1)
 
     def loader(self, batch_size: int = 32, shuffle: bool = False, **options: Any) -> DataLoader:
         """A DataLoader of the batches. ``options`` are those of DataLoader: num_workers, generator, drop_last, ...
@@ -188,6 +247,20 @@ class GraphStore(Dataset):
         return None if self.labels is None else self.labels.index_select(0, torch.from_numpy(indices))
 
 
+def _part_sizes(fractions: Sequence[float], number: int) -> list[int]:
+    """The number of graphs in each part, by the largest remainders."""
+    values = [float(fraction) for fraction in fractions]
+    if not values or min(values) <= 0 or abs(sum(values) - 1) > 1e-6:
+        raise ValueError(f"split: expected positive fractions with sum 1, such as (0.8, 0.1, 0.1), got {fractions}")
+    sizes = [int(value * number + 1e-9) for value in values]
+    remainders = sorted(range(len(values)), key=lambda p: sizes[p] - values[p] * number)
+    for p in remainders[: number - sum(sizes)]:
+        sizes[p] += 1
+    if min(sizes) == 0:
+        raise ValueError(f"split: expected a graph or more in each part, got {sizes} of {number} graphs")
+    return sizes
+
+
 def _with_labels(graph: dgl.DGLGraph, labels: Tensor | None) -> Any:
     return graph if labels is None else (graph, labels)
 
@@ -234,15 +307,36 @@ def _unpack(store: GraphStore) -> Any:
     return _with_labels(store._flat.batch_all(), store.labels)
 
 
+def _as_list(graphs: Any) -> list[Any]:
+    if isinstance(graphs, dgl.DGLGraph):
+        raise TypeError("GraphStore: expected a list of graphs, [graph], or dgl.unbatch(batch), got one DGLGraph")
+    if isinstance(graphs, (Tensor, np.ndarray, str)) or not (
+        hasattr(graphs, "__iter__") or hasattr(graphs, "__getitem__")
+    ):
+        raise TypeError(f"GraphStore: expected a list of DGLGraphs, got {type(graphs).__name__}")
+    return list(graphs)
+
+
+def _as_labels(labels: Any) -> Tensor | None:
+    try:
+        return None if labels is None else torch.as_tensor(labels).detach().clone()
+    except (TypeError, ValueError, RuntimeError):
+        values = list(labels) if hasattr(labels, "__iter__") else [labels]
+        got = type(values[0]).__name__ if values else type(labels).__name__
+        raise TypeError(f"labels: expected numbers of the classes, or other numbers, got a {got}") from None
+
+
 def _check(graphs: list[dgl.DGLGraph]) -> None:
     if not graphs:
         raise ValueError("expected at least one graph, got none")
     for i, graph in enumerate(graphs):
         if not isinstance(graph, dgl.DGLGraph):
-            raise TypeError(f"graph {i}: expected a DGLGraph, got {type(graph).__name__}")
+            raise graph_error(f"graph {i}", graph) or TypeError(f"graph {i}: expected a DGLGraph")
         if graph.is_block or not graph.is_homogeneous:
             got = "a block" if graph.is_block else graph.canonical_etypes
-            raise ValueError(f"graph {i}: expected one node type and one edge type, got {got}")
+            raise ValueError(
+                f"graph {i}: expected one node type and one edge type, dgl.to_homogeneous(graph), got {got}"
+            )
         if graph.batch_size != 1:
             raise ValueError(f"graph {i}: expected a single graph, got a batch of {graph.batch_size}; use dgl.unbatch")
         if graph.device.type != "cpu":

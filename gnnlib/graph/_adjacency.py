@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gnnlib import kernels
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph._check import check_dense
+from gnnlib.graph._check import check_dense, check_graph
 
 INT32_MAX = 2**31 - 1
 
@@ -162,7 +162,7 @@ def _compress(rows: Tensor, columns: Tensor, num_rows: int) -> CompressedRows:
 
 def edge_endpoints(graph: dgl.DGLGraph) -> tuple[Tensor, Tensor]:
     """The source and destination of every edge by edge id, from a sparse format that the graph already has."""
-    _check_one_edge_type(graph)
+    check_graph("graph", graph)
     created = graph.formats()["created"]
     if "coo" in created:
         return graph.edges(order="eid")
@@ -222,9 +222,7 @@ def adjacency(graph: "dgl.DGLGraph | Adjacency", device: torch.device | str | No
         )
     if isinstance(graph, Adjacency):
         return graph if device is None or torch.device(device) == graph.device else graph.to(torch.device(device))
-    if not isinstance(graph, dgl.DGLGraph):
-        raise TypeError(f"expected a DGLGraph or a block, got {type(graph).__name__}")
-    _check_one_edge_type(graph)
+    check_graph("graph", graph)
     structure = graph._graph
     by_device: dict[torch.device, Adjacency] | None = getattr(structure, "_gnnlib_adjacency", None)
     if by_device is None:
@@ -238,11 +236,6 @@ def adjacency(graph: "dgl.DGLGraph | Adjacency", device: torch.device | str | No
         if device not in by_device:
             by_device[device] = by_device[graph.device].to(device)
     return by_device[device]
-
-
-def _check_one_edge_type(graph: dgl.DGLGraph) -> None:
-    if len(graph.canonical_etypes) != 1:
-        raise ValueError(f"expected a graph with one edge type, got {graph.etypes}; pass graph[etype]")
 
 
 Graph: TypeAlias = dgl.DGLGraph | Adjacency

@@ -1,13 +1,14 @@
-"""Arguments that should be graphs, or dense tensors: what to write in place of others."""
+"""Arguments that should be graphs, or dense features: what to write in place of others."""
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
 
-__all__ = ["check_dense", "check_graph", "check_one_node_set", "graph_error"]
+__all__ = ["check_dense", "check_graph", "check_one_node_set", "features_error", "graph_error"]
 
 CONVERSIONS = {
     "torch": "dgl.graph((edge_index[0], edge_index[1]))",
@@ -35,7 +36,8 @@ def graph_error(owner: str, graph: Any) -> TypeError | None:
         came = f"a tensor of shape {tuple(graph.shape)}"
         return TypeError(f"{owner}: expected a DGL graph first, {CONVERSIONS['torch']}, and then x, got {came}")
     conversion = CONVERSIONS.get(kind.__module__.partition(".")[0], "dgl.graph((src, dst))")
-    return TypeError(f"{owner}: expected a DGL graph, {conversion}, got {kind.__module__}.{kind.__name__}")
+    got = "None" if graph is None else f"{kind.__module__}.{kind.__name__}".removeprefix("builtins.")
+    return TypeError(f"{owner}: expected a DGL graph, {conversion}, got {got}")
 
 
 def check_graph(owner: str, graph: Any) -> None:
@@ -73,3 +75,37 @@ def check_dense(name: str, value: Any) -> None:
     layout = getattr(value, "layout", torch.strided)
     if layout is not torch.strided:
         raise TypeError(f"{name}: expected a dense tensor, got one of layout {layout}; convert with .to_dense()")
+
+
+def features_error(
+    owner: str, x: Any, *, width: int | None = None, like: Tensor | None = None, name: str = "x"
+) -> Exception | None:
+    """The error for features that are no tensor, or of another width, type or device; None if there is none.
+
+    Args:
+        owner: name of the module
+        x: the features
+        width: of the last axis; None: any
+        like: a parameter, whose type and device they need; None: any
+        name: of the argument
+
+    Example:
+        >>> import torch
+        >>> from gnnlib.graph._check import features_error
+        >>> print(features_error("Linear", torch.ones(2, 3), width=4))
+        Linear: expected x of shape (..., 4), got (2, 3)
+    """
+    if isinstance(x, np.ndarray):
+        return TypeError(f"{owner}: expected {name} to be a tensor, torch.from_numpy(x), got a numpy.ndarray")
+    if not isinstance(x, Tensor):
+        return TypeError(f"{owner}: expected {name} to be a tensor, got {type(x).__name__}")
+    if width is not None and (x.dim() == 0 or x.shape[-1] != width):
+        return ValueError(f"{owner}: expected {name} of shape (..., {width}), got {tuple(x.shape)}")
+    if like is not None and like.is_floating_point() and x.is_floating_point() and x.dtype != like.dtype:
+        return TypeError(
+            f"{owner}: expected {name} of the parameters' dtype {like.dtype}, got {x.dtype}; convert with "
+            f"{name}.to({like.dtype}), or the layer with .to({x.dtype})"
+        )
+    if like is not None and x.device != like.device:
+        return ValueError(f"{owner}: expected {name} on the parameters' device, {like.device}, got {x.device}")
+    return None

@@ -4,7 +4,6 @@ from gnnlib.io.images import load_recipe, predict_images
 from gnnlib.io.save import (
     about_model,
     load_model,
-    predict,
     save_model,
 )
 
@@ -12,7 +11,6 @@ __all__ = [
     "about_model",
     "load_model",
     "load_recipe",
-    "predict",
     "predict_images",
     "save_model",
 ]

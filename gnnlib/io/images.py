@@ -12,8 +12,9 @@ from gnnlib.images import image_folder
 from gnnlib.images._image import Image, is_image
 from gnnlib.images.recipes import Recipe
 from gnnlib.io.recipe import rebuild_recipe
-from gnnlib.io.save import load_model, predict, read_config
+from gnnlib.io.save import load_model, read_config
 from gnnlib.io.structure import Named
+from gnnlib.train import predict
 
 __all__ = ["load_recipe", "predict_images"]
 

@@ -7,23 +7,21 @@ Changes after construction are therefore saved too. Loading executes no code fro
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from gnnlib._platform.dgl import dgl
 from gnnlib._utils.files import atomic_write
 from gnnlib._version import __version__
 from gnnlib.images.recipes import Recipe
 from gnnlib.io.recipe import describe_recipe
 from gnnlib.io.structure import Named, describe, rebuild
-from gnnlib.train import loop as training
 
-__all__ = ["about_model", "load_model", "predict", "read_config", "save_model"]
+__all__ = ["about_model", "load_model", "read_config", "save_model"]
 
 FORMAT = 2
 ADVICE = (
@@ -134,57 +132,6 @@ def about_model(folder: Folder) -> dict[str, Any]:
         ValueError: if its ``config.json`` is damaged or of another format
     """
     return read_config(folder)["about"]
-
-
-def predict(
-    model: nn.Module,
-    graphs: dgl.DGLGraph | Sequence[dgl.DGLGraph],
-    feature: str = "feat",
-    *,
-    edge: str | None = None,
-    batch_size: int = 256,
-) -> Tensor:
-    """A model's outputs for new graphs, in evaluation mode and without gradients.
-
-    Args:
-        model: called as ``model(graph, x, edge)``
-        graphs: one graph, or several, which are batched
-        feature: the node features are ``graph.ndata[feature]``
-        edge: the edge features are ``graph.edata[edge]``; None: the model gets none
-        batch_size: graphs per batch
-
-    Returns:
-        (N, \\*), a row per node, or (B, \\*), a row per graph, if the model has a readout; on the CPU
-
-    Raises:
-        ValueError: for an empty sequence of graphs
-        KeyError: for a graph without these features, with the names that it has
-
-    Example:
-        >>> import torch
-        >>> from gnnlib import GCNConv, Stack, predict, readout_mean
-        >>> import dgl
-        >>> graph = dgl.graph(([0, 1], [1, 0]))
-        >>> graph.ndata["feat"] = torch.ones(2, 4)
-        >>> predict(Stack.build(GCNConv, 4, 8, 3, num_layers=2, readout=readout_mean), [graph] * 5).shape
-        torch.Size([5, 3])
-    """
-    graphs = [graphs] if isinstance(graphs, dgl.DGLGraph) else list(graphs)
-    if not graphs:
-        raise ValueError("predict: expected one graph or more, got none")
-    for graph in graphs:
-        for name, data in ((feature, graph.ndata), (edge, graph.edata)):
-            if name is not None and name not in data:
-                raise KeyError(f"predict: expected graphs with {name!r}, got one with {sorted(map(str, data))}")
-    device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
-
-    def batch(graph: dgl.DGLGraph) -> training.Batch:
-        values = None if edge is None else graph.edata[edge].to(device)
-        return training.Batch(graph, graph.ndata[feature].to(device), torch.empty(0), values)
-
-    starts = range(0, len(graphs), batch_size)
-    outputs, _ = training.predict(model, (batch(dgl.batch(graphs[i : i + batch_size])) for i in starts))
-    return outputs.cpu()
 
 
 def _checksum(config: Mapping[str, Any]) -> str:

@@ -21,7 +21,12 @@ from inspect import Parameter, signature
 from typing import Any, ClassVar, TypeVar, cast
 
 import numpy as np
+import torch
 from torch import Tensor, nn
+
+from gnnlib.graph import Adjacency
+from gnnlib.graph._check import features_error, graph_error
+from gnnlib.nn._foreign import forward_answers
 
 __all__ = [
     "Arguments",
@@ -46,6 +51,9 @@ VARIADIC = Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD
 class Arguments:
     """Mixin of a module: `extra_repr` from its constructor's signature, and one message for any wrong argument.
 
+    Where ``forward`` begins with the argument ``graph``, an error in it becomes one sentence if the graph or the
+    features are wrong, or an argument has the name of another library.
+
     ``renamed`` maps a name of another library to what to write here: the name of an argument, or a phrase that
     completes "expected ...". A subclass adds to it: ``renamed = {**Base.renamed, "heads": "num_heads"}``.
     """
@@ -58,6 +66,10 @@ class Arguments:
         super().__init_subclass__(**options)
         if "__init__" in vars(cls):
             cls.__init__ = _checked(cls.__init__)  # type: ignore[method-assign]
+        if "forward" in vars(cls) and list(signature(cls.forward).parameters)[1:2] == ["graph"]:
+            cls.forward = _explained(cls.forward)
+
+    forward: Callable[..., Any]
 
     def extra_repr(self) -> str:
         """Positional arguments, and those by name that are not their defaults. Modules show as children."""
@@ -117,6 +129,55 @@ def _python_numbers(value: Any) -> Any:
     return type(value)(map(_python_numbers, value)) if type(value) in (tuple, list) else value
 
 
+def _explained(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """``forward``, whose errors after a wrong call say what to write. A correct call costs one more frame."""
+    names = list(signature(forward).parameters)[1:]
+    edge = "value" if "edge" in names else None
+
+    @wraps(forward)
+    def checked(self: Any, *args: Any, **options: Any) -> Any:
+        try:
+            return forward(self, *args, **options)
+        except Exception as error:
+            values = {**dict(zip(names, args)), **options}
+            wrong = _graph_error(self, values, error)
+            if wrong is not None:
+                raise wrong from None
+            check_call(self, forward, (self, *args), options, forward_answers(getattr(self, "takes_edge", edge)))
+            wrong = None if ": expected " in str(error) else _values_error(self, values)  # else it says what is wrong
+            if wrong is not None:
+                raise wrong from error
+            raise
+
+    return checked
+
+
+def _graph_error(module: nn.Module, values: Mapping[str, Any], error: Exception) -> Exception | None:
+    """What is wrong with the graph of a call; None if it is one, or a list of message-flow graphs."""
+    graph = values.get("graph")
+    blocks = isinstance(graph, (list, tuple)) and not isinstance(error, AttributeError)  # of a k-hop layer
+    if "graph" not in values or blocks or isinstance(graph, Adjacency):
+        return None
+    return graph_error(_name(module), graph)
+
+
+def _values_error(module: nn.Module, values: Mapping[str, Any]) -> Exception | None:
+    """What is wrong with features and edge values, which the parameters' dtype and device decide."""
+    like = next((p for p in module.parameters() if p.is_floating_point()), None)
+    for name in ("x", "edge"):
+        value = values.get(name)
+        for part in value if isinstance(value, tuple) else (value,):
+            known = part is not None and not (isinstance(part, list) or _is_autocast(part))
+            wrong = features_error(_name(module), part, like=like, name=name) if known else None
+            if wrong is not None:
+                return wrong
+    return None
+
+
+def _is_autocast(value: Any) -> bool:
+    return isinstance(value, Tensor) and torch.is_autocast_enabled(value.device.type)
+
+
 def renames(owner: str, **names: str) -> Callable[[Function], Function]:
     """Decorator of a function: the messages of `check_call` for names of other libraries."""
 
@@ -142,7 +203,7 @@ def check_call(
     """Whether a function takes these arguments, ``self`` among them.
 
     Raises:
-        TypeError: if it lacks a name, or there are too many arguments by position
+        TypeError: if it lacks a name, there are too many arguments by position, or a required one is missing
     """
     parameters = list(signature(function).parameters.values())[bound:]
     names = [p.name for p in parameters if p.kind not in VARIADIC]
@@ -158,6 +219,10 @@ def check_call(
             f"{_name(owner)}: expected {', '.join(positional) or 'nothing'} by position"
             f"{keywords and f' and {keywords} by name'}, got {len(args) - 1} arguments by position"
         )
+    required = [p.name for p in parameters if p.default is Parameter.empty and p.kind not in VARIADIC]
+    missing = [name for name in required if name not in [*positional[: len(args) - 1], *options]]
+    if missing:
+        raise TypeError(f"{_name(owner)}: expected {', '.join(required)}, got no {', '.join(missing)}")
 
 
 def _name(owner: object) -> str:

@@ -3,13 +3,26 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 from math import isqrt
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, NamedTuple, cast
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recompute
 
 from gnnlib._platform.dgl import dgl
+from gnnlib._utils.calls import call_with_edge, positional_arguments
 from gnnlib.nn._arguments import Arguments, integer, renames, reset_parameters
+from gnnlib.nn._factories import (
+    ACTIVATIONS,
+    JUMPS,
+    NORMS,
+    READOUTS,
+    SKIPS,
+    as_drop_edge,
+    as_dropout,
+    as_factory,
+    as_layer,
+)
+from gnnlib.nn.conv.base import Conv
 from gnnlib.nn.drop import Dropout
 from gnnlib.nn.readout import readout_flat, readout_mean_max
 from gnnlib.nn.reversible import Reversible, ReversibleBlock
@@ -73,6 +86,11 @@ def _check_callables(owner: object, **values: Any) -> None:
         if value is not None and (isinstance(value, type) or not callable(value)):
             got = f"the class {value.__name__}" if isinstance(value, type) else repr(value)
             raise TypeError(f"{type(owner).__name__}: expected {name} to be a module, got {got}")
+        if type(value).__module__.startswith("torch_geometric."):
+            raise TypeError(
+                f"{type(owner).__name__}: expected {name} to be called with a DGL graph, such as a layer of gnnlib or "
+                f"dgl.nn, got {type(value).__name__} of PyTorch Geometric"
+            )
 
 
 class GNNLayer(Arguments, nn.Module):
@@ -80,21 +98,21 @@ class GNNLayer(Arguments, nn.Module):
 
     Args:
         conv: any layer of the library, of ``dgl.nn``, or a module called as ``conv(graph, x)``
-        norm: called as ``norm(graph, y)``
+        norm: called as ``norm(graph, y)``, or ``norm(y)`` where its forward takes one argument
         skip: called as ``skip(y, x, x0)``, between norm and activation
         activation: called on features
-        dropout: called on features
-        drop_edge: called as ``drop_edge(graph, edge)``
+        dropout: called on features; a number is the probability of `Dropout`
+        drop_edge: called as ``drop_edge(graph, edge)``; a number is the probability of `DropEdge`
         merge: called on the output of an attention layer, (N, \\*, H, F)
 
     Shapes:
         - x: as ``conv`` takes it
-        - edge: weights (E,) for a layer whose ``takes_edge`` is "weight", features (E, D) where it is "feature". Other
-          layers are called without
+        - edge: as ``conv`` takes it, which raises its own error for anything else. A layer of another library receives
+          it under the name that its forward has for it, such as ``edge_weight``
         - output: as ``conv`` gives it, heads merged
 
     Raises:
-        TypeError: if an argument is no module or function
+        TypeError: if an argument is no module or function, or edge values are given to a layer that takes none
 
     Example:
         >>> import torch
@@ -116,15 +134,15 @@ class GNNLayer(Arguments, nn.Module):
         norm: nn.Module | None = None,
         skip: nn.Module | None = None,
         activation: nn.Module | None = None,
-        dropout: nn.Module | None = None,
-        drop_edge: nn.Module | None = None,
+        dropout: float | nn.Module | None = None,
+        drop_edge: float | nn.Module | None = None,
         merge: Callable[[Tensor], Tensor] = concat_heads,
     ):
         super().__init__()
-        modules = dict(norm=norm, skip=skip, activation=activation, dropout=dropout, drop_edge=drop_edge, merge=merge)
-        _check_callables(self, conv=conv, **modules)
+        _check_callables(self, conv=conv, norm=norm, skip=skip, activation=activation, merge=merge)
         self.conv, self.norm, self.skip, self.activation = conv, norm, skip, activation
-        self.dropout, self.drop_edge, self.merge = dropout, drop_edge, merge
+        self.dropout, self.drop_edge = as_dropout("GNNLayer", dropout), as_drop_edge("GNNLayer", drop_edge)
+        self.merge = merge
 
     def reset_parameters(self) -> None:
         """Draw all parameters anew."""
@@ -145,25 +163,36 @@ class GNNLayer(Arguments, nn.Module):
         if self.drop_edge is not None:
             graph, edge = self.drop_edge(graph, edge)
         h = x if self.dropout is None else self.dropout(x)
-        y = self.conv(graph, h, edge) if self._takes(edge) else self.conv(graph, h)
+        y = self._convolve(graph, h, edge)
         if y.dim() > h.dim():
             y = self.merge(y)
         if self.norm is not None:
-            y = self.norm(graph, y)
+            y = self.norm(y) if _takes_one(self.norm) else self.norm(graph, y)
         if self.skip is not None:
             y = self.skip(y, x, x0)
         return y if self.activation is None else self.activation(y)
 
-    def _takes(self, edge: Tensor | None) -> bool:
-        kind = getattr(self.conv, "takes_edge", None)
-        return edge is not None and kind == ("weight" if edge.dim() == 1 else "feature")
+    def _convolve(self, graph: dgl.DGLGraph, x: Tensor, edge: Tensor | None) -> Tensor:
+        if edge is None:
+            return self.conv(graph, x)
+        if hasattr(self.conv, "takes_edge"):
+            return self.conv(graph, x, edge)
+        return call_with_edge("GNNLayer", self.conv, graph, x, edge)
+
+
+def _takes_one(module: Any) -> bool:
+    """Whether a module is called as ``module(x)``, as those of ``torch.nn`` are."""
+    is_module = isinstance(module, nn.Module)
+    arguments = positional_arguments(type(module).forward if is_module else module)
+    return arguments is not None and len(arguments.names) == 1 + is_module
 
 
 class Stack(Arguments, nn.Module):
     """Layers in a row, then optionally a jump, a readout per graph, and a head.
 
     Args:
-        blocks: each a `GNNLayer`, or a module called as ``block(graph, x, edge, x0)``
+        blocks: each a `GNNLayer`, a layer, which becomes a `GNNLayer`, or a module called as
+            ``block(graph, x, edge, x0)``
         encoder: called on x first. Its output is x0, which initial residuals add
         jump: called on the list of all blocks' outputs (`JumpingKnowledge`)
         readout: called as ``readout(graph, x)``
@@ -177,7 +206,7 @@ class Stack(Arguments, nn.Module):
 
     Shapes:
         - x: (N, \\*, in_feats), or what the encoder takes
-        - edge: as the blocks take it
+        - edge: as the blocks take it. Blocks that take none, beside blocks that do, need a list with None for them
         - output: (N_dst, \\*, out_feats), or (B, \\*, out_feats) with a readout
 
     Example:
@@ -203,7 +232,7 @@ class Stack(Arguments, nn.Module):
     ):
         super().__init__()
         _check_callables(self, encoder=encoder, jump=jump, readout=readout, head=head)
-        self.blocks = nn.ModuleList(blocks)
+        self.blocks = nn.ModuleList(_as_blocks(blocks))
         self.encoder, self.jump, self.readout, self.head = encoder, jump, readout, head
         self.checkpoint = checkpoint
 
@@ -216,14 +245,14 @@ class Stack(Arguments, nn.Module):
         out_feats: int,
         num_layers: int,
         *,
-        norm: Factory | None = None,
-        skip: Factory | None = None,
-        activation: Callable[[], nn.Module] = nn.ReLU,
-        dropout: float | nn.Module = 0.0,
-        drop_edge: nn.Module | None = None,
+        norm: Factory | str | None = None,
+        skip: Factory | str | None = None,
+        activation: Callable[..., Any] | str | None = nn.ReLU,
+        dropout: float | nn.Module | Factory = 0.0,
+        drop_edge: float | nn.Module | Factory | None = None,
         encoder: bool | nn.Module = False,
-        jump: Factory | None = None,
-        readout: Factory | Readout | None = None,
+        jump: Factory | str | None = None,
+        readout: Factory | Readout | str | None = None,
         head: bool | None = None,
         checkpoint: bool = False,
         reversible: int = 0,
@@ -231,7 +260,9 @@ class Stack(Arguments, nn.Module):
         """A stack of ``num_layers`` layers of one kind.
 
         Layer, norm, skip, activation and jump are given by factories: a class of the library, a ``functools.partial``
-        of one, or a function.
+        of one, or a function. A module without parameters, such as ``PairNorm(scale=2.0)``, is copied for each layer. A
+        name of the command line stands for its class: ``norm="pairnorm"``, ``skip="residual"``, ``jump="cat"``,
+        ``readout="mean"``, ``activation="elu"``.
 
         Args:
             conv: factory of the layer, called as ``conv(in_feats, out_feats)``. The heads of an attention layer must
@@ -240,12 +271,13 @@ class Stack(Arguments, nn.Module):
             hidden_feats: width of the layers between
             out_feats: width of the output
             num_layers: number of layers
-            norm: factory of the normalisation, called as ``norm(feats)``
+            norm: factory of the normalisation, called as ``norm(feats)``. ``torch.nn.BatchNorm1d`` and ``LayerNorm``
+                stand for `BatchNorm` and `LayerNorm`
             skip: factory of the skip, called as ``skip(in_feats, out_feats, layer)``. A skip of another width has the
                 attribute ``out_feats``, the in_feats of the next layer
-            activation: factory of the activation
+            activation: factory of the activation, or a function such as ``torch.relu``; None for no activation
             dropout: a probability, or a module such as `DropNode`, shared by all layers
-            drop_edge: a module such as `DropEdge`, shared by all layers
+            drop_edge: a probability, or a module such as `DropEdge`, shared by all layers
             encoder: True for a linear layer and an activation before the first layer, or a module from x to
                 hidden_feats, such as `SumOfEmbeddings`. in_feats does not count then
             jump: factory of the jump, called as ``jump(feats, num_layers)``, with the attribute ``out_feats``
@@ -261,45 +293,30 @@ class Stack(Arguments, nn.Module):
             The stack.
 
         Raises:
-            ValueError: if num_layers, hidden_feats or out_feats is below 1; if ``reversible`` does not divide
-                hidden_feats, or comes with a jump or without a head; if a jump follows a skip that changes the width;
-                if a readout has another in_feats
-            TypeError: if a factory is a module
+            ValueError: if a width or num_layers is below 1; if ``reversible`` does not divide hidden_feats, or comes
+                with a jump or without a head; if a jump follows a skip that changes the width; if a readout has another
+                in_feats; if dropout or drop_edge is a number and no probability
+            TypeError: if an argument is of another kind; the error says what to write
         """
-        for name, value in {"hidden_feats": hidden_feats, "out_feats": out_feats, "num_layers": num_layers}.items():
-            integer("Stack", name, value)
-        _check_factories(conv=conv, norm=norm, skip=skip, activation=activation, jump=jump)
+        has_encoder = isinstance(encoder, nn.Module)
+        _check_sizes(in_feats=1 if has_encoder else in_feats, hidden_feats=hidden_feats, out_feats=out_feats)
+        _check_sizes(num_layers=num_layers, reversible=1 + integer("Stack", "reversible", reversible, minimum=0))
+        _check_ends(encoder, head)
+        layers = _Layers.of(conv, norm, skip, activation, dropout, drop_edge)
         if reversible:
             _check_reversible(reversible, hidden_feats, jump, head)
-        drop = Dropout(dropout) if isinstance(dropout, (int, float)) else dropout
-
-        def make(before: int, after: int, layer: int) -> GNNLayer:
-            normalise, shortcut = norm and norm(after), skip and skip(before, after, layer)
-            options = dict(norm=normalise, skip=shortcut, dropout=drop, drop_edge=drop_edge)
-            return GNNLayer(conv(before, after), activation=activation(), **options)  # type: ignore[arg-type]
-
         encoder = encoder or reversible > 0
         head = bool(encoder or jump or readout) if head is None else head
         width = hidden_feats if encoder else in_feats
-        blocks: list[nn.Module] = []
         if reversible:
-            blocks.append(_reversible(make, hidden_feats // reversible, reversible, num_layers))
+            blocks: list[nn.Module] = [layers.reversible(hidden_feats // reversible, reversible, num_layers)]
         else:
-            for layer in range(1, num_layers + head):
-                blocks.append(make(width, hidden_feats, layer))
-                width = getattr(blocks[-1].skip, "out_feats", hidden_feats)
-            if not head:
-                blocks.append(GNNLayer(conv(width, out_feats), dropout=drop, drop_edge=drop_edge))
-        if jump and width != hidden_feats:
-            raise ValueError(f"Stack: a jump needs outputs of one width, got {hidden_feats} and {width}")
-        merge = jump(hidden_feats, num_layers) if jump else None
-        width = getattr(merge, "out_feats", width)
-        pool = _readout(readout, width)
-        width = getattr(pool, "out_feats", width)
-        if encoder is True:
-            encoder = nn.Sequential(Linear(in_feats, hidden_feats), activation())
-        top = nn.Sequential(drop, Linear(width, out_feats)) if head else None
-        first = encoder if encoder is not False else None
+            blocks, width = layers.in_a_row(width, hidden_feats, None if head else out_feats, num_layers)
+        merge = _jump(jump, width, hidden_feats, num_layers)
+        pool = _readout(readout, getattr(merge, "out_feats", width))
+        first = layers.encoder(in_feats, hidden_feats) if encoder is True else encoder or None
+        width = getattr(pool, "out_feats", getattr(merge, "out_feats", width))
+        top = layers.head(width, out_feats) if head else None
         return Stack(blocks, encoder=first, jump=merge, readout=pool, head=top, checkpoint=checkpoint)
 
     def reset_parameters(self) -> None:
@@ -345,23 +362,131 @@ class Stack(Arguments, nn.Module):
         return x if self.head is None else self.head(x)
 
 
-def _check_factories(**factories: Any) -> None:
-    for name, factory in factories.items():
-        if factory is not None and (isinstance(factory, nn.Module) or not callable(factory)):
-            raise TypeError(f"Stack: expected {name} to be a class or a function that makes a module, got {factory!r}")
+def _as_blocks(blocks: Any) -> list[nn.Module]:
+    """The blocks of a stack; layers, which are called as ``conv(graph, x)``, inside of a `GNNLayer`.
+
+    Raises:
+        TypeError: if one of them is no block and no layer
+    """
+    if isinstance(blocks, nn.Module) and not isinstance(blocks, (nn.ModuleList, nn.Sequential)):
+        raise TypeError(f"Stack: expected a list of blocks, Stack([block]), got one {type(blocks).__name__}")
+    return [_as_block(block) for block in blocks]
 
 
-def _check_reversible(groups: int, hidden_feats: int, jump: Factory | None, head: bool | None) -> None:
+def _as_block(block: Any) -> nn.Module:
+    if not isinstance(block, nn.Module):
+        got = f"the class {block.__name__}" if isinstance(block, type) else repr(block)
+        raise TypeError(f"Stack: expected blocks that are modules, such as GNNLayer(GCNConv(3, 4)), got {got}")
+    arguments = positional_arguments(block)
+    num_arguments = 4 if arguments is None else len(arguments.names)
+    if num_arguments < 2:
+        kind = type(block).__name__
+        raise TypeError(
+            f"Stack: expected blocks that are called with a graph, and GNNLayer(conv, activation=..., norm=..., "
+            f"dropout=...) for all others, got {kind}"
+        )
+    is_layer = isinstance(block, Conv) or type(block).__module__.startswith(("dgl.nn.", "torch_geometric."))
+    return GNNLayer(block) if is_layer or num_arguments < 4 else block
+
+
+def _check_sizes(**sizes: Any) -> None:
+    for name, value in sizes.items():
+        integer("Stack", name, value)
+
+
+def _check_ends(encoder: Any, head: Any) -> None:
+    """Whether the encoder is a flag or a module, and the head a flag."""
+    if isinstance(encoder, type) or not (isinstance(encoder, bool) or callable(encoder)):
+        raise TypeError(f"Stack: expected encoder to be True, False or a module, got {encoder!r}")
+    if head is not None and not isinstance(head, bool):
+        got = type(head).__name__ if isinstance(head, nn.Module) else repr(head)
+        raise TypeError(
+            f"Stack: expected head to be True or False (a head of another form is an argument of "
+            f"Stack(blocks, head=...)), got {got}"
+        )
+
+
+class _Layers(NamedTuple):
+    """The parts of the layers that `Stack.build` makes."""
+
+    conv: Factory
+    norm: Factory | None
+    skip: Factory | None
+    activation: Factory
+    dropout: nn.Module
+    drop_edge: nn.Module | None
+
+    @staticmethod
+    def of(conv: Any, norm: Any, skip: Any, activation: Any, dropout: Any, drop_edge: Any) -> "_Layers":
+        """From what `Stack.build` takes."""
+        return _Layers(
+            as_layer(conv),
+            as_factory("norm", norm, NORMS),
+            as_factory("skip", skip, SKIPS),
+            as_factory("activation", activation, ACTIVATIONS) or nn.Identity,
+            as_dropout("Stack", dropout) or Dropout(0.0),
+            as_drop_edge("Stack", drop_edge),
+        )
+
+    def make(self, before: int, after: int, layer: int) -> GNNLayer:
+        """A layer with norm, skip and activation."""
+        norm, skip = self.norm and self.norm(after), self.skip and self.skip(before, after, layer)
+        conv, activation = self.conv(before, after), self.activation()
+        return GNNLayer(conv, norm=norm, skip=skip, activation=activation, **self._drops())
+
+    def in_a_row(
+        self, width: int, hidden_feats: int, out_feats: int | None, num_layers: int
+    ) -> tuple[list[nn.Module], int]:
+        """All layers and the width of their output. With ``out_feats`` the last one is bare and has this width."""
+        blocks: list[nn.Module] = []
+        for layer in range(1, num_layers + (out_feats is None)):
+            block = self.make(width, hidden_feats, layer)
+            width = cast(int, getattr(block.skip, "out_feats", hidden_feats))
+            blocks.append(block)
+        if out_feats is not None:
+            blocks.append(GNNLayer(self.conv(width, out_feats), **self._drops()))
+        return blocks, width
+
+    def reversible(self, width: int, groups: int, num_layers: int) -> Reversible:
+        """Reversible layers, each with as many parts as groups."""
+        parts = ([self.make(width, width, layer) for _ in range(groups)] for layer in range(1, num_layers + 1))
+        return Reversible([ReversibleBlock(part) for part in parts])
+
+    def encoder(self, in_feats: int, out_feats: int) -> nn.Module:
+        """A linear layer and an activation."""
+        return nn.Sequential(Linear(in_feats, out_feats), self.activation())
+
+    def head(self, in_feats: int, out_feats: int) -> nn.Module:
+        """Dropout and a linear layer."""
+        return nn.Sequential(self.dropout, Linear(in_feats, out_feats))
+
+    def _drops(self) -> dict[str, Any]:
+        return {"dropout": self.dropout, "drop_edge": self.drop_edge}
+
+
+def _check_reversible(groups: int, hidden_feats: int, jump: Any, head: bool | None) -> None:
     if jump or head is False or hidden_feats % groups:
         got = f"{hidden_feats} features in {groups} groups" if hidden_feats % groups else f"{jump=}, {head=}"
         raise ValueError(f"Stack: reversible layers have groups of equal width, no jump, and a head, got {got}")
 
 
-def _readout(readout: Factory | Readout | None, in_feats: int) -> Any:
+def _jump(jump: Any, width: int, hidden_feats: int, num_layers: int) -> Any:
+    """The jump of a stack of so many layers, each ``hidden_feats`` wide."""
+    factory = as_factory("jump", jump, JUMPS)
+    if factory is not None and width != hidden_feats:
+        raise ValueError(f"Stack: a jump needs outputs of one width, got {hidden_feats} and {width}")
+    return factory and factory(hidden_feats, num_layers)
+
+
+def _readout(readout: Factory | Readout | str | None, in_feats: int) -> Any:
     """The readout of a stack: classes are called with their width."""
     for function, name in WIDER.items():
         if readout is function:
             raise ValueError(f"Stack: expected {name}, which has out_feats, got the function {function.__name__}")
+    if isinstance(readout, str):
+        readout = as_factory("readout", readout, READOUTS)
+    if readout is not None and not callable(readout):
+        raise TypeError(f"Stack: expected readout to be a class such as MeanReadout, got {readout!r}")
     if isinstance(getattr(readout, "func", readout), type):  # a class, or a partial of one
         return cast(Factory, readout)(in_feats)
     width = getattr(readout, "in_feats", in_feats)
@@ -377,10 +502,3 @@ def _run(steps: Sequence[tuple], keep_all: bool, x: Tensor, x0: Tensor) -> list[
         x = block(graph, x, edge, x0)
         outputs = [*outputs, x] if keep_all else [x]
     return outputs
-
-
-def _reversible(make: Callable[[int, int, int], GNNLayer], width: int, groups: int, num_layers: int) -> Reversible:
-    def parts(layer: int) -> list[GNNLayer]:
-        return [make(width, width, layer) for _ in range(groups)]
-
-    return Reversible([ReversibleBlock(parts(layer)) for layer in range(1, num_layers + 1)])

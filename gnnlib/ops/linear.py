@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
+from gnnlib.graph._check import features_error
+
 __all__ = ["Linear", "linear"]
 
 SMALL = 1 << 20  # multiply-adds; below it the overhead of a call dominates
@@ -136,5 +138,15 @@ class Linear(nn.Linear):
 
         Returns:
             y
+
+        Raises:
+            TypeError: if x is no tensor, or of another type than the weight
+            ValueError: if x has another width
         """
-        return linear(x, self.weight, self.bias)
+        try:
+            return linear(x, self.weight, self.bias)
+        except (AttributeError, TypeError, RuntimeError):
+            wrong = features_error("Linear", x, width=self.in_features, like=self.weight)
+            if wrong is not None:
+                raise wrong from None
+            raise

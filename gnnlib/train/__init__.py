@@ -1,22 +1,28 @@
-"""Training: a loop for graphs and batches, checkpoints, data parallelism, layer-wise training, consistency loss."""
+"""Training: a loop for graphs, stores and loaders, metrics, checkpoints, data parallelism, layer-wise training."""
 
+from gnnlib.train.batch import Batch
 from gnnlib.train.checkpoints import Checkpoint
 from gnnlib.train.consistency import ConsistencyLoss, StochasticPasses
+from gnnlib.train.evaluation import evaluate, predict
+from gnnlib.train.history import History, TensorBoard
 from gnnlib.train.layerwise import fit_layerwise
 from gnnlib.train.loop import (
-    Batch,
     decay_groups,
     fit,
     matmul_precision,
-    predict,
 )
+from gnnlib.train.metrics import Evaluation
 
 __all__ = [
     "Batch",
     "Checkpoint",
     "ConsistencyLoss",
+    "Evaluation",
+    "History",
     "StochasticPasses",
+    "TensorBoard",
     "decay_groups",
+    "evaluate",
     "fit",
     "fit_layerwise",
     "matmul_precision",

@@ -3,6 +3,8 @@
 import copy
 import hashlib
 import io
+import json
+import logging
 import os
 import time
 import warnings
@@ -17,19 +19,24 @@ from torch import Tensor, nn
 from gnnlib._utils.files import atomic_write, remove_parts, set_aside
 from gnnlib.train import distributed
 
-__all__ = ["Checkpoint", "History", "random_state", "set_random_state"]
+__all__ = ["Checkpoint", "TrainingState", "random_state", "set_random_state"]
+
+logger = logging.getLogger("gnnlib.train")
 
 
 class Checkpoint:
     """A file with the state of a training (`gnnlib.train.fit`), written atomically after each epoch.
 
-    The file begins with its SHA-256 checksum. A file that is damaged, unreadable or of another origin is renamed with
-    a warning, and the training starts again. Reading yields tensors, numbers and text only
-    (``torch.load(weights_only=True)``).
+    The file begins with its SHA-256 checksum, and holds what is trained and how: the shapes of the parameters, the
+    class and settings of optimizer and scheduler, the loss, clipping and precision. A file that is damaged, unreadable,
+    of another origin or of another training is renamed with a warning that says what differs, and the training starts
+    again. Resuming is reported by the logger "gnnlib.train". More epochs than in the file continue it. Reading yields
+    tensors, numbers and text only (``torch.load(weights_only=True)``).
 
     Args:
         path: of the file
-        origin: description of the training (arguments, code, versions); a file of another origin is not used
+        origin: description of what `fit` does not see (data, arguments, code, versions), a text or a dictionary; a
+            file of another origin is not used
 
     Raises:
         OSError: on writing, if the disk is full; the old file stays
@@ -46,8 +53,8 @@ class Checkpoint:
         {'epoch': 3}
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, origin: str = ""):
-        self.path, self.origin = Path(path), origin
+    def __init__(self, path: str | os.PathLike[str], *, origin: str | Mapping[str, Any] = ""):
+        self.path, self.origin = Path(path), origin if isinstance(origin, str) else json.dumps(origin, sort_keys=True)
         self._start = time.monotonic()
 
     def beside(self, name: str) -> "Checkpoint":
@@ -59,19 +66,25 @@ class Checkpoint:
         """Duration of the training, including the time before an interruption but not the interruption itself."""
         return time.monotonic() - self._start
 
-    def write(self, state: dict[str, Any]) -> None:
+    def write(self, state: dict[str, Any], settings: Mapping[str, str] | None = None) -> None:
         """Replaces the file.
 
         Args:
             state: tensors, numbers and text
+            settings: what is trained and how
         """
         content = io.BytesIO()
-        torch.save({"origin": self.origin, "seconds": self.seconds, "state": state}, content)
+        header = {"origin": self.origin, "settings": dict(settings or {}), "seconds": self.seconds}
+        torch.save({**header, "state": state}, content)
         with atomic_write(self.path) as part:
             part.write_bytes(hashlib.sha256(content.getbuffer()).digest() + content.getbuffer())
 
-    def read(self) -> dict[str, Any] | None:
-        """The last state that was written; None if there is none, or none of this origin."""
+    def read(self, settings: Mapping[str, str] | None = None) -> dict[str, Any] | None:
+        """The last state that was written; None if there is none, or none of this origin and these settings.
+
+        Args:
+            settings: what is trained and how
+        """
         if not self.path.exists():
             return None
         try:
@@ -83,8 +96,9 @@ class Checkpoint:
             self._set_aside("damaged")
             return None
         saved = torch.load(io.BytesIO(content[32:]), map_location="cpu", weights_only=True)
-        if saved["origin"] != self.origin:
-            self._set_aside(f"of another training ({saved['origin']!r}, expected {self.origin!r})")
+        changes = _changes(saved["origin"], self.origin) or _differences(saved.get("settings", {}), settings or {})
+        if changes:
+            self._set_aside(f"of another training ({changes})")
             return None
         self._start -= saved["seconds"]
         return saved["state"]
@@ -99,7 +113,24 @@ class Checkpoint:
         remove_parts(self.path)
 
 
-class History:
+def _changes(saved: str, origin: str) -> str:
+    """What differs between two origins: entries, where both are dictionaries in JSON."""
+    try:
+        pair = json.loads(saved), json.loads(origin)
+    except ValueError:
+        pair = saved, origin
+    if saved == origin or not all(isinstance(value, dict) for value in pair):
+        return "" if saved == origin else f"{saved!r}, expected {origin!r}"
+    return _differences(*pair)
+
+
+def _differences(saved: Mapping[str, Any], settings: Mapping[str, Any], most: int = 3) -> str:
+    names = [name for name in {**saved, **settings} if saved.get(name) != settings.get(name)]
+    texts = [f"{name} is {saved.get(name)}, expected {settings.get(name)}" for name in names[:most]]
+    return "; ".join(texts + [f"and {len(names) - most} more"] * (len(names) > most))
+
+
+class TrainingState:
     """The records of a training, the weights of its best epoch, and, in a checkpoint, the whole state for resuming it.
 
     If the checkpoint has epochs already, their state is loaded: into ``model``, ``parts`` and the random number
@@ -110,18 +141,15 @@ class History:
         parts: other objects with a state, such as optimizer and scheduler; None values are ignored
         checkpoint: written by each `add`
         generators: as for `gnnlib.train.fit`
-
-    Raises:
-        RuntimeError: for the checkpoint of another model
-        ValueError: for the checkpoint of another optimizer
+        settings: what is trained and how; a checkpoint of other settings is not used
 
     Example:
         >>> from torch import nn
-        >>> from gnnlib.train.checkpoints import History
-        >>> history = History(nn.Linear(1, 1))
+        >>> from gnnlib.train.checkpoints import TrainingState
+        >>> state = TrainingState(nn.Linear(1, 1))
         >>> for epoch, score in enumerate([3.0, 5.0, 4.0], 1):
-        ...     history.add({"epoch": epoch}, score)
-        >>> len(history.records), history.epochs_since_best
+        ...     state.add({"epoch": epoch}, score)
+        >>> len(state.records), state.epochs_since_best
         (3, 1)
     """
 
@@ -132,18 +160,26 @@ class History:
         parts: Mapping[str, Any] | None = None,
         checkpoint: Checkpoint | None = None,
         generators: Sequence[torch.Generator] = (),
+        settings: Mapping[str, str] | None = None,
     ):
-        self.model, self.generators = model, generators
+        self.model, self.generators, self.settings = model, generators, settings
         self.checkpoint = checkpoint if distributed.rank() == 0 else None
         self.parts = {"model": model, **{name: part for name, part in (parts or {}).items() if part is not None}}
         self.records: list[dict[str, float]] = []
         self.best: tuple[Any, int, dict[str, Any]] | None = None  # the score, the epoch, the weights
-        state = distributed.broadcast_object(None if self.checkpoint is None else self.checkpoint.read())
+        state = distributed.broadcast_object(None if self.checkpoint is None else self.checkpoint.read(settings))
         if state is not None:
+            if self.checkpoint is not None:
+                logger.warning("%s: resuming after epoch %d", self.checkpoint.path, len(state["records"]))
             for name, part in self.parts.items():
                 part.load_state_dict(state[name])
             set_random_state(state["random"], generators)
             self.records, self.best = state["records"], state["best"]
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The epoch of the best score; None if no epoch has a score."""
+        return None if self.best is None else self.best[1]
 
     @property
     def epochs_since_best(self) -> int:
@@ -164,7 +200,8 @@ class History:
         if self.checkpoint is not None:
             states = {name: part.state_dict() for name, part in self.parts.items()}
             random = random_state(self.generators)
-            self.checkpoint.write({**states, "random": random, "records": self.records, "best": self.best})
+            content = {**states, "random": random, "records": self.records, "best": self.best}
+            self.checkpoint.write(content, self.settings)
 
     def restore_best(self) -> None:
         """Loads the weights of the best epoch; the last ones stay if no epoch has a score."""

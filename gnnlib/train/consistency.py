@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from gnnlib._utils.calls import call_model
+
 __all__ = ["ConsistencyLoss", "StochasticPasses"]
 
 
@@ -53,8 +55,8 @@ class StochasticPasses(nn.Module):
             (S, N, C) in training, (N, C) in evaluation mode
         """
         if not self.training:
-            return self.model(*inputs)
-        return torch.stack([self.model(*inputs) for _ in range(self.num_passes)])
+            return call_model(self.model, *inputs)
+        return torch.stack([call_model(self.model, *inputs) for _ in range(self.num_passes)])
 
 
 class ConsistencyLoss(nn.Module):

@@ -1,157 +1,322 @@
-"""Training loop for graphs, batches of graphs and message-flow graphs; prediction; weight decay per parameter group."""
+"""Training loop for whole graphs, stores, loaders and sampled batches; weight decay per parameter group."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gnnlib._platform.dgl import dgl
+from gnnlib._utils.calls import call_model
+from gnnlib._utils.indices import as_indices
 from gnnlib._utils.model_state import evaluation_mode
+from gnnlib.nn._arguments import integer
 from gnnlib.train import distributed
-from gnnlib.train.checkpoints import Checkpoint, History
+from gnnlib.train.batch import Batch, Columns, as_batches, for_model
+from gnnlib.train.checkpoints import Checkpoint, TrainingState
+from gnnlib.train.history import History, ProgressBar
+from gnnlib.train.losses import TaskLoss, balanced_weight, task_of
+from gnnlib.train.metrics import compute_metrics, default_metric, is_better_lower
 
-__all__ = ["PRECISIONS", "Batch", "decay_groups", "fit", "predict", "matmul_precision"]
+__all__ = ["PRECISIONS", "Batch", "decay_groups", "fit", "matmul_precision", "outputs_and_targets"]
 
-
-class Batch(NamedTuple):
-    """The input of one training step.
-
-    Args:
-        graph: a graph; or a list of message-flow graphs (DGL blocks), one per layer; None for a model of single nodes
-        x: the features as the model takes them, a tensor or a pair
-        target: of the outputs
-        edge: edge weights or features, or a list of one tensor per block
-        rows: indices or mask of the outputs that the loss is taken of, such as the training nodes; None takes all
-    """
-
-    graph: dgl.DGLGraph
-    x: Any
-    target: Tensor
-    edge: Any = None
-    rows: Tensor | None = None
+Loss = Callable[[Tensor, Tensor], Tensor]
+Record = dict[str, float]
 
 
 def _output(model: nn.Module, batch: Batch) -> Tensor:
-    y = model(batch.graph, batch.x, batch.edge)
-    return y if batch.rows is None else y[batch.rows]
+    y = call_model(model, batch.graph, batch.x, batch.edge)
+    if batch.rows is None:
+        return y
+    return y[batch.rows if isinstance(batch.rows, Tensor) else as_indices(batch.rows, len(y), "Batch: rows")]
 
 
 def fit(
     model: nn.Module,
-    batches: Callable[[], Iterable[Batch]],
-    loss: Callable[[Tensor, Tensor], Tensor],
-    optimizer: torch.optim.Optimizer,
-    epochs: int,
+    data: Any,
+    loss: Loss | None = None,
+    optimizer: Any = None,
+    epochs: int = 100,
     *,
+    val: Any = None,
+    task: str | None = None,
+    class_weight: Any = None,
+    metrics: Sequence[str] | None = None,
     scheduler: Any = None,
     step_per_batch: bool = False,
     clip: float | None = None,
     precision: str = "float32",
-    measure: Callable[[], dict[str, float]] | None = None,
-    score: Callable[[dict[str, float]], Any] | None = None,
+    measure: Callable[[], Record] | None = None,
+    score: str | Callable[[Record], Any] | None = None,
     patience: int | None = None,
-    on_epoch: Callable[[dict[str, float]], None] | None = None,
+    on_epoch: Callable[[Record], Any] | Sequence[Callable[[Record], Any]] | None = None,
     checkpoint: Checkpoint | None = None,
     generators: Sequence[torch.Generator] = (),
-) -> list[dict[str, float]]:
+    device: torch.device | str | None = None,
+    progress: bool = False,
+    feature: str = "feat",
+    label: str = "label",
+    edge: str | None = None,
+) -> History:
     """Trains ``model`` in place and returns one record per epoch: ``{"epoch": 1, "loss": ..., ...}``.
 
+    The data are one of
+
+    - a DGLGraph with its features and targets in ``ndata`` (targets of edges in ``edata``) and the masks ``train_mask``
+      and ``val_mask`` beside the targets, or without masks, when all rows count
+    - a `GraphStore` with labels, in batches of 32 in random order, or a loader of pairs (graph, labels):
+      ``store.loader(64, shuffle=True)``
+    - a `Batch`, such as of `Batch.from_graph`, or a list of batches
+    - ``dgl.dataloading.DataLoader`` of sampled neighbours
+    - a function that makes the batches of an epoch: ``lambda: gnnlib.large.sampled_batches(...)``. With several
+      processes (`gnnlib.train.distributed`) each process yields its shard of every batch, and the loss must be a mean
+      over targets
+
     Args:
-        model: called as ``model(graph, x, edge)``
-        batches: called at the start of each epoch; with several processes (`gnnlib.train.distributed`) each process
-            yields its shard of every batch, and the loss must be a mean over targets
-        loss: called on outputs and targets
-        optimizer: of the model's parameters
+        model: called as ``model(graph, x, edge)``, ``model(graph, x)`` or ``model(x)``, as its forward takes them
+        data: of the training
+        loss: called on outputs and targets. None: by the task: cross-entropy, binary cross-entropy of logits, or mean
+            squared error, a mean over the targets that are not missing
+        optimizer: of the model's parameters, or a class or ``functools.partial`` that is called on them. None: Adam
+            with a learning rate of 0.01
         epochs: number of epochs
-        scheduler: stepped after each epoch, or with ``step_per_batch`` after each batch. ``ReduceLROnPlateau`` receives
-            the score of the epoch with mode "max", and its loss with mode "min"
+        val: data of the validation part: each record gets ``val_loss`` and metrics. A graph with a ``val_mask`` is
+            its own
+        task: "multiclass" (targets are classes; a negative one is missing), "multilabel" (0 or 1 for each label; NaN
+            or a negative number is missing) or "regression" (NaN is missing). None: "multiclass" for integers,
+            "multilabel" for booleans, "regression" for floating-point numbers
+        class_weight: weight of each class in the loss, or of the positive examples of each label; "balanced" for
+            weights inversely proportional to their number
+        metrics: names of metrics of the validation part, as `evaluate` has them. None: the accuracy of classes, the
+            area under the ROC curve of labels, the mean absolute error of numbers
+        scheduler: stepped after each epoch, or with ``step_per_batch`` after each batch; or a class or
+            ``functools.partial`` that is called on the optimizer. ``ReduceLROnPlateau`` receives the score of the epoch
+            with mode "max", and with mode "min" its ``val_loss``, or its loss without ``val``
         step_per_batch: step the scheduler after each batch
         clip: maximum norm of the gradients of a step, over all parameters (Pascanu et al. 2013, arXiv 1211.5063,
             algorithm 1)
         precision: of matrix products in training, "float32" or "bfloat16", as in `matmul_precision`; weights, sums
             over neighbours and all else stay float32
         measure: called after each epoch; its entries are added to the record
-        score: of a record, higher is better (tuples break ties); the weights of the best epoch are restored at the
-            end. None keeps the last ones
+        score: of a record: the name of an entry, such as "val_accuracy", or a function, of which higher is better
+            (tuples break ties). The weights of the best epoch are restored at the end. None: the lowest ``val_loss``;
+            without ``val`` the last weights stay
         patience: stop after this number of epochs without a better score
-        on_epoch: callback, called with each record; a resumed training first calls it with the earlier records
+        on_epoch: callback, or several, called with each record; a resumed training first calls it with the earlier
+            records
         checkpoint: written after each epoch; if it has epochs already, the training resumes after them and ends with
-            the same weights as without the interruption, to the bit on a CPU
-        generators: of random numbers that ``batches`` uses, besides PyTorch's default one: the checkpoint stores
-            their states, and all processes start an epoch with the first one's
+            the same weights as without the interruption, to the bit on a CPU. A checkpoint of another model, optimizer,
+            scheduler, loss, ``clip`` or ``precision`` is set aside with a warning that says what differs
+        generators: of random numbers that ``data`` uses, besides PyTorch's default one: the checkpoint stores their
+            states, and all processes start an epoch with the first one's
+        device: where to train: model, graphs and tensors are moved. None: tensors follow the model, and graphs stay
+        progress: show a bar with the last record and the time left
+        feature: name of the node features in graphs
+        label: name of the targets in graphs
+        edge: name of the edge weights or features in graphs; None for none
 
     Returns:
-        the records, in order
+        the records, a list with ``table``, ``to_csv`` and ``best``
 
     Raises:
-        ValueError: for a ``clip`` that is not positive, an unknown ``precision``, or the checkpoint of another
-            optimizer
+        TypeError: if data, loss, optimizer or scheduler is of another kind
+        ValueError: for a ``clip`` that is not positive, an unknown ``precision``, ``task``, metric or score,
+            ``patience`` without a score, targets that do not fit the outputs, or a checkpoint with more epochs
         FloatingPointError: if the loss is not finite, with the epoch
-        RuntimeError: for the checkpoint of another model
 
     Example:
         >>> import torch
-        >>> from torch.nn.functional import cross_entropy
-        >>> from gnnlib import GCNConv
-        >>> from gnnlib.train import Batch, fit
+        >>> import gnnlib
         >>> import dgl
-        >>> g = dgl.add_self_loop(dgl.graph(([0, 1], [1, 0])))
         >>> _ = torch.manual_seed(0)
-        >>> model = GCNConv(2, 2)
-        >>> batch = Batch(g, torch.eye(2), torch.tensor([0, 0]))
-        >>> optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-        >>> records = fit(model, lambda: [batch], cross_entropy, optimizer, epochs=5)
-        >>> records[-1]["loss"] < records[0]["loss"]
+        >>> graph = dgl.add_self_loop(dgl.graph(([0, 1, 2, 3], [1, 0, 3, 2])))
+        >>> graph.ndata["feat"], graph.ndata["label"] = torch.eye(4), torch.tensor([0, 0, 1, 1])
+        >>> model = gnnlib.Stack.build(gnnlib.GCNConv, 4, 8, 2, num_layers=2)
+        >>> history = gnnlib.fit(model, graph, epochs=20)
+        >>> history[-1]["loss"] < history[0]["loss"]
         True
     """
+    _check_options(model, loss, epochs, clip, precision)
+    if device is not None:
+        model.to(device)
+    columns, prepare = Columns(feature, label, edge), for_model(model, device)
+    batches = as_batches("fit", data, columns, prepare, "train")
+    validation = _Validation.of(model, data, val, columns, prepare, task, loss, metrics)
+    ranking = _ranking(score, validation is not None, patience)
+    criterion = loss or TaskLoss(task, _class_weight(class_weight, batches), balanced=isinstance(class_weight, str))
+    optimizer = _made("optimizer", optimizer or _adam, model.parameters())
+    schedule = _Schedule(_made("scheduler", scheduler, optimizer), step_per_batch)
+    schedule.check(has_score=ranking is not None)
+    trainer = _Trainer(model, batches, criterion, _Step(optimizer, schedule, clip), precision, generators)
+    parts = {"optimizer": optimizer, "scheduler": schedule.scheduler}
+    state = TrainingState(model, parts=parts, checkpoint=checkpoint, generators=generators, settings=trainer.settings())
+    if len(state.records) > epochs:
+        raise ValueError(f"fit: expected epochs >= {len(state.records)}, those of the checkpoint, got {epochs}")
+    with _reports(on_epoch, epochs if progress else None) as report:
+        for record in state.records:
+            report(record)
+        while len(state.records) < epochs and (patience is None or state.epochs_since_best < patience):
+            record = trainer.epoch(len(state.records) + 1)
+            record |= {**(validation(criterion) if validation else {}), **(measure() if measure else {})}
+            value = None if ranking is None else ranking(record)
+            schedule.end_validation(record, value)
+            state.add(record, value)
+            report(record)
+    state.restore_best()
+    return History(state.records, state.best_epoch)
+
+
+def _check_options(model: Any, loss: Any, epochs: Any, clip: float | None, precision: str) -> None:
+    if not isinstance(model, nn.Module):
+        got = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
+        raise TypeError(f"fit: expected a model, a torch.nn.Module, first, and then data, got {got}")
+    if loss is not None and (isinstance(loss, type) or not callable(loss)):
+        name = loss.__name__ if isinstance(loss, type) else type(loss).__name__
+        hint = f"{name}()" if isinstance(loss, type) else "a function of outputs and targets"
+        raise TypeError(f"fit: expected loss to be {hint}, got {'the class ' * isinstance(loss, type)}{name}")
+    integer("fit", "epochs", epochs, minimum=0)
     if clip is not None and not clip > 0:
         raise ValueError(f"fit: expected clip above 0, got {clip}")
     if precision not in PRECISIONS:
         raise ValueError(f"fit: expected a precision of {', '.join(PRECISIONS)}, got {precision!r}")
 
-    plateau = isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
-    if plateau and (step_per_batch or (scheduler.mode == "max" and score is None)):
-        raise ValueError("fit: expected ReduceLROnPlateau with mode='min', or with score=, and without step_per_batch")
 
-    def step(value: Tensor) -> None:
-        optimizer.zero_grad()
+def _adam(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    parameters = list(parameters)
+    if not parameters:
+        raise ValueError("fit: expected a model with parameters, got one without")
+    return torch.optim.Adam(parameters, lr=0.01)
+
+
+def _made(name: str, value: Any, argument: Any) -> Any:
+    """An optimizer or a scheduler: the value, or what a class or function makes of the argument."""
+    if value is None or (hasattr(value, "step") and not isinstance(value, type)):
+        return value
+    if not callable(value):
+        raise TypeError(f"fit: expected {name} to be a torch {name}, or a class or partial of one, got {value!r}")
+    return value(argument)
+
+
+def _class_weight(class_weight: Any, batches: Callable[[], Iterable[Batch]]) -> Any:
+    if not isinstance(class_weight, str):
+        return class_weight
+    if class_weight != "balanced":
+        raise ValueError(f"fit: expected class_weight of one number per class, or 'balanced', got {class_weight!r}")
+    return balanced_weight(torch.cat([batch.target.cpu() for batch in batches()]))
+
+
+def _ranking(
+    score: str | Callable[[Record], Any] | None, validates: bool, patience: int | None
+) -> Callable[[Record], Any] | None:
+    """The score of a record, of which higher is better; None if the epochs have none."""
+    if patience is not None and score is None and not validates:
+        raise ValueError(
+            f"fit: expected val= or score=, which patience waits for, beside patience={patience}, got none"
+        )
+    if score is None:
+        return (lambda record: -record["val_loss"]) if validates else None
+    if not isinstance(score, str):
+        return score
+    name, sign = score, -1 if is_better_lower(score) else 1
+
+    def of_entry(record: Record) -> float:
+        if name not in record:
+            raise ValueError(f"fit: expected score to be one of {', '.join(record)}, or a function, got {name!r}")
+        return sign * record[name]
+
+    return of_entry
+
+
+@dataclass
+class _Validation:
+    """The loss and the metrics of the validation part, as entries of a record."""
+
+    model: nn.Module
+    batches: Callable[[], Iterable[Batch]]
+    task: str | None
+    metrics: Sequence[str] | None
+
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        data: Any,
+        val: Any,
+        columns: Columns,
+        prepare: Callable[[Batch], Batch],
+        task: str | None,
+        loss: Loss | None,
+        metrics: Sequence[str] | None,
+    ) -> "_Validation | None":
+        """Of ``val``, or of a graph that has a ``val_mask``; None without either."""
+        if val is None and columns.mask(data, "val") is None:
+            return None
+        batches = as_batches("fit", data if val is None else val, columns, prepare, "val")
+        return cls(model, batches, task, metrics if loss is None or metrics is not None else ())
+
+    def __call__(self, loss: Loss) -> Record:
+        outputs, target = outputs_and_targets(self.model, self.batches())
+        record = {"val_loss": loss(outputs, target.to(outputs.device)).item()}
+        metrics = self.metrics
+        if metrics is None:
+            metrics = [default_metric(self.task or task_of(target))]
+        if metrics:
+            values = compute_metrics(outputs, target, metrics, self.task)
+            record |= {f"val_{name}": value for name, value in values.items()}
+        return record
+
+
+class _Schedule:
+    """A scheduler of the learning rate, stepped at the right times; or none."""
+
+    def __init__(self, scheduler: Any, per_batch: bool):
+        self.scheduler, self.per_batch = scheduler, per_batch
+        self.plateau = isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
+
+    def check(self, *, has_score: bool) -> None:
+        """Whether the scheduler has what it needs."""
+        if self.plateau and (self.per_batch or (self.scheduler.mode == "max" and not has_score)):
+            raise ValueError(
+                "fit: expected ReduceLROnPlateau with mode='min', or with score=, and without step_per_batch"
+            )
+
+    def end_batch(self) -> None:
+        if self.scheduler is not None and self.per_batch:
+            self.scheduler.step()
+
+    def end_epoch(self) -> None:
+        if self.scheduler is not None and not self.per_batch and not self.plateau:
+            self.scheduler.step()
+
+    def end_validation(self, record: Record, score: Any) -> None:
+        if self.plateau:
+            value = score if self.scheduler.mode == "max" else record.get("val_loss", record["loss"])
+            self.scheduler.step(value)
+
+
+@dataclass
+class _Step:
+    """A step of the optimizer from the value of a loss."""
+
+    optimizer: torch.optim.Optimizer
+    schedule: _Schedule
+    clip: float | None
+
+    def __call__(self, value: Tensor) -> None:
+        self.optimizer.zero_grad()
         value.backward()
-        if clip is not None:
-            nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip)
-        optimizer.step()
-        if scheduler is not None and step_per_batch:
-            scheduler.step()
-
-    parts = {"optimizer": optimizer, "scheduler": scheduler}
-    history = History(model, parts=parts, checkpoint=checkpoint, generators=generators)
-    report = on_epoch or (lambda record: None)
-    for record in history.records:
-        report(record)
-    while len(history.records) < epochs and (patience is None or history.epochs_since_best < patience):
-        epoch = len(history.records) + 1
-        with matmul_precision(precision), distributed.data_parallel(model, generators) as replica:
-            record = {"epoch": epoch, "loss": _train_epoch(replica, batches(), loss, step)}
-        if not math.isfinite(record["loss"]):
-            raise FloatingPointError(f"the loss is {record['loss']} in epoch {epoch}: try a lower learning rate")
-        if scheduler is not None and not step_per_batch and not plateau:
-            scheduler.step()
-        if measure is not None:
-            record |= measure()
-        value = None if score is None else score(record)
-        if plateau:
-            scheduler.step(value if scheduler.mode == "max" else record["loss"])
-        history.add(record, value)
-        report(record)
-    history.restore_best()
-    return history.records
+        if self.clip is not None:
+            groups = self.optimizer.param_groups
+            nn.utils.clip_grad_norm_([p for group in groups for p in group["params"]], self.clip)
+        self.optimizer.step()
+        self.schedule.end_batch()
 
 
-def _train_epoch(model: nn.Module, batches: Iterable[Batch], loss: Callable, step: Callable[[Tensor], None]) -> float:
+def _train_epoch(model: nn.Module, batches: Iterable[Batch], loss: Loss, step: Callable[[Tensor], None]) -> float:
     """One pass over the batches; returns the mean loss per target."""
     model.train()
     total, count = 0.0, 0.0
@@ -165,6 +330,102 @@ def _train_epoch(model: nn.Module, batches: Iterable[Batch], loss: Callable, ste
     if not count:
         raise ValueError("fit: expected batches with targets in each epoch, got none")
     return total / count
+
+
+@contextmanager
+def _reports(on_epoch: Any, epochs: int | None) -> Iterator[Callable[[Record], None]]:
+    """Context with the function that passes a record to all callbacks; a bar of so many epochs, or None, is one."""
+    callbacks = list(on_epoch) if isinstance(on_epoch, (list, tuple)) else [] if on_epoch is None else [on_epoch]
+    with ExitStack() as stack:
+        if epochs is not None and distributed.rank() == 0:
+            callbacks.append(ProgressBar(epochs))
+            stack.callback(callbacks[-1].close)
+
+        def report(record: Record) -> None:
+            for callback in callbacks:
+                callback(record)
+
+        yield report
+
+
+VARIED = {"lr": "initial_lr", "momentum": "max_momentum", "betas": "max_momentum"}
+"""Settings of an optimizer that a scheduler changes, and the key that says so."""
+
+
+PROGRESS = ("last_epoch", "last_lr", "best", "num_bad_epochs", "cooldown_counter", "T_cur", "T_i")
+"""Entries of a scheduler's state that change while it runs, besides those that begin with an underscore."""
+
+
+@dataclass
+class _Trainer:
+    """The training of a model on the batches of an epoch."""
+
+    model: nn.Module
+    batches: Callable[[], Iterable[Batch]]
+    loss: Loss
+    step: _Step
+    precision: str
+    generators: Sequence[torch.Generator]
+
+    def epoch(self, number: int) -> Record:
+        """Trains one epoch; returns its record."""
+        with matmul_precision(self.precision), distributed.data_parallel(self.model, self.generators) as replica:
+            record = {"epoch": number, "loss": _train_epoch(replica, self.batches(), self.loss, self.step)}
+        if not math.isfinite(record["loss"]):
+            raise FloatingPointError(f"the loss is {record['loss']} in epoch {number}: try a lower learning rate")
+        self.step.schedule.end_epoch()
+        return record
+
+    def settings(self) -> dict[str, str]:
+        """What is trained and how, as texts that a checkpoint keeps and compares."""
+        optimizer, scheduler = self.step.optimizer, self.step.schedule.scheduler
+        state = scheduler.state_dict() if hasattr(scheduler, "state_dict") else {}
+        return {
+            "model": type(self.model).__name__,
+            "optimizer": type(optimizer).__name__,
+            "scheduler": type(scheduler).__name__,
+            "loss": getattr(self.loss, "__qualname__", type(self.loss).__name__),
+            "step_per_batch": str(self.step.schedule.per_batch),
+            "clip": str(self.step.clip),
+            "precision": self.precision,
+            **_group_settings(optimizer),
+            **{f"{k} of the scheduler": _text(v) for k, v in state.items() if k[0] != "_" and k not in PROGRESS},
+            **{f"parameter {name}": str(tuple(p.shape)) for name, p in self.model.named_parameters()},
+        }
+
+
+def _group_settings(optimizer: torch.optim.Optimizer) -> dict[str, str]:
+    return {
+        f"{name} of parameter group {number}": _text(value)
+        for number, group in enumerate(optimizer.param_groups)
+        for name, value in group.items()
+        if name != "params" and not (name in VARIED and VARIED[name] in group)
+    }
+
+
+def _text(value: Any) -> str:
+    return str(value.tolist() if isinstance(value, Tensor) else value)
+
+
+def outputs_and_targets(model: nn.Module, batches: Iterable[Batch]) -> tuple[Tensor, Tensor]:
+    """Outputs and targets of all batches, in evaluation mode and without gradients.
+
+    Several processes, each with the same ``batches``, divide them and all return everything, on the CPU.
+
+    Args:
+        model: called as ``model(graph, x, edge)``
+        batches: at least one
+
+    Returns:
+        outputs and targets, concatenated
+    """
+    with evaluation_mode(model), torch.no_grad():
+        mine = islice(batches, distributed.rank(), None, distributed.world_size())
+        pairs = distributed.all_gather_rows([(_output(model, batch), batch.target) for batch in mine])
+    if not pairs:
+        raise ValueError("predict: expected one batch or more, got none")
+    outputs, targets = zip(*pairs, strict=True)
+    return torch.cat(outputs), torch.cat(targets)
 
 
 PRECISIONS = {"float32": "highest", "bfloat16": "medium"}
@@ -196,25 +457,6 @@ def matmul_precision(precision: str) -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
-
-
-def predict(model: nn.Module, batches: Iterable[Batch]) -> tuple[Tensor, Tensor]:
-    """Outputs and targets of all batches, in evaluation mode and without gradients.
-
-    Several processes, each with the same ``batches``, divide them and all return everything, on the CPU.
-
-    Args:
-        model: called as ``model(graph, x, edge)``
-        batches: at least one
-
-    Returns:
-        outputs and targets, concatenated
-    """
-    with evaluation_mode(model), torch.no_grad():
-        mine = islice(batches, distributed.rank(), None, distributed.world_size())
-        pairs = distributed.all_gather_rows([(_output(model, batch), batch.target) for batch in mine])
-    outputs, targets = zip(*pairs, strict=True)
-    return torch.cat(outputs), torch.cat(targets)
 
 
 def decay_groups(model: nn.Module, decay: Mapping[str, float]) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ from gnnlib.benchmarks.metrics import accuracy, confusion_matrix, num_parameters
 from gnnlib.benchmarks.records.results import Outcome
 from gnnlib.benchmarks.tasks import TASKS, Task
 from gnnlib.benchmarks.tasks.base import curve
-from gnnlib.train.loop import Batch, fit, predict
+from gnnlib.train.loop import Batch, fit, outputs_and_targets
 
 
 class Fake(Task):
@@ -65,7 +65,7 @@ class Fake(Task):
             on_epoch=report,
             **replace(options, checkpoint=None).fitting,
         )
-        outputs, target = predict(model, [batch])
+        outputs, target = outputs_and_targets(model, [batch])
         if os.environ.get("FAKE_STOP") == f"write:{layer.name}:{seed}":
             Path.write_text = half_written
         return Outcome(

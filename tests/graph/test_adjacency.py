@@ -115,13 +115,13 @@ def test_other_node_types_are_ignored():
 
 def test_several_edge_types_raise():
     graph = dgl.heterograph({("a", "to", "b"): ([0], [1]), ("b", "fro", "a"): ([0], [0])})
-    with pytest.raises(ValueError, match=r"one edge type, got \[.*'to'.*\]; pass graph\[etype\]"):
+    with pytest.raises(TypeError, match=r"one edge type, graph\[etype\], got the types \[.*'to'.*\]"):
         adjacency(graph)
     assert adjacency(graph["to"]).num_dst == 2
 
 
 def test_invalid_type():
-    with pytest.raises(TypeError, match="expected a DGLGraph or a block, got list"):
+    with pytest.raises(TypeError, match="graph: expected one graph, dgl.batch.*, got a list"):
         adjacency([1, 2])
 
 

@@ -377,7 +377,7 @@ def test_invalid_inputs(dense):
         layer(graph, torch.ones(25, 3))
     with pytest.raises(TypeError, match=r"expected floating-point x.*, got torch\.int64"):
         layer(graph, torch.ones(25, 2, dtype=torch.int64))
-    with pytest.raises(ValueError, match="takes neither edge weights nor edge features"):
+    with pytest.raises(ValueError, match="expected neither edge weights nor edge features"):
         layer(graph, torch.ones(25, 2), torch.ones(graph.num_edges()))
     with pytest.raises(ValueError, match="taps: expected numbers from 0 to 8, got 0 to 24"):
         layer(lattice((5, 5), 5), torch.ones(25, 2))

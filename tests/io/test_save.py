@@ -37,7 +37,6 @@ from gnnlib import (
     Stack,
     load_model,
     mean_heads,
-    predict,
     readout_mean,
     save_model,
 )
@@ -205,33 +204,6 @@ def test_a_loaded_model_trains_and_is_saved_again(tmp_path):
     assert about_model(tmp_path) == {"epoch": 2}
     assert torch.equal(load_model(tmp_path).blocks[0].conv.weight, again.blocks[0].conv.weight)
     assert sorted(os.listdir(tmp_path)) == ["config.json", "model.safetensors"]
-
-
-# ---------------------------------------------------------------- new graphs
-
-
-def test_predictions_for_a_batch_equal_those_for_single_graphs():
-    torch.manual_seed(0)
-    graphs = [random_graph(n, 3 * n, seed=n) for n in (4, 7, 5, 9, 6)]
-    for graph in graphs:
-        graph.ndata["h"], graph.edata["w"] = torch.randn(graph.num_nodes(), FEATS), torch.rand(graph.num_edges())
-    model = Stack.build(gnnlib.GCNConv, FEATS, 16, 3, num_layers=2, dropout=0.5, norm=BatchNorm, readout=readout_mean)
-    alone = torch.cat([model.eval()(g, g.ndata["h"], g.edata["w"]) for g in graphs])
-    model.train()
-    outputs = predict(model, graphs, "h", edge="w", batch_size=2)
-    torch.testing.assert_close(outputs, alone)
-    assert model.training
-    assert not outputs.requires_grad
-    torch.testing.assert_close(predict(model, graphs[3], "h", edge="w"), alone[3:4])
-
-
-def test_predict_names_missing_features():
-    with pytest.raises(KeyError, match=r"expected graphs with 'feat', got one with \['pos'\]"):
-        predict(gnnlib.GCNConv(2, 2), GRAPH)
-    with pytest.raises(KeyError, match=r"expected graphs with 'w', got one with \[\]"):
-        predict(gnnlib.GCNConv(2, 2), GRAPH, "pos", edge="w")
-    with pytest.raises(ValueError, match="one graph or more, got none"):
-        predict(gnnlib.GCNConv(2, 2), [])
 
 
 # ---------------------------------------------------------------- invalid models and folders

@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import gnnlib
 from gnnlib import (
@@ -61,7 +61,12 @@ def feed(graph, conv, width=3):
     graph.srcdata["pos"] = torch.rand(graph.num_src_nodes(), 2)
     graph.dstdata["pos"] = torch.rand(graph.num_dst_nodes(), 2)
     edge = torch.randn(graph.num_edges(), 2) if conv == "ecc" else torch.rand(graph.num_edges())
-    return torch.randn(graph.num_src_nodes(), width), edge
+    return torch.randn(graph.num_src_nodes(), width), None if conv == "pred_edge" else edge
+
+
+def change(edge, function):
+    """The edge values changed by a function, where there are any."""
+    return None if edge is None else function(edge)
 
 
 def learns(model, y):
@@ -135,7 +140,6 @@ def test_blocks_of_all_neighbours_equal_the_graph(conv):
     torch.manual_seed(0)
     graph = symmetric_graph()
     x, edge = feed(graph, conv)
-    graph.edata["edge"] = edge
     if conv in ("gcn", "sgc", "foreign"):  # a block sees not all out-edges of its sources
         options = dict(norm="right") | (dict(degrees="unweighted") if conv == "sgc" else {})
         options |= dict(allow_zero_in_degree=True) if conv == "foreign" else {}
@@ -148,7 +152,7 @@ def test_blocks_of_all_neighbours_equal_the_graph(conv):
     for block in blocks:
         block.srcdata["pos"] = graph.ndata["pos"][block.srcdata[dgl.NID]]
         block.dstdata["pos"] = graph.ndata["pos"][block.dstdata[dgl.NID]]
-    edges = [graph.edata["edge"][block.edata[dgl.EID]] for block in blocks]
+    edges = [change(edge, lambda edge, block=block: edge[block.edata[dgl.EID]]) for block in blocks]
     sampled = model(blocks, x[blocks[0].srcdata[dgl.NID]], edges)
     torch.testing.assert_close(sampled, model(graph, x, edge)[seeds], rtol=0, atol=1e-5)
 
@@ -167,8 +171,9 @@ def test_batch_equals_one_by_one_in_evaluation(conv, norm):
                 buffer.copy_(torch.rand_like(buffer) + 0.5)
     model.eval()
     fed = [feed(graph, conv) for graph in graphs]
-    x, edge = (torch.cat([one[i] for one in fed]).double() for i in (0, 1))
-    alone = [model(g, x.double(), edge.double()) for g, (x, edge) in zip(graphs, fed)]
+    x, edges = torch.cat([x for x, _ in fed]).double(), [edge for _, edge in fed if edge is not None]
+    alone = [model(g, x.double(), change(edge, Tensor.double)) for g, (x, edge) in zip(graphs, fed)]
+    edge = torch.cat(edges).double() if edges else None
     torch.testing.assert_close(model(dgl.batch(graphs), x, edge), torch.cat(alone), rtol=0, atol=1e-10)
 
 
@@ -183,8 +188,8 @@ def test_graph_outputs_do_not_see_the_order_of_nodes(conv, readout):
     src, dst = (old.argsort()[end][order] for end in endpoints(graph))
     other = dgl.graph((src, dst), num_nodes=11)
     other.ndata["pos"] = graph.ndata["pos"][old]
-    moved = model(other, x[old].double(), edge[order].double())
-    torch.testing.assert_close(moved, model(graph, x.double(), edge.double()), rtol=0, atol=1e-10)
+    moved = model(other, x[old].double(), change(edge, lambda edge: edge[order].double()))
+    torch.testing.assert_close(moved, model(graph, x.double(), change(edge, Tensor.double)), rtol=0, atol=1e-10)
 
 
 # ---------------------------------------------------------------- what a block does, in which order
@@ -224,27 +229,85 @@ def test_a_bare_block_is_its_layer():
     assert torch.equal(GNNLayer(conv)(graph, x, weight), conv(graph, x, weight))
 
 
-WEIGHT, FEATURE = torch.rand(23), torch.rand(23, 2)
+def outcome(function):
+    """What a call returns, or the type and the words of its error."""
+    try:
+        return function()
+    except (TypeError, ValueError) as error:
+        return type(error), str(error)
 
 
-@pytest.mark.parametrize(
-    ("takes", "edge", "passed"),
-    [
-        ("weight", WEIGHT, True),
-        ("weight", FEATURE, False),
-        ("weight", None, False),
-        ("feature", FEATURE, True),
-        ("feature", WEIGHT, False),
-        ("feature", None, False),
-        (None, WEIGHT, False),
-        (None, FEATURE, False),
-    ],
-)
-def test_edges_reach_only_layers_that_take_them(takes, edge, passed):
-    log = []
-    GNNLayer(Recorder(log, "conv", takes))(random_graph(), torch.zeros(11, 2), edge)
-    args = log[0][3:]
-    assert (len(args) == 1 and args[0] is edge) if passed else args == ()
+EDGES = {
+    "weights": torch.rand(23),
+    "column": torch.rand(23, 1),
+    "features": torch.rand(23, 2),
+    "wide": torch.rand(23, 4),
+    "rows": torch.rand(7, 2),
+    "few": torch.rand(7),
+    "integers": torch.ones(23).long(),
+    "list": [0.5] * 23,
+    "array": torch.rand(23).numpy(),
+}
+
+
+@pytest.mark.parametrize("edge", EDGES)
+@pytest.mark.parametrize("conv", [conv for conv in CONVS if conv != "foreign"])
+def test_a_block_answers_to_every_edge_as_its_layer_does(conv, edge):
+    """Outputs and errors: an edge that does not fit is never dropped."""
+    graph, edge = random_graph(), EDGES[edge]
+    x, _ = feed(graph, conv)
+    layer = CONVS[conv](3, 4)
+    expected = outcome(lambda: layer(graph, x, edge))
+    actual = outcome(lambda: GNNLayer(layer)(graph, x, edge))
+    if isinstance(expected, Tensor):
+        assert torch.equal(actual, expected.flatten(1))
+    else:
+        assert actual == expected
+    if not isinstance(edge, list):  # which is a list of one per layer
+        assert type(outcome(lambda: Stack([layer])(graph, x, edge))) is type(expected)
+
+
+def test_the_edge_of_a_stack_is_refused_in_the_words_of_its_layer():
+    graph, x = random_graph(), torch.ones(11, 3)
+    for conv, edge, words in (
+        (GCNConv, EDGES["column"], r"GCNConv: expected edge weights of shape \(23,\), .*squeeze"),
+        (CONVS["gat"], EDGES["rows"], r"GATConv: expected edge weights of shape \(23,\), got shape \(7, 2\)"),
+        (CONVS["ecc"], EDGES["weights"], r"ECConv: expected edge features of shape \(23, 2\), got shape \(23,\)"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            Stack.build(conv, 3, 4, 2, 2, drop_edge=0.0)(graph, x, edge)
+
+
+class Plain(nn.Linear):
+    """A layer of a user."""
+
+    def forward(self, graph, x):
+        return super().forward(x)
+
+
+def test_a_layer_without_edge_values_refuses_them_and_a_list_leaves_it_out():
+    graph, x, weight = random_graph(), torch.ones(11, 3), EDGES["weights"]
+    with pytest.raises(TypeError, match=r"GNNLayer: expected no edge values, as Plain.forward takes graph, x and none"):
+        GNNLayer(Plain(3, 3))(graph, x, weight)
+    with pytest.raises(TypeError, match=r"GraphConv.*dgl|expected no edge values, as ChebConv.forward takes"):
+        GNNLayer(dgl.nn.ChebConv(3, 3, 2))(graph, x, weight)
+    mixed = Stack([Plain(3, 3), GCNConv(3, 2)])
+    y = mixed(graph, x, [None, weight])
+    assert torch.equal(y, mixed.blocks[1].conv(graph, mixed.blocks[0].conv(graph, x), weight))
+
+
+def test_layers_of_other_libraries_receive_edge_values_under_their_own_names():
+    graph, x = symmetric_graph(), torch.randn(11, 3)
+    weight, feature = torch.rand(graph.num_edges()), torch.rand(graph.num_edges(), 3)
+    for conv, edge, name in (
+        (dgl.nn.GraphConv(3, 4), weight, "edge_weight"),
+        (dgl.nn.SAGEConv(3, 4, "mean"), weight, "edge_weight"),
+        (dgl.nn.GINEConv(nn.Linear(3, 4)), feature, "edge_feat"),
+        (dgl.nn.NNConv(3, 4, nn.Linear(3, 12)), feature, "efeat"),
+    ):
+        expected = conv(graph, x, **{name: edge})
+        assert torch.equal(GNNLayer(conv)(graph, x, edge), expected)
+        assert torch.equal(Stack([conv])(graph, x, edge), expected)
 
 
 @pytest.mark.parametrize(
@@ -270,8 +333,8 @@ def test_edge_weights_change_the_output_of_layers_that_take_them_only():
         graph = random_graph()
         x, edge = feed(graph, conv)
         block = GNNLayer(CONVS[conv](3, 4))
-        changes = not torch.equal(block(graph, x, edge), block(graph, x, edge + 1))
-        assert changes == (conv not in ("pred_edge", "foreign"))
+        changes = not torch.equal(block(graph, x, edge), block(graph, x, change(edge, lambda edge: edge + 1)))
+        assert changes == (conv != "pred_edge")
 
 
 def test_dropped_edges_are_gone_for_layer_and_weights_alike():

@@ -3,6 +3,7 @@
 import errno
 import os
 import resource
+from functools import partial
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from gnnlib import BatchNorm, GCNConv, Stack
 from gnnlib._platform.dgl import dgl
 from gnnlib.testing.graphs import random_graph
 from gnnlib.train.checkpoints import Checkpoint
-from gnnlib.train.loop import Batch, fit, predict
+from gnnlib.train.loop import Batch, fit, outputs_and_targets
 
 EPOCHS = 6
 
@@ -21,15 +22,28 @@ class Killed(Exception):
     pass
 
 
-def train(checkpoint=None, kill=None, epochs=EPOCHS, width=8, seen=None, step_per_batch=False):
+def train(
+    checkpoint=None,
+    kill=None,
+    epochs=EPOCHS,
+    width=8,
+    seen=None,
+    step_per_batch=False,
+    lr=0.01,
+    weight_decay=0,
+    optimizer=torch.optim.Adam,
+    schedule=partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=0.05, total_steps=4 * EPOCHS + 1),
+    loss=nn.functional.cross_entropy,
+    clip=None,
+):
     """Dropout, batch norm, Adam, a schedule, batches shuffled by a generator; ``kill`` interrupts an epoch."""
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(1)
     graph = random_graph(20, 80, seed=0)
     x, target = torch.randn(20, 4), torch.arange(20) % 3
     model = Stack.build(GCNConv, 4, width, 3, num_layers=3, norm=BatchNorm, dropout=0.5)
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.05, total_steps=4 * EPOCHS + 1)
+    optimizer = optimizer(model.parameters(), lr=lr, weight_decay=weight_decay)
+    scheduler = schedule(optimizer)
     epochs_begun = []
 
     def batches():
@@ -40,15 +54,16 @@ def train(checkpoint=None, kill=None, epochs=EPOCHS, width=8, seen=None, step_pe
             yield Batch(graph, x, target[rows], rows=rows)
 
     def measure():
-        outputs, labels = predict(model, [Batch(graph, x, target)])
+        outputs, labels = outputs_and_targets(model, [Batch(graph, x, target)])
         return {"validation": (outputs.argmax(1) == labels).double().mean().item()}
 
     records = fit(
         model,
         batches,
-        nn.functional.cross_entropy,
+        loss,
         optimizer,
         epochs,
+        clip=clip,
         scheduler=scheduler,
         step_per_batch=step_per_batch,
         measure=measure,
@@ -177,11 +192,48 @@ def test_another_origin(tmp_path):
         assert Checkpoint(path, origin="seed 1").read() is None
 
 
-def test_another_model(tmp_path):
+def test_another_origin_of_entries_is_named_by_its_entries(tmp_path):
+    path = tmp_path / "run.checkpoint"
+    train(Checkpoint(path, origin={"seed": 0, "data": "cora"}), epochs=2)
+    with pytest.warns(UserWarning, match=r"of another training \(seed is 0, expected 1\); kept as run.checkpoint.old"):
+        assert Checkpoint(path, origin={"seed": 1, "data": "cora"}).read() is None
+
+
+CHANGES = {
+    "width": (dict(width=9), r"parameter blocks.0.conv.weight is \(4, 8\), expected \(4, 9\); .*; and \d+ more"),
+    "rate": (
+        dict(schedule=partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=0.1, total_steps=4 * EPOCHS + 1)),
+        "initial_lr of parameter group 0 is 0.002, expected 0.004",
+    ),
+    "decay": (dict(weight_decay=0.1), "weight_decay of parameter group 0 is 0, expected 0.1"),
+    "optimizer": (dict(optimizer=torch.optim.AdamW), "optimizer is Adam, expected AdamW"),
+    "scheduler": (dict(schedule=partial(torch.optim.lr_scheduler.StepLR, step_size=9)), "scheduler is OneCycleLR, exp"),
+    "steps": (dict(schedule=partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=0.05, total_steps=99)), "total_steps"),
+    "loss": (dict(loss=nn.functional.nll_loss), "loss is cross_entropy, expected nll_loss"),
+    "clip": (dict(clip=0.5), "clip is None, expected 0.5"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_checkpoint_of_another_training_is_set_aside_in_words_and_the_training_is_as_without(change, tmp_path):
+    options, words = CHANGES[change]
     path = tmp_path / "run.checkpoint"
     train(Checkpoint(path), epochs=2)
-    with pytest.raises(RuntimeError, match="size mismatch"):
-        train(Checkpoint(path), width=9)
+    before = path.read_bytes()
+    with pytest.warns(UserWarning, match=words):
+        started = train(Checkpoint(path), epochs=3, **options)
+    assert_same(started, train(epochs=3, **options))
+    assert (tmp_path / "run.checkpoint.old").read_bytes() == before
+
+
+def test_a_resume_says_what_it_resumes_and_fewer_epochs_are_refused(tmp_path, caplog):
+    path = tmp_path / "run.checkpoint"
+    train(Checkpoint(path), epochs=3)
+    assert not caplog.messages
+    train(Checkpoint(path), epochs=4)
+    assert caplog.messages == [f"{path}: resuming after epoch 3"]
+    with pytest.raises(ValueError, match="fit: expected epochs >= 4, those of the checkpoint, got 2"):
+        train(Checkpoint(path), epochs=2)
 
 
 def test_reading_runs_no_code(tmp_path):

@@ -23,7 +23,7 @@ from gnnlib.train.distributed import (
     shard_weight,
     world_size,
 )
-from gnnlib.train.loop import Batch, fit, predict
+from gnnlib.train.loop import Batch, fit, outputs_and_targets
 from tests.processes import forked, needs_fork
 
 pytestmark = needs_fork
@@ -72,11 +72,13 @@ def trained(num_graphs, optimizer, dtype=torch.float64, epochs=3, dropout=0.0, p
         nn.functional.cross_entropy,
         optimizer(model.parameters()),
         epochs,
-        measure=lambda: {"first": predict(model, [batch(torch.arange(3)), batch(torch.arange(2))])[0][0, 0].item()},
+        measure=lambda: {
+            "first": outputs_and_targets(model, [batch(torch.arange(3)), batch(torch.arange(2))])[0][0, 0].item()
+        },
         checkpoint=None if path is None else Checkpoint(path),
         generators=[generator],
     )
-    return model.state_dict(), records, *predict(model, map(batch, torch.arange(num_graphs).split(3)))
+    return model.state_dict(), records, *outputs_and_targets(model, map(batch, torch.arange(num_graphs).split(3)))
 
 
 def adam(parameters):

@@ -22,7 +22,7 @@ from gnnlib import (
 from gnnlib._platform.dgl import dgl
 from gnnlib.testing.graphs import random_graph, symmetric_graph
 from gnnlib.train.layerwise import fit_layerwise
-from gnnlib.train.loop import Batch, fit, predict
+from gnnlib.train.loop import Batch, fit, outputs_and_targets
 
 ADAM = partial(torch.optim.Adam, lr=0.01)
 cross_entropy = nn.functional.cross_entropy
@@ -126,7 +126,7 @@ def test_any_stack(options):
     assert len(records) == len(stack.blocks)
     assert all(stage[-1]["loss"] < stage[0]["loss"] for stage in records)
     stack.eval()
-    loss = cross_entropy(predict(stack, [some])[0], some.target)
+    loss = cross_entropy(outputs_and_targets(stack, [some])[0], some.target)
     assert loss.item() == pytest.approx(records[-1][-1]["loss"], rel=0.2)
 
 
@@ -211,7 +211,7 @@ def digits():
 
 
 def accuracy(model, some):
-    outputs, targets = predict(model, [some])
+    outputs, targets = outputs_and_targets(model, [some])
     return (outputs.argmax(1) == targets).float().mean().item()
 
 

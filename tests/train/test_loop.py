@@ -9,7 +9,7 @@ from torch import nn
 from gnnlib import GCNConv, LayerNorm, Stack, aggregate
 from gnnlib._platform.dgl import dgl
 from gnnlib.nn.reparametrize import share_parameters_
-from gnnlib.train.loop import Batch, decay_groups, fit, matmul_precision, predict
+from gnnlib.train.loop import Batch, decay_groups, fit, matmul_precision, outputs_and_targets
 
 
 class Line(nn.Module):
@@ -186,7 +186,7 @@ def test_precision_applies_to_training_only(precision):
 
     def measure():
         trained = model.seen
-        predict(model, [batch(0.0)])
+        outputs_and_targets(model, [batch(0.0)])
         seen.append((trained, model.seen))
         return {}
 
@@ -239,19 +239,19 @@ def test_rows_select_outputs(rows):
     assert record["loss"] == pytest.approx((1 + 9) / 2)
     assert x.grad[1] == 0
     assert (x.grad[[0, 2]] != 0).all()
-    outputs, _ = predict(model, [some])
+    outputs, _ = outputs_and_targets(model, [some])
     assert outputs.tolist() == (order + 1.0).tolist()
 
 
 def test_edge_weights_reach_the_model():
-    outputs, _ = predict(Line(weight=1.0), [batch(0.0, edge=torch.tensor([2.0, 3.0]))])
+    outputs, _ = outputs_and_targets(Line(weight=1.0), [batch(0.0, edge=torch.tensor([2.0, 3.0]))])
     assert outputs.tolist() == [6.0]
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_predict_evaluates_and_restores_the_mode(training):
     model = Line(weight=2.0).train(training)
-    outputs, targets = predict(model, (batch(*t) for t in ([1.0], [2.0, 3.0])))
+    outputs, targets = outputs_and_targets(model, (batch(*t) for t in ([1.0], [2.0, 3.0])))
     assert outputs.tolist() == [2.0, 2.0, 2.0]
     assert targets.tolist() == [1.0, 2.0, 3.0]
     assert not outputs.requires_grad
@@ -261,7 +261,7 @@ def test_predict_evaluates_and_restores_the_mode(training):
 
 def test_fit_restores_training_mode_after_measure():
     model = Line().eval()
-    train(model, 2, measure=lambda: {"validation": predict(model, [batch(0.0)])[0].item()})
+    train(model, 2, measure=lambda: {"validation": outputs_and_targets(model, [batch(0.0)])[0].item()})
     assert model.modes == [(True, True), (False, False)] * 2
 
 

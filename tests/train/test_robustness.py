@@ -11,7 +11,8 @@ from gnnlib._platform.dgl import dgl
 from gnnlib._utils.model_state import evaluation_mode
 from gnnlib.large import cluster_batches, layerwise_inference, row_batches, sampled_batches
 from gnnlib.large.tables import NpyMatrix
-from gnnlib.train import Batch, Checkpoint, fit, predict
+from gnnlib.train import Batch, Checkpoint, fit
+from gnnlib.train.loop import outputs_and_targets
 
 
 def training(**options):
@@ -88,12 +89,12 @@ def test_predict_and_inference_restore_modes_after_errors():
     model = Stack.build(SAGEConv, 5, 4, 3, num_layers=2, norm=gnnlib.BatchNorm)
     model.blocks[0].norm.eval()
     before = modes(model)
-    predict(model, [Batch(graph, x, torch.zeros(13))])
+    outputs_and_targets(model, [Batch(graph, x, torch.zeros(13))])
     assert modes(model) == before
     layerwise_inference(model, graph, x, batch_size=5)
     assert modes(model) == before
     for wrong in (
-        lambda: predict(model, [Batch(graph, x[:, :2], torch.zeros(13))]),
+        lambda: outputs_and_targets(model, [Batch(graph, x[:, :2], torch.zeros(13))]),
         lambda: layerwise_inference(model, graph, x[:, :2], batch_size=5),
     ):
         with pytest.raises(ValueError, match="SAGEConv"):

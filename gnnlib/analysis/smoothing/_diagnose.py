@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gnnlib._platform.dgl import dgl
+from gnnlib._utils.indices import as_indices
 from gnnlib.analysis.smoothing.base import check_features
 from gnnlib.analysis.smoothing.passes import Forward, default_forward
 from gnnlib.analysis.smoothing.probe import LayerStatistics, probe
@@ -93,6 +94,17 @@ class Diagnosis:
         return axes
 
 
+def _check_classes(output: Tensor, labels: Tensor) -> None:
+    if labels.is_floating_point() or output.dim() != 2 or not len(labels):
+        return
+    largest = int(labels.max())
+    if largest >= output.shape[1]:
+        raise ValueError(
+            f"labels: expected classes from 0 to {output.shape[1] - 1}, as the output has {output.shape[1]} columns, "
+            f"got {largest}"
+        )
+
+
 def diagnose(
     model: nn.Module,
     graph: dgl.DGLGraph,
@@ -128,8 +140,8 @@ def diagnose(
         x: features
         labels: integers (classes) or floats (targets) for each row of the output; None: the gradient is that of a
             random sum of the outputs
-        train: training rows, as a mask or indices; default all
-        test: held-out rows, as a mask or indices; default: overfitting is not examined
+        train: training rows, as a mask or as numbers; default all
+        test: held-out rows, as a mask or as numbers; default: overfitting is not examined
         loss: called on outputs and labels; default cross-entropy for classes, mean squared error for targets
         forward: called as ``forward(model, graph, x)``; default ``model(graph, x)``, or ``model(x)`` if the model takes
             one argument
@@ -158,17 +170,26 @@ def diagnose(
         >>> diagnose(deep, g, torch.randn(100, 16)).verdict
         'over-smoothing'
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"diagnose: expected a model first, then a graph and x, got {type(model).__name__}")
     check_features(graph, x)
-    rows = slice(None) if train is None else train
     if test is not None and (labels is None or train is None):
         missing = "labels" if labels is None else "train rows"
         raise ValueError(f"expected labels and train rows beside test rows, got no {missing}")
+
+    labels = None if labels is None else torch.as_tensor(labels, device=x.device)
+    rows: Any = slice(None)
+    if train is not None:
+        rows = as_indices(train, len(x) if labels is None else len(labels), "diagnose: train")
+    if test is not None and labels is not None:
+        test = as_indices(test, len(labels), "diagnose: test")
 
     def objective(output: Tensor) -> Tensor:
         if labels is None:
             return (output * torch.randn(output.shape, generator=torch.Generator().manual_seed(0)).to(output)).sum()
         if len(labels) != len(output):
             raise ValueError(f"labels: expected {len(output)}, one for each row of the output, got {len(labels)}")
+        _check_classes(output, labels)
         default = F.mse_loss if labels.is_floating_point() else F.cross_entropy
         return (loss or default)(output[rows], labels[rows])
 

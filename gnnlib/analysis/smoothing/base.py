@@ -7,6 +7,7 @@ from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
 from gnnlib.graph import Adjacency, adjacency
+from gnnlib.graph._check import graph_error
 from gnnlib.nn.readout import readout_sum
 from gnnlib.ops import aggregate
 
@@ -28,11 +29,12 @@ def check_graph(graph: dgl.DGLGraph) -> None:
         TypeError: for another object than a graph
         ValueError: for a block, or several node or edge types
     """
-    if not isinstance(graph, dgl.DGLGraph):
-        raise TypeError(f"expected a DGLGraph, got {type(graph).__name__}")
+    wrong = None if isinstance(graph, dgl.DGLGraph) else graph_error("graph", graph)
+    if wrong is not None:
+        raise wrong
     if graph.is_block or not graph.is_homogeneous:
         kind = "a block" if graph.is_block else f"edge types {graph.canonical_etypes}"
-        raise ValueError(f"expected a graph with one node type and one edge type, got {kind}")
+        raise ValueError(f"graph: expected one node type and one edge type, dgl.to_homogeneous(graph), got {kind}")
 
 
 def check_features(graph: dgl.DGLGraph, x: Tensor, name: str = "x") -> Tensor:
@@ -43,9 +45,10 @@ def check_features(graph: dgl.DGLGraph, x: Tensor, name: str = "x") -> Tensor:
         ValueError: for a graph with several sets of nodes, or x of another shape
     """
     check_graph(graph)
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        got = x.dtype if isinstance(x, Tensor) else type(x).__name__
-        raise TypeError(f"{name}: expected a tensor of floating-point values, got {got}")
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name}: expected a tensor, torch.from_numpy(x) of an array, got {type(x).__name__}")
+    if not x.is_floating_point():
+        raise TypeError(f"{name}: expected a tensor of floating-point values, x.float(), got {x.dtype}")
     if x.dim() < 2 or len(x) != graph.num_nodes():
         raise ValueError(f"{name}: expected shape ({graph.num_nodes()}, ..., F), got {tuple(x.shape)}")
     return x.double()

@@ -1,7 +1,6 @@
 """Base class of the message-passing layers: arguments, features of sources and destinations, edge values."""
 
-from collections.abc import Callable, Collection, Mapping
-from functools import wraps
+from collections.abc import Collection
 from inspect import signature
 from typing import Any, ClassVar
 
@@ -9,10 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph import Adjacency
-from gnnlib.graph._check import check_dense, graph_error
-from gnnlib.nn._arguments import Arguments, check_call, integer, reset_parameters
-from gnnlib.nn.conv._foreign import constructor_answers, forward_answers
+from gnnlib.graph._check import check_dense, features_error
+from gnnlib.nn._arguments import Arguments, integer, reset_parameters
+from gnnlib.nn._foreign import constructor_answers
 from gnnlib.ops.linear import Linear
 
 Features = Tensor | tuple[Tensor, Tensor]
@@ -70,8 +68,6 @@ class Conv(Arguments, nn.Module):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         cls.renamed = constructor_answers(cls.__name__, signature(cls.__init__).parameters)
-        if "forward" in vars(cls):
-            cls.forward = _checked(cls.forward)
 
     def reset_parameters(self) -> None:
         """Draw all parameters anew, those of modules inside the layer too."""
@@ -126,8 +122,9 @@ class Conv(Arguments, nn.Module):
         return x_src, x_dst
 
     def _check(self, what: str, x: Tensor, rows: int, width: int, graph: dgl.DGLGraph) -> None:
-        if not isinstance(x, Tensor):
-            raise TypeError(f"{self._name}: expected {what} to be a tensor, got {type(x).__name__}")
+        wrong = None if isinstance(x, Tensor) else features_error(self._name, x, name=what)
+        if wrong is not None:
+            raise wrong
         if not x.is_floating_point():
             raise TypeError(f"{self._name}: expected floating-point {what}, got {x.dtype}; convert with .float()")
         if x.dim() < 2 or len(x) != rows or x.shape[-1] != width:
@@ -155,7 +152,7 @@ class Conv(Arguments, nn.Module):
                 )
             return
         if self.takes_edge is None:
-            raise ValueError(f"{self._name} takes neither edge weights nor edge features, got {_shape(edge)}")
+            raise ValueError(f"{self._name}: expected neither edge weights nor edge features, got {_shape(edge)}")
         check_dense(f"{self._name}: edge", edge)
         expected = (graph.num_edges(),) if width is None else (graph.num_edges(), width)
         if not isinstance(edge, Tensor) or not edge.is_floating_point():
@@ -183,48 +180,6 @@ class Conv(Arguments, nn.Module):
                 raise ValueError(f"{self._name}: expected finite positions, got {bad} NaN or inf")
             positions.append(pos)
         return positions
-
-
-def _checked(forward: Callable[..., Any]) -> Callable[..., Any]:
-    """``forward``, whose errors after a wrong call say what to write. A correct call costs one more frame."""
-
-    @wraps(forward)
-    def checked(self: Conv, *args: Any, **options: Any) -> Any:
-        try:
-            return forward(self, *args, **options)
-        except Exception as error:
-            if args or "graph" in options:
-                _check_graph(self, args[0] if args else options["graph"], error)
-            check_call(self, forward, (self, *args), options, forward_answers(self.takes_edge))
-            if not isinstance(error, (TypeError, ValueError, LookupError)):
-                _check_dtypes(self, signature(forward).bind_partial(self, *args, **options).arguments, error)
-            raise
-
-    return checked
-
-
-def _check_graph(conv: Conv, graph: Any, error: Exception) -> None:
-    """Whether the first argument is a graph, or a list of message-flow graphs for a k-hop layer."""
-    blocks = isinstance(graph, (list, tuple)) and not isinstance(error, AttributeError)
-    wrong = None if blocks or isinstance(graph, Adjacency) else graph_error(conv._name, graph)
-    if wrong is not None:
-        raise wrong from None
-
-
-def _check_dtypes(conv: Conv, arguments: Mapping[str, Any], error: Exception) -> None:
-    """Whether features have the dtype of the parameters, after an error of PyTorch."""
-    expected = {p.dtype for p in conv.parameters() if p.is_floating_point()}
-    for name in ("x", "edge"):
-        value = arguments.get(name)
-        for part in value if isinstance(value, (list, tuple)) else (value,):
-            if not isinstance(part, Tensor) or torch.is_autocast_enabled(part.device.type):
-                continue
-            if expected and part.dtype not in expected:
-                (dtype, *_) = expected
-                raise TypeError(
-                    f"{conv._name}: expected {name} of the parameters' dtype {dtype}, got {part.dtype}; "
-                    f"convert with {name}.to({dtype}), or the layer with .to({part.dtype})"
-                ) from error
 
 
 def _advice(x: Tensor, rows: int, width: int, graph: dgl.DGLGraph) -> str:

@@ -16,7 +16,7 @@ from gnnlib.benchmarks.runner import hosts
 from gnnlib.benchmarks.runner.hosts import _host_number, _started, _wait
 from gnnlib.large.partitions import partition_graph
 from gnnlib.testing.graphs import communities
-from gnnlib.train.loop import Batch, fit, predict
+from gnnlib.train.loop import Batch, fit, outputs_and_targets
 
 ROOT = Path(__file__).parents[3]
 
@@ -28,7 +28,7 @@ def full_batch(graph, split):
         Batch(graph, graph.ndata["feat"], graph.ndata["label"][i], rows=i) for i in (split["train"], split["test"])
     )
     fit(model, lambda: [train], nn.functional.cross_entropy, torch.optim.Adam(model.parameters(), lr=0.01), epochs=30)
-    outputs, target = predict(model, [test])
+    outputs, target = outputs_and_targets(model, [test])
     return 100 * (outputs.argmax(-1) == target).double().mean().item()
 
 

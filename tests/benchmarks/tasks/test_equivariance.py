@@ -10,7 +10,7 @@ from gnnlib.benchmarks.__main__ import main
 from gnnlib.benchmarks.catalog.layers import choices
 from gnnlib.benchmarks.tasks import Options
 from gnnlib.benchmarks.tasks.equivariance import SIZE, Equivariance, pixels, scattered, superpixels
-from gnnlib.train.loop import predict
+from gnnlib.train.loop import outputs_and_targets
 
 OPTIONS = Options(epochs=1, limit=40)
 ALL = {"features, 1 px shift", "features, 2 px shift", "features, nodes relabelled", "within / between classes"}
@@ -61,7 +61,7 @@ def test_the_cnn_is_the_same_one_twice(task):
     def trained(name):
         torch.manual_seed(0)
         model = task.build(LAYERS[name])
-        return model, predict(model, [pixels(*task.test)(torch.arange(40))])[0]
+        return model, outputs_and_targets(model, [pixels(*task.test)(torch.arange(40))])[0]
 
     (dense, y_dense), (grid, y_grid) = trained("image-conv"), trained("grid-conv")
     assert list(dense.state_dict()) == list(grid.state_dict())

@@ -22,7 +22,7 @@ from gnnlib.benchmarks.tasks.words import WordLinear, on_words, words
 from gnnlib.images import recipes
 from gnnlib.models import SGC, GfNN
 from gnnlib.train.consistency import ConsistencyLoss
-from gnnlib.train.loop import predict
+from gnnlib.train.loop import outputs_and_targets
 
 # nobody published these layers on them
 NO_FIGURES = {
@@ -482,7 +482,7 @@ def test_citations_are_scored_on_the_test_nodes_of_the_best_epoch(citations, mon
     monkeypatch.setattr("gnnlib.benchmarks.tasks.training.num_parameters", lambda model: models.append(model) or 1)
     outcome = run(task, "gcn", options)
     assert outcome.validation == max(outcome.curve["validation"])
-    outputs, target = predict(models[0], [task.batches(task.recipe(LAYERS["gcn"]))["test"]])
+    outputs, target = outputs_and_targets(models[0], [task.batches(task.recipe(LAYERS["gcn"]))["test"]])
     assert len(target) == 21
     assert accuracy(outputs, target) == outcome.score
     assert outcome.score > 60, "features tell the class: far above one in three"

@@ -29,8 +29,8 @@ WRONG = {
     "networkx": (networkx.path_graph(3), r"a DGL graph, dgl.from_networkx\(graph\), got networkx.classes.graph.Graph"),
     "list": ([random_graph()] * 2, r"one graph, dgl.batch\(graphs\), or a Stack .* got a list of 2"),
     "types": (TYPES, r"a graph with one edge type, graph\[etype\], got the types \['of', 'to'\]"),
-    "nothing": (None, r"a DGL graph, dgl.graph\(\(src, dst\)\), got builtins.NoneType"),
-    "number": (3, r"a DGL graph, dgl.graph\(\(src, dst\)\), got builtins.int"),
+    "nothing": (None, r"a DGL graph, dgl.graph\(\(src, dst\)\), got None"),
+    "number": (3, r"a DGL graph, dgl.graph\(\(src, dst\)\), got int"),
 }
 
 

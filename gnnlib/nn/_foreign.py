@@ -6,6 +6,8 @@ the phrase after them.
 
 from collections.abc import Collection
 
+from gnnlib._utils.calls import EDGE_NAMES
+
 __all__ = ["constructor_answers", "forward_answers"]
 
 DROPOUT = "dropout around the layer, GNNLayer({layer}(...), dropout=Dropout(0.6))"
@@ -53,7 +55,6 @@ FORWARD: dict[tuple[str, ...], str] = {
     ("return_attention_weights",): "get_attention=True",
     ("size",): "a DGL graph of two node sets",
 }
-EDGE = ("edge_weight", "edge_attr", "edge_feat", "edge_feats", "eweight", "efeat", "pseudo")
 
 
 def constructor_answers(layer: str, names: Collection[str]) -> dict[str, str]:
@@ -72,4 +73,4 @@ def forward_answers(takes_edge: str | None) -> dict[str, str]:
     """Foreign name -> what to write for it when a layer is called."""
     answers = {name: answer for foreign, answer in FORWARD.items() for name in foreign}
     edge = f"edge {takes_edge}s as edge, conv(graph, x, edge)" if takes_edge else "neither edge weights nor features"
-    return answers | dict.fromkeys(EDGE, edge)
+    return answers | dict.fromkeys(EDGE_NAMES[1:], edge)

@@ -1,0 +1,166 @@
+"""What `Stack.build` takes for a norm, a skip, an activation, a jump or a readout: a class or a function that makes a
+module, a module without parameters, or a name."""
+
+import copy
+import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from gnnlib.nn._arguments import probability
+from gnnlib.nn.drop import DropEdge, DropMessage, DropNode, Dropout
+from gnnlib.nn.norm import (
+    BatchNorm,
+    DiffGroupNorm,
+    GraphNorm,
+    LayerNorm,
+    MeanSubtraction,
+    NodeNorm,
+    PairNorm,
+    PairNormSCS,
+)
+from gnnlib.nn.readout import MaxReadout, MeanMaxReadout, MeanReadout, SumReadout
+from gnnlib.nn.residual import DenseConnection, GRUUpdate, JumpingKnowledge, Residual
+
+__all__ = ["ACTIVATIONS", "JUMPS", "NORMS", "READOUTS", "SKIPS", "as_drop_edge", "as_dropout", "as_factory", "as_layer"]
+
+Factory = Callable[..., Any]
+
+NORMS: dict[str, Factory] = {
+    "batchnorm": BatchNorm,
+    "layernorm": LayerNorm,
+    "graphnorm": GraphNorm,
+    "pairnorm": PairNorm,
+    "pairnorm-si": partial(PairNorm, individually=True),
+    "pairnorm-scs": PairNormSCS,
+    "meansub": MeanSubtraction,
+    "diffgroup": DiffGroupNorm,
+    "nodenorm": NodeNorm,
+}
+SKIPS: dict[str, Factory] = {"residual": Residual, "dense": DenseConnection, "gru": GRUUpdate}
+ACTIVATIONS: dict[str, Factory] = {
+    "relu": nn.ReLU,
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "leaky_relu": nn.LeakyReLU,
+    "prelu": nn.PReLU,
+    "selu": nn.SELU,
+    "sigmoid": nn.Sigmoid,
+    "silu": nn.SiLU,
+    "softplus": nn.Softplus,
+    "tanh": nn.Tanh,
+}
+JUMPS: dict[str, Factory] = {
+    "jk-cat": JumpingKnowledge.cat,
+    "jk-max": JumpingKnowledge.max,
+    "jk-lstm": JumpingKnowledge.lstm,
+}
+READOUTS: dict[str, Factory] = {
+    "sum": SumReadout,
+    "mean": MeanReadout,
+    "max": MaxReadout,
+    "mean-max": MeanMaxReadout,
+}
+OURS: dict[Any, Factory] = {nn.BatchNorm1d: BatchNorm, nn.LayerNorm: LayerNorm}
+"""PyTorch's classes, and ours that are called with a graph."""
+
+
+def as_factory(name: str, value: Any, names: Mapping[str, Factory]) -> Factory | None:
+    """A function that makes a module, from what `Stack.build` was given; None for None.
+
+    Args:
+        name: of the argument
+        value: a class, a function that makes a module, a module without parameters, a function of ``torch`` such as
+            ``torch.relu``, or one of ``names``
+        names: what may be given as a string
+
+    Raises:
+        TypeError: for anything else, with what to write
+    """
+    if value is None:
+        return None
+    text = value if isinstance(value, str) else getattr(value, "__name__", None)
+    if isinstance(value, str) or (names is ACTIVATIONS and text in names):  # or torch.relu
+        return _by_name(name, str(text), names)
+    if isinstance(value, nn.Module):
+        return _copies(name, value)
+    if value is JumpingKnowledge:
+        raise TypeError(f"Stack: expected {name}=JumpingKnowledge.cat, .max or .lstm, got the class JumpingKnowledge")
+    if not callable(value):
+        raise TypeError(f"Stack: expected {name} to be a class or a function that makes a module, got {value!r}")
+    return OURS.get(value, value)
+
+
+def _by_name(name: str, text: str, names: Mapping[str, Factory]) -> Factory:
+    key = text.lower()
+    for choice in (key, f"jk-{key}", key.replace("_", ""), key.replace("_", "-")):
+        if choice in names:
+            return names[choice]
+    choices = ", ".join(map(repr, names)) or f"no string, but {name}=GCNConv or another class"
+    raise TypeError(f"Stack: expected {name} to be a class that makes a module, or one of {choices}, got {text!r}")
+
+
+def _copies(name: str, module: nn.Module) -> Factory:
+    """A function that copies a module for each layer; of one with parameters or widths each layer needs its own."""
+    kind = type(module)
+    if next(module.parameters(), None) is not None or hasattr(module, "in_feats") or name == "conv":
+        raise TypeError(
+            f"Stack: expected {name}={kind.__name__}, a class or a function that makes a module for each layer, "
+            f"got one module {kind.__name__}"
+        )
+    return lambda *widths: copy.deepcopy(module)
+
+
+def as_layer(conv: Any) -> Factory:
+    """The factory of the layers, if it can be called as ``conv(in_feats, out_feats)``.
+
+    Raises:
+        TypeError: if it cannot, with what to write
+    """
+    factory = as_factory("conv", conv, {})
+    if factory is None:
+        raise TypeError(
+            "Stack: expected conv to be a class or a function that makes a layer, such as GCNConv, got None"
+        )
+    try:
+        parameters = list(inspect.signature(factory).parameters.values())
+    except ValueError:  # written in C
+        return factory
+    kinds = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+    extra = [p.name for p in parameters if p.default is p.empty and p.kind in kinds][2:]
+    if extra:
+        kind = getattr(factory, "__name__", str(factory))
+        heads = f"lambda i, o: {kind}(i, o // 4, num_heads=4)"
+        write = heads if extra == ["num_heads"] else f"partial({kind}, {', '.join(f'{n}=...' for n in extra)})"
+        raise TypeError(f"Stack: expected conv={write}, got {kind}, which needs {', '.join(extra)} too")
+    return factory
+
+
+def as_dropout(owner: str, value: Any) -> nn.Module | None:
+    """The dropout of features: of a probability, a module, or a class with a default probability."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return Dropout(probability(owner, "dropout", value))
+    return _as_drop(owner, "dropout", value, "a probability or a module such as DropNode(0.5)", (DropEdge, DropMessage))
+
+
+def as_drop_edge(owner: str, value: Any) -> nn.Module | None:
+    """The dropout of edges: of a probability, a module, or a class with a default probability."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return DropEdge(probability(owner, "drop_edge", value))
+    return _as_drop(owner, "drop_edge", value, "a probability or DropEdge(0.5)", (DropNode, DropMessage, nn.Dropout))
+
+
+def _as_drop(owner: str, name: str, value: Any, expected: str, others: tuple[type, ...]) -> Any:
+    kind = value if isinstance(value, type) else type(value)
+    if issubclass(kind, DropMessage):
+        expected = f"{expected}, and a layer inside of DropMessage, conv=lambda i, o: DropMessage(GCNConv(i, o), 0.5)"
+    elif issubclass(kind, others):
+        expected = f"{expected}, and {kind.__name__} as {'dropout' if name == 'drop_edge' else 'drop_edge'}="
+    elif isinstance(getattr(value, "func", value), type):  # a class, or a partial of one
+        return value()
+    elif value is None or callable(value):
+        return value
+    got = f"the class {kind.__name__}" if isinstance(value, type) else repr(value)
+    raise TypeError(f"{owner}: expected {name} to be {expected}, got {got}")

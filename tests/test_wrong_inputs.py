@@ -1,0 +1,238 @@
+"""Wrong inputs of a first hour: each gets one sentence that says what to write, and no internals of Python or torch."""
+
+import re
+
+import networkx
+import numpy as np
+import pytest
+import scipy.sparse
+import torch
+from torch import nn
+
+import gnnlib
+from gnnlib import (
+    BatchNorm,
+    DropEdge,
+    DropMessage,
+    DropNode,
+    ECConv,
+    GATConv,
+    GCNConv,
+    GNNLayer,
+    GraphStore,
+    JumpingKnowledge,
+    MeanReadout,
+    PairNorm,
+    Residual,
+    Stack,
+)
+from gnnlib._platform.dgl import dgl
+from gnnlib.analysis import diagnose
+from gnnlib.testing.graphs import random_graph
+from gnnlib.train import Batch, evaluate, fit, predict
+
+G = random_graph(11, 23)
+X, WEIGHT = torch.randn(11, 3), torch.rand(23)
+LABEL = torch.arange(11) % 2
+HETERO = dgl.heterograph({("user", "rates", "item"): ([0], [1]), ("item", "by", "user"): ([1], [0])})
+
+
+def labelled(**columns):
+    graph = random_graph(11, 23)
+    graph.ndata.update({"feat": X, "label": LABEL} | columns)
+    return graph
+
+
+def build(conv=GCNConv, *sizes, **options):
+    return Stack.build(conv, *(sizes or (3, 4, 2, 2)), **options)
+
+
+def train(data=None, loss=None, optimizer=None, epochs=1, model=None, **options):
+    return fit(model or build(), labelled() if data is None else data, loss, optimizer, epochs, **options)
+
+
+def store(labels=(0, 1, 0)):
+    graphs = [random_graph(11, 23) for _ in range(3)]
+    for graph in graphs:
+        graph.ndata["feat"] = torch.rand(graph.num_nodes(), 3)
+    return GraphStore(graphs, labels=labels)
+
+
+CONV, STACK, LAYER = GCNConv(3, 2), build(), GNNLayer(GCNConv(3, 3), norm=PairNorm())
+
+GRAPHS = {
+    "edge_index": torch.zeros(2, 5).long(),
+    "numpy": np.zeros((2, 5)),
+    "scipy": scipy.sparse.eye(11),
+    "networkx": networkx.path_graph(11),
+    "typed": HETERO,
+    "number": 5,
+    "string": "cora",
+    "list": [G, G],
+    "dictionary": {"graph": G},
+}
+TAKES_GRAPH = {
+    "layer": lambda graph: CONV(graph, X),
+    "GNNLayer": lambda graph: LAYER(graph, X),
+    "PairNorm": lambda graph: PairNorm()(graph, X),
+    "GraphNorm": lambda graph: gnnlib.GraphNorm(3)(graph, X),
+    "MeanReadout": lambda graph: MeanReadout(3)(graph, X),
+    "readout_mean": lambda graph: gnnlib.readout_mean(graph, X),
+    "DropEdge": lambda graph: DropEdge(0.5)(graph, WEIGHT),
+    "DropMessage": lambda graph: DropMessage(CONV)(graph, X),
+    "APPNP": lambda graph: gnnlib.APPNP(2)(graph, X),
+    "VirtualNode": lambda graph: gnnlib.VirtualNode([LAYER], 3)(graph, X),
+    "diagnose": lambda graph: diagnose(STACK, graph, X),
+    "from_graph": lambda graph: Batch.from_graph(graph),
+    "store": lambda graph: GraphStore([graph]),
+}
+WRONG = {
+    # Stack.build
+    "norm module": (lambda: build(norm=BatchNorm(4)), "norm=BatchNorm"),
+    "norm of layer widths": (lambda: build(norm=True), "norm to be a class"),
+    "norm name": (lambda: build(norm="batchnrm"), "'batchnorm'"),
+    "skip module": (lambda: build(skip=Residual(4, 4)), "skip=Residual"),
+    "skip flag": (lambda: build(skip=True), "skip to be a class"),
+    "skip name": (lambda: build(skip="gcnii"), "'residual'"),
+    "activation": (lambda: build(activation="rely"), "'relu'"),
+    "activation with parameters": (lambda: build(activation=nn.PReLU()), "activation=PReLU"),
+    "activation number": (lambda: build(activation=1), "activation to be a class"),
+    "dropout above 1": (lambda: build(dropout=50), "probability dropout"),
+    "dropout name": (lambda: build(dropout="dropnode"), "probability or a module such as DropNode"),
+    "drop_edge negative": (lambda: build(drop_edge=-0.5), "probability drop_edge"),
+    "drop_edge of nodes": (lambda: build(drop_edge=DropNode(0.5)), "DropNode as dropout="),
+    "drop_edge of features": (lambda: build(drop_edge=nn.Dropout(0.5)), "Dropout as dropout="),
+    "dropout of edges": (lambda: build(dropout=DropEdge(0.5)), "DropEdge as drop_edge="),
+    "dropout of messages": (lambda: build(dropout=DropMessage), "DropMessage(GCNConv(i, o), 0.5)"),
+    "jump class": (lambda: build(jump=JumpingKnowledge), "JumpingKnowledge.cat"),
+    "jump name": (lambda: build(jump="mean"), "'jk-cat'"),
+    "readout name": (lambda: build(readout="average"), "'mean'"),
+    "readout flag": (lambda: build(readout=True), "MeanReadout"),
+    "head module": (lambda: build(head=nn.Linear(4, 2)), "Stack(blocks, head=...)"),
+    "encoder class": (lambda: build(encoder=nn.Linear), "encoder to be True, False or a module"),
+    "conv module": (lambda: build(GCNConv(3, 4)), "conv=GCNConv"),
+    "conv name": (lambda: build("gcn"), "conv=GCNConv"),
+    "conv with heads": (lambda: build(dgl.nn.GATConv), "lambda i, o: GATConv(i, o // 4, num_heads=4)"),
+    "conv with edges": (lambda: build(ECConv), "partial(ECConv, edge_feats="),
+    "no conv": (lambda: build(None), "GCNConv"),
+    "sizes missing": (lambda: Stack.build(GCNConv, 3, 4), "got no out_feats, num_layers"),
+    "sizes as list": (lambda: build(GCNConv, 3, [4, 4], 2, 2), "integer hidden_feats"),
+    "sizes as float": (lambda: build(GCNConv, 3.0, 4, 2, 2), "integer in_feats"),
+    "no layers": (lambda: build(GCNConv, 3, 4, 2, 0), "num_layers >= 1"),
+    "reversible flag": (lambda: build(reversible=True), "integer reversible"),
+    # Stack and GNNLayer
+    "stack of a class": (lambda: Stack([GCNConv]), "GNNLayer(GCNConv(3, 4))"),
+    "stack of one": (lambda: Stack(GNNLayer(GCNConv(3, 4))), "Stack([block])"),
+    "stack of activations": (lambda: Stack([GCNConv(3, 4), nn.ReLU()]), "GNNLayer(conv, activation="),
+    "stack of names": (lambda: Stack(["gcn"]), "modules"),
+    "layer class": (lambda: GNNLayer(GCNConv), "conv to be a module"),
+    "layer norm class": (lambda: GNNLayer(GCNConv(3, 4), norm=BatchNorm), "norm to be a module"),
+    "layer without argument": (lambda: GCNConv(3), "got no out_feats"),
+    "layer of a string": (lambda: GCNConv("3", 4), "integer in_feats"),
+    # features and edges
+    "x numpy": (lambda: STACK(G, X.numpy()), "torch.from_numpy(x)"),
+    "x numpy in a layer": (lambda: CONV(G, X.numpy()), "torch.from_numpy(x)"),
+    "x float64": (lambda: STACK(G, X.double()), "x.to(torch.float32)"),
+    "x float64 in an encoder": (lambda: build(encoder=True)(G, X.double()), "x.to(torch.float32)"),
+    "x float64 in a layer": (lambda: GATConv(3, 2, 2)(G, X.double()), "x.to(torch.float32)"),
+    "model float64": (lambda: build().double()(G, X), "x.to(torch.float64)"),
+    "x integers": (lambda: STACK(G, torch.ones(11, 3).long()), ".float()"),
+    "x list": (lambda: STACK(G, X.tolist()), "x to be a tensor"),
+    "x of other nodes": (lambda: STACK(G, X[:5]), "(11, ..., 3)"),
+    "x too wide": (lambda: STACK(G, torch.ones(11, 5)), "(11, ..., 3)"),
+    "x too wide for an encoder": (lambda: build(encoder=True)(G, torch.ones(11, 5)), "(..., 3)"),
+    "x before graph": (lambda: STACK(X, G), "DGL graph first"),
+    "no x": (lambda: STACK(G), "got no x"),
+    "edge column": (lambda: STACK(G, X, WEIGHT[:, None]), "edge.squeeze(-1)"),
+    "edge features": (lambda: STACK(G, X, torch.rand(23, 4)), "GINEConv"),
+    "edge of others": (lambda: build(lambda i, o: GATConv(i, o // 2, 2))(G, X, torch.rand(7)), "(23,)"),
+    "edge under another name": (lambda: STACK(G, X, edge_weight=WEIGHT), "edge values as edge"),
+    # fit
+    "model class": (lambda: fit(GCNConv, labelled()), "model"),
+    "loss class": (lambda: train(loss=nn.CrossEntropyLoss), "CrossEntropyLoss()"),
+    "loss and optimizer swapped": (lambda: train(None, torch.optim.Adam(build().parameters())), "outputs and targets"),
+    "loss name": (lambda: train(loss="mse"), "loss to be a function"),
+    "optimizer name": (lambda: train(optimizer="adam"), "optimizer to be"),
+    "scheduler name": (lambda: train(scheduler="cosine"), "scheduler to be"),
+    "epochs": (lambda: train(epochs=1.5), "integer epochs"),
+    "clip": (lambda: train(clip=-1.0), "clip above 0"),
+    "patience without score": (lambda: train(patience=5), "val= or score="),
+    "score name": (lambda: train(val=labelled(), score="acc"), "val_accuracy"),
+    "task": (lambda: train(task="classification"), "'multiclass'"),
+    "metric": (lambda: train(val=labelled(), metrics=["auc"]), "roc_auc"),
+    "class weights": (lambda: train(class_weight=[1.0, 2.0, 3.0]), "class_weight of 2 numbers"),
+    "class weight name": (lambda: train(class_weight="equal"), "'balanced'"),
+    "too few outputs": (lambda: train(labelled(label=LABEL + 5)), "out_feats >= 7"),
+    "float classes": (lambda: train(labelled(label=LABEL.float())), "labels.long()"),
+    "labels of graphs for nodes": (lambda: train(Batch(G, X, LABEL[:5])), "(5, C)"),
+    "one-hot classes": (lambda: train(labelled(label=nn.functional.one_hot(LABEL))), "task='multilabel'"),
+    "no features": (lambda: train(G), "feature="),
+    "other feature name": (lambda: train(labelled(), feature="h"), "['feat', 'label']"),
+    "no labels": (lambda: train(labelled(), label="y"), "label="),
+    "no edge features": (lambda: train(labelled(), edge="w"), "graph.edata['w']"),
+    "data tensor": (lambda: train(X), "Batch.from_graph"),
+    "data string": (lambda: train("cora"), "DGLGraph"),
+    "data number": (lambda: train(5), "DGLGraph"),
+    "data set": (lambda: train(torch.utils.data.TensorDataset(X, LABEL)), "GraphStore"),
+    "generator": (lambda: train(batch for batch in [Batch(G, X, LABEL)]), "lambda"),
+    "empty list": (lambda: train([]), "one batch or more"),
+    "loader of tensors": (lambda: train([(X, LABEL)]), "pair (DGLGraph, targets)"),
+    "rows out of range": (lambda: Batch.from_graph(labelled(), rows=[11]), "numbers from -11 to 10"),
+    "mask of another length": (lambda: Batch.from_graph(labelled(), rows=torch.ones(5).bool()), "mask of shape (11,)"),
+    "mask name": (lambda: Batch.from_graph(labelled(), rows="train"), "rows="),
+    "edge for a plain model": (
+        lambda: train(Batch(G, X, LABEL, WEIGHT), model=nn.Sequential(nn.Linear(3, 2))),
+        "no edge values",
+    ),
+    "predict of nothing": (lambda: predict(STACK, []), "one batch or more"),
+    "evaluate without data": (lambda: evaluate(STACK, None), "DGLGraph"),
+    # stores
+    "store of one graph": (lambda: GraphStore(G), "[graph]"),
+    "store of a tensor": (lambda: GraphStore(X), "list of DGLGraphs"),
+    "labels of strings": (lambda: store(["a", "b", "c"]), "numbers of the classes"),
+    "labels of others": (lambda: store([0, 1]), "one for each of 3 graphs"),
+    "split": (lambda: store().split((0.5, 0.1)), "sum 1"),
+    "split into nothing": (lambda: store().split((0.9, 0.05, 0.05)), "a graph or more in each part"),
+    "split by numbers": (lambda: store([0.5, 1.0, 2.0]).split((0.4, 0.3, 0.3), stratify=True), "class for each graph"),
+    "graphs out of range": (lambda: store()[[3]], "numbers from -3 to 2"),
+    "graphs by floats": (lambda: store()[[0.5]], "integers or a boolean mask"),
+    "graphs by name": (lambda: store()["a"], "number"),
+    # diagnose
+    "train out of range": (lambda: diagnose(STACK, G, X, LABEL, train=[11]), "numbers from -11 to 10"),
+    "test without train": (lambda: diagnose(STACK, G, X, LABEL, test=[1]), "train"),
+    "labels of another length": (lambda: diagnose(STACK, G, X, LABEL[:5]), "labels"),
+    "x of diagnose": (lambda: diagnose(STACK, G, X.numpy()), "torch.from_numpy"),
+    "layers swapped": (lambda: diagnose(G, STACK, X), "model"),
+}
+
+INTERNALS = re.compile(
+    r"positional argument|NoneType|has no attribute|object is not|mat1|__\w+__|unsupported operand|not subscriptable"
+    r"|unexpected keyword|must be Tensor|found in|Traceback|numpy\.core|aten::|same dtype|type promotion"
+)
+
+
+def sentence(call):
+    """The message of the error of a call, which is one sentence without internals."""
+    with pytest.raises((TypeError, ValueError, IndexError)) as error:
+        call()
+    message = str(error.value)
+    assert "\n" not in message
+    assert len(message) < 400
+    assert "expected" in message, message
+    assert "got" in message, message
+    assert not INTERNALS.search(message), message
+    return message
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_input_is_one_sentence_that_says_what_to_write(case):
+    call, write = WRONG[case]
+    message = sentence(call)
+    assert write in message, message
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+@pytest.mark.parametrize("place", TAKES_GRAPH)
+def test_whatever_is_no_graph_is_refused_with_its_conversion(place, graph):
+    message = sentence(lambda: TAKES_GRAPH[place](GRAPHS[graph]))
+    assert "DGLGraph" in message or "dgl." in message or "DGL graph" in message or "graph[etype]" in message, message
