@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -10,11 +10,13 @@ from torch import Tensor
 
 from gnnlib import datasets
 from gnnlib._platform.dgl import dgl
+from gnnlib._utils.indices import as_indices
 from gnnlib.benchmarks.errors import UsageError
 from gnnlib.datasets.files import Folder
 from gnnlib.graph import add_self_loop
+from gnnlib.graph._check import graph_error
 
-__all__ = ["DATA", "NodeData", "check_data", "digits_graph", "load"]
+__all__ = ["DATA", "NodeData", "check_data", "digits_graph", "load", "node_data"]
 
 PARTS = ("train", "val", "test")
 
@@ -37,6 +39,23 @@ class NodeData(NamedTuple):
         sizes = {part: int(self.masks[part].sum()) for part in PARTS}
         counts = {"nodes": self.graph.num_nodes(), "edges": self.graph.num_edges()}
         return {**counts, "features": self.feat.shape[1], "classes": self.num_classes, **sizes}
+
+
+def node_data(graph: dgl.DGLGraph, feat: Any, labels: Any, masks: Mapping[str, Any]) -> NodeData:
+    """From what a user gives: arrays become tensors, features float32, and numbers of nodes masks.
+
+    Raises:
+        TypeError: if the graph is none, or a part holds neither integers nor booleans
+        ValueError: if a mask has another length
+        IndexError: if a number of a node is out of range
+    """
+    wrong = graph_error("depth_study", graph)
+    if wrong is not None:
+        raise wrong
+    rows = {part: as_indices(nodes, graph.num_nodes(), f"masks: {part}") for part, nodes in masks.items()}
+    empty = torch.zeros(graph.num_nodes(), dtype=torch.bool)
+    full = {part: empty.index_fill(0, numbers, True) for part, numbers in rows.items()}
+    return NodeData(graph, torch.as_tensor(feat).float(), torch.as_tensor(labels), full)
 
 
 def check_data(data: NodeData) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
 from gnnlib.benchmarks.depth.cells import DEFAULT, Cell, TrainingSettings, make_cell_plan
-from gnnlib.benchmarks.depth.data import NodeData, check_data
+from gnnlib.benchmarks.depth.data import NodeData, check_data, node_data
 from gnnlib.benchmarks.depth.journal import Journal
 from gnnlib.benchmarks.depth.pool import one_thread, train_cells
 from gnnlib.benchmarks.depth.summary import outcomes_of, summarise
@@ -48,7 +48,7 @@ def depth_study(
         graph: the training graph, with the self-loops that it should have
         feat: node features
         labels: a class for each node; those of nodes in no mask are not used
-        masks: the nodes of "train", "val" and "test"
+        masks: the nodes of "train", "val" and "test", each as a mask or as numbers
         convs: names from `gnnlib.benchmarks.depth.CONVS`
         remedies: names from `gnnlib.benchmarks.depth.REMEDIES`; "a+b" combines two
         depths: numbers of layers
@@ -63,7 +63,7 @@ def depth_study(
     Shapes:
         - feat: (N, F)
         - labels: (N,)
-        - masks: (N,), boolean
+        - masks: (N,) booleans, or (n,) integers
 
     Returns:
         The content of ``results.json``. ``rows`` has an entry for each convolution, remedy and depth, with the lists
@@ -88,7 +88,7 @@ def depth_study(
         [('none', [100.0]), ('residual', [100.0])]
     """
     cells = [Cell(*parts) for parts in product(convs, remedies, depths, range(seeds))]
-    study = Study(NodeData(graph, feat, labels, masks), cells, settings, name=name, out=out)
+    study = Study(node_data(graph, feat, labels, masks), cells, settings, name=name, out=out)
     return study.run(jobs, on_cell)
 
 

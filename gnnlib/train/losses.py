@@ -25,8 +25,8 @@ def task_of(target: Tensor) -> str:
         return "regression"
     if target.dim() > 1 and target.shape[1] > 1:
         raise ValueError(
-            f"loss: expected classes of shape ({len(target)},), label.argmax(1) of one-hot ones, or task='multilabel', got "
-            f"integers of shape {tuple(target.shape)}"
+            f"loss: expected classes of shape ({len(target)},), label.argmax(1) if one-hot, or task='multilabel', "
+            f"got integers of shape {tuple(target.shape)}"
         )
     return "multiclass"
 

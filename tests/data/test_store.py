@@ -451,7 +451,7 @@ def test_invalid_graphs(make, error, message):
 
 @pytest.mark.parametrize("name", BIPARTITE)
 def test_two_node_types_raise(name):
-    with pytest.raises(ValueError, match="expected one node type and one edge type, dgl.to_homogeneous"):
+    with pytest.raises(ValueError, match=r"expected one node type and one edge type, dgl.to_homogeneous"):
         GraphStore([GRAPHS[name]()])
 
 

@@ -16,6 +16,7 @@ from gnnlib.train.checkpoints import Checkpoint
 from gnnlib.train.loop import Batch, fit, outputs_and_targets
 
 EPOCHS = 6
+ONE_CYCLE = partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=0.05, total_steps=4 * EPOCHS + 1)
 
 
 class Killed(Exception):
@@ -32,7 +33,7 @@ def train(
     lr=0.01,
     weight_decay=0,
     optimizer=torch.optim.Adam,
-    schedule=partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=0.05, total_steps=4 * EPOCHS + 1),
+    schedule=ONE_CYCLE,
     loss=nn.functional.cross_entropy,
     clip=None,
 ):

@@ -11,10 +11,11 @@ from torch.nn import functional as F
 
 from gnnlib._platform.dgl import dgl
 from gnnlib._utils.indices import as_indices
+from gnnlib.analysis.smoothing.advice import Sizes, advise, sizes_of
 from gnnlib.analysis.smoothing.base import check_features
 from gnnlib.analysis.smoothing.passes import Forward, default_forward
 from gnnlib.analysis.smoothing.probe import LayerStatistics, probe
-from gnnlib.analysis.smoothing.verdict import ADVICE, Finding, find_causes, skill
+from gnnlib.analysis.smoothing.verdict import Finding, find_causes, skill
 
 __all__ = ["Diagnosis", "diagnose"]
 
@@ -24,13 +25,14 @@ class Diagnosis:
     """The result of `diagnose`.
 
     ``verdict`` is "over-smoothing", "vanishing gradients", "exploding gradients", "overfitting" or "none"; ``layer``
-    is the name of the layer where it starts; ``advice`` lists remedies; ``findings`` are all causes, the most
-    important first; ``layers`` and ``output`` are the statistics. ``print`` shows a table and the findings.
+    is the name of the layer where it starts; ``advice`` is a line of code with a remedy; ``findings`` are all causes,
+    the most important first; ``layers`` and ``output`` are the statistics. ``print`` shows a table and the findings.
     """
 
     layers: list[LayerStatistics]
     output: LayerStatistics
     findings: list[Finding]
+    sizes: Sizes
     train_skill: float = math.nan
     test_skill: float = math.nan
 
@@ -46,8 +48,9 @@ class Diagnosis:
 
     @property
     def advice(self) -> str:
-        """Remedies for it."""
-        return ADVICE[self.verdict]
+        """A line of code, for ``import gnnlib``, that makes a stack of the model's sizes with a remedy; a comment
+        names others."""
+        return advise(self.verdict, self.sizes)
 
     @property
     def table(self) -> list[dict[str, Any]]:
@@ -63,7 +66,8 @@ class Diagnosis:
         lines.append(f"verdict: {self.verdict}")
         for finding in self.findings:
             where = f", from layer {finding.layer}" if finding.layer is not None else ""
-            lines.append(f"{finding.cause}{where}: {finding.evidence}. Try {ADVICE[finding.cause]}.")
+            lines.append(f"{finding.cause}{where}: {finding.evidence}. Try")
+            lines.append(f"    {advise(finding.cause, self.sizes)}")
         return "\n".join(lines)
 
     def plot(self, axes: Any = None) -> Any:
@@ -199,4 +203,5 @@ def diagnose(
         for part in (rows, test)
     )
     findings = find_causes(statistics, on_train, on_test)
-    return Diagnosis(statistics.layers, statistics.output, findings, on_train, on_test)
+    sizes = sizes_of(model, graph, x, statistics.values, statistics.widths)
+    return Diagnosis(statistics.layers, statistics.output, findings, sizes, on_train, on_test)

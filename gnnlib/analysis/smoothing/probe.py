@@ -44,6 +44,7 @@ class Probe(NamedTuple):
     output: LayerStatistics
     values: Tensor  # of the output
     input_gradient: float
+    widths: list[int]  # of the layers
 
 
 def probe(
@@ -63,7 +64,8 @@ def probe(
     pairs = zip(actual.outputs, actual.gradients, control.outputs, control.gradients, strict=True)
     rows = [_layer(graph, name, y, g, y_control, g_control) for (name, y), g, (_, y_control), g_control in pairs]
     output = _layer(graph, "output", actual.output, None, control.output, None)
-    return Probe(rows, output, actual.output, _norm(actual.input_gradient))
+    widths = [y[:1].flatten(1).shape[1] if y.dim() > 1 else 1 for _, y in actual.outputs]
+    return Probe(rows, output, actual.output, _norm(actual.input_gradient), widths)
 
 
 def _norm(gradient: Tensor | None) -> float:

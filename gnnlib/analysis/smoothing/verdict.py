@@ -1,4 +1,4 @@
-"""The rules of `diagnose`: thresholds with reasons, and advice for each cause."""
+"""The rules of `diagnose`: thresholds with reasons."""
 
 import math
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gnnlib.analysis.smoothing.probe import LayerStatistics, Probe
 
-__all__ = ["ADVICE", "Finding", "find_causes", "skill"]
+__all__ = ["Finding", "find_causes", "skill"]
 
 COLLAPSED = 0.01
 """Mean average distance below which nodes are equal: directions 8 degrees apart. Trained networks have 0.3 or more."""
@@ -42,16 +42,6 @@ its gradients nor its features prevent it."""
 
 OVERFITTED = 0.5
 """Ratio of the skill on held-out rows to that on training rows below which a model overfits."""
-
-ADVICE = {
-    "over-smoothing": "an initial residual with identity mapping (InitialResidual), PairNorm, DropEdge, jumping "
-    "knowledge, or fewer layers",
-    "vanishing gradients": "residual connections, a norm, ReLU for saturating activations, an initialisation that "
-    "keeps the variance, or training layer by layer",
-    "exploding gradients": "a smaller initialisation, a norm, gradient clipping, or a lower learning rate",
-    "overfitting": "dropout, weight decay, DropEdge, fewer parameters, early stopping, or more labels",
-    "none": "nothing",
-}
 
 
 @dataclass(frozen=True)

@@ -417,7 +417,7 @@ def test_print_and_plot():
     diagnosis = diagnose(stack(GCNConv, 32), GRAPH, X, LABELS)
     assert isinstance(diagnosis, Diagnosis)
     text = str(diagnosis)
-    assert len(text.splitlines()) == 1 + 32 + 1 + len(diagnosis.findings)
+    assert len(text.splitlines()) == 1 + 32 + 1 + 2 * len(diagnosis.findings)
     assert "verdict: over-smoothing" in text
     assert diagnosis.advice in text
     assert diagnosis.layer in text

@@ -16,7 +16,7 @@ from gnnlib.benchmarks.arguments import parser
 from gnnlib.benchmarks.catalog.remedies import make_plan
 from gnnlib.benchmarks.depth import CONVS, REMEDIES, Cell, TrainingSettings, cells, depth_study, plots, pool
 from gnnlib.benchmarks.depth.command import PRESETS, DepthRequest
-from gnnlib.benchmarks.depth.data import NodeData, digits_graph
+from gnnlib.benchmarks.depth.data import NodeData, digits_graph, node_data
 from gnnlib.benchmarks.depth.journal import Journal
 from gnnlib.benchmarks.depth.published import PUBLISHED, published
 from gnnlib.benchmarks.errors import UsageError
@@ -214,6 +214,18 @@ def test_invalid_data(monkeypatch, change, message):
     monkeypatch.setattr(pool, "run_cell", lambda *args: pytest.fail("a training began"))
     with pytest.raises(ValueError, match=message):
         depth_study(*DATA._replace(**change))
+
+
+def test_nodes_as_numbers_and_arrays_are_the_same_data():
+    """What a user may give, as the tensors and masks that a study trains on."""
+    numbers = {part: mask.nonzero().flatten().tolist() for part, mask in DATA.masks.items()}
+    for masks in (DATA.masks, numbers, {part: mask.numpy() for part, mask in DATA.masks.items()}):
+        data = node_data(DATA.graph, DATA.feat.double().numpy(), DATA.label.tolist(), masks)
+        assert torch.equal(data.feat, DATA.feat)
+        assert torch.equal(data.label, DATA.label)
+        assert all(torch.equal(data.masks[part], mask) for part, mask in DATA.masks.items())
+    with pytest.raises(IndexError, match="masks: train: expected numbers from -40 to 39, got 40"):
+        depth_study(*DATA._replace(masks={**numbers, "train": [40]}))
 
 
 # resuming

@@ -142,8 +142,8 @@ def test_in_a_stack_every_layer_sees_the_given_edges():
     stack = Stack.build(lambda i, o: GatedGCNConv(i, o, edge_feats=2), 5, 8, 3, num_layers=2)
     first, second = (b.conv for b in stack.blocks)
     torch.testing.assert_close(stack(graph, x, edge), second(graph, first(graph, x, edge).relu(), edge))
-    plain = GNNLayer(GatedGCNConv(5, 8))
-    torch.testing.assert_close(plain(graph, x, edge), plain(graph, x))
+    with pytest.raises(ValueError, match="GatedGCNConv: expected neither edge weights nor edge features"):
+        GNNLayer(GatedGCNConv(5, 8))(graph, x, edge)
 
 
 def test_bad_edge_widths_are_refused():

@@ -87,8 +87,8 @@ def test_in_a_stack_every_layer_sees_the_given_edges():
     stack = Stack.build(lambda i, o: MessageConv(i, o, edge_feats=2), 5, 8, 3, num_layers=2)
     first, second = (b.conv for b in stack.blocks)
     torch.testing.assert_close(stack(graph, x, edge), second(graph, first(graph, x, edge).relu(), edge))
-    plain = GNNLayer(MessageConv(5, 8))
-    torch.testing.assert_close(plain(graph, x, edge), plain(graph, x))
+    with pytest.raises(ValueError, match="MessageConv: expected neither edge weights nor edge features"):
+        GNNLayer(MessageConv(5, 8))(graph, x, edge)
 
 
 def test_parameters_and_repr():
