@@ -5,7 +5,7 @@ from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
 from gnnlib.graph._adjacency import Adjacency, CompressedRows
-from gnnlib.graph._check import graph_error
+from gnnlib.graph._check import check_graph
 
 __all__ = ["graph_index", "graph_sizes", "node_to_graph", "segments"]
 
@@ -19,9 +19,8 @@ def graph_sizes(graph: dgl.DGLGraph) -> Tensor:
         >>> graph_sizes(dgl.batch([dgl.graph(([0], [1])), dgl.graph(([0], [2]))])).tolist()
         [2, 3]
     """
-    wrong = graph_error("graph_sizes", graph)
-    if wrong is not None:
-        raise wrong
+    if not isinstance(graph, dgl.DGLGraph) or len(graph.ntypes) > 1:  # several edge types of one node type do
+        check_graph("graph_sizes", graph)
     if graph.is_block:  # DGL raises on a block's batch sizes
         return torch.tensor([graph.num_dst_nodes()], device=graph.device)
     return graph.batch_num_nodes(graph.dsttypes[0])

@@ -88,7 +88,7 @@ class Arguments:
 
     def __prepare_scriptable__(self) -> Any:
         """Called by ``torch.jit.script``."""
-        if "graph" not in signature(self.forward).parameters:  # type: ignore[attr-defined]
+        if "graph" not in signature(self.forward).parameters:
             return self
         raise TypeError(
             f"{type(self).__name__}: expected a call in Python, got torch.jit.script: TorchScript has no DGL graphs; "

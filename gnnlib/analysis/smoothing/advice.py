@@ -3,8 +3,8 @@
 import ast
 import inspect
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, cast
 
 from torch import Tensor, nn
 
@@ -118,9 +118,9 @@ def _keywords(stack: Stack) -> dict[str, str]:
 def _name_of(value: Any) -> str | None:
     """The name under which the library exports a class that needs at most its widths, or a function."""
     name = getattr(value, "__name__", "")
-    if getattr(gnnlib.nn, name, None) is not value:
+    if value is None or getattr(gnnlib.nn, name, None) is not value:
         return None
-    required = [n for n, p in inspect.signature(value).parameters.items() if p.default is p.empty]
+    required = [n for n, p in inspect.signature(cast(Callable, value)).parameters.items() if p.default is p.empty]
     return f"gnnlib.{name}" if set(required) <= {"feats", "in_feats", "out_feats", "graph", "x"} else None
 
 
