@@ -1,6 +1,6 @@
 """Concatenated graphs in flat arrays, from which batches are gathered."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from types import ModuleType
@@ -36,6 +36,7 @@ class FlatGraphs:
         ndata, edata: the frames
         starts: (N,) of "csc" and "csr": indptr without its last element
         ends: (E,) "src", "dst" and, unless sorted by edge id, "csc indices" and "csc eid", "csr indices" and "csr eid"
+        guard: called with the indices of graphs, (B,), before they are read; raises ValueError for damaged ones
     """
 
     types: tuple[str, str, str]
@@ -46,6 +47,7 @@ class FlatGraphs:
     edata: Columns
     starts: Columns
     ends: Columns
+    guard: Callable[[np.ndarray], None] | None = None
 
     @staticmethod
     def of(graphs: Sequence[dgl.DGLGraph]) -> "FlatGraphs":
@@ -109,6 +111,7 @@ class FlatGraphs:
             edata=_cut(self.edata, edges),
             starts=_cut(self.starts, nodes),
             ends=_cut(self.ends, edges),
+            guard=None,
         )
 
     def batch(self, indices: np.ndarray) -> dgl.DGLGraph:
@@ -118,10 +121,43 @@ class FlatGraphs:
 
     def batch_all(self) -> dgl.DGLGraph:
         """All graphs as one batched graph, which shares the frames."""
+        if self.guard is not None:
+            self.guard(np.arange(len(self.nodes) - 1))
         nodes, edges = (_kernels().Runs.all(bounds.numpy()) for bounds in (self.nodes, self.edges))
         return self._graph(nodes, edges, self.ndata, self.edata)
 
+    def check(self, indices: np.ndarray) -> None:
+        """Checks the numbers of the graphs with these indices, (B,) int64, whose bounds are valid.
+
+        Raises:
+            ValueError: if the number of a node or of an edge is out of range, or CSC or CSR hold other edges than COO
+        """
+        nodes, edges = _kernels().find_runs(indices, self.nodes.numpy(), self.edges.numpy())
+        ends = {name: self._checked_ends(name, nodes, edges) for name in self.ends}
+        in_order = np.arange(edges.place[-1])
+        for way, row, column in (("csc", "dst", "src"), ("csr", "src", "dst")):
+            starts = _kernels().copy_runs(self.starts[way], nodes).numpy() + np.repeat(edges.place[:-1], nodes.size)
+            counts = np.bincount(ends[row], minlength=len(starts))
+            eid, neighbours = ends.get(f"{way} eid", in_order), ends.get(f"{way} indices", ends[column])
+            if not (
+                np.array_equal(starts, counts.cumsum() - counts)
+                and np.array_equal(np.bincount(eid, minlength=len(eid)), np.ones(len(eid)))
+                and np.array_equal(ends[row][eid], np.repeat(np.arange(len(starts)), counts))
+                and np.array_equal(ends[column][eid], neighbours)
+            ):
+                raise ValueError(f"expected the same edges in COO and {way.upper()}, got others")
+
+    def _checked_ends(self, name: str, nodes: "Runs", edges: "Runs") -> np.ndarray:
+        """An array of edges, numbered across the graphs of these runs."""
+        of = edges if name.endswith("eid") else nodes
+        values = _kernels().copy_runs(self.ends[name], edges).numpy().astype(np.int64)
+        if ((values < 0) | (values >= np.repeat(of.size, edges.size))).any():
+            raise ValueError(f"ends.{name}: expected numbers from 0 to below those of each graph, got others")
+        return values + np.repeat(of.place[:-1], edges.size)
+
     def _runs(self, indices: np.ndarray) -> "tuple[Runs, Runs]":
+        if self.guard is not None:
+            self.guard(indices)
         return _kernels().find_runs(indices, self.nodes.numpy(), self.edges.numpy())
 
     def _graph(self, nodes: "Runs", edges: "Runs", ndata: Columns, edata: Columns) -> dgl.DGLGraph:
@@ -135,6 +171,8 @@ class FlatGraphs:
             return shift_runs(self.ends[name], edges, (edges if name.endswith("eid") else nodes).place, dtype)
 
         def build_adjacency() -> Adjacency:
+            if self.guard is not None:  # time has passed
+                self.guard(np.empty(0, np.int64))
             ends = {name: end(name, torch.int32) for name in self.ends}
 
             def group(way: str, other: str) -> CompressedRows:

@@ -76,11 +76,12 @@ class GraphStore(Dataset):
     def open(cls, folder: str | os.PathLike[str]) -> "GraphStore":
         """Open the store that :func:`~gnnlib.images.images_to_store` wrote, memory-mapped.
 
-        The header, the size of the data and a checksum over 4 MiB of it, spread evenly, are verified. Such a store is
-        pickled, for a spawned worker, as the name of its folder.
+        The header, the bounds of the graphs, the labels and 4 MiB of the data, spread evenly, are verified at once, and
+        each graph when it is first read: its checksums, and its numbers of nodes and edges. Such a store is pickled,
+        for a spawned worker, as the name of its folder.
 
         Raises:
-            ValueError: if there is no store, or it is damaged.
+            ValueError: if there is no store, or it is damaged; also by the methods that read graphs.
         """
         folder = Path(folder).absolute()
         return cls._of(*archive.read(folder), folder)

@@ -15,6 +15,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from gnnlib._utils.documents import is_sealed, read_document, seal
 from gnnlib._utils.files import atomic_write
 from gnnlib._version import __version__
 from gnnlib.images.recipes import Recipe
@@ -28,8 +29,6 @@ ADVICE = (
     "; format 1 names modules by their old places in the package: train the model again, or load it with the "
     "gnnlib that wrote it and save its state_dict()"
 )
-MAX_BYTES = 2**26
-"""Limit on the length of ``config.json``."""
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 Folder = str | os.PathLike[str]
 
@@ -50,7 +49,8 @@ def save_model(
             in it are saved by name
 
     Raises:
-        ValueError: for a part that cannot be saved (a lambda, a hook), with its place in the model; nothing is written
+        ValueError: for a part that cannot be saved (a lambda, a hook), with its place in the model, and for metadata
+            that JSON cannot hold; nothing is written
         OSError: if the folder cannot be written
 
     Example:
@@ -75,7 +75,10 @@ def save_model(
     if recipe is not None:
         config["recipe"] = describe_recipe(recipe)
     config |= {"model": structure, "weights": hashlib.sha256(weights).hexdigest()}
-    text = json.dumps({**config, "checksum": _checksum(config)}, indent=1)
+    try:
+        text = json.dumps(seal(config), indent=1)
+    except ValueError as error:
+        raise ValueError(f"save_model: about: {error}") from error
     folder = Path(folder).expanduser()
     with atomic_write(folder / WEIGHTS) as part:
         part.write_bytes(weights)
@@ -134,12 +137,6 @@ def about_model(folder: Folder) -> dict[str, Any]:
     return read_config(folder)["about"]
 
 
-def _checksum(config: Mapping[str, Any]) -> str:
-    """Of everything but itself, independent of white space and of the order of keys."""
-    content = {name: value for name, value in config.items() if name != "checksum"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
 def read_config(folder: Folder) -> dict[str, Any]:
     """The content of ``config.json``, whose checksum is verified.
 
@@ -150,18 +147,15 @@ def read_config(folder: Folder) -> dict[str, Any]:
     path = Path(folder).expanduser() / CONFIG
     if not path.is_file():
         raise FileNotFoundError(f"load_model: expected a folder with {CONFIG} and {WEIGHTS}, got none in {folder}")
-    if path.stat().st_size > MAX_BYTES:
-        raise ValueError(f"{path}: expected at most {MAX_BYTES} bytes, got {path.stat().st_size}")
-    try:
-        config = json.loads(path.read_text("utf-8"))
-        number, _, _ = config["format"], config["about"], config["model"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged ({error!r})") from error
+    config = read_document(path)
+    if missing := sorted({"format", "about", "model"} - config.keys()):
+        raise ValueError(f"{path} is damaged (expected {', '.join(missing)}, got none)")
+    number = config["format"]
     if number != FORMAT:
         advice = ADVICE if number == 1 else ""
         raise ValueError(
             f"{path}: expected format {FORMAT}, got {number!r}, written by gnnlib {config.get('gnnlib')}{advice}"
         )
-    if config.get("checksum") != _checksum(config):
+    if not is_sealed(config):
         raise ValueError(f"{path} is damaged: expected the checksum that it holds")
     return config

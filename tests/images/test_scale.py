@@ -22,6 +22,7 @@ pytest.importorskip("skimage", reason="scikit-image is not installed")
 
 from gnnlib import GraphStore, adjacency
 from gnnlib._platform.dgl import dgl
+from gnnlib._utils.documents import seal
 from gnnlib.data import archive
 from gnnlib.graph import Adjacency
 from gnnlib.images import (
@@ -327,15 +328,16 @@ def flip(path, at):
     [
         (lambda f: os.truncate(f / "columns.bin", 999), r"columns.bin: expected \d+ bytes, got 999"),
         (lambda f: (f / "columns.bin").unlink(), r"columns.bin: expected \d+ bytes, got 0"),
-        (lambda f: flip(f / "columns.bin", 2000), r"columns.bin: expected checksum \d+, got \d+"),
-        (lambda f: (f / "store.json").write_text("{}"), "'version': 1}, got {'magic': None, 'version': None}"),
-        (lambda f: (f / "store.json").write_text("[1"), "'version': 1}, got {'magic': None, 'version': None}"),
-        (lambda f: alter(f, version=2), "'version': 1}, got {'magic': 'gnnlib graphs', 'version': 2}"),
-        (lambda f: alter(f, bytes=None), r"columns.bin: expected None bytes, got \d+"),
         (
-            lambda f: (f / "store.json").write_text('{"magic": "gnnlib graphs", "version": 1}'),
-            "expected bytes, checksum, columns, got magic, version",
+            lambda f: flip(f / "columns.bin", 2000),
+            r"columns.bin: expected checksum \d+ of the bytes from 0 on, got \d+",
         ),
+        (lambda f: (f / "store.json").write_text("{}"), "'version': 2}, got {'magic': None, 'version': None}"),
+        (lambda f: (f / "store.json").write_text("[1"), r"store.json is damaged \(.*\)"),
+        (lambda f: alter(f, version=1), "'version': 2}, got {'magic': 'gnnlib graphs', 'version': 1}"),
+        (lambda f: exchange(f, '"graphs": 7', '"graphs": 8'), "store.json: expected the checksum that it holds"),
+        (lambda f: alter(f, bytes=None), r"store.json: bytes: expected a number, got None"),
+        (lambda f: alter(f, columns={}), r"store.json: expected columns nodes, edges, .*, got none"),
     ],
 )
 def test_damaged_store_is_rebuilt(harm, message, tmp_path):
@@ -350,8 +352,15 @@ def test_damaged_store_is_rebuilt(harm, message, tmp_path):
 
 
 def alter(folder, **changes):
+    """Changes values of the header, and seals it again."""
     path = folder / "store.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    path.write_text(json.dumps(seal(json.loads(path.read_text()) | changes)))
+
+
+def exchange(folder, old, new):
+    path = folder / "store.json"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Saved models: a loaded model equals the saved one to the bit, and nothing outside the allowed names is loaded."""
 
-import hashlib
 import json
 import os
 import re
@@ -42,11 +41,11 @@ from gnnlib import (
 )
 from gnnlib import models as zoo
 from gnnlib.grid import from_torch
-from gnnlib.io.save import _checksum as checksum
 from gnnlib.io.save import about_model
 from gnnlib.nn.reparametrize import block_diagonal, circulant, identity_mapping, low_rank, share_parameters_
 from gnnlib.testing.graphs import random_graph
 from gnnlib.train import StochasticPasses
+from tests.attack.kinds.models import seal_model
 
 FEATS, NODES, EDGES = 8, 12, 40
 GRAPH = random_graph(NODES, EDGES, seed=0)
@@ -229,15 +228,7 @@ def edit(folder, old, new):
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))
-    seal(folder)
-
-
-def seal(folder):
-    """Gives a folder that was changed the checksums of its contents, as an attacker would."""
-    config = json.loads((folder / "config.json").read_text())
-    config["weights"] = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
-    config["checksum"] = checksum(config)
-    (folder / "config.json").write_text(json.dumps(config))
+    seal_model(folder)
 
 
 def test_safe_globals(tmp_path):
@@ -376,7 +367,7 @@ def test_weights_that_do_not_fit(saved, change, message):
     tensors = safetensors.torch.load_file(path)
     change(tensors)
     safetensors.torch.save_file(tensors, path)
-    seal(saved)
+    seal_model(saved)
     with pytest.raises(ValueError, match=message):
         load_model(saved)
 

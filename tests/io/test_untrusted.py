@@ -1,75 +1,30 @@
 """Folders of models that somebody else wrote: loading them executes nothing, whatever they hold."""
 
-import copy
 import json
 import random
-import sys
-from contextlib import contextmanager
-from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
 import gnnlib
-from gnnlib import Stack, load_model, save_model
-from gnnlib.grid import from_torch
+from gnnlib import load_model, save_model
 from gnnlib.io.structure import MAX_DEPTH
 from gnnlib.testing.graphs import random_graph
-from tests.io.test_save import seal
-
-FEATS = 4
-WATCHED = [
-    *("compile", "exec", "open", "import", "pickle.find_class", "ctypes.dlopen"),
-    *("os.system", "os.exec", "os.posix_spawn", "os.remove", "os.rename", "os.mkdir", "shutil.rmtree"),
-    *("socket.connect", "socket.bind", "subprocess.Popen"),
-]
-_events: list[tuple[str, tuple]] | None = None
-
-
-def _hook(event, args):
-    if _events is not None and event in WATCHED:
-        _events.append((event, args))
-
-
-sys.addaudithook(_hook)  # stays as long as the process: Python cannot remove it
-
-
-@contextmanager
-def audited(folder):
-    """Nothing but the two files of the folder is opened within, and nothing is imported, compiled or started."""
-    global _events
-    _events = events = []
-    try:
-        yield
-    finally:
-        _events = None
-    foreign = [
-        (e, a) for e, a in events if not (e == "open" and str(a[0]).startswith(str(folder)) and a[1] in ("r", "rb"))
-    ]
-    assert not foreign, foreign
-
-
-def network():
-    layers = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 3)
-    return from_torch(nn.Sequential(*layers), (1, 8, 8)).eval()
-
-
-def stack():
-    build = partial(Stack.build, gnnlib.SAGEConv, FEATS, 8, 3, num_layers=2)
-    return build(
-        norm=gnnlib.BatchNorm, skip=gnnlib.Residual, activation=partial(nn.LeakyReLU, 0.1), readout=gnnlib.readout_mean
-    )
-
-
-MODELS = {"network": network, "stack": stack}
-
-
-def outputs(name, model):
-    torch.manual_seed(0)
-    inputs = (torch.randn(2, 1, 8, 8),) if name == "network" else (random_graph(), torch.randn(11, FEATS))
-    with torch.no_grad():
-        return model(*inputs)
+from tests.attack.audit import audited
+from tests.attack.kinds.models import (
+    DONORS,
+    FEATS,
+    HIDING,
+    MODELS,
+    NAMES,
+    SHELL,
+    TEXTS,
+    network,
+    outputs,
+    seal_model,
+)
+from tests.attack.mutators import mutated
 
 
 @pytest.fixture(params=MODELS)
@@ -80,7 +35,7 @@ def saved(request, tmp_path):
 
     def write(config):
         (tmp_path / "config.json").write_text(json.dumps(config))
-        seal(tmp_path)
+        seal_model(tmp_path)
         return tmp_path
 
     return request.param, json.loads((tmp_path / "config.json").read_text()), write
@@ -92,12 +47,6 @@ def test_loading_opens_two_files_and_nothing_else(saved):
     with audited(folder):
         model = load_model(folder)
     outputs(name, model)
-
-
-SHELL = {"partial": [{"name": "gnnlib.readout_mean"}, [], {}]}
-HIDING = ["eval", "train", "forward", "__call__", "__deepcopy__", "__class__", "__setstate__", "_call_impl", "_apply"]
-HIDING += ["_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_parameters", "_modules", "_compiled_call_impl"]
-HIDING += ["state_dict", "extra_repr", "_version", "a-b", "x y", 'x", None) or getattr(self, "y', "é\u0301 ", ""]
 
 
 @pytest.mark.parametrize("section", ["attributes", "tensors", "modules"])
@@ -146,7 +95,7 @@ def test_nodes_of_a_network_come_from_a_list(tmp_path, node):
     config = json.loads((tmp_path / "config.json").read_text())
     config["model"]["evaluation"].insert(2, {"kwargs": {}, "caller": ["", ""], **node})
     (tmp_path / "config.json").write_text(json.dumps(config))
-    seal(tmp_path)
+    seal_model(tmp_path)
     with audited(tmp_path), pytest.raises(ValueError, match=r"config\.json: expected"):
         load_model(tmp_path)
 
@@ -178,54 +127,13 @@ def test_depth_is_bounded(tmp_path):
         load_model(tmp_path)
 
 
-def mutated(value, generator, donors):
-    """A copy in which a few values are replaced, removed, renamed or moved."""
-    value = copy.deepcopy(value)
-    places = list(walk(value))
-    for _ in range(generator.randint(1, 3)):
-        box, key = generator.choice(places)
-        if (isinstance(box, dict) and key not in box) or (isinstance(box, list) and key >= len(box)):
-            continue
-        kind = generator.randrange(5)
-        if kind == 0:
-            box[key] = generator.choice(donors)
-        elif kind == 1:
-            del box[key]
-        elif kind == 2 and isinstance(box, dict):
-            box[generator.choice([*HIDING, "weight", "0", "module", "partial", "shared"])] = box.pop(key)
-        elif kind == 3:
-            other, name = generator.choice(places)
-            if (isinstance(other, dict) and name in other) or (isinstance(other, list) and name < len(other)):
-                box[key] = copy.deepcopy(other[name])
-        elif isinstance(box[key], str):
-            box[key] = generator.choice(["os.system", "torch.load", "gnnlib.datasets.mnist", "gnnlib.GCNConv", ""])
-    return value
-
-
-def walk(value):
-    for key, part in value.items() if isinstance(value, dict) else enumerate(value):
-        yield value, key
-        if isinstance(part, (dict, list)):
-            yield from walk(part)
-
-
-DONORS = [None, True, -1, 10**30, 1e308, float("nan"), "", "x" * 1000, [], {}, [[]], {"module": "torch.nn.Linear"}]
-DONORS += [{"name": "os.system"}, {"name": "gnnlib.load_model"}, {"shared": ""}, {"partial": [1, 2, 3]}, {"tuple": 3}]
-DONORS += [
-    SHELL,
-    {"partial": [{"name": "torch.nn.Linear"}, [10**9, 10**9], {}]},
-    {"parameter": "0.weight"},
-    {"dict": []},
-]
-
-
 @pytest.mark.parametrize("seed", range(4))
 def test_mutated_configs_execute_nothing(saved, seed):
     """Sealed mutants load or raise a ValueError with the file's name; either way nothing happens beside."""
     _, config, write = saved
     generator, errors = random.Random(seed), 0
     for _ in range(40):
-        mutant = {**config, "model": mutated(config["model"], generator, DONORS)}
+        mutant = {**config, "model": mutated(config["model"], generator, DONORS, NAMES, TEXTS)}
         folder = write(mutant)
         with audited(folder):
             error = refusal(folder)
