@@ -6,6 +6,8 @@ Models on them (SGC, SIGN, GfNN) then train on mini-batches of rows, without the
 
 import json
 import os
+import re
+import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,6 +18,7 @@ import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
+from gnnlib._utils.documents import is_sealed, read_document, seal
 from gnnlib._utils.files import atomic_write, remove_parts, spread_checksum
 from gnnlib._utils.indices import as_indices
 from gnnlib.graph import adjacency
@@ -26,6 +29,7 @@ from gnnlib.train.loop import Batch
 
 __all__ = ["PropagatedFeatures", "precompute_propagation", "row_batches"]
 
+HOP = re.compile(r"hop-\d+\.npy")
 BUFFERS = 3  # that share the memory: the input of a hop, its output, and the buffer of a file
 
 
@@ -48,7 +52,8 @@ def precompute_propagation(
     Args:
         graph: a whole graph, in memory
         features: an .npy file (N, F), float32 or float64, in C order
-        folder: for ``hop-1.npy`` to ``hop-<k>.npy``, and ``hops.json`` with checksums of the features and the graph
+        folder: for ``hop-1.npy`` to ``hop-<k>.npy``, each with a file of its rows' checksums, and ``hops.json`` with
+            checksums of the features and the graph
         k: number of hops
         memory: bytes for features, besides the graph's
 
@@ -74,14 +79,18 @@ def precompute_propagation(
     """
     matrix = NpyMatrix.open(features, graph.num_nodes())
     spans, num_rows = _divide(matrix, memory)
+    numbers = range(1, _check_hops(k) + 1)
     files = _Folder(Path(folder), graph, matrix)
-    hops = [i for i in range(1, _check_hops(k) + 1) if not files.is_complete(i)]
+    files.write()  # before the columns, which are of these inputs
+    hops = [i for i in numbers if not files.is_complete(i)]
     missing = [span for span in spans if not all(files.columns(i, span).exists() for i in hops)]
     _propagate_columns(graph, matrix, files, missing, hops, num_rows)
     for i in hops:
         parts = [matrix.columns_like(files.columns(i, span), span) for span in spans]
         blocks = zip(*(part.blocks(num_rows) for part in parts), strict=True)
-        matrix.like(files.hop(i)).write(np.concatenate(block, 1) for block in blocks)
+        hop = matrix.like(files.hop(i))
+        hop.write(np.concatenate(block, 1) for block in blocks)
+        hop.write_checksums(num_rows)
         files.complete(i)
     files.clean()
     return [matrix.path, *(files.hop(i) for i in range(1, k + 1))]
@@ -110,30 +119,53 @@ class _Folder:
         csc = adjacency(graph).csc
         edges = zlib.crc32(csc.indices.numpy().data, zlib.crc32(csc.indptr.numpy().data))
         inputs = {"features": _checksum(matrix.path), "edges": edges}
-        self.content: dict[str, Any] = {**inputs, "hops": {}}
+        self.content = self._read() or {**inputs, "hops": {}}
+        previous = {name: self.content.get(name) for name in inputs}
+        if previous != inputs:
+            raise ValueError(f"{path}: expected hops of {inputs}, got those of {previous}; name another folder")
+
+    def _read(self) -> dict[str, Any] | None:
+        """The content of the JSON file; None if it is damaged or there is none: then nothing of the folder is used."""
         if self.json.exists():
-            self.content = json.loads(self.json.read_text())
-            previous = {name: self.content[name] for name in inputs}
-            if previous != inputs:
-                raise ValueError(f"{path}: expected hops of {inputs}, got those of {previous}; name another folder")
+            try:
+                content = read_document(self.json)
+                if is_sealed(content):
+                    return content
+                warnings.warn(f"{self.json} is damaged; its hops are computed again", RuntimeWarning, stacklevel=4)
+            except ValueError as error:
+                warnings.warn(f"{error}; its hops are computed again", RuntimeWarning, stacklevel=4)
+        for path in self.path.glob("hop-*-columns-*.npy"):
+            path.unlink()
+        return None
 
     def hop(self, i: int) -> Path:
         return self.path / f"hop-{i}.npy"
+
+    def checksums(self, i: int) -> Path:
+        return self.path / f"hop-{i}.checksums.npy"
 
     def columns(self, i: int, span: Span) -> Path:
         return self.path / f"hop-{i}-columns-{span[0]}-{span[1]}.npy"
 
     def is_complete(self, i: int) -> bool:
-        path = self.hop(i)
-        return path.exists() and _checksum(path) == self.content["hops"].get(str(i))
+        sums = self._sums(i)
+        return sums is not None and sums == self.content["hops"].get(str(i))
 
     def complete(self, i: int) -> None:
         """Records the checksum of a hop, and deletes the files of its columns."""
-        self.content["hops"][str(i)] = _checksum(self.hop(i))
-        with atomic_write(self.json) as partial:
-            partial.write_text(json.dumps(self.content, indent=1) + "\n")
+        self.content["hops"][str(i)] = self._sums(i)
+        self.write()
         for path in self.path.glob(f"hop-{i}-columns-*.npy"):
             path.unlink()
+
+    def write(self) -> None:
+        with atomic_write(self.json) as partial:
+            partial.write_text(json.dumps(seal(self.content), indent=1) + "\n")
+
+    def _sums(self, i: int) -> list[list[int]] | None:
+        """The checksums of a hop and of its rows' checksums; None where a file is missing."""
+        paths = self.hop(i), self.checksums(i)
+        return [_checksum(path) for path in paths] if all(path.exists() for path in paths) else None
 
     def clean(self) -> None:
         """Deletes the files that interrupted runs have left."""
@@ -165,13 +197,16 @@ def _check_hops(k: int) -> int:
 class PropagatedFeatures:
     """Features after several hops, in one .npy file (N, F) per hop: ``features[rows]`` reads (n, K, F).
 
-    Only these rows are in memory.
+    Only these rows are in memory. Rows are numbers, of which negative ones count from the end, or a boolean mask. Those
+    of `precompute_propagation` are compared with their checksums when they are read; features of your own have none.
 
     Args:
         paths: of the files, as `precompute_propagation` returns them
 
     Raises:
-        ValueError: for files of different shapes or types
+        ValueError: for files of different shapes or types, and for hops without their checksums; when rows are read,
+            for a damaged row or a file that was cut off
+        IndexError: when rows are read, for a number out of range
 
     Example:
         >>> import tempfile
@@ -190,12 +225,26 @@ class PropagatedFeatures:
         if len(set(kinds)) != 1:
             got = dict(zip(map(str, paths), kinds))
             raise ValueError(f"PropagatedFeatures: expected files of one shape and type, got {got}")
+        for matrix in self.hops:
+            if (matrix.path.parent / "hops.json").exists() and HOP.fullmatch(matrix.path.name):
+                _check_checksums(matrix)
 
     def __len__(self) -> int:
         return len(self.hops[0])
 
     def __getitem__(self, rows: Tensor) -> Tensor:
         return torch.stack([matrix[rows] for matrix in self.hops], 1)
+
+
+def _check_checksums(matrix: NpyMatrix) -> None:
+    checksums = matrix.checksums
+    try:
+        with checksums.opened():
+            pass
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"{matrix.path}: expected its rows' checksums; run precompute_propagation ({error})"
+        ) from error
 
 
 def row_batches(

@@ -1,7 +1,8 @@
 """Matrices in .npy files that are larger than memory: written sequentially, read in blocks or by rows.
 
 Files are read and not memory-mapped, so that memory holds only what was requested: the pages of a map stay in memory
-until it is needed for something else.
+until it is needed for something else. A matrix may have a second file with a checksum per row, which is verified for
+each row that is read.
 """
 
 import math
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from gnnlib._utils.files import atomic_write
 from gnnlib._utils.indices import as_indices
+from gnnlib._utils.npy import read_npy_header
 
 __all__ = ["NpyMatrix", "Span"]
 
@@ -29,6 +31,9 @@ MAX_GAP, MAX_READ = 2**14, 2**22  # bytes: rows that are this close are read tog
 @dataclass(frozen=True)
 class NpyMatrix:
     """A matrix in an .npy file, of which ``matrix[rows]`` reads rows.
+
+    Rows are verified where the file has checksums beside it, in ``<name>.checksums.npy``, as the files of
+    `precompute_propagation` have.
 
     Args:
         path: of the file
@@ -64,7 +69,7 @@ class NpyMatrix:
             the matrix, of which nothing is read yet
 
         Raises:
-            ValueError: for another shape, type or order than NpyMatrix supports, or an incomplete file
+            ValueError: for another format, shape, type or order than NpyMatrix supports, or an incomplete file
         """
         path = Path(path)
         with open(path, "rb") as file:
@@ -85,18 +90,31 @@ class NpyMatrix:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, rows: Tensor) -> Tensor:
-        """The rows of these numbers, or of a boolean mask.
+    def __getitem__(self, rows: Any) -> Tensor:
+        """The rows of these numbers, of which negative ones count from the end, or of a boolean mask.
 
         Raises:
             IndexError: if a number is out of range
-            ValueError: if the file is shorter than when it was opened
+            ValueError: if the file is shorter than when it was opened, or a row differs from its checksum
         """
-        rows = as_indices(rows, len(self), f"{self.path}: rows")
+        rows = as_indices(rows, len(self), f"{self.path}: rows").numpy()
+        values = self._rows(rows)
+        if self.checksums.path.exists():
+            damaged = self.checksums._rows(rows)[:, 0] != row_checksums(values, rows)
+            if damaged.any():
+                raise ValueError(f"{self.path}: expected row {rows[damaged][0]} as it was written, got a damaged one")
+        return torch.from_numpy(values)
+
+    @property
+    def checksums(self) -> "NpyMatrix":
+        """The matrix (N, 1) of the rows' checksums, whose file may not exist."""
+        return NpyMatrix(self.path.with_suffix(".checksums.npy"), (len(self), 1), np.dtype(np.uint64))
+
+    def _rows(self, rows: np.ndarray) -> np.ndarray:
         values = np.empty((len(rows), self.shape[1]), self.dtype)
         if values.size:
-            self._read(rows.numpy(), values)
-        return torch.from_numpy(values)
+            self._read(rows, values)
+        return values
 
     def _read(self, rows: np.ndarray, out: np.ndarray) -> None:
         """Reads the rows into ``out``, in the order of the file, close rows together."""
@@ -104,8 +122,7 @@ class NpyMatrix:
         ascending = rows[order]
         size = self.shape[1] * self.dtype.itemsize
         cuts = (np.diff(ascending) > MAX_GAP // size) | (np.diff(ascending // max(1, MAX_READ // size)) > 0)
-        with open(self.path, "rb", buffering=0) as file:
-            _header(file)
+        with self.opened(buffering=0) as file:
             start = file.tell()
             for first, last in pairwise([0, *(np.flatnonzero(cuts) + 1), len(ascending)]):
                 offsets = ascending[first:last] - ascending[first]
@@ -115,14 +132,29 @@ class NpyMatrix:
                     raise ValueError(f"{self.path}: expected {len(self)} rows, got a file that was cut off")
                 out[order[first:last]] = block[offsets]
 
+    @contextmanager
+    def opened(self, buffering: int = -1) -> Iterator[Any]:
+        """The file at its first row, if it still has this shape and type."""
+        with open(self.path, "rb", buffering=buffering) as file:
+            shape, fortran, dtype = _header(file)
+            if (shape, fortran, dtype) != (self.shape, False, self.dtype):
+                raise ValueError(f"{self.path}: expected {self.shape}, {self.dtype}, got {shape}, {dtype}")
+            yield file
+
     def blocks(self, num_rows: int) -> Iterator[np.ndarray]:
-        """Reads the matrix in blocks of ``num_rows`` rows."""
+        """Reads the matrix in blocks of ``num_rows`` rows.
+
+        Raises:
+            ValueError: if the file is shorter than when it was opened
+        """
         height, width = self.shape
-        with open(self.path, "rb") as file:
-            _header(file)
+        with self.opened() as file:
             for first in range(0, max(height, 1), num_rows):
                 count = min(num_rows, height - first)
-                yield np.fromfile(file, self.dtype, count * width).reshape(count, width)
+                block = np.fromfile(file, self.dtype, count * width)
+                if len(block) != count * width:
+                    raise ValueError(f"{self.path}: expected {height} rows, got a file that was cut off")
+                yield block.reshape(count, width)
 
     def like(self, path: Path) -> "NpyMatrix":
         """A matrix of this shape and type in another file."""
@@ -141,6 +173,12 @@ class NpyMatrix:
         with self._writer() as file:
             for block in blocks:
                 np.ascontiguousarray(block).tofile(file)
+
+    def write_checksums(self, num_rows: int) -> None:
+        """Writes the checksums of all rows, which are read again in blocks of ``num_rows`` rows."""
+        starts = range(0, max(len(self), 1), num_rows)
+        pairs = zip(starts, self.blocks(num_rows), strict=True)
+        self.checksums.write(row_checksums(block, np.arange(first, first + len(block))) for first, block in pairs)
 
     def split_columns(self, parts: Sequence[tuple["NpyMatrix", Span]], num_rows: int) -> None:
         """Copies columns into other files, in one pass.
@@ -163,7 +201,30 @@ class NpyMatrix:
             yield file
 
 
+def row_checksums(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """A checksum of each row and its number, (n,) uint64: the sum of its 32-bit words, weighted by odd numbers.
+
+    Any change of one word changes it, and other changes do with a probability of about 1 - 2^-64.
+
+    Args:
+        values: (n, F), float32 or float64
+        rows: their numbers, (n,)
+    """
+    words = np.ascontiguousarray(values).view(np.uint32)
+    weights = _mix(np.arange(1, words.shape[1] + 1, dtype=np.uint64)) | np.uint64(1)
+    return np.einsum("nw,w->n", words, weights, dtype=np.uint64, casting="safe") + _mix(rows.astype(np.uint64))
+
+
+def _mix(numbers: np.ndarray) -> np.ndarray:
+    """Pseudorandom numbers of 64 bits (SplitMix64: Steele, Lea, Flood 2014), one for each number."""
+    mixed = numbers * np.uint64(0x9E3779B97F4A7C15)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    return mixed ^ (mixed >> np.uint64(31))
+
+
 def _header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    return read(file)
+    try:
+        return read_npy_header(file)
+    except ValueError as error:
+        raise ValueError(f"{file.name}: {error}") from error

@@ -33,7 +33,8 @@ def test_files_equal_propagation_in_memory_to_the_bit(tmp_path, columns, dtype):
     paths = precompute_propagation(graph, features, tmp_path / "hops", K, memory=memory)
     assert torch.equal(PropagatedFeatures(paths)[torch.arange(NUM)], Hops(K)(graph, x))
     assert [path.name for path in paths] == ["x.npy", "hop-1.npy", "hop-2.npy", "hop-3.npy"]
-    assert {path.name for path in (tmp_path / "hops").iterdir()} == {*(path.name for path in paths[1:]), "hops.json"}
+    hops = [name for path in paths[1:] for name in (path.name, f"{path.stem}.checksums.npy")]
+    assert {path.name for path in (tmp_path / "hops").iterdir()} == {*hops, "hops.json"}
 
 
 def test_int32_graphs_and_isolated_nodes(tmp_path):
@@ -89,6 +90,50 @@ def test_a_run_interrupted_between_hops_resumes_with_other_memory(tmp_path, monk
     assert not list(tmp_path.glob("*columns*"))
 
 
+def test_damaged_hops_are_noticed_when_they_are_read(tmp_path):
+    graph = symmetric_graph(NUM)
+    features, x = write_features(tmp_path)
+    paths = precompute_propagation(graph, features, tmp_path, K)
+    hops = PropagatedFeatures(paths)
+    assert torch.equal(hops[torch.tensor([-1, 4])], Hops(K)(graph, x)[[-1, 4]])
+    content = paths[2].read_bytes()
+    for place in range(128, len(content)):
+        paths[2].write_bytes(content[:place] + bytes([content[place] ^ 16]) + content[place + 1 :])
+        row = (place - 128) // (4 * WIDTH)
+        with pytest.raises(ValueError, match=rf"hop-2.npy: expected row {row} as it was written, got a damaged one"):
+            hops[torch.arange(NUM)]
+    paths[2].write_bytes(content)
+    (tmp_path / "hop-2.checksums.npy").unlink()
+    with pytest.raises(ValueError, match=r"hop-2.npy: expected its rows' checksums; run precompute_propagation"):
+        PropagatedFeatures(paths)
+
+
+def test_a_damaged_note_is_not_believed(tmp_path):
+    graph = symmetric_graph(NUM)
+    features, x = write_features(tmp_path)
+    paths = precompute_propagation(graph, features, tmp_path, K)
+    note = tmp_path / "hops.json"
+    for text in (note.read_text().replace('"edges": ', '"edges": 1'), note.read_text()[:-9], "[]"):
+        note.write_text(text)
+        with pytest.warns(RuntimeWarning, match=rf"{note} is damaged.*; its hops are computed again"):
+            precompute_propagation(graph, features, tmp_path, K)
+        assert torch.equal(PropagatedFeatures(paths)[torch.arange(NUM)], Hops(K)(graph, x))
+
+
+def test_columns_of_other_inputs_are_not_used(tmp_path, monkeypatch):
+    """A run is killed before its first hop is complete, and another one has other features."""
+    graph = symmetric_graph(NUM)
+    features, _ = write_features(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(module.NpyMatrix, "write_checksums", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            precompute_propagation(graph, features, tmp_path, 1, memory=MINIMUM)
+    x = np.load(features) + 1
+    np.save(features, x)
+    with pytest.raises(ValueError, match="name another folder"):
+        precompute_propagation(graph, features, tmp_path, 1, memory=MINIMUM)
+
+
 @pytest.mark.parametrize("damage", ["truncated", "changed", "missing"])
 def test_damaged_hops_are_computed_again_and_complete_ones_are_not(tmp_path, monkeypatch, damage):
     graph = symmetric_graph(NUM)
@@ -115,7 +160,7 @@ def test_hops_of_other_inputs_are_refused(tmp_path):
     np.save(features, np.load(features) + 1)
     with pytest.raises(ValueError, match="name another folder"):
         precompute_propagation(symmetric_graph(NUM), features, tmp_path, 1)
-    assert set(json.loads((tmp_path / "hops.json").read_text())) == {"features", "edges", "hops"}
+    assert set(json.loads((tmp_path / "hops.json").read_text())) == {"features", "edges", "hops", "checksum"}
 
 
 def test_memory_is_bounded(tmp_path):
