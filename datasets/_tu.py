@@ -1,14 +1,13 @@
 """TUDataset (Morris et al., 2020): the graph classification data sets MUTAG and PROTEINS."""
 
 import io
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from gnnlib._platform.dgl import dgl
+from gnnlib.datasets.archives import open_zip
 from gnnlib.datasets.files import Folder, FormatError, find
 
 __all__ = ["ten_folds", "tu"]
@@ -95,15 +94,13 @@ def ten_folds(labels: torch.Tensor, seed: int = 0) -> list[tuple[torch.Tensor, t
 
 
 def _read(path: Path, name: str, columns: dict[str, int]) -> dict[str, np.ndarray]:
-    """The tables NAME_TABLE.txt of the zip as int64 arrays with the given numbers of columns."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            texts = {Path(member).name: archive.read(member) for member in archive.namelist()}
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise FormatError(f"{path}: truncated or damaged zip ({error})") from error
+    """The tables NAME/NAME_TABLE.txt of the zip as int64 arrays with the given numbers of columns."""
+    files = {table: f"{name}/{name}_{table}.txt" for table in columns}
+    with open_zip(path, f"a zip of {', '.join(files.values())}") as members:
+        texts = {file: members.read(file) for file in files.values() if file in members}
     tables = {}
     for table, width in columns.items():
-        file = f"{name}_{table}.txt"
+        file = files[table]
         if not texts.get(file, b"").strip():
             raise FormatError(f"{path}: expected a non-empty {file}, got {', '.join(sorted(texts))}")
         try:

@@ -1,6 +1,10 @@
 """CIFAR-10 (Krizhevsky, 2009): 50000 + 10000 colour photographs of 32x32 pixels, from the binary version."""
 
+import gzip
+import io
+import posixpath
 import tarfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +21,8 @@ URL = "https://www.cs.toronto.edu/~kriz/" + ARCHIVE
 MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
 TRAIN = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
 ROW = 1 + 3 * 32 * 32  # a label, then red, green and blue, each row by row
+CHUNK = 2**16  # bytes
+MAX_BYTES = 2**28  # of the unpacked archive, which has 184,390,000 and some
 
 
 def cifar10(data: Folder = None, train: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
@@ -62,14 +68,34 @@ def _files(folder: Path, names: tuple[str, ...]) -> list[tuple[str, bytes]]:
 
 
 def _members(archive: Path, names: tuple[str, ...]) -> list[tuple[str, bytes]]:
+    paths, contents = {f"{FOLDER}/{name}" for name in names}, dict[str, bytes]()
     try:
-        with tarfile.open(archive) as tar:
-            members = {Path(member.name).name: tar.extractfile(member) for member in tar if member.isfile()}
-            return [(f"{archive}: {name}", members[name].read()) for name in names]  # type: ignore[union-attr]
-    except KeyError as error:
-        raise FormatError(f"{archive}: expected {', '.join(names)}, got no {error.args[0]}") from error
-    except (tarfile.TarError, EOFError, OSError) as error:
+        with gzip.open(archive) as stream, tarfile.open(fileobj=_Bounded(stream), mode="r|") as tar:
+            for member in tar:
+                path = posixpath.normpath(member.name)
+                if path in paths and member.isfile():
+                    contents[path] = tar.extractfile(member).read()  # type: ignore[union-attr]
+            while tar.fileobj.read(CHUNK):  # to the end, whose checksum is of everything
+                pass
+    except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error) as error:
         raise FormatError(f"{archive}: expected an intact tar.gz, got a damaged one ({error})") from error
+    if missing := [name for name in names if f"{FOLDER}/{name}" not in contents]:
+        raise FormatError(f"{archive}: expected {', '.join(names)}, got no {missing[0]}")
+    return [(f"{archive}: {name}", contents[f"{FOLDER}/{name}"]) for name in names]
+
+
+class _Bounded(io.RawIOBase):
+    """The file of a tar, of which at most `MAX_BYTES` can be read."""
+
+    def __init__(self, stream: gzip.GzipFile):
+        self.stream, self.remaining = stream, MAX_BYTES
+
+    def read(self, size: int = -1) -> bytes:
+        content = self.stream.read(size)
+        self.remaining -= len(content)
+        if self.remaining < 0:
+            raise ValueError(f"expected at most {MAX_BYTES} bytes, got more")
+        return content
 
 
 def _rows(name: str, content: bytes) -> np.ndarray:

@@ -5,23 +5,34 @@ import gzip
 import hashlib
 import importlib.util
 import os
-import shutil
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from gnnlib.datasets.files import DownloadError, Folder, FormatError, atomic_write, cache_dir, data_dir, digest, find
+from gnnlib._utils.npy import read_npy_header
+from gnnlib.datasets.archives import BROKEN, open_zip
+from gnnlib.datasets.files import (
+    DownloadError,
+    Folder,
+    FormatError,
+    atomic_write,
+    cache_dir,
+    cached,
+    data_dir,
+    digest,
+    find,
+)
 
 __all__ = ["PAPER", "Files", "Row", "check", "find_files", "has_types", "master"]
 
+CHUNK = 2**20  # bytes
 PARTS = ("train", "valid", "test")
 PART_FILES = tuple(f"/{part}.csv.gz" for part in PARTS)
-BROKEN = (EOFError, KeyError, ValueError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error)
 RENAMED = {"raw/node_species.csv.gz": "raw/species.csv.gz"}  # as published, before OGB's loader renames it
 ARRAYS = {"num-node-list": "num_nodes_list", "num-edge-list": "num_edges_list", "edge": "edge_index"}  # in an npz
 Row = dict[str, str]  # a task in OGB's table
@@ -44,7 +55,7 @@ class Files(NamedTuple):
 
     def key(self) -> str:
         """A hash of their content."""
-        return hashlib.sha256("".join(map(digest, self.paths.values())).encode()).hexdigest()[:16]
+        return hashlib.sha256("".join(map(digest, self.paths.values())).encode()).hexdigest()[:32]
 
     def link(self, folder: Path, row: Row) -> None:
         """Create a folder that OGB's loader reads without prompts or downloads."""
@@ -135,8 +146,16 @@ def _lines(files: Files, tables: list[str]) -> dict[str, int]:
     rows = {}
     for table in tables:
         with _reading(files, f"raw/{table}.csv.gz") as path, gzip.open(path) as lines:
-            rows[table] = sum(1 for _ in lines)
+            rows[table] = _count_lines(lines)
     return rows
+
+
+def _count_lines(file: gzip.GzipFile) -> int:
+    """The number of lines, in bounded memory; the last one may lack its end."""
+    count, last = 0, b"\n"
+    while chunk := file.read(CHUNK):
+        count, last = count + chunk.count(b"\n"), chunk[-1:]
+    return count + (last != b"\n")
 
 
 def _in_arrays(files: Files, tables: list[str]) -> tuple[dict[str, int], dict[str, int]]:
@@ -147,16 +166,11 @@ def _in_arrays(files: Files, tables: list[str]) -> tuple[dict[str, int], dict[st
             with _reading(files, name) as path, zipfile.ZipFile(path) as archive:
                 for member in archive.namelist():
                     with archive.open(member) as array:
-                        shapes[member.removesuffix(".npy")] = _shape(array)
+                        shapes[member.removesuffix(".npy")] = read_npy_header(array)[0]
     with _reading(files, "raw/data.npz") as path, np.load(path) as arrays:
         nodes, edges = (int(arrays[f"num_{end}_list"].sum()) for end in ("nodes", "edges"))
         rows = {table: shapes[ARRAYS.get(table, table.replace("-", "_"))][table == "edge"] for table in tables}
     return rows, {"graph": rows["num-node-list"], "node": nodes, "edge": edges}
-
-
-def _shape(array: IO[bytes]) -> tuple[int, ...]:
-    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    return read[np.lib.format.read_magic(array)](array)[0]
 
 
 def _integers(files: Files, name: str) -> np.ndarray:
@@ -172,6 +186,8 @@ def _integers(files: Files, name: str) -> np.ndarray:
 def _reading(files: Files, name: str) -> Iterator[Path]:
     try:
         yield files.paths[name]
+    except FormatError:
+        raise
     except BROKEN as error:
         raise FormatError(f"{files.origin}: {name} is truncated or damaged ({error})") from error
 
@@ -229,18 +245,10 @@ def _in_folder(place: Path, names: list[str], row: Row) -> Files:
 
 
 def _in_zip(path: Path, names: list[str], row: Row) -> Files:
-    """Unpack the files into a folder of the cache, named by a hash of all checksums in the zip."""
+    """Unpack the files into a folder of the cache, named by the SHA-256 of the zip."""
     top = row["download_name"]
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = {info.filename: info for info in archive.infolist()}
-            content = "".join(f"{name} {info.file_size} {info.CRC}\n" for name, info in members.items())
-            place = cache_dir() / "ogb" / hashlib.sha256(content.encode()).hexdigest()[:16] / top
-            for name, actual in _locate(names, lambda name: f"{top}/{name}" in members).items():
-                member, target = members[f"{top}/{actual}"], place / name
-                if not target.is_file() or target.stat().st_size != member.file_size:
-                    with atomic_write(target) as part, archive.open(member) as source, open(part, "wb") as file:
-                        shutil.copyfileobj(source, file)
-    except BROKEN as error:
-        raise FormatError(f"{path}: expected a zip with {top}/raw and {top}/split ({error})") from error
+    place = cache_dir() / "ogb" / digest(path)[:32] / top
+    with open_zip(path, f"a zip with {top}/raw and {top}/split") as members:
+        for name, actual in _locate(names, lambda name: f"{top}/{name}" in members).items():
+            cached(place / name, partial(members.extract, f"{top}/{actual}"))
     return Files(path, {name: place / name for name in names})

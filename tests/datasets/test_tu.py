@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from gnnlib.datasets import FormatError, ten_folds, tu
+from tests.attack.kinds import zips
 
 # a path 1-2-3 whose nodes are listed out of order, an edge listed twice, a graph of one node, a directed pair
 TABLES = {
@@ -47,8 +48,8 @@ def test_small_graphs(tmp_path, place):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"A": None}, r"expected a non-empty MUTAG_A\.txt, got MUTAG_graph_indicator"),
-        ({"node_labels": " \n"}, r"expected a non-empty MUTAG_node_labels\.txt"),
+        ({"A": None}, r"expected a non-empty MUTAG/MUTAG_A\.txt, got MUTAG/MUTAG_graph_indicator"),
+        ({"node_labels": " \n"}, r"expected a non-empty MUTAG/MUTAG_node_labels\.txt"),
         ({"A": "1, 2\n3\n"}, r"MUTAG_A\.txt: expected rows of 2 integers"),
         ({"A": "1, x\n"}, r"MUTAG_A\.txt: expected rows of 2 integers .*x"),
         ({"A": "1, 2, 3\n"}, r"MUTAG_A\.txt: expected rows of 2, got rows of 3"),
@@ -72,11 +73,42 @@ def test_a_zip_cut_anywhere_is_an_error(tmp_path):
     content = path.read_bytes()
     for cut in range(0, len(content), 50):
         path.write_bytes(content[:cut])
-        with pytest.raises(FormatError, match=r"MUTAG\.zip: truncated or damaged zip"):
+        with pytest.raises(FormatError, match=r"MUTAG\.zip: expected a zip of .*, got a truncated or damaged zip"):
             tu("MUTAG", tmp_path)
     path.write_bytes(content.replace(b"5\n9\n5\n", b"5\n9\n9\n"))  # one label changed: the zip's checksum tells
-    with pytest.raises(FormatError, match=r"MUTAG\.zip: truncated or damaged zip .*CRC"):
+    with pytest.raises(FormatError, match=r"MUTAG\.zip: .* damaged zip .*CRC"):
         tu("MUTAG", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("forge", "message"),
+    [
+        (zips.bomb_in_place, "CRC|Bad magic|overlap|expected"),
+        (zips.large_size, r"expected at most \d+ bytes, got 2147483648"),
+        (zips.encrypted, "MUTAG_A.txt: expected a member without encryption, got an encrypted one"),
+        (zips.unknown_compression, "MUTAG_A.txt: expected a member that is stored or deflated, got method 93"),
+        (zips.bzip2, "expected a member that is stored or deflated, got method 12"),
+        (zips.lzma, "expected a member that is stored or deflated, got method 14"),
+        (zips.twins, "MUTAG/MUTAG_A.txt: expected one member, got 2"),
+        (zips.other_folder, r"expected a non-empty MUTAG/MUTAG_A\.txt, got $"),
+        (zips.rubbish, r"MUTAG_A\.txt: expected rows of 2 integers"),
+    ],
+)
+def test_foreign_zips(tmp_path, forge, message):
+    path = write(tmp_path)
+    forge(path)
+    with pytest.raises(FormatError, match=rf"{path}: .*({message})"):
+        tu("MUTAG", tmp_path)
+
+
+@pytest.mark.parametrize("forge", [zips.bomb_beside, zips.traversal])
+def test_other_members_are_not_read(tmp_path, monkeypatch, forge):
+    path = write(tmp_path)
+    expected = tu("MUTAG", tmp_path)[1]
+    forge(path)
+    monkeypatch.setattr(zipfile.ZipFile, "extract", None)
+    assert torch.equal(tu("MUTAG", tmp_path)[1], expected)
+    assert [file.name for file in tmp_path.iterdir()] == ["MUTAG.zip"]
 
 
 def test_bad_names(tmp_path):
