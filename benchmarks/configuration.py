@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gnnlib._utils.documents import is_sealed
 from gnnlib.benchmarks.arguments import parser
 from gnnlib.benchmarks.errors import UsageError
 from gnnlib.benchmarks.options import Option, options_of
@@ -19,7 +20,7 @@ def read_config(path: Path) -> dict[str, Any]:
         path: a ``result.json``, for its command, layer and seeds; or a YAML or JSON file, for its keys
 
     Raises:
-        UsageError: for a file that is neither, an unknown key or an invalid value
+        UsageError: for a file that is neither, a damaged result, an unknown key or an invalid value
     """
     document = _parse(path)
     if not isinstance(document, Mapping):
@@ -34,31 +35,41 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def _parse(path: Path) -> Any:
-    text = path.read_text()
-    if path.suffix == ".json":
-        try:
+    try:
+        text = path.read_text("utf-8")
+        if path.suffix == ".json":
             return json.loads(text)
-        except ValueError as error:
-            raise UsageError(f"{path}: expected JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: expected JSON: {error}") from error
     import yaml
 
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise UsageError(f"{path}: expected YAML: {' '.join(str(error).split())}") from error
 
 
 def _of_result(path: Path, result: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a result's command, for its one layer and its seeds."""
-    words = shlex.split(result["command"])
+    if not is_sealed(result):
+        raise UsageError(f"{path}: expected a result with the checksum of its content, got a damaged one")
+    command, layer, seeds = result["command"], result["layer"], result["seeds"]
+    words = shlex.split(command) if isinstance(command, str) else []
     if "run" not in words:
-        raise UsageError(f"{path}: expected a result of 'run', got one of {result['command']!r}")
+        raise UsageError(f"{path}: expected a result of 'run', got one of {command!r}")
+    if (
+        not isinstance(layer, str)
+        or not isinstance(seeds, list)
+        or not seeds
+        or {type(seed) for seed in seeds} != {int}
+    ):
+        raise UsageError(f"{path}: expected a layer and the numbers of its seeds, got {layer!r} and {seeds!r:.80}")
     options = vars(parser().parse_args(words[words.index("run") :]))
-    layer_and_seeds = {"layers": [result["layer"]], "seeds": 1 + max(result["seeds"])}
+    layer_and_seeds = {"layers": [layer], "seeds": 1 + max(seeds)}
     return {
         option.field: {**options, **layer_and_seeds}[option.field]
         for option in options_of("run")
-        if option.name not in ("config", "data")  # a result does not name the folders of its machine
+        if option.name not in ("config", "data", "out")  # a result does not name the folders of a machine
     }
 
 
@@ -66,6 +77,8 @@ def _value(path: Path, option: Option, value: Any) -> Any:
     """A value of a configuration file, converted as on the command line."""
     if value is None:
         return option.default
+    if any(isinstance(part, (list, dict)) for part in (value if isinstance(value, list) else [value])):
+        raise UsageError(f"{path}: {option.name}: expected a value or a list of values, got a nested one")
     if option.nargs == "*":
         return [str(part) for part in value] if isinstance(value, list) else [str(value)]
     if option.type is bool and isinstance(value, bool):

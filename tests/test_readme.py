@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from gnnlib._utils.documents import is_sealed
+
 ROOT = Path(__file__).parents[1]
 ROW = re.compile(
     r"^\| (?P<task>[\w-]+) \| (?P<layer>[^|]+?) \| (?P<figure>[\d.]+(?: ± [\d.]+)?) \| (?P<seeds>\d+) ", re.M
@@ -35,6 +37,7 @@ def test_each_committed_result_is_on_the_page(path):
     }
     assert {k: v.strip() for k, v in row.items()} in ROWS
     assert "dirty" not in result["commit"]
+    assert is_sealed(result), "the file was edited; write it with the command that it names"
 
 
 def test_each_row_of_the_page_has_a_result():

@@ -18,6 +18,7 @@ from gnnlib.benchmarks.depth.study import Study
 from gnnlib.benchmarks.depth.summary import deepest, mean
 from gnnlib.benchmarks.errors import UsageError
 from gnnlib.benchmarks.options import RESULTS
+from gnnlib.benchmarks.records.folders import exclusive_folder
 from gnnlib.benchmarks.request import Request
 
 __all__ = ["DepthRequest", "run"]
@@ -116,16 +117,12 @@ class DepthRequest(Request):
 def run(request: DepthRequest) -> Path:
     """Runs the study, prints the accuracies, and returns the study's folder."""
     cells, path = request.cells(), request.path
-    study = Study(
-        load(request.name, request.data),
-        cells,
-        request.training_settings(),
-        name=request.name,
-        out=path,
-        command=request.command(),
-    )
-    with _Bar(study, Console(stderr=True)) as bar:
-        document = study.run(request.jobs or os.cpu_count() or 1, bar.advance)
+    data = load(request.name, request.data)
+    settings, command = request.training_settings(), request.command()
+    with exclusive_folder(path):
+        study = Study(data, cells, settings, name=request.name, out=path, command=command)
+        with _Bar(study, Console(stderr=True)) as bar:
+            document = study.run(request.jobs or os.cpu_count() or 1, bar.advance)
     console = Console()
     for conv in dict.fromkeys(row["conv"] for row in document["rows"]):
         console.print(_table(document["rows"], conv))

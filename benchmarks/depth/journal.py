@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from gnnlib._utils.documents import seal
 from gnnlib.benchmarks.depth.cells import Cell
-from gnnlib.benchmarks.records.store import Store
+from gnnlib.benchmarks.records.store import Store, parse_sealed
 
 __all__ = ["Journal"]
 
@@ -15,7 +16,8 @@ __all__ = ["Journal"]
 class Journal(Store[Cell, dict[str, Any]]):
     """Outcomes by cell, in memory and in a file.
 
-    A file of another study is set aside. Lines that are cut off or damaged are dropped, and their cells run again.
+    A file of another study is set aside. Each line holds a checksum. Lines that are cut off or damaged are dropped, and
+    their cells run again.
 
     Args:
         path: the file; None keeps the outcomes in memory only
@@ -65,12 +67,13 @@ def _encode(cell: Cell, outcome: dict[str, Any]) -> dict[str, Any]:
 
 
 def _line(document: Any) -> str:
-    return json.dumps(document) + "\n"
+    return json.dumps(seal(document)) + "\n"
 
 
 def _parse(line: str) -> dict[str, Any] | None:
     """The object of a line; None where the line is damaged or cut off."""
     try:
-        return json.loads(line) if line.endswith("\n") else None
+        document = parse_sealed(line) if line.endswith("\n") else None
     except ValueError:
         return None
+    return document and {name: value for name, value in document.items() if name != "checksum"}

@@ -10,11 +10,13 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from gnnlib._utils.documents import seal
 from gnnlib._utils.files import atomic_write
 from gnnlib.benchmarks.depth import plots
 from gnnlib.benchmarks.depth.published import published
 from gnnlib.benchmarks.depth.summary import Row, deepest, mean
 from gnnlib.benchmarks.metrics import mean_std
+from gnnlib.benchmarks.records.store import parse_sealed
 from gnnlib.benchmarks.report.plots import style
 from gnnlib.benchmarks.report.templates import write_page
 
@@ -24,7 +26,8 @@ Document = dict[str, Any]
 
 
 def write_results(document: Document, folder: Path) -> None:
-    """Writes ``results.json``, a line for each row, so that versions can be compared."""
+    """Writes ``results.json`` with its checksum, a line for each row, so that versions can be compared."""
+    document = seal(document)
     head = json.dumps({name: value for name, value in document.items() if name != "rows"})
     rows = ",\n".join(json.dumps(row) for row in document["rows"])
     with atomic_write(folder / "results.json") as part:
@@ -32,8 +35,16 @@ def write_results(document: Document, folder: Path) -> None:
 
 
 def write_report(folder: Path) -> Path:
-    """Writes ``report.html`` and ``plots/*.png`` from ``results.json`` and returns the page's path."""
-    document = json.loads((folder / "results.json").read_text())
+    """Writes ``report.html`` and ``plots/*.png`` from ``results.json`` and returns the page's path.
+
+    Raises:
+        ValueError: if the file is damaged
+    """
+    path = folder / "results.json"
+    try:
+        document = parse_sealed(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error})") from error
     convs = list(dict.fromkeys(row["conv"] for row in document["rows"]))
     heading = f"Depth on {document['data']}"
     return write_page(

@@ -14,6 +14,7 @@ from gnnlib.benchmarks.depth.journal import Journal
 from gnnlib.benchmarks.depth.pool import one_thread, train_cells
 from gnnlib.benchmarks.depth.summary import outcomes_of, summarise
 from gnnlib.benchmarks.errors import UsageError
+from gnnlib.benchmarks.records.folders import exclusive_folder
 from gnnlib.benchmarks.records.results import commit, machine, versions
 from gnnlib.benchmarks.records.store import read_entries
 
@@ -70,7 +71,8 @@ def depth_study(
         ``test``, ``validation`` and ``train`` (percent, one number per seed), the cost and the layers' statistics.
 
     Raises:
-        UsageError: if a name is unknown or remedies cannot be combined; before any training
+        UsageError: if a name is unknown or remedies cannot be combined, or another study is writing to ``out``; before
+            any training
         ValueError: if the data have wrong shapes, before any training; or if cells failed, after the others
         OSError: if a process of the pool died
 
@@ -88,15 +90,16 @@ def depth_study(
         [('none', [100.0]), ('residual', [100.0])]
     """
     cells = [Cell(*parts) for parts in product(convs, remedies, depths, range(seeds))]
-    study = Study(node_data(graph, feat, labels, masks), cells, settings, name=name, out=out)
-    return study.run(jobs, on_cell)
+    data = node_data(graph, feat, labels, masks)
+    with exclusive_folder(out):
+        return Study(data, cells, settings, name=name, out=out).run(jobs, on_cell)
 
 
 class Study:
     """Cells to train on one graph, how to train them, and the outcomes so far.
 
     A study with a folder resumes: its journal holds the cells that earlier studies of the same data and settings have
-    finished.
+    finished. One study at a time may use a folder: see `exclusive_folder`.
 
     Args:
         data: the graph, features, labels and masks

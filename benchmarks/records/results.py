@@ -121,7 +121,12 @@ class ResultStore(Store[int, Outcome]):
 
     def decode(self, document: dict[str, Any]) -> dict[int, Outcome]:
         pairs = zip(document["outcomes"].items(), document["curves"], strict=True)
-        return {int(seed): Outcome(**{**fields, "curve": curve}) for (seed, fields), curve in pairs}
+        outcomes = {int(seed): Outcome(**{**fields, "curve": curve}) for (seed, fields), curve in pairs}
+        for seed, outcome in outcomes.items():
+            numbers = outcome.score, outcome.parameters, outcome.seconds, *outcome.figures.values()
+            if not all(isinstance(number, (int, float)) for number in numbers) or not isinstance(outcome.curve, dict):
+                raise ValueError(f"seed {seed}: expected numbers and a curve, got {numbers}")
+        return outcomes
 
 
 def _encode(outcome: Outcome) -> dict[str, Any]:

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from gnnlib._utils.documents import is_sealed, parse_document, seal
 from gnnlib._utils.files import atomic_write, set_aside
 
-__all__ = ["Store", "keep_aside", "read_entries"]
+__all__ = ["Store", "keep_aside", "parse_sealed", "read_entries"]
 
 Key = TypeVar("Key")
 Entry = TypeVar("Entry")
@@ -17,7 +18,7 @@ Document = dict[str, Any]
 
 
 class Store(ABC, Generic[Key, Entry]):
-    """Entries by key in a file, under the origin that they share.
+    """Entries by key in a file, under the origin that they share. The file holds a checksum of its content.
 
     A file that is damaged or of another origin is set aside, and a new one begins.
 
@@ -43,12 +44,16 @@ class Store(ABC, Generic[Key, Entry]):
         """
 
     def parse(self, text: str) -> Document:
-        """The document of a file's text."""
-        return json.loads(text)
+        """The document of a file's text.
+
+        Raises:
+            ValueError: if the text is not a document with its checksum
+        """
+        return parse_sealed(text)
 
     def format(self, document: Document) -> str:
         """The text of a document: the inverse of `parse`."""
-        return json.dumps(document, indent=1) + "\n"
+        return json.dumps(seal(document), indent=1) + "\n"
 
     def read(self) -> None:
         """Continues the file, if there is one."""
@@ -71,11 +76,29 @@ class Store(ABC, Generic[Key, Entry]):
         keep_aside(path, reason)
 
 
+def parse_sealed(text: str) -> Document:
+    """The document of a text, such as that of ``result.json``, if it holds its checksum.
+
+    Raises:
+        ValueError: if it is not such a document
+
+    Example:
+        >>> from gnnlib.benchmarks.records.store import parse_sealed
+        >>> parse_sealed('{"seeds": [0], "checksum": "5d"}')
+        Traceback (most recent call last):
+        ValueError: expected the checksum of its content, got '5d'
+    """
+    document = parse_document(text)
+    if not is_sealed(document):
+        raise ValueError(f"expected the checksum of its content, got {document.get('checksum')!r:.80}")
+    return document
+
+
 def read_entries(
     path: Path,
     origin: Mapping[str, Any],
     decode: Callable[[Document], dict[Key, Entry]],
-    parse: Callable[[str], Document] = json.loads,
+    parse: Callable[[str], Document] = parse_sealed,
     refuse: Callable[[Path, str], None] | None = None,
 ) -> dict[Key, Entry]:
     """The entries of a file; none if there is no file, or if it is damaged or of another origin.

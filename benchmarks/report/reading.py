@@ -7,14 +7,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from gnnlib.benchmarks.records.store import parse_sealed
+
 Result = dict[str, Any]
 
 
 def load_results(run: Path) -> tuple[list[Result], list[str]]:
     """The complete results in a run's folder, sorted by the folders' names, and the problems of others.
 
-    A result that lacks a value that the ranking needs is left out, and so is one whose task or metric is not that of
-    the majority. A damaged curve, confusion matrix, validation score or published figure is removed from its result.
+    A result is left out if it does not hold the checksum of its content, lacks a value that the ranking needs, or has
+    another task or metric than the majority. A wrong curve, confusion matrix, validation score or published figure is
+    removed from its result.
 
     Args:
         run: a folder with ``<layer>/result.json``
@@ -47,9 +50,12 @@ def load_results(run: Path) -> tuple[list[Result], list[str]]:
 
 
 def clean(value: Any) -> Any:
-    """The value with unprintable characters in its strings replaced, lone surrogates included."""
+    """The value with unprintable characters in its strings replaced, lone surrogates included, and with infinity in
+    place of integers beyond 64 bits, which no check accepts."""
     if isinstance(value, str):
         return "".join(c if c.isprintable() else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in value)
+    if type(value) is int and not -(2**63) <= value < 2**63:
+        return math.inf
     if isinstance(value, list):
         return [clean(item) for item in value]
     return {clean(key): clean(item) for key, item in value.items()} if isinstance(value, dict) else value
@@ -62,9 +68,7 @@ def shared_arguments(results: Sequence[Result]) -> dict[str, Any]:
 
 
 def _read(path: Path) -> Any:
-    """The document; an integer beyond 64 bits becomes infinity, which no check accepts."""
-    text = path.read_text(encoding="utf-8")
-    return clean(json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < 19 else math.inf))
+    return clean(parse_sealed(path.read_text(encoding="utf-8")))
 
 
 def _of_one_kind(results: list[Result], problems: list[str]) -> tuple[list[Result], list[str]]:

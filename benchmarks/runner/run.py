@@ -14,6 +14,7 @@ from gnnlib.benchmarks.catalog.published import PUBLISHED
 from gnnlib.benchmarks.errors import UsageError
 from gnnlib.benchmarks.options import options_of
 from gnnlib.benchmarks.records.cards import keep_model, write_card
+from gnnlib.benchmarks.records.folders import exclusive_folder
 from gnnlib.benchmarks.records.logs import Log
 from gnnlib.benchmarks.records.results import ResultStore, commit, machine, versions
 from gnnlib.benchmarks.report import figures_table, leaderboard_table, load_results, write_report
@@ -32,7 +33,8 @@ def run(request: RunRequest) -> list[Path]:
 
     Raises:
         UsageError: before anything is trained or written, for an unknown task or layer, a layer that does not fit a
-            task, an invalid option, a device that is missing or a folder that cannot be written
+            task, an invalid option, a device that is missing, a folder that cannot be written, or one that another run
+            is writing to
         OSError: what the loaders raise for missing or damaged data
     """
     tasks = [find_task(name) for name in request.tasks]
@@ -46,7 +48,14 @@ def run(request: RunRequest) -> list[Path]:
         fitting = [name for name in task.layers if choices(task.extra_layers)[name].fits(task.geometry)]
         names = request.layers if request.layers is not None else fitting
         plan.append((task, choose(names, task.geometry, task.name, task.extra_layers)))
-    return [_run_task(task, layers, request) for task, layers in plan]
+    return [_run_exclusively(task, layers, request) for task, layers in plan]
+
+
+def _run_exclusively(task: Task, layers: Sequence[LayerSpec], request: RunRequest) -> Path:
+    """Runs a task in a folder that no other run writes to."""
+    folder = request.out / _run_name(task, request)
+    with exclusive_folder(folder):
+        return _run_task(task, layers, request, folder)
 
 
 def find_task(name: str) -> Task:
@@ -75,8 +84,7 @@ def _arguments(request: RunRequest) -> dict[str, Any]:
     return arguments | ({"processes": distributed.world_size()} if distributed.world_size() > 1 else {})
 
 
-def _run_task(task: Task, layers: Sequence[LayerSpec], request: RunRequest) -> Path:
-    folder = request.out / _run_name(task, request)
+def _run_task(task: Task, layers: Sequence[LayerSpec], request: RunRequest, folder: Path) -> Path:
     num_seeds = request.seeds or task.seeds
     first = distributed.rank() == 0  # which alone prints and writes
     stores = {layer.name: _store(task, layer, folder, request) for layer in layers}

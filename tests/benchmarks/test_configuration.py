@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from gnnlib._platform.modules import module_as
+from gnnlib._utils.documents import seal
 from gnnlib.benchmarks.__main__ import main
 from gnnlib.benchmarks.configuration import read_config
 from gnnlib.benchmarks.errors import UsageError
@@ -54,6 +55,9 @@ def test_values_may_be_texts_as_on_the_command_line(tmp_path):
         ("save: 3", "save: expected true or false, got 3"),
         ("cora", "expected options by name, got str"),
         ("a: [", "expected YAML: "),
+        ("layers: &a [*a]", "layers: expected a value or a list of values, got a nested one"),
+        ("epochs: {a: 1}", "epochs: expected a value or a list of values, got a nested one"),
+        ("[" * 10**4, "expected YAML: "),
     ],
 )
 def test_invalid_files(tmp_path, capsys, text, message):
@@ -87,7 +91,27 @@ def test_a_result_is_run_again(tmp_path, monkeypatch):
 def test_a_result_of_another_command(tmp_path):
     document = {"command": "python -m benchmarks host --addresses A,B DIR", "layer": "sage", "seeds": [0]}
     with pytest.raises(UsageError, match="expected a result of 'run', got one of 'python -m benchmarks host"):
-        read_config(write(tmp_path, json.dumps(document), "result.json"))
+        read_config(write(tmp_path, json.dumps(seal(document)), "result.json"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"layer": ["gcn"]}, r"expected a layer and the numbers of its seeds, got \['gcn'\]"),
+        ({"seeds": []}, r"expected a layer and the numbers of its seeds, got 'gcn' and \[\]"),
+        ({"seeds": ["0"]}, "expected a layer and the numbers of its seeds"),
+        ({"command": 5}, "expected a result of 'run', got one of 5"),
+    ],
+)
+def test_results_of_others(tmp_path, change, message):
+    document = {"command": "python -m benchmarks run digits --out /elsewhere", "layer": "gcn", "seeds": [0, 1]}
+    options = read_config(write(tmp_path, json.dumps(seal(document)), "result.json"))
+    assert "out" not in options, "a result does not choose where files are written"
+    assert options["seeds"] == 2
+    with pytest.raises(UsageError, match=message):
+        read_config(write(tmp_path, json.dumps(seal({**document, **change})), "result.json"))
+    with pytest.raises(UsageError, match="expected a result with the checksum of its content, got a damaged one"):
+        read_config(write(tmp_path, json.dumps({**seal(document), "seeds": [0, 1, 2]}), "result.json"))
 
 
 def test_a_missing_package_is_named_with_its_extra(tmp_path, capsys):

@@ -11,6 +11,7 @@ from torch import nn
 
 from gnnlib import GCNConv, SGConv
 from gnnlib._platform.dgl import dgl
+from gnnlib._utils.documents import seal
 from gnnlib.benchmarks.__main__ import main
 from gnnlib.benchmarks.arguments import parser
 from gnnlib.benchmarks.catalog.remedies import make_plan
@@ -21,6 +22,7 @@ from gnnlib.benchmarks.depth.journal import Journal
 from gnnlib.benchmarks.depth.published import PUBLISHED, published
 from gnnlib.benchmarks.errors import UsageError
 from gnnlib.graph import add_self_loop
+from tests.utils.test_lock import held_by_another
 
 SETTINGS = TrainingSettings(width=8, epochs=1)
 FEATS, CLASSES = 6, 4
@@ -296,14 +298,30 @@ def test_journal(tmp_path, capsys):
     assert Journal(path, origin).cells == {first: {"test": 1.0}, second: {"test": 2.0}}
     assert not capsys.readouterr().err
 
-    path.write_text(path.read_text()[:-1])
+    for damaged in (path.read_text()[:-1], path.read_text().replace("2.0", "3.0")):
+        text = path.read_text()
+        path.write_text(damaged)
+        assert Journal(path, origin).cells == {first: {"test": 1.0}}
+        assert "1 damaged or cut off" in capsys.readouterr().err
+        path.write_text(text)
+    path.write_text(text[:-1])
     assert Journal(path, origin).cells == {first: {"test": 1.0}}
-    assert "1 damaged or cut off" in capsys.readouterr().err
+    capsys.readouterr()
     assert path.read_text().endswith("}\n"), "so that the next line begins a line"
 
     assert Journal(path, {"data": "other"}).cells == {}
     assert "has other data; kept as cells-1.jsonl" in capsys.readouterr().err
     assert first in Journal(tmp_path / "cells-1.jsonl", origin).cells
+
+
+@pytest.mark.process
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")  # Python 3.12, of fork
+def test_a_second_study_in_the_same_folder_says_who_is_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(pool, "run_cell", lambda *args: pytest.fail("a training began"))
+    with held_by_another(tmp_path / "lock") as child:
+        with pytest.raises(UsageError, match=f"expected {tmp_path} to be free, got one in use by process {child} on "):
+            depth_study(*DATA, **SMALL, out=tmp_path)
+        assert [path.name for path in tmp_path.iterdir()] == ["lock"]
 
 
 @pytest.mark.slow

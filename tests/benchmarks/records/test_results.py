@@ -3,6 +3,7 @@
 import doctest
 import json
 import os
+import random
 import re
 import subprocess
 import threading
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gnnlib._utils.documents import is_sealed, seal
 from gnnlib.benchmarks.metrics import mean_std
 from gnnlib.benchmarks.records import results
 from gnnlib.benchmarks.records.results import Outcome, ResultStore
@@ -59,6 +61,8 @@ def test_the_document(store):
     store.add(1, SECOND)  # seeds are in order, whichever came first
     store.add(0, FIRST)
     document = read(store)
+    assert is_sealed(document)
+    del document["checksum"]
     when = datetime.fromisoformat(document.pop("when"))
     assert when.utcoffset() == timedelta(0)
     assert when.microsecond == 0
@@ -203,22 +207,34 @@ def test_fresh_sets_older_results_aside(store, capsys):
     assert "(--fresh); kept as result-c0ffee123456-1.json" in capsys.readouterr().err
 
 
-HOMOGENEOUS = json.dumps({**HEADER, "outcomes": {"0": vars(FIRST)}})
+DOCUMENT = {**HEADER, "outcomes": {"0": {"score": 90.0, "parameters": 100}}, "curves": [{}]}
+INTACT = json.dumps(seal(DOCUMENT))
+
+
+def sealed(**changes):
+    return json.dumps(seal({**DOCUMENT, **changes}))
 
 
 @pytest.mark.parametrize(
     "content",
     [
-        HOMOGENEOUS[: len(HOMOGENEOUS) // 2],
+        INTACT[: len(INTACT) // 2],
         "",
         "[]",
         "{}",
         "\xff\xfe",
-        HOMOGENEOUS.replace('"0"', '"first"'),
-        HOMOGENEOUS.replace('"score"', '"figure"'),
-        json.dumps({**HEADER, "outcomes": [1]}),
+        INTACT.replace("90.0", "91.0"),
+        json.dumps(DOCUMENT),
+        sealed(outcomes={"first": DOCUMENT["outcomes"]["0"]}),
+        sealed(outcomes={"0": {"figure": 90.0, "parameters": 100}}),
+        sealed(outcomes={"0": {"score": "90", "parameters": 100}}),
+        sealed(outcomes=[1]),
+        '{"outcomes": ' + "[" * 10**5 + "]" * 10**5 + "}",
     ],
-    ids=["truncated", "empty", "a-list", "an-object", "no-text", "no-seed", "no-score", "no-outcomes"],
+    ids=[
+        *("truncated", "empty", "a-list", "an-object", "no-text", "changed", "no-checksum", "no-seed", "no-score"),
+        *("no-number", "no-outcomes", "nested"),
+    ],
 )
 def test_a_damaged_result_is_set_aside_and_rebuilt(store, capsys, content):
     store.folder.mkdir(parents=True)
@@ -232,6 +248,25 @@ def test_a_damaged_result_is_set_aside_and_rebuilt(store, capsys, content):
     assert "kept as result-damaged.json" in message
     store.add(0, FIRST)
     assert read(store)["seeds"] == [0]
+
+
+def test_an_intact_result_is_continued(store):
+    store.folder.mkdir(parents=True)
+    store.path.write_text(INTACT)
+    store.open()
+    assert store.entries == {0: Outcome(90.0, 100)}
+
+
+def test_any_flipped_bit_is_noticed(store, capsys):
+    store.add(0, FIRST)
+    content, draw = store.path.read_bytes(), random.Random(0)
+    for place in draw.sample(range(len(content)), 150):
+        store.path.write_bytes(
+            content[:place] + bytes([content[place] ^ 1 << draw.randrange(8)]) + content[place + 1 :]
+        )
+        again = ResultStore(store.folder, HEADER)
+        again.open()
+        assert again.entries in ({}, {0: FIRST}), place  # or it was white space
 
 
 @pytest.fixture

@@ -7,6 +7,8 @@ from html.parser import HTMLParser
 
 import numpy as np
 
+from gnnlib._utils.documents import seal
+
 
 def result(layer="gcn", values=(97.0, 98.0), **changes):
     """A complete result.json."""
@@ -62,7 +64,7 @@ def save(run, *results, **samples):
     for i, one in enumerate(results):
         folder = run / f"{i}"
         folder.mkdir(parents=True)
-        (folder / "result.json").write_text(one if isinstance(one, str) else json.dumps(one))
+        (folder / "result.json").write_text(one if isinstance(one, str) else json.dumps(seal(one)))
     if samples:
         np.savez(run / "samples.npz", **samples)
     return run

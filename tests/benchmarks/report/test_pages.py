@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from gnnlib._platform.dgl import dgl
+from gnnlib._utils.documents import seal
 from gnnlib.benchmarks.depth import TrainingSettings, depth_study
 from gnnlib.benchmarks.depth import report as depth_report
 from gnnlib.benchmarks.report import write_report
@@ -58,10 +59,10 @@ def run_page(folder):
             assert kind != "a text" or POISON in table[key], f"{name} is not poisoned"
         document["curves"][0][POISON] = [0.5] * 5
         (run / f"{i}{NAME}").mkdir(parents=True)
-        (run / f"{i}{NAME}" / "result.json").write_text(json.dumps(document))
+        (run / f"{i}{NAME}" / "result.json").write_text(json.dumps(seal(document)))
     (run / f"none{NAME}").mkdir()
     (run / f"damaged{NAME}").mkdir()
-    (run / f"damaged{NAME}" / "result.json").write_text(json.dumps(result() | {"parameters": POISON}))
+    (run / f"damaged{NAME}" / "result.json").write_text(json.dumps(seal(result() | {"parameters": POISON})))
     label_map = np.array([[0, 0, 1]] * 3)
     np.savez(run / "samples.npz", **{**SAMPLE, "title_0": np.array(POISON), "label_map_0": label_map})
     return write_report(run), 2 * (len(free) + 5)
@@ -76,7 +77,7 @@ def depth_page(folder):
     )
     document |= {"command": "python -m benchmarks depth", "commits": ["abc"]}
     free = {*document["versions"], *document["settings"]}
-    (folder / "results.json").write_text(json.dumps(poisoned(document, names(document) - free)))
+    (folder / "results.json").write_text(json.dumps(seal(poisoned(document, names(document) - free))))
     path = depth_report.write_report(folder)
     assert not any(file.is_dir() for file in (folder / "plots").iterdir())
     return path, len(free) + 10

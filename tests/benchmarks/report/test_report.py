@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from skimage.color import rgb2lab
 
+from gnnlib._utils.documents import seal
 from gnnlib.benchmarks.report import (
     attributions,
     columns,
@@ -152,11 +153,16 @@ def drop(key, **table):
     ("broken", "message"),
     [
         ('{"task": "digits", "lay', "not a whole JSON document"),
-        ("[]", "the document: expected an object, received []"),
-        ("[" * 100_000, "recursion"),
+        ("[]", "expected an object, got list"),
+        ("[" * 100_000, "expected JSON of less nesting"),
         (drop("parameters", **result("x")), "parameters: expected a count, but the key is missing"),
         (result("x", parameters=-1), "parameters: expected a count, received -1"),
-        (json.dumps(result("x", parameters=1)).replace(": 1,", f": 1{'0' * 5000},", 1), "parameters: expected a count"),
+        (result("x", parameters=10**400), "parameters: expected a count"),
+        (
+            json.dumps(seal(result("x"))).replace('"parameters": 12345', '"parameters": 12346'),
+            "checksum of its content",
+        ),
+        (json.dumps(result("x")), "expected the checksum of its content, got None"),
         (result("x", parameters=True), "parameters: expected a count, received true"),
         (result("x", seconds="3"), 'seconds: expected a number, received "3"'),
         (result("x", title=""), 'title: expected a text, received ""'),
@@ -240,7 +246,7 @@ def run_with_attributions(run, **attributions):
     save(run, **SAMPLE | MAP)
     for layer in ("gat", "gcn"):
         (run / layer).mkdir()
-        (run / layer / "result.json").write_text(json.dumps(result(layer, curves=None, confusion=None)))
+        (run / layer / "result.json").write_text(json.dumps(seal(result(layer, curves=None, confusion=None))))
     np.savez(run / "gat" / "attributions.npz", **attributions)
     return run
 

@@ -8,11 +8,13 @@ import resource
 import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from rich.table import Table
 
+from gnnlib._utils.documents import seal
 from gnnlib.benchmarks.__main__ import main
 from gnnlib.benchmarks.catalog.layers import Geometry
 from gnnlib.benchmarks.errors import UsageError
@@ -23,6 +25,7 @@ from gnnlib.benchmarks.tasks import TASKS
 from gnnlib.train import loop as training
 from tests.benchmarks.fake_task import Fake
 from tests.kills import epochs_done, figures, kills, run_job
+from tests.utils.test_lock import held_by_another
 
 ROOT = Path(__file__).parents[3]
 ALL = [("gcn", 0), ("gcn", 1), ("mlp", 0), ("mlp", 1)]
@@ -171,6 +174,23 @@ def test_a_killed_run_resumes(tmp_path, uninterrupted, ran, place):
     assert figures(out) == uninterrupted
 
 
+@pytest.mark.process
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")  # Python 3.12, of fork
+def test_a_second_run_in_the_same_folder_says_who_is_there(tmp_path, no_report, ran, capsys):
+    arguments = ["run", "fake", "--out", str(tmp_path)]
+    with held_by_another(tmp_path / "fake" / "lock") as child:
+        assert main(arguments) == 2
+        message = f"--out: expected {tmp_path}/fake to be free, got one in use by process {child} on "
+        assert message in capsys.readouterr().err
+        assert main([*arguments, "--epochs", "2"]) == 0, "another setting has another folder"
+    assert ran == ALL
+    assert main(arguments) == 0, "the other process is dead"
+    lines = epochs_done(tmp_path)
+    assert len(lines) == 2 * 2 * (4 + 2)
+    assert max(Counter(lines).values()) == 2, "once in each folder"
+    assert not list(tmp_path.rglob("lock"))
+
+
 def test_an_interrupt_keeps_finished_seeds(tmp_path, uninterrupted, ran, monkeypatch, capsys):
     arguments = ["run", "fake", "--out", str(tmp_path / "stopped")]
     with monkeypatch.context() as patch:
@@ -188,7 +208,8 @@ def test_an_interrupt_keeps_finished_seeds(tmp_path, uninterrupted, ran, monkeyp
 def test_a_damaged_result_is_replaced(tmp_path, uninterrupted, ran, capsys, damage):
     path = tmp_path / "whole" / "fake" / "gcn" / "result.json"
     text = path.read_text()
-    path.write_text(text[:-20] if damage == "truncated" else text.replace('"task": "fake"', '"task": "other"'))
+    other = json.dumps(seal({**json.loads(text), "task": "other"}))
+    path.write_text(text[:-20] if damage == "truncated" else other)
     assert main(["run", "fake", "--out", str(tmp_path / "whole")]) == 0
     assert ran == [("gcn", 0), ("gcn", 1)]
     assert f"{path} " in capsys.readouterr().err
