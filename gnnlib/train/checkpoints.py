@@ -95,13 +95,18 @@ class Checkpoint:
         if hashlib.sha256(content[32:]).digest() != content[:32]:
             self._set_aside("damaged")
             return None
-        saved = torch.load(io.BytesIO(content[32:]), map_location="cpu", weights_only=True)
-        changes = _changes(saved["origin"], self.origin) or _differences(saved.get("settings", {}), settings or {})
+        try:
+            saved = torch.load(io.BytesIO(content[32:]), map_location="cpu", weights_only=True)
+            seconds, state = float(saved["seconds"]), dict(saved["state"])
+            changes = _changes(saved["origin"], self.origin) or _differences(saved.get("settings", {}), settings or {})
+        except Exception as error:  # of another program; torch raises many types
+            self._set_aside(f"of another format ({str(error).partition(chr(10))[0][:200]})")
+            return None
         if changes:
             self._set_aside(f"of another training ({changes})")
             return None
-        self._start -= saved["seconds"]
-        return saved["state"]
+        self._start -= seconds
+        return state
 
     def _set_aside(self, reason: str) -> None:
         aside = set_aside(self.path, self.path.with_name(f"{self.path.name}.old"))
@@ -143,6 +148,9 @@ class TrainingState:
         generators: as for `gnnlib.train.fit`
         settings: what is trained and how; a checkpoint of other settings is not used
 
+    Raises:
+        ValueError: for a checkpoint with other parts
+
     Example:
         >>> from torch import nn
         >>> from gnnlib.train.checkpoints import TrainingState
@@ -169,6 +177,9 @@ class TrainingState:
         self.best: tuple[Any, int, dict[str, Any]] | None = None  # the score, the epoch, the weights
         state = distributed.broadcast_object(None if self.checkpoint is None else self.checkpoint.read(settings))
         if state is not None:
+            if missing := sorted({*self.parts, "random", "records", "best"} - state.keys()):
+                got = ", ".join(sorted(state))
+                raise ValueError(f"{checkpoint and checkpoint.path}: expected {', '.join(missing)}, got {got}")
             if self.checkpoint is not None:
                 logger.warning("%s: resuming after epoch %d", self.checkpoint.path, len(state["records"]))
             for name, part in self.parts.items():

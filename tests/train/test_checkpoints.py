@@ -1,6 +1,8 @@
 """Checkpoints: a resumed training ends with the same weights as an uninterrupted one."""
 
 import errno
+import hashlib
+import io
 import os
 import resource
 from functools import partial
@@ -244,6 +246,32 @@ def test_reading_runs_no_code(tmp_path):
 
     path = tmp_path / "run.checkpoint"
     Checkpoint(path).write({"model": Trap()})  # with a correct checksum
-    with pytest.raises(Exception, match=r"(?i)weights.only"):
-        Checkpoint(path).read()
+    with pytest.warns(UserWarning, match=r"run.checkpoint is of another format \((?i:weights.only)"):
+        assert Checkpoint(path).read() is None
     assert not (tmp_path / "trapped").exists()
+
+
+FOREIGN = [{}, [1, 2], 5, {"origin": "", "seconds": 0.0}, {"origin": "", "seconds": "x", "state": {}}, None]
+
+
+@pytest.mark.parametrize("content", [*FOREIGN, b"", b"PK\x03\x04", b"\x80\x02."], ids=range(len(FOREIGN) + 3))
+def test_files_of_other_programs_are_set_aside(tmp_path, content):
+    """With a correct checksum; without one they are damaged."""
+    path = tmp_path / "run.checkpoint"
+    if not isinstance(content, bytes):
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        content = buffer.getvalue()
+    path.write_bytes(hashlib.sha256(content).digest() + content)
+    with pytest.warns(UserWarning, match=r"run.checkpoint is of another format \(.*kept as run.checkpoint.old"):
+        assert Checkpoint(path).read() is None
+    path.write_bytes(content)
+    with pytest.warns(UserWarning, match=r"run.checkpoint is damaged; kept as run.checkpoint-1.old"):
+        assert Checkpoint(path).read() is None
+
+
+def test_the_state_of_another_training(tmp_path):
+    path = tmp_path / "run.checkpoint"
+    Checkpoint(path).write({"epoch": 3})
+    with pytest.raises(ValueError, match=rf"{path}: expected best, model, .*random, records.*, got epoch"):
+        train(Checkpoint(path))
