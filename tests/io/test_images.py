@@ -11,9 +11,9 @@ import torch
 pytest.importorskip("skimage", reason="scikit-image is not installed")
 
 from gnnlib import GCNConv, Stack, Standardize, load_recipe, predict, predict_images, readout_mean, save_model
+from gnnlib._utils.documents import seal
 from gnnlib.images import SLIC, Decay, MaskSLIC, Nearest, Strongest, Touching, Within, image_folder, recipes, segment
 from gnnlib.images.recipes import Recipe
-from gnnlib.io import save
 from gnnlib.io.recipe import describe_recipe, rebuild_recipe
 
 IMAGES = np.random.default_rng(0).random((5, 12, 14)).astype(np.float32)
@@ -139,8 +139,7 @@ def test_changed_recipes_run_nothing(part, tmp_path):
     path = tmp_path / "config.json"
     config = json.loads(path.read_text())
     config["recipe"]["segment"] = part
-    config["checksum"] = save._checksum(config)
-    path.write_text(json.dumps(config))
+    path.write_text(json.dumps(seal(config)))
     modules = set(sys.modules)
     with pytest.raises((ValueError, TypeError), match=str(tmp_path)):
         load_recipe(tmp_path)
@@ -153,8 +152,7 @@ def test_loading_imports_nothing(tmp_path):
     path = tmp_path / "config.json"
     config = json.loads(path.read_text())
     config["recipe"]["features"] = [{"name": "this.d"}]
-    config["checksum"] = save._checksum(config)
-    path.write_text(json.dumps(config))
+    path.write_text(json.dumps(seal(config)))
     with pytest.raises(ValueError, match=r"got this.d; if you trust it: safe_globals=\[d\]"):
         predict_images(tmp_path, IMAGES)
     assert "this" not in sys.modules
