@@ -12,7 +12,7 @@ from gnnlib.images import image_folder
 from gnnlib.images._image import Image, is_image
 from gnnlib.images.recipes import Recipe
 from gnnlib.io.recipe import rebuild_recipe
-from gnnlib.io.save import load_model, read_config
+from gnnlib.io.save import CONFIG, load_model, read_config
 from gnnlib.io.structure import Named
 from gnnlib.train import predict
 
@@ -35,13 +35,13 @@ def load_recipe(folder: Folder, *, safe_globals: Iterable[Named] = ()) -> Recipe
         FileNotFoundError: if the folder holds no model
         ValueError: if it holds no recipe, or one with a function that is not among ``safe_globals``
     """
-    spec = read_config(folder).get("recipe")
+    spec, path = read_config(folder).get("recipe"), os.path.join(folder, CONFIG)
     if spec is None:
-        raise ValueError(f"{folder}: expected a model that was saved with save_model(recipe=...), got one without")
+        raise ValueError(f"{path}: expected a model that was saved with save_model(recipe=...), got one without")
     try:
         return rebuild_recipe(spec, safe_globals)
     except Exception as error:  # a recipe that was changed may fail anywhere
-        raise ValueError(f"{folder}: {error}") from error
+        raise ValueError(f"{path}: {error}") from error
 
 
 def predict_images(

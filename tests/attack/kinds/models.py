@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 import gnnlib
-from gnnlib import Stack, load_model, save_model
+from gnnlib import Stack, load_model, load_recipe, save_model
 from gnnlib._utils.documents import seal
 from gnnlib.grid import from_torch
+from gnnlib.images import recipes
 from gnnlib.testing.graphs import random_graph
 from tests.attack.kinds import Kind, Mutation
 from tests.attack.mutators import damage, mutated, nested
@@ -66,14 +67,15 @@ class Models(Kind):
 
     def make(self, variant, folder):
         torch.manual_seed(0)
-        save_model(MODELS[variant](), folder)
+        save_model(MODELS[variant](), folder, recipe=recipes.dwivedi)
 
     def mutate(self, variant, folder, draw):
         kind = draw.choice(["config"] * 6 + ["bytes"] * 3 + ["forged weights", "nested", "missing", "other"])
         config = folder / "config.json"
         if kind == "config":
             document = json.loads(config.read_text())
-            document["model"] = mutated(document["model"], draw, DONORS, NAMES, TEXTS)
+            part = draw.choice(["model", "model", "recipe"])
+            document[part] = mutated(document[part], draw, DONORS, NAMES, TEXTS)
             config.write_text(json.dumps(seal(document)))
             return Mutation(kind, forged=True)
         if kind == "forged weights":
@@ -81,7 +83,7 @@ class Models(Kind):
             seal_model(folder)
             return Mutation(f"{kind} {what}", forged=True)
         if kind == "nested":
-            head = config.read_text().partition('"model"')[0]
+            head = config.read_text().partition('"recipe"')[0]
             config.write_text(f'{head}"model": {nested(draw.choice([200, 900, 5000, 10**5]))}}}')
             return Mutation(kind)
         if kind == "missing":
@@ -95,5 +97,5 @@ class Models(Kind):
         return Mutation(f"{name} {damage(folder / name, draw)}")
 
     def read(self, variant, folder, mutation):
-        model = load_model(folder)
-        return None if mutation.forged else outputs(variant, model).tolist()
+        recipe, model = load_recipe(folder), load_model(folder)
+        return None if mutation.forged else [repr(recipe), outputs(variant, model).tolist()]
