@@ -11,7 +11,6 @@ from torch import nn
 
 from gnnlib import GCNConv, SGConv
 from gnnlib._platform.dgl import dgl
-from gnnlib._utils.documents import seal
 from gnnlib.benchmarks.__main__ import main
 from gnnlib.benchmarks.arguments import parser
 from gnnlib.benchmarks.catalog.remedies import make_plan
