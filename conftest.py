@@ -7,8 +7,8 @@ from pathlib import Path
 # wait in a loop take up to ten times the time.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-import pytest  # noqa: E402
-import torch  # noqa: E402
+import pytest
+import torch
 
 ROOT = Path(__file__).parent
 GENERATED = [ROOT / "docs" / "api", ROOT / "docs" / "gallery"]
