@@ -10,7 +10,7 @@ store     20 kills of `gnnlib.images.images_to_store` with two spawned workers
 depth     10 kills of ``benchmarks depth``
 torchrun  10 kills of two processes that train one network: of all, or of one of them
 cache     20 rounds of four processes that compile the same kernels at once
-readonly  a run and a store by a user who may not write to the installation, and has no home
+readonly  a run, a store and kernels where the installation cannot be written to, without a home
 
 Exits with 0 if all figures are the same and nothing is left behind.
 """
@@ -47,12 +47,14 @@ class Job:
         progress: how far it is, in parts that are not lost again, and after which it ends
         figures: what must be the same
         times: kills by default
+        total: the progress at the end, if the figures do not tell
     """
 
     command: Callable[[Path], list[str]]
     progress: Callable[[Path], int]
     figures: Callable[[Path], Any]
     times: int = 20
+    total: int | None = None
 
     def start(self, out: Path) -> subprocess.Popen:
         environment = {**os.environ, "GIT_DIR": os.devnull, "OMP_NUM_THREADS": "1"}  # an edit is no other code
@@ -124,7 +126,9 @@ TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "
 
 JOBS = {
     "run": run_job(["digits", "--limit", "200", "--epochs", "40", "--seeds", "3", "--layers", "gcn,gat"]),
-    "store": Job(lambda out: ["-c", STORE, str(out)], lambda out: len(list(out.glob("parts/*/*.npz"))), store_files),
+    "store": Job(
+        lambda out: ["-c", STORE, str(out)], lambda out: len(list(out.glob("parts/*/*.npz"))), store_files, total=13
+    ),
     "depth": Job(lambda out: [*STUDY, str(out)], lambda out: lines(out, "*/cells.jsonl"), study_rows, 10),
     "torchrun": run_job(
         ["planted", "--limit", "3000", "--mode", "sampled", "--epochs", "12", "--layers", "gcn", "--seeds", "2"],
@@ -193,10 +197,10 @@ def killed(name: str, job: Job, times: int, draw: random.Random) -> bool:
         errors = process.communicate()[1].decode()
         if process.returncode:
             raise SystemExit(f"{name} ended with {process.returncode}: {errors}")
-        seconds, total = time.perf_counter() - begin, job.progress(reference)
+        seconds, total = time.perf_counter() - begin, job.total or job.progress(reference)
         print(f"{name}: uninterrupted, {seconds:.0f} s", flush=True)
         out.mkdir()
-        for number, done in enumerate(kills(job, out, times, max(total, 1), draw), 1):
+        for number, done in enumerate(kills(job, out, times, total, draw), 1):
             print(f"{name}: kill {number}, {done} of {total} done", flush=True)
         process = job.start(out)
         errors = process.communicate()[1].decode()
@@ -262,34 +266,41 @@ def filled_at_once(times: int, number: int = 4) -> bool:
 
 
 def readonly() -> bool:
-    """Whether a run, a store and a saved model work without a home, for a user who cannot write to the installation."""
-    user = "nobody" if os.geteuid() == 0 else None
+    """Whether a run, a store and kernels work without a home, where the installation cannot be written to."""
+    store = STORE.replace("4000", "40").replace("workers=2", "workers=1")
+    words = ["digits", "--limit", "64", "--epochs", "2", "--seeds", "1", "--layers", "gcn", "--save"]
+    without_rights = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"] if os.geteuid() == 0 else []
+    good = True
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "out"
+        installed, out = Path(folder) / "installed", Path(folder) / "out"
         out.mkdir()
-        os.chmod(folder, 0o755)
-        out.chmod(0o777)
-        store = STORE.replace("4000", "40").replace("workers=2", "workers=1")
-        words = ["digits", "--limit", "64", "--epochs", "2", "--seeds", "1", "--layers", "gcn", "--save"]
-        same = True
+        shutil.copytree(ROOT / "gnnlib", installed / "gnnlib", ignore=shutil.ignore_patterns("__pycache__"))
+        _chmod(installed, 0o555, 0o444)
         for name, command in {
             "run": ["-m", "gnnlib.benchmarks", "run", *words, "--out", str(out / "run")],
             "store": ["-c", store, str(out / "store")],
             "kernels": ["-c", COMPILE, str(out / "ready-0"), "1"],
         }.items():
             result = subprocess.run(
-                [sys.executable, "-B", *command],
+                [*without_rights, sys.executable, *command],
                 cwd=out,
-                env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "GIT_DIR": os.devnull},
-                user=user,
+                env={"PATH": os.environ["PATH"], "PYTHONPATH": str(installed), "HOME": str(installed / "home")},
                 capture_output=True,
                 text=True,
                 timeout=600,
             )
             clean = result.returncode == 0 and "Traceback" not in result.stderr
-            print(f"readonly: {name}: {'clean' if clean else result.stderr}", flush=True)
-            same = same and clean
-        return same
+            print(f"readonly: {name}: {'clean' if clean else result.returncode} {result.stderr.strip()}", flush=True)
+            good = good and clean
+        written = [path for path in installed.rglob("*") if path.name == "__pycache__"]
+        print("readonly: written into the installation:", written or "nothing", flush=True)
+        _chmod(installed, 0o755, 0o644)
+    return good and not written
+
+
+def _chmod(folder: Path, folders: int, files: int) -> None:
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(folders if path.is_dir() else files)
 
 
 def main(arguments: list[str] | None = None) -> int:
