@@ -250,7 +250,7 @@ class GraphStore(Dataset):
 
 def _part_sizes(fractions: Sequence[float], number: int) -> list[int]:
     """The number of graphs in each part, by the largest remainders."""
-    values = [float(fraction) for fraction in fractions]
+    values = [float(value) for value in fractions] if isinstance(fractions, (list, tuple)) else []
     if not values or min(values) <= 0 or abs(sum(values) - 1) > 1e-6:
         raise ValueError(f"split: expected positive fractions with sum 1, such as (0.8, 0.1, 0.1), got {fractions}")
     sizes = [int(value * number + 1e-9) for value in values]

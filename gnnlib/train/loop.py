@@ -1,6 +1,7 @@
 """Training loop for whole graphs, stores, loaders and sampled batches; weight decay per parameter group."""
 
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -54,8 +55,8 @@ def fit(
     score: str | Callable[[Record], Any] | None = None,
     patience: int | None = None,
     on_epoch: Callable[[Record], Any] | Sequence[Callable[[Record], Any]] | None = None,
-    checkpoint: Checkpoint | None = None,
-    generators: Sequence[torch.Generator] = (),
+    checkpoint: Checkpoint | str | os.PathLike[str] | None = None,
+    generators: torch.Generator | Sequence[torch.Generator] = (),
     device: torch.device | str | None = None,
     progress: bool = False,
     feature: str = "feat",
@@ -108,9 +109,10 @@ def fit(
         patience: stop after this number of epochs without a better score
         on_epoch: callback, or several, called with each record; a resumed training first calls it with the earlier
             records
-        checkpoint: written after each epoch; if it has epochs already, the training resumes after them and ends with
-            the same weights as without the interruption, to the bit on a CPU. A checkpoint of another model, optimizer,
-            scheduler, loss, ``clip`` or ``precision`` is set aside with a warning that says what differs
+        checkpoint: a `Checkpoint` or its path, written after each epoch; if it has epochs already, the training resumes
+            after them and ends with the same weights as without the interruption, to the bit on a CPU. A checkpoint of
+            another model, optimizer, scheduler, loss, ``clip`` or ``precision`` is set aside with a warning that says
+            what differs
         generators: of random numbers that ``data`` uses, besides PyTorch's default one: the checkpoint stores their
             states, and all processes start an epoch with the first one's
         device: where to train: model, graphs and tensors are moved. None: tensors follow the model, and graphs stay
@@ -140,7 +142,9 @@ def fit(
         >>> history[-1]["loss"] < history[0]["loss"]
         True
     """
-    _check_options(model, loss, epochs, clip, precision)
+    _check_options(model, loss, epochs, clip, precision, patience)
+    checkpoint = Checkpoint(checkpoint) if isinstance(checkpoint, (str, os.PathLike)) else checkpoint
+    generators = [generators] if isinstance(generators, torch.Generator) else generators
     if device is not None:
         model.to(device)
     columns, prepare = Columns(feature, label, edge), for_model(model, device)
@@ -150,6 +154,7 @@ def fit(
     criterion = loss or TaskLoss(task, _class_weight(class_weight, batches), balanced=isinstance(class_weight, str))
     optimizer = _made("optimizer", optimizer or _adam, model.parameters())
     schedule = _Schedule(_made("scheduler", scheduler, optimizer), step_per_batch)
+    _check_optimizer(model, optimizer, schedule.scheduler)
     schedule.check(has_score=ranking is not None)
     trainer = _Trainer(model, batches, criterion, _Step(optimizer, schedule, clip), precision, generators)
     parts = {"optimizer": optimizer, "scheduler": schedule.scheduler}
@@ -170,7 +175,7 @@ def fit(
     return History(state.records, state.best_epoch)
 
 
-def _check_options(model: Any, loss: Any, epochs: Any, clip: float | None, precision: str) -> None:
+def _check_options(model: Any, loss: Any, epochs: Any, clip: Any, precision: str, patience: Any) -> None:
     if not isinstance(model, nn.Module):
         got = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
         raise TypeError(f"fit: expected a model, a torch.nn.Module, first, and then data, got {got}")
@@ -179,8 +184,10 @@ def _check_options(model: Any, loss: Any, epochs: Any, clip: float | None, preci
         hint = f"{name}()" if isinstance(loss, type) else "a function of outputs and targets"
         raise TypeError(f"fit: expected loss to be {hint}, got {'the class ' * isinstance(loss, type)}{name}")
     integer("fit", "epochs", epochs, minimum=0)
-    if clip is not None and not clip > 0:
-        raise ValueError(f"fit: expected clip above 0, got {clip}")
+    if patience is not None:
+        integer("fit", "patience", patience)
+    if clip is not None and not (isinstance(clip, (int, float)) and clip > 0):
+        raise ValueError(f"fit: expected clip above 0, got {clip!r}")
     if precision not in PRECISIONS:
         raise ValueError(f"fit: expected a precision of {', '.join(PRECISIONS)}, got {precision!r}")
 
@@ -199,6 +206,18 @@ def _made(name: str, value: Any, argument: Any) -> Any:
     if not callable(value):
         raise TypeError(f"fit: expected {name} to be a torch {name}, or a class or partial of one, got {value!r}")
     return value(argument)
+
+
+def _check_optimizer(model: nn.Module, optimizer: Any, scheduler: Any) -> None:
+    """Whether the optimizer changes the model, and the scheduler the optimizer."""
+    groups = getattr(optimizer, "param_groups", [])
+    if not {id(p) for p in model.parameters()} & {id(p) for group in groups for p in group["params"]}:
+        raise ValueError(
+            f"fit: expected an optimizer of the model, such as torch.optim.Adam(model.parameters()), got "
+            f"{type(optimizer).__name__} of other parameters"
+        )
+    if getattr(scheduler, "optimizer", optimizer) is not optimizer:
+        raise ValueError(f"fit: expected a scheduler of this optimizer, got {type(scheduler).__name__} of another")
 
 
 def _class_weight(class_weight: Any, batches: Callable[[], Iterable[Batch]]) -> Any:

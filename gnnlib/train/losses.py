@@ -123,6 +123,11 @@ def _classes(outputs: Tensor, target: Tensor) -> Tensor:
             f"loss: expected outputs of shape ({len(target)}, C), a row of scores for each of the targets "
             f"{tuple(target.shape)}, got {tuple(outputs.shape)}"
         )
+    if target.is_floating_point():
+        fractions = target[target != target.round()]  # NaN among them, which is missing
+        if not bool(fractions.isnan().all()):
+            raise ValueError(f"loss: expected classes, whole numbers from 0, got {fractions[~fractions.isnan()][0]}")
+        target = target.nan_to_num(-1.0)
     target = target.long()
     largest = int(target.max()) if len(target) else 0
     if largest >= outputs.shape[1]:

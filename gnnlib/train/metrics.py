@@ -118,7 +118,7 @@ def compute_metrics(
     Args:
         outputs: scores of classes (N, C), logits of labels (N, T), or numbers
         target: of these
-        metrics: names of `METRICS`; None for all of the task
+        metrics: names of `METRICS`, or one of them; None for all of the task
         task: "multiclass", "multilabel" or "regression"; None: by the type of the targets
 
     Returns:
@@ -129,6 +129,7 @@ def compute_metrics(
         ImportError: if scikit-learn is missing
     """
     task = task or task_of(target)
+    metrics = [metrics] if isinstance(metrics, str) else metrics
     names = [name for name, metric in METRICS.items() if task in metric.tasks]
     for name in names if metrics is None else metrics:
         if name not in names:

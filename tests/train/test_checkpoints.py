@@ -229,6 +229,16 @@ def test_a_checkpoint_of_another_training_is_set_aside_in_words_and_the_training
     assert (tmp_path / "run.checkpoint.old").read_bytes() == before
 
 
+def test_a_path_is_a_checkpoint_and_a_generator_a_list_of_one(tmp_path):
+    torch.manual_seed(0)
+    model, generator = nn.Linear(1, 1), torch.Generator().manual_seed(0)
+    batch = Batch(None, torch.ones(2, 1), torch.ones(2, 1))
+    for epochs in (1, 2):
+        fit(model, [batch], epochs=epochs, checkpoint=tmp_path / "run.checkpoint", generators=generator)
+    state = Checkpoint(tmp_path / "run.checkpoint")
+    assert len(fit(model, [batch], epochs=2, checkpoint=str(state.path), generators=[generator])) == 2
+
+
 def test_a_resume_says_what_it_resumes_and_fewer_epochs_are_refused(tmp_path, caplog):
     path = tmp_path / "run.checkpoint"
     train(Checkpoint(path), epochs=3)
