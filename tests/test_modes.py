@@ -13,11 +13,10 @@ from gnnlib.analysis import summary
 from gnnlib.analysis.smoothing import diagnose
 from gnnlib.benchmarks.tasks.base import attribution_maps
 from gnnlib.benchmarks.tasks.infomax import embed
-from gnnlib.io import predict as predict_graphs
 from gnnlib.large import layerwise_inference
 from gnnlib.nn.init import lsuv_init_
 from gnnlib.testing.graphs import symmetric_graph
-from gnnlib.train import Batch, predict
+from gnnlib.train import Batch, evaluate, predict
 
 ROOT = Path(__file__).parents[1]
 SETS_MODES = {
@@ -75,7 +74,8 @@ def data(graph):
 EVALUATIONS = {
     "predict": (model, lambda m: predict(m, [BATCH])),
     "layerwise_inference": (model, lambda m: layerwise_inference(m, GRAPH, X, batch_size=4)),
-    "io.predict": (model, lambda m: predict_graphs(m, [data(GRAPH)])),
+    "evaluate": (model, lambda m: evaluate(m, BATCH)),
+    "predict of graphs": (model, lambda m: predict(m, [data(GRAPH)])),
     "summary": (model, lambda m: summary(m, GRAPH, X)),
     "diagnose": (model, lambda m: diagnose(m, GRAPH, X, LABELS)),
     "lsuv_init_": (model, lambda m: lsuv_init_(m, GRAPH, X)),

@@ -93,7 +93,7 @@ def file_name(text: str) -> str:
     Example:
         >>> from gnnlib.benchmarks.report.plots.style import file_name
         >>> file_name("gcn/../<b>")
-        'gcn_______b_'
+        'gcn_____b_'
     """
     return re.sub(r"[^\w-]", "_", text)[:60]
 
