@@ -108,7 +108,10 @@ def public_names() -> list[Public]:
 def page_of(module: str) -> str:
     """The page with the section of a module."""
     name = module.removeprefix("gnnlib.")
-    return max((page for page in PAGES if f"{name}.".startswith(f"{page}.")), key=len)
+    pages = [page for page in PAGES if f"{name}.".startswith(f"{page}.")]
+    if not pages:
+        raise LookupError(f"{module}: expected a page of the reference in docs.extension.PAGES")
+    return max(pages, key=len)
 
 
 # ---------------------------------------------------------------- pages of the reference
@@ -122,8 +125,11 @@ def write_reference(*_: Any) -> None:
         if module != "gnnlib":
             sections[page_of(module)][module] = [entry for entry in names if entry.home == module]
     API.mkdir(exist_ok=True)
-    pages = {page: _page(page, parts, names) for page, parts in sections.items()}
-    for page, text in {"index": _index(names), **pages}.items():
+    pages = {"index": _index(names)} | {page: _page(page, parts, names) for page, parts in sections.items()}
+    for path in API.glob("*.rst"):
+        if path.stem not in pages:
+            path.unlink()
+    for page, text in pages.items():
         path = API / f"{page}.rst"
         if not path.exists() or path.read_text("utf-8") != text:  # an older page is not read again
             path.write_text(text, "utf-8")

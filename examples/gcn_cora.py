@@ -12,10 +12,10 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
-from torch.nn.functional import cross_entropy
 
 import gnnlib as gnn  # before dgl
 from gnnlib.datasets import planetoid, planted, row_normalise
+from gnnlib.train import Batch
 import dgl
 
 torch.manual_seed(0)
@@ -43,30 +43,27 @@ model = gnn.Stack.build(gnn.GCNConv, x.shape[1], 64, classes, num_layers=2, drop
 print(model)
 
 # %%
-# **The training.** The whole graph is one batch, and the loss is taken of the training nodes alone.
+# **The training.** The whole graph is one batch, and the loss is taken of the training nodes alone. The weights of the
+# epoch with the best validation are restored.
 
+graph.ndata["feat"] = x
+train, val, test = (Batch.from_graph(graph, rows=rows) for rows in parts.values())
 optimizer = torch.optim.Adam(model.parameters(), lr=0.01, weight_decay=5e-4)
-history = []
-for _ in range(60):
-    model.train()
-    loss = cross_entropy(model(graph, x)[parts["train"]], label[parts["train"]])
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    with torch.no_grad():
-        correct = (model.eval()(graph, x).argmax(1) == label).float()
-    history.append([correct[rows].mean().item() for rows in parts.values()])
-print(f"test accuracy {history[-1][2]:.3f}")
+history = gnn.fit(model, train, optimizer=optimizer, val=val, epochs=60)
+result = gnn.evaluate(model, test)
+print(f"test accuracy {result['accuracy']:.3f}, macro F1 {result['f1']:.3f}")
 
 # %%
-# **The result.** Left: accuracy by epoch. Right: the outputs of all nodes in two dimensions, one colour per class.
+# **The result.** Left: loss and accuracy by epoch. Right: the outputs of all nodes in two dimensions, a colour per
+# class.
 
 _, axes = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
-axes[0].plot(history, label=list(parts))
-axes[0].set(xlabel="epoch", ylabel="accuracy")
+axes[0].plot([record["loss"] for record in history], label="training loss")
+axes[0].plot([record["val_loss"] for record in history], label="validation loss")
+axes[0].plot([record["val_accuracy"] for record in history], label="validation accuracy")
+axes[0].set(xlabel="epoch")
 axes[0].legend()
-with torch.no_grad():
-    y = model(graph, x)
+y = gnn.predict(model, graph)
 plane = (y - y.mean(0)) @ torch.pca_lowrank(y, 2)[2]
 axes[1].scatter(*plane.T, c=label, s=4, cmap="tab20")
 axes[1].set_axis_off()

@@ -12,7 +12,7 @@ from functools import partial
 
 import matplotlib.pyplot as plt
 import torch
-from torch.nn.functional import mse_loss, one_hot
+from torch.nn.functional import one_hot
 
 import gnnlib as gnn  # before dgl
 import dgl
@@ -35,56 +35,38 @@ def random_molecule():
 
 
 # %%
-# **A store** holds many small graphs in flat arrays. Its loader yields batches of graphs with their targets.
+# **A store** holds many small graphs in flat arrays. Its labels are floating-point numbers, so the task is a
+# regression.
 
 graphs, targets = zip(*(random_molecule() for _ in range(600)), strict=True)
 store = gnn.GraphStore(graphs, labels=torch.stack(targets))
-train, test = store.select(range(500)), store.select(range(500, 600))
-mean, std = train.labels.mean(), train.labels.std()
+train, val, test = store.split((0.7, 0.15, 0.15), seed=0)
 
 # %%
-# **Two networks.** Both sum over the atoms, because the target is a sum. ``Stack`` passes the features of the bonds to
-# each layer.
+# **Two networks.** Both sum over the atoms, because the target is a sum. ``edge`` names the features that go to each
+# layer.
 
-layers = {"bonds": partial(gnn.GINEConv, edge_feats=3), "no bonds": gnn.GINConv}
-networks = {
-    name: gnn.Stack.build(conv, 3, 32, 1, num_layers=3, norm=gnn.BatchNorm, encoder=True, readout=gnn.SumReadout)
-    for name, conv in layers.items()
-}
-loaders = {"train": train.loader(batch_size=50, shuffle=True), "test": test.loader(batch_size=100)}
-
-
-def predict(name, graph):
-    arguments = (graph, graph.ndata["atom"], graph.edata["bond"]) if name == "bonds" else (graph, graph.ndata["atom"])
-    return networks[name](*arguments).squeeze(1) * std + mean
-
-
-errors = {name: [] for name in networks}
-for name, model in networks.items():
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    for _ in range(15):
-        model.train()
-        for graph, target in loaders["train"]:
-            loss = mse_loss(predict(name, graph), target)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        model.eval()
-        graph, target = next(iter(loaders["test"]))
-        with torch.no_grad():
-            errors[name].append((predict(name, graph) - target).abs().mean().item())
-print({name: round(values[-1], 2) for name, values in errors.items()}, "mean absolute error")
+layers = {"bonds": (partial(gnn.GINEConv, edge_feats=3), "bond"), "no bonds": (gnn.GINConv, None)}
+histories, models = {}, {}
+for name, (conv, edge) in layers.items():
+    models[name] = model = gnn.Stack.build(
+        conv, 3, 32, 1, num_layers=3, norm=gnn.BatchNorm, encoder=True, readout=gnn.SumReadout
+    )
+    batches = train.loader(batch_size=50, shuffle=True)
+    schedule = partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=20)
+    histories[name] = gnn.fit(model, batches, val=val, epochs=20, scheduler=schedule, feature="atom", edge=edge)
+    result = gnn.evaluate(model, test, feature="atom", edge=edge)
+    print(f"{name}: mean absolute error {result['mae']:.2f}, R2 {result['r2']:.2f}")
 
 # %%
 # **The result**: the error by epoch, and the predictions of the network with bonds.
 
 _, axes = plt.subplots(1, 2, figsize=(8, 3.5), layout="constrained")
-for name, values in errors.items():
-    axes[0].plot(values, label=name)
-axes[0].set(xlabel="epoch", ylabel="mean absolute error")
+for name, history in histories.items():
+    axes[0].plot([record["val_mae"] for record in history], label=name)
+axes[0].set(xlabel="epoch", ylabel="mean absolute error, validation", yscale="log")
 axes[0].legend()
-with torch.no_grad():
-    axes[1].scatter(target, predict("bonds", graph), s=10)
+axes[1].scatter(test.labels, gnn.predict(models["bonds"], list(test), "atom", edge="bond").squeeze(1), s=10)
 axes[1].axline((0, 0), slope=1, color="grey", linewidth=0.8)
 axes[1].set(xlabel="target", ylabel="prediction")
 plt.show()

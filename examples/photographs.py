@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from PIL import Image
 from skimage import data
-from torch.nn.functional import cross_entropy
 
 import gnnlib as gnn  # before dgl
 from gnnlib.images import SLIC, Touching, image_folder, images_to_store
@@ -48,8 +47,7 @@ print(len(photos), "photographs of", photos.classes)
 
 recipe = Recipe(SLIC(40, compactness=10.0), Touching(), features=("mean", "std", "eccentricity", "place"))
 store = images_to_store(photos, recipe, folder / "graphs", workers=0)
-order = torch.randperm(len(store))
-train, test = order[:60], order[60:]
+train, test = store.split((0.75, 0.25), seed=0, stratify=True)
 
 # %%
 # **Train.** ``Standardize`` subtracts the mean of the training graphs and divides by their deviation.
@@ -58,33 +56,26 @@ width = store[0].ndata["feat"].shape[1]
 network = gnn.Stack.build(
     gnn.SAGEConv, width, 32, len(photos.classes), num_layers=3, norm=gnn.BatchNorm, readout=gnn.MeanMaxReadout
 )
-model = gnn.Standardize.fit(network, store.select(train))
-optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-for _ in range(15):
-    model.train()
-    for graph, label in store.select(train).loader(batch_size=15, shuffle=True):
-        loss = cross_entropy(model(graph, graph.ndata["feat"]), label)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+model = gnn.Standardize.fit(network, train)
+history = gnn.fit(model, train.loader(batch_size=15, shuffle=True), epochs=15)
+result = gnn.evaluate(model, test)
+print(f"test accuracy {result['accuracy']:.2f}")
 
 # %%
-# **Save it with its recipe**, and predict photographs from their files.
+# **Save it with its recipe**, and predict a photograph from its file.
 
 gnn.save_model(model, folder / "model", recipe=recipe, about={"classes": photos.classes})
-guess = gnn.predict_images(folder / "model", [photos.paths[i] for i in test]).argmax(1)
-print(f"test accuracy {(guess == photos.labels[test]).float().mean():.2f}")
+scores = gnn.predict_images(folder / "model", photos.paths[:1])
+print(photos.paths[0].name, "of the class", photos.classes[0], "is predicted as", photos.classes[scores.argmax()])
 
 # %%
 # **The result**: a photograph, its graph, and how often a class (row) was taken for another (column).
 
-confusion = torch.zeros(len(photos.classes), len(photos.classes))
-confusion.index_put_((photos.labels[test], guess), torch.ones(len(test)), accumulate=True)
 _, axes = plt.subplots(1, 3, figsize=(9, 3), layout="constrained")
 graph = recipe(photos[0])
 show_regions(photos[0], graph, axes[0])
 show_graph(graph, photos[0], ax=axes[1])
-axes[2].imshow(confusion.numpy(), cmap="Blues")
+axes[2].imshow(result.confusion.numpy(), cmap="Blues")
 axes[2].set(xticks=range(4), yticks=range(4), yticklabels=photos.classes, xlabel="prediction")
 plt.show()
 temporary.cleanup()

@@ -9,7 +9,6 @@ all neighbours.
 
 import matplotlib.pyplot as plt
 import torch
-from torch.nn.functional import cross_entropy
 
 import gnnlib as gnn  # before dgl
 from gnnlib.datasets import planted
@@ -26,30 +25,33 @@ model = gnn.Stack.build(gnn.SAGEConv, 128, 64, 40, num_layers=2, norm=gnn.BatchN
 
 # %%
 # **The training.** A batch has a list of message-flow graphs (DGL blocks), one for each layer, the features of the
-# sources of the first, and the targets of the destinations of the last.
+# sources of the first, and the targets of the destinations of the last. ``fit`` calls the function in each epoch.
 
 generator = torch.Generator().manual_seed(0)
-optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-accuracy, sizes = [], []
-for _ in range(6):
-    model.train()
-    for batch in sampled_batches(
-        graph, x, label, split["train"], fanouts=[10, 10], batch_size=256, generator=generator
-    ):
-        loss = cross_entropy(model(batch.graph, batch.x), batch.target)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+sizes = []
+
+
+def batches():
+    options = dict(fanouts=[10, 10], batch_size=256, generator=generator)
+    for batch in sampled_batches(graph, x, label, split["train"], **options):
         sizes.append([batch.graph[0].num_src_nodes(), batch.graph[1].num_src_nodes(), len(batch.target)])
+        yield batch
+
+
+def measure():
     correct = layerwise_inference(model, graph, x, batch_size=1000).argmax(1) == label
-    accuracy.append([correct[rows].float().mean().item() for rows in split.values()])
-print(f"test accuracy {accuracy[-1][2]:.3f}")
+    return {part: correct[rows].float().mean().item() for part, rows in split.items()}
+
+
+history = gnn.fit(model, batches, epochs=6, measure=measure, generators=[generator])
+print(f"test accuracy {history[-1]['test']:.3f}")
 
 # %%
 # **What a step holds**: its nodes. The dotted line is the number of nodes of the graph.
 
 _, axes = plt.subplots(1, 2, figsize=(8, 3.5), layout="constrained")
-axes[0].plot(range(1, 7), accuracy, label=list(split))
+for part in split:
+    axes[0].plot([record["epoch"] for record in history], [record[part] for record in history], label=part)
 axes[0].set(xlabel="epoch", ylabel="accuracy")
 axes[0].legend()
 axes[1].boxplot(list(zip(*sizes, strict=True)), tick_labels=["2 hops", "1 hop", "targets"])
