@@ -330,14 +330,16 @@ def copy_mathjax(app: Any, exception: Exception | None) -> None:
 MATHJAX = "tex-svg.js"
 
 
-def _prepare(app: Any, *_: Any) -> None:
-    app.env.gnnlib_links = link_table()
+def make_links(app: Any, env: Any, *_: Any) -> list[str]:
+    """The table of links of this build; where it has changed, all pages are read anew."""
+    old, env.gnnlib_links = getattr(env, "gnnlib_links", None), link_table()
+    return [] if old in (None, env.gnnlib_links) else sorted(env.found_docs)
 
 
 def setup(app: Any) -> dict[str, Any]:
     """Called by Sphinx."""
     app.connect("builder-inited", write_reference)
-    app.connect("env-before-read-docs", _prepare)
+    app.connect("env-get-outdated", make_links)
     app.connect("source-read", rewrite_links)
     app.connect("doctree-read", link_code)
     app.connect("missing-reference", resolve_name)
