@@ -55,7 +55,8 @@ def parse_columns(specs: Any, size: int) -> dict[str, Column]:
         ValueError: for a column of another type, shape, place or name than a store has, or one that is missing
     """
     if not isinstance(specs, dict) or not set(REQUIRED) <= specs.keys():
-        raise ValueError(f"expected columns {', '.join(REQUIRED)}, got {', '.join(specs) if specs else 'none'}")
+        got = ", ".join(specs) or "none" if isinstance(specs, dict) else f"{specs!r:.100}"
+        raise ValueError(f"expected columns {', '.join(REQUIRED)}, got {got}")
     columns = {name: _parse(name, spec) for name, spec in specs.items()}
     sums = columns[SUMS]
     for name, column in columns.items():

@@ -10,6 +10,7 @@ import re
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,8 @@ def precompute_propagation(
     Args:
         graph: a whole graph, in memory
         features: an .npy file (N, F), float32 or float64, in C order
-        folder: for ``hop-1.npy`` to ``hop-<k>.npy``, each with a file of its rows' checksums, and ``hops.json`` with
-            checksums of the features and the graph
+        folder: for ``hop-1.npy`` to ``hop-<k>.npy``, files of the checksums of their rows and of the features', and
+            ``hops.json`` with checksums of the features and the graph
         k: number of hops
         memory: bytes for features, besides the graph's
 
@@ -81,7 +82,7 @@ def precompute_propagation(
     spans, num_rows = _divide(matrix, memory)
     numbers = range(1, _check_hops(k) + 1)
     files = _Folder(Path(folder), graph, matrix)
-    files.write()  # before the columns, which are of these inputs
+    files.note_features(matrix, num_rows)  # before there are columns, which are of these inputs
     hops = [i for i in numbers if not files.is_complete(i)]
     missing = [span for span in spans if not all(files.columns(i, span).exists() for i in hops)]
     _propagate_columns(graph, matrix, files, missing, hops, num_rows)
@@ -128,15 +129,20 @@ class _Folder:
         """The content of the JSON file; None if it is damaged or there is none: then nothing of the folder is used."""
         if self.json.exists():
             try:
-                content = read_document(self.json)
-                if is_sealed(content):
-                    return content
-                warnings.warn(f"{self.json} is damaged; its hops are computed again", RuntimeWarning, stacklevel=4)
+                return _read_note(self.json)
             except ValueError as error:
                 warnings.warn(f"{error}; its hops are computed again", RuntimeWarning, stacklevel=4)
         for path in self.path.glob("hop-*-columns-*.npy"):
             path.unlink()
         return None
+
+    def note_features(self, matrix: NpyMatrix, num_rows: int) -> None:
+        """Records the file's name, and writes the checksums of its rows unless they are there."""
+        path = self.checksums(0)
+        if not path.exists() or self.content.get("rows") != _checksum(path):
+            replace(matrix, checksum_path=path).write_checksums(num_rows)
+        self.content |= {"file": matrix.path.name, "rows": _checksum(path)}
+        self.write()
 
     def hop(self, i: int) -> Path:
         return self.path / f"hop-{i}.npy"
@@ -198,7 +204,8 @@ class PropagatedFeatures:
     """Features after several hops, in one .npy file (N, F) per hop: ``features[rows]`` reads (n, K, F).
 
     Only these rows are in memory. Rows are numbers, of which negative ones count from the end, or a boolean mask. Those
-    of `precompute_propagation` are compared with their checksums when they are read; features of your own have none.
+    of the hops of `precompute_propagation`, and of the features from which they were computed, are compared with their
+    checksums.
 
     Args:
         paths: of the files, as `precompute_propagation` returns them
@@ -225,8 +232,16 @@ class PropagatedFeatures:
         if len(set(kinds)) != 1:
             got = dict(zip(map(str, paths), kinds))
             raise ValueError(f"PropagatedFeatures: expected files of one shape and type, got {got}")
+        folders = {matrix.path.parent for matrix in self.hops if _is_hop(matrix.path)}
+        for folder in folders:
+            name = _read_note(folder / "hops.json").get("file")
+            sums = folder / "hop-0.checksums.npy"
+            self.hops = [
+                replace(matrix, checksum_path=sums) if matrix.path.name == name and not _is_hop(matrix.path) else matrix
+                for matrix in self.hops
+            ]
         for matrix in self.hops:
-            if (matrix.path.parent / "hops.json").exists() and HOP.fullmatch(matrix.path.name):
+            if _is_hop(matrix.path) or matrix.checksum_path is not None:
                 _check_checksums(matrix)
 
     def __len__(self) -> int:
@@ -236,15 +251,25 @@ class PropagatedFeatures:
         return torch.stack([matrix[rows] for matrix in self.hops], 1)
 
 
+def _is_hop(path: Path) -> bool:
+    """Whether a file is one of `precompute_propagation`."""
+    return HOP.fullmatch(path.name) is not None and (path.parent / "hops.json").exists()
+
+
+def _read_note(path: Path) -> dict[str, Any]:
+    note = read_document(path)
+    if not is_sealed(note):
+        raise ValueError(f"{path} is damaged (expected the checksum that it holds)")
+    return note
+
+
 def _check_checksums(matrix: NpyMatrix) -> None:
-    checksums = matrix.checksums
     try:
-        with checksums.opened():
+        with matrix.checksums.opened():
             pass
     except (OSError, ValueError) as error:
-        raise ValueError(
-            f"{matrix.path}: expected its rows' checksums; run precompute_propagation ({error})"
-        ) from error
+        again = "run precompute_propagation again"
+        raise ValueError(f"{matrix.path}: expected a file of its rows' checksums; {again} ({error})") from error
 
 
 def row_batches(

@@ -32,13 +32,13 @@ MAX_GAP, MAX_READ = 2**14, 2**22  # bytes: rows that are this close are read tog
 class NpyMatrix:
     """A matrix in an .npy file, of which ``matrix[rows]`` reads rows.
 
-    Rows are verified where the file has checksums beside it, in ``<name>.checksums.npy``, as the files of
-    `precompute_propagation` have.
+    Rows are verified where there is a file of their checksums, as for those of `precompute_propagation`.
 
     Args:
         path: of the file
         shape: (N, F)
         dtype: float32 or float64
+        checksum_path: of the checksums; None: ``<name>.checksums.npy`` beside the file, if it exists
 
     Example:
         >>> import tempfile
@@ -56,6 +56,7 @@ class NpyMatrix:
     path: Path
     shape: tuple[int, int]
     dtype: np.dtype
+    checksum_path: Path | None = None
 
     @staticmethod
     def open(path: str | os.PathLike[str], num_rows: int | None = None) -> "NpyMatrix":
@@ -108,7 +109,8 @@ class NpyMatrix:
     @property
     def checksums(self) -> "NpyMatrix":
         """The matrix (N, 1) of the rows' checksums, whose file may not exist."""
-        return NpyMatrix(self.path.with_suffix(".checksums.npy"), (len(self), 1), np.dtype(np.uint64))
+        path = self.checksum_path or self.path.with_suffix(".checksums.npy")
+        return NpyMatrix(path, (len(self), 1), np.dtype(np.uint64))
 
     def _rows(self, rows: np.ndarray) -> np.ndarray:
         values = np.empty((len(rows), self.shape[1]), self.dtype)
@@ -158,11 +160,11 @@ class NpyMatrix:
 
     def like(self, path: Path) -> "NpyMatrix":
         """A matrix of this shape and type in another file."""
-        return replace(self, path=path)
+        return replace(self, path=path, checksum_path=None)
 
     def columns_like(self, path: Path, span: Span) -> "NpyMatrix":
         """A matrix of these columns' shape and type in another file."""
-        return replace(self, path=path, shape=(len(self), span[1] - span[0]))
+        return replace(self.like(path), shape=(len(self), span[1] - span[0]))
 
     def write(self, blocks: Iterable[np.ndarray]) -> None:
         """Writes all rows, atomically.

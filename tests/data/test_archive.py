@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from gnnlib import GraphStore, adjacency
+from gnnlib._utils.documents import seal
 from gnnlib.data import archive
 from gnnlib.data.layout import BLOCK
 from tests.attack.kinds.stores import content, seal_store, write_store
@@ -133,6 +134,14 @@ COLUMNS = [
     (lambda c: c.update({"ends.csr eid": 5}), "column ends.csr eid: expected dtype, shape and place, got 5"),
     (lambda c: c["checksums"].update(shape=[7]), r"column checksums: expected \d+ rows, got 7"),
 ]
+
+
+@pytest.mark.parametrize("columns", [None, 5, [], "nodes", {}])
+def test_no_columns_at_all(folder, columns):
+    document = {**header(folder), "columns": columns}
+    (folder / "store.json").write_text(json.dumps(seal(document)))
+    with pytest.raises(ValueError, match=r"store\.json: expected columns nodes, .*, got"):
+        GraphStore.open(folder)
 
 
 @pytest.mark.parametrize(("forge", "message"), COLUMNS, ids=range(len(COLUMNS)))

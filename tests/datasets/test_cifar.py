@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from gnnlib.datasets import CIFAR10, DownloadError, FormatError, cifar10
+from tests.attack.kinds import zips
 
 module = importlib.import_module("gnnlib.datasets.cifar")  # not to be confused with the function
 RNG = np.random.default_rng(0)
@@ -100,3 +101,31 @@ def test_missing_and_truncated(tmp_path):
     path.write_bytes(path.read_bytes()[:-2000])
     with pytest.raises(FormatError, match=r"expected an intact tar\.gz"):
         cifar10(path.parent)
+
+
+@pytest.mark.parametrize(
+    ("forge", "message"),
+    [
+        (zips.tar_bomb, r"expected at most 268435456 bytes, got more"),
+        (zips.tar_traversal, r"got no test_batch\.bin"),
+        (zips.tar_links, r"got no test_batch\.bin"),
+        (zips.tar_without_gzip, r"Not a gzipped file"),
+    ],
+)
+def test_foreign_archives(tmp_path, forge, message):
+    path = tmp_path / module.ARCHIVE
+    write_archive(path)
+    forge(path)
+    with pytest.raises(FormatError, match=rf"{path}: .*{message}"):
+        cifar10(tmp_path, train=False)
+
+
+def test_a_flipped_bit_is_noticed(tmp_path):
+    """The checksum at the end of the gzip stream is compared, although the images come before it."""
+    path = tmp_path / module.ARCHIVE
+    write_archive(path)
+    content = path.read_bytes()
+    for place in range(60, len(content), len(content) // 40):  # after the header, which has a name
+        path.write_bytes(content[:place] + bytes([content[place] ^ 8]) + content[place + 1 :])
+        with pytest.raises(FormatError, match=r"expected an intact tar\.gz|got no test_batch"):
+            cifar10(tmp_path, train=False)

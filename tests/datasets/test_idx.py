@@ -1,10 +1,13 @@
 """The idx format, byte by byte."""
 
 import gzip
+import struct
+import zlib
 
 import numpy as np
 import pytest
 
+from gnnlib.datasets import idx
 from gnnlib.datasets.files import FormatError
 from gnnlib.datasets.idx import read_idx
 
@@ -75,6 +78,34 @@ def test_damaged_files(write, content, message):
     with pytest.raises(FormatError, match=message) as error:
         read_idx(path, magic=0x803)
     assert str(path) in str(error.value)
+
+
+def test_no_more_is_inflated_than_the_header_says(write, monkeypatch):
+    bomb = packed(IMAGES + bytes(2**25))
+    path, sizes = write(bomb), []
+    original = zlib.decompressobj
+
+    class Stream:
+        def __init__(self, **options):
+            self.stream = original(**options)
+
+        def decompress(self, data, limit=0):
+            sizes.append(limit)
+            return self.stream.decompress(data, limit)
+
+    monkeypatch.setattr(idx.zlib, "decompressobj", Stream)
+    with pytest.raises(FormatError, match=r"is too long: expected 28 bytes for shape \(2, 2, 3\), got 29 or more"):
+        read_idx(path)
+    assert sizes
+    assert 0 < min(sizes) <= max(sizes) <= 1100
+
+
+def test_too_many_dimensions(write):
+    for ndim in (33, 65, 255):
+        content = bytes([0, 0, 8, ndim]) + struct.pack(">I", 1) * ndim + b"\x07"
+        with pytest.raises(FormatError, match=rf"images: expected at most 32 dimensions, got {ndim}"):
+            read_idx(write(content))
+    assert read_idx(write(bytes([0, 0, 8, 32]) + struct.pack(">I", 1) * 32 + b"\x07")).shape == (1,) * 32
 
 
 @pytest.mark.parametrize("magic", ["00010803", "00000a03", "01000803"])

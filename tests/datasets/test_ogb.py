@@ -2,6 +2,7 @@
 
 import builtins
 import gzip
+import hashlib
 import importlib
 import re
 import subprocess
@@ -228,6 +229,28 @@ def test_the_published_zip(tmp_path):
         ogb_graphs("ogbg-molhiv", tmp_path)
     zipped(write_nodes(tmp_path / "raw", "ogbn-proteins"), tmp_path / "proteins.zip", "proteins")
     assert "species" in ogb_nodes("ogbn-proteins", tmp_path)[0][0][0].ndata
+
+
+def test_the_cache_of_a_zip_is_named_by_its_hash(tmp_path, cache):
+    """Not by names, sizes and checksums in its table, which a forger chooses."""
+    path = zipped(write_graphs(tmp_path / "raw"), tmp_path / "hiv.zip", "hiv")
+    digests = set()
+    for comment in (b"", b"the same table in another file"):
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.comment = comment
+        digests.add(hashlib.sha256(path.read_bytes()).hexdigest()[:32])
+        assert len(ogb_graphs("ogbg-molhiv", tmp_path)[0]) == 24
+        assert {folder.parent.name for folder in cache.glob("ogb/*/hiv")} == digests
+    assert len(digests) == 2
+
+
+def test_what_was_unpacked_is_verified(tmp_path, cache):
+    zipped(write_graphs(tmp_path / "raw"), tmp_path / "hiv.zip", "hiv")
+    expected = ogb_graphs("ogbg-molhiv", tmp_path)[0].labels
+    (unpacked,) = cache.glob("ogb/*/hiv/raw/graph-label.csv.gz")
+    unpacked.write_bytes(gzip.compress(b"1\n" * 24))
+    with pytest.warns(RuntimeWarning, match=f"damaged cache entry {unpacked}"):
+        assert torch.equal(ogb_graphs("ogbg-molhiv", tmp_path)[0].labels, expected)
 
 
 @pytest.mark.parametrize("harm", ["truncated", "changed"])

@@ -34,7 +34,7 @@ def test_files_equal_propagation_in_memory_to_the_bit(tmp_path, columns, dtype):
     assert torch.equal(PropagatedFeatures(paths)[torch.arange(NUM)], Hops(K)(graph, x))
     assert [path.name for path in paths] == ["x.npy", "hop-1.npy", "hop-2.npy", "hop-3.npy"]
     hops = [name for path in paths[1:] for name in (path.name, f"{path.stem}.checksums.npy")]
-    assert {path.name for path in (tmp_path / "hops").iterdir()} == {*hops, "hops.json"}
+    assert {path.name for path in (tmp_path / "hops").iterdir()} == {*hops, "hop-0.checksums.npy", "hops.json"}
 
 
 def test_int32_graphs_and_isolated_nodes(tmp_path):
@@ -96,15 +96,20 @@ def test_damaged_hops_are_noticed_when_they_are_read(tmp_path):
     paths = precompute_propagation(graph, features, tmp_path, K)
     hops = PropagatedFeatures(paths)
     assert torch.equal(hops[torch.tensor([-1, 4])], Hops(K)(graph, x)[[-1, 4]])
-    content = paths[2].read_bytes()
-    for place in range(128, len(content)):
-        paths[2].write_bytes(content[:place] + bytes([content[place] ^ 16]) + content[place + 1 :])
-        row = (place - 128) // (4 * WIDTH)
-        with pytest.raises(ValueError, match=rf"hop-2.npy: expected row {row} as it was written, got a damaged one"):
-            hops[torch.arange(NUM)]
-    paths[2].write_bytes(content)
+    for path in paths:  # the features, too
+        content = path.read_bytes()
+        for place in range(128, len(content), 3):
+            path.write_bytes(content[:place] + bytes([content[place] ^ 16]) + content[place + 1 :])
+            row = (place - 128) // (4 * WIDTH)
+            with pytest.raises(ValueError, match=rf"{path}: expected row {row} as it was written, got a damaged one"):
+                hops[torch.arange(NUM)]
+        path.write_bytes(content)
     (tmp_path / "hop-2.checksums.npy").unlink()
-    with pytest.raises(ValueError, match=r"hop-2.npy: expected its rows' checksums; run precompute_propagation"):
+    with pytest.raises(ValueError, match=r"hop-2.npy: expected a file of its rows' checksums; run precompute_"):
+        PropagatedFeatures(paths)
+    precompute_propagation(graph, features, tmp_path, K)
+    (tmp_path / "hops.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"hops.json is damaged"):
         PropagatedFeatures(paths)
 
 
@@ -125,7 +130,7 @@ def test_columns_of_other_inputs_are_not_used(tmp_path, monkeypatch):
     graph = symmetric_graph(NUM)
     features, _ = write_features(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(module.NpyMatrix, "write_checksums", lambda *_: 1 / 0)
+        patch.setattr(module._Folder, "complete", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             precompute_propagation(graph, features, tmp_path, 1, memory=MINIMUM)
     x = np.load(features) + 1
@@ -160,7 +165,14 @@ def test_hops_of_other_inputs_are_refused(tmp_path):
     np.save(features, np.load(features) + 1)
     with pytest.raises(ValueError, match="name another folder"):
         precompute_propagation(symmetric_graph(NUM), features, tmp_path, 1)
-    assert set(json.loads((tmp_path / "hops.json").read_text())) == {"features", "edges", "hops", "checksum"}
+    assert set(json.loads((tmp_path / "hops.json").read_text())) == {
+        "features",
+        "edges",
+        "hops",
+        "file",
+        "rows",
+        "checksum",
+    }
 
 
 def test_memory_is_bounded(tmp_path):

@@ -32,19 +32,18 @@ HEADERS = [
 
 
 class Tables(Kind):
-    names = (".npy",)
+    names = (".npy", "hops.json")
     variants = ("hops", "features")
 
     def make(self, variant, folder):
         np.save(folder / "x.npy", np.random.default_rng(0).standard_normal((NUM, 7)).astype(np.float32))
         if variant == "hops":
             precompute_propagation(symmetric_graph(NUM), folder / "x.npy", folder, K)
-            (folder / "x.npy").unlink()
 
     def mutate(self, variant, folder, draw):
-        path = draw.choice(sorted(folder.glob("*.npy")))
+        path = draw.choice(sorted(folder.iterdir()))
         kind = draw.choice(["bytes", "bytes", "header", "late", "missing", "exchanged"])
-        if kind == "header":
+        if kind == "header" and path.suffix == ".npy":
             write_header(path, draw.choice(HEADERS))
         elif kind == "late":
             size = draw.randrange(path.stat().st_size)
@@ -52,7 +51,7 @@ class Tables(Kind):
         elif kind == "missing":
             path.unlink()
         elif kind == "exchanged":
-            other = draw.choice(sorted(folder.glob("*.npy")))
+            other = draw.choice(sorted(folder.iterdir()))
             content, others = path.read_bytes(), other.read_bytes()
             path.write_bytes(others)
             other.write_bytes(content)
@@ -63,7 +62,7 @@ class Tables(Kind):
     errors = (ValueError, FileNotFoundError)
 
     def read(self, variant, folder, mutation):
-        names = ["x.npy"] if variant == "features" else [f"hop-{i}.npy" for i in range(1, K + 1)]
+        names = ["x.npy", *(f"hop-{i}.npy" for i in range(1, K + 1) if variant == "hops")]
         features = PropagatedFeatures([folder / name for name in names])
         mutation.late()
         number = len(features)
