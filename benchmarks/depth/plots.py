@@ -11,7 +11,16 @@ from matplotlib.figure import Figure
 from gnnlib.benchmarks.depth.summary import Row, deepest, mean
 from gnnlib.benchmarks.report.plots.style import INK, PALETTE, plain, report_style
 
-__all__ = ["BY_LAYER", "accuracy_by_depth", "chosen", "colour", "heat_map", "measure_by_layer", "outputs_in_2d"]
+__all__ = [
+    "BY_LAYER",
+    "accuracy_by_depth",
+    "chosen",
+    "colour",
+    "heat_map",
+    "measure_by_layer",
+    "outputs_in_2d",
+    "places",
+]
 
 BY_LAYER = {
     "distance": "mean average distance",
@@ -31,9 +40,23 @@ def chosen(document: Document, conv: str) -> list[str]:
     return list(dict.fromkeys([first, *(row["remedy"] for row in deepest(rows, conv))]))[:LINES]
 
 
-def colour(place: int) -> str:
-    """The colour of the remedy at a place of `chosen`; the first is black."""
-    return PALETTE[place - 1][0] if place else INK
+def places(document: Document) -> dict[str, int | None]:
+    """The place in the palette of each remedy that is drawn, the same in all plots; that of the study's first remedy is
+    None, and it is black. Remedies of one plot have different colours."""
+    groups = [chosen(document, conv) for conv in dict.fromkeys(row["conv"] for row in document["rows"])]
+    first, *others = dict.fromkeys(remedy for group in groups for remedy in group)
+    assigned: dict[str, int | None] = {first: None}
+    for remedy in others:
+        beside = [assigned.get(other) for group in groups if remedy in group for other in group]
+        uses = [*assigned.values()]
+        assigned[remedy] = min(range(len(PALETTE)), key=lambda place: (place in beside, uses.count(place)))
+    return assigned
+
+
+def colour(document: Document, remedy: str) -> str:
+    """The colour of a remedy in the plots."""
+    place = places(document)[remedy]
+    return INK if place is None else PALETTE[place][0]
 
 
 def _on_axes(draw: Callable[..., None]) -> Callable[..., Axes]:
@@ -57,13 +80,15 @@ def _rows(document: Document, conv: str, remedy: str) -> list[Row]:
 @_on_axes
 def accuracy_by_depth(ax: Axes, document: Document, conv: str) -> None:
     """Mean test accuracy by depth, in a band of one standard deviation."""
-    for place, remedy in enumerate(chosen(document, conv)):
+    for remedy in chosen(document, conv):
         rows = _rows(document, conv, remedy)
         depths = [row["depth"] for row in rows]
         centre = np.array([mean(row) for row in rows])
         spread = np.array([np.std(row["test"], ddof=1) if len(row["test"]) > 1 else 0.0 for row in rows])
-        ax.plot(depths, centre, marker="o", ms=3, color=colour(place), label=plain(remedy))
-        ax.fill_between(depths, centre - spread, centre + spread, color=colour(place), alpha=0.13, linewidth=0)
+        ax.plot(depths, centre, marker="o", ms=3, color=colour(document, remedy), label=plain(remedy))
+        ax.fill_between(
+            depths, centre - spread, centre + spread, color=colour(document, remedy), alpha=0.13, linewidth=0
+        )
     ax.set_xscale("log", base=2)
     depths = sorted({row["depth"] for row in document["rows"] if row["conv"] == conv})
     ax.set_xticks(depths, [str(depth) for depth in depths])
@@ -75,14 +100,14 @@ def accuracy_by_depth(ax: Axes, document: Document, conv: str) -> None:
 @_on_axes
 def measure_by_layer(ax: Axes, document: Document, conv: str, name: str, depth: int | None = None) -> None:
     """A measure of `BY_LAYER` in the deepest networks, or in those of one depth, after training and (dotted) before."""
-    for place, remedy in enumerate(chosen(document, conv)):
+    for remedy in chosen(document, conv):
         rows = [row for row in _rows(document, conv, remedy) if row["statistics"] and depth in (None, row["depth"])]
         if not rows:
             continue
         lines = zip(rows[-1]["statistics"], (":", "-"), (0.9, 1.4), ("_", plain(remedy)), strict=True)
         for statistics, dash, width, label in lines:
             values = [np.nan if value is None else max(value, TINY) for value in statistics[name]]
-            ax.plot(statistics["layer"], values, dash, linewidth=width, color=colour(place), label=label)
+            ax.plot(statistics["layer"], values, dash, linewidth=width, color=colour(document, remedy), label=label)
     if name != "effective_rank":
         ax.set_yscale("log")
     ax.set_xlabel("layer")

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from gnnlib._utils.documents import seal
 from gnnlib._utils.files import atomic_write
+from gnnlib.analysis.smoothing.advice import REMEDIES, WORDS
 from gnnlib.benchmarks.depth import plots
 from gnnlib.benchmarks.depth.published import published
 from gnnlib.benchmarks.depth.summary import Row, deepest, mean
@@ -57,7 +58,7 @@ def write_report(folder: Path) -> Path:
         ranking=_ranking(document, convs),
         convs=[_conv(document, conv, folder / "plots") for conv in convs],
         num_projected=len(document["picture_labels"]),
-        inside=_inside(document),
+        inside=_inside(document, convs),
     )
 
 
@@ -95,8 +96,8 @@ def _ranking(document: Document, convs: Sequence[str]) -> Document:
             sources |= {f"{conv} with {remedy}, depth {d}: {f.source} ({f.setting})": None for d, f in figures.items()}
             cells = [
                 f"{conv}, {remedy}",
-                str(last["depth"]),
                 _mean_std(last["test"]),
+                str(last["depth"]),
                 f"{_mean_std(best['test'])} at {best['depth']}",
                 _signed(mean(last) - mean(best)),
                 ", ".join(f"{figure.value:g} at {depth}" for depth, figure in figures.items()),
@@ -105,11 +106,15 @@ def _ranking(document: Document, convs: Sequence[str]) -> Document:
                 f"{mean(last, 'seconds'):,.1f}",
             ]
             lines.append((-mean(last), cells))
-    head = ["convolution, remedy", "largest depth", "accuracy there (%)", "at its best depth", "difference",
-            "published", "seeds", "parameters", "seconds"]  # fmt: skip
+    head = ["convolution, remedy", "accuracy (%)", "depth", "at its best depth", "difference", "published", "seeds",
+            "parameters", "seconds"]  # fmt: skip
     ranked = [cells for _, cells in sorted(lines, key=lambda line: line[0])]
     columns = [i for i in range(len(head)) if any(cells[i] for cells in ranked)]
+    depths = {cells[2] for cells in ranked}
+    if len(depths) == 1:  # the text says it
+        columns.remove(2)
     return {
+        "depth": depths.pop() if len(depths) == 1 else None,
         "head": [head[i] for i in columns],
         "lines": [[cells[i] for i in columns] for cells in ranked],
         "sources": list(sources),
@@ -122,9 +127,10 @@ def _conv(document: Document, conv: str, folder: Path) -> Document:
     style.save(
         _figure(plots.heat_map(document, conv, size=(5.2, height))), folder / f"{style.file_name(conv)}-accuracy.png"
     )
+    places = plots.places(document)
     legend = [
-        {"remedy": remedy, "colour": f"var(--c{place - 1})" if place else "var(--ink)"}
-        for place, remedy in enumerate(plots.chosen(document, conv))
+        {"remedy": remedy, "colour": "var(--ink)" if places[remedy] is None else f"var(--c{places[remedy]})"}
+        for remedy in plots.chosen(document, conv)
     ]
     return {
         "name": conv,
@@ -159,49 +165,69 @@ def _curves(document: Document, conv: str, folder: Path) -> list[Markup]:
     axes = {"accuracy": plots.accuracy_by_depth(document, conv)}
     if any(row["statistics"] for row in document["rows"] if row["conv"] == conv):
         axes |= {measure: plots.measure_by_layer(document, conv, measure) for measure in plots.BY_LAYER}
-    name = re.sub(r"\W", "", conv)
     drawings = []
     for measure, ax in axes.items():
         label = f"{conv}: {ax.get_title('left')}"
-        drawings.append(style.svg(_figure(ax), f"{name}{measure.replace('_', '')}", label))
+        drawings.append(style.svg(_figure(ax), f"{_identifier(conv)}{measure.replace('_', '')}", label))
         with style.report_style():
             ax.legend(fontsize=6)  # the page has one legend for all
         style.save(_figure(ax), folder / f"{style.file_name(conv)}-{measure}-curves.png")
     return drawings
 
 
+def _identifier(conv: str) -> str:
+    """Letters and digits, for the ids of a drawing."""
+    return re.sub(r"\W", "", conv)
+
+
 def _figure(ax: Axes) -> Figure:
     return cast(Figure, ax.figure)
 
 
-def _outputs(document: Document, conv: str, folder: Path) -> Document | None:
+def _outputs(document: Document, conv: str, folder: Path) -> Markup | None:
     pictures = [picture for picture in document["pictures"] if picture["conv"] == conv]
     if not pictures:
         return None
-    image = style.save(plots.all_outputs(document, pictures), folder / f"{style.file_name(conv)}-outputs.png")
     names = ", ".join(f"{picture['remedy']} at {picture['depth']}" for picture in pictures)
-    return {"image": image, "alt": f"Outputs of {conv} in two dimensions: {names}"}
+    figure = plots.all_outputs(document, pictures)
+    style.save(figure, folder / f"{style.file_name(conv)}-outputs.png")
+    return style.svg(figure, f"{_identifier(conv)}outputs", f"Outputs of {conv} in two dimensions: {names}")
 
 
-def _inside(document: Document) -> Document:
-    """Train and test accuracy, gradients and verdicts of every row."""
+def _inside(document: Document, convs: Sequence[str]) -> Document:
+    """Verdicts, train and test accuracy and gradients, of the deepest nets and of all; what helps with each verdict."""
+    last = [row for conv in convs for row in deepest(document["rows"], conv)]
+    verdicts = dict.fromkeys(moment["verdict"] for row in last for moment in row["statistics"] or ())
+    return {
+        "head": ["convolution, remedy, depth", "verdict, trained", "verdict at the start", "train (%)", "test (%)",
+                 "gap", "gradient, trained", "gradient at the start"],
+        "deepest": _diagnoses(last),
+        "all": _diagnoses(document["rows"]),
+        "advice": [(verdict, _advice(verdict)) for verdict in verdicts if verdict in REMEDIES],
+    }  # fmt: skip
+
+
+def _advice(verdict: str) -> str:
+    """The remedies as keywords of `Stack.build`, and others."""
+    keywords = (", ".join(f"{name}={value}" for name, value in remedy.items()) for remedy in REMEDIES[verdict])
+    return ", ".join(f"Stack.build(..., {text})" for text in keywords) + f", {WORDS[verdict]}"
+
+
+def _diagnoses(rows: Sequence[Row]) -> list[list[str]]:
     lines = []
-    for row in document["rows"]:
+    for row in rows:
         start, end = row["statistics"] or (None, None)
         lines.append([
-            f"{row['conv']}, {row['remedy']}",
-            str(row["depth"]),
+            f"{row['conv']}, {row['remedy']}, {row['depth']}",
+            end["verdict"] if end else "",
+            start["verdict"] if start else "",
             f"{mean(row, 'train'):.1f}",
             f"{mean(row):.1f}",
             _signed(mean(row, "train") - mean(row)),
-            _gradient_ratio(start),
             _gradient_ratio(end),
-            start["verdict"] if start else "",
-            end["verdict"] if end else "",
+            _gradient_ratio(start),
         ])  # fmt: skip
-    head = ["convolution, remedy", "depth", "train (%)", "test (%)", "gap", "gradient at the start", "gradient trained",
-            "diagnosis at the start", "trained"]  # fmt: skip
-    return {"head": head, "lines": lines}
+    return lines
 
 
 def _mean_std(values: Sequence[float]) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,16 +31,20 @@ def load(run: Path, samples: Sequence[Sample]) -> tuple[dict[str, list[Attributi
 
 def pictures(
     folder: Path, results: Sequence[Result], samples: Sequence[Sample], maps: dict[str, list[Attributions]]
-) -> list[Picture]:
-    """A row of attribution maps for each layer, and each as a file in the folder."""
-    drawn = []
+) -> list[dict[str, Any]]:
+    """For each layer a title and a picture of each sample, and all of a layer as a file in the folder."""
+    groups = []
     for number, result in enumerate(result for result in results if result["layer"] in maps):
         attributions, title = maps[result["layer"]], result["title"]
-        figure = plots.attributions(samples, attributions)
-        image = plots.save(figure, folder / f"attributions-{number}.png", background="black")
+        plots.save(plots.attributions(samples, attributions), folder / f"attributions-{number}.png", background="black")
         suffix = ", attention as lines" if "attention" in attributions[0] else ""
-        drawn.append(Picture(image, f"attributions of {title} in {len(samples)} images", title + suffix))
-    return drawn
+        drawn = []
+        for sample, one in zip(samples, attributions, strict=True):
+            image = plots.data_uri(plots.attributions([sample], [one], width=2.2), background="black")
+            name = sample["title"].partition(":")[0]
+            drawn.append(Picture(image, f"attributions of {title} in {name}", name))
+        groups.append({"title": title + suffix, "pictures": drawn})
+    return groups
 
 
 def _check(arrays: dict[str, np.ndarray], sample: Sample) -> Attributions:

@@ -87,6 +87,11 @@ def sources(rows: Sequence[Row]) -> list[str]:
     return [f"{title}: {figure['source']}{setting}" for (title, figure), setting in zip(figures, settings)]
 
 
+def equal_columns(rows: Sequence[Row], shown: Sequence[Column]) -> list[Column]:
+    """The columns of seeds and read-outs that have the same cell in all of several rows, which a note may hold."""
+    return [c for c in shown if c.name in ("seeds", "readout") and len(rows) > 1 and len(set(c.cells)) == 1]
+
+
 def leaderboard_table(results: Sequence[Result]) -> "Table":
     """The leaderboard for the terminal, the best in bold; texts of cells are no markup.
 
@@ -98,7 +103,7 @@ def leaderboard_table(results: Sequence[Result]) -> "Table":
 
     rows = leaderboard(results)
     shown = columns(rows)
-    same = [c for c in shown if c.name in ("seeds", "readout") and len(rows) > 1 and len(set(c.cells)) == 1]
+    same = equal_columns(rows, shown)
     notes = [f"{column.heading}: {column.cells[0]}" for column in same]
     notes += ["published:", *sources(rows)] if sources(rows) else []
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, caption_justify="left")

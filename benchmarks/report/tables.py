@@ -6,34 +6,50 @@ from pathlib import Path
 from typing import Any
 
 from gnnlib.benchmarks.report import plots
-from gnnlib.benchmarks.report.ranking import Row, columns, decimals, figures, sources
+from gnnlib.benchmarks.report.ranking import Row, columns, decimals, equal_columns, figures, sources
 from gnnlib.benchmarks.report.reading import Result, shared_arguments
 
 TABLE_CLASSES = 20  # a confusion matrix of more classes is a picture
 Table = dict[str, Any]  # the variables of a table of the template
 
 
+SEEDS = "A seed sets the random numbers of one training, from the initial weights on; where data have folds, its fold."
+READOUT = "The read-out turns the features of all nodes into the output of a graph."
+
+
 def board(rows: Sequence[Row]) -> Table:
-    """The leaderboard, with a strip of the seeds for each layer."""
+    """The leaderboard, with a strip of the seeds for each layer; what is equal in all rows is in notes."""
     metric = rows[0].result["metric"]
     styles = plots.styles([row.result for row in rows])
     values = [value for row in rows for value in row.result["metric"]["values"]]
     better = "higher is better" if metric["higher_is_better"] else "lower is better"
     several = any(len(row.result["seeds"]) > 1 for row in rows)
     over = "mean ± standard deviation over seeds" if several else "one seed each, so that no spread is known"
+    shown = columns(rows)
+    equal = equal_columns(rows, shown)
     return {
         "caption": f"{metric['name'].capitalize()}, {over} ({better}).",
-        "columns": columns(rows),
+        "columns": [column for column in shown if column not in equal],
+        "notes": _notes(rows, {column.name: column.cells[0] for column in equal}),
         "rows": [
             {
                 "best": row.best,
                 "colour": styles[row.result["layer"]].variable,
+                "dot": "dot" if styles[row.result["layer"]].number < len(plots.PALETTE) else "dot ring",
                 **_strip(row.result["metric"], min(values), max(values)),
             }
             for row in rows
         ],
         "sources": sources(rows),
     }
+
+
+def _notes(rows: Sequence[Row], equal: dict[str, str]) -> list[str]:
+    """What seeds and read-outs are, and those that all layers share."""
+    seeds = f"Seeds of each layer: {equal['seeds']}. " if "seeds" in equal else ""
+    readouts = dict.fromkeys(row.result["readout"] for row in rows if row.result["readout"])
+    shared = f" Of each layer: {next(iter(readouts))}." if "readout" in equal and len(readouts) == 1 else ""
+    return [seeds + SEEDS, *([READOUT + shared] if readouts else [])]
 
 
 def other_figures(rows: Sequence[Row]) -> Table | None:

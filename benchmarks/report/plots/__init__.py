@@ -7,9 +7,10 @@ results give the same bytes with any settings. A layer has one colour and one ma
 from gnnlib.benchmarks.report.plots.curves import CURVES, curve_panel, learning_curves, mean_curve, recorded
 from gnnlib.benchmarks.report.plots.pictures import attributions, confusion, levels, sample
 from gnnlib.benchmarks.report.plots.scatter import COSTS, leaderboard_scatter, scatter_panel
-from gnnlib.benchmarks.report.plots.style import PALETTE, file_name, png, save, styles, svg
+from gnnlib.benchmarks.report.plots.style import PALETTE, data_uri, file_name, png, save, styles, svg
 
 __all__ = [
-    "COSTS", "CURVES", "PALETTE", "attributions", "confusion", "curve_panel", "file_name", "leaderboard_scatter",
-    "learning_curves", "levels", "mean_curve", "png", "recorded", "sample", "save", "scatter_panel", "styles", "svg",
+    "COSTS", "CURVES", "PALETTE", "attributions", "confusion", "curve_panel", "data_uri", "file_name",
+    "leaderboard_scatter", "learning_curves", "levels", "mean_curve", "png", "recorded", "sample", "save",
+    "scatter_panel", "styles", "svg",
 ]  # fmt: skip

@@ -66,15 +66,18 @@ def sample(image: np.ndarray, pos: np.ndarray, src: np.ndarray, dst: np.ndarray)
 
 
 @report_style()
-def attributions(samples: Sequence[dict[str, Any]], maps: Sequence[dict[str, np.ndarray]]) -> Figure:
+def attributions(
+    samples: Sequence[dict[str, Any]], maps: Sequence[dict[str, np.ndarray]], width: float = 1.6
+) -> Figure:
     """A row of pictures with the saliency of each sample's nodes; with attention, a second row of lines over the image.
 
     Args:
         samples: each with image and label_map (H, W), pos (n, 2), src and dst (e,)
         maps: for each, saliency (n,) and perhaps attention (e,)
+        width: of one picture, in inches
     """
     rows = 2 if "attention" in maps[0] else 1
-    figure = Figure((1.6 * len(samples), 1.6 * rows), layout="constrained")
+    figure = Figure((width * len(samples), width * rows), layout="constrained")
     for axes, sample, values in zip(figure.subplots(rows, len(samples), squeeze=False).T, samples, maps):
         show_values(sample["label_map"], torch.from_numpy(values["saliency"]), axes[0])
         if rows == 2:

@@ -127,6 +127,15 @@ def save(figure: Figure, path: Path, background: str = "white") -> str:
     content = png(figure, background)
     with atomic_write(path) as part:
         part.write_bytes(content)
+    return _uri(content)
+
+
+def data_uri(figure: Figure, background: str = "white") -> str:
+    """The figure as a data URI of a PNG picture."""
+    return _uri(png(figure, background))
+
+
+def _uri(content: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(content).decode()}"
 
 

@@ -4,6 +4,7 @@ import json
 import re
 from itertools import product
 
+import numpy as np
 import pytest
 import torch
 from matplotlib.axes import Axes
@@ -353,6 +354,26 @@ def test_study_resumes_from_results(tmp_path, capsys, monkeypatch, one_thread):
 # the report and the command
 
 
+def test_a_remedy_has_one_colour_in_all_plots():
+    """And remedies of one plot have different ones, whatever is best for each convolution."""
+    rng = np.random.default_rng(0)
+    remedies = ["none", *(f"remedy{i}" for i in range(14))]
+    rows = [
+        {"conv": conv, "remedy": remedy, "depth": 8, "test": [value], "validation": [value]}
+        for conv in ("gcn", "gat", "sage", "gin", "mlp")
+        for remedy in remedies
+        for value in rng.random(1).tolist()
+    ]
+    document = {"rows": rows}
+    places = plots.places(document)
+    assert places["none"] is None
+    for conv in ("gcn", "gat", "sage", "gin", "mlp"):
+        shown = plots.chosen(document, conv)
+        assert len({places[remedy] for remedy in shown}) == len(shown)
+        lines = plots.accuracy_by_depth(document, conv).lines
+        assert [line.get_color() for line in lines] == [plots.colour(document, remedy) for remedy in shown]
+
+
 @pytest.mark.slow
 def test_report_and_pictures(tmp_path, one_thread):
     document = depth_study(*DATA, **SMALL, out=tmp_path, name="cora")
@@ -360,6 +381,7 @@ def test_report_and_pictures(tmp_path, one_thread):
     assert not re.search(r"""(src|href)=["'](?!data:|#)""", page), "nothing is loaded"
     assert "<script" not in page
     assert "28.7 at 64" in page
+    assert "results.json" in page.rpartition("<footer>")[2]
     assert "DropEdge" in page
     for remedy in ("none", "dropedge+dropout"):
         assert f'<th scope="row">{remedy}</th><td class="good"' in page

@@ -50,9 +50,12 @@ def test_texts_of_the_page(run):
         "python 3.11.7 · torch 2.13.0",
         "2 cores",
         "digits-1",
-        "1 GAT 98.60 ± 0.14 2 22,000 31.2 flat 99.00 ± 0.70 −0.40",
-        "2 GCN 97.50 ± 0.71 2 12,345 31.2 flat",
+        "1 GAT 98.60 ± 0.14 22,000 31.2 99.00 ± 0.70 −0.40",
+        "2 GCN 97.50 ± 0.71 12,345 31.2",
         "3 SGC 95.00 ± 0.00",
+        "Seeds of each layer: 2. A seed sets the random numbers of one training",
+        "The read-out turns the features of all nodes into the output of a graph. Of each layer: flat: a linear layer",
+        "Made by gnnlib from the result.json of each layer's folder beside this page.",
         "GAT: Somebody 2018, table 2 (100 runs)",
         "GAT: 17 of 20 right zero one found zero 9 1 90.0 % one 2 8 80.0 %",
         "The other 2 layers",
@@ -76,7 +79,7 @@ def test_boxes_hide_layers_in_all_plots(run):
         assert f"body:has(#show{number}:not(:checked)) .s{number} {{ display: none; }}" in text
         assert text.count(f'class="s{number}"') == 2 * 2 + 2 * 3
     page = Page(text)
-    assert [box["id"] for box in page.all("input")] == ["show0", "show1", "show2"]
+    assert [box["id"] for box in page.all("input") if "id" in box] == ["show0", "show1", "show2"]
 
 
 def test_plots_are_files(run):
@@ -258,7 +261,7 @@ def test_attributions_are_drawn(tmp_path):
     assert "GAT, attention as lines" in " ".join(page.text.split())
     assert [image["alt"] for image in page.all("img")][1:] == [
         "the superpixels of 1 images, and fewer and fewer of them",
-        "attributions of GAT in 1 images",
+        "attributions of GAT in a seven",
     ]
     assert (run / "plots" / "attributions-0.png").exists()
     assert "Not everything could be read" not in page.text
@@ -385,6 +388,25 @@ def test_other_figures(tmp_path, run):
     assert ["<b>", "1e-09", "98.8"] in [line.split() for line in console.file.getvalue().splitlines()]
     assert "Other figures" not in (run / "report.html").read_text()
     assert figures_table(load_results(run)[0]) is None
+
+
+def test_seeds_and_read_outs_that_differ_have_columns(tmp_path):
+    other = result("gat", (98.0,), readout="mean: of all nodes")
+    page = assert_self_contained(write_report(save(tmp_path, result(), other)).read_text())
+    assert "1 GAT 98.00 1 12,345 31.2 mean 2 GCN 97.50 ± 0.71 2 12,345 31.2 flat" in page.text
+    assert "A seed sets the random numbers" in page.text
+    assert "Of each layer" not in page.text
+
+
+def test_layers_beyond_the_palette_are_told_apart(tmp_path):
+    """By a ring in place of a dot, other dashes and another marker."""
+    results = [result(f"layer{i:02}") for i in range(len(plots.PALETTE) + 4)]
+    text = write_report(save(tmp_path, *results)).read_text()
+    dots = [(span["class"], span["style"]) for span in Page(text).all("span") if "dot" in span.get("class", "")]
+    assert len(dots) == len(set(dots)) == len(results)
+    styles = plots.styles(results).values()
+    assert len({(style.colour, str(style.dash)) for style in styles}) == len(results)
+    assert len({(style.colour, style.marker) for style in styles}) == len(results)
 
 
 def test_ranks():
