@@ -11,6 +11,7 @@ from functools import partial
 from inspect import isfunction
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
@@ -175,6 +176,7 @@ class _Writer:
         self.references: dict[int, dict[str, Any]] = {}
 
     def write(self, path: str, value: Any) -> Any:
+        value = value.item() if isinstance(value, np.generic) else value
         if value is None or isinstance(value, (bool, int, float, str)):
             return value
         if id(value) in self.references:

@@ -6,6 +6,7 @@ import re
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -383,3 +384,22 @@ def test_a_full_disk_leaves_the_model_that_was_there(saved, monkeypatch):
         with pytest.raises(OSError, match=r"No space left on device: '.*model.safetensors'"):
             save_model(gnnlib.GCNConv(2, 2), saved)
     assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: nn.Linear(np.int64(5), np.int32(3)),
+        lambda: gnnlib.Linear(np.uint8(5), 3, bias=np.bool_(False)),
+        lambda: nn.Sequential(
+            nn.Linear(5, 3), nn.Dropout(np.float32(0.5)), nn.LayerNorm(np.int64(3), eps=np.float32(0.1))
+        ),
+    ],
+)
+def test_numbers_of_numpy(layer, tmp_path):
+    """Modules of PyTorch keep the numbers of their arguments as they come."""
+    x, model = torch.randn(2, 5), layer().eval()
+    save_model(model, tmp_path)
+    loaded = load_model(tmp_path)
+    assert torch.equal(loaded(x), model(x))
+    assert not [value for part in loaded.modules() for value in vars(part).values() if isinstance(value, np.generic)]
