@@ -47,3 +47,47 @@ def test_pages_open_without_errors(browser, width, scheme):
             page.screenshot(path=f"{SCREENSHOTS}/{name}-{width}-{scheme}.png")
     context.close()
     assert errors == []
+
+
+QUESTIONS = {
+    "API": "api/index.html",
+    "which layer": "choosing.html",
+    "against depth": "choosing.html",
+    "own data": "guide/data.html",
+    "pandas": "guide/data.html",
+    "training": "guide/training.html",
+    "several labels": "guide/training.html",
+    "class weights": "guide/training.html",
+    "early stopping": "guide/training.html",
+    "regression": "guide/graphs.html",
+    "how many superpixels": "guide/superpixel-settings.html",
+    "compactness": "guide/superpixel-settings.html",
+    "positional encodings": "guide/encodings.html",
+    "heterogeneous": "guide/typed.html",
+    "negatives": "guide/links.html",
+    "edge classification": "guide/links.html",
+    "explaining": "guide/explain.html",
+    "exporting": "guide/saving.html",
+    "ONNX": "guide/saving.html",
+    "GPU": "guide/gpu.html",
+    "add a layer": "contributing.html",
+    "datapipes": "install.html",
+}
+"""What a user would search for, and the page that answers."""
+FIRST = 8  # results that a reader looks through
+
+
+def test_search_finds_the_page_that_answers(browser):
+    page = browser.new_page()
+    places = {}
+    for words, answer in QUESTIONS.items():
+        page.goto((SITE / "search.html").as_uri() + f"?q={words}")
+        page.wait_for_function(
+            "document.querySelector('.search-summary').textContent.includes('Search finished') ||"
+            "document.querySelector('.search-summary').textContent.includes('found')"
+        )
+        links = [link.get_attribute("href").partition("#")[0] for link in page.locator("#search-results li > a").all()]
+        unique = list(dict.fromkeys(links))
+        places[words] = unique.index(answer) + 1 if answer in unique else None
+    page.close()
+    assert {words: place for words, place in places.items() if place is None or place > FIRST} == {}
