@@ -323,8 +323,8 @@ def _as_labels(labels: Any) -> Tensor | None:
         return None if labels is None else torch.as_tensor(labels).detach().clone()
     except (TypeError, ValueError, RuntimeError):
         values = list(labels) if hasattr(labels, "__iter__") else [labels]
-        got = type(values[0]).__name__ if values else type(labels).__name__
-        raise TypeError(f"labels: expected numbers of the classes, or other numbers, got a {got}") from None
+        got = repr(values[0])[:50] if values else type(labels).__name__
+        raise TypeError(f"labels: expected numbers of the classes, or other numbers, got {got}") from None
 
 
 def _check(graphs: list[dgl.DGLGraph]) -> None:

@@ -167,7 +167,7 @@ def _values_error(module: nn.Module, values: Mapping[str, Any]) -> Exception | N
     for name in ("x", "edge"):
         value = values.get(name)
         for part in value if isinstance(value, tuple) else (value,):
-            known = part is not None and not (isinstance(part, list) or _is_autocast(part))
+            known = part is not None and not (name == "edge" and isinstance(part, list)) and not _is_autocast(part)
             wrong = features_error(_name(module), part, like=like, name=name) if known else None
             if wrong is not None:
                 return wrong
@@ -219,6 +219,9 @@ def check_call(
             f"{_name(owner)}: expected {', '.join(positional) or 'nothing'} by position"
             f"{keywords and f' and {keywords} by name'}, got {len(args) - 1} arguments by position"
         )
+    twice = [name for name in positional[: len(args) - 1] if name in options]
+    if twice:
+        raise TypeError(f"{_name(owner)}: expected {twice[0]} once, got it by position and as {twice[0]}=")
     required = [p.name for p in parameters if p.default is Parameter.empty and p.kind not in VARIADIC]
     missing = [name for name in required if name not in [*positional[: len(args) - 1], *options]]
     if missing:

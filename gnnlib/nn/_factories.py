@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from gnnlib.nn._arguments import probability
@@ -63,6 +64,15 @@ READOUTS: dict[str, Factory] = {
     "max": MaxReadout,
     "mean-max": MeanMaxReadout,
 }
+CALLS = {
+    "conv": ("in_feats", "out_feats"),
+    "norm": ("feats",),
+    "skip": ("in_feats", "out_feats", "layer"),
+    "activation": (),
+    "jump": ("feats", "num_layers"),
+    "readout": ("in_feats",),
+}
+"""How `Stack.build` calls each factory."""
 OURS: dict[Any, Factory] = {nn.BatchNorm1d: BatchNorm, nn.LayerNorm: LayerNorm}
 """PyTorch's classes, and ours that are called with a graph."""
 
@@ -90,7 +100,9 @@ def as_factory(name: str, value: Any, names: Mapping[str, Factory]) -> Factory |
         raise TypeError(f"Stack: expected {name}=JumpingKnowledge.cat, .max or .lstm, got the class JumpingKnowledge")
     if not callable(value):
         raise TypeError(f"Stack: expected {name} to be a class or a function that makes a module, got {value!r}")
-    return OURS.get(value, value)
+    factory = OURS.get(value, value)
+    _check_call(name, factory)
+    return factory
 
 
 def _by_name(name: str, text: str, names: Mapping[str, Factory]) -> Factory:
@@ -124,30 +136,45 @@ def as_layer(conv: Any) -> Factory:
         raise TypeError(
             "Stack: expected conv to be a class or a function that makes a layer, such as GCNConv, got None"
         )
+    return factory
+
+
+def _check_call(name: str, factory: Factory) -> None:
+    """Whether a class or a function can be called as `Stack.build` calls it."""
     try:
         parameters = list(inspect.signature(factory).parameters.values())
     except ValueError:  # written in C
-        return factory
-    kinds = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
-    extra = [p.name for p in parameters if p.default is p.empty and p.kind in kinds][2:]
+        return
+    arguments, kind = CALLS[name], getattr(factory, "__name__", str(factory))
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    required = [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    extra = required[len(arguments) :]
+    call = f"{name}({', '.join(arguments)})"
     if extra:
-        kind = getattr(factory, "__name__", str(factory))
         heads = f"lambda i, o: {kind}(i, o // 4, num_heads=4)"
         write = heads if extra == ["num_heads"] else f"partial({kind}, {', '.join(f'{n}=...' for n in extra)})"
-        raise TypeError(f"Stack: expected conv={write}, got {kind}, which needs {', '.join(extra)} too")
-    return factory
+        raise TypeError(
+            f"Stack: expected {name}={write}, called as {call}, got {kind}, which needs {', '.join(extra)} too"
+        )
+    if len(positional) < len(arguments) and all(p.kind != p.VAR_POSITIONAL for p in parameters):
+        takes = ", ".join(p.name for p in positional) or "nothing"
+        raise TypeError(f"Stack: expected {name} to be called as {call}, got {kind}, which takes {takes}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
 
 
 def as_dropout(owner: str, value: Any) -> nn.Module | None:
     """The dropout of features: of a probability, a module, or a class with a default probability."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
+    if _is_number(value):
         return Dropout(probability(owner, "dropout", value))
     return _as_drop(owner, "dropout", value, "a probability or a module such as DropNode(0.5)", (DropEdge, DropMessage))
 
 
 def as_drop_edge(owner: str, value: Any) -> nn.Module | None:
     """The dropout of edges: of a probability, a module, or a class with a default probability."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
+    if _is_number(value):
         return DropEdge(probability(owner, "drop_edge", value))
     return _as_drop(owner, "drop_edge", value, "a probability or DropEdge(0.5)", (DropNode, DropMessage, nn.Dropout))
 

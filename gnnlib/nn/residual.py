@@ -28,7 +28,10 @@ class _Skip(Arguments, nn.Module):
 
     def equal_widths(self) -> None:
         if self.in_feats != self.out_feats:
-            raise ValueError(f"{type(self).__name__}: expected equal widths, got {self.in_feats} -> {self.out_feats}")
+            raise ValueError(
+                f"{type(self).__name__}: expected equal widths, got {self.in_feats} -> {self.out_feats}; in "
+                "Stack.build, encoder=True gives all layers one width"
+            )
 
 
 class Residual(_Skip):

@@ -45,6 +45,16 @@ NAMES = {  # of other libraries
     "heads": "conv=lambda i, o: GATConv(i, o // heads, heads)",
     "num_heads": "conv=lambda i, o: GATConv(i, o // num_heads, num_heads)",
 }
+EXAMPLES = {
+    "conv": "GCNConv(8, 16)",
+    "norm": "BatchNorm(16)",
+    "skip": "Residual(8, 16)",
+    "activation": "torch.nn.ReLU()",
+    "encoder": "torch.nn.Linear(8, 16)",
+    "jump": "JumpingKnowledge.cat(16, num_layers)",
+    "readout": "MeanReadout(16)",
+    "head": "torch.nn.Linear(16, 2)",
+}
 WIDER = {readout_mean_max: "MeanMaxReadout", readout_flat: "FlatReadout(in_feats, num_nodes)"}
 
 
@@ -85,7 +95,8 @@ def _check_callables(owner: object, **values: Any) -> None:
     for name, value in values.items():
         if value is not None and (isinstance(value, type) or not callable(value)):
             got = f"the class {value.__name__}" if isinstance(value, type) else repr(value)
-            raise TypeError(f"{type(owner).__name__}: expected {name} to be a module, got {got}")
+            write = f"; write {name}={EXAMPLES[name]}" if name in EXAMPLES else ""
+            raise TypeError(f"{type(owner).__name__}: expected {name} to be a module, got {got}{write}")
         if type(value).__module__.startswith("torch_geometric."):
             raise TypeError(
                 f"{type(owner).__name__}: expected {name} to be called with a DGL graph, such as a layer of gnnlib or "
@@ -140,6 +151,11 @@ class GNNLayer(Arguments, nn.Module):
     ):
         super().__init__()
         _check_callables(self, conv=conv, norm=norm, skip=skip, activation=activation, merge=merge)
+        if conv is None or _takes_one(conv):
+            got = "None" if conv is None else f"{type(conv).__name__}, which is called as conv(x)"
+            raise TypeError(
+                f"GNNLayer: expected a layer that is called as conv(graph, x), such as GCNConv(8, 16), got {got}"
+            )
         self.conv, self.norm, self.skip, self.activation = conv, norm, skip, activation
         self.dropout, self.drop_edge = as_dropout("GNNLayer", dropout), as_drop_edge("GNNLayer", drop_edge)
         self.merge = merge
@@ -368,8 +384,9 @@ def _as_blocks(blocks: Any) -> list[nn.Module]:
     Raises:
         TypeError: if one of them is no block and no layer
     """
-    if isinstance(blocks, nn.Module) and not isinstance(blocks, (nn.ModuleList, nn.Sequential)):
-        raise TypeError(f"Stack: expected a list of blocks, Stack([block]), got one {type(blocks).__name__}")
+    if not hasattr(type(blocks), "__iter__"):
+        got = "None" if blocks is None else f"one {type(blocks).__name__}"
+        raise TypeError(f"Stack: expected a list of blocks, Stack([block]), got {got}")
     return [_as_block(block) for block in blocks]
 
 
@@ -478,19 +495,18 @@ def _jump(jump: Any, width: int, hidden_feats: int, num_layers: int) -> Any:
     return factory and factory(hidden_feats, num_layers)
 
 
-def _readout(readout: Factory | Readout | str | None, in_feats: int) -> Any:
+def _readout(readout: Any, in_feats: int) -> Any:
     """The readout of a stack: classes are called with their width."""
-    for function, name in WIDER.items():
-        if readout is function:
-            raise ValueError(f"Stack: expected {name}, which has out_feats, got the function {function.__name__}")
-    if isinstance(readout, str):
-        readout = as_factory("readout", readout, READOUTS)
-    if readout is not None and not callable(readout):
-        raise TypeError(f"Stack: expected readout to be a class such as MeanReadout, got {readout!r}")
-    if isinstance(getattr(readout, "func", readout), type):  # a class, or a partial of one
-        return cast(Factory, readout)(in_feats)
-    width = getattr(readout, "in_feats", in_feats)
-    if width != in_feats:
+    wider = next((text for function, text in WIDER.items() if readout is function), None)
+    if wider is not None:
+        raise ValueError(f"Stack: expected {wider}, which has out_feats, got the function {readout.__name__}")
+    if isinstance(readout, str) or isinstance(getattr(readout, "func", readout), type):  # a class, or a partial of one
+        return cast(Factory, as_factory("readout", readout, READOUTS))(in_feats)
+    foreign = str(getattr(readout, "__module__", "")).startswith(("dgl.", "torch_geometric."))
+    if readout is not None and (not callable(readout) or (foreign and not isinstance(readout, nn.Module))):
+        got = f"{readout.__module__}.{readout.__name__}" if foreign else repr(readout)
+        raise TypeError(f"Stack: expected readout to be a class such as MeanReadout, got {got}")
+    if getattr(readout, "in_feats", in_feats) != in_feats:
         raise ValueError(f"Stack: expected a readout with in_feats {in_feats}, got {readout}")
     return readout
 

@@ -158,7 +158,9 @@ class Columns(NamedTuple):
         except (TypeError, ValueError, RuntimeError):
             got = type(target).__name__
             raise TypeError(f"Batch: expected a tensor of targets beside a graph, got a {got}") from None
-        return self._replace(label=None).batch(graph)._replace(target=target)
+        return (
+            self._replace(label=None).batch(graph)._replace(target=target.reshape(-1) if target.dim() == 0 else target)
+        )
 
     def sampled(self, blocks: Sequence[dgl.DGLGraph]) -> Batch:
         """The message-flow graphs of ``dgl.dataloading.DataLoader``, with the frames of their nodes."""
