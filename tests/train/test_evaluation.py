@@ -3,7 +3,9 @@
 import csv
 import inspect
 import math
+import re
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -269,6 +271,16 @@ def test_predictions_for_a_batch_equal_those_for_single_graphs():
     assert model.training
     assert not outputs.requires_grad
     torch.testing.assert_close(predict(model, graphs[3], "h", edge="w"), alone[3:4])
+
+
+def test_the_guide_has_the_whole_signature():
+    """Each argument of `fit` with its default, in order."""
+    text = (Path(__file__).parents[2] / "docs" / "guide" / "training.md").read_text("utf-8")
+    (written,) = re.findall(r"^    fit\((.*?)\)$", text, re.MULTILINE | re.DOTALL)
+    parameters = inspect.signature(fit).parameters.values()
+    plain = [p.replace(annotation=p.empty) for p in parameters]
+    actual = str(inspect.Signature(plain)).strip("()")
+    assert re.sub(r"\s+", " ", written).replace('"', "'") == actual
 
 
 def test_one_way_to_predict_is_public():
