@@ -5,7 +5,7 @@ from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
 from gnnlib.graph._adjacency import edge_endpoints
-from gnnlib.graph._check import check_one_node_set
+from gnnlib.graph._check import check_graph, check_one_node_set
 from gnnlib.graph.batch import graph_index
 
 __all__ = ["add_self_loop", "keep_edges", "keep_nodes", "reverse"]
@@ -139,6 +139,9 @@ def reverse(graph: dgl.DGLGraph) -> dgl.DGLGraph:
     Returns:
         A new graph.
 
+    Raises:
+        TypeError: if the graph has several edge types.
+
     Example:
         >>> from gnnlib.graph import reverse
         >>> import dgl
@@ -146,6 +149,7 @@ def reverse(graph: dgl.DGLGraph) -> dgl.DGLGraph:
         >>> reverse(pairs).canonical_etypes, reverse(pairs).batch_num_nodes("out").tolist()
         ([('out', 'pool', 'in')], [1, 1])
     """
+    check_graph("reverse", graph)
     reversed_graph = dgl.reverse(graph, copy_ndata=True, copy_edata=True)
     _keep_batch(graph, reversed_graph, graph.batch_num_edges())
     return reversed_graph

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
+from gnnlib.graph._check import check_dense
 from gnnlib.grid.dense import has_pool, on_images, pool, whole
 from gnnlib.nn._arguments import Arguments, one_of
 from gnnlib.ops import aggregate
@@ -60,6 +61,7 @@ class GridPool(Arguments, nn.Module):
         Returns:
             the features of the output cells
         """
+        check_dense("GridPool: x", x)
         if x.dim() < 2 or len(x) != graph.num_src_nodes():
             raise ValueError(f"GridPool: expected x of shape ({graph.num_src_nodes()}, ..., F), got {tuple(x.shape)}")
         area = graph.dstdata.get("area") if self.reduce == "mean" and self.count_include_pad else None

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
 from gnnlib.graph import graph_index
+from gnnlib.graph._check import check_graph
 from gnnlib.nn.readout import readout_mean
 
 __all__ = ["random_affine"]
@@ -42,6 +43,7 @@ def random_affine(
 
     Raises:
         ValueError: if the positions are not two-dimensional, or a range is empty.
+        TypeError: if the graph has several edge types.
 
     Example:
         >>> from gnnlib.images import pixel_graph, random_affine
@@ -49,6 +51,7 @@ def random_affine(
         >>> [round(x, 3) for x in augmented.ndata["pos"].mean(0).tolist()], augmented.num_edges()
         ([0.5, 0.5], 16)
     """
+    check_graph("random_affine", graph)
     pos = graph.ndata.get("pos")
     if pos is None or pos.dim() != 2 or pos.shape[1] != 2:
         raise ValueError(f"expected positions (N, 2), got {None if pos is None else tuple(pos.shape)}")

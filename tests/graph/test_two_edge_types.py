@@ -9,7 +9,8 @@ from gnnlib._platform.dgl import dgl
 from gnnlib.analysis import permutation_error
 from gnnlib.analysis.smoothing import dirichlet_energy
 from gnnlib.coarsening import coarsen, graclus
-from gnnlib.graph import add_self_loop, adjacency, keep_edges, keep_nodes
+from gnnlib.graph import add_self_loop, adjacency, keep_edges, keep_nodes, reverse
+from gnnlib.images import random_affine
 from gnnlib.nn import DAGNN, Hops
 from gnnlib.ops import aggregate, attend, edge_dot, edge_softmax, propagate
 
@@ -32,6 +33,8 @@ NEED_ONE = {
     "keep_edges": lambda g: keep_edges(g, torch.ones(3).bool()),
     "keep_nodes": lambda g: keep_nodes(g, torch.ones(3).bool()),
     "add_self_loop": add_self_loop,
+    "reverse": reverse,
+    "random_affine": random_affine,
     "laplacian_encoding": lambda g: gnnlib.laplacian_encoding(g, 1),
     "random_walk_encoding": lambda g: gnnlib.random_walk_encoding(g, 1),
     "graclus": graclus,

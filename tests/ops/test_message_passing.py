@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch.autograd import gradcheck, gradgradcheck
 from torch.autograd.graph import saved_tensors_hooks
 
+import gnnlib
 from gnnlib import kernels
 from gnnlib._platform.dgl import dgl
 from gnnlib.kernels import cpu, reference
@@ -677,3 +678,22 @@ def test_numbers_beyond_the_largest_float16():
     x = torch.full((10, 1), 30000.0, dtype=torch.float16)
     assert aggregate(graph, x)[0].isinf().all()
     np.testing.assert_allclose(aggregate(graph, x, reduce="mean")[0].item(), 30000, rtol=1e-2)
+
+
+SPARSE = {
+    "aggregate": lambda g, x: aggregate(g, x),
+    "coeff": lambda g, x: aggregate(g, torch.ones(11, 2), torch.ones(g.num_edges()).to_sparse()),
+    "propagate": lambda g, x: gnnlib.propagate(g, x, norm="none"),
+    "edge_dot": lambda g, x: edge_dot(g, x, x),
+    "Hops": lambda g, x: gnnlib.nn.Hops(2)(g, x),
+    "APPNP": lambda g, x: gnnlib.APPNP(2)(g, x),
+    "DAGNN": lambda g, x: gnnlib.DAGNN(2)(g, x),
+    "GridPool": lambda g, x: gnnlib.grid.GridPool()(g, x),
+    "readout": gnnlib.readout_mean,
+}
+
+
+@pytest.mark.parametrize("name", SPARSE)
+def test_sparse_features(name):
+    with pytest.raises(TypeError, match=r"expected a dense tensor, got one of layout torch.sparse_coo; .*\.to_dense"):
+        SPARSE[name](random_graph(), torch.ones(11, 2).to_sparse())
