@@ -144,7 +144,8 @@ def _image(regions: Regions, name: str) -> np.ndarray:
 def _shape(name: str, regions: Regions) -> np.ndarray:
     """A property of ``regionprops``, in the order of the regions."""
     _image(regions, name)
-    table = import_skimage("measure").regionprops_table(regions.label_map + 1, properties=(name,))
+    spacing = tuple(regions.spacing.tolist())
+    table = import_skimage("measure").regionprops_table(regions.label_map + 1, properties=(name,), spacing=spacing)
     return table[name][:, None]
 
 
@@ -207,7 +208,7 @@ def region_features(regions: Regions, names: Sequence[Feature]) -> np.ndarray:
     - ``"centroid"`` (d): in pixels times the spacing;
     - ``"place"`` (d): the centroid divided by the length of each axis.
 
-    Of shape, for pictures of two axes, as ``skimage.measure.regionprops`` computes them:
+    Of shape, for pictures of two axes, as ``skimage.measure.regionprops`` computes them with the spacing:
 
     - ``"eccentricity"`` (1): of the ellipse with the same second moments, 0 for a circle, below 1;
     - ``"solidity"`` (1): the area divided by that of the convex hull;

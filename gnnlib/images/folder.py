@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gnnlib.images._image import as_array, with_channels
+from gnnlib.images._image import as_array, channels_of, with_channels
 
 __all__ = ["ImageFolder", "image_folder"]
 
@@ -68,7 +68,8 @@ def image_folder(
 
     One picture at a time is in memory. Each is turned as its EXIF orientation says; alpha is dropped; grey of 16 bits
     is uint16, which the converters divide by 65535; Pillow itself reads colour of 16 bits as 8 bits; of several frames
-    the first counts. All files are decoded once at the start, to find those that cannot be read.
+    the first counts. All files are read once at the start (JPEG at an eighth of its size), to find those that are
+    damaged.
 
     Args:
         path: of the folder.
@@ -116,8 +117,13 @@ def image_folder(
 
 
 def _pictures(folder: Path) -> Iterator[Path]:
+    visited = set()  # links may lead back
     for root, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        if (place := os.path.realpath(root)) in visited:
+            folders.clear()
+            continue
+        visited.add(place)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in files:
             if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
                 yield Path(root) / name
@@ -139,7 +145,7 @@ def _examine(paths: Sequence[Path]) -> tuple[dict[Path, str], bool]:
     errors, colour = {}, False
     for path in paths:
         try:
-            colour |= as_array(path).ndim == 3
+            colour |= channels_of(path) == 3
         except (ValueError, OSError) as error:
             errors[path] = str(error).rpartition(", got: ")[2]
     return errors, colour

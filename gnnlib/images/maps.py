@@ -52,7 +52,7 @@ def label_maps(folder: str | os.PathLike[str]) -> LabelMaps:
 
     Raises:
         FileNotFoundError: if the store has no label maps.
-        ValueError: if they are damaged.
+        ValueError: if they are damaged, or there is no store.
 
     Example:
         >>> import tempfile
@@ -64,11 +64,15 @@ def label_maps(folder: str | os.PathLike[str]) -> LabelMaps:
         torch.Size([28, 28, 3])
     """
     folder = Path(folder).expanduser()
-    if "label_maps" not in archive.read_header(folder):
+    try:
+        kept, error = "label_maps" in archive.read_header(folder), damage(folder)
+    except ValueError as damaged:
+        raise ValueError(f"{folder}: expected an intact store of graphs; {damaged}") from damaged
+    if not kept:
         raise FileNotFoundError(
-            f"label_maps: expected a store with label maps, got {folder}; convert with images_to_store(label_maps=True)"
+            f"{folder}: expected a store with label maps, got none; convert with images_to_store(label_maps=True)"
         )
-    if error := damage(folder):
+    if error:
         raise ValueError(f"{folder}: expected intact label maps; {error}")
     return LabelMaps(np.load(folder / VALUES, mmap_mode="r"), np.load(folder / SHAPES))
 

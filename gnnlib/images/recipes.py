@@ -118,7 +118,8 @@ class Recipe:
 
     def regions(self, image: Image) -> Regions:
         """The regions of an image."""
-        pixels = parse_image(with_channels(as_array(image), self.channels), axes=2)
+        image = image if self.channels is None else with_channels(as_array(image), self.channels)
+        pixels = parse_image(image, axes=2)
         return Regions.from_pixels(pixels, self.segment(pixels.values))
 
     def arrays(self, image: Image) -> dict[str, np.ndarray]:

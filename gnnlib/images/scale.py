@@ -41,7 +41,15 @@ __all__ = ["about_store", "images_to_store"]
 
 PART = 250_000  # about as many pixels per job of a worker, the most that is lost if it is killed
 PARTS_PER_WORKER = 10  # at least: a worker takes seconds to start
-LAYOUT = {"bytes", "checksum", "columns", "label_maps_checksum", "magic"}  # of the header, about the file
+LAYOUT = {
+    "bytes",
+    "checksum",
+    "checksums",
+    "columns",
+    "label_maps_checksum",
+    "magic",
+    "version",
+}  # of the header, about the file
 Images = Sequence[Image] | np.ndarray | Tensor
 Columns = dict[str, tuple]
 
@@ -129,7 +137,7 @@ def about_store(folder: str | os.PathLike[str]) -> dict[str, Any]:
         ``requested`` number, None if the recipe has none, and the ``mean``, ``min`` and ``max`` of those that resulted.
 
     Raises:
-        FileNotFoundError: if the folder has no store.
+        ValueError: if the folder has no store, or its header is damaged.
 
     Example:
         >>> import tempfile
@@ -140,9 +148,10 @@ def about_store(folder: str | os.PathLike[str]) -> dict[str, Any]:
         ...     about_store(folder)["segments"]
         {'requested': 75, 'mean': 81.0, 'min': 81, 'max': 81}
     """
-    header = archive.read_header(Path(folder).expanduser())
-    if not header:
-        raise FileNotFoundError(f"about_store: expected the folder of a store, got {folder}, without a store.json")
+    try:
+        header = archive.read_header(Path(folder).expanduser())
+    except ValueError as error:
+        raise ValueError(f"{folder}: expected an intact store of graphs; {error}") from error
     return {name: value for name, value in header.items() if name not in LAYOUT}
 
 
@@ -225,7 +234,7 @@ def _convert_all(images: Images, recipe: Recipe, folder: Path, workers: int | No
     if workers is None:
         workers = min(len(os.sched_getaffinity(0)), len(missing) // PARTS_PER_WORKER)
     jobs = (
-        (recipe, [as_array(images[i]) for i in parts[path]], parts[path].start, columns, path, label_maps)
+        (recipe, [_for_worker(images[i]) for i in parts[path]], parts[path].start, columns, path, label_maps)
         for path in missing
     )
     num_images = num_nodes = 0
@@ -236,6 +245,11 @@ def _convert_all(images: Images, recipe: Recipe, folder: Path, workers: int | No
             bar.set_postfix_str(f"{num_nodes / num_images:.1f} segments, {_requested(recipe)} requested")
             bar.update(count)
     return list(parts)
+
+
+def _for_worker(image: Image) -> Image:
+    """An array; a path remains one, which the worker reads."""
+    return image if isinstance(image, str | os.PathLike) else as_array(image)
 
 
 def _is_intact(path: Path) -> bool:
@@ -274,7 +288,7 @@ def _check_importable(recipe: Recipe) -> None:
 
 
 def _convert(
-    recipe: Recipe, images: list[np.ndarray], first: int, columns: Columns, path: Path, label_maps: bool
+    recipe: Recipe, images: list[Image], first: int, columns: Columns, path: Path, label_maps: bool
 ) -> tuple[int, int]:
     """Write the graphs of some images, the first of which has the number ``first``; return the numbers of images and
     nodes."""

@@ -8,7 +8,7 @@ pytest.importorskip("PIL", reason="Pillow is not installed")
 
 from PIL import Image as pil
 
-from gnnlib.images import image_folder, pixel_graph
+from gnnlib.images import graph_from_labels, image_folder, pixel_graph
 from gnnlib.images._image import LUMA, as_array, parse_image, with_channels
 
 RNG = np.random.default_rng(0)
@@ -45,6 +45,25 @@ def test_folders_are_classes(tmp_path):
     assert np.array_equal(part[1], COLOUR + 2)
     with pytest.raises(IndexError):
         photos[4]
+
+
+def test_links_that_lead_back(tmp_path):
+    write(tmp_path, rose__1_png=GREY)
+    (tmp_path / "rose" / "again").symlink_to(tmp_path)
+    assert [path.name for path in image_folder(tmp_path).paths] == ["1.png"]
+
+
+def test_masks_and_label_maps_from_files(tmp_path):
+    """As they are stored: a palette's numbers, and black and white as booleans."""
+    labels = RNG.integers(0, 5, (6, 4)).astype(np.uint8)
+    paletted = pil.fromarray(labels).convert("P")
+    paletted.putdata(labels.ravel().tolist())
+    write(tmp_path, mask_png=GREY > 60, photo_png=COLOUR)
+    paletted.save(tmp_path / "labels.png")
+    ours = graph_from_labels(tmp_path / "photo.png", tmp_path / "labels.png", mask=tmp_path / "mask.png")
+    expected = graph_from_labels(COLOUR, labels, mask=GREY > 60)
+    assert torch.equal(ours.ndata["feat"], expected.ndata["feat"])
+    assert torch.equal(ours.label_map, expected.label_map)
 
 
 def test_a_folder_without_classes_and_channels(tmp_path):

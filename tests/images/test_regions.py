@@ -77,17 +77,18 @@ def shapes_and_textures():
     return picture, np.searchsorted(blobs, np.digitize(picture[..., 0], [0.3, 0.5, 0.7]) * 100 + SEGMENTS)
 
 
+@pytest.mark.parametrize("spacing", [None, (2.5, 1.0)])
 @pytest.mark.parametrize("name", ["eccentricity", "solidity", "orientation"])
-def test_shapes_are_those_of_scikit_image(name):
+def test_shapes_are_those_of_scikit_image(name, spacing):
     measure = pytest.importorskip("skimage.measure", reason="scikit-image is not installed")
     picture, labels = shapes_and_textures()
     mask = np.ones(labels.shape, bool)
     mask[:, 20:23] = False
-    got = region_features(Regions.from_labels(picture, labels, mask), [name])
+    got = region_features(Regions.from_labels(picture, labels, mask, spacing), [name])
     numbers = np.unique(labels[mask])
     expected = []
     for number in numbers:
-        (region,) = measure.regionprops(((labels == number) & mask).astype(int))
+        (region,) = measure.regionprops(((labels == number) & mask).astype(int), spacing=spacing)
         expected.append([region[name]])
     np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-9)
     assert np.isfinite(got).all()

@@ -192,8 +192,9 @@ def test_segments_beside_the_number_requested(tmp_path):
     assert about_store(tmp_path / "partial")["segments"]["requested"] == 20
     images_to_store(IMAGES, Recipe(halves, Touching()), tmp_path / "own", workers=0)
     assert about_store(tmp_path / "own")["segments"] == {"requested": None, "mean": 2.0, "min": 2, "max": 2}
-    with pytest.raises(FileNotFoundError, match="about_store: expected the folder of a store"):
-        about_store(tmp_path / "nowhere")
+    for open_it in (about_store, label_maps):
+        with pytest.raises(ValueError, match=r"nowhere: expected an intact store of graphs; expected store.json"):
+            open_it(tmp_path / "nowhere")
 
 
 def test_label_maps_are_kept_on_request(tmp_path, monkeypatch):
@@ -219,7 +220,7 @@ def test_label_maps_are_kept_on_request(tmp_path, monkeypatch):
 
 def test_label_maps_that_are_missing_or_damaged(tmp_path):
     images_to_store(IMAGES, FEW, tmp_path, workers=0)
-    with pytest.raises(FileNotFoundError, match=r"label_maps: expected a store with label maps, got .*label_maps=True"):
+    with pytest.raises(FileNotFoundError, match=r"expected a store with label maps, got none; .*label_maps=True"):
         label_maps(tmp_path)
     with pytest.raises(ValueError, match="expected the store of label_maps True, got None"):
         images_to_store(IMAGES, FEW, tmp_path, workers=0, label_maps=True)
