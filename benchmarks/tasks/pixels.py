@@ -63,7 +63,10 @@ class PixelTask(TrainingTask):
     limited = True
     sharded = True
     one_model = True
-    inputs = "`pixel_graph(size)`; x (pixels, images, 1), grey in 0..1; edge: `one_hot(graph.edata['tap'], 9)`, float32"
+    inputs = (
+        "`pixel_graph(size)`; x (pixels, images, 1), grey in 0..1; edge, for layers with edge features: "
+        "`one_hot(graph.edata['tap'], 9)`, float32"
+    )
 
     @abstractmethod
     def images(self, options: Options, train: bool) -> tuple[Tensor, Tensor]:

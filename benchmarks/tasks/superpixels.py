@@ -56,7 +56,8 @@ class Superpixels(TrainingTask):
     sharded = True
     one_model = validates = True
     inputs = (
-        "x: mean colours, pos / side of the image; edge: offset / spacing, weight (benchmarks/tasks/superpixels.py)"
+        "x: mean colours, pos / side of the image; edge, for layers with edge features: offset / spacing, weight "
+        "(benchmarks/tasks/superpixels.py)"
     )
     remedy = "batchnorm+residual"
     budget: ClassVar[int] = 100_000  # parameters
