@@ -130,30 +130,17 @@ class FlatGraphs:
         """Checks the numbers of the graphs with these indices, (B,) int64, whose bounds are valid.
 
         Raises:
-            ValueError: if the number of a node or of an edge is out of range, or CSC or CSR hold other edges than COO
+            ValueError: if the number of a node or of an edge is out of range, or CSC or CSR list other edges than COO
         """
-        nodes, edges = _kernels().find_runs(indices, self.nodes.numpy(), self.edges.numpy())
-        ends = {name: self._checked_ends(name, nodes, edges) for name in self.ends}
-        in_order = np.arange(edges.place[-1])
+        ends = {name: value.numpy() for name, value in self.ends.items()}
+        bounds = self.nodes.numpy(), self.edges.numpy()
         for way, row, column in (("csc", "dst", "src"), ("csr", "src", "dst")):
-            starts = _kernels().copy_runs(self.starts[way], nodes).numpy() + np.repeat(edges.place[:-1], nodes.size)
-            counts = np.bincount(ends[row], minlength=len(starts))
-            eid, neighbours = ends.get(f"{way} eid", in_order), ends.get(f"{way} indices", ends[column])
-            if not (
-                np.array_equal(starts, counts.cumsum() - counts)
-                and np.array_equal(np.bincount(eid, minlength=len(eid)), np.ones(len(eid)))
-                and np.array_equal(ends[row][eid], np.repeat(np.arange(len(starts)), counts))
-                and np.array_equal(ends[column][eid], neighbours)
-            ):
-                raise ValueError(f"expected the same edges in COO and {way.upper()}, got others")
-
-    def _checked_ends(self, name: str, nodes: "Runs", edges: "Runs") -> np.ndarray:
-        """An array of edges, numbered across the graphs of these runs."""
-        of = edges if name.endswith("eid") else nodes
-        values = _kernels().copy_runs(self.ends[name], edges).numpy().astype(np.int64)
-        if ((values < 0) | (values >= np.repeat(of.size, edges.size))).any():
-            raise ValueError(f"ends.{name}: expected numbers from 0 to below those of each graph, got others")
-        return values + np.repeat(of.place[:-1], edges.size)
+            graph = _kernels().find_contradiction(
+                *(indices, bounds, self.starts[way].numpy(), ends[row], ends[column]),
+                *(ends.get(f"{way} {name}") for name in ("indices", "eid")),
+            )
+            if graph >= 0:
+                raise ValueError(f"graph {graph}: expected the same edges in COO and {way.upper()}, got others")
 
     def _runs(self, indices: np.ndarray) -> "tuple[Runs, Runs]":
         if self.guard is not None:

@@ -73,6 +73,9 @@ def parse_columns(specs: Any, size: int) -> dict[str, Column]:
     for way in ("csc", "csr"):
         if len({f"ends.{way} {array}" for array in ("indices", "eid")} & columns.keys()) == 1:
             raise ValueError(f"columns ends.{way} indices and ends.{way} eid: expected both or none, got one")
+    numbers = {column.dtype for name, column in columns.items() if name.partition(".")[0] in NAMES}
+    if len(numbers) > 1:
+        raise ValueError(f"columns of starts and ends: expected one type, got {', '.join(sorted(numbers))}")
     return columns
 
 

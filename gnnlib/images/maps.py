@@ -1,9 +1,11 @@
 """Label maps of a store: from the pixels of every image to the nodes of its graph.
 
-The maps are in two files beside the graphs: ``label_maps.npy``, all maps end to end, and ``label_map_shapes.npy``.
+The maps are in two files beside the graphs: ``label_maps.npy``, all maps end to end, and ``label_map_shapes.npy``, the
+height, width and CRC-32 of each. A map is verified when it is read.
 """
 
 import os
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import numpy as np
 import torch
 
 from gnnlib._utils.files import atomic_write, spread_checksum
+from gnnlib._utils.npy import read_npy_header
 from gnnlib.data import archive
 
 __all__ = ["LabelMaps", "beside", "damage", "join", "label_maps", "save_part"]
@@ -20,15 +23,18 @@ VALUES, SHAPES = "label_maps.npy", "label_map_shapes.npy"
 
 
 class LabelMaps(Sequence):
-    """The label maps of a store's graphs, memory-mapped, as :func:`label_maps` returns them.
+    """The label maps of a store's graphs, read from the file one by one, as :func:`label_maps` returns them.
 
     Shapes:
         - item: (H, W) int64, the node of each pixel, -1 outside a mask
+
+    Raises:
+        ValueError: for a damaged map, when it is read.
     """
 
-    def __init__(self, values: np.ndarray, shapes: np.ndarray):
-        self._values, self._shapes = values, shapes
-        self._first = np.concatenate([[0], shapes.prod(1).cumsum()])
+    def __init__(self, path: Path, dtype: np.dtype, start: int, shapes: np.ndarray, checksums: np.ndarray):
+        self._path, self._dtype, self._shapes, self._checksums = path, dtype, shapes, checksums
+        self._place = start + dtype.itemsize * np.concatenate([[0], shapes.prod(1).cumsum()])
 
     def __len__(self) -> int:
         return len(self._shapes)
@@ -37,8 +43,13 @@ class LabelMaps(Sequence):
         if isinstance(index, slice):
             return [self[i] for i in range(len(self))[index]]
         number = range(len(self))[index]
-        values = self._values[self._first[number] : self._first[number + 1]]
-        return torch.from_numpy(values.astype(np.int64).reshape(self._shapes[number]))
+        first, last = map(int, self._place[number : number + 2])
+        with open(self._path, "rb") as file:
+            file.seek(first)
+            content = file.read(last - first)
+        if len(content) != last - first or zlib.crc32(content) != self._checksums[number]:
+            raise ValueError(f"{self._path}: expected map {number} as it was written, got a damaged one")
+        return torch.from_numpy(np.frombuffer(content, self._dtype).astype(np.int64).reshape(self._shapes[number]))
 
 
 def label_maps(folder: str | os.PathLike[str]) -> LabelMaps:
@@ -48,7 +59,7 @@ def label_maps(folder: str | os.PathLike[str]) -> LabelMaps:
         folder: of the store.
 
     Returns:
-        A sequence of one map per graph, memory-mapped.
+        A sequence of one map per graph.
 
     Raises:
         FileNotFoundError: if the store has no label maps.
@@ -74,11 +85,11 @@ def label_maps(folder: str | os.PathLike[str]) -> LabelMaps:
         )
     if error:
         raise ValueError(f"{folder}: expected intact label maps; {error}")
-    return LabelMaps(np.load(folder / VALUES, mmap_mode="r"), np.load(folder / SHAPES))
+    return _open(folder)
 
 
 def damage(folder: Path) -> str | None:
-    """The damage of the label maps, or None, also of a store without. The checksum covers 4 MiB, spread over a file."""
+    """The damage of the label maps, or None, also of a store without. Values are verified when they are read."""
     header = archive.read_header(folder)
     if "label_maps" not in header:
         return None
@@ -86,11 +97,30 @@ def damage(folder: Path) -> str | None:
         if not path.is_file():
             return f"expected {path.name}, got none"
     expected, sums = header.get("label_maps_checksum"), _checksums(folder)
-    return None if sums == expected else f"{VALUES}: expected checksums {expected}, got {sums}"
+    if sums != expected:
+        return f"{VALUES}: expected checksums {expected}, got {sums}"
+    try:
+        _open(folder)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _open(folder: Path) -> LabelMaps:
+    """Raises: ValueError: if the shapes are not those of the values"""
+    table = np.load(folder / SHAPES)
+    if table.dtype != np.int64 or table.shape[1:] != (3,) or (table < 0).any() or (table >= 2**32).any():
+        raise ValueError(f"{SHAPES}: expected heights, widths and checksums, got {table.dtype} {table.shape}")
+    with open(folder / VALUES, "rb") as file:
+        shape, _, dtype = read_npy_header(file)
+        start, count = file.tell(), sum(int(height) * int(width) for height, width, _ in table)
+    if shape != (count,) or dtype not in (np.int16, np.int32):
+        raise ValueError(f"{VALUES}: expected {count} values of int16 or int32, got {dtype} {shape}")
+    return LabelMaps(folder / VALUES, dtype, start, table[:, :2], table[:, 2])
 
 
 def _checksums(folder: Path) -> list[int]:
-    return [spread_checksum(folder / name) for name in (VALUES, SHAPES)]
+    return [spread_checksum(folder / VALUES), zlib.crc32((folder / SHAPES).read_bytes())]
 
 
 def save_part(part: Path, maps: Sequence[np.ndarray]) -> None:
@@ -112,10 +142,14 @@ def join(folder: Path, parts: Sequence[Path]) -> list[int]:
     header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False}
     with atomic_write(folder / VALUES) as path, open(path, "wb") as file:
         np.lib.format.write_array_header_2_0(file, header | {"shape": (int(shapes.prod(1).sum()),)})
+        checksums = []
         for arrays in _load(parts):
-            file.write(arrays["values"].astype(dtype).data)
+            values = arrays["values"].astype(dtype)
+            file.write(values.data)
+            maps = np.split(values, arrays["shapes"].prod(1).cumsum()[:-1])
+            checksums += [zlib.crc32(np.ascontiguousarray(one).data) for one in maps]
     with atomic_write(folder / SHAPES) as path, open(path, "wb") as file:
-        np.save(file, shapes)
+        np.save(file, np.column_stack([shapes, checksums]).astype(np.int64))
     return _checksums(folder)
 
 

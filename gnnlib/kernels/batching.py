@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gnnlib.kernels.cpu.compile import jit
 
-__all__ = ["Runs", "copy_runs", "find_runs", "shift_runs"]
+__all__ = ["Runs", "copy_runs", "find_contradiction", "find_runs", "shift_runs"]
 
 
 class Runs(NamedTuple):
@@ -87,3 +87,52 @@ def shift_runs(x: Tensor, runs: Runs, by: np.ndarray, dtype: torch.dtype, closed
     y = torch.empty(runs.place[-1] + closed, dtype=dtype)
     _shift(x.numpy(), *runs, by, y.numpy())
     return y
+
+
+@jit
+def _contradiction(chosen, node_bounds, edge_bounds, starts, row, column, indices, eid, mixed):
+    for graph in chosen:
+        first_node, first_edge = node_bounds[graph], edge_bounds[graph]
+        num_nodes, num_edges = node_bounds[graph + 1] - first_node, edge_bounds[graph + 1] - first_edge
+        k = np.int64(0)
+        for v in range(num_nodes):
+            stop = np.int64(starts[first_node + v + 1]) if v + 1 < num_nodes else num_edges
+            if starts[first_node + v] != k or stop < k or stop > num_edges:
+                return graph
+            last = np.int64(-1)
+            for place in range(first_edge + k, first_edge + stop):
+                e = np.int64(eid[place]) if mixed else place - first_edge
+                if e <= last or e >= num_edges or row[first_edge + e] != v:
+                    return graph
+                if mixed and indices[place] != column[first_edge + e]:
+                    return graph
+                last = e
+            k = stop
+        if k != num_edges:
+            return graph
+    return -1
+
+
+def find_contradiction(
+    chosen: np.ndarray,
+    bounds: tuple[np.ndarray, np.ndarray],
+    starts: np.ndarray,
+    row: np.ndarray,
+    column: np.ndarray,
+    indices: np.ndarray | None,
+    eid: np.ndarray | None,
+) -> int:
+    """The first of the graphs chosen (B,) whose compressed rows are not those of its edges; -1 if there is none.
+
+    Rows without a contradiction list each edge once, in ascending order, and each number of ``row`` is that of a node.
+    No number is used as an index before it is compared with the bounds.
+
+    Args:
+        chosen: numbers of graphs, (B,) int64
+        bounds: of the nodes and of the edges of G graphs, each (G + 1,)
+        starts: indptr without its last element, (N,)
+        row, column: the endpoints of each edge, (E,): that of its row, and the other
+        indices, eid: of the compressed rows, (E,); None if edges are sorted by row
+    """
+    mixed = eid is not None and indices is not None
+    return int(_contradiction(chosen, *bounds, starts, row, column, *((indices, eid) if mixed else (row, row)), mixed))

@@ -84,7 +84,7 @@ def attempt(folder):
 def test_numbers_out_of_range(folder, name, value):
     put(folder, f"ends.{name}", 4, value)
     store = GraphStore.open(folder)
-    with pytest.raises(ValueError, match=rf"columns.bin: ends.{name}: expected numbers from 0 to below"):
+    with pytest.raises(ValueError, match=r"columns.bin: graph \d+: expected the same edges in COO and CS[CR], got"):
         [store.batch([i]) for i in range(len(store))]
 
 
@@ -95,9 +95,7 @@ def test_csc_and_csr_of_other_edges(folder, name):
     data = np.frombuffer((folder / "columns.bin").read_bytes(), column["dtype"], column["shape"][0], column["place"])
     different = next(i for i in range(1, len(data)) if data[i] != data[i - 1] and data[i] > 0 < data[i - 1])
     put(folder, name, different, data[different - 1])
-    with pytest.raises(
-        ValueError, match=r"columns.bin: expected the same edges in COO and CS[CR]|expected numbers from"
-    ):
+    with pytest.raises(ValueError, match=r"columns\.bin: graph \d+: expected the same edges in COO and CS[CR]"):
         read_all(folder)
 
 
@@ -116,6 +114,10 @@ COLUMNS = [
     (lambda c: c["nodes"].update(dtype="object"), "column nodes: expected a type of int64, got 'object'"),
     (lambda c: c["ndata.feat"].update(dtype="O"), "column ndata.feat: expected a type of bool, .*, got 'O'"),
     (lambda c: c["ends.src"].update(dtype="float32"), "column ends.src: expected a type of int16, int32, got"),
+    (
+        lambda c: c["ends.src"].update(dtype="int32", shape=[1]),
+        "columns of starts and ends: expected one type, got int16",
+    ),
     (lambda c: c["ends.src"].update(shape=[-5]), r"column ends.src: expected a shape of 1 size, got \[-5\]"),
     (lambda c: c["ndata.feat"].update(shape=[1] * 65), "column ndata.feat: expected a shape of 1 to 32 sizes"),
     (lambda c: c["ndata.feat"].update(shape=[]), "column ndata.feat: expected a shape of 1 to 32 sizes"),

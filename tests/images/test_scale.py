@@ -195,6 +195,10 @@ def test_segments_beside_the_number_requested(tmp_path):
     for open_it in (about_store, label_maps):
         with pytest.raises(ValueError, match=r"nowhere: expected an intact store of graphs; expected store.json"):
             open_it(tmp_path / "nowhere")
+    exchange(tmp_path, '"graphs": 7', '"graphs": 8')
+    for open_it in (about_store, label_maps):
+        with pytest.raises(ValueError, match=r": expected an intact store of graphs; store.json: expected the checksum"):
+            open_it(tmp_path)
 
 
 def test_label_maps_are_kept_on_request(tmp_path, monkeypatch):
@@ -216,6 +220,19 @@ def test_label_maps_are_kept_on_request(tmp_path, monkeypatch):
     with pytest.raises(IndexError):
         maps[8]
     assert len(images_to_store(images, FEW, tmp_path, workers=0)) == 8, "a store with maps serves a request without"
+
+
+def test_a_label_map_is_verified_when_it_is_read(tmp_path):
+    images_to_store(IMAGES, FEW, tmp_path, workers=0, label_maps=True)
+    maps, path = label_maps(tmp_path), tmp_path / "label_maps.npy"
+    place = path.stat().st_size - 2 * 120 * 2 + 5  # in the last but one
+    flip(path, place)
+    assert torch.equal(maps[6], FEW(IMAGES[6]).label_map)
+    with pytest.raises(ValueError, match=rf"{path}: expected map 5 as it was written, got a damaged one"):
+        maps[5]
+    os.truncate(path, 200)
+    with pytest.raises(ValueError, match=rf"{path}: expected map 6 as it was written, got a damaged one"):
+        maps[-1]
 
 
 def test_label_maps_that_are_missing_or_damaged(tmp_path):

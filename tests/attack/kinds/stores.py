@@ -14,12 +14,15 @@ from gnnlib.data import archive
 from gnnlib.data.archive import join, save_part
 from gnnlib.data.flat import FlatGraphs
 from gnnlib.data.layout import BLOCK, SUMS
-from gnnlib.kernels.batching import Runs, shift_runs
+from gnnlib.images import label_maps, maps
+from gnnlib.kernels.batching import Runs, find_contradiction, shift_runs
 from tests.attack.kinds import Kind, Mutation
+from tests.attack.kinds.tables import HEADERS, write_header
 from tests.attack.mutators import damage, mutated
 
 __all__ = ["Stores", "seal_store", "write_store"]
 
+MAPS = ("label_maps.npy", "label_map_shapes.npy")
 NUMBERS = [-(2**15), -1, 0, 1, 5, 2**15 - 1]
 
 
@@ -36,8 +39,11 @@ def write_store(folder, num_graphs=12, width=3, seed=0):
         graphs.append(graph)
     part = folder / "part.npz"
     save_part(part, FlatGraphs.of_batch(dgl.batch(graphs), by=["csc", "csr"]))
-    join(folder, [part], {"graphs": num_graphs}, torch.arange(num_graphs))
+    maps.save_part(part, [np.arange(2 * i).reshape(2, i) % graph.num_nodes() for i, graph in enumerate(graphs)])
+    header = {"graphs": num_graphs, "label_maps": True, "label_maps_checksum": maps.join(folder, [part])}
+    join(folder, [part], header, torch.arange(num_graphs))
     part.unlink()
+    maps.beside(part).unlink()
 
 
 def seal_store(folder):
@@ -50,11 +56,14 @@ def seal_store(folder):
         header[SUMS] = archive._digest(sums)
     except (KeyError, TypeError, ValueError, IndexError, OverflowError):
         pass  # a header that describes no file
+    if isinstance(header, dict) and all((folder / name).exists() for name in MAPS):
+        header["label_maps_checksum"] = maps._checksums(folder)
     (folder / "store.json").write_text(json.dumps(seal(header)))
 
 
 class Stores(Kind):
-    names = ("store.json", "columns.bin")
+    errors = (ValueError, FileNotFoundError)
+    names = ("store.json", "columns.bin", *MAPS)
     variants = ("small", "blocks")
 
     def make(self, variant, folder):
@@ -74,11 +83,14 @@ class Stores(Kind):
             header.write_text(json.dumps(mutated(json.loads(header.read_text()), draw, names=["edata.x", "ends.x"])))
         if kind == "forged numbers":
             change_numbers(folder, draw)
+        if kind == "forged maps":
+            path = folder / draw.choice(MAPS)
+            write_header(path, draw.choice(HEADERS)) if draw.random() < 0.5 else damage(path, draw)
         if kind == "late":
             size = draw.randrange(data.stat().st_size)
             return Mutation(kind, late=lambda: os.truncate(data, size))
         if kind == "missing":
-            draw.choice([header, data]).unlink()
+            draw.choice([header, data, *(folder / name for name in MAPS)]).unlink()
             return Mutation(kind)
         seal_store(folder)
         return Mutation(kind, forged=True)
@@ -88,7 +100,8 @@ class Stores(Kind):
         store = GraphStore.open(folder)
         mutation.late()
         order = np.random.default_rng(0).permutation(len(store))[:1000]
-        return [content(store, chosen) for chosen in np.array_split(order, min(3, len(order)))]
+        label = [values.tolist() for values in label_maps(folder)]
+        return label, [content(store, chosen) for chosen in np.array_split(order, min(3, len(order)))]
 
 
 def content(store, chosen):
@@ -123,9 +136,10 @@ def change_numbers(folder, draw):
 
 def compile_kernels():
     """For numbers of any width, in memory that is read only, as that of a mapped file is."""
-    runs = Runs(np.array([0]), np.array([1]), np.array([0, 1]))
+    runs, bounds, number = Runs(np.array([0]), np.array([1]), np.array([0, 1])), np.array([0, 1]), np.array([0])
     for dtype in (np.int16, np.int32):
         numbers = np.zeros(2, dtype)
         numbers.flags.writeable = False
+        find_contradiction(number, (bounds, bounds), numbers, numbers, numbers, numbers, numbers)
         for target in (torch.int32, torch.int64):
-            shift_runs(torch.from_numpy(numbers), runs, np.array([0, 1]), target, closed=True)
+            shift_runs(torch.from_numpy(numbers), runs, bounds, target, closed=True)
