@@ -197,7 +197,9 @@ def test_segments_beside_the_number_requested(tmp_path):
             open_it(tmp_path / "nowhere")
     exchange(tmp_path, '"graphs": 7', '"graphs": 8')
     for open_it in (about_store, label_maps):
-        with pytest.raises(ValueError, match=r": expected an intact store of graphs; store.json: expected the checksum"):
+        with pytest.raises(
+            ValueError, match=r": expected an intact store of graphs; store.json: expected the checksum"
+        ):
             open_it(tmp_path)
 
 
