@@ -168,6 +168,17 @@ WRONG = {
     "scheduler name": (lambda: train(scheduler="cosine"), "scheduler to be"),
     "epochs": (lambda: train(epochs=1.5), "integer epochs"),
     "clip": (lambda: train(clip=-1.0), "clip above 0"),
+    "scheduler without its arguments": (
+        lambda: train(scheduler=torch.optim.lr_scheduler.StepLR),
+        "partial(StepLR, step_size=...)",
+    ),
+    "loss of one argument": (lambda: train(loss=lambda y: y.sum()), "loss(outputs, targets)"),
+    "callback": (lambda: train(on_epoch=5), "on_epoch to be a function"),
+    "measure": (lambda: train(measure={"a": 1.0}), "measure to be a function"),
+    "score number": (lambda: train(score=0.5), "score to be a function"),
+    "checkpoint number": (lambda: train(checkpoint=5), "the path of its file"),
+    "device name": (lambda: train(device="gpu"), "'cuda'"),
+    "metrics number": (lambda: train(val=labelled(), metrics=5), "list of names"),
     "clip as text": (lambda: train(clip="1"), "clip above 0"),
     "no patience": (lambda: train(val=labelled(), patience=0), "patience >= 1"),
     "optimizer of another model": (
@@ -224,6 +235,7 @@ WRONG = {
     "graphs by name": (lambda: store()["a"], "number"),
     # diagnose
     "train out of range": (lambda: diagnose(STACK, G, X, LABEL, train=[11]), "numbers from -11 to 10"),
+    "train by name": (lambda: diagnose(STACK, G, X, LABEL, train="train"), "integers or a boolean mask"),
     "test without train": (lambda: diagnose(STACK, G, X, LABEL, test=[1]), "train"),
     "labels of another length": (lambda: diagnose(STACK, G, X, LABEL[:5]), "labels"),
     "x of diagnose": (lambda: diagnose(STACK, G, X.numpy()), "torch.from_numpy"),

@@ -32,7 +32,12 @@ def as_indices(rows: Any, size: int, name: str) -> Tensor:
         >>> as_indices(torch.tensor([3, -1]), 5, "rows"), as_indices([True, False, True], 3, "rows")
         (tensor([3, 4]), tensor([0, 2]))
     """
-    rows = torch.as_tensor(np.asarray(rows) if not isinstance(rows, Tensor) else rows).detach().cpu()
+    if not isinstance(rows, Tensor):
+        array = np.asarray(rows)
+        if array.dtype.kind not in "biufc":
+            raise TypeError(f"{name}: expected integers or a boolean mask, got {rows!r}")
+        rows = torch.as_tensor(array)
+    rows = rows.detach().cpu()
     if rows.dtype == torch.bool:
         if rows.shape != (size,):
             raise ValueError(f"{name}: expected a mask of shape ({size},), got {tuple(rows.shape)}")

@@ -172,12 +172,29 @@ class Columns(NamedTuple):
         return Batch(list(blocks), x, target, edge)
 
 
+def check_device(device: Any) -> None:
+    """Whether a device has a name that PyTorch knows.
+
+    Raises:
+        ValueError: if it has not
+    """
+    try:
+        torch.device(device)
+    except (RuntimeError, TypeError):
+        raise ValueError(
+            f"expected device to be 'cpu', 'cuda', 'cuda:1' or another of PyTorch, got {device!r}"
+        ) from None
+
+
 def for_model(model: nn.Module, device: torch.device | str | None) -> Callable[[Batch], Batch]:
     """The function that gives batches the device and the floating-point type of a model.
 
-    Without a device the tensors follow the model, and graphs stay where they are: the adjacency that layers use is
-    cached for each device.
+    The model is moved to the device. Without one the tensors follow the model, and graphs stay where they are: the
+    adjacency that layers use is cached for each device.
     """
+    if device is not None:
+        check_device(device)
+        model.to(device)
     like = next((p for p in model.parameters() if p.is_floating_point()), None)
     dtype = None if like is None else like.dtype
 

@@ -78,8 +78,6 @@ def _outputs(
         raise TypeError(
             f"{owner}: expected a model, a torch.nn.Module, first, and then data, got {type(model).__name__}"
         )
-    if device is not None:
-        model.to(device)
     batches = as_batches(owner, data, columns, for_model(model, device), part)
     return outputs_and_targets(model, batches())
 

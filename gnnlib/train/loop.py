@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gnnlib._utils.calls import call_model
+from gnnlib._utils.calls import call_model, positional_arguments
 from gnnlib._utils.indices import as_indices
 from gnnlib._utils.model_state import evaluation_mode
 from gnnlib.nn._arguments import integer
@@ -143,10 +143,10 @@ def fit(
         True
     """
     _check_options(model, loss, epochs, clip, precision, patience)
-    checkpoint = Checkpoint(checkpoint) if isinstance(checkpoint, (str, os.PathLike)) else checkpoint
+    callbacks = on_epoch if isinstance(on_epoch, (list, tuple)) else [on_epoch]
+    _check_functions(measure=measure, score=None if isinstance(score, str) else score, on_epoch=callbacks)
+    checkpoint = _checkpoint(checkpoint)
     generators = [generators] if isinstance(generators, torch.Generator) else generators
-    if device is not None:
-        model.to(device)
     columns, prepare = Columns(feature, label, edge), for_model(model, device)
     batches = as_batches("fit", data, columns, prepare, "train")
     validation = _Validation.of(model, data, val, columns, prepare, task, loss, metrics)
@@ -161,7 +161,7 @@ def fit(
     state = TrainingState(model, parts=parts, checkpoint=checkpoint, generators=generators, settings=trainer.settings())
     if len(state.records) > epochs:
         raise ValueError(f"fit: expected epochs >= {len(state.records)}, those of the checkpoint, got {epochs}")
-    with _reports(on_epoch, epochs if progress else None) as report:
+    with _reports(callbacks, epochs if progress else None) as report:
         for record in state.records:
             report(record)
         while len(state.records) < epochs and (patience is None or state.epochs_since_best < patience):
@@ -183,6 +183,10 @@ def _check_options(model: Any, loss: Any, epochs: Any, clip: Any, precision: str
         name = loss.__name__ if isinstance(loss, type) else type(loss).__name__
         hint = f"{name}()" if isinstance(loss, type) else "a function of outputs and targets"
         raise TypeError(f"fit: expected loss to be {hint}, got {'the class ' * isinstance(loss, type)}{name}")
+    arguments = None if loss is None else positional_arguments(loss)
+    if arguments is not None and (len(arguments.names) < 2 or arguments.required > 2):
+        takes = ", ".join(arguments.names) or "nothing"
+        raise TypeError(f"fit: expected loss to be called as loss(outputs, targets), got one that takes {takes}")
     integer("fit", "epochs", epochs, minimum=0)
     if patience is not None:
         integer("fit", "patience", patience)
@@ -190,6 +194,21 @@ def _check_options(model: Any, loss: Any, epochs: Any, clip: Any, precision: str
         raise ValueError(f"fit: expected clip above 0, got {clip!r}")
     if precision not in PRECISIONS:
         raise ValueError(f"fit: expected a precision of {', '.join(PRECISIONS)}, got {precision!r}")
+
+
+def _check_functions(**functions: Any) -> None:
+    for name, value in functions.items():
+        for function in value if isinstance(value, (list, tuple)) else [value]:
+            if function is not None and not callable(function):
+                raise TypeError(f"fit: expected {name} to be a function, got {function!r}")
+
+
+def _checkpoint(value: Any) -> Checkpoint | None:
+    if value is None or isinstance(value, Checkpoint):
+        return value
+    if not isinstance(value, (str, os.PathLike)):
+        raise TypeError(f"fit: expected checkpoint to be a Checkpoint or the path of its file, got {value!r}")
+    return Checkpoint(value)
 
 
 def _adam(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
@@ -205,6 +224,11 @@ def _made(name: str, value: Any, argument: Any) -> Any:
         return value
     if not callable(value):
         raise TypeError(f"fit: expected {name} to be a torch {name}, or a class or partial of one, got {value!r}")
+    arguments = positional_arguments(value)
+    if arguments is not None and arguments.required > 1:
+        kind, missing = getattr(value, "__name__", value), arguments.names[1 : arguments.required]
+        write = f"partial({kind}, {', '.join(f'{argument}=...' for argument in missing)})"
+        raise TypeError(f"fit: expected {name}={write}, got {kind}, which needs {', '.join(missing)}")
     return value(argument)
 
 
@@ -352,9 +376,9 @@ def _train_epoch(model: nn.Module, batches: Iterable[Batch], loss: Loss, step: C
 
 
 @contextmanager
-def _reports(on_epoch: Any, epochs: int | None) -> Iterator[Callable[[Record], None]]:
+def _reports(on_epoch: Sequence[Any], epochs: int | None) -> Iterator[Callable[[Record], None]]:
     """Context with the function that passes a record to all callbacks; a bar of so many epochs, or None, is one."""
-    callbacks = list(on_epoch) if isinstance(on_epoch, (list, tuple)) else [] if on_epoch is None else [on_epoch]
+    callbacks = [callback for callback in on_epoch if callback is not None]
     with ExitStack() as stack:
         if epochs is not None and distributed.rank() == 0:
             callbacks.append(ProgressBar(epochs))

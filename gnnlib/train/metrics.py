@@ -130,6 +130,8 @@ def compute_metrics(
     """
     task = task or task_of(target)
     metrics = [metrics] if isinstance(metrics, str) else metrics
+    if metrics is not None and not isinstance(metrics, (list, tuple)):
+        raise TypeError(f"evaluate: expected metrics to be a list of names, got {metrics!r}")
     names = [name for name, metric in METRICS.items() if task in metric.tasks]
     for name in names if metrics is None else metrics:
         if name not in names:
