@@ -9,7 +9,6 @@ from math import pi, prod, sqrt
 
 import numpy as np
 import torch
-from scipy.ndimage import gaussian_filter
 
 from gnnlib._platform.dgl import dgl
 from gnnlib.coarsening.clusters import Coarsening, coarsen
@@ -258,6 +257,8 @@ def _colour(regions: Regions) -> np.ndarray:
 
 def _texture(regions: Regions) -> np.ndarray:
     """Histograms of the derivatives of the image, 0 outside the mask, in the directions to all adjacent pixels."""
+    from scipy.ndimage import gaussian_filter  # takes a tenth of a second to import: on first use only
+
     image = np.zeros((*regions.label_map.shape, regions.values.shape[1]))
     image[regions.label_map >= 0] = regions.values
     axes = regions.label_map.ndim
