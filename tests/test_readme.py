@@ -40,6 +40,13 @@ def test_each_committed_result_is_on_the_page(path):
     assert is_sealed(result), "the file was edited; write it with the command that it names"
 
 
+@pytest.mark.parametrize("name", ["results", "memory", "speed"])
+def test_committed_figures_hold_their_checksum(name):
+    paths = list((ROOT / "benchmarks" / "results").glob(f"*/{name}.json"))
+    assert paths
+    assert [str(path) for path in paths if not is_sealed(json.loads(path.read_text()))] == []
+
+
 def test_each_row_of_the_page_has_a_result():
     assert len(ROWS) == len(RESULTS) > 0
 

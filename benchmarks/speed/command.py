@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from gnnlib.benchmarks.errors import UsageError
 from gnnlib.benchmarks.options import RESULTS
+from gnnlib.benchmarks.records.folders import exclusive_folder
 from gnnlib.benchmarks.records.results import CHECKOUT, machine, versions
 from gnnlib.benchmarks.request import Request
 from gnnlib.benchmarks.speed import show
@@ -87,8 +88,14 @@ def run(request: SpeedRequest) -> Path:
     """Times the workloads, prints the figures, and adds them to ``speed.json`` and ``speed.png``.
 
     Raises:
+        UsageError: if another run is writing to the folder
         ValueError: if outputs disagree or a worker dies; the rows before are written and printed
     """
+    with exclusive_folder(request.path.parent):
+        return _run(request)
+
+
+def _run(request: SpeedRequest) -> Path:
     jobs, rows = request.jobs(), []
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     shared = {

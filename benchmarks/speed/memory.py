@@ -25,6 +25,7 @@ from gnnlib import GCNConv, InitialResidual, SkipInit, Stack
 from gnnlib.benchmarks.depth.data import load
 from gnnlib.benchmarks.errors import UsageError
 from gnnlib.benchmarks.options import RESULTS
+from gnnlib.benchmarks.records.folders import exclusive_folder
 from gnnlib.benchmarks.records.results import CHECKOUT, machine, versions
 from gnnlib.benchmarks.request import Request
 from gnnlib.benchmarks.speed.figures import Figures
@@ -89,15 +90,20 @@ class MemoryRequest(Request):
 
 
 def run(request: MemoryRequest) -> Path:
-    """Measures all jobs, prints the figures, and adds them to ``memory.json``."""
+    """Measures all jobs, prints the figures, and adds them to ``memory.json``.
+
+    Raises:
+        UsageError: if another run is writing to the folder
+    """
     rows, console = [], Console(width=None if sys.stdout.isatty() else 110)
     jobs = request.jobs()
     load(request.name, request.data)  # raises before any process starts
     shared = {"data": request.name, "width": request.width, "versions": versions(), "machine": machine()}
-    figures = Figures(request.path, shared, ["way", "depth"])
-    for row in _measured(jobs, Console(stderr=True)):
-        rows.append(row)
-        figures.add_row(row)
+    with exclusive_folder(request.path.parent):
+        figures = Figures(request.path, shared, ["way", "depth"])
+        for row in _measured(jobs, Console(stderr=True)):
+            rows.append(row)
+            figures.add_row(row)
     console.print(_table(request, rows))
     return request.path
 

@@ -11,6 +11,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
+from gnnlib._utils.documents import seal
 from gnnlib.benchmarks.__main__ import main
 from gnnlib.benchmarks.errors import UsageError
 from gnnlib.benchmarks.speed import bound, command, graphs, grid, layers, show
@@ -323,7 +324,7 @@ def test_file_with_an_incomplete_row_is_set_aside(tmp_path, capsys):
     assert len(Figures(path, {"machine": "mine"}, key, Row.__dataclass_fields__).rows) == 1
     document = json.loads(path.read_text())
     del document["rows"][0]["peak"]
-    path.write_text(json.dumps(document))
+    path.write_text(json.dumps(seal(document)))
     assert Figures(path, {"machine": "mine"}, key, Row.__dataclass_fields__).rows == []
     assert "speed.json is damaged (a row lacks peak); kept as speed-1.json" in capsys.readouterr().err
 
