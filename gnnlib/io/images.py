@@ -58,7 +58,8 @@ def predict_images(
     Args:
         folder: of a model that was saved with ``save_model(model, folder, recipe=...)``
         photos: pictures, each an array, a tensor, a PIL image or a path; an :func:`~gnnlib.images.image_folder`; the
-            path of a folder, for all pictures in it in the order of ``image_folder``; or one picture
+            path of a folder, for all pictures in it in the order of ``image_folder``; or one picture, which an array
+            of shape (H, W), (H, W, 1) or (H, W, 3) is
         edge: the edge features are ``graph.edata[edge]``, such as "weight"; None: the model gets none
         batch_size: pictures per batch; those of one batch are in memory at a time
         device: of the model
@@ -98,9 +99,12 @@ def predict_images(
 def _pictures(photos: Any) -> Sequence[Image]:
     if isinstance(photos, (str, os.PathLike)):
         return image_folder(photos) if Path(photos).expanduser().is_dir() else [photos]
-    if is_image(photos) and (hasattr(photos, "getbands") or photos.ndim == 2):
-        return [photos]
-    return photos
+    return [photos] if is_image(photos) and _is_one(photos) else photos
+
+
+def _is_one(image: Any) -> bool:
+    """Whether an image of PIL, or an array, is one picture, (H, W), (H, W, 1) or (H, W, 3), and not several."""
+    return hasattr(image, "getbands") or image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (1, 3))
 
 
 def _graph(recipe: Recipe, pictures: Sequence[Image], number: int) -> Any:

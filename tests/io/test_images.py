@@ -83,7 +83,8 @@ def test_pictures_of_every_kind(tmp_path):
     for photos in (levels, torch.from_numpy(levels), paths, [str(path) for path in paths], tmp_path / "photos",
                    image_folder(tmp_path / "photos"), [pil.open(path) for path in paths]):  # fmt: skip
         torch.testing.assert_close(predict_images(tmp_path / "model", photos, batch_size=2), expected)
-    for photo in (levels[0], paths[0], pil.open(paths[0])):
+    colour = np.stack([levels[0]] * 3, -1)
+    for photo in (levels[0], levels[0][..., None], colour, torch.from_numpy(colour), paths[0], pil.open(paths[0])):
         torch.testing.assert_close(predict_images(tmp_path / "model", photo), expected[:1])
 
 
