@@ -93,8 +93,9 @@ class Recipe:
         if self.channels not in (None, 1, 3):
             raise ValueError(f"Recipe: expected channels of None, 1 or 3, got {self.channels!r}")
         for name, part in (("segment", self.segment), ("edges", self.edges)):
-            if not callable(part):
-                raise TypeError(f"Recipe: expected {name} to be a function or a rule, got {part!r}")
+            if not callable(part) or isinstance(part, type):
+                got = f"the class {part.__name__}; write {part.__name__}(...)" if isinstance(part, type) else repr(part)
+                raise TypeError(f"Recipe: expected {name} to be a function or a rule, got {got}")
         for function in self.functions():
             if "<" in function.__qualname__:
                 name = function.__qualname__

@@ -34,6 +34,7 @@ from gnnlib.data.flat import FlatGraphs
 from gnnlib.data.store import GraphStore
 from gnnlib.images import maps
 from gnnlib.images._image import Image, as_array, import_skimage
+from gnnlib.images.folder import image_folder
 from gnnlib.images.recipes import Recipe
 from gnnlib.images.superpixels import graph_from_arrays
 
@@ -55,7 +56,7 @@ Columns = dict[str, tuple]
 
 
 def images_to_store(
-    images: Images,
+    images: Images | str | os.PathLike[str],
     recipe: Recipe,
     out: str | os.PathLike[str],
     labels: Tensor | Sequence | None = None,
@@ -70,15 +71,18 @@ def images_to_store(
     conversion the folder takes twice the space of the store.
 
     A header in the folder records the recipe, scikit-image's version and hashes of the images and labels; another
-    conversion into the same folder is an error (functions in a recipe are compared by name). A damaged store is
-    reported as a RuntimeWarning and rebuilt. :meth:`GraphStore.open` opens a store without the images.
+    conversion into the same folder is an error. The caller's functions in a recipe are compared by name and source,
+    without the functions that they call. A damaged store is reported as a RuntimeWarning and rebuilt.
+    :meth:`GraphStore.open` opens a store without the images. :func:`about_store` returns what the header says, with the
+    number of segments that was requested and the numbers that resulted; the progress bar shows both.
 
     Args:
         images: (G, H, W) or (G, H, W, C), or any sequence of images of any size, with equal channels, each as for
-            :func:`~gnnlib.images.superpixel_graph`. They are read twice, once to compute their hash.
+            :func:`~gnnlib.images.superpixel_graph`, paths among them; or an :func:`~gnnlib.images.image_folder`, or the
+            path of one. They are read twice, once to compute their hash.
         recipe: from `gnnlib.images.recipes`, or a custom one.
         out: the folder of the store.
-        labels: a value for each image, (G, \\*).
+        labels: a value for each image, (G, \\*); None for those of an ``image_folder``, or none.
         workers: number of worker processes; 0: convert in this process; None: one per core, or fewer for small data.
             They are spawned and do not run the caller's script.
         label_maps: whether to keep the map from pixels to nodes of every image, for :func:`label_maps`.
@@ -107,6 +111,7 @@ def images_to_store(
     """
     if not isinstance(recipe, Recipe):
         raise TypeError(f"recipe: expected one such as gnnlib.images.recipes.dwivedi, got {recipe!r}")
+    images = image_folder(images) if isinstance(images, str | os.PathLike) else images
     labels = getattr(images, "labels", None) if labels is None else labels
     labels = None if labels is None else torch.as_tensor(labels).detach().cpu()
     if len(images) == 0:

@@ -32,6 +32,7 @@ class Standardize(nn.Module):
         - output: as of ``model``
 
     Raises:
+        TypeError: if the model is no module
         ValueError: if mean and std are not of one shape (F,), finite and at least 0
 
     Example:
@@ -50,6 +51,8 @@ class Standardize(nn.Module):
 
     def __init__(self, model: nn.Module, mean: Tensor, std: Tensor):
         super().__init__()
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"Standardize: expected a module, got {model!r}")
         mean, std = torch.as_tensor(mean).detach().clone(), torch.as_tensor(std).detach().clone()
         if mean.dim() != 1 or mean.shape != std.shape or not (mean.isfinite() & std.isfinite() & (std >= 0)).all():
             raise ValueError(
@@ -73,6 +76,7 @@ class Standardize(nn.Module):
             the standardised model, in which ``model`` is a part
 
         Raises:
+            TypeError: if the data are none of these
             KeyError: if the graphs have no such features, with the names that they have
             ValueError: if the features are not finite, or of another shape
         """
@@ -104,6 +108,8 @@ class Standardize(nn.Module):
 
 
 def _node_features(data: GraphStore | dgl.DGLGraph, feature: str) -> Tensor:
+    if not isinstance(data, (GraphStore, dgl.DGLGraph)):
+        raise TypeError(f"Standardize: expected a GraphStore, a graph or a tensor (N, F), got {type(data).__name__}")
     columns = data.ndata
     if feature not in columns:
         raise KeyError(f"Standardize: expected graphs with {feature!r}, got {sorted(map(str, columns))}")

@@ -135,6 +135,15 @@ def test_a_changed_function_is_another_recipe(tmp_path):
         images_to_store(IMAGES, write("return 2 * regions.area"), tmp_path / "store", workers=0)
 
 
+def test_segmentations_and_rules_that_cannot_be_called():
+    with pytest.raises(
+        TypeError, match=r"Recipe: expected edges to be a function or a rule, got the class Touching; w"
+    ):
+        Recipe(SLIC(4), Touching)
+    with pytest.raises(TypeError, match=r"Recipe: expected segment to be a function or a rule, got 75$"):
+        Recipe(75, Touching())
+
+
 def test_functions_that_cannot_be_imported(tmp_path):
     def inner(regions):
         return regions.area
@@ -167,6 +176,9 @@ def test_a_folder_of_pictures(tmp_path):
         pil.fromarray(image).convert("RGB" if i == 3 else "L").save(path)
     photos = image_folder(tmp_path / "photos", channels=1)
     store = images_to_store(photos, FEW, tmp_path / "store", workers=0)
+    named = images_to_store(str(tmp_path / "photos"), replace(FEW, channels=1), tmp_path / "named", workers=0)
+    assert_equal(named, [*store])
+    assert torch.equal(named.labels, store.labels)
     order = [0, 2, 4, 6, 1, 3, 5]
     assert_equal(store, [FEW(levels[i]) for i in order])
     assert store.labels.tolist() == [0, 0, 0, 0, 1, 1, 1]

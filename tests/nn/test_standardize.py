@@ -62,6 +62,10 @@ def test_trained_and_saved_with_the_model(tmp_path):
 
 
 def test_invalid_arguments():
+    with pytest.raises(TypeError, match=r"Standardize: expected a module, got <class '.*Features'>"):
+        Standardize.fit(Features, X)
+    with pytest.raises(TypeError, match=r"expected a GraphStore, a graph or a tensor \(N, F\), got list"):
+        Standardize.fit(Features(), GRAPHS)
     for mean, std in ((torch.zeros(2), torch.ones(3)), (torch.zeros(1, 2), torch.ones(1, 2)), (X[0], -X[0]),
                       (torch.full((2,), torch.nan), torch.ones(2))):  # fmt: skip
         with pytest.raises(ValueError, match="Standardize: expected finite mean and std of one shape"):
