@@ -222,7 +222,6 @@ import hashlib, sys, time
 from pathlib import Path
 import torch
 from gnnlib import aggregate
-from gnnlib.ops import edge_softmax
 from gnnlib._platform.dgl import dgl
 torch.manual_seed(0)
 graph = dgl.graph(tuple(torch.randint(50, (2, 400))), num_nodes=50)
@@ -230,10 +229,9 @@ Path(sys.argv[1]).touch()
 while len(list(Path(sys.argv[1]).parent.glob("ready-*"))) < int(sys.argv[2]):
     time.sleep(0.001)
 digest = hashlib.sha256()
-for dtype in (torch.float32, torch.float64):
-    x = torch.rand(50, 8, dtype=dtype, requires_grad=True)
-    y = aggregate(graph, x, edge_softmax(graph, torch.rand(400, dtype=dtype)))
-    digest.update(y.detach().numpy().tobytes() + torch.autograd.grad(y.square().sum(), x)[0].numpy().tobytes())
+x = torch.rand(50, 8, requires_grad=True)
+y = aggregate(graph, x)
+digest.update(y.detach().numpy().tobytes() + torch.autograd.grad(y.square().sum(), x)[0].numpy().tobytes())
 print(digest.hexdigest())
 """
 
