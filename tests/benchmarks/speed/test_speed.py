@@ -172,7 +172,12 @@ def test_workloads_agree_and_are_timed():
         if row.factors:
             assert row.exponent is not None
             continue
-        peers_of = {"grid": {"torch"}, "pixels": {"dgl"}, "images": row.seconds.keys() - {"gnnlib"}}
+        peers_of = {
+            "grid": {"torch"},
+            "pixels": {"dgl"},
+            "accelerate": {"dgl"},
+            "images": row.seconds.keys() - {"gnnlib"},
+        }
         peers = peers_of.get(row.group, {"dgl", "pyg"})
         assert set(workload.targets) - {"bound", "peak", "ms"} <= peers <= row.seconds.keys()
         assert row.differences.keys() == row.seconds.keys() - {"gnnlib", "dense", "gather"}
