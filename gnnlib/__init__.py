@@ -202,7 +202,21 @@ __all__ = [
 ]
 
 _OURS = {
+    "APPNPConv": "APPNP",
     "AvgPooling": "MeanReadout",
+    "CGConv": "GatedGCNConv",
+    "Data": "GraphStore for many graphs, dgl.graph((src, dst)) for one",
+    "DataLoader": "GraphStore(graphs, labels).loader(batch_size)",
+    "Dataset": "GraphStore",
+    "GAT": "Stack.build(gnnlib.GATConv, ...)",
+    "GCN": "Stack.build(gnnlib.GCNConv, ...)",
+    "GIN": "Stack.build(gnnlib.GINConv, ...)",
+    "GraphDataLoader": "GraphStore(graphs, labels).loader(batch_size)",
+    "GraphSAGE": "Stack.build(gnnlib.SAGEConv, ...)",
+    "Batch": "train.Batch",
+    "NeighborLoader": "large.sampled_batches",
+    "NeighborSampler": "large.sampled_batches",
+    "TransformerConv": "GATv2Conv",
     "EdgeConv": "MessageConv",
     "GMMConv": "MoNetConv",
     "GraphConv": "GCNConv",

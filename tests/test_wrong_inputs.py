@@ -24,10 +24,14 @@ from gnnlib import (
     MeanReadout,
     PairNorm,
     Residual,
+    SAGEConv,
     Stack,
+    save_model,
 )
 from gnnlib._platform.dgl import dgl
 from gnnlib.analysis import diagnose
+from gnnlib.grid import from_torch
+from gnnlib.large import layerwise_inference, sampled_batches
 from gnnlib.testing.graphs import random_graph
 from gnnlib.train import Batch, evaluate, fit, predict
 
@@ -51,6 +55,12 @@ def train(data=None, loss=None, optimizer=None, epochs=1, model=None, **options)
     return fit(model or build(), labelled() if data is None else data, loss, optimizer, epochs, **options)
 
 
+def sample(x=X, target=LABEL, nodes=torch.arange(4), fanouts=(2, 2), batch_size=2, **options):
+    """The first batch of samples."""
+    options |= {"generator": torch.Generator()}
+    return next(sampled_batches(G, x, target, nodes, fanouts=fanouts, batch_size=batch_size, **options))
+
+
 def store(labels=(0, 1, 0)):
     graphs = [random_graph(11, 23) for _ in range(3)]
     for graph in graphs:
@@ -58,6 +68,7 @@ def store(labels=(0, 1, 0)):
     return GraphStore(graphs, labels=labels)
 
 
+NET = nn.Sequential(nn.Conv2d(1, 2, 3))
 CONV, STACK, LAYER = GCNConv(3, 2), build(), GNNLayer(GCNConv(3, 3), norm=PairNorm())
 
 GRAPHS = {
@@ -111,7 +122,9 @@ WRONG = {
     "head module": (lambda: build(head=nn.Linear(4, 2)), "Stack(blocks, head=...)"),
     "encoder class": (lambda: build(encoder=nn.Linear), "encoder to be True, False or a module"),
     "conv module": (lambda: build(GCNConv(3, 4)), "conv=GCNConv"),
-    "conv name": (lambda: build("gcn"), "conv=GCNConv"),
+    "conv name": (lambda: build("gcn"), "conv=GCNConv or another, and no string"),
+    "edge features of a stack": (lambda: build(edge_feats=4), "partial(GINEConv, edge_feats=...)"),
+    "list of graphs": (lambda: build()([G, G, G], X), "dgl.batch(graphs)"),
     "conv with heads": (lambda: build(dgl.nn.GATConv), "lambda i, o: GATConv(i, o // 4, num_heads=4)"),
     "conv with edges": (lambda: build(ECConv), "partial(ECConv, edge_feats="),
     "conv of torch": (lambda: build(nn.Linear), "conv(graph, x)"),
@@ -221,6 +234,66 @@ WRONG = {
     ),
     "predict of nothing": (lambda: predict(STACK, []), "one batch or more"),
     "evaluate without data": (lambda: evaluate(STACK, None), "DGLGraph"),
+    "targets of all rows": (lambda: train(Batch(G, X, LABEL, rows=torch.arange(5))), "target[rows]"),
+    "targets of all rows of a mask": (lambda: train(Batch(G, X, LABEL, rows=LABEL > 0)), "target[rows]"),
+    "readout for nodes": (lambda: train(model=build(readout="mean")), "target for each graph"),
+    "readout for rows of nodes": (
+        lambda: train(Batch(G, X, LABEL[:5], rows=torch.arange(5)), model=build(readout="mean")),
+        "1 outputs of the model, one for each graph",
+    ),
+    "readout for a mask of nodes": (
+        lambda: train(Batch(G, X, LABEL[LABEL > 0], rows=LABEL > 0), model=build(readout="mean")),
+        "a mask of 11 rows",
+    ),
+    "no readout for graphs": (lambda: train(store()), "readout=MeanReadout"),
+    "loss of torch on other targets": (lambda: train(loss=nn.BCEWithLogitsLoss()), "BCEWithLogitsLoss takes"),
+    "class weights of names": (lambda: train(class_weight={0: 1.0, 1: 2.0}), "[1.0, 2.0]"),
+    "class weights of evaluate": (lambda: evaluate(build(), labelled(), class_weight="balanced"), "[1.0, 2.0]"),
+    "val share": (lambda: train(val=0.2), "val to be"),
+    "learning rate": (lambda: train(lr=0.1), "partial(torch.optim.Adam, lr=...)"),
+    "criterion": (lambda: train(criterion=nn.CrossEntropyLoss()), "loss="),
+    "batch size": (lambda: train(batch_size=4), "store.loader("),
+    "option of fit": (lambda: train(shuffle=True), "arguments among model, data"),
+    "fit without data": (lambda: fit(build()), "got no data"),
+    "metric by position": (lambda: evaluate(build(), labelled(), "accuracy"), "by name"),
+    "split of evaluate": (lambda: evaluate(build(), labelled(), split="test"), "rows=...)"),
+    "mask of predict": (lambda: predict(STACK, labelled(), mask=LABEL > 0), "rows=mask)"),
+    "columns of a batch": (lambda: Batch.from_graph(labelled(), feat="x"), "feature="),
+    "batch without graph": (lambda: Batch.from_graph(), "got no graph"),
+    "features that are no numbers": (
+        lambda: evaluate(build(SAGEConv), labelled(feat=torch.full((11, 3), torch.nan))),
+        "nan in 11 of 11 rows",
+    ),
+    # strings and columns in place of tensors
+    "x name": (lambda: CONV(G, "feat"), "graph.ndata['feat']"),
+    "x columns": (lambda: CONV(G, G.ndata), "graph.ndata['feat']"),
+    "edge name": (lambda: CONV(G, X, "weight"), "graph.edata['weight']"),
+    "labels name": (lambda: diagnose(STACK, G, X, "label"), "graph.ndata['label']"),
+    "labels in floating point": (lambda: diagnose(STACK, G, X, LABEL.float()), "labels.long()"),
+    # large graphs
+    "PyG's neighbours": (lambda: sample(num_neighbors=[2, 2]), "fanouts="),
+    "one fanout": (lambda: sample(fanouts=10), "[10, 10]"),
+    "fanout name": (lambda: sample(fanouts=["5", 5]), "integer fanouts"),
+    "batches of nothing": (lambda: sample(batch_size=0), "batch_size >= 1"),
+    "no generator": (lambda: sampled_batches(G, X, LABEL, LABEL, fanouts=[2], batch_size=2), "got no generator"),
+    "sampled x name": (lambda: sample(x="feat"), "graph.ndata['feat']"),
+    "sampled x of others": (lambda: sample(x=X[:5]), "x of 11 rows"),
+    "sampled targets of others": (lambda: sample(target=LABEL[:5]), "target of 11 rows"),
+    "sampled parts": (lambda: sample(nodes={"train": LABEL}), "'train'"),
+    "inference without x": (lambda: layerwise_inference(build(), G), "got no x"),
+    "inference swapped": (lambda: layerwise_inference(build(SAGEConv), X, G), "DGL graph first"),
+    "inference x name": (lambda: layerwise_inference(build(SAGEConv), G, "feat"), "graph.ndata['feat']"),
+    # conversion and files
+    "class of a network": (lambda: from_torch(nn.Conv2d, (1, 8, 8)), "the class Conv2d"),
+    "images as input_size": (lambda: from_torch(NET, torch.rand(2, 1, 8, 8)), "(1, 8, 8)"),
+    "no input_size": (lambda: from_torch(NET), "got no input_size"),
+    "one side as input_size": (lambda: from_torch(NET, 8), "(3, 32, 32)"),
+    "model saved as path": (lambda: save_model("folder", STACK), "a folder"),
+    "state dict saved": (lambda: save_model(STACK.state_dict(), "folder"), "torch.nn.Module"),
+    "model without folder": (lambda: save_model(STACK), "got no folder"),
+    "codes of one size": (lambda: gnnlib.one_hot(LABEL[:, None], 2), "sizes to be a list"),
+    "standardize without data": (lambda: gnnlib.Standardize.fit(STACK), "got no data"),
+    "stratify by name": (lambda: store().split((0.6, 0.4), stratify="label"), "True or False"),
     # stores
     "store of one graph": (lambda: GraphStore(G), "[graph]"),
     "store of a tensor": (lambda: GraphStore(X), "list of DGLGraphs"),
@@ -273,3 +346,19 @@ def test_a_wrong_input_is_one_sentence_that_says_what_to_write(case):
 def test_whatever_is_no_graph_is_refused_with_its_conversion(place, graph):
     message = sentence(lambda: TAKES_GRAPH[place](GRAPHS[graph]))
     assert "DGLGraph" in message or "dgl." in message or "DGL graph" in message or "graph[etype]" in message, message
+
+
+def test_a_loss_that_is_not_finite_says_why_and_leaves_the_parameters():
+    model, x = build(), X.clone()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    x[3] = torch.inf
+    with pytest.raises(
+        FloatingPointError, match="epoch 1: expected finite features, got nan or inf in 1 of the 11 rows"
+    ):
+        train(labelled(feat=x), model=model)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    with pytest.raises(FloatingPointError, match="epoch 1: try a lower learning rate$"):
+        train(loss=lambda y, target: y.sum() / 0, model=model)
+    next(model.parameters()).data.fill_(torch.nan)
+    with pytest.raises(FloatingPointError, match="build the model anew"):
+        train(model=model)

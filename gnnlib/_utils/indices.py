@@ -1,5 +1,6 @@
 """Row numbers from what users give: numbers, negative numbers, or a boolean mask."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ def as_indices(rows: Any, size: int, name: str) -> Tensor:
     if not isinstance(rows, Tensor):
         array = np.asarray(rows)
         if array.dtype.kind not in "biufc":
-            raise TypeError(f"{name}: expected integers or a boolean mask, got {rows!r}")
+            raise TypeError(f"{name}: expected integers or a boolean mask, got {_shown(rows)}")
         rows = torch.as_tensor(array)
     rows = rows.detach().cpu()
     if rows.dtype == torch.bool:
@@ -53,3 +54,7 @@ def as_indices(rows: Any, size: int, name: str) -> Tensor:
         raise IndexError(f"{name}: expected numbers from {-size} to {size - 1}, got {low if low < -size else high}")
     rows = rows.long()
     return torch.where(rows < 0, rows + size, rows) if low < 0 else rows
+
+
+def _shown(rows: Any) -> str:
+    return f"a {type(rows).__name__} of {', '.join(map(repr, rows))}" if isinstance(rows, Mapping) else repr(rows)

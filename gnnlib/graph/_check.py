@@ -1,5 +1,6 @@
 """Arguments that should be graphs, or dense features: what to write in place of others."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,13 @@ def check_dense(name: str, value: Any) -> None:
         raise TypeError(f"{name}: expected a dense tensor, got one of layout {layout}; convert with .to_dense()")
 
 
+def _column(name: str, value: Any) -> str:
+    """The column of a graph that was meant, for the name of one or for all of them."""
+    key = value if isinstance(value, str) else "feat"
+    meant = isinstance(value, (str, Mapping))
+    return f", graph.{'edata' if name == 'edge' else 'ndata'}[{key!r}]" if meant else ""
+
+
 def features_error(
     owner: str, x: Any, *, width: int | None = None, like: Tensor | None = None, name: str = "x"
 ) -> Exception | None:
@@ -98,7 +106,7 @@ def features_error(
     if isinstance(x, np.ndarray):
         return TypeError(f"{owner}: expected {name} to be a tensor, torch.from_numpy(x), got a numpy.ndarray")
     if not isinstance(x, Tensor):
-        return TypeError(f"{owner}: expected {name} to be a tensor, got {type(x).__name__}")
+        return TypeError(f"{owner}: expected {name} to be a tensor{_column(name, x)}, got {type(x).__name__}")
     if width is not None and (x.dim() == 0 or x.shape[-1] != width):
         return ValueError(f"{owner}: expected {name} of shape (..., {width}), got {tuple(x.shape)}")
     if like is not None and like.is_floating_point() and x.is_floating_point() and x.dtype != like.dtype:

@@ -19,10 +19,12 @@ from gnnlib.grid.convert import Step
 from gnnlib.grid.dense import to_images
 from gnnlib.grid.masked import Masked
 from gnnlib.grid.tracing import Program, Shapes, caller, convert, trace, unsupported
+from gnnlib.nn._arguments import check_model, names_checked
 
 __all__ = ["GridNetwork", "connections", "from_torch"]
 
 
+@names_checked("from_torch", image_size="input_size=", input_shape="input_size=", in_shape="input_size=")
 def from_torch(module: nn.Module, input_size: Sequence[int], backend: str = "graph") -> "GridNetwork":
     """Convert an image network to graphs: every convolution and pooling, in a module or a plain function, becomes a
     `GridConv`, `GridConvTranspose` or `GridPool` on the lattice of its window.
@@ -39,6 +41,7 @@ def from_torch(module: nn.Module, input_size: Sequence[int], backend: str = "gra
             ``net.backend = "dense"``
 
     Raises:
+        TypeError: if ``module`` is no module, or ``input_size`` are no integers
         ValueError: if a function or module cannot be converted; the message names all of them.
         ValueError: if control flow depends on data, shapes do not fit, a window is larger than its padded input, or the
             backend is unknown.
@@ -57,6 +60,8 @@ def from_torch(module: nn.Module, input_size: Sequence[int], backend: str = "gra
         >>> converted(pixel_batch((8, 8), 5), images.flatten(2).mT.flatten(0, 1)).shape
         torch.Size([5, 10])
     """
+    check_model("from_torch", module, "input_size")
+    input_size = _size(input_size)
     root = deepcopy(module)
     modes = {part: part.training for part in root.modules()}
     graphs = {mode: trace(root.train(mode)) for mode in (True, False)}
@@ -72,6 +77,19 @@ def from_torch(module: nn.Module, input_size: Sequence[int], backend: str = "gra
     network = GridNetwork(root, input_size, graphs, backend)
     network.check_shape(network.input_size)
     return network
+
+
+def _size(input_size: Any) -> tuple[int, ...]:
+    """The size (C, \\*size) of an image, if it is one."""
+    try:
+        return tuple(operator.index(side) for side in input_size)
+    except (TypeError, ValueError):
+        shape = tuple(getattr(input_size, "shape", ()))[1:]
+        example = shape if len(shape) > 1 else (3, 32, 32)
+        got = f"a {type(input_size).__name__}" if shape else repr(input_size)
+        raise TypeError(
+            f"from_torch: expected input_size to be the integers (C, *size) of an image, {example}, got {got}"
+        ) from None
 
 
 class GridNetwork(nn.Module):

@@ -21,6 +21,7 @@ from gnnlib._version import __version__
 from gnnlib.images.recipes import Recipe
 from gnnlib.io.recipe import describe_recipe
 from gnnlib.io.structure import Named, describe, rebuild
+from gnnlib.nn._arguments import check_model, names_checked
 
 __all__ = ["about_model", "load_model", "read_config", "save_model"]
 
@@ -33,6 +34,7 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 Folder = str | os.PathLike[str]
 
 
+@names_checked("save_model", path="folder=", metadata="about=")
 def save_model(
     model: nn.Module, folder: Folder, *, about: Mapping[str, Any] | None = None, recipe: Recipe | None = None
 ) -> None:
@@ -49,6 +51,7 @@ def save_model(
             in it are saved by name
 
     Raises:
+        TypeError: if ``model`` is no module
         ValueError: for a part that cannot be saved (a lambda, a hook), with its place in the model, and for metadata
             that JSON cannot hold; nothing is written
         OSError: if the folder cannot be written
@@ -69,6 +72,7 @@ def save_model(
         >>> torch.equal(loaded(g, x), model(g, x))
         True
     """
+    check_model("save_model", model, "a folder")
     structure, tensors = describe(model)
     weights = safetensors.torch.save(tensors)
     config = {"format": FORMAT, "gnnlib": __version__, "torch": torch.__version__, "about": dict(about or {})}

@@ -2,18 +2,20 @@
 other, in batches of nodes with all their in-edges."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
 from gnnlib._utils.model_state import evaluation_mode
+from gnnlib.graph._check import check_graph
 from gnnlib.large.tables import NpyMatrix
+from gnnlib.nn._arguments import integer, names_checked
 from gnnlib.nn.norm import BatchNorm, LayerNorm, NodeNorm
 from gnnlib.nn.stack import Stack
 from gnnlib.ops.degrees import NORMS
@@ -30,6 +32,7 @@ class FeatureRows(Protocol):
     def __getitem__(self, rows: Tensor, /) -> Tensor: ...
 
 
+@names_checked("layerwise_inference", edge_weight="edge=")
 @torch.no_grad()
 def layerwise_inference(
     model: nn.Module,
@@ -81,6 +84,9 @@ def layerwise_inference(
         True
     """
     stack = check_stack(model)
+    check_graph("layerwise_inference", graph)
+    check_rows("layerwise_inference", graph, x)
+    batch_size = integer("layerwise_inference", "batch_size", batch_size)
     with evaluation_mode(model):
         names = (f"layer-{number}.npy" for number in count(1))
 
@@ -108,6 +114,21 @@ def layerwise_inference(
             layers = outputs[-len(stack.blocks) :]
             y = for_all_nodes(lambda nodes: _head(stack, [rows[nodes].to(device) for rows in layers]))
     return y
+
+
+def check_rows(owner: str, graph: dgl.DGLGraph, rows: Any, name: str = "x") -> None:
+    """Check that features or targets have a row for each node.
+
+    Raises:
+        TypeError: if they are looked up by other things than nodes
+        ValueError: if there is another number of rows
+    """
+    column = f"graph.ndata[{rows!r}]" if isinstance(rows, str) else 'graph.ndata["feat"]'
+    if isinstance(rows, (str, Mapping, list, tuple, dgl.DGLGraph)) or not hasattr(rows, "__getitem__"):
+        raise TypeError(f"{owner}: expected {name} to be a tensor with a row for each node, {column}, got {rows!r:.40}")
+    shape = getattr(rows, "shape", None)
+    if shape is not None and tuple(shape[:1]) != (graph.num_nodes(),):
+        raise ValueError(f"{owner}: expected {name} of {graph.num_nodes()} rows, one for each node, got {tuple(shape)}")
 
 
 def _distribute(step: Callable[[Tensor], Tensor], batches: Sequence[Tensor]) -> Iterator[Tensor]:

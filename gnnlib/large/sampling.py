@@ -18,7 +18,9 @@ from torch import Tensor
 from gnnlib._platform.dgl import dgl
 from gnnlib._utils.indices import as_indices
 from gnnlib.graph import edge_endpoints
-from gnnlib.large.inference import FeatureRows
+from gnnlib.graph._check import check_graph
+from gnnlib.large.inference import FeatureRows, check_rows
+from gnnlib.nn._arguments import integer, names_checked
 from gnnlib.train.distributed import rank, shard, shards, world_size
 from gnnlib.train.loop import Batch
 
@@ -56,6 +58,9 @@ def gcn_edge_weights(graph: dgl.DGLGraph) -> Tensor:
     return in_degree.sqrt().float().index_select(0, dst) * out_degree.rsqrt().float().index_select(0, src)
 
 
+@names_checked(
+    "sampled_batches", num_neighbors="fanouts=", seed="generator=torch.Generator().manual_seed(0)", edge_weight="edge="
+)
 def sampled_batches(
     graph: dgl.DGLGraph,
     x: FeatureRows,
@@ -102,6 +107,15 @@ def sampled_batches(
         >>> [(len(batch.graph), batch.graph[-1].num_dst_nodes()) for batch in batches]
         [(2, 4), (2, 4), (2, 2)]
     """
+    check_graph("sampled_batches", graph)
+    check_rows("sampled_batches", graph, x)
+    check_rows("sampled_batches", graph, target, "target")
+    if not isinstance(fanouts, (list, tuple)):
+        raise TypeError(
+            f"sampled_batches: expected fanouts to be a list, a number per layer, [10, 10], got {fanouts!r}"
+        )
+    fanouts = [integer("sampled_batches", "fanouts", fanout, minimum=-1) for fanout in fanouts]
+    batch_size = integer("sampled_batches", "batch_size", batch_size)
     nodes = as_indices(nodes, graph.num_nodes(), "sampled_batches: nodes")
     order = nodes[torch.randperm(len(nodes), generator=generator)]
     order = order[: len(order) - len(order) % world_size()]  # so that all processes have the same number of batches

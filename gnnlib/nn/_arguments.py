@@ -31,8 +31,10 @@ from gnnlib.nn._foreign import forward_answers
 __all__ = [
     "Arguments",
     "check_call",
+    "check_model",
     "integer",
     "integers",
+    "names_checked",
     "number",
     "one_of",
     "positive",
@@ -178,13 +180,34 @@ def _is_autocast(value: Any) -> bool:
     return isinstance(value, Tensor) and torch.is_autocast_enabled(value.device.type)
 
 
-def renames(owner: str, **names: str) -> Callable[[Function], Function]:
-    """Decorator of a function: the messages of `check_call` for names of other libraries."""
+def names_checked(owner: str, **names: str) -> Callable[[Function], Function]:
+    """Decorator of a function: the messages of `check_call` for wrong, missing and too many arguments.
+
+    Args:
+        owner: name of the function in the messages
+        names: what to write in place of the names of other libraries
+    """
 
     def decorate(function: Function) -> Function:
+        of_class = next(iter(signature(function).parameters), None) == "cls"
+
         @wraps(function)
         def checked(*args: Any, **options: Any) -> Any:
-            check_call(owner, function, (None, *args), options, names, bound=0)
+            check_call(owner, function, args if of_class else (None, *args), options, names, bound=int(of_class))
+            return function(*args, **options)
+
+        return cast(Function, checked)
+
+    return decorate
+
+
+def renames(owner: str, **names: str) -> Callable[[Function], Function]:
+    """`names_checked`, for a function that also receives numbers of NumPy as numbers of Python."""
+
+    def decorate(function: Function) -> Function:
+        @names_checked(owner, **names)
+        @wraps(function)
+        def checked(*args: Any, **options: Any) -> Any:
             return function(*_python_numbers(args), **{name: _python_numbers(value) for name, value in options.items()})
 
         return cast(Function, checked)
@@ -230,6 +253,17 @@ def check_call(
 
 def _name(owner: object) -> str:
     return owner if isinstance(owner, str) else type(owner).__name__
+
+
+def check_model(owner: object, model: Any, rest: str = "data") -> None:
+    """Check that an argument is a module.
+
+    Raises:
+        TypeError: if it is none
+    """
+    if not isinstance(model, nn.Module):
+        got = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
+        raise TypeError(f"{_name(owner)}: expected a model, a torch.nn.Module, first, and then {rest}, got {got}")
 
 
 def integer(owner: object, name: str, value: Any, minimum: int = 1) -> int:

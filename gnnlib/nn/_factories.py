@@ -110,7 +110,9 @@ def _by_name(name: str, text: str, names: Mapping[str, Factory]) -> Factory:
     for choice in (key, f"jk-{key}", key.replace("_", ""), key.replace("_", "-")):
         if choice in names:
             return names[choice]
-    choices = ", ".join(map(repr, names)) or f"no string, but {name}=GCNConv or another class"
+    if not names:
+        raise TypeError(f"Stack: expected {name} to be a class, {name}=GCNConv or another, and no string, got {text!r}")
+    choices = ", ".join(map(repr, names))
     raise TypeError(f"Stack: expected {name} to be a class that makes a module, or one of {choices}, got {text!r}")
 
 

@@ -115,6 +115,8 @@ def _first(sizes: Sequence[int]) -> Tensor:
 
 
 def _check(codes: Tensor, sizes: Sequence[int]) -> None:
+    if not isinstance(sizes, (list, tuple)):
+        raise TypeError(f"expected sizes to be a list, the number of categories of each column, got {sizes!r}")
     if codes.dim() != 2 or codes.shape[1] != len(sizes) or codes.dtype != torch.int64:
         raise ValueError(f"expected codes (N, {len(sizes)}) of int64, got {tuple(codes.shape)} of {codes.dtype}")
     if len(codes):

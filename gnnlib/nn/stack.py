@@ -43,6 +43,8 @@ NAMES = {  # of other libraries
     "jk": "jump, such as JumpingKnowledge.cat",
     "residual": "skip=Residual",
     "heads": "conv=lambda i, o: GATConv(i, o // heads, heads)",
+    "edge_feats": "conv=partial(GINEConv, edge_feats=...)",
+    "edge_dim": "conv=partial(GINEConv, edge_feats=...)",
     "num_heads": "conv=lambda i, o: GATConv(i, o // num_heads, num_heads)",
 }
 EXAMPLES = {
@@ -362,7 +364,12 @@ class Stack(Arguments, nn.Module):
         edges = edge if isinstance(edge, (list, tuple)) else [edge] * len(self.blocks)
         for name, values in (("message-flow graphs (DGL blocks)", graphs), ("edge tensors", edges)):
             if len(values) != len(self.blocks):
-                raise ValueError(f"Stack: expected {len(self.blocks)} {name}, one per layer, got {len(values)}")
+                batch = (
+                    ""
+                    if values is edges or all(getattr(g, "is_block", False) for g in graphs)
+                    else "dgl.batch(graphs), or "
+                )
+                raise ValueError(f"Stack: expected {batch}{len(self.blocks)} {name}, one per layer, got {len(values)}")
         x0 = x = x if self.encoder is None else self.encoder(x)
         steps = list(zip(self.blocks, graphs, edges, strict=True))
         size = isqrt(len(steps)) + 1 if self.checkpoint else len(steps) + 1

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
 from gnnlib.data import GraphStore
+from gnnlib.nn._arguments import names_checked
 
 __all__ = ["Standardize"]
 
@@ -64,6 +65,7 @@ class Standardize(nn.Module):
         self.register_buffer("std", std.masked_fill(std == 0, 1.0))
 
     @classmethod
+    @names_checked("Standardize.fit", train="data=")
     def fit(cls, model: nn.Module, data: GraphStore | dgl.DGLGraph | Tensor, feature: str = "feat") -> "Standardize":
         """The model with the mean and deviation of training data.
 

@@ -13,6 +13,7 @@ from gnnlib._platform.dgl import dgl
 from gnnlib._utils.indices import as_indices
 from gnnlib.data import GraphStore
 from gnnlib.graph._check import graph_error
+from gnnlib.nn._arguments import names_checked
 from gnnlib.train.distributed import world_size
 
 __all__ = ["Batch", "Columns", "as_batches", "for_model"]
@@ -27,7 +28,7 @@ class Batch(NamedTuple):
     Args:
         graph: a graph; or a list of message-flow graphs (DGL blocks), one per layer; None for a model of single nodes
         x: the features as the model takes them, a tensor or a pair
-        target: of the outputs
+        target: of the outputs, those of ``rows`` alone: ``label[rows]``
         edge: edge weights or features, or a list of one tensor per block
         rows: numbers or mask of the outputs that the loss is taken of, such as the training nodes; None takes all
     """
@@ -39,6 +40,14 @@ class Batch(NamedTuple):
     rows: Tensor | None = None
 
     @classmethod
+    @names_checked(
+        "Batch.from_graph",
+        feat="feature=",
+        mask="rows=",
+        train_mask="rows=",
+        edge_weight="edge=, the name of a column of graph.edata",
+        edge_attr="edge=, the name of a column of graph.edata",
+    )
     def from_graph(
         cls,
         graph: dgl.DGLGraph,
@@ -252,7 +261,7 @@ def as_batches(
     if not isinstance(data, DataLoader) and (
         isinstance(data, (Dataset, str, Tensor, np.ndarray)) or not _iterable(data)
     ):
-        raise _data_error(owner, data)
+        raise _data_error(owner, data, "val" if part == "val" else "data")
     return lambda: map(prepare, map(convert, data))
 
 
@@ -260,7 +269,7 @@ def _iterable(data: Any) -> bool:
     return hasattr(type(data), "__iter__")
 
 
-def _data_error(owner: str, data: Any) -> TypeError:
+def _data_error(owner: str, data: Any, name: str) -> TypeError:
     if isinstance(data, (Tensor, np.ndarray)):
         expected = "a graph, or Batch.from_graph(graph, rows=...) for some of its rows"
     elif isinstance(data, Dataset):
@@ -268,7 +277,7 @@ def _data_error(owner: str, data: Any) -> TypeError:
     else:
         expected = "a DGLGraph, a GraphStore, a loader, a Batch, a list of batches or a function that makes them"
     got = "None" if data is None else f"{type(data).__module__}.{type(data).__name__}".removeprefix("builtins.")
-    return TypeError(f"{owner}: expected data to be {expected}, got {got}")
+    return TypeError(f"{owner}: expected {name} to be {expected}, got {got}")
 
 
 def _as_batch(owner: str, columns: Columns, item: Any) -> Batch:

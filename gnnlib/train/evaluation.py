@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
 from gnnlib.data import GraphStore
-from gnnlib.nn._arguments import integer
+from gnnlib.nn._arguments import check_model, integer, names_checked
 from gnnlib.train.batch import Batch, Columns, as_batches, for_model
 from gnnlib.train.loop import outputs_and_targets
 from gnnlib.train.losses import TaskLoss
@@ -16,7 +16,17 @@ from gnnlib.train.metrics import Evaluation, compute_metrics
 
 __all__ = ["evaluate", "predict"]
 
+COLUMNS = {
+    "feat": "feature=",
+    "mask": "Batch.from_graph(graph, rows=mask) as data",
+    "rows": "Batch.from_graph(graph, rows=...) as data",
+    "edge_weight": "edge=, the name of a column of graph.edata",
+    "edge_attr": "edge=, the name of a column of graph.edata",
+}
+"""Names of other libraries, and what to write."""
 
+
+@names_checked("predict", **COLUMNS)
 def predict(
     model: nn.Module,
     data: Any,
@@ -74,14 +84,12 @@ def _check_column(graphs: Sequence[dgl.DGLGraph], feature: str, edge: str | None
 def _outputs(
     owner: str, model: nn.Module, data: Any, columns: Columns, device: Any, part: str | None = None
 ) -> tuple[Tensor, Tensor]:
-    if not isinstance(model, nn.Module):
-        raise TypeError(
-            f"{owner}: expected a model, a torch.nn.Module, first, and then data, got {type(model).__name__}"
-        )
+    check_model(owner, model)
     batches = as_batches(owner, data, columns, for_model(model, device), part)
     return outputs_and_targets(model, batches())
 
 
+@names_checked("evaluate", **COLUMNS, split="Batch.from_graph(graph, rows=...) as data", metric="metrics=[...]")
 def evaluate(
     model: nn.Module,
     data: Any,

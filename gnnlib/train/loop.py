@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gnnlib._platform.dgl import dgl
 from gnnlib._utils.calls import call_model, positional_arguments
 from gnnlib._utils.indices import as_indices
 from gnnlib._utils.model_state import evaluation_mode
-from gnnlib.nn._arguments import integer
+from gnnlib.nn._arguments import check_model, integer, names_checked
 from gnnlib.train import distributed
 from gnnlib.train.batch import Batch, Columns, as_batches, for_model
 from gnnlib.train.checkpoints import Checkpoint, TrainingState
@@ -33,9 +34,82 @@ def _output(model: nn.Module, batch: Batch) -> Tensor:
     y = call_model(model, batch.graph, batch.x, batch.edge)
     if batch.rows is None:
         return y
-    return y[batch.rows if isinstance(batch.rows, Tensor) else as_indices(batch.rows, len(y), "Batch: rows")]
+    try:
+        return y[batch.rows if isinstance(batch.rows, Tensor) else as_indices(batch.rows, len(y), "Batch: rows")]
+    except IndexError:
+        rows = (
+            as_indices(batch.rows, 2**62, "Batch: rows") if getattr(batch.rows, "dtype", None) != torch.bool else None
+        )
+        got = f"a mask of {len(batch.rows)} rows" if rows is None else f"rows up to {int(rows.max())}"
+        raise ValueError(f"Batch: expected rows of the {_outputs_of(batch, len(y))}, got {got}") from None
 
 
+def _outputs_of(batch: Batch, number: int) -> str:
+    """The outputs of a model for a batch, in words."""
+    if not isinstance(batch.graph, dgl.DGLGraph):
+        return f"{number} outputs of the model"
+    kind = {batch.graph.num_dst_nodes(): "node", batch.graph.batch_size: "graph (from a readout)"}
+    return f"{number} outputs of the model" + (f", one for each {kind[number]}" if number in kind else "")
+
+
+def _loss(loss: Loss, output: Tensor, batch: Batch) -> Tensor:
+    """The loss of a batch. An error in it says whether the targets are those of other things than the outputs."""
+    try:
+        return loss(output, batch.target)
+    except (ValueError, IndexError, RuntimeError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        mismatch = _mismatch(batch, len(output)) if output.dim() else None
+        if mismatch is None and getattr(loss, "__module__", "").startswith("torch."):
+            name = getattr(loss, "__name__", type(loss).__name__)
+            sizes = [f"{tuple(t.shape)} of {t.dtype}" for t in (output, batch.target)]
+            mismatch = f"loss: expected outputs and targets that {name} takes, got {sizes[0]} and {sizes[1]}"
+        if mismatch is None:
+            raise
+        raise ValueError(mismatch) from error
+
+
+def _mismatch(batch: Batch, outputs: int) -> str | None:
+    """Why the targets of a batch are not those of this number of outputs, where that is known."""
+    targets = len(batch.target)
+    if not isinstance(batch.graph, dgl.DGLGraph) or targets == outputs:
+        return None
+    graphs, nodes = batch.graph.batch_size, batch.graph.num_dst_nodes()
+    if batch.rows is not None:
+        return f"Batch: expected the targets of its rows, target[rows], ({outputs},), got ({targets},)"
+    if outputs == graphs:
+        return (
+            "loss: expected a target for each graph, GraphStore(graphs, labels), or a model without a readout, got "
+            f"{outputs} outputs for {targets} targets"
+        )
+    if outputs == nodes and targets == graphs:
+        return (
+            "loss: expected a model with a readout, Stack.build(..., readout=MeanReadout), for a target for each graph, "
+            f"got {outputs} outputs, one for each node, for {targets} targets"
+        )
+    return None
+
+
+@names_checked(
+    "fit",
+    lr="optimizer=partial(torch.optim.Adam, lr=...)",
+    learning_rate="optimizer=partial(torch.optim.Adam, lr=...)",
+    weight_decay="optimizer=partial(torch.optim.Adam, lr=..., weight_decay=...)",
+    criterion="loss=",
+    loss_fn="loss=",
+    batch_size="batches as data, store.loader(batch_size, shuffle=True)",
+    num_epochs="epochs=",
+    val_data="val=",
+    valid="val=",
+    validation_data="val=",
+    callbacks="on_epoch=",
+    lr_scheduler="scheduler=",
+    early_stopping="patience=",
+    feat="feature=",
+    target="label=",
+    edge_weight="edge=, the name of a column of graph.edata",
+    edge_attr="edge=, the name of a column of graph.edata",
+)
 def fit(
     model: nn.Module,
     data: Any,
@@ -176,9 +250,7 @@ def fit(
 
 
 def _check_options(model: Any, loss: Any, epochs: Any, clip: Any, precision: str, patience: Any) -> None:
-    if not isinstance(model, nn.Module):
-        got = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
-        raise TypeError(f"fit: expected a model, a torch.nn.Module, first, and then data, got {got}")
+    check_model("fit", model)
     if loss is not None and (isinstance(loss, type) or not callable(loss)):
         name = loss.__name__ if isinstance(loss, type) else type(loss).__name__
         hint = f"{name}()" if isinstance(loss, type) else "a function of outputs and targets"
@@ -360,11 +432,13 @@ class _Step:
 
 
 def _train_epoch(model: nn.Module, batches: Iterable[Batch], loss: Loss, step: Callable[[Tensor], None]) -> float:
-    """One pass over the batches; returns the mean loss per target."""
+    """One pass over the batches; returns the mean loss per target, or the first one that is not finite."""
     model.train()
     total, count = 0.0, 0.0
     for batch in batches:
-        value = loss(_output(model, batch), batch.target)
+        value = _loss(loss, _output(model, batch), batch)
+        if distributed.world_size() == 1 and not math.isfinite(value.item()):
+            return value.item()  # before the step, which would leave no finite parameter
         step(value * distributed.shard_weight(len(batch.target), value.device))
         total += value.item() * len(batch.target)
         count += len(batch.target)
@@ -415,9 +489,21 @@ class _Trainer:
         with matmul_precision(self.precision), distributed.data_parallel(self.model, self.generators) as replica:
             record = {"epoch": number, "loss": _train_epoch(replica, self.batches(), self.loss, self.step)}
         if not math.isfinite(record["loss"]):
-            raise FloatingPointError(f"the loss is {record['loss']} in epoch {number}: try a lower learning rate")
+            raise self.error(record["loss"], number)
         self.step.schedule.end_epoch()
         return record
+
+    def error(self, loss: float, number: int) -> FloatingPointError:
+        """The error for a loss that is not finite, with the features, if they are the cause."""
+        for batch in self.batches():
+            if isinstance(batch.x, Tensor) and not bool(batch.x.isfinite().all()):
+                return FloatingPointError(
+                    f"the loss is {loss} in epoch {number}: expected finite features, got nan or inf in "
+                    f"{int((~batch.x.isfinite()).reshape(len(batch.x), -1).any(1).sum())} of the {len(batch.x)} rows of x"
+                )
+        anew = not all(bool(p.isfinite().all()) for p in self.model.parameters())
+        advice = ", and build the model anew, as its parameters are no longer finite" if anew else ""
+        return FloatingPointError(f"the loss is {loss} in epoch {number}: try a lower learning rate{advice}")
 
     def settings(self) -> dict[str, str]:
         """What is trained and how, as texts that a checkpoint keeps and compares."""

@@ -52,7 +52,7 @@ class TaskLoss:
 
     def __init__(self, task: str | None = None, class_weight: Any = None, *, balanced: bool = False):
         self.task = task if task is None else one_of("loss", "task", task, TASKS)
-        self.class_weight = None if class_weight is None else torch.as_tensor(class_weight, dtype=torch.float32)
+        self.class_weight = None if class_weight is None else _weights(class_weight)
         self.balanced = balanced
 
     def __call__(self, outputs: Tensor, target: Tensor) -> Tensor:
@@ -73,6 +73,15 @@ class TaskLoss:
             return F.mse_loss(outputs[present], target[present])
         value = F.binary_cross_entropy_with_logits(outputs, target.nan_to_num(0.0), pos_weight=weight, reduction="none")
         return value[present].mean()
+
+
+def _weights(class_weight: Any) -> Tensor:
+    try:
+        return torch.as_tensor(class_weight, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(
+            f"loss: expected class_weight to be a list or tensor of numbers, [1.0, 2.0], got {class_weight!r}"
+        ) from None
 
 
 def balanced_weight(target: Tensor) -> Tensor:

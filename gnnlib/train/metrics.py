@@ -137,12 +137,22 @@ def compute_metrics(
         if name not in names:
             raise ValueError(f"evaluate: expected metrics among {', '.join(names)} for task={task!r}, got {name!r}")
     columns = _columns(task, outputs.detach().cpu(), target.detach().cpu())
+    rows = max((_nan_rows(column.score) for column in columns), default=0)
+    if rows:
+        raise ValueError(
+            f"evaluate: expected outputs that are numbers, got nan in {rows} of {len(outputs)} rows; are the features "
+            "and the parameters of the model finite?"
+        )
     result = Evaluation({name: _mean(METRICS[name], columns) for name in (names if metrics is None else metrics)})
     if task == "multiclass":
         (column,) = columns
         matrix = _sklearn("confusion_matrix")(column.target, column.decision, labels=range(column.score.shape[1]))
         result.confusion = torch.from_numpy(matrix)
     return result
+
+
+def _nan_rows(score: np.ndarray) -> int:
+    return int(np.isnan(score).any(axis=tuple(range(1, score.ndim))).sum())
 
 
 def _mean(metric: Metric, columns: Sequence[Scored]) -> float:

@@ -16,6 +16,7 @@ from gnnlib.analysis.smoothing.base import check_features
 from gnnlib.analysis.smoothing.passes import Forward, default_forward
 from gnnlib.analysis.smoothing.probe import LayerStatistics, probe
 from gnnlib.analysis.smoothing.verdict import Finding, find_causes, skill
+from gnnlib.nn._arguments import check_model
 
 __all__ = ["Diagnosis", "diagnose"]
 
@@ -98,6 +99,14 @@ class Diagnosis:
         return axes
 
 
+def _check_shape(output: Tensor, labels: Tensor) -> None:
+    if labels.is_floating_point() and labels.numel() != output.numel():
+        raise ValueError(
+            f"labels: expected numbers of the shape of the output, {tuple(output.shape)}, or classes, labels.long(), got "
+            f"{tuple(labels.shape)} of {labels.dtype}"
+        )
+
+
 def _check_classes(output: Tensor, labels: Tensor) -> None:
     if labels.is_floating_point() or output.dim() != 2 or not len(labels):
         return
@@ -174,13 +183,14 @@ def diagnose(
         >>> diagnose(deep, g, torch.randn(100, 16)).verdict
         'over-smoothing'
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"diagnose: expected a model first, then a graph and x, got {type(model).__name__}")
+    check_model("diagnose", model, "a graph and x")
     check_features(graph, x)
     if test is not None and (labels is None or train is None):
         missing = "labels" if labels is None else "train rows"
         raise ValueError(f"expected labels and train rows beside test rows, got no {missing}")
 
+    if isinstance(labels, str):
+        raise TypeError(f"labels: expected a tensor, graph.ndata[{labels!r}], got str")
     labels = None if labels is None else torch.as_tensor(labels, device=x.device)
     rows: Any = slice(None)
     if train is not None:
@@ -193,6 +203,8 @@ def diagnose(
             return (output * torch.randn(output.shape, generator=torch.Generator().manual_seed(0)).to(output)).sum()
         if len(labels) != len(output):
             raise ValueError(f"labels: expected {len(output)}, one for each row of the output, got {len(labels)}")
+        if loss is None:
+            _check_shape(output, labels)
         _check_classes(output, labels)
         default = F.mse_loss if labels.is_floating_point() else F.cross_entropy
         return (loss or default)(output[rows], labels[rows])

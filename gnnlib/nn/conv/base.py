@@ -157,7 +157,11 @@ class Conv(Arguments, nn.Module):
         expected = (graph.num_edges(),) if width is None else (graph.num_edges(), width)
         if not isinstance(edge, Tensor) or not edge.is_floating_point():
             got = edge.dtype if isinstance(edge, Tensor) else type(edge).__name__
-            raise TypeError(f"{self._name}: expected a floating-point tensor of edge {self.takes_edge}s, got {got}")
+            value: Any = edge
+            column = f", graph.edata[{value!r}]" if isinstance(value, str) else ""
+            raise TypeError(
+                f"{self._name}: expected a floating-point tensor of edge {self.takes_edge}s{column}, got {got}"
+            )
         if tuple(edge.shape) != expected:
             raise ValueError(
                 f"{self._name}: expected edge {self.takes_edge}s of shape {expected}, got {_shape(edge)}"
