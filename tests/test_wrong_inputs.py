@@ -1,6 +1,7 @@
 """Wrong inputs of a first hour: each gets one sentence that says what to write, and no internals of Python or torch."""
 
 import re
+from functools import partial
 
 import networkx
 import numpy as np
@@ -31,7 +32,8 @@ from gnnlib import (
 from gnnlib._platform.dgl import dgl
 from gnnlib.analysis import diagnose
 from gnnlib.grid import from_torch
-from gnnlib.large import layerwise_inference, sampled_batches
+from gnnlib.images import SLIC
+from gnnlib.large import clusters, layerwise_inference, sampled_batches
 from gnnlib.testing.graphs import random_graph
 from gnnlib.train import Batch, evaluate, fit, predict
 
@@ -126,6 +128,10 @@ WRONG = {
     "edge features of a stack": (lambda: build(edge_feats=4), "partial(GINEConv, edge_feats=...)"),
     "list of graphs": (lambda: build()([G, G, G], X), "dgl.batch(graphs)"),
     "conv with heads": (lambda: build(dgl.nn.GATConv), "lambda i, o: GATConv(i, o // 4, num_heads=4)"),
+    "conv with heads by name": (
+        lambda: build(partial(GATConv, num_heads=2)),
+        "lambda i, o: GATConv(i, o // 2, num_heads=2)",
+    ),
     "conv with edges": (lambda: build(ECConv), "partial(ECConv, edge_feats="),
     "conv of torch": (lambda: build(nn.Linear), "conv(graph, x)"),
     "conv twice": (lambda: Stack.build(GCNConv, 3, 4, 2, 2, conv=GCNConv), "once"),
@@ -283,7 +289,16 @@ WRONG = {
     "inference without x": (lambda: layerwise_inference(build(), G), "got no x"),
     "inference swapped": (lambda: layerwise_inference(build(SAGEConv), X, G), "DGL graph first"),
     "inference x name": (lambda: layerwise_inference(build(SAGEConv), G, "feat"), "graph.ndata['feat']"),
+    "number of parts": (lambda: clusters(G, num_parts=3), "num_clusters="),
+    "no number of clusters": (lambda: clusters(G), "got no num_clusters"),
+    # analysis
+    "summary without graph": (lambda: gnnlib.summary(STACK), "got no graph"),
+    "diagnose without x": (lambda: diagnose(STACK, G), "got no x"),
+    "labels under another name": (lambda: diagnose(STACK, G, X, y=LABEL), "labels="),
+    "walks under another name": (lambda: gnnlib.random_walk_encoding(G, walk_length=3), "k="),
+    "no number of eigenvectors": (lambda: gnnlib.laplacian_encoding(G), "got no k"),
     # conversion and files
+    "segments as text": (lambda: SLIC("20"), "num_segments"),
     "class of a network": (lambda: from_torch(nn.Conv2d, (1, 8, 8)), "the class Conv2d"),
     "images as input_size": (lambda: from_torch(NET, torch.rand(2, 1, 8, 8)), "(1, 8, 8)"),
     "no input_size": (lambda: from_torch(NET), "got no input_size"),

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
 from gnnlib._utils.model_state import evaluation_mode, preserve_state
+from gnnlib.nn._arguments import names_checked
 
 __all__ = ["LayerSummary", "Summary", "summary"]
 
@@ -63,6 +64,7 @@ class Summary:
     __repr__ = __str__
 
 
+@names_checked("summary")
 def summary(
     model: nn.Module,
     graph: dgl.DGLGraph | Sequence[dgl.DGLGraph],

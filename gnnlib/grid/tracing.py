@@ -104,7 +104,8 @@ def _located(where: str) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, ValueError) and str(error).startswith("from_torch: "):
             raise
-        raise ValueError(f"from_torch: {where}: {error}") from error
+        reason = "expected no control flow that depends on values" if isinstance(error, fx.proxy.TraceError) else error
+        raise ValueError(f"from_torch: {where}: {reason}") from error
 
 
 def _file(module: nn.Module) -> str:

@@ -130,7 +130,7 @@ class SLIC:
     slic_zero: bool = False
 
     def __post_init__(self) -> None:
-        if self.num_segments < 1:
+        if as_integer("num_segments", self.num_segments) < 1:
             raise ValueError(f"num_segments: expected at least 1, got {self.num_segments}")
         if self.max_segments is not None and self.max_segments < 1:
             raise ValueError(f"max_segments: expected None or at least 1, got {self.max_segments}")

@@ -150,6 +150,7 @@ def quiet() -> Iterator[None]:
         yield
 
 
+@names_checked("clusters", num_parts="num_clusters=")
 def clusters(graph: dgl.DGLGraph, num_clusters: int) -> Tensor:
     """Clusters of nodes by METIS (Karypis and Kumar 1998), which minimises the number of edges between clusters.
 

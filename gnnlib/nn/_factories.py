@@ -158,6 +158,14 @@ def _check_call(name: str, factory: Factory) -> None:
         raise TypeError(
             f"Stack: expected {name}={write}, called as {call}, got {kind}, which needs {', '.join(extra)} too"
         )
+    maker: Any = factory
+    number = maker.keywords.get("num_heads", 1) if isinstance(maker, partial) and name == "conv" else 1
+    if number != 1 and isinstance(maker.func, type):
+        kind = maker.func.__name__
+        raise TypeError(
+            f"Stack: expected conv=lambda i, o: {kind}(i, o // {number}, num_heads={number}), got partial({kind}, "
+            f"num_heads={number}), whose output is {number} times as wide"
+        )
     if len(positional) < len(arguments) and all(p.kind != p.VAR_POSITIONAL for p in parameters):
         takes = ", ".join(p.name for p in positional) or "nothing"
         raise TypeError(f"Stack: expected {name} to be called as {call}, got {kind}, which takes {takes}")

@@ -11,7 +11,7 @@ from torch import Tensor
 from gnnlib._platform.dgl import dgl
 from gnnlib.graph import adjacency, edge_endpoints
 from gnnlib.graph._check import check_one_node_set
-from gnnlib.nn._arguments import integer
+from gnnlib.nn._arguments import integer, names_checked
 from gnnlib.ops import propagate
 
 __all__ = ["laplacian_encoding", "random_walk_encoding"]
@@ -21,6 +21,7 @@ RESTARTS = 60  # of Lanczos' method, after which the matrix is factorised
 DENSE = 1000  # nodes of a graph up to which its Laplacian is a dense matrix
 
 
+@names_checked("random_walk_encoding", walk_length="k=")
 def random_walk_encoding(graph: dgl.DGLGraph, k: int, weight: Tensor | None = None) -> Tensor:
     r"""Random-walk encoding: return probabilities after 1, 2, ..., k steps (RWPE: Dwivedi et al. 2022, arXiv
     2110.07875).
@@ -80,6 +81,7 @@ def _number(graph: dgl.DGLGraph) -> Tensor:
     return torch.arange(graph.num_nodes(), device=graph.device) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
 
 
+@names_checked("laplacian_encoding", num_eigenvectors="k=")
 def laplacian_encoding(graph: dgl.DGLGraph, k: int, weight: Tensor | None = None) -> Tensor:
     r"""Laplacian encoding: eigenvectors of the normalised Laplacian to the k smallest eigenvalues after the first
     (Belkin and Niyogi 2003; Dwivedi et al. 2020, arXiv 2003.00982, section on positional encodings).

@@ -16,7 +16,7 @@ from gnnlib.analysis.smoothing.base import check_features
 from gnnlib.analysis.smoothing.passes import Forward, default_forward
 from gnnlib.analysis.smoothing.probe import LayerStatistics, probe
 from gnnlib.analysis.smoothing.verdict import Finding, find_causes, skill
-from gnnlib.nn._arguments import check_model
+from gnnlib.nn._arguments import check_model, names_checked
 
 __all__ = ["Diagnosis", "diagnose"]
 
@@ -118,6 +118,7 @@ def _check_classes(output: Tensor, labels: Tensor) -> None:
         )
 
 
+@names_checked("diagnose", y="labels=", train_mask="train=", test_mask="test=")
 def diagnose(
     model: nn.Module,
     graph: dgl.DGLGraph,
