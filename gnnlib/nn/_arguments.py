@@ -146,7 +146,8 @@ def _explained(forward: Callable[..., Any]) -> Callable[..., Any]:
             if wrong is not None:
                 raise wrong from None
             check_call(self, forward, (self, *args), options, forward_answers(getattr(self, "takes_edge", edge)))
-            wrong = None if ": expected " in str(error) else _values_error(self, values)  # else it says what is wrong
+            explained = ": expected " in str(error) and not str(error).startswith("Linear: ")  # a part of most layers
+            wrong = None if explained else _values_error(self, values)
             if wrong is not None:
                 raise wrong from error
             raise

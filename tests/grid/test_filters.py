@@ -157,8 +157,8 @@ def test_with_kipfs_normalisation_it_is_one_in_the_interior_only():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: fixed(1.0), "expected positive numbers, got"),
-        (lambda: fixed([[], []]), "expected positive numbers, got"),
+        (lambda: fixed(1.0), "expected a kernel_size with an axis or more, got"),
+        (lambda: fixed([[], []]), "expected kernel_size >= 1, got 0"),
         (lambda: fixed(MEAN, channels=0), "got 0"),
         (lambda: gaussian(0.0), "expected a positive number, got 0.0"),
         (lambda: gaussian(1.0, 0), "positive size and axes, got 0 and 2"),
