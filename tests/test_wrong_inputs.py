@@ -57,9 +57,10 @@ def train(data=None, loss=None, optimizer=None, epochs=1, model=None, **options)
     return fit(model or build(), labelled() if data is None else data, loss, optimizer, epochs, **options)
 
 
-def sample(x=X, target=LABEL, nodes=torch.arange(4), fanouts=(2, 2), batch_size=2, **options):
+def sample(x=X, target=LABEL, nodes=None, fanouts=(2, 2), batch_size=2, **options):
     """The first batch of samples."""
     options |= {"generator": torch.Generator()}
+    nodes = torch.arange(4) if nodes is None else nodes
     return next(sampled_batches(G, x, target, nodes, fanouts=fanouts, batch_size=batch_size, **options))
 
 
@@ -372,7 +373,7 @@ def test_a_loss_that_is_not_finite_says_why_and_leaves_the_parameters():
     ):
         train(labelled(feat=x), model=model)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    with pytest.raises(FloatingPointError, match="epoch 1: try a lower learning rate$"):
+    with pytest.raises(FloatingPointError, match=r"epoch 1: try a lower learning rate$"):
         train(loss=lambda y, target: y.sum() / 0, model=model)
     next(model.parameters()).data.fill_(torch.nan)
     with pytest.raises(FloatingPointError, match="build the model anew"):

@@ -84,7 +84,7 @@ def _mismatch(batch: Batch, outputs: int) -> str | None:
         )
     if outputs == nodes and targets == graphs:
         return (
-            "loss: expected a model with a readout, Stack.build(..., readout=MeanReadout), for a target for each graph, "
+            "loss: expected a model with a readout, Stack.build(..., readout=MeanReadout), for one target per graph, "
             f"got {outputs} outputs, one for each node, for {targets} targets"
         )
     return None
@@ -497,9 +497,10 @@ class _Trainer:
         """The error for a loss that is not finite, with the features, if they are the cause."""
         for batch in self.batches():
             if isinstance(batch.x, Tensor) and not bool(batch.x.isfinite().all()):
+                rows = int((~batch.x.isfinite()).reshape(len(batch.x), -1).any(1).sum())
                 return FloatingPointError(
                     f"the loss is {loss} in epoch {number}: expected finite features, got nan or inf in "
-                    f"{int((~batch.x.isfinite()).reshape(len(batch.x), -1).any(1).sum())} of the {len(batch.x)} rows of x"
+                    f"{rows} of the {len(batch.x)} rows of x"
                 )
         anew = not all(bool(p.isfinite().all()) for p in self.model.parameters())
         advice = ", and build the model anew, as its parameters are no longer finite" if anew else ""

@@ -102,8 +102,8 @@ class Diagnosis:
 def _check_shape(output: Tensor, labels: Tensor) -> None:
     if labels.is_floating_point() and labels.numel() != output.numel():
         raise ValueError(
-            f"labels: expected numbers of the shape of the output, {tuple(output.shape)}, or classes, labels.long(), got "
-            f"{tuple(labels.shape)} of {labels.dtype}"
+            f"labels: expected numbers of the shape of the output, {tuple(output.shape)}, or classes, labels.long(), "
+            f"got {tuple(labels.shape)} of {labels.dtype}"
         )
 
 
