@@ -53,7 +53,7 @@ def _score(src_table, i, dst_table, t, tile):
 def _weight(exact, src_table, i, dst_table, t, heads, slope, none, tile):
     """exp(leaky(score)), relative as the tables of both ends are."""
     z = _score(src_table, i, dst_table, t, tile)
-    if len(exact):
+    if exact:
         return tile_exp(minus(where_above(z, none, z, times(z, slope)), tile_numbers(dst_table, t + heads, tile)))
     above = times(tile_numbers(src_table, i + heads, tile), tile_numbers(dst_table, t + heads, tile))
     below = times(tile_numbers(src_table, i + 2 * heads, tile), tile_numbers(dst_table, t + 2 * heads, tile))
@@ -72,8 +72,8 @@ def _top(src_table, indices, start, stop, src_size, h, dst_table, t, none, slope
 
 
 class AttendArgs(NamedTuple):
-    """Rows of ``dst_score`` are ``stride`` numbers apart; ``src_top`` is the largest score of a source. `static`:
-    ``exact``; ``weighted``, whether there is ``coeff`` (E, heads); ``tile``."""
+    """Rows of ``dst_score`` are ``stride`` numbers apart; ``src_top`` is the largest score of a source; ``weighted``:
+    whether there is ``coeff`` (E, heads). ``tile`` is `static`."""
 
     indices: Array
     eid: Array
@@ -89,8 +89,8 @@ class AttendArgs(NamedTuple):
     heads: int
     width: int
     stride: int
-    exact: tuple
-    weighted: tuple
+    exact: bool
+    weighted: bool
     tile: tuple
 
 
@@ -100,7 +100,7 @@ def _attend(row, args):
     y, heads, width, exact, tile = args.y, args.heads, args.width, args.exact, args.tile
     start, stop, v, first, end = row.start, row.stop, row.v, row.low * len(tile), row.high * len(tile)
     stride, last = heads * width, len(indices) - 1
-    src_size, dst_size = (heads, 2 * heads) if len(exact) else (3 * heads, 3 * heads)
+    src_size, dst_size = (heads, 2 * heads) if exact else (3 * heads, 3 * heads)
     none, one, slope = (
         tile_fill(y, y.dtype.type(0), tile),
         tile_fill(y, y.dtype.type(1), tile),
@@ -109,7 +109,7 @@ def _attend(row, args):
     for h in range(first, end, len(tile)):
         t, sum_, score = v * dst_size + h, one, tile_numbers(args.dst_score, v * args.stride + h, tile)
         store(dst_table, t, score)
-        if len(exact):
+        if exact:
             top = _top(src_table, indices, start, stop, src_size, h, dst_table, t, none, slope, tile)
             store(dst_table, t + heads, top)
         else:
@@ -127,13 +127,13 @@ def _attend(row, args):
                 u = np.int64(at(indices, s))
                 c = _weight(exact, src_table, u * src_size + h, dst_table, t, heads, slope, none, tile)
                 sum_ = plus(sum_, c)
-                if len(args.weighted):
+                if args.weighted:
                     c = times(c, tile_numbers(args.coeff, np.int64(at(eid, s)) * heads + h, tile))
                 sums = tile_scaled(c, tile_get(feat, u * stride + f, width, remaining, tile), sums)
             sum_ = sum_ if start < stop else one
             sums = tile_scaled(over(one, sum_), sums, tile_get(args.bias, f, width, remaining, tile))
             tile_put(y, v * stride + f, width, sums, remaining, tile)
-        if len(exact):
+        if exact:
             store(dst_table, t + heads, plus(tile_numbers(dst_table, t + heads, tile), tile_log(sum_)))
         else:
             share = over(one, sum_)
@@ -154,8 +154,8 @@ class FeatGradArgs(NamedTuple):
     d_prob: Array
     heads: int
     width: int
-    exact: tuple
-    weighted: tuple
+    exact: bool
+    weighted: bool
     tile: tuple
 
 
@@ -173,7 +173,7 @@ def _attend_feat_grad(row, args):
     d_feat, d_prob, heads, width, exact, tile = args.d_feat, args.d_prob, args.heads, args.width, args.exact, args.tile
     u, first, end = row.v, row.low * len(tile), row.high * len(tile)
     stride, last = heads * width, len(indices) - 1
-    src_size, dst_size = (heads, 2 * heads) if len(exact) else (3 * heads, 3 * heads)
+    src_size, dst_size = (heads, 2 * heads) if exact else (3 * heads, 3 * heads)
     none, slope = tile_fill(d_feat, d_feat.dtype.type(0), tile), tile_fill(d_feat, args.slope, tile)
     for h in range(first, end, len(tile)):
         # at least one pass, which writes d_prob, also for a width of 0
@@ -190,7 +190,7 @@ def _attend_feat_grad(row, args):
                 p = _weight(exact, src_table, u * src_size + h, dst_table, v * dst_size + h, heads, slope, none, tile)
                 lines_ = tile_get(grad, v * stride + f, width, remaining, tile)
                 d = tile_totals(tile_scaled(lines_, x, zeros), tile)
-                if len(args.weighted):
+                if args.weighted:
                     c = tile_numbers(args.coeff, e * heads + h, tile)
                     p, d = times(p, c), times(d, c)
                 sums = tile_scaled(p, lines_, sums)
@@ -211,7 +211,7 @@ class ScoreGradArgs(NamedTuple):
     score: Array
     d_dst: Array
     heads: int
-    exact: tuple
+    exact: bool
     tile: tuple
 
 
@@ -221,7 +221,7 @@ def _attend_score_grad(row, args):
     indices, eid, src_table, dst_table, score = args.indices, args.eid, args.src_table, args.dst_table, args.score
     heads, exact, tile, start, stop = args.heads, args.exact, args.tile, row.start, row.stop
     first, end, last = row.low * len(tile), row.high * len(tile), len(indices) - 1
-    src_size, dst_size = (heads, 2 * heads) if len(exact) else (3 * heads, 3 * heads)
+    src_size, dst_size = (heads, 2 * heads) if exact else (3 * heads, 3 * heads)
     none, slope = tile_fill(score, score.dtype.type(0), tile), tile_fill(score, args.slope, tile)
     for h in range(first, end, len(tile)):
         t = row.v * dst_size + h
@@ -336,13 +336,9 @@ def _tile(adj, feat: Tensor) -> tuple[tuple[int, ...], ...]:
     return (static(per_head),) * (1 if heads % 4 or has_hubs(adj.indptr) else min(4, MAX_LINES // per_head))
 
 
-def _coefficients(csc, coeff: Tensor | None, like: Tensor, exact: bool) -> tuple[Tensor, tuple[int, ...]]:
-    """Flat (E, H) coefficients, and whether there are some, `static`. In exact mode there always are: fewer kernels."""
-    if coeff is not None:
-        coeff = coeff.expand(-1, like.shape[1]).contiguous()
-    elif exact:
-        coeff = like.new_ones(len(csc.eid), like.shape[1])
-    return (like.new_zeros(0) if coeff is None else coeff.view(-1)), static(coeff is not None)
+def _coefficients(coeff: Tensor | None, like: Tensor) -> Tensor:
+    """Flat (E, H) coefficients, empty for none."""
+    return like.new_zeros(0) if coeff is None else coeff.expand(-1, like.shape[1]).contiguous().view(-1)
 
 
 def attend(
@@ -360,12 +356,12 @@ def attend(
     exact = src_table.shape[1] == heads
     y = feat.new_empty(len(dst_score), heads, width)
     dst_table = feat.new_empty(len(dst_score), heads * (2 if exact else 3))
-    weight, weighted = _coefficients(csc, coeff, feat, exact)
+    weight = _coefficients(coeff, feat)
     shift = feat.new_zeros(heads * width) if bias is None else bias.view(-1)
     ends, tile = (feat.view(-1), src_table.view(-1), flat, dst_table.view(-1)), _tile(csc, feat)
     numbers, shape = (scalar(slope, feat), scalar(src_top, feat)), (heads, width, stride)
     arrays = csc.indices, csc.eid, *ends, weight, shift, y.view(-1)
-    args = AttendArgs(*arrays, *numbers, *shape, static(exact), weighted, tile)
+    args = AttendArgs(*arrays, *numbers, *shape, exact, coeff is not None, tile)
     _attend(len(csc.eid) * heads * (width + 8), csc.indptr, heads // len(tile), args)
     return y, src_table, dst_table
 
@@ -376,16 +372,16 @@ def attend_grad(
     (heads, width), (src_table, dst_table) = feat.shape[1:], saved
     d_feat, d_dst = feat.new_empty(*feat.shape), dst_table.new_empty(len(dst_table), heads)
     score, exact = src_table.new_empty(len(csr.eid), heads), src_table.shape[1] == heads
-    weight, weighted = _coefficients(csr, coeff, feat, exact)
+    weight = _coefficients(coeff, feat)
     work, factor = len(csr.eid) * heads, scalar(slope, feat)
     tables, tile = (src_table.view(-1), dst_table.view(-1)), _tile(csr, feat)
     arrays = csr.indices, csr.eid, grad.view(-1), feat.view(-1), *tables, weight
-    results, form = (d_feat.view(-1), score.view(-1)), (static(exact), weighted, tile)
+    results, form = (d_feat.view(-1), score.view(-1)), (exact, coeff is not None, tile)
     by_src = FeatGradArgs(*arrays, factor, *results, heads, width, *form)
     _attend_feat_grad(work * (2 * width + 8), csr.indptr, heads // len(tile), by_src)
     tile = _tile(csc, score.unsqueeze(2))
     results = score.view(-1), d_dst.view(-1)
-    by_dst = ScoreGradArgs(csc.indices, csc.eid, *tables, factor, *results, heads, static(exact), tile)
+    by_dst = ScoreGradArgs(csc.indices, csc.eid, *tables, factor, *results, heads, exact, tile)
     _attend_score_grad(work * 16, csc.indptr, heads // len(tile), by_dst)
     return d_feat, score, d_dst
 
