@@ -376,8 +376,8 @@ def attend_grad(
     work, factor = len(csr.eid) * heads, scalar(slope, feat)
     tables, tile = (src_table.view(-1), dst_table.view(-1)), _tile(csr, feat)
     arrays = csr.indices, csr.eid, grad.view(-1), feat.view(-1), *tables, weight
-    results, form = (d_feat.view(-1), score.view(-1)), (exact, coeff is not None, tile)
-    by_src = FeatGradArgs(*arrays, factor, *results, heads, width, *form)
+    results = d_feat.view(-1), score.view(-1)
+    by_src = FeatGradArgs(*arrays, factor, *results, heads, width, exact, coeff is not None, tile)
     _attend_feat_grad(work * (2 * width + 8), csr.indptr, heads // len(tile), by_src)
     tile = _tile(csc, score.unsqueeze(2))
     results = score.view(-1), d_dst.view(-1)
