@@ -75,7 +75,8 @@ def _sum(row, args):
 
 
 class HeadSumArgs(NamedTuple):
-    """``coeff``: (E, heads). ``x_heads``: heads of x, or 1."""
+    """``coeff``: (E, heads). ``x_heads``: heads of x, or 1. ``ahead``: `static`; where x is in the cache, a prefetch takes
+    a fifth of the time."""
 
     indices: Array
     eid: Array
@@ -85,6 +86,7 @@ class HeadSumArgs(NamedTuple):
     heads: int
     x_heads: int
     width: int
+    ahead: tuple
 
 
 @inlined
@@ -95,10 +97,11 @@ def _sum_heads(row, args, h, tile):
     for f in range(0, width, lanes(args.y)):
         remaining, g, sums = width - f, h * step + f, tile_zero(args.y, tile)
         for s in range(row.start, row.stop):
-            ahead = min(s + AHEAD, last)
-            for k in range(len(tile)):
-                prefetch(x, np.int64(at(indices, ahead)) * stride + g + k * step)
-            prefetch(coeff, np.int64(at(eid, ahead)) * heads + h)
+            if len(args.ahead):
+                ahead = min(s + AHEAD, last)
+                for k in range(len(tile)):
+                    prefetch(x, np.int64(at(indices, ahead)) * stride + g + k * step)
+                prefetch(coeff, np.int64(at(eid, ahead)) * heads + h)
             c = tile_numbers(coeff, np.int64(at(eid, s)) * heads + h, tile)
             sums = tile_scaled(c, tile_get(x, np.int64(at(indices, s)) * stride + g, step, remaining, tile), sums)
         tile_put(args.y, (row.v * heads + h) * width + f, width, sums, remaining, tile)
@@ -125,8 +128,9 @@ def _sum_over_heads(row, args):
     for f in range(row.low * lanes(args.y), min(row.high * lanes(args.y), width), lanes(args.y)):
         remaining, sum_ = width - f, zero(args.y)
         for s in range(row.start, row.stop):
-            prefetch(coeff, np.int64(at(eid, min(s + AHEAD, last))) * heads)
-            fetch(x, np.int64(at(indices, min(s + AHEAD, last))) * stride, stride)
+            if len(args.ahead):
+                prefetch(coeff, np.int64(at(eid, min(s + AHEAD, last))) * heads)
+                fetch(x, np.int64(at(indices, min(s + AHEAD, last))) * stride, stride)
             i, e = np.int64(at(indices, s)) * stride + f, np.int64(at(eid, s)) * heads
             for h in range(heads):
                 sum_ = scaled(at(coeff, e + h), get(x, i + h * step, remaining), sum_)
@@ -145,7 +149,8 @@ def neighbour_sum(adj, x: Tensor, coeff: Tensor | None, heads: int, self_weight:
     else:
         compute, columns = (_sum_over_heads, lines(x, width)) if heads == 1 else (_sum_each_head, heads)
         arrays = adj.indices, adj.eid, x.view(-1), coeff.view(-1), y.view(-1)
-        compute(coeff.numel() * width, adj.indptr, columns, HeadSumArgs(*arrays, coeff.shape[1], x_heads, width))
+        args = HeadSumArgs(*arrays, coeff.shape[1], x_heads, width, ahead_of(x))
+        compute(coeff.numel() * width, adj.indptr, columns, args)
     return y
 
 
