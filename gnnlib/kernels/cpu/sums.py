@@ -75,8 +75,8 @@ def _sum(row, args):
 
 
 class HeadSumArgs(NamedTuple):
-    """``coeff``: (E, heads). ``x_heads``: heads of x, or 1. ``ahead``: `static`; where x is in the cache, a prefetch takes
-    a fifth of the time."""
+    """``coeff``: (E, heads). ``x_heads``: heads of x, or 1. ``ahead``: `static`; where x is in the cache, a prefetch
+    takes a fifth of the time."""
 
     indices: Array
     eid: Array
