@@ -328,6 +328,7 @@ def table(text):
     return lines[next(i for i, line in enumerate(lines) if "rank" in line) - 2 : -1]
 
 
+@pytest.mark.slow
 def test_report_prints_the_leaderboard_again(capsys, tmp_path, fake):
     assert main(["run", "fake", "--out", str(tmp_path)]) == 0
     first = table(capsys.readouterr().out)

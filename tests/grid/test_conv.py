@@ -74,6 +74,7 @@ def ours_like(layer, kind, dtype):
     ("dtype", "tolerance", "count"), [(torch.float64, 1e-12, 150), (torch.float32, 1e-4, 30)], ids=["double", "float"]
 )
 @pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.slow
 def test_drawn_convolutions(axes, dtype, tolerance, count):
     rng = random.Random(axes)
     torch.manual_seed(axes)
@@ -123,6 +124,7 @@ def drawn_transpose(rng, axes, dtype):
     ("dtype", "tolerance", "count"), [(torch.float64, 1e-12, 100), (torch.float32, 1e-4, 30)], ids=["double", "float"]
 )
 @pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.slow
 def test_drawn_transposed_convolutions(axes, dtype, tolerance, count):
     rng = random.Random(axes)
     torch.manual_seed(axes)

@@ -162,6 +162,7 @@ NETWORKS = {
 
 
 @pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.slow
 def test_classic_networks(name):
     torch.manual_seed(0)
     make, size = NETWORKS[name]
@@ -184,6 +185,7 @@ BIG = {
 
 
 @pytest.mark.parametrize("name", BIG)
+@pytest.mark.slow
 def test_large_networks(name):
     torch.manual_seed(0)
     make, size = BIG[name]

@@ -58,6 +58,7 @@ def drawn_pool(rng, axes, reduce):
 @pytest.mark.parametrize(("dtype", "count"), [(torch.float64, 100), (torch.float32, 20)], ids=["double", "float"])
 @pytest.mark.parametrize("axes", [1, 2, 3])
 @pytest.mark.parametrize("reduce", ["max", "mean"])
+@pytest.mark.slow
 def test_drawn_poolings(reduce, axes, dtype, count):
     rng = random.Random(axes)
     torch.manual_seed(axes)

@@ -233,6 +233,7 @@ def test_tiles(name):
 
 
 @pytest.mark.parametrize("name", CALLS)
+@pytest.mark.slow
 def test_hubs_divided_among_threads(name, two_threads):
     """Three nodes have more in-edges, and three more out-edges, than one thread processes."""
     random = torch.Generator().manual_seed(2)
@@ -384,6 +385,7 @@ def call_gated_and_rectified(i: Inputs) -> None:
 
 
 @pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.slow
 def test_no_float64_in_float32_kernels(name, monkeypatch):
     """A float64 constant or scalar in a loop would make it a float64 loop, at half the speed."""
     kernel, adj, seen = KERNELS[name], adjacency(GRAPHS["random"]()), []

@@ -168,6 +168,7 @@ def test_memory_is_that_of_one_layer():
     assert peak(32) == peak(4)
 
 
+@pytest.mark.process
 def test_processes_give_the_same_results():
     """Two spawned processes, with dropout, batch norm statistics, and an encoder."""
 
@@ -181,6 +182,7 @@ def test_processes_give_the_same_results():
     torch.testing.assert_close(there, here, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.process
 def test_a_failing_process_names_the_layer(capfd):
     stack = Stack.build(GCNConv, 4, 8, 3, 2)
     with pytest.raises(RuntimeError, match="the process of layer 1 ended with 1"):

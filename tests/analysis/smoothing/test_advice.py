@@ -64,6 +64,7 @@ def run(advice):
 
 @pytest.mark.parametrize("cause", REMEDIES)
 @pytest.mark.parametrize("name", MODELS)
+@pytest.mark.slow
 def test_every_advice_runs_as_printed_and_fits_the_model(name, cause):
     """A stack that takes the model's input and gives an output of its shape, as deep as it, with another remedy."""
     torch.manual_seed(0)
@@ -79,6 +80,7 @@ def test_every_advice_runs_as_printed_and_fits_the_model(name, cause):
 
 
 @pytest.mark.parametrize("name", ["gcn", "gat", "sage", "right", "own layer"])
+@pytest.mark.slow
 def test_the_advice_cures_a_fresh_network(name):
     """Followed once, or twice, it ends the over-smoothing at the same depth."""
     torch.manual_seed(0)

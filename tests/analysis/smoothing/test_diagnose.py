@@ -165,6 +165,7 @@ CASES = [
 
 @pytest.mark.parametrize("number", range(len(CASES)))
 @pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.slow
 def test_verdicts(number, seed):
     torch.manual_seed(seed)
     cause, labels, build = CASES[number]
@@ -182,6 +183,7 @@ def test_verdicts_without_labels(number):
 
 @pytest.mark.parametrize("activation", [nn.Sigmoid, nn.Tanh, nn.ReLU])
 @pytest.mark.parametrize("num_layers", [16, 32])
+@pytest.mark.slow
 def test_collapse_without_a_graph_is_not_over_smoothing(num_layers, activation):
     """Nodes of a deep perceptron are as close as those of a deep graph network, on the control graph too."""
     torch.manual_seed(0)

@@ -98,6 +98,7 @@ def test_the_poison_would_be_noticed():
             assert_self_contained(unescaped)
 
 
+@pytest.mark.slow
 def test_no_text_becomes_an_element(page):
     path, least = page
     parsed = assert_self_contained(path.read_text())

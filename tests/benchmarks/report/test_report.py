@@ -234,6 +234,7 @@ def test_problems_in_the_page(tmp_path):
         ({"image_0": np.array([[None]])}, "samples.npz: left out"),  # pickles are not loaded
     ],
 )
+@pytest.mark.slow
 def test_damaged_samples(tmp_path, damage, message):
     page = assert_self_contained(write_report(save(tmp_path, result(curves=None), **SAMPLE | damage)).read_text())
     assert message in page.text
@@ -398,6 +399,7 @@ def test_seeds_and_read_outs_that_differ_have_columns(tmp_path):
     assert "Of each layer" not in page.text
 
 
+@pytest.mark.slow
 def test_layers_beyond_the_palette_are_told_apart(tmp_path):
     """By a ring in place of a dot, other dashes and another marker."""
     results = [result(f"layer{i:02}") for i in range(len(plots.PALETTE) + 4)]

@@ -228,6 +228,7 @@ def test_cost_of_a_remedy_is_per_layer():
     ]
 
 
+@pytest.mark.slow
 def test_without_pyg(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch_geometric.nn", None)
     layers.pyg.cache_clear()
