@@ -56,9 +56,9 @@ class ZipMembers:
             shutil.copyfileobj(stream, file, CHUNK)
 
     def _open(self, name: str) -> IO[bytes]:
-        info, *others = self.infos[name]
-        if others:
-            raise ValueError(f"{name}: expected one member, got {1 + len(others)}")
+        info, *duplicates = self.infos[name]
+        if duplicates:
+            raise ValueError(f"{name}: expected one member, got {1 + len(duplicates)}")
         if info.flag_bits & 1:
             raise ValueError(f"{name}: expected a member without encryption, got an encrypted one")
         if info.compress_type not in KINDS:

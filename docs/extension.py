@@ -201,9 +201,9 @@ def _comment(entry: Public) -> list[str]:
     from sphinx.pycode import ModuleAnalyzer
 
     for module in reversed(entry.modules):
-        found = ModuleAnalyzer.for_module(module).find_attr_docs().get(("", entry.name))
-        if found:
-            return found
+        lines = ModuleAnalyzer.for_module(module).find_attr_docs().get(("", entry.name))
+        if lines:
+            return lines
     return []
 
 

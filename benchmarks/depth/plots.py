@@ -44,9 +44,9 @@ def places(document: Document) -> dict[str, int | None]:
     """The place in the palette of each remedy that is drawn, the same in all plots; that of the study's first remedy is
     None, and it is black. Remedies of one plot have different colours."""
     groups = [chosen(document, conv) for conv in dict.fromkeys(row["conv"] for row in document["rows"])]
-    first, *others = dict.fromkeys(remedy for group in groups for remedy in group)
+    first, *remedies = dict.fromkeys(remedy for group in groups for remedy in group)
     assigned: dict[str, int | None] = {first: None}
-    for remedy in others:
+    for remedy in remedies:
         beside = [assigned.get(other) for group in groups if remedy in group for other in group]
         uses = [*assigned.values()]
         assigned[remedy] = min(range(len(PALETTE)), key=lambda place: (place in beside, uses.count(place)))

@@ -20,10 +20,10 @@ def overview() -> "list[Table]":
     layers: dict[str, list[str]] = {}
     for layer in LAYERS.values():
         layers.setdefault(_needs(layer) or "any graph", []).append(layer.name)
-    others = len(_all_layers()) - len(LAYERS)
+    further = len(_all_layers()) - len(LAYERS)
     return [
         _names(f"Tasks: {program()} run TASK (described by: list -v)", tasks),
-        _names(f"Layers: --layers A,B ({others} more, of single tasks: list -v)", layers),
+        _names(f"Layers: --layers A,B ({further} more, of single tasks: list -v)", layers),
         _names("Remedies: --remedy A+B; of 'depth': --remedies A,B+C", {"against depth": REMEDIES}),
     ]
 

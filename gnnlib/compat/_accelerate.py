@@ -1,10 +1,9 @@
 """DGL's message passing on gnnlib's kernels.
 
 DGL's layers and ``update_all``, ``apply_edges``, ``edge_softmax`` and readouts call four functions of DGL's backend.
-`accelerate` replaces these by functions that compute on gnnlib's kernels what is faster there, and call DGL's
-function for the rest. The thresholds were measured on one thread with forward and backward pass, graphs of 20 to 20000
-nodes: below them DGL's own kernels are as fast or faster. DGL's plain sums, ``u_add_v`` and products with a weight per
-feature are as fast or faster at every size.
+`accelerate` replaces these by functions that compute weighted sums, dot products, softmax and wide readouts on
+gnnlib's kernels, and call DGL's function for the rest. The thresholds below come from forward and backward passes on
+one thread, on graphs of 20 to 20000 nodes; ``python -m benchmarks speed --only accelerate`` times whole layers.
 """
 
 import importlib
@@ -237,18 +236,18 @@ def _relation_of(theirs: Callable) -> Callable:
     return get_relation_graph
 
 
-def _any_device(theirs: Callable) -> Callable:
+def _any_device(theirs: Callable, frames: str) -> Callable:
     """DGL's assignment of features refuses another device than the graph's, which a graph on the CPU may accept."""
 
-    def assign(self: Any, type_id: int, rows: Any, data: dict[str, Tensor]) -> None:
-        if self.device.type == "cpu" and dgl.base.is_all(rows):
-            elsewhere = {key: value for key, value in data.items() if getattr(value, "device", None) != self.device}
-            frames = self._node_frames if theirs.__name__ == "_set_n_repr" else self._edge_frames
-            for key, value in elsewhere.items():
-                if isinstance(value, Tensor) and len(value) == frames[type_id].num_rows:
-                    frames[type_id][key] = value
-                    data = {other: data[other] for other in data if other != key}
-        theirs(self, type_id, rows, data)
+    def assign(self: Any, type_id: int, rows: Any, data: dict[str, Any]) -> None:
+        frame, remaining = getattr(self, frames)[type_id], {}
+        for name, value in data.items():
+            moved = isinstance(value, Tensor) and value.device != self.device and self.device.type == "cpu"
+            if moved and dgl.base.is_all(rows) and len(value) == frame.num_rows:
+                frame[name] = value
+            else:
+                remaining[name] = value
+        theirs(self, type_id, rows, remaining)
 
     return assign
 
@@ -262,8 +261,8 @@ def _install() -> None:
     ]
     replacements += [
         (structure_type, "get_relation_graph", _relation_of),
-        (dgl.DGLGraph, "_set_n_repr", _any_device),
-        (dgl.DGLGraph, "_set_e_repr", _any_device),
+        (dgl.DGLGraph, "_set_n_repr", partial(_any_device, frames="_node_frames")),
+        (dgl.DGLGraph, "_set_e_repr", partial(_any_device, frames="_edge_frames")),
     ]
     missing = [f"{owner.__name__}.{name}" for owner, name, _ in replacements if not hasattr(owner, name)]
     if missing:

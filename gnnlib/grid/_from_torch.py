@@ -193,11 +193,11 @@ class GridNetwork(nn.Module):
 
 def _cells(graph: dgl.DGLGraph, nodes: Tensor, size: Sequence[int]) -> Tensor:
     """The cells of the remaining pixels, numbered over the whole grids of a batch with these numbers of nodes."""
-    whole = f"graphs of {prod(size)} nodes, {tuple(size)}"
+    expected = f"graphs of {prod(size)} nodes, {tuple(size)}"
     pos = graph.srcdata.get("pos")
     if pos is None or pos.dim() != 2 or pos.shape[1] != len(size):
         got = f"{sorted(set(nodes.tolist()))} nodes and {'no positions' if pos is None else tuple(pos.shape)}"
-        raise ValueError(f'expected {whole}, or ndata["pos"] (N, {len(size)}) of the pixels that remain, got {got}')
+        raise ValueError(f'expected {expected}, or ndata["pos"] (N, {len(size)}) of the pixels that remain, got {got}')
     at, limit = pos.double().cpu(), torch.tensor(size)
     if ((at != at.round()) | (at < 0) | (at >= limit)).any():
         raise ValueError(
@@ -208,8 +208,8 @@ def _cells(graph: dgl.DGLGraph, nodes: Tensor, size: Sequence[int]) -> Tensor:
     cells = cells + prod(size) * torch.repeat_interleave(torch.arange(len(nodes)), nodes.cpu())
     if len(cells.unique()) != len(cells):
         raise ValueError(
-            f"expected {whole} or fewer, at different positions, got some at one; if DGL's edits dropped the sizes of "
-            "a batch: graph.set_batch_num_nodes"
+            f"expected {expected} or fewer, at different positions, got some at one; if DGL's edits dropped the sizes "
+            "of a batch: graph.set_batch_num_nodes"
         )
     return cells
 

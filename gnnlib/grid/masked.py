@@ -144,10 +144,10 @@ def _elementwise(operation: _Operation, args: Any, kwargs: Any) -> Masked:
     operands = _operands((args, kwargs))
     shape = torch.broadcast_shapes(*(operand.values.shape for operand in operands))
     masks = [operand.mask for operand in operands if operand.values.shape == shape] or [o.mask for o in operands]
-    mask, *others = masks
-    differ = not all(one is mask or torch.equal(*torch.broadcast_tensors(one, mask)) for one in others)
+    mask, *remaining = masks
+    differ = not all(one is mask or torch.equal(*torch.broadcast_tensors(one, mask)) for one in remaining)
     y = _call(operation, args, kwargs, lambda operand: operand.fill(0.0) if differ else operand.values)
-    for other in others if differ else ():
+    for other in remaining if differ else ():
         mask = mask | other
     if not isinstance(y, Tensor) or not _fits(mask, y):
         raise operation.error("one output per input")

@@ -379,10 +379,7 @@ def import_pil(name: str) -> ModuleType:
         >>> import_pil("ImageOps").__name__
         'PIL.ImageOps'
     """
-    try:
-        return import_module(f"PIL.{name}")
-    except ImportError as error:
-        raise ImportError("picture files need Pillow: pip install 'gnnlib[images]'", name="PIL") from error
+    return _import_optional(f"PIL.{name}", "picture files need Pillow")
 
 
 def import_skimage(name: str) -> ModuleType:
@@ -396,7 +393,12 @@ def import_skimage(name: str) -> ModuleType:
         >>> import_skimage("color").__name__
         'skimage.color'
     """
+    return _import_optional(f"skimage.{name}", "superpixels need scikit-image")
+
+
+def _import_optional(module: str, need: str) -> ModuleType:
     try:
-        return import_module(f"skimage.{name}")
+        return import_module(module)
     except ImportError as error:
-        raise ImportError("superpixels need scikit-image: pip install 'gnnlib[images]'", name="skimage") from error
+        package = module.partition(".")[0]
+        raise ImportError(f"{need}: pip install 'gnnlib[images]'", name=package) from error

@@ -76,10 +76,10 @@ def label_maps(folder: str | os.PathLike[str]) -> LabelMaps:
     """
     folder = Path(folder).expanduser()
     try:
-        kept, error = "label_maps" in archive.read_header(folder), damage(folder)
+        has_maps, error = "label_maps" in archive.read_header(folder), damage(folder)
     except ValueError as damaged:
         raise ValueError(f"{folder}: expected an intact store of graphs; {damaged}") from damaged
-    if not kept:
+    if not has_maps:
         raise FileNotFoundError(
             f"{folder}: expected a store with label maps, got none; convert with images_to_store(label_maps=True)"
         )

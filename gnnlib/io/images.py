@@ -14,6 +14,7 @@ from gnnlib.images.recipes import Recipe
 from gnnlib.io.recipe import rebuild_recipe
 from gnnlib.io.save import CONFIG, load_model, read_config
 from gnnlib.io.structure import Named
+from gnnlib.nn._arguments import integer
 from gnnlib.train import predict
 
 __all__ = ["load_recipe", "predict_images"]
@@ -71,7 +72,7 @@ def predict_images(
     Raises:
         FileNotFoundError: if the folder holds no model, or a picture does not exist
         ValueError: if the model has no recipe, or as `load_model`
-        ValueError: if a picture cannot be read, with its number
+        ValueError: if a picture cannot be read, with its number; if batch_size is below 1
 
     Example:
         >>> import tempfile
@@ -84,7 +85,7 @@ def predict_images(
         ...     predict_images(folder, np.zeros((5, 28, 28))).shape
         torch.Size([5, 10])
     """
-    functions = list(safe_globals)
+    functions, batch_size = list(safe_globals), integer("predict_images", "batch_size", batch_size)
     model, recipe = load_model(folder, device, safe_globals=functions), load_recipe(folder, safe_globals=functions)
     pictures = _pictures(photos)
     if not len(pictures):

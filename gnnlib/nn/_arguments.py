@@ -170,8 +170,8 @@ def _values_error(module: nn.Module, values: Mapping[str, Any]) -> Exception | N
     for name in ("x", "edge"):
         value = values.get(name)
         for part in value if isinstance(value, tuple) else (value,):
-            known = part is not None and not (name == "edge" and isinstance(part, list)) and not _is_autocast(part)
-            wrong = features_error(_name(module), part, like=like, name=name) if known else None
+            checkable = part is not None and not (name == "edge" and isinstance(part, list)) and not _is_autocast(part)
+            wrong = features_error(_name(module), part, like=like, name=name) if checkable else None
             if wrong is not None:
                 return wrong
     return None

@@ -1,7 +1,7 @@
 """Networks of any layer at any depth: `GNNLayer`, a layer with dropout, normalisation and skip, and `Stack`."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from math import isqrt
 from typing import Any, ClassVar, NamedTuple, cast
 
@@ -200,9 +200,17 @@ class GNNLayer(Arguments, nn.Module):
 
 def _takes_one(module: Any) -> bool:
     """Whether a module is called as ``module(x)``, as those of ``torch.nn`` are."""
-    is_module = isinstance(module, nn.Module)
-    arguments = positional_arguments(type(module).forward if is_module else module)
-    return arguments is not None and len(arguments.names) == 1 + is_module
+    if isinstance(module, nn.Module):
+        return _forward_takes_one(type(module).forward)
+    arguments = positional_arguments(module)
+    return arguments is not None and len(arguments.names) == 1
+
+
+@lru_cache(maxsize=512)
+def _forward_takes_one(forward: Callable[..., Any]) -> bool:
+    """The same of a class's method; cached, as each step of each layer asks for its norm."""
+    arguments = positional_arguments(forward)
+    return arguments is not None and len(arguments.names) == 2
 
 
 class Stack(Arguments, nn.Module):

@@ -136,7 +136,7 @@ def test_the_adjacency_of_a_relation_is_built_once(no_thresholds, monkeypatch):
     assert len(built) == 1
 
 
-def test_small_graphs_plain_sums_and_other_types_stay_with_dgl():
+def test_small_graphs_stay_with_dgl():
     graph = GRAPHS["random"]()
     x, e = torch.rand(graph.num_nodes(), 3), torch.rand(graph.num_edges(), 1)
     with accelerate() as acceleration:

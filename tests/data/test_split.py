@@ -29,17 +29,17 @@ FRACTIONS = st.sampled_from([(0.8, 0.1, 0.1), (0.5, 0.5), (0.6, 0.2, 0.2), (0.34
 
 @given(CLASSES, FRACTIONS, st.integers(0, 5), st.booleans())
 def test_parts_are_disjoint_complete_and_of_their_shares(labels, fractions, seed, stratify):
-    whole, labels = store(torch.tensor(labels)), torch.tensor(labels)
+    graphs, labels = store(torch.tensor(labels)), torch.tensor(labels)
     exact = [fraction * len(labels) for fraction in fractions]
     if min(exact) < 1:  # a part may have no graph
         return
-    parts = whole.split(fractions, seed, stratify=stratify)
+    parts = graphs.split(fractions, seed, stratify=stratify)
     assert sorted(chain.from_iterable(map(numbers, parts))) == list(range(len(labels)))
     for part, size in zip(parts, exact, strict=True):
         assert abs(len(part) - size) < 1
         assert torch.equal(part.labels, labels[numbers(part)])
         assert numbers(part) == sorted(numbers(part))
-    again = whole.split(fractions, seed, stratify=stratify)
+    again = graphs.split(fractions, seed, stratify=stratify)
     assert list(map(numbers, parts)) == list(map(numbers, again))
     if stratify:
         for part, fraction in zip(parts, fractions, strict=True):
@@ -48,21 +48,21 @@ def test_parts_are_disjoint_complete_and_of_their_shares(labels, fractions, seed
 
 
 def test_the_seed_is_of_the_order_and_no_other_draw_is_made():
-    whole = store(torch.arange(30) % 3)
+    graphs = store(torch.arange(30) % 3)
     torch.manual_seed(0)
     expected = torch.rand(3)
     torch.manual_seed(0)
-    parts = [whole.split(seed=seed)[0] for seed in range(5)]
+    parts = [graphs.split(seed=seed)[0] for seed in range(5)]
     assert torch.equal(torch.rand(3), expected)
     assert len({tuple(numbers(part)) for part in parts}) == 5
 
 
 def test_every_graph_comes_to_every_part():
     """Over many seeds each graph is in the test part as often as any other."""
-    whole = store(torch.arange(10))
+    graphs = store(torch.arange(10))
     count = torch.zeros(10)
     for seed in range(200):
-        count[numbers(whole.split((0.8, 0.2), seed)[1])] += 1
+        count[numbers(graphs.split((0.8, 0.2), seed)[1])] += 1
     assert 20 < count.min() <= count.max() < 60
 
 

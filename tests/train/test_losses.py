@@ -33,9 +33,9 @@ def test_classes_without_missing_ones():
 @pytest.mark.parametrize("missing", [NAN, -1.0])
 def test_several_labels_without_missing_ones(missing):
     outputs, target = torch.randn(8, 3), (torch.rand(8, 3) < 0.5).float()
-    known = torch.rand(8, 3) < 0.7
-    actual = TaskLoss("multilabel")(outputs, torch.where(known, target, missing))
-    torch.testing.assert_close(actual, F.binary_cross_entropy_with_logits(outputs[known], target[known]))
+    present = torch.rand(8, 3) < 0.7
+    actual = TaskLoss("multilabel")(outputs, torch.where(present, target, missing))
+    torch.testing.assert_close(actual, F.binary_cross_entropy_with_logits(outputs[present], target[present]))
     weight = torch.tensor([0.5, 2.0, 3.0])
     expected = F.binary_cross_entropy_with_logits(outputs, target, pos_weight=weight)
     torch.testing.assert_close(TaskLoss("multilabel", weight)(outputs, target), expected)
@@ -46,9 +46,9 @@ def test_several_labels_without_missing_ones(missing):
 def test_numbers_without_missing_ones_in_any_layout(rows, columns):
     target, outputs = torch.randn(rows), torch.randn(columns, requires_grad=True)
     target.view(-1)[2] = NAN
-    known = ~target.flatten().isnan()
+    present = ~target.flatten().isnan()
     actual = TaskLoss()(outputs, target)
-    torch.testing.assert_close(actual, F.mse_loss(outputs.flatten()[known], target.flatten()[known]))
+    torch.testing.assert_close(actual, F.mse_loss(outputs.flatten()[present], target.flatten()[present]))
     (grad,) = torch.autograd.grad(actual, outputs)
     assert bool(grad.isfinite().all())
     assert grad.flatten()[2] == 0
