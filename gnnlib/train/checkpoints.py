@@ -129,10 +129,10 @@ def _changes(saved: str, origin: str) -> str:
     return _differences(*pair)
 
 
-def _differences(saved: Mapping[str, Any], settings: Mapping[str, Any], most: int = 3) -> str:
+def _differences(saved: Mapping[str, Any], settings: Mapping[str, Any], limit: int = 3) -> str:
     names = [name for name in {**saved, **settings} if saved.get(name) != settings.get(name)]
-    texts = [f"{name} is {saved.get(name)}, expected {settings.get(name)}" for name in names[:most]]
-    return "; ".join(texts + [f"and {len(names) - most} more"] * (len(names) > most))
+    texts = [f"{name} is {saved.get(name)}, expected {settings.get(name)}" for name in names[:limit]]
+    return "; ".join(texts + [f"and {len(names) - limit} more"] * (len(names) > limit))
 
 
 class TrainingState:
