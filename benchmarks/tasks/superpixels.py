@@ -66,6 +66,7 @@ class Superpixels(TrainingTask):
     size: ClassVar[float]  # pixels of a side
     segments: ClassVar[int]  # about so many
     colours: ClassVar[int] = 1
+    flip: ClassVar[float] = 0.0  # probability that a training graph is mirrored
     names: ClassVar[tuple[str, ...]]  # of the classes
     images: ClassVar[Any]  # a loader, as `gnnlib.datasets.superpixels` takes it
 
@@ -119,7 +120,7 @@ class Superpixels(TrainingTask):
             share = LOST * torch.rand(graph.batch_size, generator=generator)
             share = share[graph_index(graph, graph.batch_num_nodes())]
             graph = keep_nodes(graph, torch.rand(graph.num_nodes(), generator=generator) >= share)
-            return random_affine(graph, 10.0, self.size / 14, (0.9, 1.1), 0.1, generator)
+            return random_affine(graph, 10.0, self.size / 14, (0.9, 1.1), 0.1, generator, flip=self.flip)
 
         def batches() -> Iterator[Batch]:
             for rows in shuffled(len(train), self.batch_size, generator):
@@ -206,5 +207,6 @@ class CIFARSuperpixels(Superpixels):
     summary = "CIFAR-10 as graphs of about 118 superpixels, with their mean colours"
     image_recipes = ("dwivedi_cifar",)
     names = datasets.CIFAR10
+    flip = 0.5
     validation_share, size, segments, colours = 5000 / 50000, 32.0, 150, 3
     images = staticmethod(datasets.cifar10)

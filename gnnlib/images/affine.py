@@ -20,12 +20,14 @@ def random_affine(
     scale: tuple[float, float] = (1.0, 1.0),
     shear: float = 0.0,
     generator: torch.Generator | None = None,
+    *,
+    flip: float = 0.0,
 ) -> dgl.DGLGraph:
     r"""Data augmentation: a random affine map for each graph of a batch.
 
     .. math:: p \leftarrow c + M (p - c) + t, \qquad o_{uv} \leftarrow M o_{uv}, \qquad
         M = s \begin{pmatrix} \cos\varphi & -\sin\varphi \\ \sin\varphi & \cos\varphi \end{pmatrix}
-        \begin{pmatrix} 1 & h \\ 0 & 1 \end{pmatrix}
+        \begin{pmatrix} 1 & h \\ 0 & \pm 1 \end{pmatrix}
 
     c is the mean of the graph's positions. As torchvision's ``RandomAffine`` for images, but no pixel leaves the image.
 
@@ -36,6 +38,7 @@ def random_affine(
         translate: pixels; each of both shifts is drawn from -translate to translate
         scale: the factor s is drawn from this range
         shear: h is drawn from -shear to shear
+        flip: the probability of a horizontal flip (the sign -1), as of torchvision's ``RandomHorizontalFlip``
 
     Returns:
         The same nodes and edges with new positions, offsets and distances. Other features, including Gaussian weights,
@@ -60,6 +63,8 @@ def random_affine(
             f"expected degrees, translate and shear of 0 or more and a rising range of scale above 0, "
             f"got {degrees}, {translate}, {shear} and {scale}"
         )
+    if not 0 <= flip <= 1:
+        raise ValueError(f"expected flip, a probability from 0 to 1, got {flip}")
     batch_size = graph.batch_size
     angle, size, slant = torch.rand(3, batch_size, generator=generator).to(pos)
     shift = translate * (2 * torch.rand(batch_size, 2, generator=generator).to(pos) - 1)
@@ -67,6 +72,8 @@ def random_affine(
     size = scale[0] + (scale[1] - scale[0]) * size
     cos, sin = size * angle.cos(), size * angle.sin()
     matrix = torch.stack([cos, cos * slant - sin, sin, sin * slant + cos], -1).view(batch_size, 2, 2)
+    if flip:
+        matrix[:, :, 1] *= torch.where(torch.rand(batch_size, 1, generator=generator) < flip, -1, 1).to(pos)
 
     augmented = graph.local_var()
     nodes, centre = graph_index(graph, graph.batch_num_nodes()), readout_mean(graph, pos)
