@@ -28,8 +28,9 @@ import torch
 
 from gnnlib._platform.modules import module_as
 
-__all__ = ["dgl"]
+__all__ = ["HAS_DGL", "dgl"]
 
+INSTALL = "install it with pip install 'dgl>=1.1.3,<3' (Python 3.10 to 3.12), or gnnlib install-dgl"
 OLDEST = (1, 1, 3)
 NAME = "dgl.graphbolt"
 # What GraphBolt imports beyond DGL's declared dependencies, and where to get it.
@@ -39,16 +40,15 @@ GRAPHBOLT_NEEDS = {"torchdata.datapipes": "'torchdata<0.10'", "pydantic": "pydan
 class _Placeholder(ModuleType):
     """A placeholder for a module that cannot load. Any use raises ImportError with the reason."""
 
-    def __init__(self, name: str, reason: str):
+    def __init__(self, name: str, reason: str, class_name: str):
         super().__init__(name, reason)
         self.__spec__ = ModuleSpec(name, loader=None, origin="placeholder made by gnnlib")
         self._reason = reason
-        # DGL asks isinstance(graph, graphbolt.FusedCSCSamplingGraph); nothing is an instance of this.
-        self.FusedCSCSamplingGraph = type(
-            "FusedCSCSamplingGraph", (), {"__doc__": reason, "__new__": lambda cls, *args, **kwargs: self._explain()}
-        )
+        # A class for isinstance and annotations; nothing is an instance of it.
+        options = {"__doc__": reason, "__new__": lambda cls, *args, **options: self._explain(class_name)}
+        setattr(self, class_name, type(class_name, (), options))
 
-    def _explain(self, name: str = "FusedCSCSamplingGraph") -> NoReturn:
+    def _explain(self, name: str) -> NoReturn:
         raise ImportError(f"{self.__name__}.{name} is not available: {self._reason}", name=self.__name__)
 
     def __getattr__(self, name: str) -> NoReturn:
@@ -122,15 +122,15 @@ def _import_dgl() -> None:
     if loaded is not None:
         _check_version(loaded.__version__)
         return
-    spec = importlib.util.find_spec("dgl")
+    spec = _dgl_spec()
     if spec is None or spec.origin is None:
-        raise ImportError("gnnlib needs DGL: pip install 'dgl>=1.1.3,<3' (Python 3.10 to 3.12).", name="dgl")
+        return
     package = Path(spec.origin).parent
     _check_version(_version_on_disk(package) or "1.1.3")
     os.environ.setdefault("DGLBACKEND", "pytorch")  # else DGL writes a file into the home directory
     reason = _why_graphbolt_cannot_load(package, torch.__version__)
     if reason:
-        sys.modules[NAME] = _Placeholder(NAME, reason)
+        sys.modules[NAME] = _Placeholder(NAME, reason, "FusedCSCSamplingGraph")
     try:
         # DGL 2 imports ogb where it is installed, and ogb would ask the package index from a thread.
         with module_as("outdated", None):
@@ -142,5 +142,16 @@ def _import_dgl() -> None:
     _attach_submodules()
 
 
+def _dgl_spec() -> ModuleSpec | None:
+    """Where DGL is; None if it is not installed, or ``sys.modules["dgl"]`` is None, which blocks its import."""
+    return None if sys.modules.get("dgl", "") is None else importlib.util.find_spec("dgl")
+
+
 _import_dgl()
-import dgl  # noqa: E402
+if sys.modules.get("dgl") is not None:
+    import dgl
+
+    HAS_DGL = True
+else:
+    HAS_DGL = False
+    dgl = _Placeholder("dgl", "DGL is not installed; " + INSTALL, "DGLGraph")

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gnnlib._platform.dgl import dgl
 from gnnlib._utils.model_state import evaluation_mode, preserve_state
+from gnnlib.graph import GraphLike
 from gnnlib.nn._arguments import names_checked
 
 __all__ = ["LayerSummary", "Summary", "summary"]
@@ -67,7 +67,7 @@ class Summary:
 @names_checked("summary")
 def summary(
     model: nn.Module,
-    graph: dgl.DGLGraph | Sequence[dgl.DGLGraph],
+    graph: GraphLike | Sequence[GraphLike],
     x: Tensor | None = None,
     edge: Tensor | Sequence[Tensor] | None = None,
     *,

@@ -15,7 +15,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph import edge_endpoints
+from gnnlib.graph import GraphLike, edge_endpoints
 from gnnlib.graph._check import check_one_node_set
 
 __all__ = [
@@ -189,8 +189,8 @@ def rotation_error(
 
 @torch.no_grad()
 def permutation_error(
-    model: Callable[[dgl.DGLGraph, Tensor], Tensor],
-    graph: dgl.DGLGraph,
+    model: Callable[[GraphLike, Tensor], Tensor],
+    graph: GraphLike,
     x: Tensor,
     *,
     seed: int = 0,
@@ -238,7 +238,7 @@ def permutation_error(
     return _relative(output, y[order.to(y.device)] if per_node else y)
 
 
-def node_permutation(graph: dgl.DGLGraph, seed: int = 0) -> Tensor:
+def node_permutation(graph: GraphLike, seed: int = 0) -> Tensor:
     """A random permutation of the nodes within the graphs of a batch.
 
     Args:
@@ -261,7 +261,7 @@ def node_permutation(graph: dgl.DGLGraph, seed: int = 0) -> Tensor:
     return order[torch.argsort(graph_ids[order], stable=True)]
 
 
-def relabel(graph: dgl.DGLGraph, order: Tensor) -> dgl.DGLGraph:
+def relabel(graph: GraphLike, order: Tensor) -> GraphLike:
     """The graph with its nodes in another order: node i is node ``order[i]`` of the given graph.
 
     Edge ids, node and edge data and batch sizes are kept.

@@ -18,7 +18,7 @@ from scipy.sparse import coo_array, triu
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph import Adjacency, edge_endpoints, node_to_graph, reverse
+from gnnlib.graph import Adjacency, GraphLike, edge_endpoints, node_to_graph, reverse
 from gnnlib.graph._check import check_one_node_set
 from gnnlib.ops import aggregate
 
@@ -28,12 +28,12 @@ __all__ = ["Coarsening", "coarsen", "graclus", "voxel"]
 class Coarsening(NamedTuple):
     """One level up: the coarse graph, and the edges between both levels."""
 
-    graph: dgl.DGLGraph
-    pool: dgl.DGLGraph  # ("in", "pool", "out"): from each node to its cluster
-    unpool: dgl.DGLGraph  # ("out", "pool", "in"): the same edges reversed
+    graph: GraphLike
+    pool: GraphLike  # ("in", "pool", "out"): from each node to its cluster
+    unpool: GraphLike  # ("out", "pool", "in"): the same edges reversed
 
 
-def coarsen(graph: dgl.DGLGraph, cluster: Tensor) -> Coarsening:
+def coarsen(graph: GraphLike, cluster: Tensor) -> Coarsening:
     r"""Coarsen a graph by clusters. With S (N, n) the one-hot matrix of the clustering, the coarse adjacency is
 
     .. math:: A' = S^T A S
@@ -102,7 +102,7 @@ def coarsen(graph: dgl.DGLGraph, cluster: Tensor) -> Coarsening:
     return Coarsening(coarse, pool, reverse(pool))
 
 
-def _number(graph: dgl.DGLGraph, cluster: Tensor) -> tuple[Tensor, Tensor]:
+def _number(graph: GraphLike, cluster: Tensor) -> tuple[Tensor, Tensor]:
     """Clusters numbered through the batch, (N,), and how many each graph has, (B,)."""
     check_one_node_set("coarsen", graph)
     if not isinstance(cluster, Tensor) or cluster.is_floating_point() or cluster.dtype == torch.bool:
@@ -124,7 +124,7 @@ def _rows(*columns: Tensor) -> Tensor:
     return number
 
 
-def _pool(graph: dgl.DGLGraph, number: Tensor, sizes: Tensor) -> dgl.DGLGraph:
+def _pool(graph: GraphLike, number: Tensor, sizes: Tensor) -> GraphLike:
     counts = {"in": len(number), "out": int(sizes.sum())}
     nodes = torch.arange(len(number), device=number.device)
     pool = dgl.heterograph({("in", "pool", "out"): (nodes, number)}, counts, idtype=graph.idtype)
@@ -134,7 +134,7 @@ def _pool(graph: dgl.DGLGraph, number: Tensor, sizes: Tensor) -> dgl.DGLGraph:
     return pool
 
 
-def _coarse(graph: dgl.DGLGraph, number: Tensor, sizes: Tensor) -> dgl.DGLGraph:
+def _coarse(graph: GraphLike, number: Tensor, sizes: Tensor) -> GraphLike:
     n = int(sizes.sum())
     src, dst = (number[end.long()] for end in edge_endpoints(graph))
     between = src != dst
@@ -152,13 +152,13 @@ def _coarse(graph: dgl.DGLGraph, number: Tensor, sizes: Tensor) -> dgl.DGLGraph:
     return coarse
 
 
-def _collect(graph: dgl.DGLGraph | Adjacency, value: Tensor, coeff: Tensor | None = None) -> Tensor:
+def _collect(graph: GraphLike | Adjacency, value: Tensor, coeff: Tensor | None = None) -> Tensor:
     """`aggregate` of values of any shape: (N, *) -> (n, *)."""
     y = aggregate(graph, value.reshape(len(value), value.shape[1:].numel()), coeff)
     return y.view(len(y), *value.shape[1:])
 
 
-def graclus(graph: dgl.DGLGraph, weight: Tensor | None = None) -> Tensor:
+def graclus(graph: GraphLike, weight: Tensor | None = None) -> Tensor:
     r"""Pairs of nodes by greedy matching, the coarsening step of Graclus (Dhillon et al. 2007, "Weighted Graph Cuts
     without Eigenvectors", section 4.1, with the weights of its normalised cut; for pooling: Defferrard et al. 2016,
     arXiv 1606.09375).
@@ -216,7 +216,7 @@ def graclus(graph: dgl.DGLGraph, weight: Tensor | None = None) -> Tensor:
     return torch.from_numpy(np.unique(first, return_inverse=True)[1].astype(np.int64)).to(graph.device)
 
 
-def voxel(graph: dgl.DGLGraph, size: float | Sequence[float]) -> Tensor:
+def voxel(graph: GraphLike, size: float | Sequence[float]) -> Tensor:
     r"""Voxel grid clustering: nodes by the cell of a regular grid that contains them (Simonovsky and Komodakis 2017,
     arXiv 1704.02901, section 3.4): node v is in the cell floor(p_v / size), where p_v is ``ndata["pos"]``.
 

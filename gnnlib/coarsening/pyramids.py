@@ -14,8 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from gnnlib._platform.dgl import dgl
-from gnnlib.graph import Adjacency, adjacency
+from gnnlib.graph import Adjacency, GraphLike, adjacency
 from gnnlib.ops import aggregate, propagate
 
 __all__ = ["Pyramid", "haar_pyramid", "laplacian_pyramid"]
@@ -108,7 +107,7 @@ def _mean(graph: Adjacency, x: Tensor, weight: Tensor | None) -> Tensor:
     return propagate(graph, x, weight, "right", "unweighted" if weight is None else "weighted")
 
 
-def laplacian_pyramid(graphs: Sequence[dgl.DGLGraph], weights: Sequence[Tensor | None] | None = None) -> Pyramid:
+def laplacian_pyramid(graphs: Sequence[GraphLike], weights: Sequence[Tensor | None] | None = None) -> Pyramid:
     r"""Laplacian pyramid (Burt and Adelson 1983, "The Laplacian Pyramid as a Compact Image Code"): the details of a
     level are the difference between its signal and the low resolution, interpolated.
 
@@ -191,7 +190,7 @@ class _Haar:
         return x.view(len(x), *low.shape[1:])
 
 
-def haar_pyramid(graphs: Sequence[dgl.DGLGraph], area: Tensor | None = None) -> Pyramid:
+def haar_pyramid(graphs: Sequence[GraphLike], area: Tensor | None = None) -> Pyramid:
     r"""Haar wavelets on clusters of any size and area (Haar 1910; on trees: Gavish, Nadler and Coifman 2010,
     "Multiscale Wavelets on Trees, Graphs and High Dimensional Data", section 3). Within a cluster neighbours in number
     are paired, then the pairs, and so on; each pair of areas a and b gives its mean and one detail:
@@ -245,7 +244,7 @@ def haar_pyramid(graphs: Sequence[dgl.DGLGraph], area: Tensor | None = None) -> 
     return Pyramid(levels)
 
 
-def _haar(graph: dgl.DGLGraph, area: Tensor) -> tuple[_Haar, Tensor]:
+def _haar(graph: GraphLike, area: Tensor) -> tuple[_Haar, Tensor]:
     """The level above nodes of these areas, and the areas of its clusters."""
     adj = adjacency(graph, area.device)
     if bool((adj.out_degrees != 1).any()):
@@ -286,7 +285,7 @@ def _collect(graph: Adjacency, value: Tensor) -> Tensor:
     return aggregate(graph, value.view(-1, 1)).view(-1)
 
 
-def _check(graphs: Sequence[dgl.DGLGraph]) -> None:
+def _check(graphs: Sequence[GraphLike]) -> None:
     for level, (fine, coarse) in enumerate(pairwise(graphs)):
         if fine.num_dst_nodes() != coarse.num_src_nodes():
             raise ValueError(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph import Adjacency, CompressedRows, edge_endpoints, set_adjacency_factory
+from gnnlib.graph import Adjacency, CompressedRows, GraphLike, edge_endpoints, set_adjacency_factory
 from gnnlib.graph._adjacency import INT32_MAX
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class FlatGraphs:
     guard: Callable[[np.ndarray], None] | None = None
 
     @staticmethod
-    def of(graphs: Sequence[dgl.DGLGraph]) -> "FlatGraphs":
+    def of(graphs: Sequence[GraphLike]) -> "FlatGraphs":
         """From one or more graphs of equal types, index types and columns (of those that have rows)."""
         nodes, edges = _bounds([g.num_nodes() for g in graphs]), _bounds([g.num_edges() for g in graphs])
         first_node = torch.repeat_interleave(nodes[:-1].int(), edges.diff())
@@ -60,7 +60,7 @@ class FlatGraphs:
         return FlatGraphs._split(graphs[0], nodes, edges, src, dst, ndata, edata)
 
     @staticmethod
-    def of_batch(graph: dgl.DGLGraph, by: Sequence[str] | None = None) -> "FlatGraphs":
+    def of_batch(graph: GraphLike, by: Sequence[str] | None = None) -> "FlatGraphs":
         """From the graphs of a batch. ``by`` lists the formats, "csc" and "csr", whose "indices" and "eid" are stored;
         None: those that are not sorted by edge id."""
         nodes, edges = _bounds(graph.batch_num_nodes().tolist()), _bounds(graph.batch_num_edges().tolist())
@@ -69,7 +69,7 @@ class FlatGraphs:
 
     @staticmethod
     def _split(
-        like: dgl.DGLGraph,
+        like: GraphLike,
         nodes: Tensor,
         edges: Tensor,
         src: Tensor,
@@ -114,12 +114,12 @@ class FlatGraphs:
             guard=None,
         )
 
-    def batch(self, indices: np.ndarray) -> dgl.DGLGraph:
+    def batch(self, indices: np.ndarray) -> GraphLike:
         """The graphs with these indices, (B,) int64, as one batched graph."""
         nodes, edges = self._runs(indices)
         return self._graph(nodes, edges, _cut(self.ndata, nodes), _cut(self.edata, edges))
 
-    def batch_all(self) -> dgl.DGLGraph:
+    def batch_all(self) -> GraphLike:
         """All graphs as one batched graph, which shares the frames."""
         if self.guard is not None:
             self.guard(np.arange(len(self.nodes) - 1))
@@ -147,7 +147,7 @@ class FlatGraphs:
             self.guard(indices)
         return _kernels().find_runs(indices, self.nodes.numpy(), self.edges.numpy())
 
-    def _graph(self, nodes: "Runs", edges: "Runs", ndata: Columns, edata: Columns) -> dgl.DGLGraph:
+    def _graph(self, nodes: "Runs", edges: "Runs", ndata: Columns, edata: Columns) -> GraphLike:
         (ntype, etype, _), num_nodes, num_edges = self.types, int(nodes.place[-1]), int(edges.place[-1])
         shift_runs = _kernels().shift_runs
 

@@ -15,6 +15,7 @@ from gnnlib._platform.dgl import dgl
 from gnnlib._utils.indices import as_indices
 from gnnlib.data import archive
 from gnnlib.data.flat import FlatGraphs
+from gnnlib.graph import GraphLike, is_graph
 from gnnlib.graph._check import graph_error
 
 __all__ = ["GraphStore"]
@@ -63,7 +64,7 @@ class GraphStore(Dataset):
         [(2, [5, 7])]
     """
 
-    def __init__(self, graphs: Iterable[dgl.DGLGraph], labels: Tensor | Sequence | None = None):
+    def __init__(self, graphs: Iterable[GraphLike], labels: Tensor | Sequence | None = None):
         graphs = _as_list(graphs)
         _check(graphs)
         self.labels = _as_labels(labels)
@@ -109,7 +110,7 @@ class GraphStore(Dataset):
         return len(self._flat.nodes) - 1
 
     @overload
-    def __getitem__(self, index: int) -> dgl.DGLGraph: ...
+    def __getitem__(self, index: int) -> GraphLike: ...
 
     @overload
     def __getitem__(self, index: "Indices | slice") -> "GraphStore": ...
@@ -135,10 +136,10 @@ class GraphStore(Dataset):
         graph.label = None if self.labels is None else self.labels[index]
         return graph
 
-    def __iter__(self) -> Iterator[dgl.DGLGraph]:
+    def __iter__(self) -> Iterator[GraphLike]:
         return (self[i] for i in range(len(self)))
 
-    def batch(self, indices: Indices) -> dgl.DGLGraph:
+    def batch(self, indices: Indices) -> GraphLike:
         """The graphs with these indices, (B,), in any order, repeats allowed, as one batched graph.
 
         Raises:
@@ -223,7 +224,7 @@ class GraphStore(Dataset):
         """
         if isinstance(samples, _Samples):
             return samples.batch()
-        if isinstance(samples, dgl.DGLGraph):
+        if is_graph(samples):
             return _with_labels(samples, _label(samples))
         labels = [_label(graph) for graph in samples]
         missing = sum(label is None for label in labels)
@@ -264,12 +265,12 @@ def _part_sizes(fractions: Sequence[float], number: int) -> list[int]:
     return sizes
 
 
-def _with_labels(graph: dgl.DGLGraph, labels: Tensor | None) -> Any:
+def _with_labels(graph: GraphLike, labels: Tensor | None) -> Any:
     return graph if labels is None else (graph, labels)
 
 
 def _label(graph: Any) -> Tensor | None:
-    if not isinstance(graph, dgl.DGLGraph) or not hasattr(graph, "label"):
+    if not is_graph(graph) or not hasattr(graph, "label"):
         raise TypeError(
             f"collate: expected graphs store[i] with their attribute label, got a {type(graph).__name__} without it; "
             "use the default collate_fn of dgl.dataloading.GraphDataLoader for other samples"
@@ -311,7 +312,7 @@ def _unpack(store: GraphStore) -> Any:
 
 
 def _as_list(graphs: Any) -> list[Any]:
-    if isinstance(graphs, dgl.DGLGraph):
+    if is_graph(graphs):
         raise TypeError("GraphStore: expected a list of graphs, [graph], or dgl.unbatch(batch), got one DGLGraph")
     if isinstance(graphs, (Tensor, np.ndarray, str)) or not (
         hasattr(graphs, "__iter__") or hasattr(graphs, "__getitem__")
@@ -329,11 +330,11 @@ def _as_labels(labels: Any) -> Tensor | None:
         raise TypeError(f"labels: expected numbers of the classes, or other numbers, got {got}") from None
 
 
-def _check(graphs: list[dgl.DGLGraph]) -> None:
+def _check(graphs: list[GraphLike]) -> None:
     if not graphs:
         raise ValueError("expected at least one graph, got none")
     for i, graph in enumerate(graphs):
-        if not isinstance(graph, dgl.DGLGraph):
+        if not is_graph(graph):
             raise graph_error(f"graph {i}", graph) or TypeError(f"graph {i}: expected a DGLGraph")
         if graph.is_block or not graph.is_homogeneous:
             got = "a block" if graph.is_block else graph.canonical_etypes

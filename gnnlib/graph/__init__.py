@@ -1,35 +1,45 @@
 """Graph structure: adjacency in CSC and CSR, batch sizes, and transforms that keep frames and batches."""
 
-from gnnlib.graph._adjacency import (
-    Adjacency,
-    CompressedRows,
-    Graph,
-    MessageDropout,
+from gnnlib.graph._adjacency import Adjacency, CompressedRows, MessageDropout
+from gnnlib.graph._batch import graph_index, graph_sizes, node_to_graph, segments
+from gnnlib.graph._build import new_bipartite, new_block, new_graph
+from gnnlib.graph._convert import as_graph, is_graph, takes_graph
+from gnnlib.graph._graph import NID, Frame, Graph
+from gnnlib.graph._structure import (
+    GraphLike,
     adjacency,
     check_num_rows,
     edge_endpoints,
     set_adjacency_factory,
     with_message_dropout,
 )
-from gnnlib.graph.batch import graph_index, graph_sizes, node_to_graph, segments
 from gnnlib.graph.transforms import add_self_loop, keep_edges, keep_nodes, reverse
 
 __all__ = [
     "Adjacency",
     "CompressedRows",
+    "Frame",
     "Graph",
+    "GraphLike",
+    "NID",
     "MessageDropout",
     "add_self_loop",
     "adjacency",
+    "as_graph",
     "check_num_rows",
     "edge_endpoints",
     "graph_index",
     "graph_sizes",
+    "is_graph",
     "keep_edges",
     "keep_nodes",
+    "new_bipartite",
+    "new_block",
+    "new_graph",
     "node_to_graph",
     "reverse",
     "segments",
     "set_adjacency_factory",
+    "takes_graph",
     "with_message_dropout",
 ]

@@ -3,15 +3,17 @@
 import torch
 from torch import Tensor
 
-from gnnlib._platform.dgl import dgl
-from gnnlib.graph._adjacency import edge_endpoints
+from gnnlib.graph._batch import graph_index
+from gnnlib.graph._build import new_bipartite, new_block, new_graph
 from gnnlib.graph._check import check_graph, check_one_node_set
-from gnnlib.graph.batch import graph_index
+from gnnlib.graph._convert import takes_graph
+from gnnlib.graph._structure import GraphLike, edge_endpoints
 
 __all__ = ["add_self_loop", "keep_edges", "keep_nodes", "reverse"]
 
 
-def keep_edges(graph: dgl.DGLGraph, keep: Tensor) -> dgl.DGLGraph:
+@takes_graph
+def keep_edges(graph: GraphLike, keep: Tensor) -> GraphLike:
     """The subgraph of some edges and all nodes, in their order, with node and edge frames and batch sizes.
 
     Args:
@@ -38,7 +40,7 @@ def keep_edges(graph: dgl.DGLGraph, keep: Tensor) -> dgl.DGLGraph:
     """
     keep = _mask(keep, graph.num_edges()).to(graph.device)
     src, dst = (nodes[keep] for nodes in edge_endpoints(graph))
-    subgraph = _same_nodes(graph, src, dst)
+    subgraph = _with_edges(graph, src, dst)
     for name, value in graph.edata.items():
         subgraph.edata[name] = value[keep.to(value.device)]
     if not graph.is_block:
@@ -47,7 +49,8 @@ def keep_edges(graph: dgl.DGLGraph, keep: Tensor) -> dgl.DGLGraph:
     return subgraph
 
 
-def keep_nodes(graph: dgl.DGLGraph, keep: Tensor) -> dgl.DGLGraph:
+@takes_graph
+def keep_nodes(graph: GraphLike, keep: Tensor) -> GraphLike:
     """The subgraph induced by some nodes, in their order, with node and edge frames and batch sizes.
 
     (``dgl.node_subgraph`` drops the batch sizes.)
@@ -82,7 +85,7 @@ def keep_nodes(graph: dgl.DGLGraph, keep: Tensor) -> dgl.DGLGraph:
     between = keep[src.long()] & keep[dst.long()]
     new_id = (keep.cumsum(0) - 1).to(src.dtype)
     edges = tuple(new_id[nodes[between].long()] for nodes in (src, dst))
-    subgraph = dgl.graph(edges, num_nodes=int(keep.sum()), device=graph.device)
+    subgraph = new_graph(*edges, int(keep.sum()), like=graph)
     for old, new, mask in ((graph.ndata, subgraph.ndata, keep), (graph.edata, subgraph.edata, between)):
         for name, value in old.items():
             new[name] = value[mask.to(value.device)]
@@ -96,7 +99,8 @@ def keep_nodes(graph: dgl.DGLGraph, keep: Tensor) -> dgl.DGLGraph:
     return subgraph
 
 
-def add_self_loop(graph: dgl.DGLGraph) -> dgl.DGLGraph:
+@takes_graph
+def add_self_loop(graph: GraphLike) -> GraphLike:
     """Add one self-loop per node, in addition to those that the graph has.
 
     Features of the new edges are 1, as in DGL. In a batch they follow the other edges of their graph, and batch sizes
@@ -123,14 +127,15 @@ def add_self_loop(graph: dgl.DGLGraph) -> dgl.DGLGraph:
     loops = graph.nodes()
     index = torch.cat([graph_index(graph, graph.batch_num_edges()), graph_index(graph, graph.batch_num_nodes())])
     order = torch.argsort(index, stable=True)
-    larger = _same_nodes(graph, *(torch.cat([nodes, loops])[order] for nodes in edge_endpoints(graph)))
+    larger = _with_edges(graph, *(torch.cat([nodes, loops])[order] for nodes in edge_endpoints(graph)))
     for name, value in graph.edata.items():
         larger.edata[name] = torch.cat([value, value.new_ones(len(loops), *value.shape[1:])])[order.to(value.device)]
     _keep_batch(graph, larger, graph.batch_num_edges() + graph.batch_num_nodes())
     return larger
 
 
-def reverse(graph: dgl.DGLGraph) -> dgl.DGLGraph:
+@takes_graph
+def reverse(graph: GraphLike) -> GraphLike:
     """Reverse every edge, with frames and batch sizes. (``dgl.reverse`` drops the batch sizes.)
 
     Args:
@@ -150,8 +155,11 @@ def reverse(graph: dgl.DGLGraph) -> dgl.DGLGraph:
         ([('out', 'pool', 'in')], [1, 1])
     """
     check_graph("reverse", graph)
-    reversed_graph = dgl.reverse(graph, copy_ndata=True, copy_edata=True)
-    _keep_batch(graph, reversed_graph, graph.batch_num_edges())
+    src, dst = edge_endpoints(graph)
+    reversed_graph = _with_edges(graph, dst, src, reverse=True)
+    for name, value in graph.edata.items():
+        reversed_graph.edata[name] = value
+    _keep_batch(graph, reversed_graph, None if graph.is_block else graph.batch_num_edges())
     return reversed_graph
 
 
@@ -161,22 +169,27 @@ def _mask(keep: Tensor, number: int) -> Tensor:
     return keep
 
 
-def _same_nodes(graph: dgl.DGLGraph, src: Tensor, dst: Tensor) -> dgl.DGLGraph:
+def _with_edges(graph: GraphLike, src: Tensor, dst: Tensor, *, reverse: bool = False) -> GraphLike:
     """A graph of the same kind, with the same nodes and their frames, and other edges."""
+    kind = graph.canonical_etypes[0]
+    ends = (
+        (kind[0], graph.num_src_nodes(kind[0]), graph.srcdata),
+        (kind[2], graph.num_dst_nodes(kind[2]), graph.dstdata),
+    )
+    (source, num_src, srcdata), (destination, num_dst, dstdata) = ends[::-1] if reverse else ends
     if graph.is_block:
-        new = dgl.create_block((src, dst), graph.num_src_nodes(), graph.num_dst_nodes(), device=graph.device)
+        new = new_block(src, dst, num_src, num_dst, like=graph)
     elif graph.is_homogeneous:
-        new = dgl.graph((src, dst), num_nodes=graph.num_nodes(), device=graph.device)
+        new = new_graph(src, dst, num_src, like=graph)
     else:
-        sizes = {kind: graph.num_nodes(kind) for kind in graph.ntypes}
-        new = dgl.heterograph({graph.canonical_etypes[0]: (src, dst)}, sizes, device=graph.device)
-    for old, data in ((graph.srcdata, new.srcdata), (graph.dstdata, new.dstdata)):
+        new = new_bipartite((source, kind[1], destination), src, dst, num_src, num_dst, like=graph)
+    for old, frame in ((srcdata, new.srcdata), (dstdata, new.dstdata)):
         for name, value in old.items():
-            data[name] = value
+            frame[name] = value
     return new
 
 
-def _keep_batch(graph: dgl.DGLGraph, new: dgl.DGLGraph, num_edges: Tensor) -> None:
-    if graph.batch_size > 1:
+def _keep_batch(graph: GraphLike, new: GraphLike, num_edges: Tensor | None) -> None:
+    if num_edges is not None and graph.batch_size > 1:
         new.set_batch_num_nodes({kind: graph.batch_num_nodes(kind) for kind in graph.ntypes})
         new.set_batch_num_edges({new.canonical_etypes[0]: num_edges})

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from gnnlib._platform.dgl import dgl
+from gnnlib.graph import GraphLike
 from gnnlib.grid import masked
 from gnnlib.grid.convert import Step
 from gnnlib.grid.dense import to_images
@@ -134,7 +134,7 @@ class GridNetwork(nn.Module):
             raise ValueError(f"backend: expected 'graph' or 'dense', got {name!r}")
         self._dense = name == "dense"
 
-    def forward(self, images: Tensor | dgl.DGLGraph, x: Tensor | None = None) -> Any:
+    def forward(self, images: Tensor | GraphLike, x: Tensor | None = None) -> Any:
         """Run the network.
 
         Args:
@@ -160,7 +160,7 @@ class GridNetwork(nn.Module):
             return program.run(self.root, images, self._dense)
         return masked.run(program, self.root, Masked(images, mask), self._dense)
 
-    def _images(self, graph: dgl.DGLGraph, x: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def _images(self, graph: GraphLike, x: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """The images, and a mask (B, 1, \\*size) of the pixels that remain; None if all do."""
         channels, *size = self.input_size
         nodes = graph.batch_num_nodes(graph.srctypes[0])
@@ -191,7 +191,7 @@ class GridNetwork(nn.Module):
         self._checked_shapes.add(shape)
 
 
-def _cells(graph: dgl.DGLGraph, nodes: Tensor, size: Sequence[int]) -> Tensor:
+def _cells(graph: GraphLike, nodes: Tensor, size: Sequence[int]) -> Tensor:
     """The cells of the remaining pixels, numbered over the whole grids of a batch with these numbers of nodes."""
     expected = f"graphs of {prod(size)} nodes, {tuple(size)}"
     pos = graph.srcdata.get("pos")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph import edge_endpoints
+from gnnlib.graph import GraphLike, edge_endpoints
 from gnnlib.grid.window import Ints, Padding, Window, positive
 
 __all__ = ["Whole", "adaptive_lattice", "lattice", "matrix", "transposed_lattice", "window_lattice"]
@@ -26,7 +26,7 @@ def lattice(
     dilation: Ints = 1,
     ceil_mode: bool = False,
     idtype: torch.dtype = torch.int64,
-) -> dgl.DGLGraph:
+) -> GraphLike:
     r"""The bipartite graph on which a convolution or pooling is message passing (LeCun et al. 1989, "Backpropagation
     Applied to Handwritten Zip Code Recognition").
 
@@ -74,7 +74,7 @@ def transposed_lattice(
     output_padding: Ints = 0,
     dilation: Ints = 1,
     idtype: torch.dtype = torch.int64,
-) -> dgl.DGLGraph:
+) -> GraphLike:
     """The lattice of the transposed, or fractionally strided, convolution: the lattice of the larger grid with reversed
     edges, ("out", "tap", "in"), so that messages pass from the ``size`` cells to the finer ones.
 
@@ -95,12 +95,12 @@ def transposed_lattice(
     return window_lattice(Window.transposed(size, kernel_size, stride, padding, output_padding, dilation), idtype, True)
 
 
-def window_lattice(window: Window, idtype: torch.dtype = torch.int64, transposed: bool = False) -> dgl.DGLGraph:
+def window_lattice(window: Window, idtype: torch.dtype = torch.int64, transposed: bool = False) -> GraphLike:
     """The lattice of a `Window`, or of its transpose."""
     return _copy(_of_window(window, idtype, transposed))
 
 
-def adaptive_lattice(size: Ints, out_size: Ints, idtype: torch.dtype = torch.int64) -> dgl.DGLGraph:
+def adaptive_lattice(size: Ints, out_size: Ints, idtype: torch.dtype = torch.int64) -> GraphLike:
     """The lattice of adaptive pooling (``torch.nn.AdaptiveAvgPool2d``): the window of output o of n goes
     from floor(o N / n) to ceil((o + 1) N / n). One output cell is global pooling.
 
@@ -120,7 +120,7 @@ def adaptive_lattice(size: Ints, out_size: Ints, idtype: torch.dtype = torch.int
     return _copy(_adaptive(axes, positive("out_size", out_size, len(axes)), idtype))
 
 
-def matrix(graph: dgl.DGLGraph, kernel: Tensor | np.ndarray) -> scipy.sparse.csr_matrix:
+def matrix(graph: GraphLike, kernel: Tensor | np.ndarray) -> scipy.sparse.csr_matrix:
     """The matrix (N_out, N_in) of a convolution of one channel: the entries of the kernel at the tap of each edge.
 
     In one dimension it is a Toeplitz matrix. Of a reversed lattice it is the transpose.
@@ -155,7 +155,7 @@ class Whole(NamedTuple):
     transposed: bool
 
 
-def match_cache(graph: dgl.DGLGraph) -> dict[tuple[int, ...] | None, Whole | None]:
+def match_cache(graph: GraphLike) -> dict[tuple[int, ...] | None, Whole | None]:
     """The results of `match_lattice` by kernel size, cached on the graph's structure while its taps stay the same."""
     tap = graph.edata["tap"]
     version = None if tap.is_inference() else tap._version
@@ -166,14 +166,14 @@ def match_cache(graph: dgl.DGLGraph) -> dict[tuple[int, ...] | None, Whole | Non
     return matches
 
 
-def taps(graph: dgl.DGLGraph) -> Tensor:
+def taps(graph: GraphLike) -> Tensor:
     """The tap of every edge."""
     if "tap" not in graph.edata:
         raise KeyError(f'expected a graph with edata["tap"], got edata with {sorted(graph.edata)}')
     return graph.edata["tap"]
 
 
-def _copy(graph: dgl.DGLGraph) -> dgl.DGLGraph:
+def _copy(graph: GraphLike) -> GraphLike:
     graph = graph.local_var()
     for data in (graph.srcdata, graph.dstdata):
         data["pos"] = data["pos"].clone()  # users scale positions in place
@@ -181,7 +181,7 @@ def _copy(graph: dgl.DGLGraph) -> dgl.DGLGraph:
 
 
 @lru_cache(maxsize=64)
-def _of_window(window: Window, idtype: torch.dtype, transposed: bool) -> dgl.DGLGraph:
+def _of_window(window: Window, idtype: torch.dtype, transposed: bool) -> GraphLike:
     if transposed:
         with torch.inference_mode(False):
             graph = dgl.reverse(_of_window(window, idtype, False), copy_ndata=True, copy_edata=True)
@@ -195,7 +195,7 @@ def _of_window(window: Window, idtype: torch.dtype, transposed: bool) -> dgl.DGL
 
 
 @lru_cache(maxsize=64)
-def _adaptive(size: tuple[int, ...], out_size: tuple[int, ...], idtype: torch.dtype) -> dgl.DGLGraph:
+def _adaptive(size: tuple[int, ...], out_size: tuple[int, ...], idtype: torch.dtype) -> GraphLike:
     cells, middle, area = [], [], []
     for n, out in zip(size, out_size):
         first = np.arange(out) * n // out
@@ -213,7 +213,7 @@ def _graph(
     middle: list[np.ndarray],
     area: list[np.ndarray],
     idtype: torch.dtype,
-) -> dgl.DGLGraph:
+) -> GraphLike:
     """From the input cell at each tap of each output cell along each axis, (out, c); edges only where it is inside."""
     source, inside = np.zeros((1, 1), np.int64), np.ones((1, 1), bool)  # (cells, taps), grown axis by axis
     for n, axis in zip(size, cells):

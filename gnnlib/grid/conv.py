@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from gnnlib._platform.dgl import dgl
+from gnnlib.graph import GraphLike
 from gnnlib.grid._lattice import taps
 from gnnlib.grid.dense import convolve, convolve_transposed, on_images, whole
 from gnnlib.nn._arguments import integer, integers
@@ -16,7 +16,7 @@ __all__ = ["GridConv", "GridConvTranspose", "grid_conv"]
 
 
 def grid_conv(
-    graph: dgl.DGLGraph,
+    graph: GraphLike,
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
@@ -141,7 +141,7 @@ class GridConv(Conv):
             bound = self.weight[0].numel() ** -0.5
             nn.init.uniform_(self.bias, -bound, bound)
 
-    def forward(self, graph: dgl.DGLGraph, x: Features, edge: Tensor | None = None) -> Tensor:
+    def forward(self, graph: GraphLike, x: Features, edge: Tensor | None = None) -> Tensor:
         """Apply the layer.
 
         Args:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeAlias
 import torch.nn.functional as F
 from torch import Tensor
 
-from gnnlib._platform.dgl import dgl
+from gnnlib.graph import GraphLike
 from gnnlib.grid._lattice import adaptive_lattice, window_lattice
 from gnnlib.grid.conv import grid_conv
 from gnnlib.grid.dense import to_images, to_nodes
@@ -16,7 +16,7 @@ from gnnlib.grid.window import Ints, Padding, Window
 
 __all__ = ["LAYERS", "Step"]
 
-Lattice: TypeAlias = Callable[[], dgl.DGLGraph]
+Lattice: TypeAlias = Callable[[], GraphLike]
 
 
 class Step(NamedTuple):
@@ -28,7 +28,7 @@ class Step(NamedTuple):
     size: tuple[int, ...]
     channels: int
     lattice: Lattice
-    layer: Callable[[dgl.DGLGraph, Tensor], Tensor]
+    layer: Callable[[GraphLike, Tensor], Tensor]
     weight: Tensor | None = None
     bias: Tensor | None = None
 
@@ -172,11 +172,11 @@ def _pool_layer(reduce: str, count_include_pad: bool) -> GridPool:
 
 
 @lru_cache(maxsize=64)
-def _lattice(window: Window, transposed: bool = False) -> dgl.DGLGraph:
+def _lattice(window: Window, transposed: bool = False) -> GraphLike:
     """One graph for all calls, with the results that layers cache on it."""
     return window_lattice(window, transposed=transposed)
 
 
 @lru_cache(maxsize=64)
-def _adaptive_lattice(size: tuple[int, ...], out: tuple[int, ...]) -> dgl.DGLGraph:
+def _adaptive_lattice(size: tuple[int, ...], out: tuple[int, ...]) -> GraphLike:
     return adaptive_lattice(size, out)

@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gnnlib._platform.dgl import dgl
-from gnnlib.graph import edge_endpoints
+from gnnlib.graph import GraphLike, edge_endpoints
 from gnnlib.grid._lattice import Whole, match_cache, window_lattice
 from gnnlib.grid.window import Window
 
@@ -82,7 +81,7 @@ def on_images(match: Whole, x: Tensor, run: Callable[[Tensor], Tensor]) -> Tenso
     return y.reshape(len(y), *x.shape[1:-1], y.shape[-1])
 
 
-def whole(graph: dgl.DGLGraph, kernel_size: tuple[int, ...] | None = None) -> Whole | None:
+def whole(graph: GraphLike, kernel_size: tuple[int, ...] | None = None) -> Whole | None:
     """The window of a graph that is a lattice, a batch of copies of one, or the reverse of these; None for other
     graphs.
 
@@ -112,7 +111,7 @@ def whole(graph: dgl.DGLGraph, kernel_size: tuple[int, ...] | None = None) -> Wh
 
 
 @torch.no_grad()
-def _match(graph: dgl.DGLGraph, kernel_size: tuple[int, ...] | None) -> Whole | None:
+def _match(graph: GraphLike, kernel_size: tuple[int, ...] | None) -> Whole | None:
     transposed = graph.srctypes == ["out"]
     endpoints, frames, tap = edge_endpoints(graph), (graph.srcdata, graph.dstdata), graph.edata["tap"].long().cpu()
     (into, out), frames = (endpoints[::-1], frames[::-1]) if transposed else (endpoints, frames)

@@ -6,13 +6,12 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from gnnlib._platform.dgl import dgl
-from gnnlib.graph import edge_endpoints
+from gnnlib.graph import GraphLike, edge_endpoints
 
 __all__ = ["extent", "filter_at", "influence", "receptive_field", "shift_invariance"]
 
 
-def receptive_field(graphs: Sequence[dgl.DGLGraph], node: int | Sequence[int]) -> Tensor:
+def receptive_field(graphs: Sequence[GraphLike], node: int | Sequence[int]) -> Tensor:
     r"""The receptive field of an output node: the input nodes with a path to it through a sequence of graphs, one per
     layer. It is the support of row v of the product of their adjacency matrices.
 
@@ -60,7 +59,7 @@ def receptive_field(graphs: Sequence[dgl.DGLGraph], node: int | Sequence[int]) -
     return mask
 
 
-def extent(graph: dgl.DGLGraph, mask: Tensor) -> tuple[int, ...]:
+def extent(graph: GraphLike, mask: Tensor) -> tuple[int, ...]:
     """The size in pixels, along each axis, of the smallest box around some source nodes.
 
     Args:
@@ -129,7 +128,7 @@ def influence(net: Callable[[Tensor], Tensor], images: Tensor, where: object, ba
     return torch.cat(depends).view(images.shape[2:])
 
 
-def filter_at(layer: Callable[[dgl.DGLGraph, Tensor], Tensor], graph: dgl.DGLGraph, x: Tensor, node: int) -> Tensor:
+def filter_at(layer: Callable[[GraphLike, Tensor], Tensor], graph: GraphLike, x: Tensor, node: int) -> Tensor:
     r"""The effective filter of a layer at one node: its row of the Jacobian,
 
     .. math:: \frac{\partial y_v}{\partial x}

@@ -5,8 +5,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from gnnlib._platform.dgl import dgl
-from gnnlib.graph import adjacency
+from gnnlib.graph import GraphLike, adjacency
 from gnnlib.graph._check import check_graph
 from gnnlib.grid.conv import divisor_of_widths
 from gnnlib.grid.window import Window
@@ -55,7 +54,7 @@ class LocalConv(Conv):
         torch.Size([16, 7, 5])
     """
 
-    def __init__(self, graph: dgl.DGLGraph, in_feats: int, out_feats: int, *, groups: int = 1, bias: bool = True):
+    def __init__(self, graph: GraphLike, in_feats: int, out_feats: int, *, groups: int = 1, bias: bool = True):
         super().__init__(in_feats, out_feats)
         check_graph("LocalConv", graph)
         self.groups, self.num_dst = divisor_of_widths(self, groups), graph.num_dst_nodes()
@@ -71,7 +70,7 @@ class LocalConv(Conv):
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
-    def forward(self, graph: dgl.DGLGraph, x: Features, edge: Tensor | None = None) -> Tensor:
+    def forward(self, graph: GraphLike, x: Features, edge: Tensor | None = None) -> Tensor:
         """Apply the layer.
 
         Args:

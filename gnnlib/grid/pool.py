@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from gnnlib._platform.dgl import dgl
+from gnnlib.graph import GraphLike
 from gnnlib.graph._check import check_dense
 from gnnlib.grid.dense import has_pool, on_images, pool, whole
 from gnnlib.nn._arguments import Arguments, one_of
@@ -48,7 +48,7 @@ class GridPool(Arguments, nn.Module):
         self.reduce = one_of(self, "reduce", reduce, ("max", "mean"))
         self.count_include_pad, self.dense = count_include_pad, dense
 
-    def forward(self, graph: dgl.DGLGraph, x: Tensor) -> Tensor:
+    def forward(self, graph: GraphLike, x: Tensor) -> Tensor:
         """Apply the layer.
 
         Args:

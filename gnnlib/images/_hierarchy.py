@@ -10,8 +10,8 @@ from math import pi, prod, sqrt
 import numpy as np
 import torch
 
-from gnnlib._platform.dgl import dgl
 from gnnlib.coarsening.clusters import Coarsening, coarsen
+from gnnlib.graph import GraphLike
 from gnnlib.images._image import Image
 from gnnlib.images._regions import Regions, region_features
 from gnnlib.images.edges import Touching
@@ -36,7 +36,7 @@ class Hierarchy:
         box: (n + m, 2 d): the first row, column, ..., then those after the last.
     """
 
-    graph: dgl.DGLGraph
+    graph: GraphLike
     merges: np.ndarray
     similarity: np.ndarray
     area: np.ndarray

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gnnlib._platform.dgl import dgl
+from gnnlib.graph import GraphLike, is_graph
 from gnnlib.images._image import Image, Pixels, as_array, grey, import_skimage, parse_image, to_numpy
 
 __all__ = ["FEATURES", "Feature", "Regions", "paint", "region_features"]
@@ -272,7 +272,7 @@ def _call(function: Callable[[Regions], np.ndarray], regions: Regions) -> np.nda
     return values.reshape(n, -1)
 
 
-def paint(graph: dgl.DGLGraph | Tensor | np.ndarray, values: Tensor, outside: float = 0.0) -> Tensor:
+def paint(graph: GraphLike | Tensor | np.ndarray, values: Tensor, outside: float = 0.0) -> Tensor:
     """Values of the nodes as an image: every pixel gets the value of its node.
 
     Args:
@@ -301,11 +301,11 @@ def paint(graph: dgl.DGLGraph | Tensor | np.ndarray, values: Tensor, outside: fl
         >>> paint(graph, torch.tensor([3, 4])).tolist()
         [[4, 3, 4]]
     """
-    label_map = getattr(graph, "label_map", None) if isinstance(graph, dgl.DGLGraph) else graph
+    label_map = getattr(graph, "label_map", None) if is_graph(graph) else graph
     if label_map is None:
         raise TypeError("graph: expected one with a label map, got one that lost it; pass the label map instead")
     label_map = torch.as_tensor(label_map, device=values.device)
-    nodes = graph.num_nodes() if isinstance(graph, dgl.DGLGraph) else int(label_map.max()) + 1
+    nodes = graph.num_nodes() if is_graph(graph) else int(label_map.max()) + 1
     if len(values) != nodes:
         raise ValueError(f"values: expected {nodes} rows, one for each node, got shape {tuple(values.shape)}")
     painted = values[label_map.clamp(min=0)]

@@ -5,8 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from gnnlib._platform.dgl import dgl
-from gnnlib.graph import graph_index
+from gnnlib.graph import GraphLike, graph_index
 from gnnlib.graph._check import check_graph
 from gnnlib.nn.readout import readout_mean
 
@@ -14,7 +13,7 @@ __all__ = ["random_affine"]
 
 
 def random_affine(
-    graph: dgl.DGLGraph,
+    graph: GraphLike,
     degrees: float = 0.0,
     translate: float = 0.0,
     scale: tuple[float, float] = (1.0, 1.0),
@@ -22,7 +21,7 @@ def random_affine(
     generator: torch.Generator | None = None,
     *,
     flip: float = 0.0,
-) -> dgl.DGLGraph:
+) -> GraphLike:
     r"""Data augmentation: a random affine map for each graph of a batch.
 
     .. math:: p \leftarrow c + M (p - c) + t, \qquad o_{uv} \leftarrow M o_{uv}, \qquad

@@ -9,6 +9,7 @@ from scipy.spatial.distance import cdist
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
+from gnnlib.graph import GraphLike
 from gnnlib.ops.degrees import degree_norm
 
 __all__ = ["GAUSSIAN", "HEAT", "KNYAZEV", "Decay", "gaussian_graph"]
@@ -68,7 +69,7 @@ def gaussian_graph(
     norm: str = "none",
     self_loops: bool = True,
     decay: Decay = GAUSSIAN,
-) -> dgl.DGLGraph:
+) -> GraphLike:
     r"""The Gaussian adjacency of positions, as Knyazev et al., 2019, arXiv:1905.02850, use it on images.
 
     .. math:: A_{vu} = \exp\left(-\frac{\|p_u - p_v\|^2}{2 \sigma^2}\right)

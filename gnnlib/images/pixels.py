@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from gnnlib._platform.dgl import dgl
+from gnnlib.graph import GraphLike
 from gnnlib.images._image import Image, as_mask, as_spacing, is_image, parse_image
 from gnnlib.images.points import with_offsets
 
@@ -26,7 +27,7 @@ def pixel_graph(
     mask: Image | None = None,
     channels: int | None = None,
     spacing: Sequence[float] | None = None,
-) -> dgl.DGLGraph:
+) -> GraphLike:
     r"""The graph on which a convolution is message passing: LeCun et al., 1989, "Backpropagation Applied to
     Handwritten Zip Code Recognition", in the notation of Gilmer et al., 2017, arXiv:1704.01212.
 
@@ -113,7 +114,7 @@ def pixel_batch(
     connectivity: int | None = None,
     self_loops: bool = True,
     idtype: torch.dtype = torch.int64,
-) -> dgl.DGLGraph:
+) -> GraphLike:
     """``batch_size`` copies of one :func:`pixel_graph` as a batched graph, equal to ``dgl.batch`` of them.
 
     Args:
@@ -163,7 +164,7 @@ def pixel_batch(
 @lru_cache(maxsize=16)
 def _batch(
     shape: tuple[int, ...], copies: int, window: tuple[int, ...], connectivity: int, loops: bool, idtype: torch.dtype
-) -> dgl.DGLGraph:
+) -> GraphLike:
     src, dst, tap = _edges(shape, window, connectivity, loops)
     first = prod(shape) * np.arange(copies)[:, None]
     pos = np.indices(shape, dtype=np.float32).reshape(len(shape), -1).T

@@ -6,6 +6,7 @@ from scipy.spatial import KDTree
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
+from gnnlib.graph import GraphLike
 from gnnlib.images._image import as_array, as_integer
 
 __all__ = ["icosphere", "mesh_graph", "point_graph", "sphere_graph", "with_offsets"]
@@ -13,7 +14,7 @@ __all__ = ["icosphere", "mesh_graph", "point_graph", "sphere_graph", "with_offse
 Array = Tensor | np.ndarray
 
 
-def point_graph(points: Array, edges: Array) -> dgl.DGLGraph:
+def point_graph(points: Array, edges: Array) -> GraphLike:
     """The graph of points and undirected lines between them, such as landmarks of a face or the bones of a skeleton.
 
     - ``ndata["pos"]``: (n, d) float32, the points;
@@ -50,7 +51,7 @@ def point_graph(points: Array, edges: Array) -> dgl.DGLGraph:
     return with_offsets(graph)
 
 
-def mesh_graph(vertices: Array, faces: Array) -> dgl.DGLGraph:
+def mesh_graph(vertices: Array, faces: Array) -> GraphLike:
     """The graph of a mesh: :func:`point_graph` of its vertices and the sides of its faces.
 
     Args:
@@ -76,7 +77,7 @@ def mesh_graph(vertices: Array, faces: Array) -> dgl.DGLGraph:
     return point_graph(pos, np.stack([corners, np.roll(corners, -1, axis=1)], axis=-1).reshape(-1, 2))
 
 
-def sphere_graph(level: int, reach: float | None = None) -> dgl.DGLGraph:
+def sphere_graph(level: int, reach: float | None = None) -> GraphLike:
     """The unit sphere as a nearly regular graph: :func:`mesh_graph` of the :func:`icosphere`. With more neighbours the
     layers are closer to rotation equivariance (Defferrard et al. 2020, arXiv 2012.15000).
 
@@ -158,7 +159,7 @@ def _hull(vertices: np.ndarray) -> np.ndarray:
     return faces
 
 
-def with_offsets(graph: dgl.DGLGraph) -> dgl.DGLGraph:
+def with_offsets(graph: GraphLike) -> GraphLike:
     """Store relative positions: ``edata["offset"]`` (E, d), pos[src] - pos[dst], and ``edata["distance"]`` (E,), its
     length.
 

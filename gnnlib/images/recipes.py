@@ -39,7 +39,7 @@ from inspect import isfunction
 
 import numpy as np
 
-from gnnlib._platform.dgl import dgl
+from gnnlib.graph import GraphLike
 from gnnlib.images._image import Image, as_array, parse_image, with_channels
 from gnnlib.images._regions import Feature, Regions
 from gnnlib.images.edges import EdgeRule, Nearest, Strongest, Touching, Within
@@ -105,7 +105,7 @@ class Recipe:
                     f"got {got}"
                 )
 
-    def __call__(self, image: Image) -> dgl.DGLGraph:
+    def __call__(self, image: Image) -> GraphLike:
         regions = self.regions(image)
         return with_label_map(graph_from_arrays(self.region_arrays(regions)), regions)
 

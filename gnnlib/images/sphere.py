@@ -14,6 +14,7 @@ from scipy.spatial import KDTree
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
+from gnnlib.graph import GraphLike
 from gnnlib.images.points import icosphere, sphere_graph
 
 __all__ = [
@@ -135,7 +136,7 @@ def icosahedral_rotations() -> Tensor:
     return frames @ torch.linalg.inv(frames[0])
 
 
-def sphere_interpolation(level: int, points: Tensor) -> dgl.DGLGraph:
+def sphere_interpolation(level: int, points: Tensor) -> GraphLike:
     """The bipartite graph of linear interpolation from the nodes of a sphere to any points on it.
 
     Every point has in-edges from the corners of its triangle, weighted by its barycentric coordinates.
@@ -176,7 +177,7 @@ def sphere_interpolation(level: int, points: Tensor) -> dgl.DGLGraph:
     return graph
 
 
-def sphere_pooling(level: int) -> dgl.DGLGraph:
+def sphere_pooling(level: int) -> GraphLike:
     """The bipartite graph of pooling from the nodes of a sphere to those of the next coarser one.
 
     Every coarse node has in-edges from the fine node at its position and that node's neighbours. For
@@ -205,7 +206,7 @@ def sphere_pooling(level: int) -> dgl.DGLGraph:
     return _bipartite(src[order], dst[order], fine.ndata["pos"].numpy(), coarse)
 
 
-def _bipartite(src: np.ndarray, dst: np.ndarray, src_pos: np.ndarray, dst_pos: np.ndarray) -> dgl.DGLGraph:
+def _bipartite(src: np.ndarray, dst: np.ndarray, src_pos: np.ndarray, dst_pos: np.ndarray) -> GraphLike:
     edges = torch.from_numpy(src), torch.from_numpy(dst)
     graph = dgl.heterograph({("in", "near", "out"): edges}, {"in": len(src_pos), "out": len(dst_pos)})
     graph.srcdata["pos"], graph.dstdata["pos"] = (torch.from_numpy(p.astype(np.float32)) for p in (src_pos, dst_pos))

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from gnnlib._platform.dgl import dgl
+from gnnlib.graph import GraphLike
 from gnnlib.images._image import Image, parse_image
 from gnnlib.images._regions import Feature, Regions, region_features
 from gnnlib.images.edges import EdgeRule, Nearest
@@ -39,7 +40,7 @@ def superpixel_graph(
     norm: str = "none",
     channels: int | None = None,
     spacing: Sequence[float] | None = None,
-) -> dgl.DGLGraph:
+) -> GraphLike:
     """The superpixel graph of an image: :func:`~gnnlib.images.segment`, then :func:`graph_from_labels`.
 
     Args:
@@ -94,7 +95,7 @@ def graph_from_labels(
     self_loops: bool = False,
     norm: str = "none",
     spacing: Sequence[float] | None = None,
-) -> dgl.DGLGraph:
+) -> GraphLike:
     r"""The region graph of any label map (SLIC, Felzenszwalb, watershed, quickshift, ...): by default k nearest
     neighbours with Gaussian weights, after Dwivedi et al., 2020, arXiv:2003.00982 (their equation for superpixels), and
     Knyazev et al., 2019, arXiv:1905.02850.
@@ -169,7 +170,7 @@ def _edge_rule(k: int, sigma: float | None, edges: EdgeRule | None) -> EdgeRule:
 
 def _region_graph(
     regions: Regions, edges: EdgeRule, features: Sequence[Feature], self_loops: bool, norm: str
-) -> dgl.DGLGraph:
+) -> GraphLike:
     graph = with_label_map(graph_from_arrays(region_arrays(regions, edges, features, self_loops)), regions)
     graph.edata["weight"] = degree_norm(graph, graph.edata["weight"], norm, degrees="weighted")
     return graph
@@ -257,7 +258,7 @@ def region_arrays(
     return {"src": src, "dst": dst} | {name: a.astype(np.float32) for name, a in numbers.items()}
 
 
-def graph_from_arrays(arrays: dict[str, np.ndarray]) -> dgl.DGLGraph:
+def graph_from_arrays(arrays: dict[str, np.ndarray]) -> GraphLike:
     """The graph of the arrays that :func:`superpixel_arrays` or :func:`label_arrays` returned, also in another process.
 
     Args:
@@ -284,7 +285,7 @@ def graph_from_arrays(arrays: dict[str, np.ndarray]) -> dgl.DGLGraph:
     return with_offsets(graph)
 
 
-def with_label_map(graph: dgl.DGLGraph, regions: Regions) -> dgl.DGLGraph:
+def with_label_map(graph: GraphLike, regions: Regions) -> GraphLike:
     """Attach the map from pixels to nodes to the graph, for :func:`~gnnlib.images.paint`.
 
     Example:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
 from gnnlib._utils.model_state import evaluation_mode
+from gnnlib.graph import GraphLike, is_graph
 from gnnlib.graph._check import check_graph
 from gnnlib.large.tables import NpyMatrix
 from gnnlib.nn._arguments import integer, names_checked
@@ -36,7 +37,7 @@ class FeatureRows(Protocol):
 @torch.no_grad()
 def layerwise_inference(
     model: nn.Module,
-    graph: dgl.DGLGraph,
+    graph: GraphLike,
     x: FeatureRows,
     *,
     batch_size: int = 10_000,
@@ -116,7 +117,7 @@ def layerwise_inference(
     return y
 
 
-def check_rows(owner: str, graph: dgl.DGLGraph, rows: Any, name: str = "x") -> None:
+def check_rows(owner: str, graph: GraphLike, rows: Any, name: str = "x") -> None:
     """Check that features or targets have a row for each node.
 
     Raises:
@@ -124,7 +125,7 @@ def check_rows(owner: str, graph: dgl.DGLGraph, rows: Any, name: str = "x") -> N
         ValueError: if there is another number of rows
     """
     column = f"graph.ndata[{rows!r}]" if isinstance(rows, str) else 'graph.ndata["feat"]'
-    if isinstance(rows, (str, Mapping, list, tuple, dgl.DGLGraph)) or not hasattr(rows, "__getitem__"):
+    if isinstance(rows, (str, Mapping, list, tuple)) or is_graph(rows) or not hasattr(rows, "__getitem__"):
         raise TypeError(f"{owner}: expected {name} to be a tensor with a row for each node, {column}, got {rows!r:.40}")
     shape = getattr(rows, "shape", None)
     if shape is not None and tuple(shape[:1]) != (graph.num_nodes(),):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from gnnlib._platform.dgl import dgl
+from gnnlib.graph import GraphLike
 from gnnlib.nn.propagation import APPNP
 
 __all__ = [
@@ -53,9 +53,7 @@ def _one_hot(label: Tensor, num_classes: int) -> Tensor:
     return one_hot(label + 1, num_classes + 1)[:, 1:].float()
 
 
-def label_propagation(
-    graph: dgl.DGLGraph, label: Tensor, num_classes: int, *, k: int = 50, alpha: float = 0.9
-) -> Tensor:
+def label_propagation(graph: GraphLike, label: Tensor, num_classes: int, *, k: int = 50, alpha: float = 0.9) -> Tensor:
     r"""Label propagation (Zhou et al. 2004, "Learning with local and global consistency", algorithm on page 2), which
     needs no features and no training.
 
@@ -93,7 +91,7 @@ def label_propagation(
     return APPNP(k, alpha=1 - alpha)(graph, _one_hot(label, num_classes))
 
 
-def correct_residuals(graph: dgl.DGLGraph, prob: Tensor, label: Tensor, *, k: int = 50, alpha: float = 0.9) -> Tensor:
+def correct_residuals(graph: GraphLike, prob: Tensor, label: Tensor, *, k: int = 50, alpha: float = 0.9) -> Tensor:
     r"""The correct step of Correct and Smooth (Huang et al. 2020, arXiv 2010.13993, "Correcting for error with residual
     propagation", with Autoscale): the errors at labelled nodes are propagated and added to the predictions.
 
@@ -141,7 +139,7 @@ def correct_residuals(graph: dgl.DGLGraph, prob: Tensor, label: Tensor, *, k: in
     return prob + propagated * scale.where(scale <= 1000, 1.0)
 
 
-def smooth_predictions(graph: dgl.DGLGraph, prob: Tensor, label: Tensor, *, k: int = 50, alpha: float = 0.8) -> Tensor:
+def smooth_predictions(graph: GraphLike, prob: Tensor, label: Tensor, *, k: int = 50, alpha: float = 0.8) -> Tensor:
     r"""The smooth step of Correct and Smooth (Huang et al. 2020, arXiv 2010.13993, "Smoothing final predictions"):
     predictions are propagated, with the labels in their places where they are known.
 

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
 from gnnlib._utils.model_state import evaluation_mode
+from gnnlib.graph import GraphLike
 from gnnlib.large.inference import check_stack
 from gnnlib.large.sampling import quiet
 from gnnlib.nn.stack import Stack
@@ -44,7 +45,7 @@ SPLITS = ("train", "valid", "test")
 
 
 def partition_graph(
-    graph: dgl.DGLGraph,
+    graph: GraphLike,
     split: Mapping[str, Tensor],
     num_parts: int,
     folder: str | os.PathLike[str],

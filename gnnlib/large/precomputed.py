@@ -18,11 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gnnlib._platform.dgl import dgl
 from gnnlib._utils.documents import is_sealed, read_document, seal
 from gnnlib._utils.files import atomic_write, remove_parts, spread_checksum
 from gnnlib._utils.indices import as_indices
-from gnnlib.graph import adjacency
+from gnnlib.graph import GraphLike, adjacency
 from gnnlib.large.tables import NpyMatrix, Span
 from gnnlib.ops import propagate
 from gnnlib.train.distributed import shard
@@ -35,7 +34,7 @@ BUFFERS = 3  # that share the memory: the input of a hop, its output, and the bu
 
 
 def precompute_propagation(
-    graph: dgl.DGLGraph,
+    graph: GraphLike,
     features: str | os.PathLike[str],
     folder: str | os.PathLike[str],
     k: int,
@@ -98,7 +97,7 @@ def precompute_propagation(
 
 
 def _propagate_columns(
-    graph: dgl.DGLGraph, matrix: NpyMatrix, files: "_Folder", spans: Sequence[Span], hops: Sequence[int], num_rows: int
+    graph: GraphLike, matrix: NpyMatrix, files: "_Folder", spans: Sequence[Span], hops: Sequence[int], num_rows: int
 ) -> None:
     """Writes the missing hops of each span of columns."""
     starts = {span: matrix.columns_like(files.columns(0, span), span) for span in spans}
@@ -115,7 +114,7 @@ def _propagate_columns(
 class _Folder:
     """The files of a propagation, and the JSON file with the checksums (`spread_checksum`) of its inputs and hops."""
 
-    def __init__(self, path: Path, graph: dgl.DGLGraph, matrix: NpyMatrix):
+    def __init__(self, path: Path, graph: GraphLike, matrix: NpyMatrix):
         self.path, self.json = path, path / "hops.json"
         csc = adjacency(graph).csc
         edges = zlib.crc32(csc.indices.numpy().data, zlib.crc32(csc.indptr.numpy().data))

@@ -8,6 +8,7 @@ from torch.nn.functional import softplus
 from torch.utils.checkpoint import checkpoint as recompute
 
 from gnnlib._platform.dgl import dgl
+from gnnlib.graph import GraphLike
 from gnnlib.nn._arguments import Arguments, integer, reset_parameters
 from gnnlib.ops import edge_dot
 
@@ -42,7 +43,7 @@ def link_scores(z: Tensor, u: Tensor, v: Tensor) -> Tensor:
     return edge_dot(dgl.graph((u, v), num_nodes=len(z)), z, z)
 
 
-def reconstruction_loss(graph: dgl.DGLGraph, z: Tensor, num_pairs: int | None = None) -> Tensor:
+def reconstruction_loss(graph: GraphLike, z: Tensor, num_pairs: int | None = None) -> Tensor:
     r"""Reconstruction loss of the adjacency by inner products of embeddings (Kipf and Welling 2016, arXiv 1611.07308,
     equations 2 and 4): cross-entropy in which the edges, E of N^2 pairs, weigh as much as the other pairs.
 
@@ -140,7 +141,7 @@ class GAE(Arguments, nn.Module):
         """Draw the parameters of the encoder anew."""
         reset_parameters(self.encoder)
 
-    def forward(self, graph: dgl.DGLGraph, x: Tensor, edge: Tensor | None = None) -> Tensor:
+    def forward(self, graph: GraphLike, x: Tensor, edge: Tensor | None = None) -> Tensor:
         """Encode the nodes.
 
         Args:
@@ -153,7 +154,7 @@ class GAE(Arguments, nn.Module):
         """
         return self.encoder(graph, x, edge)
 
-    def loss(self, graph: dgl.DGLGraph, x: Tensor, edge: Tensor | None = None) -> Tensor:
+    def loss(self, graph: GraphLike, x: Tensor, edge: Tensor | None = None) -> Tensor:
         """`reconstruction_loss` of the graph.
 
         Args:
@@ -200,7 +201,7 @@ class VGAE(GAE):
         torch.Size([3, 16])
     """
 
-    def normal(self, graph: dgl.DGLGraph, x: Tensor, edge: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def normal(self, graph: GraphLike, x: Tensor, edge: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Mean and log standard deviation of the embeddings.
 
         Args:
@@ -217,7 +218,7 @@ class VGAE(GAE):
         mean, log_std = y.chunk(2, -1)
         return mean, log_std
 
-    def forward(self, graph: dgl.DGLGraph, x: Tensor, edge: Tensor | None = None) -> Tensor:
+    def forward(self, graph: GraphLike, x: Tensor, edge: Tensor | None = None) -> Tensor:
         """Encode the nodes.
 
         Args:
@@ -230,7 +231,7 @@ class VGAE(GAE):
         """
         return self.normal(graph, x, edge)[0]
 
-    def loss(self, graph: dgl.DGLGraph, x: Tensor, edge: Tensor | None = None) -> Tensor:
+    def loss(self, graph: GraphLike, x: Tensor, edge: Tensor | None = None) -> Tensor:
         """`reconstruction_loss` of the graph, and the divergence from the standard normal distribution.
 
         Args:

@@ -7,15 +7,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from gnnlib._platform.dgl import dgl
-from gnnlib.graph import graph_sizes, node_to_graph
+from gnnlib.graph import GraphLike, graph_sizes, node_to_graph
 from gnnlib.nn._arguments import Arguments, integer, reset_parameters
 from gnnlib.ops import aggregate, edge_dot
 
 __all__ = ["DGI", "shuffle_rows"]
 
 
-def shuffle_rows(graph: dgl.DGLGraph, x: Tensor) -> Tensor:
+def shuffle_rows(graph: GraphLike, x: Tensor) -> Tensor:
     """The features in a random order within each graph of a batch: the same nodes with wrong neighbours.
 
     Args:
@@ -96,7 +95,7 @@ class DGI(Arguments, nn.Module):
         reset_parameters(self.encoder)
         nn.init.xavier_uniform_(self.weight)
 
-    def forward(self, graph: dgl.DGLGraph, x: Tensor, edge: Tensor | None = None) -> Tensor:
+    def forward(self, graph: GraphLike, x: Tensor, edge: Tensor | None = None) -> Tensor:
         """Encode the nodes.
 
         Args:
@@ -113,7 +112,7 @@ class DGI(Arguments, nn.Module):
             raise ValueError(f"DGI: expected an encoder that returns shape {expected}, got {tuple(h.shape)}")
         return h
 
-    def discriminate(self, graph: dgl.DGLGraph, h: Tensor, summary: Tensor) -> Tensor:
+    def discriminate(self, graph: GraphLike, h: Tensor, summary: Tensor) -> Tensor:
         """Scores h_v W s of the nodes and the summaries of their graphs, before the sigmoid.
 
         Args:
@@ -126,7 +125,7 @@ class DGI(Arguments, nn.Module):
         """
         return edge_dot(node_to_graph(graph, h.device), h, summary @ self.weight.T)
 
-    def loss(self, graph: dgl.DGLGraph, x: Tensor, edge: Tensor | None = None) -> Tensor:
+    def loss(self, graph: GraphLike, x: Tensor, edge: Tensor | None = None) -> Tensor:
         """Cross-entropy of the discriminator on the graph and on the corrupted graph.
 
         Args:

@@ -24,8 +24,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gnnlib.graph import Adjacency
+from gnnlib.graph import Adjacency, takes_graph
 from gnnlib.graph._check import features_error, graph_error
+from gnnlib.graph._parts import kind_of
 from gnnlib.nn._foreign import forward_answers
 
 __all__ = [
@@ -135,6 +136,7 @@ def _explained(forward: Callable[..., Any]) -> Callable[..., Any]:
     """``forward``, whose errors after a wrong call say what to write. A correct call costs one more frame."""
     names = list(signature(forward).parameters)[1:]
     edge = "value" if "edge" in names else None
+    forward = takes_graph(forward)
 
     @wraps(forward)
     def checked(self: Any, *args: Any, **options: Any) -> Any:
@@ -159,7 +161,7 @@ def _graph_error(module: nn.Module, values: Mapping[str, Any], error: Exception)
     """What is wrong with the graph of a call; None if it is one, or a list of message-flow graphs."""
     graph = values.get("graph")
     blocks = isinstance(graph, (list, tuple)) and not isinstance(error, AttributeError)  # of a k-hop layer
-    if "graph" not in values or blocks or isinstance(graph, Adjacency):
+    if "graph" not in values or blocks or isinstance(graph, Adjacency) or kind_of(graph) not in (None, "dgl"):
         return None
     return graph_error(_name(module), graph)
 

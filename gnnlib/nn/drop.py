@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 
-from gnnlib._platform.dgl import dgl
-from gnnlib.graph import MessageDropout, edge_endpoints, keep_edges, with_message_dropout
+from gnnlib.graph import GraphLike, MessageDropout, edge_endpoints, keep_edges, with_message_dropout
 from gnnlib.nn._arguments import Arguments, probability, reset_parameters
 from gnnlib.nn.conv.base import Conv, Features
 
@@ -111,7 +110,7 @@ class DropEdge(_Drop):
         super().__init__(p)
         self.keep_self_loops = keep_self_loops
 
-    def forward(self, graph: dgl.DGLGraph, edge: Tensor | None = None) -> tuple[dgl.DGLGraph, Tensor | None]:
+    def forward(self, graph: GraphLike, edge: Tensor | None = None) -> tuple[GraphLike, Tensor | None]:
         """Drop edges in training.
 
         Args:
@@ -215,7 +214,7 @@ class DropMessage(_Drop):
         """Draw the parameters of the layer anew."""
         reset_parameters(self.conv)
 
-    def forward(self, graph: dgl.DGLGraph, x: Features, edge: Tensor | None = None) -> Tensor:
+    def forward(self, graph: GraphLike, x: Features, edge: Tensor | None = None) -> Tensor:
         """Apply the layer, and drop entries of its messages in training.
 
         Args:

@@ -8,8 +8,7 @@ from scipy.sparse.csgraph import laplacian
 from scipy.sparse.linalg import ArpackNoConvergence, eigsh
 from torch import Tensor
 
-from gnnlib._platform.dgl import dgl
-from gnnlib.graph import adjacency, edge_endpoints
+from gnnlib.graph import GraphLike, adjacency, edge_endpoints
 from gnnlib.graph._check import check_one_node_set
 from gnnlib.nn._arguments import integer, names_checked
 from gnnlib.ops import propagate
@@ -22,7 +21,7 @@ DENSE = 1000  # nodes of a graph up to which its Laplacian is a dense matrix
 
 
 @names_checked("random_walk_encoding", walk_length="k=")
-def random_walk_encoding(graph: dgl.DGLGraph, k: int, weight: Tensor | None = None) -> Tensor:
+def random_walk_encoding(graph: GraphLike, k: int, weight: Tensor | None = None) -> Tensor:
     r"""Random-walk encoding: return probabilities after 1, 2, ..., k steps (RWPE: Dwivedi et al. 2022, arXiv
     2110.07875).
 
@@ -75,14 +74,14 @@ def random_walk_encoding(graph: dgl.DGLGraph, k: int, weight: Tensor | None = No
     return encoding.float()
 
 
-def _number(graph: dgl.DGLGraph) -> Tensor:
+def _number(graph: GraphLike) -> Tensor:
     """The number of each node within its graph: (N,)."""
     sizes = graph.batch_num_nodes().to(graph.device)
     return torch.arange(graph.num_nodes(), device=graph.device) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
 
 
 @names_checked("laplacian_encoding", num_eigenvectors="k=")
-def laplacian_encoding(graph: dgl.DGLGraph, k: int, weight: Tensor | None = None) -> Tensor:
+def laplacian_encoding(graph: GraphLike, k: int, weight: Tensor | None = None) -> Tensor:
     r"""Laplacian encoding: eigenvectors of the normalised Laplacian to the k smallest eigenvalues after the first
     (Belkin and Niyogi 2003; Dwivedi et al. 2020, arXiv 2003.00982, section on positional encodings).
 
@@ -161,7 +160,7 @@ def _lanczos(matrix: csr_array, k: int) -> tuple[np.ndarray, np.ndarray]:
         return eigsh(csc_array(matrix), k, sigma=-1e-3, which="LM", v0=start)
 
 
-def _check(name: str, graph: dgl.DGLGraph, k: int, weight: Tensor | None) -> None:
+def _check(name: str, graph: GraphLike, k: int, weight: Tensor | None) -> None:
     integer(name, "k", k)
     check_one_node_set(name, graph)
     if weight is not None and (weight.shape != (graph.num_edges(),) or bool((weight < 0).any())):

@@ -5,8 +5,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from gnnlib._platform.dgl import dgl
 from gnnlib._utils.model_state import preserve_state
+from gnnlib.graph import GraphLike
 from gnnlib.nn.norm import Norm
 from gnnlib.nn.stack import GNNLayer
 
@@ -50,7 +50,7 @@ class SkipInit(Norm):
         """Set alpha to 0."""
         nn.init.zeros_(self.scale)
 
-    def forward(self, graph: dgl.DGLGraph, x: Tensor) -> Tensor:
+    def forward(self, graph: GraphLike, x: Tensor) -> Tensor:
         """Multiply by alpha.
 
         Args:

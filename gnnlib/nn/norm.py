@@ -9,8 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from gnnlib._platform.dgl import dgl
-from gnnlib.graph import graph_sizes, node_to_graph
+from gnnlib.graph import GraphLike, graph_sizes, node_to_graph
 from gnnlib.nn._arguments import Arguments, integer, number, reset_parameters
 from gnnlib.ops import aggregate
 from gnnlib.ops.linear import Linear
@@ -30,7 +29,7 @@ __all__ = [
 WIDTHS = ("in_channels", "hidden_channels", "channels", "num_features", "in_feats", "hidden_dim", "hidden", "dim")
 
 
-def graph_mean(graph: dgl.DGLGraph, device: torch.device) -> Callable[[Tensor], Tensor]:
+def graph_mean(graph: GraphLike, device: torch.device) -> Callable[[Tensor], Tensor]:
     """x (N, \\*, F) -> the mean over the graph of each node, of that shape; of one graph (1, \\*, F)."""
     if len(graph_sizes(graph)) == 1:
         return lambda x: x.sum(0, keepdim=True) / max(len(x), 1)
@@ -94,7 +93,7 @@ class BatchNorm(Arguments, nn.BatchNorm1d):
     def feats(self) -> int:
         return self.num_features
 
-    def forward(self, graph: dgl.DGLGraph | None, x: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, graph: GraphLike | None, x: Tensor) -> Tensor:  # type: ignore[override]
         """Normalise.
 
         Args:
@@ -184,7 +183,7 @@ class LayerNorm(Arguments, nn.LayerNorm):
     def affine(self) -> bool:
         return self.elementwise_affine
 
-    def forward(self, graph: dgl.DGLGraph, x: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, graph: GraphLike, x: Tensor) -> Tensor:  # type: ignore[override]
         """Normalise.
 
         Args:
@@ -232,7 +231,7 @@ class PairNorm(Norm):
         self.scale, self.individually = number(self, "scale", scale), individually
         self.eps = number(self, "eps", eps, minimum=0)
 
-    def forward(self, graph: dgl.DGLGraph, x: Tensor) -> Tensor:
+    def forward(self, graph: GraphLike, x: Tensor) -> Tensor:
         """Normalise.
 
         Args:
@@ -276,7 +275,7 @@ class PairNormSCS(Norm):
         super().__init__(feats)
         self.scale, self.eps = number(self, "scale", scale), number(self, "eps", eps, minimum=0)
 
-    def forward(self, graph: dgl.DGLGraph, x: Tensor) -> Tensor:
+    def forward(self, graph: GraphLike, x: Tensor) -> Tensor:
         """Normalise.
 
         Args:
@@ -315,7 +314,7 @@ class MeanSubtraction(Norm):
     def __init__(self, feats: int | None = None):
         super().__init__(feats)
 
-    def forward(self, graph: dgl.DGLGraph, x: Tensor) -> Tensor:
+    def forward(self, graph: GraphLike, x: Tensor) -> Tensor:
         """Subtract the mean.
 
         Args:
@@ -369,7 +368,7 @@ class GraphNorm(Norm):
         nn.init.ones_(self.weight)
         nn.init.zeros_(self.bias)
 
-    def forward(self, graph: dgl.DGLGraph, x: Tensor) -> Tensor:
+    def forward(self, graph: GraphLike, x: Tensor) -> Tensor:
         """Normalise.
 
         Args:
@@ -422,7 +421,7 @@ class DiffGroupNorm(Norm):
         """Draw the assignment anew and reset the batch normalisations."""
         reset_parameters(self.assign, self.norm)
 
-    def forward(self, graph: dgl.DGLGraph, x: Tensor) -> Tensor:
+    def forward(self, graph: GraphLike, x: Tensor) -> Tensor:
         """Normalise.
 
         Args:
@@ -465,7 +464,7 @@ class NodeNorm(Norm):
         super().__init__(feats)
         self.p, self.eps = number(self, "p", p, minimum=1), number(self, "eps", eps, minimum=0)
 
-    def forward(self, graph: dgl.DGLGraph, x: Tensor) -> Tensor:
+    def forward(self, graph: GraphLike, x: Tensor) -> Tensor:
         """Normalise.
 
         Args:

@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from gnnlib._platform.dgl import dgl
+from gnnlib.graph import GraphLike
 from gnnlib.graph._check import check_one_node_set
 from gnnlib.nn._arguments import Arguments, integer, probability
 from gnnlib.ops import aggregate, propagate
@@ -42,7 +42,7 @@ class _Propagation(Arguments, nn.Module):
         super().__init__()
         self.k, self.drop = integer(self, "k", k, minimum=0), drop
 
-    def hop(self, graph: dgl.DGLGraph, x: Tensor, edge: Tensor | None) -> Hop:
+    def hop(self, graph: GraphLike, x: Tensor, edge: Tensor | None) -> Hop:
         check_one_node_set(type(self).__name__, graph)
         if edge is None and self.drop is None:
             return partial(propagate, graph)
@@ -82,7 +82,7 @@ class Hops(_Propagation):
     def __init__(self, k: int):
         super().__init__(k)
 
-    def forward(self, graph: dgl.DGLGraph, x: Tensor, edge: Tensor | None = None) -> Tensor:
+    def forward(self, graph: GraphLike, x: Tensor, edge: Tensor | None = None) -> Tensor:
         """Propagate k times.
 
         Args:
@@ -136,7 +136,7 @@ class APPNP(_Propagation):
         super().__init__(k, drop)
         self.alpha = probability(self, "alpha", alpha)
 
-    def forward(self, graph: dgl.DGLGraph, x: Tensor, edge: Tensor | None = None) -> Tensor:
+    def forward(self, graph: GraphLike, x: Tensor, edge: Tensor | None = None) -> Tensor:
         """Propagate k times.
 
         Args:
@@ -195,7 +195,7 @@ class DAGNN(_Propagation):
         """Draw s anew."""
         self.score.reset_parameters()
 
-    def forward(self, graph: dgl.DGLGraph, x: Tensor, edge: Tensor | None = None) -> Tensor:
+    def forward(self, graph: GraphLike, x: Tensor, edge: Tensor | None = None) -> Tensor:
         """Propagate k times and sum the weighted features.
 
         Args:

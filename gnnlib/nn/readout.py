@@ -11,8 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from gnnlib._platform.dgl import dgl
-from gnnlib.graph import graph_sizes, node_to_graph
+from gnnlib.graph import GraphLike, graph_sizes, node_to_graph
 from gnnlib.nn._arguments import Arguments, integer
 from gnnlib.ops import aggregate
 
@@ -30,7 +29,7 @@ __all__ = [
 ]
 
 
-def readout_sum(graph: dgl.DGLGraph, x: Tensor) -> Tensor:
+def readout_sum(graph: GraphLike, x: Tensor) -> Tensor:
     """Sum over the nodes of each graph.
 
     Args:
@@ -55,7 +54,7 @@ def readout_sum(graph: dgl.DGLGraph, x: Tensor) -> Tensor:
     return aggregate(node_to_graph(graph, x.device), x)
 
 
-def readout_mean(graph: dgl.DGLGraph, x: Tensor) -> Tensor:
+def readout_mean(graph: GraphLike, x: Tensor) -> Tensor:
     """Mean over the nodes of each graph.
 
     Args:
@@ -72,7 +71,7 @@ def readout_mean(graph: dgl.DGLGraph, x: Tensor) -> Tensor:
     return aggregate(node_to_graph(graph, x.device), x, reduce="mean")
 
 
-def readout_max(graph: dgl.DGLGraph, x: Tensor) -> Tensor:
+def readout_max(graph: GraphLike, x: Tensor) -> Tensor:
     """Maximum over the nodes of each graph, for each feature.
 
     Args:
@@ -89,7 +88,7 @@ def readout_max(graph: dgl.DGLGraph, x: Tensor) -> Tensor:
     return aggregate(node_to_graph(graph, x.device), x, reduce="max")
 
 
-def readout_mean_max(graph: dgl.DGLGraph, x: Tensor) -> Tensor:
+def readout_mean_max(graph: GraphLike, x: Tensor) -> Tensor:
     """Mean and maximum over the nodes of each graph, concatenated.
 
     Args:
@@ -113,7 +112,7 @@ def readout_mean_max(graph: dgl.DGLGraph, x: Tensor) -> Tensor:
     return torch.cat([readout_mean(graph, x), readout_max(graph, x)], -1)
 
 
-def readout_flat(graph: dgl.DGLGraph, x: Tensor) -> Tensor:
+def readout_flat(graph: GraphLike, x: Tensor) -> Tensor:
     """Features of all nodes of each graph, concatenated: a linear layer on them has a weight for each position.
 
     Args:
@@ -154,7 +153,7 @@ class _Readout(Arguments, nn.Module):
         super().__init__()
         self.in_feats = self.out_feats = integer(self, "in_feats", in_feats)
 
-    def forward(self, graph: dgl.DGLGraph, x: Tensor) -> Tensor:
+    def forward(self, graph: GraphLike, x: Tensor) -> Tensor:
         """Pool the nodes of each graph.
 
         Args:
@@ -269,7 +268,7 @@ class FlatReadout(_Readout):
         self.num_nodes = integer(self, "num_nodes", num_nodes)
         self.out_feats = self.num_nodes * self.in_feats
 
-    def forward(self, graph: dgl.DGLGraph, x: Tensor) -> Tensor:
+    def forward(self, graph: GraphLike, x: Tensor) -> Tensor:
         """As `readout_flat`.
 
         Args:

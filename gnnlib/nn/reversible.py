@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from gnnlib._platform.dgl import dgl
+from gnnlib.graph import GraphLike
 from gnnlib.nn._arguments import Arguments, reset_parameters
 
 __all__ = ["Reversible", "ReversibleBlock"]
@@ -64,14 +64,14 @@ class ReversibleBlock(Arguments, nn.Module):
             raise ValueError(f"ReversibleBlock: expected a width that {len(self.parts)} divides, got {x.shape[-1]}")
         return list(x.chunk(len(self.parts), -1))
 
-    def change(self, i: int, seed: int | None, graph: dgl.DGLGraph, before: Tensor, *inputs: Tensor | None) -> Tensor:
+    def change(self, i: int, seed: int | None, graph: GraphLike, before: Tensor, *inputs: Tensor | None) -> Tensor:
         """The output of part i. Under a seed it draws the same numbers again and no others change."""
         with _seeded(None if seed is None else seed + i, before.device):
             return self.parts[i](graph, before, *inputs)
 
     def forward(
         self,
-        graph: dgl.DGLGraph,
+        graph: GraphLike,
         x: Tensor,
         edge: Tensor | None = None,
         x0: Tensor | None = None,
@@ -97,7 +97,7 @@ class ReversibleBlock(Arguments, nn.Module):
 
     def inverse(
         self,
-        graph: dgl.DGLGraph,
+        graph: GraphLike,
         y: Tensor,
         edge: Tensor | None = None,
         x0: Tensor | None = None,
@@ -158,7 +158,7 @@ class Reversible(Arguments, nn.Module):
         """Draw the parameters of all blocks anew."""
         reset_parameters(self.blocks)
 
-    def forward(self, graph: dgl.DGLGraph, x: Tensor, edge: Tensor | None = None, x0: Tensor | None = None) -> Tensor:
+    def forward(self, graph: GraphLike, x: Tensor, edge: Tensor | None = None, x0: Tensor | None = None) -> Tensor:
         """Apply all blocks.
 
         Args:
@@ -204,7 +204,7 @@ class _Reverse(torch.autograd.Function):
     def forward(
         ctx: Any,
         blocks: list[ReversibleBlock],
-        graph: dgl.DGLGraph,
+        graph: GraphLike,
         start: int,
         x: Tensor,
         edge: Tensor | None,

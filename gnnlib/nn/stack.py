@@ -8,8 +8,8 @@ from typing import Any, ClassVar, NamedTuple, cast
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recompute
 
-from gnnlib._platform.dgl import dgl
 from gnnlib._utils.calls import call_with_edge, positional_arguments
+from gnnlib.graph import GraphLike
 from gnnlib.nn._arguments import Arguments, integer, renames, reset_parameters
 from gnnlib.nn._factories import (
     ACTIVATIONS,
@@ -31,7 +31,7 @@ from gnnlib.ops.linear import Linear
 __all__ = ["GNNLayer", "Stack", "concat_heads", "mean_heads"]
 
 Factory = Callable[..., nn.Module]
-Readout = Callable[[dgl.DGLGraph, Tensor], Tensor]
+Readout = Callable[[GraphLike, Tensor], Tensor]
 NAMES = {  # of other libraries
     "in_channels": "in_feats",
     "hidden_channels": "hidden_feats",
@@ -166,7 +166,7 @@ class GNNLayer(Arguments, nn.Module):
         """Draw all parameters anew."""
         reset_parameters(*self.children())
 
-    def forward(self, graph: dgl.DGLGraph, x: Tensor, edge: Tensor | None = None, x0: Tensor | None = None) -> Tensor:
+    def forward(self, graph: GraphLike, x: Tensor, edge: Tensor | None = None, x0: Tensor | None = None) -> Tensor:
         """Drop edges and features, convolve, normalise, skip, activate.
 
         Args:
@@ -190,7 +190,7 @@ class GNNLayer(Arguments, nn.Module):
             y = self.skip(y, x, x0)
         return y if self.activation is None else self.activation(y)
 
-    def _convolve(self, graph: dgl.DGLGraph, x: Tensor, edge: Tensor | None) -> Tensor:
+    def _convolve(self, graph: GraphLike, x: Tensor, edge: Tensor | None) -> Tensor:
         if edge is None:
             return self.conv(graph, x)
         if hasattr(self.conv, "takes_edge"):
@@ -351,7 +351,7 @@ class Stack(Arguments, nn.Module):
 
     def forward(
         self,
-        graph: dgl.DGLGraph | Sequence[dgl.DGLGraph],
+        graph: GraphLike | Sequence[GraphLike],
         x: Tensor,
         edge: Tensor | Sequence[Tensor] | None = None,
     ) -> Tensor:

@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gnnlib._platform.dgl import dgl
 from gnnlib.data import GraphStore
+from gnnlib.graph import GraphLike, is_graph
 from gnnlib.nn._arguments import names_checked
 
 __all__ = ["Standardize"]
@@ -66,7 +66,7 @@ class Standardize(nn.Module):
 
     @classmethod
     @names_checked("Standardize.fit", train="data=")
-    def fit(cls, model: nn.Module, data: GraphStore | dgl.DGLGraph | Tensor, feature: str = "feat") -> "Standardize":
+    def fit(cls, model: nn.Module, data: GraphStore | GraphLike | Tensor, feature: str = "feat") -> "Standardize":
         """The model with the mean and deviation of training data.
 
         Args:
@@ -109,8 +109,8 @@ class Standardize(nn.Module):
         return self.model(graph, x) if edge is None else self.model(graph, x, edge)
 
 
-def _node_features(data: GraphStore | dgl.DGLGraph, feature: str) -> Tensor:
-    if not isinstance(data, (GraphStore, dgl.DGLGraph)):
+def _node_features(data: GraphStore | GraphLike, feature: str) -> Tensor:
+    if not (isinstance(data, GraphStore) or is_graph(data)):
         raise TypeError(f"Standardize: expected a GraphStore, a graph or a tensor (N, F), got {type(data).__name__}")
     columns = data.ndata
     if feature not in columns:

@@ -6,8 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from gnnlib._platform.dgl import dgl
-from gnnlib.graph import node_to_graph
+from gnnlib.graph import GraphLike, node_to_graph
 from gnnlib.graph._check import check_one_node_set
 from gnnlib.nn._arguments import Arguments, integer, probability, reset_parameters
 from gnnlib.nn.drop import Dropout
@@ -71,7 +70,7 @@ class VirtualNode(Arguments, nn.Module):
         nn.init.zeros_(self.start)
         reset_parameters(self.updates)
 
-    def forward(self, graph: dgl.DGLGraph, x: Tensor, edge: Tensor | None = None, x0: Tensor | None = None) -> Tensor:
+    def forward(self, graph: GraphLike, x: Tensor, edge: Tensor | None = None, x0: Tensor | None = None) -> Tensor:
         """Apply all blocks, and update the virtual node between them.
 
         Args:

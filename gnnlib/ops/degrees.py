@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from gnnlib.graph import Adjacency, CompressedRows, Graph, adjacency, check_num_rows
+from gnnlib.graph import Adjacency, CompressedRows, GraphLike, adjacency, check_num_rows
 from gnnlib.ops.autograd.sums import copy_dst, copy_src, sum_edges
 
 __all__ = ["DEGREES", "NORMS", "degree_norm", "divide_by_in_degree", "mean_from_sum"]
@@ -15,7 +15,7 @@ DEGREES = ("unweighted", "weighted", "in")
 
 
 def degree_norm(
-    graph: Graph,
+    graph: GraphLike | Adjacency,
     weight: Tensor | None = None,
     norm: str = "both",
     degrees: str = "unweighted",
@@ -99,12 +99,12 @@ def degree_factors(adj: Adjacency, norm: str, degrees: str, dtype: torch.dtype) 
     return src, factor("dst", adj.csc, powers[1])
 
 
-def divide_by_in_degree(graph: Graph, weight: Tensor) -> Tensor:
+def divide_by_in_degree(graph: GraphLike | Adjacency, weight: Tensor) -> Tensor:
     """Divides edge values by the in-degree of their destination, so that their sum is a mean."""
     return degree_norm(graph, weight, norm="right")
 
 
-def mean_from_sum(graph: Graph, y: Tensor) -> Tensor:
+def mean_from_sum(graph: GraphLike | Adjacency, y: Tensor) -> Tensor:
     """Divides values of the destinations (N_dst, \\*) by their in-degrees: a sum becomes a mean."""
     adj = adjacency(graph, y.device)
     factor = degree_factors(adj, "right", "unweighted", y.dtype)[1]

@@ -2,14 +2,14 @@
 
 from torch import Tensor
 
-from gnnlib.graph import Graph, adjacency
+from gnnlib.graph import Adjacency, GraphLike, adjacency
 from gnnlib.ops.autograd.gated import GatedSum
 from gnnlib.ops.edges_as_nodes import per_edge_messages
 
 __all__ = ["gated_sum"]
 
 
-def gated_sum(graph: Graph, x: Tensor, e: Tensor, epsilon: float | None = None) -> Tensor:
+def gated_sum(graph: GraphLike | Adjacency, x: Tensor, e: Tensor, epsilon: float | None = None) -> Tensor:
     r"""y_v = sum over edges u->v of sigmoid(e_uv) x_u, feature by feature.
 
     On the CPU no message is stored. The gates are saved for the backward pass.

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from gnnlib.graph import Adjacency, Graph, adjacency, check_num_rows
+from gnnlib.graph import Adjacency, GraphLike, adjacency, check_num_rows
 from gnnlib.ops.autograd.attention import Attend, Score, Softmax, composed_attention
 from gnnlib.ops.autograd.convolution import Convolve
 from gnnlib.ops.autograd.sums import Dot, DroppedSum, Max, Scaled, Sum, copy_dst, copy_src
@@ -36,7 +36,7 @@ __all__ = [
 
 
 def aggregate(
-    graph: Graph, x: Tensor, coeff: Tensor | None = None, reduce: str = "sum", self_weight: float = 0.0
+    graph: GraphLike | Adjacency, x: Tensor, coeff: Tensor | None = None, reduce: str = "sum", self_weight: float = 0.0
 ) -> Tensor:
     r"""Aggregates the features of the in-neighbours of each node.
 
@@ -95,7 +95,11 @@ def aggregate(
 
 
 def propagate(
-    graph: Graph, x: Tensor, weight: Tensor | None = None, norm: str = "both", degrees: str = "unweighted"
+    graph: GraphLike | Adjacency,
+    x: Tensor,
+    weight: Tensor | None = None,
+    norm: str = "both",
+    degrees: str = "unweighted",
 ) -> Tensor:
     r"""Sums the features of the in-neighbours of each node, normalised by degree.
 
@@ -134,7 +138,7 @@ def propagate(
     return _sum(adj, x, None if weight is None else degree_norm(adj, weight, norm, degrees).to(x))
 
 
-def _adjacency(graph: Graph, x: Tensor) -> Adjacency:
+def _adjacency(graph: GraphLike | Adjacency, x: Tensor) -> Adjacency:
     return adjacency(graph, x.device if isinstance(x, Tensor) else None)
 
 
@@ -205,7 +209,7 @@ def _to_heads(
     return x3, coeff2, restore
 
 
-def edge_dot(graph: Graph, x: Tensor, y: Tensor) -> Tensor:
+def edge_dot(graph: GraphLike | Adjacency, x: Tensor, y: Tensor) -> Tensor:
     r"""Computes the dot product of the two endpoints of every edge: s(u->v) = <x_u, y_v>.
 
     Args:
@@ -254,7 +258,7 @@ def edge_dot(graph: Graph, x: Tensor, y: Tensor) -> Tensor:
     return Dot.apply(to_heads(x), to_heads(y.to(x)), adj).reshape(adj.num_edges, *axes)
 
 
-def edge_softmax(graph: Graph, score: Tensor) -> Tensor:
+def edge_softmax(graph: GraphLike | Adjacency, score: Tensor) -> Tensor:
     r"""Computes the softmax over the in-edges of each node (Velickovic et al. 2018, arXiv 1710.10903, equation 2).
 
     Args:
@@ -283,7 +287,7 @@ def edge_softmax(graph: Graph, score: Tensor) -> Tensor:
     return Softmax.apply(flat, adj).reshape(score.shape)
 
 
-def edge_score(graph: Graph, a: Tensor, b: Tensor, att: Tensor, slope: float = 0.0) -> Tensor:
+def edge_score(graph: GraphLike | Adjacency, a: Tensor, b: Tensor, att: Tensor, slope: float = 0.0) -> Tensor:
     r"""Applies a two-layer network to the endpoints of every edge.
 
     .. math:: s_h(u \to v) = \sum_j \mathrm{att}_{hj}\, \mathrm{LeakyReLU}(a_{uhj} + b_{vhj})
@@ -329,7 +333,7 @@ def edge_score(graph: Graph, a: Tensor, b: Tensor, att: Tensor, slope: float = 0
 
 
 def attend(
-    graph: Graph,
+    graph: GraphLike | Adjacency,
     feat: Tensor,
     att_src: Tensor,
     att_dst: Tensor,
@@ -414,7 +418,7 @@ def attend(
     return y if y.shape[1:] == feat.shape[1:] else y.view(adj.num_dst, *feat.shape[1:])
 
 
-def convolve(graph: Graph, x: Tensor, basis: Tensor, weight: Tensor) -> Tensor:
+def convolve(graph: GraphLike | Adjacency, x: Tensor, basis: Tensor, weight: Tensor) -> Tensor:
     r"""Sums the features of the in-neighbours, each transformed by a combination of K matrices.
 
     .. math:: y_v = \sum_{u \to v} \sum_k b_k(u \to v)\, x_u W_k
@@ -479,7 +483,7 @@ def _check_taps(taps: Tensor, num_edges: int, weight: Tensor) -> None:
         raise ValueError(f"taps: expected numbers from 0 to {weight.shape[-3] - 1}, got {low} to {high}")
 
 
-def gather_src(graph: Graph, x: Tensor) -> Tensor:
+def gather_src(graph: GraphLike | Adjacency, x: Tensor) -> Tensor:
     r"""Copies the values of the source nodes to the edges.
 
     Args:
@@ -499,7 +503,7 @@ def gather_src(graph: Graph, x: Tensor) -> Tensor:
     return copy_src(adj, x.reshape(len(x), x.shape[1:].numel())).reshape(adj.num_edges, *x.shape[1:])
 
 
-def gather_dst(graph: Graph, x: Tensor) -> Tensor:
+def gather_dst(graph: GraphLike | Adjacency, x: Tensor) -> Tensor:
     r"""Copies the values of the destination nodes to the edges: as `gather_src`, with x (N_dst, \*)."""
     adj = _adjacency(graph, x)
     check_num_rows("x", x, adj.num_dst, "destination node")

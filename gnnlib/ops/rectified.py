@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from gnnlib.graph import Graph, adjacency, check_num_rows
+from gnnlib.graph import Adjacency, GraphLike, adjacency, check_num_rows
 from gnnlib.ops.autograd.rectified import RectifiedMeanMax, RectifiedSum
 from gnnlib.ops.degrees import mean_from_sum
 from gnnlib.ops.edges_as_nodes import per_edge_messages
@@ -11,7 +11,7 @@ __all__ = ["rectified_mean_max", "rectified_sum"]
 
 
 def rectified_mean_max(
-    graph: Graph, a: Tensor, b: Tensor, edge: Tensor | None = None, weight: Tensor | None = None
+    graph: GraphLike | Adjacency, a: Tensor, b: Tensor, edge: Tensor | None = None, weight: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     r"""The mean and the maximum of the messages m_uv = max(0, a_u + b_v + e_uv C) over the edges u->v into v.
 
@@ -69,7 +69,7 @@ def rectified_mean_max(
     return mean.view(b.shape), top.view(b.shape)
 
 
-def rectified_sum(graph: Graph, x: Tensor, edge: Tensor, coeff: Tensor | None = None) -> Tensor:
+def rectified_sum(graph: GraphLike | Adjacency, x: Tensor, edge: Tensor, coeff: Tensor | None = None) -> Tensor:
     r"""y_v = sum over edges u->v of b_uv max(0, x_u + e_uv).
 
     The messages of GINE (Hu et al. 2020, arXiv 1905.12265). Edge features are as wide as node features. On the CPU no

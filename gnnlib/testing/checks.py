@@ -26,6 +26,7 @@ from torch import Tensor, nn
 import gnnlib.ops
 from gnnlib import kernels
 from gnnlib._platform.dgl import dgl
+from gnnlib.graph import GraphLike
 from gnnlib.kernels import reference as reference_kernels
 from gnnlib.ops import degrees
 from gnnlib.testing.graphs import GRAPHS, HOMOGENEOUS, bipartite, clique, edgeless, endpoints, path, random_graph
@@ -39,10 +40,10 @@ class Dense(NamedTuple):
 
     src: Tensor  # (E, N_src)
     dst: Tensor  # (E, N_dst)
-    graph: dgl.DGLGraph
+    graph: GraphLike
 
     @staticmethod
-    def of(graph: dgl.DGLGraph, dtype: torch.dtype) -> "Dense":
+    def of(graph: GraphLike, dtype: torch.dtype) -> "Dense":
         src, dst = endpoints(graph)
         return Dense(
             torch.eye(graph.num_src_nodes(), dtype=dtype)[src],
@@ -106,7 +107,7 @@ class Case:
 class Inputs(NamedTuple):
     """The arguments of a layer's forward."""
 
-    graph: dgl.DGLGraph
+    graph: GraphLike
     x: Any
     edge: Any
 
@@ -128,14 +129,12 @@ def _rand(*shape: int, dtype: torch.dtype) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64).to(dtype)  # the same numbers in every precision
 
 
-def has_dst_features(graph: dgl.DGLGraph) -> bool:
+def has_dst_features(graph: GraphLike) -> bool:
     """Whether the source features contain those of the destinations."""
     return graph.is_homogeneous or (graph.is_block and dgl.NID in graph.srcdata)
 
 
-def inputs(
-    case: Case, graph: dgl.DGLGraph, dtype: torch.dtype = torch.float64, signals: tuple[int, ...] = ()
-) -> Inputs:
+def inputs(case: Case, graph: GraphLike, dtype: torch.dtype = torch.float64, signals: tuple[int, ...] = ()) -> Inputs:
     """Random features of scale 1 (and positions, written on the graph)."""
     seed(2)
     num_src, num_dst, num_edges = graph.num_src_nodes(), graph.num_dst_nodes(), graph.num_edges()
@@ -161,7 +160,7 @@ def inputs(
     return Inputs(graph, x, edge)
 
 
-def src_dst_inputs(graph: dgl.DGLGraph, x: Tensor | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+def src_dst_inputs(graph: GraphLike, x: Tensor | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     return x if isinstance(x, tuple) else (x, x[: graph.num_dst_nodes()])
 
 
@@ -216,7 +215,7 @@ def assert_same_bits(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> 
 # ---------------------------------------------------------------- on every graph of the zoo
 
 
-def equals_reference(case: Case, graph: dgl.DGLGraph) -> None:
+def equals_reference(case: Case, graph: GraphLike) -> None:
     for dtype, tolerance in TOLERANCE.items():
         conv, args = case.build(dtype), inputs(case, graph, dtype)
         expected = outputs_and_gradients(conv, args, lambda conv, args: apply_reference(case, conv, args))
@@ -234,7 +233,7 @@ def counterpart_of(case: Case, dtype: torch.dtype) -> tuple[nn.Module, nn.Module
     return conv, counterpart
 
 
-def counterpart_fits(case: Case, graph: dgl.DGLGraph) -> bool:
+def counterpart_fits(case: Case, graph: GraphLike) -> bool:
     """``dgl.nn`` fails on graphs without edges, and SGConv on blocks."""
     return (
         case.counterpart is not None
@@ -243,7 +242,7 @@ def counterpart_fits(case: Case, graph: dgl.DGLGraph) -> bool:
     )
 
 
-def with_counterpart(case: Case, graph: dgl.DGLGraph, dtype: torch.dtype) -> tuple[dict, dict]:
+def with_counterpart(case: Case, graph: GraphLike, dtype: torch.dtype) -> tuple[dict, dict]:
     conv, counterpart = counterpart_of(case, dtype)
     args = inputs(case, graph, dtype)
 
@@ -254,14 +253,14 @@ def with_counterpart(case: Case, graph: dgl.DGLGraph, dtype: torch.dtype) -> tup
     return outputs_and_gradients(conv, args), outputs_and_gradients(counterpart, args, call)
 
 
-def equals_counterpart(case: Case, graph: dgl.DGLGraph) -> None:
+def equals_counterpart(case: Case, graph: GraphLike) -> None:
     """Forward and gradients are those of ``dgl.nn`` with the same weights."""
     if counterpart_fits(case, graph):
         for dtype, tolerance in TOLERANCE.items():
             assert_close(*with_counterpart(case, graph, dtype), tolerance)
 
 
-def isolated_nodes(case: Case, graph: dgl.DGLGraph) -> None:
+def isolated_nodes(case: Case, graph: GraphLike) -> None:
     """A node without in-edges gets what the docstring says."""
     conv, args = case.build(), inputs(case, graph)
     without_edges = Dense.of(graph, torch.float64).dst.sum(0) == 0
@@ -269,7 +268,7 @@ def isolated_nodes(case: Case, graph: dgl.DGLGraph) -> None:
     assert_close({"y": actual[without_edges]}, {"y": expected.expand_as(actual)[without_edges]}, 1e-14)
 
 
-def permutation(case: Case, graph: dgl.DGLGraph) -> None:
+def permutation(case: Case, graph: GraphLike) -> None:
     """Nodes and edges in another order give the same rows in that order."""
     if graph.is_block and has_dst_features(graph):
         return  # its destinations must stay first
@@ -291,7 +290,7 @@ def permutation(case: Case, graph: dgl.DGLGraph) -> None:
     assert_close({"y": moved}, {"y": y[old_dst]}, 1e-13)
 
 
-def kernels_agree(case: Case, graph: dgl.DGLGraph) -> None:
+def kernels_agree(case: Case, graph: GraphLike) -> None:
     """The compiled kernels compute what the reference kernels do."""
     for dtype, tolerance in TOLERANCE.items():
         conv, args = case.build(dtype), inputs(case, graph, dtype)
@@ -301,7 +300,7 @@ def kernels_agree(case: Case, graph: dgl.DGLGraph) -> None:
         assert_close(actual, expected, tolerance)
 
 
-def same_bits_twice(case: Case, graph: dgl.DGLGraph) -> None:
+def same_bits_twice(case: Case, graph: GraphLike) -> None:
     conv, args = case.build(torch.float32), inputs(case, graph, torch.float32)
     assert_same_bits(outputs_and_gradients(conv, args), outputs_and_gradients(conv, args))
 
@@ -353,7 +352,7 @@ def batch_equals_one_by_one(case: Case) -> None:
         check_batch(case, [bipartite(), bipartite(7, 5), bipartite()])
 
 
-def check_batch(case: Case, graphs: list[dgl.DGLGraph]) -> None:
+def check_batch(case: Case, graphs: list[GraphLike]) -> None:
     conv = case.build()
     args = [inputs(case, graph) for graph in graphs]
     x: Any

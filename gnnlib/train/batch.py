@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from gnnlib._platform.dgl import dgl
 from gnnlib._utils.indices import as_indices
 from gnnlib.data import GraphStore
+from gnnlib.graph import GraphLike, is_graph
 from gnnlib.graph._check import graph_error
 from gnnlib.nn._arguments import names_checked
 from gnnlib.train.distributed import world_size
@@ -33,7 +33,7 @@ class Batch(NamedTuple):
         rows: numbers or mask of the outputs that the loss is taken of, such as the training nodes; None takes all
     """
 
-    graph: dgl.DGLGraph
+    graph: GraphLike
     x: Any
     target: Tensor
     edge: Any = None
@@ -50,7 +50,7 @@ class Batch(NamedTuple):
     )
     def from_graph(
         cls,
-        graph: dgl.DGLGraph,
+        graph: GraphLike,
         rows: Any = None,
         *,
         feature: str = "feat",
@@ -111,12 +111,12 @@ class Batch(NamedTuple):
             a batch, which shares what does not change
         """
         graph = [_move(block, device) for block in self.graph] if isinstance(self.graph, list) else self.graph
-        graph = _move(graph, device) if isinstance(graph, dgl.DGLGraph) else graph
+        graph = _move(graph, device) if is_graph(graph) else graph
         x, target, edge = (_convert(value, device, dtype) for value in (self.x, self.target, self.edge))
         return Batch(graph, x, target, edge, _convert(self.rows, device, None))
 
 
-def _move(graph: dgl.DGLGraph, device: torch.device | str | None) -> dgl.DGLGraph:
+def _move(graph: GraphLike, device: torch.device | str | None) -> GraphLike:
     """A graph on a device; the graph itself, with its cached adjacency, if it is there or the device is None."""
     return graph if device is None or graph.device == torch.device(device) else graph.to(device)
 
@@ -151,16 +151,16 @@ class Columns(NamedTuple):
 
     def mask(self, data: Any, part: str | None) -> str | None:
         """The name of the mask of a part, if the data are a whole graph that has it beside its targets."""
-        if part is None or not isinstance(data, dgl.DGLGraph) or len(data.etypes) != 1:
+        if part is None or not is_graph(data) or len(data.etypes) != 1:
             return None
         frame = data.edata if self.label not in data.ndata and self.label in data.edata else data.ndata
         return f"{part}_mask" if f"{part}_mask" in frame else None
 
-    def batch(self, graph: dgl.DGLGraph, rows: Any = None) -> Batch:
+    def batch(self, graph: GraphLike, rows: Any = None) -> Batch:
         """A graph with its targets."""
         return Batch.from_graph(graph, rows, feature=self.feature, label=self.label, edge=self.edge)
 
-    def labelled(self, graph: dgl.DGLGraph, target: Any) -> Batch:
+    def labelled(self, graph: GraphLike, target: Any) -> Batch:
         """A graph with targets beside it, as a loader of graphs gives them."""
         try:
             target = torch.as_tensor(target)
@@ -171,7 +171,7 @@ class Columns(NamedTuple):
             self._replace(label=None).batch(graph)._replace(target=target.reshape(-1) if target.dim() == 0 else target)
         )
 
-    def sampled(self, blocks: Sequence[dgl.DGLGraph]) -> Batch:
+    def sampled(self, blocks: Sequence[GraphLike]) -> Batch:
         """The message-flow graphs of ``dgl.dataloading.DataLoader``, with the frames of their nodes."""
         x = _column(blocks[0].srcdata, self.feature, "ndata", "feature")
         target = torch.empty(0)
@@ -233,7 +233,7 @@ def as_batches(
         ValueError: if there are none
     """
     convert = partial(_as_batch, owner, columns)
-    if isinstance(data, (dgl.DGLGraph, Batch)) or (isinstance(data, tuple) and len(data) == 2):
+    if is_graph(data) or isinstance(data, Batch) or (isinstance(data, tuple) and len(data) == 2):
         mask = columns.mask(data, part)
         batch = prepare(convert(data) if mask is None else columns.batch(data, mask))
         return lambda: [batch]
@@ -284,9 +284,9 @@ def _as_batch(owner: str, columns: Columns, item: Any) -> Batch:
     """A batch from one item of a loader."""
     if isinstance(item, Batch):
         return item
-    if isinstance(item, dgl.DGLGraph):
+    if is_graph(item):
         return columns.batch(item)
-    if isinstance(item, (tuple, list)) and len(item) == 2 and isinstance(item[0], dgl.DGLGraph):
+    if isinstance(item, (tuple, list)) and len(item) == 2 and is_graph(item[0]):
         return columns.labelled(*item)
     if isinstance(item, (tuple, list)) and len(item) == 3 and isinstance(item[2], (list, tuple)):
         return columns.sampled(item[2])  # input nodes, output nodes, blocks

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
 from gnnlib.data import GraphStore
+from gnnlib.graph import GraphLike, is_graph
 from gnnlib.nn._arguments import check_model, integer, names_checked
 from gnnlib.train.batch import Batch, Columns, as_batches, for_model
 from gnnlib.train.loop import outputs_and_targets
@@ -68,14 +69,14 @@ def predict(
     size = integer("predict", "batch_size", batch_size)
     if isinstance(data, GraphStore):
         data = data.loader(size)
-    elif isinstance(data, (list, tuple)) and data and all(isinstance(graph, dgl.DGLGraph) for graph in data):
+    elif isinstance(data, (list, tuple)) and data and all(is_graph(graph) for graph in data):
         graphs = data
         _check_column(graphs, feature, edge)
         data = (dgl.batch(graphs[start : start + size]) for start in range(0, len(graphs), size))
     return _outputs("predict", model, data, Columns(feature, None, edge), device)[0].cpu()
 
 
-def _check_column(graphs: Sequence[dgl.DGLGraph], feature: str, edge: str | None) -> None:
+def _check_column(graphs: Sequence[GraphLike], feature: str, edge: str | None) -> None:
     """Whether all graphs have the columns, before they are batched."""
     for graph in graphs:
         Batch.from_graph(graph, feature=feature, label=None, edge=edge)

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gnnlib._platform.dgl import dgl
 from gnnlib._utils.model_state import evaluation_mode
+from gnnlib.graph import GraphLike
 from gnnlib.nn.stack import Stack
 from gnnlib.train.loop import Batch, fit
 
@@ -105,13 +105,13 @@ class _Stage(nn.Module):
         self.block, self.readout = stack.blocks[layer], stack.readout
         self.head: Any = (stack.head or nn.Identity()) if last else None  # None: constructed in `_train`
 
-    def features(self, graph: dgl.DGLGraph, inputs: Features, edge: Tensor | None = None) -> Features:
+    def features(self, graph: GraphLike, inputs: Features, edge: Tensor | None = None) -> Features:
         x, x0 = inputs
         if self.encoder is not None:
             x = x0 = self.encoder(x)
         return self.block(graph, x, edge, x0), x0
 
-    def forward(self, graph: dgl.DGLGraph, inputs: Features, edge: Tensor | None = None) -> Tensor:
+    def forward(self, graph: GraphLike, inputs: Features, edge: Tensor | None = None) -> Tensor:
         y, _ = self.features(graph, inputs, edge)
         return self.head(y if self.readout is None else self.readout(graph, y))
 

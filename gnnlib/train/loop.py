@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gnnlib._platform.dgl import dgl
 from gnnlib._utils.calls import call_model, positional_arguments
 from gnnlib._utils.indices import as_indices
 from gnnlib._utils.model_state import evaluation_mode
+from gnnlib.graph import is_graph
 from gnnlib.nn._arguments import check_model, integer, names_checked
 from gnnlib.train import distributed
 from gnnlib.train.batch import Batch, Columns, as_batches, for_model
@@ -46,7 +46,7 @@ def _output(model: nn.Module, batch: Batch) -> Tensor:
 
 def _outputs_of(batch: Batch, number: int) -> str:
     """The outputs of a model for a batch, in words."""
-    if not isinstance(batch.graph, dgl.DGLGraph):
+    if not is_graph(batch.graph):
         return f"{number} outputs of the model"
     kind = {batch.graph.num_dst_nodes(): "node", batch.graph.batch_size: "graph (from a readout)"}
     return f"{number} outputs of the model" + (f", one for each {kind[number]}" if number in kind else "")
@@ -72,7 +72,7 @@ def _loss(loss: Loss, output: Tensor, batch: Batch) -> Tensor:
 def _mismatch(batch: Batch, outputs: int) -> str | None:
     """Why the targets of a batch are not those of this number of outputs, where that is known."""
     targets = len(batch.target)
-    if not isinstance(batch.graph, dgl.DGLGraph) or targets == outputs:
+    if not is_graph(batch.graph) or targets == outputs:
         return None
     graphs, nodes = batch.graph.batch_size, batch.graph.num_dst_nodes()
     if batch.rows is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from torch import Tensor
 
-from gnnlib._platform.dgl import dgl
+from gnnlib.graph import GraphLike
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,7 +42,7 @@ def as_array(values: Image) -> np.ndarray:
     return np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values, dtype=float)
 
 
-def node_at_pixels(graph: dgl.DGLGraph, labels: Image | None) -> np.ndarray:
+def node_at_pixels(graph: GraphLike, labels: Image | None) -> np.ndarray:
     """The source node at each pixel, (rows, columns); -1 for pixels without one."""
     if labels is not None:
         label_map, last = as_array(labels).astype(int), graph.num_src_nodes() - 1

@@ -7,8 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gnnlib._platform.dgl import dgl
-from gnnlib.graph import edge_endpoints
+from gnnlib.graph import GraphLike, edge_endpoints, is_graph
 from gnnlib.images import Hierarchy, paint
 from gnnlib.images._image import Image, parse_image
 from gnnlib.viz.base import as_array, borders, matplotlib, new_axes, one_axes, show_signed
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["show_graph", "show_levels", "show_regions", "show_values"]
 
-LabelMap: TypeAlias = dgl.DGLGraph | Tensor | np.ndarray  # a graph with a label map, or the map
+LabelMap: TypeAlias = GraphLike | Tensor | np.ndarray  # a graph with a label map, or the map
 
 EDGE, DOT = "#58b7ec", "#ffb000"
 
@@ -55,7 +54,7 @@ def show_regions(image: Image, graph: LabelMap, ax: "Axes | None" = None) -> "Ax
 
 
 def show_graph(
-    graph: dgl.DGLGraph, image: Image | None = None, weight: Tensor | None = None, ax: "Axes | None" = None
+    graph: GraphLike, image: Image | None = None, weight: Tensor | None = None, ax: "Axes | None" = None
 ) -> "Axes":
     """Plot a graph over its image: nodes as dots, edges as lines. Edges in both directions are one line; self-loops are
     not drawn.
@@ -172,7 +171,7 @@ def show_levels(tree: Hierarchy, sizes: Sequence[int], axes: "Sequence[Axes] | N
     return drawn
 
 
-def _lines(graph: dgl.DGLGraph, weight: Tensor | None) -> tuple[np.ndarray, np.ndarray]:
+def _lines(graph: GraphLike, weight: Tensor | None) -> tuple[np.ndarray, np.ndarray]:
     """Pairs of adjacent nodes (L, 2), the smaller number first, and the largest weight of each pair (L,)."""
     if weight is None:
         weight = torch.ones(graph.num_edges())
@@ -189,7 +188,7 @@ def _lines(graph: dgl.DGLGraph, weight: Tensor | None) -> tuple[np.ndarray, np.n
     return pairs, width
 
 
-def _positions(graph: dgl.DGLGraph) -> Tensor:
+def _positions(graph: GraphLike) -> Tensor:
     if "pos" not in graph.ndata:
         raise KeyError(f'expected a graph with ndata["pos"], got ndata with {sorted(graph.ndata)}')
     pos = graph.ndata["pos"]
@@ -200,7 +199,7 @@ def _positions(graph: dgl.DGLGraph) -> Tensor:
 
 def _label_map(graph: LabelMap) -> np.ndarray:
     """The node of each pixel, (rows, columns)."""
-    if isinstance(graph, dgl.DGLGraph):
+    if is_graph(graph):
         graph = paint(graph, torch.arange(graph.num_nodes()), outside=-1)
     return as_array(graph)
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gnnlib._platform.dgl import dgl
+from gnnlib.graph import GraphLike
 from gnnlib.grid import lattice
 from gnnlib.grid.conv import GridConv
 from gnnlib.grid.dense import to_images
@@ -127,7 +127,7 @@ def show_shift_invariance(changes: Mapping[str, Tensor], ax: "Axes | None" = Non
 
 
 def show_receptive_field(
-    graphs: Sequence[dgl.DGLGraph], node: int, labels: Image | None = None, ax: "Axes | None" = None
+    graphs: Sequence[GraphLike], node: int, labels: Image | None = None, ax: "Axes | None" = None
 ) -> "Axes":
     """Plot the receptive field of an output node, :func:`gnnlib.grid.receptive_field`, on the input grid.
 
@@ -160,8 +160,8 @@ def show_receptive_field(
 
 
 def show_filter_at(
-    layer: Callable[[dgl.DGLGraph, Tensor], Tensor],
-    graph: dgl.DGLGraph,
+    layer: Callable[[GraphLike, Tensor], Tensor],
+    graph: GraphLike,
     x: Tensor,
     node: int,
     channel: tuple[int, int] = (0, 0),

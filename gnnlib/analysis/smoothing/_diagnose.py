@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gnnlib._platform.dgl import dgl
 from gnnlib._utils.indices import as_indices
 from gnnlib.analysis.smoothing.advice import Sizes, advise, sizes_of
 from gnnlib.analysis.smoothing.base import check_features
 from gnnlib.analysis.smoothing.passes import Forward, default_forward
 from gnnlib.analysis.smoothing.probe import LayerStatistics, probe
 from gnnlib.analysis.smoothing.verdict import Finding, find_causes, skill
+from gnnlib.graph import GraphLike
 from gnnlib.nn._arguments import check_model, names_checked
 
 __all__ = ["Diagnosis", "diagnose"]
@@ -121,7 +121,7 @@ def _check_classes(output: Tensor, labels: Tensor) -> None:
 @names_checked("diagnose", y="labels=", train_mask="train=", test_mask="test=")
 def diagnose(
     model: nn.Module,
-    graph: dgl.DGLGraph,
+    graph: GraphLike,
     x: Tensor,
     labels: Tensor | None = None,
     *,

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, cast
 from torch import Tensor, nn
 
 import gnnlib.nn
-from gnnlib._platform.dgl import dgl
+from gnnlib.graph import GraphLike
 from gnnlib.nn import Stack
 from gnnlib.nn.conv.base import Conv
 
@@ -50,7 +50,7 @@ class Sizes(NamedTuple):
     keywords: dict[str, str]
 
 
-def sizes_of(model: nn.Module, graph: dgl.DGLGraph, x: Tensor, output: Tensor, widths: Sequence[int]) -> Sizes:
+def sizes_of(model: nn.Module, graph: GraphLike, x: Tensor, output: Tensor, widths: Sequence[int]) -> Sizes:
     """The sizes of a model, and the parts of it that a stack keeps.
 
     Args:

@@ -5,8 +5,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from gnnlib._platform.dgl import dgl
-from gnnlib.graph import Adjacency, adjacency
+from gnnlib.graph import Adjacency, GraphLike, adjacency, is_graph
 from gnnlib.graph._check import graph_error
 from gnnlib.nn.readout import readout_sum
 from gnnlib.ops import aggregate
@@ -22,14 +21,14 @@ __all__ = [
 ]
 
 
-def check_graph(graph: dgl.DGLGraph) -> None:
+def check_graph(graph: GraphLike) -> None:
     """Checks that the graph has one set of nodes.
 
     Raises:
         TypeError: for another object than a graph
         ValueError: for a block, or several node or edge types
     """
-    wrong = None if isinstance(graph, dgl.DGLGraph) else graph_error("graph", graph)
+    wrong = None if is_graph(graph) else graph_error("graph", graph)
     if wrong is not None:
         raise wrong
     if graph.is_block or not graph.is_homogeneous:
@@ -37,7 +36,7 @@ def check_graph(graph: dgl.DGLGraph) -> None:
         raise ValueError(f"graph: expected one node type and one edge type, dgl.to_homogeneous(graph), got {kind}")
 
 
-def check_features(graph: dgl.DGLGraph, x: Tensor, name: str = "x") -> Tensor:
+def check_features(graph: GraphLike, x: Tensor, name: str = "x") -> Tensor:
     """Node features (N, \\*, F), checked and in float64.
 
     Raises:
@@ -54,24 +53,24 @@ def check_features(graph: dgl.DGLGraph, x: Tensor, name: str = "x") -> Tensor:
     return x.double()
 
 
-def sum_by_graph(graph: dgl.DGLGraph, values: Tensor) -> Tensor:
+def sum_by_graph(graph: GraphLike, values: Tensor) -> Tensor:
     """(N, \\*) -> (B, \\*)"""
     return readout_sum(graph, values.unsqueeze(-1)).squeeze(-1)
 
 
-def split_by_graph(graph: dgl.DGLGraph, x: Tensor) -> list[Tensor]:
+def split_by_graph(graph: GraphLike, x: Tensor) -> list[Tensor]:
     """(N, \\*, F) -> (\\*, n, F) for each graph of the batch."""
     return [part.movedim(0, -2) for part in x.split(graph.batch_num_nodes().tolist())]
 
 
-def adjacency_matrix(graph: dgl.DGLGraph | Adjacency) -> coo_matrix:
+def adjacency_matrix(graph: GraphLike | Adjacency) -> coo_matrix:
     """The number of edges from row to column, (N, N)."""
     adj = adjacency(graph, "cpu")
     ones = torch.ones(adj.num_edges)
     return coo_matrix((ones.numpy(), (adj.src.numpy(), adj.dst.numpy())), (adj.num_src, adj.num_dst))
 
 
-def components(graph: dgl.DGLGraph, device: torch.device) -> Adjacency:
+def components(graph: GraphLike, device: torch.device) -> Adjacency:
     """The weakly connected components, as an edge from each node to its component."""
     adj = adjacency(graph)
 

@@ -5,9 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from gnnlib._platform.dgl import dgl
 from gnnlib.analysis.smoothing.base import check_features, components, group_mean, sum_by_graph
-from gnnlib.graph import Adjacency, adjacency, node_to_graph
+from gnnlib.graph import Adjacency, GraphLike, adjacency, node_to_graph
 from gnnlib.ops import aggregate
 
 __all__ = ["mad_gap", "mean_average_distance"]
@@ -15,9 +14,7 @@ __all__ = ["mad_gap", "mean_average_distance"]
 ROWS = 512  # nodes per block of the neighbourhood search
 
 
-def mean_average_distance(
-    graph: dgl.DGLGraph, x: Tensor, *, min_hops: int = 1, max_hops: float | None = None
-) -> Tensor:
+def mean_average_distance(graph: GraphLike, x: Tensor, *, min_hops: int = 1, max_hops: float | None = None) -> Tensor:
     r"""Mean average distance, MAD (Chen et al. 2020, arXiv 1909.03211, equations 1 to 4): the mean cosine distance
     from a node to others, averaged over nodes.
 
@@ -68,7 +65,7 @@ def mean_average_distance(
     return sum_by_graph(graph, distance) / sum_by_graph(graph, (count > 0).to(x)).view(shape)
 
 
-def mad_gap(graph: dgl.DGLGraph, x: Tensor, *, near: int = 3, remote: int = 8) -> Tensor:
+def mad_gap(graph: GraphLike, x: Tensor, *, near: int = 3, remote: int = 8) -> Tensor:
     """MADGap (Chen et al. 2020, arXiv 1909.03211, equation 5): the MAD of remote nodes, ``remote`` or more hops away,
     minus that of nodes up to ``near`` hops away. It is large if neighbours are similar and remote nodes are not.
 
@@ -97,7 +94,7 @@ def mad_gap(graph: dgl.DGLGraph, x: Tensor, *, near: int = 3, remote: int = 8) -
     return mean_average_distance(graph, x, min_hops=remote) - mean_average_distance(graph, x, max_hops=near)
 
 
-def _within(graph: dgl.DGLGraph, direction: Tensor, hops: float | None) -> tuple[Tensor, Tensor]:
+def _within(graph: GraphLike, direction: Tensor, hops: float | None) -> tuple[Tensor, Tensor]:
     """For each node, the number of nodes within so many hops, including itself, and the sum of the distances to them:
     (N,) and (N, \\*)."""
     if hops == 0:

@@ -6,15 +6,15 @@ import math
 import torch
 from torch import Tensor
 
-from gnnlib._platform.dgl import dgl
 from gnnlib.analysis.smoothing.base import check_features, split_by_graph
+from gnnlib.graph import GraphLike
 
 __all__ = ["group_distance_ratio", "instance_information_gain"]
 
 ROWS = 512  # nodes whose distances to all others are in memory at a time
 
 
-def group_distance_ratio(graph: dgl.DGLGraph, x: Tensor, labels: Tensor) -> Tensor:
+def group_distance_ratio(graph: GraphLike, x: Tensor, labels: Tensor) -> Tensor:
     r"""Group distance ratio (Zhou et al. 2020, arXiv 2006.06972, equation 2): the mean distance between classes divided
     by the mean distance within a class. It is about 1 if features do not separate the classes.
 
@@ -68,7 +68,7 @@ def _ratio(x: Tensor, labels: Tensor) -> Tensor:
     return (between.sum((-1, -2)) - within) / (len(classes) - 1) / within if len(classes) > 1 else within * math.nan
 
 
-def instance_information_gain(graph: dgl.DGLGraph, x: Tensor, inputs: Tensor, *, variance: float = 0.1) -> Tensor:
+def instance_information_gain(graph: GraphLike, x: Tensor, inputs: Tensor, *, variance: float = 0.1) -> Tensor:
     r"""Instance information gain (Zhou et al. 2020, arXiv 2006.06972, equation 3): the mutual information, in nats,
     between the input features of a node and its features x. It is 0 if all nodes are equal, and log n if each can be
     identified.

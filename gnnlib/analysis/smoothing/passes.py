@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph import adjacency
+from gnnlib.graph import GraphLike, adjacency
 from gnnlib.nn.conv.base import Conv
 from gnnlib.nn.stack import Stack
 
 __all__ = ["Forward", "Recording", "control_graph", "default_forward", "find_layers", "record_layers"]
 
-Forward = Callable[[nn.Module, dgl.DGLGraph, Tensor], Tensor]
+Forward = Callable[[nn.Module, GraphLike, Tensor], Tensor]
 FOREIGN_CONVS = ("dgl.nn.", "torch_geometric.nn.conv.")
 
 
@@ -46,7 +46,7 @@ def _join(*names: str) -> str:
     return ".".join(name for name in names if name)
 
 
-def control_graph(graph: dgl.DGLGraph) -> dgl.DGLGraph:
+def control_graph(graph: GraphLike) -> GraphLike:
     """The control graph, in which each edge u->v is replaced by v->v, so that no node receives the features of another.
 
     In-degrees, edge features and the number of edges are those of the graph.
@@ -61,7 +61,7 @@ def control_graph(graph: dgl.DGLGraph) -> dgl.DGLGraph:
     return control
 
 
-def default_forward(model: nn.Module, graph: dgl.DGLGraph, x: Tensor) -> Tensor:
+def default_forward(model: nn.Module, graph: GraphLike, x: Tensor) -> Tensor:
     """``model(graph, x)``, or ``model(x)`` if its forward takes one argument."""
     parameters = inspect.signature(model.forward).parameters.values()
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL)]
@@ -80,7 +80,7 @@ class Recording(NamedTuple):
 
 def record_layers(
     model: nn.Module,
-    graph: dgl.DGLGraph,
+    graph: GraphLike,
     x: Tensor,
     loss: Callable[[Tensor], Tensor],
     forward: Forward,

@@ -8,12 +8,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gnnlib._platform.dgl import dgl
 from gnnlib._utils.model_state import preserve_state
 from gnnlib.analysis.smoothing.base import components, group_mean
 from gnnlib.analysis.smoothing.distance import mean_average_distance
 from gnnlib.analysis.smoothing.energy import dead_feature_fraction, dirichlet_energy, effective_rank, numerical_rank
 from gnnlib.analysis.smoothing.passes import Forward, control_graph, default_forward, find_layers, record_layers
+from gnnlib.graph import GraphLike
 
 __all__ = ["LayerStatistics", "Probe", "probe"]
 
@@ -49,7 +49,7 @@ class Probe(NamedTuple):
 
 def probe(
     model: nn.Module,
-    graph: dgl.DGLGraph,
+    graph: GraphLike,
     x: Tensor,
     loss: Callable[[Tensor], Tensor],
     forward: Forward = default_forward,
@@ -75,7 +75,7 @@ def _norm(gradient: Tensor | None) -> float:
 
 
 def _layer(
-    graph: dgl.DGLGraph, name: str, y: Tensor, gradient: Tensor | None, control: Tensor, control_gradient: Tensor | None
+    graph: GraphLike, name: str, y: Tensor, gradient: Tensor | None, control: Tensor, control_gradient: Tensor | None
 ) -> LayerStatistics:
     return LayerStatistics(
         name,
@@ -89,25 +89,25 @@ def _layer(
     )
 
 
-def _node_features(graph: dgl.DGLGraph, y: Tensor) -> Tensor | None:
+def _node_features(graph: GraphLike, y: Tensor) -> Tensor | None:
     """(N, F) in float64; None unless y has one finite row per node."""
     rows = y.unsqueeze(-1).flatten(1).double() if len(y) == graph.num_nodes() else None
     return rows if rows is not None and bool(rows.isfinite().all()) else None
 
 
-def _distance(graph: dgl.DGLGraph, y: Tensor) -> float:
+def _distance(graph: GraphLike, y: Tensor) -> float:
     rows = _node_features(graph, y)
     return math.nan if rows is None else mean_average_distance(graph, rows, max_hops=math.inf).nanmean().item()
 
 
-def _spread(graph: dgl.DGLGraph, y: Tensor) -> float:
+def _spread(graph: GraphLike, y: Tensor) -> float:
     rows = _node_features(graph, y)
     if rows is None:
         return math.nan
     return (rows - group_mean(components(graph, y.device), rows)).square().sum(-1).mean().item()
 
 
-def _measures(graph: dgl.DGLGraph, y: Tensor) -> dict[str, float]:
+def _measures(graph: GraphLike, y: Tensor) -> dict[str, float]:
     rows = _node_features(graph, y)
     names = ("energy", "numerical_rank", "effective_rank", "dead")
     if rows is None:

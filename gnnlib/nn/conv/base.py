@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
+from gnnlib.graph import GraphLike
 from gnnlib.graph._check import check_dense, features_error
 from gnnlib.nn._arguments import Arguments, integer, reset_parameters
 from gnnlib.nn._foreign import constructor_answers
@@ -77,7 +78,7 @@ class Conv(Arguments, nn.Module):
     def _name(self) -> str:
         return type(self).__name__
 
-    def src_features(self, graph: dgl.DGLGraph, x: Features) -> tuple[Tensor, Tensor | None]:
+    def src_features(self, graph: GraphLike, x: Features) -> tuple[Tensor, Tensor | None]:
         """Features of the sources and of the destinations.
 
         Args:
@@ -107,7 +108,7 @@ class Conv(Arguments, nn.Module):
             self._check("x of the destinations", x_dst, graph.num_dst_nodes(), dst_feats, graph)
         return x_src, x_dst
 
-    def src_dst_features(self, graph: dgl.DGLGraph, x: Features) -> tuple[Tensor, Tensor]:
+    def src_dst_features(self, graph: GraphLike, x: Features) -> tuple[Tensor, Tensor]:
         """`src_features` for a layer that needs the features of the destinations.
 
         Raises:
@@ -121,7 +122,7 @@ class Conv(Arguments, nn.Module):
             )
         return x_src, x_dst
 
-    def _check(self, what: str, x: Tensor, rows: int, width: int, graph: dgl.DGLGraph) -> None:
+    def _check(self, what: str, x: Tensor, rows: int, width: int, graph: GraphLike) -> None:
         wrong = None if isinstance(x, Tensor) else features_error(self._name, x, name=what)
         if wrong is not None:
             raise wrong
@@ -133,7 +134,7 @@ class Conv(Arguments, nn.Module):
                 f"{_advice(x, rows, width, graph)}"
             )
 
-    def check_edge(self, graph: dgl.DGLGraph, edge: Tensor | None, width: int | None = None) -> None:
+    def check_edge(self, graph: GraphLike, edge: Tensor | None, width: int | None = None) -> None:
         """Check edge values.
 
         Args:
@@ -168,7 +169,7 @@ class Conv(Arguments, nn.Module):
                 f"{_edge_advice(edge, width)}"
             )
 
-    def positions(self, graph: dgl.DGLGraph, axes: int) -> list[Tensor]:
+    def positions(self, graph: GraphLike, axes: int) -> list[Tensor]:
         """``pos`` of the sources and of the destinations, each (N, axes) and finite."""
         positions = []
         for data in (graph.srcdata, graph.dstdata):
@@ -186,7 +187,7 @@ class Conv(Arguments, nn.Module):
         return positions
 
 
-def _advice(x: Tensor, rows: int, width: int, graph: dgl.DGLGraph) -> str:
+def _advice(x: Tensor, rows: int, width: int, graph: GraphLike) -> str:
     """What to write in place of features of a wrong shape, where that is known."""
     if x.dim() > 2 and x.shape[-1] * x.shape[-2] == width:
         return "; join the heads with x.flatten(-2)"

@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from gnnlib._platform.dgl import dgl
+from gnnlib.graph import GraphLike
 from gnnlib.nn._arguments import integer
 from gnnlib.nn.conv.base import Conv, Features
 from gnnlib.ops import propagate
@@ -63,7 +63,7 @@ class ChebConv(Conv):
         return self.linear.bias
 
     def forward(
-        self, graph: dgl.DGLGraph, x: Features, edge: Tensor | None = None, *, lambda_max: float | Tensor = 2.0
+        self, graph: GraphLike, x: Features, edge: Tensor | None = None, *, lambda_max: float | Tensor = 2.0
     ) -> Tensor:
         """Apply the layer.
 
@@ -95,7 +95,7 @@ class ChebConv(Conv):
             terms.append(step if i == 1 else 2 * step - terms[-2])
         return self.linear(torch.cat(terms, -1))
 
-    def _per_node(self, graph: dgl.DGLGraph, lambda_max: float | Tensor, x: Tensor) -> float | Tensor:
+    def _per_node(self, graph: GraphLike, lambda_max: float | Tensor, x: Tensor) -> float | Tensor:
         """A number, or (N, 1, ...) to go with x."""
         if not isinstance(lambda_max, Tensor):
             return lambda_max

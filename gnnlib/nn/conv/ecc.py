@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from gnnlib._platform.dgl import dgl
+from gnnlib.graph import GraphLike
 from gnnlib.nn._arguments import integer, one_of, reset_parameters
 from gnnlib.nn.conv.base import Conv, Features, add_bias, add_reusing_memory, empty_linear, zeros
 from gnnlib.ops import aggregate, convolve
@@ -119,7 +119,7 @@ class ECConv(Conv):
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
-    def forward(self, graph: dgl.DGLGraph, x: Features, edge: Tensor | None = None) -> Tensor:
+    def forward(self, graph: GraphLike, x: Features, edge: Tensor | None = None) -> Tensor:
         """Apply the layer.
 
         Args:

@@ -5,7 +5,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
-from gnnlib._platform.dgl import dgl
+from gnnlib.graph import GraphLike
 from gnnlib.nn._arguments import integer, number, probability
 from gnnlib.nn.conv.base import Conv, Features, add_bias, empty, empty_linear, width_pair, zeros
 from gnnlib.ops import aggregate, attend, edge_score, edge_softmax, gather_dst, gather_src
@@ -45,7 +45,7 @@ class _Attention(Conv):
         prob = self.attn_drop(prob)
         return prob if edge is None else prob * edge.to(prob).view(-1, *[1] * (prob.dim() - 1))
 
-    def average(self, graph: dgl.DGLGraph, feat: Tensor, score: Tensor, edge: Tensor | None) -> tuple[Tensor, Tensor]:
+    def average(self, graph: GraphLike, feat: Tensor, score: Tensor, edge: Tensor | None) -> tuple[Tensor, Tensor]:
         """The weighted average of feat (N_src, *, H, out), and the factors (E, *, H)."""
         prob = self.drop(edge_softmax(graph, score), edge)
         return aggregate(graph, feat, prob), prob
@@ -109,7 +109,7 @@ class GATConv(_Attention):
         self.reset_parameters()
 
     def forward(
-        self, graph: dgl.DGLGraph, x: Features, edge: Tensor | None = None, *, get_attention: bool = False
+        self, graph: GraphLike, x: Features, edge: Tensor | None = None, *, get_attention: bool = False
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Apply the layer.
 
@@ -208,7 +208,7 @@ class GATv2Conv(_Attention):
         return self.fc_src.bias
 
     def forward(
-        self, graph: dgl.DGLGraph, x: Features, edge: Tensor | None = None, *, get_attention: bool = False
+        self, graph: GraphLike, x: Features, edge: Tensor | None = None, *, get_attention: bool = False
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Apply the layer.
 
@@ -234,7 +234,7 @@ class GATv2Conv(_Attention):
         y, alpha = self.average(graph, feat_src, self._scores(graph, feat_src, feat_dst), edge)
         return (y, alpha) if get_attention else y
 
-    def _scores(self, graph: dgl.DGLGraph, a: Tensor, b: Tensor) -> Tensor:
+    def _scores(self, graph: GraphLike, a: Tensor, b: Tensor) -> Tensor:
         """a (N_src, *, H, out), b (N_dst, *, H, out) -> (E, *, H)"""
         signals = a.shape[1:-1]
         att = self.attn[0].expand(*signals, self.out_feats).reshape(-1, self.out_feats)

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from gnnlib._platform.dgl import dgl
+from gnnlib.graph import GraphLike
 from gnnlib.nn._arguments import integer
 from gnnlib.nn.conv.base import Conv, Features, add_reusing_memory, width_pair
 from gnnlib.ops import aggregate
@@ -74,7 +74,7 @@ class GatedGCNConv(Conv):
             self.takes_edge = None  # type: ignore[misc]
 
     def forward(
-        self, graph: dgl.DGLGraph, x: Features, edge: Tensor | None = None, *, get_edge: bool = False
+        self, graph: GraphLike, x: Features, edge: Tensor | None = None, *, get_edge: bool = False
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Apply the layer.
 

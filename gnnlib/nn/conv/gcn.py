@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from gnnlib._platform.dgl import dgl
+from gnnlib.graph import GraphLike
 from gnnlib.nn._arguments import one_of
 from gnnlib.nn.conv.base import Conv, Features, add_bias, add_reusing_memory, empty
 from gnnlib.ops import propagate
@@ -78,7 +78,7 @@ class GCNConv(Conv):
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
-    def forward(self, graph: dgl.DGLGraph, x: Features, edge: Tensor | None = None) -> Tensor:
+    def forward(self, graph: GraphLike, x: Features, edge: Tensor | None = None) -> Tensor:
         """Apply the layer.
 
         Args:

@@ -4,8 +4,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from gnnlib._platform.dgl import dgl
-from gnnlib.graph import adjacency
+from gnnlib.graph import GraphLike, adjacency
 from gnnlib.nn._arguments import integer
 from gnnlib.nn.conv.base import Conv, Features, empty, empty_linear
 from gnnlib.ops.rectified import rectified_sum
@@ -63,7 +62,7 @@ class GCNEConv(Conv):
         super().reset_parameters()
         nn.init.normal_(self.root)
 
-    def forward(self, graph: dgl.DGLGraph, x: Features, edge: Tensor | None = None) -> Tensor:
+    def forward(self, graph: GraphLike, x: Features, edge: Tensor | None = None) -> Tensor:
         """Apply the layer.
 
         Args:

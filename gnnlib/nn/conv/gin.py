@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from gnnlib._platform.dgl import dgl
+from gnnlib.graph import GraphLike
 from gnnlib.nn._arguments import number, one_of
 from gnnlib.nn.conv.base import Conv, Features, add_bias
 from gnnlib.ops import aggregate
@@ -78,7 +78,7 @@ class GINConv(Conv):
         super().reset_parameters()
         nn.init.constant_(self.eps, self.initial_eps)
 
-    def forward(self, graph: dgl.DGLGraph, x: Features, edge: Tensor | None = None) -> Tensor:
+    def forward(self, graph: GraphLike, x: Features, edge: Tensor | None = None) -> Tensor:
         """Apply the layer.
 
         Args:

@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from gnnlib._platform.dgl import dgl
+from gnnlib.graph import GraphLike
 from gnnlib.nn._arguments import integer
 from gnnlib.nn.conv.base import Features
 from gnnlib.nn.conv.gin import GINConv
@@ -67,7 +67,7 @@ class GINEConv(GINConv):
         self.edge_feats = None if edge_feats is None else integer(self, "edge_feats", edge_feats)
         self.edge_func = nn.Identity() if self.edge_feats is None else Linear(self.edge_feats, self.in_feats)
 
-    def forward(self, graph: dgl.DGLGraph, x: Features, edge: Tensor | None = None) -> Tensor:
+    def forward(self, graph: GraphLike, x: Features, edge: Tensor | None = None) -> Tensor:
         """Apply the layer.
 
         Args:

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from gnnlib._platform.dgl import dgl
+from gnnlib.graph import GraphLike
 from gnnlib.nn._arguments import integer, some_of
 from gnnlib.nn.conv.base import Conv, Features, add_reusing_memory, width_pair
 from gnnlib.ops.linear import Linear, linear
@@ -78,7 +78,7 @@ class MessageConv(Conv):
         if not self.edge_feats:
             self.takes_edge = None  # type: ignore[misc]
 
-    def forward(self, graph: dgl.DGLGraph, x: Features, edge: Tensor | None = None) -> Tensor:
+    def forward(self, graph: GraphLike, x: Features, edge: Tensor | None = None) -> Tensor:
         """Apply the layer.
 
         Args:

@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from gnnlib._platform.dgl import dgl
+from gnnlib.graph import GraphLike
 from gnnlib.nn._arguments import integer, one_of
 from gnnlib.nn.conv.base import Conv, Features, add_bias, empty, empty_linear
 from gnnlib.ops import convolve
@@ -82,7 +82,7 @@ class MoNetConv(Conv):
         distance = (edge.unsqueeze(1) - self.mu) * self.inv_sigma
         return (-0.5 * distance.square().sum(-1)).exp()
 
-    def forward(self, graph: dgl.DGLGraph, x: Features, edge: Tensor | None = None) -> Tensor:
+    def forward(self, graph: GraphLike, x: Features, edge: Tensor | None = None) -> Tensor:
         """Apply the layer.
 
         Args:

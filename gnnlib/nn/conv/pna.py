@@ -6,8 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from gnnlib._platform.dgl import dgl
-from gnnlib.graph import Adjacency, adjacency
+from gnnlib.graph import Adjacency, GraphLike, adjacency
 from gnnlib.nn._arguments import integer, positive, some_of
 from gnnlib.nn.conv.base import Conv, Features, add_reusing_memory, width_pair
 from gnnlib.ops import aggregate
@@ -102,7 +101,7 @@ class PNAConv(Conv):
         if not self.edge_feats:
             self.takes_edge = None  # type: ignore[misc]
 
-    def forward(self, graph: dgl.DGLGraph, x: Features, edge: Tensor | None = None) -> Tensor:
+    def forward(self, graph: GraphLike, x: Features, edge: Tensor | None = None) -> Tensor:
         """Apply the layer.
 
         Args:

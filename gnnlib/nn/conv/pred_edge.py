@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from gnnlib._platform.dgl import dgl
+from gnnlib.graph import GraphLike
 from gnnlib.nn._arguments import integer, positive
 from gnnlib.nn.conv.base import Conv, Features, add_bias, empty, empty_linear
 from gnnlib.ops import aggregate, convolve, edge_score
@@ -66,7 +66,7 @@ class PredEdgeConv(Conv):
         hidden: int = 64,
         relations: int = 1,
         edge_activation: nn.Module | None = None,
-        normalise: Callable[[dgl.DGLGraph, Tensor], Tensor] | None = None,
+        normalise: Callable[[GraphLike, Tensor], Tensor] | None = None,
         pos_scale: float = 1.0,
         weight: bool = True,
         bias: bool = True,
@@ -98,7 +98,7 @@ class PredEdgeConv(Conv):
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
-    def edges(self, graph: dgl.DGLGraph, like: Tensor) -> Tensor:
+    def edges(self, graph: GraphLike, like: Tensor) -> Tensor:
         """The predicted edge weights: (E, K)."""
         p_src, p_dst = (pos.to(like) / self.pos_scale for pos in self.positions(graph, self.pos_feats))
         u_src, u_dst = self.first.weight.split(self.pos_feats, dim=1)
@@ -107,7 +107,7 @@ class PredEdgeConv(Conv):
         score = self.edge_activation(score)
         return score if self.normalise is None else self.normalise(graph, score)
 
-    def forward(self, graph: dgl.DGLGraph, x: Features, edge: Tensor | None = None) -> Tensor:
+    def forward(self, graph: GraphLike, x: Features, edge: Tensor | None = None) -> Tensor:
         """Apply the layer.
 
         Args:

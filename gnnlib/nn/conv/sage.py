@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from gnnlib._platform.dgl import dgl
+from gnnlib.graph import GraphLike
 from gnnlib.nn._arguments import one_of
 from gnnlib.nn.conv.base import Conv, Features, add_reusing_memory, empty_linear, width_pair
 from gnnlib.ops import aggregate
@@ -68,7 +68,7 @@ class SAGEConv(Conv):
         for fc in (self.fc_self, self.fc_neigh):
             nn.init.xavier_uniform_(fc.weight, gain)
 
-    def forward(self, graph: dgl.DGLGraph, x: Features, edge: Tensor | None = None) -> Tensor:
+    def forward(self, graph: GraphLike, x: Features, edge: Tensor | None = None) -> Tensor:
         """Apply the layer.
 
         Args:

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from gnnlib._platform.dgl import dgl
+from gnnlib.graph import GraphLike, is_graph
 from gnnlib.nn._arguments import integer, one_of
 from gnnlib.nn.conv.base import Conv, Features, empty_linear
 from gnnlib.ops import propagate
@@ -81,7 +81,7 @@ class SGConv(Conv):
 
     def forward(
         self,
-        graph: dgl.DGLGraph | Sequence[dgl.DGLGraph],
+        graph: GraphLike | Sequence[GraphLike],
         x: Features,
         edge: Tensor | Sequence[Tensor] | None = None,
     ) -> Tensor:
@@ -102,7 +102,7 @@ class SGConv(Conv):
         edges = edge if isinstance(edge, (list, tuple)) else [edge] * len(hops)
         if len(edges) != len(hops):
             raise ValueError(f"SGConv: expected {len(hops)} edge weights, one for each hop, got {len(edges)}")
-        if not hops and isinstance(graph, dgl.DGLGraph):  # otherwise each hop checks its input
+        if not hops and is_graph(graph):  # otherwise each hop checks its input
             self.src_features(graph, x)
             self.check_edge(graph, edge)  # type: ignore[arg-type]
         for hop, weight in zip(hops, edges, strict=True):
@@ -111,8 +111,8 @@ class SGConv(Conv):
             x = propagate(hop, x, weight, self.norm, self._degrees(hop, weight))
         return self.fc(x[0] if isinstance(x, tuple) else x)
 
-    def _hops(self, graph: dgl.DGLGraph | Sequence[dgl.DGLGraph]) -> list[dgl.DGLGraph]:
-        if not isinstance(graph, dgl.DGLGraph):
+    def _hops(self, graph: GraphLike | Sequence[GraphLike]) -> list[GraphLike]:
+        if not is_graph(graph):
             if len(graph) != self.k:
                 raise ValueError(f"SGConv: expected {self.k} blocks, one for each hop, got {len(graph)}")
             return list(graph)
@@ -120,7 +120,7 @@ class SGConv(Conv):
             raise ValueError(f"SGConv: expected a whole graph or a list of {self.k} blocks, got one of two node sets")
         return [graph] * self.k
 
-    def _degrees(self, hop: dgl.DGLGraph, weight: Tensor | None) -> str:
+    def _degrees(self, hop: GraphLike, weight: Tensor | None) -> str:
         if self.degrees is not None:
             return self.degrees
         if weight is not None:

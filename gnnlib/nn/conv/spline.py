@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from gnnlib._platform.dgl import dgl
+from gnnlib.graph import GraphLike
 from gnnlib.nn._arguments import integer, integers, one_of, positive
 from gnnlib.nn.conv.base import Conv, Features, add_bias, add_reusing_memory, empty, width_pair
 from gnnlib.ops import convolve, gather_dst, gather_src
@@ -133,7 +133,7 @@ class SplineConv(Conv):
         bound = self.weight[:, :, 0].numel() ** -0.5
         nn.init.uniform_(self.weight, -bound, bound)
 
-    def basis(self, graph: dgl.DGLGraph, like: Tensor) -> Tensor:
+    def basis(self, graph: GraphLike, like: Tensor) -> Tensor:
         """B_k of every edge: (E, K)."""
         dtype = torch.promote_types(like.dtype, torch.float32)  # float16 has no odd pixels past 2048, bfloat16 past 256
         p_src, p_dst = (pos.to(like.device, dtype) for pos in self.positions(graph, len(self.kernel_size)))
@@ -144,7 +144,7 @@ class SplineConv(Conv):
             basis = (basis.unsqueeze(-1) * factor.unsqueeze(1)).flatten(1)
         return basis
 
-    def forward(self, graph: dgl.DGLGraph, x: Features, edge: Tensor | None = None) -> Tensor:
+    def forward(self, graph: GraphLike, x: Features, edge: Tensor | None = None) -> Tensor:
         """Apply the layer.
 
         Args:

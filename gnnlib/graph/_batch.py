@@ -3,14 +3,16 @@
 import torch
 from torch import Tensor
 
-from gnnlib._platform.dgl import dgl
 from gnnlib.graph._adjacency import Adjacency, CompressedRows
 from gnnlib.graph._check import check_graph
+from gnnlib.graph._convert import is_graph, takes_graph
+from gnnlib.graph._structure import GraphLike
 
 __all__ = ["graph_index", "graph_sizes", "node_to_graph", "segments"]
 
 
-def graph_sizes(graph: dgl.DGLGraph) -> Tensor:
+@takes_graph
+def graph_sizes(graph: GraphLike) -> Tensor:
     """The number of destination nodes of each graph in a batch, (B,).
 
     Example:
@@ -19,14 +21,15 @@ def graph_sizes(graph: dgl.DGLGraph) -> Tensor:
         >>> graph_sizes(dgl.batch([dgl.graph(([0], [1])), dgl.graph(([0], [2]))])).tolist()
         [2, 3]
     """
-    if not isinstance(graph, dgl.DGLGraph) or len(graph.ntypes) > 1:  # several edge types of one node type do
+    if not is_graph(graph) or len(graph.ntypes) > 1:  # several edge types of one node type do
         check_graph("graph_sizes", graph)
     if graph.is_block:  # DGL raises on a block's batch sizes
         return torch.tensor([graph.num_dst_nodes()], device=graph.device)
     return graph.batch_num_nodes(graph.dsttypes[0])
 
 
-def node_to_graph(graph: dgl.DGLGraph, device: torch.device) -> Adjacency:
+@takes_graph
+def node_to_graph(graph: GraphLike, device: torch.device) -> Adjacency:
     """The bipartite adjacency of a batch, from every node to its graph: the structure that readouts aggregate over.
 
     Example:
@@ -57,7 +60,8 @@ def segments(sizes: Tensor) -> Adjacency:
     )
 
 
-def graph_index(graph: dgl.DGLGraph, sizes: Tensor) -> Tensor:
+@takes_graph
+def graph_index(graph: GraphLike, sizes: Tensor) -> Tensor:
     """The graph of each node or edge in a batch, from the number of nodes or edges of each graph.
 
     Example:

@@ -1,0 +1,330 @@
+"""Nodes and edges of graphs of any kind: edge lists, DGL, PyTorch Geometric, sparse matrices, networkx."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gnnlib._platform.dgl import dgl
+
+__all__ = ["BIPARTITE", "HOMOGENEOUS", "EdgeType", "Edges", "Nodes", "Parts", "dgl_endpoints", "kind_of", "parts_of"]
+
+EdgeType = tuple[str, str, str]
+HOMOGENEOUS: EdgeType = ("_N", "_E", "_N")
+BIPARTITE: EdgeType = ("src", "to", "dst")
+SPARSE_FORMATS = {torch.sparse_coo: "COO", torch.sparse_csr: "CSR", torch.sparse_csc: "CSC"}
+
+
+class Nodes(NamedTuple):
+    """The nodes of a type: their number, their features by name, and how many each graph of a batch has."""
+
+    num: int
+    columns: Mapping[str, Tensor] = {}
+    sizes: Tensor | None = None
+
+
+class Edges(NamedTuple):
+    """The edges of a type, in the order of their ids: endpoints, features by name, and how many each graph of a batch
+    has."""
+
+    src: Tensor
+    dst: Tensor
+    columns: Mapping[str, Tensor] = {}
+    sizes: Tensor | None = None
+
+
+class Parts(NamedTuple):
+    """A graph: its nodes by type, its edges by type, and the destinations of a message-flow graph by type."""
+
+    nodes: Mapping[str, Nodes]
+    edges: Mapping[EdgeType, Edges]
+    dst_nodes: Mapping[str, Nodes] | None = None
+    idtype: torch.dtype = torch.int64
+
+
+def parts_of(data: Any, num_nodes: Any = None) -> Parts:
+    """The nodes and edges of a graph, as `Graph` takes it.
+
+    Raises:
+        TypeError: if ``data`` is no graph, or nodes are no integers
+        ValueError: if nodes are out of range, or sources and destinations differ in number
+    """
+    kind = kind_of(data)
+    if kind is None:
+        raise TypeError(
+            "expected a graph: a pair (src, dst), an edge_index of shape (2, E), or a graph of DGL, PyTorch Geometric, "
+            f"networkx, SciPy or torch.sparse, got {_name(data)}"
+        )
+    if kind in COUNTED:
+        return COUNTED[kind](data, num_nodes)
+    if num_nodes is not None:
+        raise TypeError(f"expected num_nodes with a pair, an edge_index or a mapping, got it with {_name(data)}")
+    return READERS[kind](data)
+
+
+def kind_of(data: Any) -> str | None:
+    """Which kind of graph an object is; None if it is none.
+
+    Example:
+        >>> import torch
+        >>> from gnnlib.graph._parts import kind_of
+        >>> kind_of(torch.tensor([[0], [1]])), kind_of(([0], [1])), kind_of(None)
+        ('edge_index', 'pair', None)
+    """
+    if isinstance(data, Tensor):
+        return "edge_index" if data.layout is torch.strided else "torch.sparse"
+    if isinstance(data, dgl.DGLGraph):
+        return "dgl"
+    for base in type(data).__mro__:
+        package = base.__module__.partition(".")[0]
+        if package in ("networkx", "scipy"):
+            return package
+        if package == "torch_geometric" and base.__name__ in ("Data", "HeteroData"):
+            return f"torch_geometric.{base.__name__}"
+    if isinstance(data, np.ndarray):
+        return "edge_index"
+    if isinstance(data, Mapping):
+        return "mapping"
+    # A list of two graphs is no pair: a stack takes a list of message-flow graphs.
+    if isinstance(data, (tuple, list)) and len(data) == 2 and all(_is_numbers(end) for end in data):
+        return "pair"
+    return None
+
+
+def _is_numbers(end: Any) -> bool:
+    if isinstance(end, (list, tuple, range)):
+        return all(isinstance(node, (int, np.integer)) for node in end[:1])
+    return isinstance(end, (Tensor, np.ndarray))
+
+
+def _name(data: Any) -> str:
+    kind = type(data)
+    return "None" if data is None else f"{kind.__module__}.{kind.__name__}".removeprefix("builtins.")
+
+
+# Edge lists
+
+
+def _from_edge_index(edge_index: Any, num_nodes: Any) -> Parts:
+    edge_index = torch.as_tensor(edge_index)
+    if edge_index.dim() != 2 or edge_index.shape[0] != 2:
+        transposed = ", edge_index.t()," if edge_index.dim() == 2 and edge_index.shape[1] == 2 else ""
+        raise ValueError(f"expected an edge_index of shape (2, E){transposed} got {tuple(edge_index.shape)}")
+    return _from_pair((edge_index[0], edge_index[1]), num_nodes)
+
+
+def _from_pair(pair: Any, num_nodes: Any) -> Parts:
+    src, dst = (_node_numbers(end) for end in pair)
+    if len(src) != len(dst):
+        raise ValueError(f"expected one source and one destination per edge, got {len(src)} and {len(dst)}")
+    if isinstance(num_nodes, (tuple, list)):
+        source, _, destination = BIPARTITE
+        num_src, num_dst = num_nodes
+        nodes = {source: Nodes(_count(num_src, "source", src)), destination: Nodes(_count(num_dst, "destination", dst))}
+        return Parts(nodes, {BIPARTITE: Edges(src, dst)})
+    return Parts({HOMOGENEOUS[0]: Nodes(_count(num_nodes, "node", src, dst))}, {HOMOGENEOUS: Edges(src, dst)})
+
+
+def _from_mapping(data: Mapping[Any, Any], num_nodes: Any) -> Parts:
+    if not data:
+        raise ValueError("expected an edge type or more, got an empty mapping")
+    ends: dict[str, list[Tensor]] = {}
+    edges = {}
+    for edge_type, pair in data.items():
+        if not (isinstance(edge_type, tuple) and len(edge_type) == 3):
+            raise TypeError(f"expected edge types (source type, name, destination type), got {edge_type!r}")
+        src, dst = (_node_numbers(end) for end in pair)
+        if len(src) != len(dst):
+            raise ValueError(
+                f"{edge_type}: expected one source and one destination per edge, got {len(src)}, {len(dst)}"
+            )
+        edges[edge_type] = Edges(src, dst)
+        ends.setdefault(edge_type[0], []).append(src)
+        ends.setdefault(edge_type[2], []).append(dst)
+    counts = dict(num_nodes or {})
+    types = sorted({*ends, *counts})
+    return Parts({kind: Nodes(_count(counts.get(kind), kind, *ends.get(kind, []))) for kind in types}, edges)
+
+
+def _node_numbers(end: Any) -> Tensor:
+    """Node numbers of any integer type as int32, which message passing reads."""
+    nodes = torch.as_tensor(end)
+    if nodes.numel() == 0:
+        nodes = nodes.long()
+    if nodes.is_floating_point() or nodes.is_complex() or nodes.dtype == torch.bool:
+        raise TypeError(f"expected nodes as integers, edge_index.long(), got {nodes.dtype}")
+    if nodes.dim() != 1:
+        raise ValueError(f"expected nodes of shape (E,), got {tuple(nodes.shape)}")
+    return nodes.detach()
+
+
+def _count(num: Any, name: str, *ends: Tensor) -> int:
+    """The number of nodes, at least one more than the largest number."""
+    limits = [nodes.aminmax() for nodes in ends if len(nodes)]
+    low, high = min((int(low) for low, _ in limits), default=0), max((int(high) for _, high in limits), default=-1)
+    if num is None:
+        num = high + 1
+    if not isinstance(num, (int, np.integer)) or isinstance(num, bool) or num < 0:
+        raise ValueError(f"expected the number of {name}s, 0 or more, got {num!r}")
+    if low < 0 or high >= num:
+        raise ValueError(f"expected {name}s from 0 to {num - 1}, got {low if low < 0 else high}")
+    return int(num)
+
+
+# Other libraries
+
+
+def dgl_endpoints(graph: Any) -> tuple[Tensor, Tensor]:
+    """The endpoints of a DGLGraph with one edge type by edge id, from a sparse format that it already has."""
+    created = graph.formats()["created"]
+    if "coo" in created:
+        return graph.edges(order="eid")
+    indptr, columns, eid = graph.adj_tensors(created[0])
+    rows = _rows(indptr).to(columns.dtype)
+    if len(eid) == len(columns):  # DGL returns no ids if the edges are already sorted by them
+        order = eid.long()
+        columns = torch.empty_like(columns).index_copy_(0, order, columns)
+        rows = torch.empty_like(rows).index_copy_(0, order, rows)
+    return (columns, rows) if created[0] == "csc" else (rows, columns)
+
+
+def _from_dgl(graph: Any) -> Parts:
+    single = len(graph.canonical_etypes) == 1
+
+    def nodes_of(types: list[str], view: Any, count: Callable[[str], int]) -> dict[str, Nodes]:
+        return {kind: Nodes(count(kind), dict(view[kind].data), sizes(graph.batch_num_nodes, kind)) for kind in types}
+
+    def sizes(of: Callable[[Any], Tensor], kind: Any) -> Tensor | None:
+        return of(kind) if not graph.is_block and graph.batch_size > 1 else None
+
+    def edges_of(kind: EdgeType) -> Edges:
+        src, dst = dgl_endpoints(graph) if single else graph.edges(order="eid", etype=kind)
+        return Edges(src, dst, dict(graph.edges[kind].data), sizes(graph.batch_num_edges, kind))
+
+    edges = {kind: edges_of(kind) for kind in graph.canonical_etypes}
+    if not graph.is_block:
+        return Parts(nodes_of(graph.ntypes, graph.nodes, graph.num_nodes), edges, idtype=graph.idtype)
+    sources = nodes_of(graph.srctypes, graph.srcnodes, graph.num_src_nodes)
+    return Parts(sources, edges, nodes_of(graph.dsttypes, graph.dstnodes, graph.num_dst_nodes), graph.idtype)
+
+
+def _from_pyg(data: Any) -> Parts:
+    if data.edge_index is None:
+        adj = ", its adj_t as edge_index," if "adj_t" in data else ""
+        raise ValueError(f"expected a Data with edges in edge_index{adj} got the keys {list(data.keys())}")
+    num_nodes, num_edges, keys = data.num_nodes, data.edge_index.shape[1], data.keys()
+    edges = _from_edge_index(data.edge_index, num_nodes).edges[HOMOGENEOUS]
+    columns = {
+        name: {key: data[key] for key in keys if test(key) and _has_rows(data[key], rows)}
+        for name, test, rows in (("nodes", data.is_node_attr, num_nodes), ("edges", data.is_edge_attr, num_edges))
+    }
+    columns["edges"].pop("edge_index", None)
+    columns["nodes"].pop("batch", None)
+    node_sizes = edge_sizes = None
+    if getattr(data, "ptr", None) is not None and data.batch is not None:
+        columns["nodes"].pop("ptr", None)
+        node_sizes = data.ptr.diff()
+        edge_sizes = torch.bincount(data.batch[data.edge_index[0]], minlength=len(node_sizes))
+    return Parts(
+        {HOMOGENEOUS[0]: Nodes(num_nodes, columns["nodes"], node_sizes)},
+        {HOMOGENEOUS: edges._replace(columns=columns["edges"], sizes=edge_sizes)},
+    )
+
+
+def _has_rows(value: Any, rows: int) -> bool:
+    return isinstance(value, Tensor) and value.layout is torch.strided and value.dim() > 0 and len(value) == rows
+
+
+def _from_hetero_data(data: Any) -> Parts:
+    counts = {store._key: store.num_nodes for store in data.node_stores}
+    parts = _from_mapping({store._key: store.edge_index for store in data.edge_stores}, counts)
+
+    def columns(store: Any, rows: int) -> dict[str, Tensor]:
+        skip = "edge_index", "batch", "ptr"
+        return {key: value for key, value in store.items() if key not in skip and _has_rows(value, rows)}
+
+    def node_sizes(store: Any) -> Tensor | None:
+        return store.ptr.diff() if "ptr" in store else None
+
+    nodes = {s._key: Nodes(counts[s._key], columns(s, counts[s._key]), node_sizes(s)) for s in data.node_stores}
+    edges = {}
+    for store in data.edge_stores:
+        pair, sizes = parts.edges[store._key], nodes[store._key[0]].sizes
+        if sizes is not None:
+            sizes = torch.bincount(data[store._key[0]].batch[pair.src.long()], minlength=len(sizes))
+        edges[store._key] = pair._replace(columns=columns(store, len(pair.src)), sizes=sizes)
+    return Parts(nodes, edges)
+
+
+def _from_torch_sparse(matrix: Tensor) -> Parts:
+    if matrix.layout not in SPARSE_FORMATS or matrix.dim() != 2:
+        formats = ", ".join(SPARSE_FORMATS.values())
+        raise ValueError(f"expected a sparse matrix ({formats}), got {matrix.layout} of shape {tuple(matrix.shape)}")
+    if matrix.layout is torch.sparse_coo:
+        (src, dst), values = matrix._indices(), matrix._values()
+    elif matrix.layout is torch.sparse_csr:
+        src, dst, values = _rows(matrix.crow_indices()), matrix.col_indices(), matrix.values()
+    else:
+        src, dst, values = matrix.row_indices(), _rows(matrix.ccol_indices()), matrix.values()
+    return _from_matrix(src, dst, values, matrix.shape)
+
+
+def _rows(indptr: Tensor) -> Tensor:
+    return torch.repeat_interleave(torch.arange(len(indptr) - 1, device=indptr.device), indptr.diff().long())
+
+
+def _from_scipy(matrix: Any) -> Parts:
+    coo = matrix.tocoo()
+    return _from_matrix(torch.from_numpy(coo.row), torch.from_numpy(coo.col), torch.from_numpy(coo.data), coo.shape)
+
+
+def _from_matrix(src: Tensor, dst: Tensor, values: Tensor, shape: Any) -> Parts:
+    """Of a square matrix, or of a rectangular one, whose rows are the sources of a bipartite graph."""
+    parts = _from_pair((src, dst), shape[0] if shape[0] == shape[1] else tuple(shape))
+    ((kind, edges),) = parts.edges.items()
+    return parts._replace(edges={kind: edges._replace(columns={"weight": values})})
+
+
+def _from_networkx(graph: Any) -> Parts:
+    """Nodes in the order of the graph, edges in that of their attribute ``id``, or of the graph without it. An undirected
+    edge is two, as in ``graph.to_directed()``. Attributes that are numbers or tensors become features."""
+    number = {node: i for i, node in enumerate(graph)}
+    edges = list((graph if graph.is_directed() else graph.to_directed()).edges(data=True))
+    if sorted(attributes.get("id", -1) for _, _, attributes in edges) == list(range(len(edges))):
+        edges.sort(key=lambda edge: edge[2]["id"])
+    src, dst = torch.tensor([(number[u], number[v]) for u, v, _ in edges], dtype=torch.int64).reshape(-1, 2).t()
+    parts = _from_pair((src, dst), len(number))
+    nodes = parts.nodes[HOMOGENEOUS[0]]._replace(columns=_columns([graph.nodes[node] for node in graph]))
+    features = {name: values for name, values in _columns([edge[2] for edge in edges]).items() if name != "id"}
+    return Parts({HOMOGENEOUS[0]: nodes}, {HOMOGENEOUS: parts.edges[HOMOGENEOUS]._replace(columns=features)})
+
+
+def _columns(rows: list[Mapping[str, Any]]) -> dict[str, Tensor]:
+    """The attributes that all rows have, as numbers or as tensors of one shape."""
+    columns = {}
+    for name in rows[0] if rows else ():
+        values = [row.get(name) for row in rows]
+        if all(isinstance(value, Tensor) and value.shape == values[0].shape for value in values):
+            columns[name] = torch.stack(values)
+        elif all(isinstance(value, (int, float)) for value in values):
+            columns[name] = torch.tensor(values)
+    return columns
+
+
+COUNTED: dict[str, Callable[[Any, Any], Parts]] = {
+    "edge_index": _from_edge_index,
+    "pair": _from_pair,
+    "mapping": _from_mapping,
+}
+"""Readers of edges without their number of nodes."""
+
+READERS: dict[str, Callable[[Any], Parts]] = {
+    "dgl": _from_dgl,
+    "torch.sparse": _from_torch_sparse,
+    "torch_geometric.Data": _from_pyg,
+    "torch_geometric.HeteroData": _from_hetero_data,
+    "scipy": _from_scipy,
+    "networkx": _from_networkx,
+}
