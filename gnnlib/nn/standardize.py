@@ -90,8 +90,10 @@ class Standardize(nn.Module):
         if num_rows == 0:
             raise ValueError("Standardize: expected features (N, F) of one node or more, got none")
         mean = total / num_rows
-        variance = sum((rows.double() - mean).square().sum(0) for rows in _rows(data, feature)) / num_rows
-        return cls(model, mean.to(rows.dtype), variance.sqrt().to(rows.dtype))
+        squares = torch.zeros_like(mean)
+        for rows in _rows(data, feature):
+            squares += (rows.double() - mean).square().sum(0)
+        return cls(model, mean.to(rows.dtype), (squares / num_rows).sqrt().to(rows.dtype))
 
     def forward(self, graph: Any, x: Tensor, edge: Any = None) -> Any:
         """Apply the model to standardised features.
