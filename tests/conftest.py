@@ -9,9 +9,9 @@ from hypothesis import settings
 
 settings.register_profile("untimed", deadline=None)  # a busy machine fails no test
 settings.load_profile("untimed")
-pytest.register_assert_rewrite("gnnlib.testing.checks")
+pytest.register_assert_rewrite("gnnlib.testing.checks", "gnnlib.testing.case", "gnnlib.testing.arguments")
 
-from gnnlib.testing.graphs import GRAPHS  # noqa: E402  after the line above, or checks is imported as it is
+from gnnlib.testing.graphs import GRAPHS  # noqa: E402  after the line above, or they are imported as they are
 
 # Read once, before a fixture hides the variable.
 DATA = Path(os.environ.get("GNNLIB_DATA") or Path(__file__).parents[1] / ".." / "shared" / "data").resolve()

@@ -101,7 +101,7 @@ class FlatGraphs:
         )
 
     def select(self, indices: np.ndarray) -> "FlatGraphs":
-        """The graphs with these indices, (B,) int64."""
+        """A copy of the graphs with these indices, (B,) int64."""
         nodes, edges = self._runs(indices)
         return replace(
             self,
@@ -113,6 +113,10 @@ class FlatGraphs:
             ends=_cut(self.ends, edges),
             guard=None,
         )
+
+    def node_features(self, indices: np.ndarray) -> Columns:
+        """A copy of the node features of the graphs with these indices, (B,) int64."""
+        return _cut(self.ndata, self._runs(indices)[0])
 
     def batch(self, indices: np.ndarray) -> GraphLike:
         """The graphs with these indices, (B,) int64, as one batched graph."""

@@ -51,6 +51,9 @@ class GraphStore(Dataset):
     superpixel graphs) and a node 4; twice that if some graph has 2**15 nodes or edges. Frames and labels are
     detached. A restriction of a graph to some sparse formats is not stored.
 
+    A part of a store, ``store[indices]`` or of `split`, is a view: it has the numbers of its graphs and copies of their
+    labels, and shares the arrays of the store. `copy` gives it arrays of its own.
+
     Example:
         >>> from gnnlib import GraphStore
         >>> import dgl
@@ -72,6 +75,7 @@ class GraphStore(Dataset):
             raise ValueError(f"labels: expected one for each of {len(graphs)} graphs, got {tuple(self.labels.shape)}")
         self._flat = FlatGraphs.of(graphs)
         self._folder: Path | None = None
+        self._numbers: np.ndarray | None = None  # of the graphs of a view
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> "GraphStore":
@@ -88,9 +92,11 @@ class GraphStore(Dataset):
         return cls._of(*archive.read(folder), folder)
 
     @classmethod
-    def _of(cls, flat: FlatGraphs, labels: Tensor | None, folder: Path | None = None) -> "GraphStore":
+    def _of(
+        cls, flat: FlatGraphs, labels: Tensor | None, folder: Path | None = None, numbers: np.ndarray | None = None
+    ) -> "GraphStore":
         store = cls.__new__(cls)
-        store._flat, store.labels, store._folder = flat, labels, folder
+        store._flat, store.labels, store._folder, store._numbers = flat, labels, folder, numbers
         return store
 
     def __getstate__(self) -> dict[str, Any]:
@@ -103,11 +109,12 @@ class GraphStore(Dataset):
 
     @property
     def ndata(self) -> dict[str, Tensor]:
-        """The node features of all graphs, end to end, (N, \\*). Of a store on disk they are memory-mapped."""
-        return dict(self._flat.ndata)
+        """The node features of all graphs, end to end, (N, \\*). Of a store on disk they are memory-mapped; of a part
+        of a store they are a copy."""
+        return dict(self._flat.ndata if self._numbers is None else self._flat.node_features(self._numbers))
 
     def __len__(self) -> int:
-        return len(self._flat.nodes) - 1
+        return len(self._flat.nodes) - 1 if self._numbers is None else len(self._numbers)
 
     @overload
     def __getitem__(self, index: int) -> GraphLike: ...
@@ -116,7 +123,7 @@ class GraphStore(Dataset):
     def __getitem__(self, index: "Indices | slice") -> "GraphStore": ...
 
     def __getitem__(self, index: Any) -> Any:
-        """A graph by its number, or a store by numbers, a boolean mask or a slice. Negative numbers count from the end.
+        """A graph by its number, or a view by numbers, a boolean mask or a slice. Negative numbers count from the end.
 
         Raises:
             TypeError: if the indices are neither integers nor booleans.
@@ -147,23 +154,39 @@ class GraphStore(Dataset):
             ValueError: if there are none.
             IndexError: if an index is out of range.
         """
-        return self._flat.batch(self._checked_indices(indices))
+        return self._flat.batch(self._numbers_of(self._checked_indices(indices)))
 
     def select(self, indices: Indices) -> "GraphStore":
-        """A store of the graphs with these indices, (B,), and their labels, such as a training split. A copy.
+        """A view of the graphs with these indices, (B,), in this order, repeats allowed, such as a training split.
 
         Raises:
             TypeError: as :meth:`batch`.
             ValueError: as :meth:`batch`.
             IndexError: as :meth:`batch`.
         """
-        indices = self._checked_indices(indices)
-        return self._of(self._flat.select(indices), self._labels_of(indices))
+        indices = self._checked_indices(indices).copy()
+        return self._of(self._flat, self._labels_of(indices), self._folder, self._numbers_of(indices))
+
+    def copy(self) -> "GraphStore":
+        """A store with the same graphs and labels in arrays of its own, in memory.
+
+        A view keeps the arrays of its whole store in memory, and is pickled with them; a copy has its graphs alone.
+
+        Example:
+            >>> from gnnlib import GraphStore
+            >>> import dgl
+            >>> store = GraphStore([dgl.graph(([0], [1]))] * 20, labels=range(20))
+            >>> few = store[[3, 4]].copy()
+            >>> len(few), few.labels.tolist()
+            (2, [3, 4])
+        """
+        numbers = self._numbers_of(np.arange(len(self)))
+        return self._of(self._flat.select(numbers), None if self.labels is None else self.labels.clone())
 
     def split(
         self, fractions: Sequence[float] = (0.8, 0.1, 0.1), seed: int = 0, *, stratify: bool = False
     ) -> "tuple[GraphStore, ...]":
-        """Random parts of the store, each a copy, such as for training, validation and test.
+        """Random parts of the store, each a view, such as for training, validation and test.
 
         Args:
             fractions: of the graphs in each part; their sum is 1.
@@ -247,6 +270,10 @@ class GraphStore(Dataset):
             raise IndexError(f"expected indices from 0 to {len(self) - 1}, got {array.min()} to {array.max()}")
         return array
 
+    def _numbers_of(self, indices: np.ndarray) -> np.ndarray:
+        """The numbers that the graphs with these indices have in the arrays."""
+        return indices if self._numbers is None else self._numbers[indices]
+
     def _labels_of(self, indices: np.ndarray) -> Tensor | None:
         return None if self.labels is None else self.labels.index_select(0, torch.from_numpy(indices))
 
@@ -294,8 +321,9 @@ class _Samples(Sequence):
     def batch(self) -> Any:
         """The batch. A worker process returns flat tensors, from which the main process builds it."""
         if get_worker_info() is not None:
-            return _Parcel(self.store.select(self.indices))
-        return _with_labels(self.store._flat.batch(self.indices), self.store._labels_of(self.indices))
+            return _Parcel(self.store.select(self.indices).copy())
+        store = self.store
+        return _with_labels(store._flat.batch(store._numbers_of(self.indices)), store._labels_of(self.indices))
 
 
 class _Parcel(NamedTuple):

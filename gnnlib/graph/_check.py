@@ -25,9 +25,7 @@ def graph_error(owner: str, graph: Any) -> TypeError | None:
             f"per layer, got a {kind.__name__} of {len(graph)}"
         )
     got = "None" if graph is None else f"{kind.__module__}.{kind.__name__}".removeprefix("builtins.")
-    return TypeError(
-        f"{owner}: expected a graph (DGL, PyG, networkx, SciPy, torch.sparse) or an edge_index, got {got}"
-    )
+    return TypeError(f"{owner}: expected a graph (DGL, PyG, networkx, SciPy, torch.sparse) or an edge_index, got {got}")
 
 
 def check_graph(owner: str, graph: Any) -> None:

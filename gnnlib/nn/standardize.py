@@ -1,5 +1,6 @@
 """Standardisation of node features, fitted on training data."""
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -11,7 +12,8 @@ from gnnlib.nn._arguments import names_checked
 
 __all__ = ["Standardize"]
 
-ROWS = 1 << 16  # at a time, so that a memory-mapped store is not in memory
+ROWS = 1 << 16  # at a time
+GRAPHS = 1 << 8  # at a time, so that a store on disk is not in memory
 
 
 class Standardize(nn.Module):
@@ -82,12 +84,16 @@ class Standardize(nn.Module):
             KeyError: if the graphs have no such features, with the names that they have
             ValueError: if the features are not finite, or of another shape
         """
-        x = data if isinstance(data, Tensor) else _node_features(data, feature)
-        if x.dim() != 2 or not len(x) or not x.is_floating_point():
-            raise ValueError(f"Standardize: expected features (N, F) of floating point, got {x.dtype} {tuple(x.shape)}")
-        mean = sum(rows.double().sum(0) for rows in x.detach().split(ROWS)) / len(x)
-        variance = sum((rows.double() - mean).square().sum(0) for rows in x.detach().split(ROWS)) / len(x)
-        return cls(model, mean.to(x.dtype), variance.sqrt().to(x.dtype))
+        num_rows, total = 0, torch.zeros((), dtype=torch.float64)
+        for rows in _rows(data, feature):
+            num_rows, total = num_rows + len(rows), total + rows.double().sum(0)
+        if num_rows == 0:
+            raise ValueError("Standardize: expected features (N, F) of one node or more, got none")
+        mean = total / num_rows
+        squares = torch.zeros_like(mean)
+        for rows in _rows(data, feature):
+            squares += (rows.double() - mean).square().sum(0)
+        return cls(model, mean.to(rows.dtype), (squares / num_rows).sqrt().to(rows.dtype))
 
     def forward(self, graph: Any, x: Tensor, edge: Any = None) -> Any:
         """Apply the model to standardised features.
@@ -109,10 +115,26 @@ class Standardize(nn.Module):
         return self.model(graph, x) if edge is None else self.model(graph, x, edge)
 
 
-def _node_features(data: GraphStore | GraphLike, feature: str) -> Tensor:
-    if not (isinstance(data, GraphStore) or is_graph(data)):
+def _rows(data: GraphStore | GraphLike | Tensor, feature: str) -> Iterator[Tensor]:
+    """The features of all nodes, some rows (n, F) at a time."""
+    for x in _parts(data, feature):
+        if x.dim() != 2 or not x.is_floating_point():
+            raise ValueError(f"Standardize: expected features (N, F) of floating point, got {x.dtype} {tuple(x.shape)}")
+        yield from x.detach().split(ROWS)
+
+
+def _parts(data: GraphStore | GraphLike | Tensor, feature: str) -> Iterator[Tensor]:
+    if isinstance(data, Tensor):
+        yield data
+    elif isinstance(data, GraphStore):
+        yield from (_column(data[i : i + GRAPHS].ndata, feature) for i in range(0, len(data), GRAPHS))
+    elif is_graph(data):
+        yield _column(data.ndata, feature)
+    else:
         raise TypeError(f"Standardize: expected a GraphStore, a graph or a tensor (N, F), got {type(data).__name__}")
-    columns = data.ndata
+
+
+def _column(columns: Mapping[str, Tensor], feature: str) -> Tensor:
     if feature not in columns:
         raise KeyError(f"Standardize: expected graphs with {feature!r}, got {sorted(map(str, columns))}")
     return columns[feature]

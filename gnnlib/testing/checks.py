@@ -8,209 +8,50 @@ A case's reference is the layer's equation written again with dense matrices and
 that is called as ``conv(graph, x)`` or ``conv(graph, x, edge)`` can be checked. Without pytest, call a check on a case.
 """
 
-import ast
 import contextlib
-import re
 import types
-import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
-from inspect import Parameter, signature
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-import gnnlib.ops
 from gnnlib import kernels
 from gnnlib._platform.dgl import dgl
 from gnnlib.graph import GraphLike
 from gnnlib.kernels import reference as reference_kernels
-from gnnlib.ops import degrees
+from gnnlib.testing.arguments import (
+    bad_edges_are_refused,
+    bad_features_are_refused,
+    bad_positions_are_refused,
+    foreign_names_are_refused,
+    mistakes_are_explained,
+    numbers_of_numpy_are_taken,
+    options_are_keyword_only,
+    other_dtypes_are_explained,
+    parameters_are_reset,
+    repr_shows_arguments,
+    sparse_tensors_are_refused,
+    traces_are_refused,
+)
+from gnnlib.testing.case import (
+    TOLERANCE,
+    Case,
+    Dense,
+    Inputs,
+    apply,
+    apply_reference,
+    assert_close,
+    assert_same_bits,
+    difference,
+    has_dst_features,
+    inputs,
+    outputs_and_gradients,
+    randomize_biases,
+    seed,
+    src_dst_inputs,
+)
 from gnnlib.testing.graphs import GRAPHS, HOMOGENEOUS, bipartite, clique, edgeless, endpoints, path, random_graph
-
-TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
-NO_KERNELS = types.ModuleType("no_kernels")  # forced where an error must come before any kernel runs
-
-
-class Dense(NamedTuple):
-    """Source and destination of each edge as rows of one-hot matrices."""
-
-    src: Tensor  # (E, N_src)
-    dst: Tensor  # (E, N_dst)
-    graph: GraphLike
-
-    @staticmethod
-    def of(graph: GraphLike, dtype: torch.dtype) -> "Dense":
-        src, dst = endpoints(graph)
-        return Dense(
-            torch.eye(graph.num_src_nodes(), dtype=dtype)[src],
-            torch.eye(graph.num_dst_nodes(), dtype=dtype)[dst],
-            graph,
-        )
-
-    def adjacency(self, weight: Tensor | None = None) -> Tensor:
-        """(N_dst, N_src): the number of edges, or the sum of their weights."""
-        return self.dst.T @ (self.src if weight is None else weight.unsqueeze(1) * self.src)
-
-    def softmax(self, score: Tensor) -> Tensor:
-        """(E, H) over the in-edges of each destination."""
-        exp = score.exp()
-        return exp / (self.dst @ (self.dst.T @ exp))
-
-
-@dataclass(frozen=True)
-class Case:
-    """One way to build and call a layer.
-
-    Args:
-        name: of the case, in the names of tests
-        make: makes the layer
-        reference: ``f(conv, dense, x_src, x_dst, edge) -> y``: the equation with dense matrices, differentiable
-        isolated: ``f(conv, x_dst) -> y``: the output of a node without in-edges
-        in_feats: width of x, or a pair of widths, and then x is always a pair
-        edge: None, "weight", or the width of the edge features
-        positive: whether edge weights are above 0
-        needs_dst: whether the layer uses the features of the destinations
-        homogeneous: whether the layer takes only graphs with one node set
-        pos: number of coordinates in ``srcdata["pos"]`` and ``dstdata["pos"]``
-        counterpart: makes the same layer of ``dgl.nn``, called as ``counterpart(graph, x, **{counterpart_edge: edge})``
-        counterpart_edge: name of the edge argument of the counterpart
-        counterpart_homogeneous: whether the counterpart takes only graphs with one node set
-    """
-
-    name: str
-    make: Callable[[], nn.Module]
-    reference: Callable[..., Tensor]
-    isolated: Callable[..., Tensor]
-    in_feats: int | tuple[int, int] = 5
-    edge: Any = None
-    positive: bool = False
-    needs_dst: bool = False
-    homogeneous: bool = False
-    pos: int | None = None
-    counterpart: Callable[[], nn.Module] | None = None
-    counterpart_edge: str = "edge_weight"
-    counterpart_homogeneous: bool = False
-
-    def __str__(self) -> str:
-        return self.name
-
-    def build(self, dtype: torch.dtype = torch.float64) -> nn.Module:
-        """The layer with random biases, which would start at 0."""
-        seed(1)
-        return _randomize_biases(self.make().to(dtype))
-
-
-class Inputs(NamedTuple):
-    """The arguments of a layer's forward."""
-
-    graph: GraphLike
-    x: Any
-    edge: Any
-
-
-def seed(number: int) -> None:
-    """As torch.manual_seed, for the CPU alone and much faster: which notes a stack trace for each device."""
-    torch.default_generator.manual_seed(number)
-
-
-def _randomize_biases(module: nn.Module) -> nn.Module:
-    with torch.no_grad():
-        for parameter in module.parameters():
-            if parameter.dim() == 1:
-                parameter.normal_()
-    return module
-
-
-def _rand(*shape: int, dtype: torch.dtype) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64).to(dtype)  # the same numbers in every precision
-
-
-def has_dst_features(graph: GraphLike) -> bool:
-    """Whether the source features contain those of the destinations."""
-    return graph.is_homogeneous or (graph.is_block and dgl.NID in graph.srcdata)
-
-
-def inputs(case: Case, graph: GraphLike, dtype: torch.dtype = torch.float64, signals: tuple[int, ...] = ()) -> Inputs:
-    """Random features of scale 1 (and positions, written on the graph)."""
-    seed(2)
-    num_src, num_dst, num_edges = graph.num_src_nodes(), graph.num_dst_nodes(), graph.num_edges()
-    if case.pos is not None:
-        graph.srcdata["pos"] = _rand(num_src, case.pos, dtype=dtype)
-        if not graph.is_homogeneous:
-            graph.dstdata["pos"] = _rand(num_dst, case.pos, dtype=dtype)
-    x: Any
-    if isinstance(case.in_feats, tuple):
-        widths = case.in_feats
-        x = tuple(_rand(n, *signals, width, dtype=dtype) for n, width in zip((num_src, num_dst), widths))
-    else:
-        x = _rand(num_src, *signals, case.in_feats, dtype=dtype)
-        if case.needs_dst and not has_dst_features(graph):
-            x = (x, _rand(num_dst, *signals, case.in_feats, dtype=dtype))
-    if case.edge is None:
-        edge = None
-    elif case.edge == "weight":
-        edge = _rand(num_edges, dtype=dtype)
-        edge = edge.abs() + 0.1 if case.positive else edge
-    else:
-        edge = _rand(num_edges, int(case.edge), dtype=dtype)
-    return Inputs(graph, x, edge)
-
-
-def src_dst_inputs(graph: GraphLike, x: Tensor | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    return x if isinstance(x, tuple) else (x, x[: graph.num_dst_nodes()])
-
-
-def apply(conv: Any, args: Inputs) -> Tensor:
-    return conv(args.graph, args.x) if args.edge is None else conv(args.graph, args.x, args.edge)
-
-
-def apply_reference(case: Case, conv: nn.Module, args: Inputs) -> Tensor:
-    x_src, x_dst = src_dst_inputs(args.graph, args.x)
-    return case.reference(conv, Dense.of(args.graph, x_src.dtype), x_src, x_dst, args.edge)
-
-
-def outputs_and_gradients(
-    conv: nn.Module, args: Inputs, function: Callable[[nn.Module, Inputs], Tensor] = apply
-) -> dict:
-    """The output and, for a random loss, the gradients of all inputs and parameters, by name."""
-    named = {"x": args.x} if isinstance(args.x, Tensor) else {"x_src": args.x[0], "x_dst": args.x[1]}
-    if args.edge is not None:
-        named["edge"] = args.edge
-    named = {name: value.detach().requires_grad_() for name, value in named.items()}
-    x = named["x"] if "x" in named else (named["x_src"], named["x_dst"])
-    y = function(conv, Inputs(args.graph, x, named.get("edge")))
-    seed(3)
-    loss = (y * _rand(*y.shape, dtype=y.dtype)).sum()
-    leaves = {**named, **dict(conv.named_parameters())}
-    grads = torch.autograd.grad(loss, tuple(leaves.values()), allow_unused=True, materialize_grads=True)
-    actual = {f"d {name}": grad for name, grad in zip(leaves, grads)}
-    return {"y": y.detach(), **actual}
-
-
-def difference(actual: Tensor, expected: Tensor) -> float:
-    """The largest absolute difference, or relative to the largest value where that is above 1. NaN stays NaN."""
-    assert actual.shape == expected.shape, f"shape {tuple(actual.shape)}, expected {tuple(expected.shape)}"
-    if actual.numel() == 0:
-        return 0.0
-    return ((actual.double() - expected.double()).abs().max() / expected.double().abs().max().clamp(min=1)).item()
-
-
-def assert_close(actual: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float) -> None:
-    assert actual.keys() == expected.keys()
-    apart = {name: difference(actual[name], expected[name]) for name in actual}
-    wrong = {name: value for name, value in apart.items() if not value <= tolerance}
-    assert not wrong, f"differences above {tolerance}: {wrong}"
-
-
-def assert_same_bits(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    assert actual.keys() == expected.keys()
-    differ = [name for name in actual if not torch.equal(actual[name], expected[name])]
-    assert not differ, f"not the same bits: {differ}"
-
 
 # ---------------------------------------------------------------- on every graph of the zoo
 
@@ -228,7 +69,7 @@ def counterpart_of(case: Case, dtype: torch.dtype) -> tuple[nn.Module, nn.Module
     """The layer and that of ``dgl.nn``, whose state dict it has loaded."""
     assert case.counterpart is not None
     seed(4)
-    counterpart, conv = _randomize_biases(case.counterpart().to(dtype)), case.build(dtype)
+    counterpart, conv = randomize_biases(case.counterpart().to(dtype)), case.build(dtype)
     conv.load_state_dict(counterpart.state_dict())
     return conv, counterpart
 
@@ -462,285 +303,6 @@ def id_types_do_not_matter(case: Case) -> None:
         outputs_and_gradients(conv, inputs(case, graph)) for graph in (random_graph().int(), random_graph().long())
     ]
     assert_same_bits(*actual)
-
-
-POSITIONAL = {
-    *("graph", "in_feats", "out_feats", "num_heads", "k", "kernel_size", "edge_feats", "pos_feats", "dim"),
-    "num_kernels",
-}
-"""Arguments that a constructor may take by position."""
-
-MODULES = "apply_func", "edge_func", "edge_activation"
-"""Arguments that are modules."""
-
-FOREIGN = [
-    *("feat_drop", "residual", "activation", "allow_zero_in_degree", "add_self_loops", "concat", "dropout", "heads"),
-    *("in_channels", "out_channels", "cached", "aggregator_type", "aggr", "normalize", "edge_dim", "no_such_argument"),
-]
-"""Constructor arguments of DGL and PyTorch Geometric."""
-
-# Bad input. Sizes of the graph below are like no other number in a message.
-NODES, EDGES = 41, 83
-
-
-def error_of(call: Callable[[], object], error: type[Exception]) -> str:
-    """The message of the error that a call must raise before any kernel runs."""
-    try:
-        with kernels.force(NO_KERNELS):
-            call()
-    except error as caught:
-        return str(caught)
-    raise AssertionError(f"no {error.__name__} was raised")
-
-
-def assert_refuses(conv: nn.Module, args: Inputs, error: type[Exception], *words: object) -> str:
-    """The error comes before any kernel runs, and says each of ``said``, numbers as whole words."""
-    message = error_of(lambda: apply(conv, args), error)
-    missing = [word for word in map(str, words) if not re.search(rf"(?<!\w){re.escape(word)}(?!\w)", message)]
-    assert not missing, f"{message!r} does not say {missing}"
-    return message
-
-
-def bad_features_are_refused(case: Case) -> None:
-    conv, good = case.build(), inputs(case, random_graph(NODES, EDGES))
-    x_src, x_dst = src_dst_inputs(good.graph, good.x)
-    width = x_src.shape[-1]
-
-    def bad(change: Callable[[Tensor], Any], error: type[Exception], *words: object) -> None:
-        x = change(x_src) if isinstance(good.x, Tensor) else (change(x_src), x_dst)
-        assert_refuses(conv, Inputs(good.graph, x, good.edge), error, *words)
-        if isinstance(case.in_feats, tuple):
-            words = tuple(n + x_dst.shape[-1] - width if n in (width, width + 1) else n for n in words)
-            assert_refuses(conv, Inputs(good.graph, (x_src, change(x_dst)), good.edge), error, *words)
-
-    bad(lambda x: torch.cat([x, x[:, :1]], 1), ValueError, width, width + 1)
-    bad(lambda x: torch.cat([x, x[:1]]), ValueError, NODES, NODES + 1)
-    bad(lambda x: x[:0], ValueError, NODES, 0)
-    bad(lambda x: x[:, 0], ValueError, NODES, f"({NODES},)")
-    bad(lambda x: x.long(), TypeError, "floating-point", "torch.int64")
-    bad(lambda x: x.numpy(), TypeError, "tensor", "ndarray")
-    if case.needs_dst and not isinstance(case.in_feats, tuple):
-        graph = bipartite(NODES, 4)
-        assert_refuses(
-            conv, Inputs(graph, x_src, inputs(case, graph).edge), ValueError, "(x_src, x_dst)", f"({NODES}, {width})"
-        )
-
-
-def bad_edges_are_refused(case: Case) -> None:
-    conv: Any
-    conv, good = case.build(), inputs(case, random_graph(NODES, EDGES))
-    weight = torch.ones(EDGES, dtype=torch.float64)
-
-    def bad(edge: object, error: type[Exception], *words: object) -> None:
-        assert_refuses(conv, Inputs(good.graph, good.x, edge), error, *words)
-
-    if conv.takes_edge is None:
-        bad(weight, ValueError, "neither", f"({EDGES},)")
-        return
-    edge = good.edge if good.edge is not None else weight
-    bad(torch.cat([edge, edge[:1]]), ValueError, EDGES, EDGES + 1)
-    bad(edge[:0], ValueError, EDGES, 0)
-    bad(edge.long(), TypeError, "floating-point", "torch.int64")
-    bad(edge.numpy(), TypeError, "tensor", "ndarray")
-    if conv.takes_edge == "weight":
-        bad(edge.unsqueeze(1), ValueError, f"({EDGES},)", f"({EDGES}, 1)")
-    else:
-        bad(torch.cat([edge, edge[:, :1]], 1), ValueError, f"({EDGES}, {case.edge})", f"({EDGES}, {case.edge + 1})")
-        bad(weight, ValueError, f"({EDGES}, {case.edge})", f"({EDGES},)")
-        assert_refuses(conv, Inputs(good.graph, good.x, None), ValueError, f"({EDGES}, {case.edge})", "none")
-
-
-def sparse_tensors_are_refused(case: Case) -> None:
-    """Features in a sparse layout of torch: one sentence, before any kernel runs."""
-    conv, good = case.build(), inputs(case, random_graph(NODES, EDGES))
-    x_src, x_dst = src_dst_inputs(good.graph, good.x)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PyTorch calls compressed rows a beta
-        for layout in (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc):
-            sparse = x_src.to_sparse(layout=layout)
-            x = (sparse, x_dst) if isinstance(good.x, tuple) else sparse
-            assert_refuses(conv, Inputs(good.graph, x, good.edge), TypeError, "dense", layout, "x", ".to_dense()")
-        if good.edge is not None:
-            edge = good.edge.to_sparse()
-            assert_refuses(conv, Inputs(good.graph, good.x, edge), TypeError, "dense", "edge", ".to_dense()")
-
-
-def other_dtypes_are_explained(case: Case) -> None:
-    """A float32 layer on float64 features: the output of the float64 layer, or one sentence with both types."""
-    conv, args = case.build(torch.float32), inputs(case, random_graph(), torch.float64)
-    try:
-        actual, message = apply(conv, args), ""
-    except TypeError as error:
-        actual, message = None, str(error)
-    if actual is not None:
-        assert difference(actual, apply(conv.double(), args)) <= 1e-5
-        return
-    assert message.startswith(f"{type(conv).__name__}: expected x"), message
-    assert {"torch.float32", "torch.float64"} <= set(re.findall(r"torch\.float\d+", message)), message
-
-
-def traces_are_refused(case: Case) -> None:
-    """``torch.jit.trace`` follows the layer or refuses it in one sentence, as ``torch.jit.script`` does."""
-    conv: Any
-    conv, (graph, x, edge) = case.build().requires_grad_(False), inputs(case, random_graph())
-    x_src, rest = (x[0], x[1:]) if isinstance(x, tuple) else (x, ())
-
-    def call(x_src: Tensor) -> Tensor:
-        return apply(conv, Inputs(graph, (x_src, *rest) if rest else x_src, edge))
-
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        expected = call(2 * x_src)
-        try:
-            traced, refusal = torch.jit.trace(call, x_src, check_trace=False), ""
-        except RuntimeError as error:
-            traced, refusal = None, str(error)
-        assert traced is not None or re.search("expected .* outside of torch.jit.trace, got .*save_model", refusal)
-        if traced is not None:
-            assert_same_bits({"y": traced(2 * x_src)}, {"y": expected})
-        assert_same_bits({"y": call(2 * x_src)}, {"y": expected})
-        message = error_of(lambda: torch.jit.script(conv), TypeError)
-    assert message.startswith(f"{type(conv).__name__}: expected a call in Python, got torch.jit.script"), message
-
-
-def bad_positions_are_refused(case: Case) -> None:
-    if case.pos is None:
-        return
-    conv, good = case.build(), inputs(case, random_graph(NODES, EDGES))
-    pos = good.graph.ndata["pos"]
-    for value in (torch.nan, torch.inf):
-        invalid = pos.clone()
-        invalid[3], invalid[7, 0] = value, value
-        good.graph.ndata["pos"] = invalid
-        assert_refuses(conv, good, ValueError, "finite", case.pos + 1)
-    good.graph.ndata["pos"] = torch.cat([pos, pos[:, :1]], 1)
-    assert_refuses(conv, good, ValueError, f"(N, {case.pos})", f"({NODES}, {case.pos + 1})")
-    del good.graph.ndata["pos"]
-    good.graph.ndata["where"] = pos
-    assert_refuses(conv, good, ValueError, "'pos'", "'where'")
-
-
-# Arguments. What a layer's constructor promises is asked of one layer for each case.
-
-
-def arguments(conv: nn.Module) -> dict[str, Parameter]:
-    """The arguments of a layer's constructor, by name."""
-    return dict(list(signature(type(conv).__init__).parameters.items())[1:])
-
-
-def options_are_keyword_only(case: Case) -> None:
-    """After the widths, arguments with a default are keyword-only, in the constructor and in forward."""
-    conv = case.make()
-    for name, parameter in arguments(conv).items():
-        assert parameter.kind == Parameter.KEYWORD_ONLY or name in POSITIONAL, f"{name} is positional"
-    for name in list(signature(type(conv).forward).parameters)[4:]:
-        kind = signature(type(conv).forward).parameters[name].kind
-        assert kind == Parameter.KEYWORD_ONLY, f"{name} of forward is positional"
-    message = error_of(lambda: type(conv)(*range(1, 20)), TypeError)
-    assert message.startswith(f"{type(conv).__name__}: expected ")
-    assert all(f"{name}=" in message for name in arguments(conv) if name not in POSITIONAL), message
-
-
-def parameters_are_reset(case: Case) -> None:
-    """``reset_parameters`` draws what the constructor draws from the same seed, and no more."""
-    seed(6)
-    conv = case.make()
-    initial, following = _parameters(conv), torch.rand(2)
-    with torch.no_grad():
-        for parameter in conv.parameters():
-            parameter.fill_(torch.nan)
-    seed(6)
-    conv.reset_parameters()  # type: ignore[operator]
-    assert_same_bits(_parameters(conv), initial)
-    assert torch.equal(torch.rand(2), following), "another number of draws"
-
-
-def _parameters(conv: nn.Module) -> dict[str, Tensor]:
-    return {name: p.detach().clone() for name, p in conv.named_parameters()}
-
-
-def repr_shows_arguments(case: Case) -> None:
-    """``extra_repr`` evaluates to a layer with the same parameters; it shows no argument that is its default."""
-    conv = case.make()
-    shown = conv.extra_repr()
-    parsed = ast.parse(f"f({shown})", mode="eval").body
-    assert isinstance(parsed, ast.Call)
-    assert f"{conv.in_feats}, {conv.out_feats}" in shown
-    for keyword in parsed.keywords:
-        value, default = ast.unparse(keyword.value), arguments(conv)[str(keyword.arg)].default
-        assert value != repr(default), f"{keyword.arg} is its default, {default}"
-    if any(isinstance(getattr(conv, name, None), nn.Module) for name in MODULES if name in arguments(conv)):
-        return  # a module that was passed is shown as a child
-    if "graph" in arguments(conv):
-        return  # which no repr can show
-    again = _from_repr(shown, type(conv))
-    assert again.extra_repr() == shown
-    shapes = [{name: p.shape for name, p in layer.state_dict().items()} for layer in (conv, again)]
-    assert shapes[0] == shapes[1]
-
-
-def _from_repr(shown: str, kind: Callable[..., nn.Module]) -> nn.Module:
-    return eval(f"kind({shown})", {"kind": kind, **vars(gnnlib.ops), **vars(degrees)})
-
-
-def numbers_of_numpy_are_taken(case: Case) -> None:
-    """Numbers of NumPy, and tensors without axes, make the layer that Python's numbers make."""
-    conv = case.make()
-    if "graph" in arguments(conv):
-        return
-    double = partial(torch.tensor, dtype=torch.float64)
-    for integer, real in ((np.int64, np.float64), (np.uint8, np.float64), (torch.tensor, double)):
-
-        def other(value: Any, integer: Any = integer, real: Any = real) -> Any:
-            if isinstance(value, tuple):
-                return tuple(map(other, value))
-            if isinstance(value, (bool, str)) or callable(value):
-                return value
-            return integer(value) if isinstance(value, int) else real(value) if value is not None else None
-
-        def kind(*args: Any, other: Any = other, **options: Any) -> nn.Module:
-            return type(conv)(*map(other, args), **{name: other(value) for name, value in options.items()})
-
-        again = _from_repr(conv.extra_repr(), kind)
-        assert again.extra_repr() == conv.extra_repr()
-        for name in arguments(conv):
-            assert not isinstance(getattr(again, name, None), np.generic), f"{name} is a number of NumPy"
-
-
-def foreign_names_are_refused(case: Case) -> None:
-    """Names of DGL and PyTorch Geometric, and an edge_index in the graph's place: one sentence for each."""
-    conv, good = case.build(), inputs(case, random_graph(NODES, EDGES))
-    kind = type(conv).__name__
-    positional = [getattr(conv, name, None) for name in arguments(conv) if name in POSITIONAL]
-    for name in set(FOREIGN) - set(arguments(conv)):
-        message = error_of(partial(type(conv), *positional, **{name: True}), TypeError)
-        assert message.startswith(f"{kind}: expected "), message
-        assert message.endswith(f", got {name}="), message
-        assert "\n" not in message
-    for name in ("edge_weight", "edge_attr", "eweight", "efeat", "feat"):
-        message = error_of(partial(conv, good.graph, good.x, **{name: good.edge}), TypeError)
-        assert message.startswith(f"{kind}: expected "), message
-        assert message.endswith(f", got {name}="), message
-    message = error_of(lambda: conv(src_dst_inputs(good.graph, good.x)[0], torch.zeros(2, 5).long()), TypeError)
-    assert f"{kind}: expected a DGL graph" in message
-
-
-def mistakes_are_explained(case: Case) -> None:
-    """Heads that are not joined, a weight where a feature belongs, and features of the other node set."""
-    conv, good = case.build(), inputs(case, random_graph(NODES, EDGES))
-    x_src, x_dst = src_dst_inputs(good.graph, good.x)
-    heads = x_src.unsqueeze(-1)
-    x = (heads, x_dst) if isinstance(good.x, tuple) else heads
-    if x_src.shape[-1] > 1:
-        message = error_of(lambda: conv(good.graph, x, good.edge), ValueError)
-        assert "x.flatten(-2)" in message, message
-    if not case.homogeneous:
-        graph = bipartite(NODES, 4)
-        other = inputs(case, graph)
-        rows = src_dst_inputs(graph, other.x)[0][:4]
-        wrong = (rows, rows) if isinstance(other.x, tuple) else rows
-        message = error_of(lambda: conv(graph, wrong, other.edge), ValueError)
-        assert "(x_src, x_dst)" in message, message
 
 
 ARGUMENTS = [

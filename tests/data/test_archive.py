@@ -178,5 +178,9 @@ def test_each_graph_is_verified_once(folder):
     for chosen in ([3, 1, 3], [1, 2], [2, 3], [0]):
         store.batch(chosen)
     assert calls == [[1, 3], [2], [0]]
-    assert store.select([5])._flat.guard is None
-    assert torch.equal(store.select([5]).labels, torch.tensor([5]))
+    part = store.select([5])
+    assert calls[3:] == []
+    part.batch([0])
+    assert calls[3:] == [[5]]
+    assert part.copy()._flat.guard is None
+    assert torch.equal(part.copy().labels, torch.tensor([5]))

@@ -11,7 +11,8 @@ from gnnlib._platform.dgl import dgl
 from gnnlib.grid import GridConv, GridConvTranspose, grid_conv, lattice, to_images, to_nodes, transposed_lattice, whole
 from gnnlib.images import pixel_batch, pixel_graph
 from gnnlib.nn.conv import ECConv
-from gnnlib.testing.checks import ARGUMENTS, Case, sparse_tensors_are_refused
+from gnnlib.testing.case import Case
+from gnnlib.testing.checks import ARGUMENTS, sparse_tensors_are_refused
 from tests.grid import draws
 
 CONV = nn.Conv1d, nn.Conv2d, nn.Conv3d

@@ -7,7 +7,8 @@ from torch import nn
 
 from gnnlib._platform.dgl import dgl
 from gnnlib.grid import GridConv, LocalConv, Window, lattice, parameters, to_images, to_nodes
-from gnnlib.testing.checks import ARGUMENTS, Case, sparse_tensors_are_refused
+from gnnlib.testing.case import Case
+from gnnlib.testing.checks import ARGUMENTS, sparse_tensors_are_refused
 from gnnlib.testing.graphs import random_graph
 
 

@@ -9,7 +9,7 @@ from gnnlib.graph import adjacency
 from gnnlib.kernels import reference
 from gnnlib.ops.autograd.gated import composed_gated_sum
 from gnnlib.ops.gated import gated_sum
-from gnnlib.testing.checks import assert_close
+from gnnlib.testing.case import assert_close
 from gnnlib.testing.graphs import GRAPHS, endpoints
 
 EPSILON = pytest.mark.parametrize("epsilon", [None, 0.5])

@@ -11,7 +11,7 @@ from gnnlib.kernels.cpu import team
 from gnnlib.ops.autograd.rectified import composed_mean_max
 from gnnlib.ops.degrees import mean_from_sum
 from gnnlib.ops.rectified import rectified_mean_max, rectified_sum
-from gnnlib.testing.checks import assert_close, assert_same_bits
+from gnnlib.testing.case import assert_close, assert_same_bits
 from gnnlib.testing.graphs import GRAPHS, bipartite, endpoints, random_graph
 
 EDGE_FEATS = pytest.mark.parametrize("edge_feats", [0, 3])

@@ -6,7 +6,9 @@ from scipy.special import eval_chebyt
 
 from gnnlib import ChebConv
 from gnnlib._platform.dgl import dgl
-from gnnlib.testing.checks import Case, Inputs, assert_refuses, on_every_graph, properties
+from gnnlib.testing.arguments import assert_refuses
+from gnnlib.testing.case import Case, Inputs
+from gnnlib.testing.checks import on_every_graph, properties
 from gnnlib.testing.graphs import bipartite, block, clique, path, symmetric_graph
 
 

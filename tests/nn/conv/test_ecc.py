@@ -8,7 +8,8 @@ from torch import nn
 
 from gnnlib import ECConv, aggregate
 from gnnlib._platform.dgl import dgl
-from gnnlib.testing.checks import Case, counted_kernels, on_every_graph, properties
+from gnnlib.testing.case import Case
+from gnnlib.testing.checks import counted_kernels, on_every_graph, properties
 from gnnlib.testing.graphs import endpoints, random_graph
 
 

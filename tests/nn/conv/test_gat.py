@@ -6,7 +6,8 @@ import torch.nn.functional as F
 
 from gnnlib import GATConv, GATv2Conv
 from gnnlib._platform.dgl import dgl
-from gnnlib.testing.checks import Case, Inputs, apply, apply_reference, assert_close, inputs, on_every_graph, properties
+from gnnlib.testing.case import Case, Inputs, apply, apply_reference, assert_close, inputs
+from gnnlib.testing.checks import on_every_graph, properties
 from gnnlib.testing.graphs import GRAPHS, all_pairs, bipartite, random_graph
 
 

@@ -5,7 +5,8 @@ import torch
 
 from gnnlib import GCNConv
 from gnnlib._platform.dgl import dgl
-from gnnlib.testing.checks import Case, on_every_graph, properties
+from gnnlib.testing.case import Case
+from gnnlib.testing.checks import on_every_graph, properties
 from gnnlib.testing.graphs import random_graph
 
 POWERS = {"both": (-0.5, -0.5), "left": (-1, 0), "right": (0, -1), "none": (0, 0)}

@@ -5,7 +5,8 @@ import torch
 
 from gnnlib import GCNEConv, aggregate
 from gnnlib._platform.dgl import dgl
-from gnnlib.testing.checks import Case, on_every_graph, properties
+from gnnlib.testing.case import Case
+from gnnlib.testing.checks import on_every_graph, properties
 from gnnlib.testing.graphs import clique, random_graph
 
 

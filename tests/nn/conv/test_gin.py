@@ -6,7 +6,8 @@ from torch import nn
 
 from gnnlib import GINConv
 from gnnlib._platform.dgl import dgl
-from gnnlib.testing.checks import Case, on_every_graph, properties
+from gnnlib.testing.case import Case
+from gnnlib.testing.checks import on_every_graph, properties
 from gnnlib.testing.graphs import random_graph
 
 

@@ -7,7 +7,8 @@ import torch
 
 from gnnlib import PNAConv
 from gnnlib._platform.dgl import dgl
-from gnnlib.testing.checks import Case, counted_kernels, on_every_graph, properties
+from gnnlib.testing.case import Case
+from gnnlib.testing.checks import counted_kernels, on_every_graph, properties
 from gnnlib.testing.graphs import GRAPHS, clique, path, random_graph
 
 EVERY = (("mean", "max", "min", "std"), ("identity", "amplification", "attenuation"))

@@ -10,7 +10,8 @@ from gnnlib import PredEdgeConv
 from gnnlib._platform.dgl import dgl
 from gnnlib.nn.conv.pred_edge import start_local
 from gnnlib.ops.degrees import divide_by_in_degree
-from gnnlib.testing.checks import Case, on_every_graph, properties
+from gnnlib.testing.case import Case
+from gnnlib.testing.checks import on_every_graph, properties
 from gnnlib.testing.graphs import all_pairs, random_graph
 
 NORMALISERS = {None: lambda dense, b: b, gnnlib.edge_softmax: lambda dense, b: dense.softmax(b)}

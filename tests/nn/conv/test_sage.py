@@ -5,16 +5,8 @@ import torch
 
 from gnnlib import SAGEConv, aggregate
 from gnnlib._platform.dgl import dgl
-from gnnlib.testing.checks import (
-    Case,
-    assert_close,
-    counted_kernels,
-    counterpart_of,
-    inputs,
-    on_every_graph,
-    outputs_and_gradients,
-    properties,
-)
+from gnnlib.testing.case import Case, assert_close, inputs, outputs_and_gradients
+from gnnlib.testing.checks import counted_kernels, counterpart_of, on_every_graph, properties
 from gnnlib.testing.graphs import bipartite, random_graph, sampled_blocks
 
 

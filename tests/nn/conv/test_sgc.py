@@ -5,7 +5,8 @@ import torch
 
 from gnnlib import GCNConv, SGConv
 from gnnlib._platform.dgl import dgl
-from gnnlib.testing.checks import Case, Dense, on_every_graph, properties
+from gnnlib.testing.case import Case, Dense
+from gnnlib.testing.checks import on_every_graph, properties
 from gnnlib.testing.graphs import random_graph, sampled_blocks, symmetric_graph
 
 POWERS = {"both": (-0.5, -0.5), "left": (-1, 0), "right": (0, -1), "none": (0, 0)}

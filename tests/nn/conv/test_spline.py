@@ -10,7 +10,8 @@ from gnnlib import SplineConv, aggregate
 from gnnlib._platform.dgl import dgl
 from gnnlib.images import pixel_graph
 from gnnlib.nn.conv.spline import spline_basis
-from gnnlib.testing.checks import Case, on_every_graph, properties
+from gnnlib.testing.case import Case
+from gnnlib.testing.checks import on_every_graph, properties
 from gnnlib.testing.graphs import random_graph
 
 
