@@ -168,7 +168,7 @@ class LargeNodes(Task):
 
     def partitionable(self) -> tuple[dgl.DGLGraph, dict[str, Tensor]]:
         """The loaded graph for `partition_graph`, with ndata ``feat`` and ``label``, and the node ids of each part."""
-        graph = self.graph.long()
+        graph: dgl.DGLGraph = self.graph.long()
         graph.ndata["feat"], graph.ndata["label"] = self.feat, self.target
         return graph, self.split
 

@@ -77,12 +77,10 @@ def new_block(
 
 
 def _types(src: Tensor, idtype: Any, like: Any) -> tuple[torch.dtype, torch.device]:
-    if like is None:
-        return idtype or (
-            src.dtype if isinstance(src, Tensor) and src.dtype == torch.int32 else torch.int64
-        ), src.device
-    return idtype or like.idtype, like.device
+    if like is not None:
+        return idtype or like.idtype, like.device
+    return idtype or (torch.int32 if src.dtype == torch.int32 else torch.int64), src.device
 
 
 def _graph(parts: Parts, device: torch.device) -> Graph:
-    return Graph.from_parts(parts).to(device)
+    return Graph._from_parts(parts).to(device)

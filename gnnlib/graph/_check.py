@@ -21,8 +21,8 @@ def graph_error(owner: str, graph: Any) -> TypeError | None:
         return TypeError(f"{owner}: expected a graph with one edge type, graph[etype], got the types {graph.etypes}")
     if isinstance(graph, (list, tuple)):
         return TypeError(
-            f"{owner}: expected one graph, gnnlib.graph.batch(graphs), or a Stack for one message-flow graph (DGL block) "
-            f"per layer, got a {kind.__name__} of {len(graph)}"
+            f"{owner}: expected one graph, gnnlib.graph.batch(graphs), or a Stack for one message-flow graph "
+            f"(DGL block) per layer, got a {kind.__name__} of {len(graph)}"
         )
     got = "None" if graph is None else f"{kind.__module__}.{kind.__name__}".removeprefix("builtins.")
     return TypeError(f"{owner}: expected a graph (DGL, PyG, networkx, SciPy, torch.sparse) or an edge_index, got {got}")

@@ -4,7 +4,7 @@ import zlib
 from collections.abc import Callable
 from functools import wraps
 from inspect import signature
-from typing import Any, TypeVar, cast
+from typing import Any, TypeGuard, TypeVar, cast
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 _conversions = WeakIdKeyDictionary()  # object -> (fingerprint, graph), as long as the object lives
 
 
-def is_graph(data: Any) -> bool:
+def is_graph(data: Any) -> TypeGuard[Any]:
     """Whether an object is a DGLGraph or a `Graph`."""
     return isinstance(data, NATIVE[:2])
 
@@ -119,7 +119,7 @@ def takes_graph(function: Function) -> Function:
 def _state(value: Any) -> Any:
     """The state of a tensor or an array; None for what cannot be observed."""
     if isinstance(value, np.ndarray):
-        return value.shape, value.dtype, zlib.crc32(np.ascontiguousarray(value).view(np.uint8).reshape(-1))
+        return value.shape, value.dtype, zlib.crc32(np.ascontiguousarray(value).tobytes())
     return None if value.is_inference() else (value.data_ptr(), value.shape, value._version)
 
 
@@ -138,7 +138,7 @@ def _of_pair(data: Any) -> tuple[Any, Any]:
 
 def _of_sparse(data: Tensor) -> tuple[Any, Any]:
     if data.layout is torch.sparse_coo:
-        arrays = data._indices(), data._values()
+        arrays: tuple[Tensor, ...] = data._indices(), data._values()
     elif data.layout is torch.sparse_csr:
         arrays = data.crow_indices(), data.col_indices(), data.values()
     elif data.layout is torch.sparse_csc:

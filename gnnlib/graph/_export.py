@@ -103,9 +103,8 @@ def to_scipy(parts: Parts, weight: str | None = None) -> Any:
     values = torch.ones(len(edges.src)) if weight is None else edges.columns[weight]
     dst_nodes = parts.nodes if parts.dst_nodes is None else parts.dst_nodes
     shape = parts.nodes[source].num, dst_nodes[destination].num
-    arrays = (tensor.detach().cpu().numpy() for tensor in (values, edges.src, edges.dst))
-    values, src, dst = arrays
-    return scipy.sparse.coo_matrix((values, (src, dst)), shape)
+    data, src, dst = (tensor.detach().cpu().numpy() for tensor in (values, edges.src, edges.dst))
+    return scipy.sparse.coo_matrix((data, (src, dst)), shape)
 
 
 def _pair(parts: Parts) -> tuple[Nodes, Edges]:

@@ -193,6 +193,12 @@ class Graph:
         self.idtype = parts.idtype
 
     @classmethod
+    def _from_parts(cls, parts: Parts) -> "Graph":
+        graph = cls.__new__(cls)
+        graph._fill(parts)
+        return graph
+
+    @classmethod
     def _of(
         cls, src: dict[str, _Nodes], dst: dict[str, _Nodes], edges: dict[EdgeType, _Edges], like: "Graph"
     ) -> "Graph":

@@ -288,8 +288,10 @@ def _from_matrix(src: Tensor, dst: Tensor, values: Tensor, shape: Any) -> Parts:
 
 
 def _from_networkx(graph: Any) -> Parts:
-    """Nodes in the order of the graph, edges in that of their attribute ``id``, or of the graph without it. An undirected
-    edge is two, as in ``graph.to_directed()``. Attributes that are numbers or tensors become features."""
+    """Nodes in the order of the graph, edges in that of their attribute ``id``, or of the graph without it.
+
+    An undirected edge is two, as in ``graph.to_directed()``. Attributes that are numbers or tensors become features.
+    """
     number = {node: i for i, node in enumerate(graph)}
     edges = list((graph if graph.is_directed() else graph.to_directed()).edges(data=True))
     if sorted(attributes.get("id", -1) for _, _, attributes in edges) == list(range(len(edges))):
@@ -305,7 +307,7 @@ def _columns(rows: list[Mapping[str, Any]]) -> dict[str, Tensor]:
     """The attributes that all rows have, as numbers or as tensors of one shape."""
     columns = {}
     for name in rows[0] if rows else ():
-        values = [row.get(name) for row in rows]
+        values: list[Any] = [row.get(name) for row in rows]
         if all(isinstance(value, Tensor) and value.shape == values[0].shape for value in values):
             columns[name] = torch.stack(values)
         elif all(isinstance(value, (int, float)) for value in values):

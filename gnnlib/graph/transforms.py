@@ -84,8 +84,8 @@ def keep_nodes(graph: GraphLike, keep: Tensor) -> GraphLike:
     src, dst = edge_endpoints(graph)
     between = keep[src.long()] & keep[dst.long()]
     new_id = (keep.cumsum(0) - 1).to(src.dtype)
-    edges = tuple(new_id[nodes[between].long()] for nodes in (src, dst))
-    subgraph = new_graph(*edges, int(keep.sum()), like=graph)
+    new_src, new_dst = (new_id[nodes[between].long()] for nodes in (src, dst))
+    subgraph = new_graph(new_src, new_dst, int(keep.sum()), like=graph)
     for old, new, mask in ((graph.ndata, subgraph.ndata, keep), (graph.edata, subgraph.edata, between)):
         for name, value in old.items():
             new[name] = value[mask.to(value.device)]

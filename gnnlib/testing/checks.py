@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from gnnlib import kernels
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph import GraphLike
 from gnnlib.kernels import reference as reference_kernels
 from gnnlib.testing.arguments import (
     bad_edges_are_refused,
@@ -56,7 +55,7 @@ from gnnlib.testing.graphs import GRAPHS, HOMOGENEOUS, bipartite, clique, edgele
 # ---------------------------------------------------------------- on every graph of the zoo
 
 
-def equals_reference(case: Case, graph: GraphLike) -> None:
+def equals_reference(case: Case, graph: dgl.DGLGraph) -> None:
     for dtype, tolerance in TOLERANCE.items():
         conv, args = case.build(dtype), inputs(case, graph, dtype)
         expected = outputs_and_gradients(conv, args, lambda conv, args: apply_reference(case, conv, args))
@@ -74,7 +73,7 @@ def counterpart_of(case: Case, dtype: torch.dtype) -> tuple[nn.Module, nn.Module
     return conv, counterpart
 
 
-def counterpart_fits(case: Case, graph: GraphLike) -> bool:
+def counterpart_fits(case: Case, graph: dgl.DGLGraph) -> bool:
     """``dgl.nn`` fails on graphs without edges, and SGConv on blocks."""
     return (
         case.counterpart is not None
@@ -83,7 +82,7 @@ def counterpart_fits(case: Case, graph: GraphLike) -> bool:
     )
 
 
-def with_counterpart(case: Case, graph: GraphLike, dtype: torch.dtype) -> tuple[dict, dict]:
+def with_counterpart(case: Case, graph: dgl.DGLGraph, dtype: torch.dtype) -> tuple[dict, dict]:
     conv, counterpart = counterpart_of(case, dtype)
     args = inputs(case, graph, dtype)
 
@@ -94,14 +93,14 @@ def with_counterpart(case: Case, graph: GraphLike, dtype: torch.dtype) -> tuple[
     return outputs_and_gradients(conv, args), outputs_and_gradients(counterpart, args, call)
 
 
-def equals_counterpart(case: Case, graph: GraphLike) -> None:
+def equals_counterpart(case: Case, graph: dgl.DGLGraph) -> None:
     """Forward and gradients are those of ``dgl.nn`` with the same weights."""
     if counterpart_fits(case, graph):
         for dtype, tolerance in TOLERANCE.items():
             assert_close(*with_counterpart(case, graph, dtype), tolerance)
 
 
-def isolated_nodes(case: Case, graph: GraphLike) -> None:
+def isolated_nodes(case: Case, graph: dgl.DGLGraph) -> None:
     """A node without in-edges gets what the docstring says."""
     conv, args = case.build(), inputs(case, graph)
     without_edges = Dense.of(graph, torch.float64).dst.sum(0) == 0
@@ -109,7 +108,7 @@ def isolated_nodes(case: Case, graph: GraphLike) -> None:
     assert_close({"y": actual[without_edges]}, {"y": expected.expand_as(actual)[without_edges]}, 1e-14)
 
 
-def permutation(case: Case, graph: GraphLike) -> None:
+def permutation(case: Case, graph: dgl.DGLGraph) -> None:
     """Nodes and edges in another order give the same rows in that order."""
     if graph.is_block and has_dst_features(graph):
         return  # its destinations must stay first
@@ -131,7 +130,7 @@ def permutation(case: Case, graph: GraphLike) -> None:
     assert_close({"y": moved}, {"y": y[old_dst]}, 1e-13)
 
 
-def kernels_agree(case: Case, graph: GraphLike) -> None:
+def kernels_agree(case: Case, graph: dgl.DGLGraph) -> None:
     """The compiled kernels compute what the reference kernels do."""
     for dtype, tolerance in TOLERANCE.items():
         conv, args = case.build(dtype), inputs(case, graph, dtype)
@@ -141,7 +140,7 @@ def kernels_agree(case: Case, graph: GraphLike) -> None:
         assert_close(actual, expected, tolerance)
 
 
-def same_bits_twice(case: Case, graph: GraphLike) -> None:
+def same_bits_twice(case: Case, graph: dgl.DGLGraph) -> None:
     conv, args = case.build(torch.float32), inputs(case, graph, torch.float32)
     assert_same_bits(outputs_and_gradients(conv, args), outputs_and_gradients(conv, args))
 
@@ -193,7 +192,7 @@ def batch_equals_one_by_one(case: Case) -> None:
         check_batch(case, [bipartite(), bipartite(7, 5), bipartite()])
 
 
-def check_batch(case: Case, graphs: list[GraphLike]) -> None:
+def check_batch(case: Case, graphs: list[dgl.DGLGraph]) -> None:
     conv = case.build()
     args = [inputs(case, graph) for graph in graphs]
     x: Any

@@ -1,7 +1,7 @@
 """Plots of image graphs: regions, the graph over its image, node values, levels of a hierarchy."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -199,9 +199,8 @@ def _positions(graph: GraphLike) -> Tensor:
 
 def _label_map(graph: LabelMap) -> np.ndarray:
     """The node of each pixel, (rows, columns)."""
-    if is_graph(graph):
-        graph = paint(graph, torch.arange(graph.num_nodes()), outside=-1)
-    return as_array(graph)
+    numbers: Any = paint(graph, torch.arange(graph.num_nodes()), outside=-1) if is_graph(graph) else graph
+    return as_array(numbers)
 
 
 def _picture(image: Image) -> np.ndarray:

@@ -112,7 +112,7 @@ class SGConv(Conv):
         return self.fc(x[0] if isinstance(x, tuple) else x)
 
     def _hops(self, graph: GraphLike | Sequence[GraphLike]) -> list[GraphLike]:
-        if not is_graph(graph):
+        if isinstance(graph, Sequence):
             if len(graph) != self.k:
                 raise ValueError(f"SGConv: expected {self.k} blocks, one for each hop, got {len(graph)}")
             return list(graph)
