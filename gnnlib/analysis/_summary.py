@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib._utils.model_state import evaluation_mode, preserve_state
-from gnnlib.graph import GraphLike
+from gnnlib.graph import GraphLike, takes_graph
 from gnnlib.nn._arguments import names_checked
 
 __all__ = ["LayerSummary", "Summary", "summary"]
@@ -65,6 +65,7 @@ class Summary:
 
 
 @names_checked("summary")
+@takes_graph()
 def summary(
     model: nn.Module,
     graph: GraphLike | Sequence[GraphLike],

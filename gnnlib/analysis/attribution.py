@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from gnnlib.graph import GraphLike
+from gnnlib.graph import GraphLike, takes_graph
 from gnnlib.nn.conv import GATConv, GATv2Conv
 
 __all__ = ["attention", "saliency"]
@@ -18,6 +18,7 @@ __all__ = ["attention", "saliency"]
 Model: TypeAlias = Callable[..., Tensor]
 
 
+@takes_graph()
 def saliency(model: Model, graph: GraphLike, x: Tensor, target: Tensor, *, edge: Tensor | None = None) -> Tensor:
     r"""Saliency of nodes for a class: the gradient of its score (Simonyan et al. 2014, arXiv 1312.6034, section 3)
     times the input (Shrikumar et al. 2016, arXiv 1605.01713, section 2).
@@ -75,6 +76,7 @@ def saliency(model: Model, graph: GraphLike, x: Tensor, target: Tensor, *, edge:
 
 
 @torch.no_grad()
+@takes_graph()
 def attention(model: nn.Module, graph: GraphLike, x: Tensor, *, edge: Tensor | None = None) -> list[Tensor]:
     """The attention coefficients of every `GATConv` and `GATv2Conv` of a model, in the order in which the layers run.
 

@@ -15,7 +15,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph import GraphLike, edge_endpoints
+from gnnlib.graph import GraphLike, edge_endpoints, takes_graph
 from gnnlib.graph._check import check_one_node_set
 
 __all__ = [
@@ -188,6 +188,7 @@ def rotation_error(
 
 
 @torch.no_grad()
+@takes_graph()
 def permutation_error(
     model: Callable[[GraphLike, Tensor], Tensor],
     graph: GraphLike,
@@ -238,6 +239,7 @@ def permutation_error(
     return _relative(output, y[order.to(y.device)] if per_node else y)
 
 
+@takes_graph()
 def node_permutation(graph: GraphLike, seed: int = 0) -> Tensor:
     """A random permutation of the nodes within the graphs of a batch.
 
@@ -261,6 +263,7 @@ def node_permutation(graph: GraphLike, seed: int = 0) -> Tensor:
     return order[torch.argsort(graph_ids[order], stable=True)]
 
 
+@takes_graph("order")
 def relabel(graph: GraphLike, order: Tensor) -> GraphLike:
     """The graph with its nodes in another order: node i is node ``order[i]`` of the given graph.
 

@@ -18,7 +18,7 @@ from scipy.sparse import coo_array, triu
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph import Adjacency, GraphLike, edge_endpoints, node_to_graph, reverse
+from gnnlib.graph import Adjacency, GraphLike, edge_endpoints, node_to_graph, reverse, takes_graph
 from gnnlib.graph._check import check_one_node_set
 from gnnlib.ops import aggregate
 
@@ -33,6 +33,7 @@ class Coarsening(NamedTuple):
     unpool: GraphLike  # ("out", "pool", "in"): the same edges reversed
 
 
+@takes_graph("cluster")
 def coarsen(graph: GraphLike, cluster: Tensor) -> Coarsening:
     r"""Coarsen a graph by clusters. With S (N, n) the one-hot matrix of the clustering, the coarse adjacency is
 
@@ -158,6 +159,7 @@ def _collect(graph: GraphLike | Adjacency, value: Tensor, coeff: Tensor | None =
     return y.view(len(y), *value.shape[1:])
 
 
+@takes_graph()
 def graclus(graph: GraphLike, weight: Tensor | None = None) -> Tensor:
     r"""Pairs of nodes by greedy matching, the coarsening step of Graclus (Dhillon et al. 2007, "Weighted Graph Cuts
     without Eigenvectors", section 4.1, with the weights of its normalised cut; for pooling: Defferrard et al. 2016,
@@ -216,6 +218,7 @@ def graclus(graph: GraphLike, weight: Tensor | None = None) -> Tensor:
     return torch.from_numpy(np.unique(first, return_inverse=True)[1].astype(np.int64)).to(graph.device)
 
 
+@takes_graph()
 def voxel(graph: GraphLike, size: float | Sequence[float]) -> Tensor:
     r"""Voxel grid clustering: nodes by the cell of a regular grid that contains them (Simonovsky and Komodakis 2017,
     arXiv 1704.02901, section 3.4): node v is in the cell floor(p_v / size), where p_v is ``ndata["pos"]``.

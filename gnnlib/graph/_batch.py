@@ -11,7 +11,7 @@ from gnnlib.graph._structure import GraphLike
 __all__ = ["graph_index", "graph_sizes", "node_to_graph", "segments"]
 
 
-@takes_graph
+@takes_graph()
 def graph_sizes(graph: GraphLike) -> Tensor:
     """The number of destination nodes of each graph in a batch, (B,).
 
@@ -28,7 +28,7 @@ def graph_sizes(graph: GraphLike) -> Tensor:
     return graph.batch_num_nodes(graph.dsttypes[0])
 
 
-@takes_graph
+@takes_graph()
 def node_to_graph(graph: GraphLike, device: torch.device) -> Adjacency:
     """The bipartite adjacency of a batch, from every node to its graph: the structure that readouts aggregate over.
 
@@ -60,7 +60,7 @@ def segments(sizes: Tensor) -> Adjacency:
     )
 
 
-@takes_graph
+@takes_graph()
 def graph_index(graph: GraphLike, sizes: Tensor) -> Tensor:
     """The graph of each node or edge in a batch, from the number of nodes or edges of each graph.
 

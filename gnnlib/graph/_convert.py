@@ -87,30 +87,43 @@ def _num_rows(x: Any) -> Any:
     return len(x) if isinstance(x, (Tensor, np.ndarray)) and x.ndim else None
 
 
-def takes_graph(function: Function) -> Function:
-    """Decorator of a function with an argument ``graph``: it receives what `as_graph` gives.
+def takes_graph(x: str = "x") -> Callable[[Function], Function]:
+    """Decorator of a function or a method with an argument ``graph``: it receives what `as_graph` gives.
 
-    An argument ``x`` gives the number of nodes of an edge list. A DGLGraph costs one more frame.
+    A DGLGraph costs one more frame.
+
+    Args:
+        x: name of the argument whose rows are the nodes of an edge list, if the function has one of this name
+
+    Example:
+        >>> from gnnlib.graph import takes_graph
+        >>> @takes_graph()
+        ... def num_edges(graph):
+        ...     return graph.num_edges()
+        >>> num_edges(([0, 1], [1, 2]))
+        2
     """
-    names = list(signature(function).parameters)
-    place = names.index("graph")
-    x_place = names.index("x") if "x" in names else len(names)
-    method = names[0] in ("self", "cls")
 
-    @wraps(function)
-    def converted(*args: Any, **options: Any) -> Any:
-        graph = args[place] if len(args) > place else options.get("graph")
-        if not isinstance(graph, NATIVE) and graph is not None:
-            x = args[x_place] if len(args) > x_place else options.get("x")
-            owner = type(args[0]).__name__ if method else function.__name__
-            graph = as_graph(graph, x, owner)
-            if len(args) > place:
-                args = (*args[:place], graph, *args[place + 1 :])
-            else:
-                options["graph"] = graph
-        return function(*args, **options)
+    def decorate(function: Function) -> Function:
+        names = list(signature(function).parameters)
+        place, is_method = names.index("graph"), names[0] in ("self", "cls")
+        x_place = names.index(x) if x in names else len(names)
 
-    return cast(Function, converted)
+        @wraps(function)
+        def converted(*args: Any, **options: Any) -> Any:
+            graph = args[place] if len(args) > place else options.get("graph")
+            if not isinstance(graph, NATIVE) and graph is not None:
+                rows = args[x_place] if len(args) > x_place else options.get(x)
+                graph = as_graph(graph, rows, type(args[0]).__name__ if is_method else function.__name__)
+                if len(args) > place:
+                    args = (*args[:place], graph, *args[place + 1 :])
+                else:
+                    options["graph"] = graph
+            return function(*args, **options)
+
+        return cast(Function, converted)
+
+    return decorate
 
 
 # What tells that an object has changed: a key that lives as long as the object, and values that change with it.

@@ -32,6 +32,7 @@ GraphLike: TypeAlias = dgl.DGLGraph | Graph
 """A graph as an argument; `takes_graph` converts the other kinds."""
 
 
+@takes_graph()
 def edge_endpoints(graph: GraphLike) -> tuple[Tensor, Tensor]:
     """The source and destination of every edge by edge id, from a sparse format that the graph already has."""
     check_graph("graph", graph)
@@ -43,13 +44,14 @@ def _from_graph(graph: GraphLike) -> Adjacency:
     return Adjacency.from_edges(src, dst, graph.num_src_nodes(source), graph.num_dst_nodes(destination))
 
 
+@takes_graph()
 def set_adjacency_factory(graph: GraphLike, factory: Callable[[], Adjacency]) -> None:
     """Register a faster way to build the graph's adjacency. It is called at most once, and must not reference the
     graph."""
     graph._graph._gnnlib_adjacency_factory = factory
 
 
-@takes_graph
+@takes_graph()
 def adjacency(graph: GraphLike | Adjacency, device: torch.device | str | None = None) -> Adjacency:
     """The `Adjacency` of a DGLGraph or a message-flow graph (DGL block), built at the first call and then cached.
 
@@ -118,6 +120,7 @@ def check_num_rows(name: str, value: Tensor, rows: int, kind: str) -> None:
         raise ValueError(f"{name}: expected {rows} rows, one for each {kind}, got shape {tuple(value.shape)}")
 
 
+@takes_graph()
 def with_message_dropout(graph: GraphLike, dropout: MessageDropout, device: torch.device) -> GraphLike:
     """A view of the graph whose adjacency carries a message dropout, which sums, attention and gating apply."""
     adjacency(graph, device)

@@ -12,7 +12,7 @@ from gnnlib.graph._structure import GraphLike, edge_endpoints
 __all__ = ["add_self_loop", "keep_edges", "keep_nodes", "reverse"]
 
 
-@takes_graph
+@takes_graph()
 def keep_edges(graph: GraphLike, keep: Tensor) -> GraphLike:
     """The subgraph of some edges and all nodes, in their order, with node and edge frames and batch sizes.
 
@@ -49,7 +49,7 @@ def keep_edges(graph: GraphLike, keep: Tensor) -> GraphLike:
     return subgraph
 
 
-@takes_graph
+@takes_graph()
 def keep_nodes(graph: GraphLike, keep: Tensor) -> GraphLike:
     """The subgraph induced by some nodes, in their order, with node and edge frames and batch sizes.
 
@@ -99,7 +99,7 @@ def keep_nodes(graph: GraphLike, keep: Tensor) -> GraphLike:
     return subgraph
 
 
-@takes_graph
+@takes_graph()
 def add_self_loop(graph: GraphLike) -> GraphLike:
     """Add one self-loop per node, in addition to those that the graph has.
 
@@ -134,7 +134,7 @@ def add_self_loop(graph: GraphLike) -> GraphLike:
     return larger
 
 
-@takes_graph
+@takes_graph()
 def reverse(graph: GraphLike) -> GraphLike:
     """Reverse every edge, with frames and batch sizes. (``dgl.reverse`` drops the batch sizes.)
 

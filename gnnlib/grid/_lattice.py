@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph import GraphLike, edge_endpoints
+from gnnlib.graph import GraphLike, edge_endpoints, takes_graph
 from gnnlib.grid.window import Ints, Padding, Window, positive
 
 __all__ = ["Whole", "adaptive_lattice", "lattice", "matrix", "transposed_lattice", "window_lattice"]
@@ -120,6 +120,7 @@ def adaptive_lattice(size: Ints, out_size: Ints, idtype: torch.dtype = torch.int
     return _copy(_adaptive(axes, positive("out_size", out_size, len(axes)), idtype))
 
 
+@takes_graph()
 def matrix(graph: GraphLike, kernel: Tensor | np.ndarray) -> scipy.sparse.csr_matrix:
     """The matrix (N_out, N_in) of a convolution of one channel: the entries of the kernel at the tap of each edge.
 

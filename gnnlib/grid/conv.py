@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from gnnlib.graph import GraphLike
+from gnnlib.graph import GraphLike, takes_graph
 from gnnlib.grid._lattice import taps
 from gnnlib.grid.dense import convolve, convolve_transposed, on_images, whole
 from gnnlib.nn._arguments import integer, integers
@@ -15,6 +15,7 @@ from gnnlib.ops import message_passing as ops
 __all__ = ["GridConv", "GridConvTranspose", "grid_conv"]
 
 
+@takes_graph()
 def grid_conv(
     graph: GraphLike,
     x: Tensor,

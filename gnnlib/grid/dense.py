@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gnnlib.graph import GraphLike, edge_endpoints
+from gnnlib.graph import GraphLike, edge_endpoints, takes_graph
 from gnnlib.grid._lattice import Whole, match_cache, window_lattice
 from gnnlib.grid.window import Window
 
@@ -81,6 +81,7 @@ def on_images(match: Whole, x: Tensor, run: Callable[[Tensor], Tensor]) -> Tenso
     return y.reshape(len(y), *x.shape[1:-1], y.shape[-1])
 
 
+@takes_graph()
 def whole(graph: GraphLike, kernel_size: tuple[int, ...] | None = None) -> Whole | None:
     """The window of a graph that is a lattice, a batch of copies of one, or the reverse of these; None for other
     graphs.

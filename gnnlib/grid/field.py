@@ -6,7 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from gnnlib.graph import GraphLike, edge_endpoints
+from gnnlib.graph import GraphLike, edge_endpoints, takes_graph
 
 __all__ = ["extent", "filter_at", "influence", "receptive_field", "shift_invariance"]
 
@@ -128,6 +128,7 @@ def influence(net: Callable[[Tensor], Tensor], images: Tensor, where: object, ba
     return torch.cat(depends).view(images.shape[2:])
 
 
+@takes_graph()
 def filter_at(layer: Callable[[GraphLike, Tensor], Tensor], graph: GraphLike, x: Tensor, node: int) -> Tensor:
     r"""The effective filter of a layer at one node: its row of the Jacobian,
 

@@ -5,13 +5,14 @@ import math
 import torch
 from torch import Tensor
 
-from gnnlib.graph import GraphLike, graph_index
+from gnnlib.graph import GraphLike, graph_index, takes_graph
 from gnnlib.graph._check import check_graph
 from gnnlib.nn.readout import readout_mean
 
 __all__ = ["random_affine"]
 
 
+@takes_graph()
 def random_affine(
     graph: GraphLike,
     degrees: float = 0.0,

@@ -6,7 +6,7 @@ from scipy.spatial import KDTree
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph import GraphLike
+from gnnlib.graph import GraphLike, takes_graph
 from gnnlib.images._image import as_array, as_integer
 
 __all__ = ["icosphere", "mesh_graph", "point_graph", "sphere_graph", "with_offsets"]
@@ -159,6 +159,7 @@ def _hull(vertices: np.ndarray) -> np.ndarray:
     return faces
 
 
+@takes_graph()
 def with_offsets(graph: GraphLike) -> GraphLike:
     """Store relative positions: ``edata["offset"]`` (E, d), pos[src] - pos[dst], and ``edata["distance"]`` (E,), its
     length.

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
 from gnnlib._utils.model_state import evaluation_mode
-from gnnlib.graph import GraphLike, is_graph
+from gnnlib.graph import GraphLike, is_graph, takes_graph
 from gnnlib.graph._check import check_graph
 from gnnlib.large.tables import NpyMatrix
 from gnnlib.nn._arguments import integer, names_checked
@@ -35,6 +35,7 @@ class FeatureRows(Protocol):
 
 @names_checked("layerwise_inference", edge_weight="edge=")
 @torch.no_grad()
+@takes_graph()
 def layerwise_inference(
     model: nn.Module,
     graph: GraphLike,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from gnnlib.graph import GraphLike
+from gnnlib.graph import GraphLike, takes_graph
 from gnnlib.nn.propagation import APPNP
 
 __all__ = [
@@ -53,6 +53,7 @@ def _one_hot(label: Tensor, num_classes: int) -> Tensor:
     return one_hot(label + 1, num_classes + 1)[:, 1:].float()
 
 
+@takes_graph("label")
 def label_propagation(graph: GraphLike, label: Tensor, num_classes: int, *, k: int = 50, alpha: float = 0.9) -> Tensor:
     r"""Label propagation (Zhou et al. 2004, "Learning with local and global consistency", algorithm on page 2), which
     needs no features and no training.
@@ -91,6 +92,7 @@ def label_propagation(graph: GraphLike, label: Tensor, num_classes: int, *, k: i
     return APPNP(k, alpha=1 - alpha)(graph, _one_hot(label, num_classes))
 
 
+@takes_graph("prob")
 def correct_residuals(graph: GraphLike, prob: Tensor, label: Tensor, *, k: int = 50, alpha: float = 0.9) -> Tensor:
     r"""The correct step of Correct and Smooth (Huang et al. 2020, arXiv 2010.13993, "Correcting for error with residual
     propagation", with Autoscale): the errors at labelled nodes are propagated and added to the predictions.
@@ -139,6 +141,7 @@ def correct_residuals(graph: GraphLike, prob: Tensor, label: Tensor, *, k: int =
     return prob + propagated * scale.where(scale <= 1000, 1.0)
 
 
+@takes_graph("prob")
 def smooth_predictions(graph: GraphLike, prob: Tensor, label: Tensor, *, k: int = 50, alpha: float = 0.8) -> Tensor:
     r"""The smooth step of Correct and Smooth (Huang et al. 2020, arXiv 2010.13993, "Smoothing final predictions"):
     predictions are propagated, with the labels in their places where they are known.

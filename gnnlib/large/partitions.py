@@ -25,7 +25,7 @@ from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
 from gnnlib._utils.model_state import evaluation_mode
-from gnnlib.graph import GraphLike
+from gnnlib.graph import GraphLike, takes_graph
 from gnnlib.large.inference import check_stack
 from gnnlib.large.sampling import quiet
 from gnnlib.nn.stack import Stack
@@ -44,6 +44,7 @@ __all__ = [
 SPLITS = ("train", "valid", "test")
 
 
+@takes_graph()
 def partition_graph(
     graph: GraphLike,
     split: Mapping[str, Tensor],

@@ -21,7 +21,7 @@ from torch import Tensor
 from gnnlib._utils.documents import is_sealed, read_document, seal
 from gnnlib._utils.files import atomic_write, remove_parts, spread_checksum
 from gnnlib._utils.indices import as_indices
-from gnnlib.graph import GraphLike, adjacency
+from gnnlib.graph import GraphLike, adjacency, takes_graph
 from gnnlib.large.tables import NpyMatrix, Span
 from gnnlib.ops import propagate
 from gnnlib.train.distributed import shard
@@ -33,6 +33,7 @@ HOP = re.compile(r"hop-\d+\.npy")
 BUFFERS = 3  # that share the memory: the input of a hop, its output, and the buffer of a file
 
 
+@takes_graph()
 def precompute_propagation(
     graph: GraphLike,
     features: str | os.PathLike[str],

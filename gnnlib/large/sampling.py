@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
 from gnnlib._utils.indices import as_indices
-from gnnlib.graph import GraphLike, edge_endpoints
+from gnnlib.graph import GraphLike, edge_endpoints, takes_graph
 from gnnlib.graph._check import check_graph
 from gnnlib.large.inference import FeatureRows, check_rows
 from gnnlib.nn._arguments import integer, names_checked
@@ -27,6 +27,7 @@ from gnnlib.train.loop import Batch
 __all__ = ["cluster_batches", "clusters", "gcn_edge_weights", "sampled_batches"]
 
 
+@takes_graph()
 def gcn_edge_weights(graph: GraphLike) -> Tensor:
     r"""Edge weights with which the mean over in-edges equals the sum of GCN: sqrt(d_v / d_u), with d the in-degree of v
     and the out-degree of u in this graph.
@@ -61,6 +62,7 @@ def gcn_edge_weights(graph: GraphLike) -> Tensor:
 @names_checked(
     "sampled_batches", num_neighbors="fanouts=", seed="generator=torch.Generator().manual_seed(0)", edge_weight="edge="
 )
+@takes_graph()
 def sampled_batches(
     graph: GraphLike,
     x: FeatureRows,
@@ -151,6 +153,7 @@ def quiet() -> Iterator[None]:
 
 
 @names_checked("clusters", num_parts="num_clusters=")
+@takes_graph()
 def clusters(graph: GraphLike, num_clusters: int) -> Tensor:
     """Clusters of nodes by METIS (Karypis and Kumar 1998), which minimises the number of edges between clusters.
 
@@ -180,6 +183,7 @@ def clusters(graph: GraphLike, num_clusters: int) -> Tensor:
         return dgl.metis_partition_assignment(graph.long(), num_clusters)
 
 
+@takes_graph()
 def cluster_batches(
     graph: GraphLike,
     x: FeatureRows,

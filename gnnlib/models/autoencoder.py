@@ -8,7 +8,7 @@ from torch.nn.functional import softplus
 from torch.utils.checkpoint import checkpoint as recompute
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph import GraphLike
+from gnnlib.graph import GraphLike, takes_graph
 from gnnlib.nn._arguments import Arguments, integer, reset_parameters
 from gnnlib.ops import edge_dot
 
@@ -43,6 +43,7 @@ def link_scores(z: Tensor, u: Tensor, v: Tensor) -> Tensor:
     return edge_dot(dgl.graph((u, v), num_nodes=len(z)), z, z)
 
 
+@takes_graph("z")
 def reconstruction_loss(graph: GraphLike, z: Tensor, num_pairs: int | None = None) -> Tensor:
     r"""Reconstruction loss of the adjacency by inner products of embeddings (Kipf and Welling 2016, arXiv 1611.07308,
     equations 2 and 4): cross-entropy in which the edges, E of N^2 pairs, weigh as much as the other pairs.
@@ -154,6 +155,7 @@ class GAE(Arguments, nn.Module):
         """
         return self.encoder(graph, x, edge)
 
+    @takes_graph()
     def loss(self, graph: GraphLike, x: Tensor, edge: Tensor | None = None) -> Tensor:
         """`reconstruction_loss` of the graph.
 
@@ -201,6 +203,7 @@ class VGAE(GAE):
         torch.Size([3, 16])
     """
 
+    @takes_graph()
     def normal(self, graph: GraphLike, x: Tensor, edge: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Mean and log standard deviation of the embeddings.
 
@@ -231,6 +234,7 @@ class VGAE(GAE):
         """
         return self.normal(graph, x, edge)[0]
 
+    @takes_graph()
     def loss(self, graph: GraphLike, x: Tensor, edge: Tensor | None = None) -> Tensor:
         """`reconstruction_loss` of the graph, and the divergence from the standard normal distribution.
 

@@ -7,13 +7,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from gnnlib.graph import GraphLike, graph_sizes, node_to_graph
+from gnnlib.graph import GraphLike, graph_sizes, node_to_graph, takes_graph
 from gnnlib.nn._arguments import Arguments, integer, reset_parameters
 from gnnlib.ops import aggregate, edge_dot
 
 __all__ = ["DGI", "shuffle_rows"]
 
 
+@takes_graph()
 def shuffle_rows(graph: GraphLike, x: Tensor) -> Tensor:
     """The features in a random order within each graph of a batch: the same nodes with wrong neighbours.
 
@@ -112,6 +113,7 @@ class DGI(Arguments, nn.Module):
             raise ValueError(f"DGI: expected an encoder that returns shape {expected}, got {tuple(h.shape)}")
         return h
 
+    @takes_graph("h")
     def discriminate(self, graph: GraphLike, h: Tensor, summary: Tensor) -> Tensor:
         """Scores h_v W s of the nodes and the summaries of their graphs, before the sigmoid.
 
@@ -125,6 +127,7 @@ class DGI(Arguments, nn.Module):
         """
         return edge_dot(node_to_graph(graph, h.device), h, summary @ self.weight.T)
 
+    @takes_graph()
     def loss(self, graph: GraphLike, x: Tensor, edge: Tensor | None = None) -> Tensor:
         """Cross-entropy of the discriminator on the graph and on the corrupted graph.
 

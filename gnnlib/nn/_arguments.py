@@ -136,7 +136,7 @@ def _explained(forward: Callable[..., Any]) -> Callable[..., Any]:
     """``forward``, whose errors after a wrong call say what to write. A correct call costs one more frame."""
     names = list(signature(forward).parameters)[1:]
     edge = "value" if "edge" in names else None
-    forward = takes_graph(forward)
+    forward = takes_graph()(forward)
 
     @wraps(forward)
     def checked(self: Any, *args: Any, **options: Any) -> Any:

@@ -8,7 +8,7 @@ from scipy.sparse.csgraph import laplacian
 from scipy.sparse.linalg import ArpackNoConvergence, eigsh
 from torch import Tensor
 
-from gnnlib.graph import GraphLike, adjacency, edge_endpoints
+from gnnlib.graph import GraphLike, adjacency, edge_endpoints, takes_graph
 from gnnlib.graph._check import check_one_node_set
 from gnnlib.nn._arguments import integer, names_checked
 from gnnlib.ops import propagate
@@ -21,6 +21,7 @@ DENSE = 1000  # nodes of a graph up to which its Laplacian is a dense matrix
 
 
 @names_checked("random_walk_encoding", walk_length="k=")
+@takes_graph()
 def random_walk_encoding(graph: GraphLike, k: int, weight: Tensor | None = None) -> Tensor:
     r"""Random-walk encoding: return probabilities after 1, 2, ..., k steps (RWPE: Dwivedi et al. 2022, arXiv
     2110.07875).
@@ -81,6 +82,7 @@ def _number(graph: GraphLike) -> Tensor:
 
 
 @names_checked("laplacian_encoding", num_eigenvectors="k=")
+@takes_graph()
 def laplacian_encoding(graph: GraphLike, k: int, weight: Tensor | None = None) -> Tensor:
     r"""Laplacian encoding: eigenvectors of the normalised Laplacian to the k smallest eigenvalues after the first
     (Belkin and Niyogi 2003; Dwivedi et al. 2020, arXiv 2003.00982, section on positional encodings).

@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from gnnlib.graph import GraphLike, graph_sizes, node_to_graph
+from gnnlib.graph import GraphLike, graph_sizes, node_to_graph, takes_graph
 from gnnlib.nn._arguments import Arguments, integer
 from gnnlib.ops import aggregate
 
@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 
+@takes_graph()
 def readout_sum(graph: GraphLike, x: Tensor) -> Tensor:
     """Sum over the nodes of each graph.
 
@@ -54,6 +55,7 @@ def readout_sum(graph: GraphLike, x: Tensor) -> Tensor:
     return aggregate(node_to_graph(graph, x.device), x)
 
 
+@takes_graph()
 def readout_mean(graph: GraphLike, x: Tensor) -> Tensor:
     """Mean over the nodes of each graph.
 
@@ -71,6 +73,7 @@ def readout_mean(graph: GraphLike, x: Tensor) -> Tensor:
     return aggregate(node_to_graph(graph, x.device), x, reduce="mean")
 
 
+@takes_graph()
 def readout_max(graph: GraphLike, x: Tensor) -> Tensor:
     """Maximum over the nodes of each graph, for each feature.
 
@@ -88,6 +91,7 @@ def readout_max(graph: GraphLike, x: Tensor) -> Tensor:
     return aggregate(node_to_graph(graph, x.device), x, reduce="max")
 
 
+@takes_graph()
 def readout_mean_max(graph: GraphLike, x: Tensor) -> Tensor:
     """Mean and maximum over the nodes of each graph, concatenated.
 
@@ -112,6 +116,7 @@ def readout_mean_max(graph: GraphLike, x: Tensor) -> Tensor:
     return torch.cat([readout_mean(graph, x), readout_max(graph, x)], -1)
 
 
+@takes_graph()
 def readout_flat(graph: GraphLike, x: Tensor) -> Tensor:
     """Features of all nodes of each graph, concatenated: a linear layer on them has a weight for each position.
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from gnnlib.graph import GraphLike
+from gnnlib.graph import GraphLike, takes_graph
 from gnnlib.nn._arguments import Arguments, reset_parameters
 
 __all__ = ["Reversible", "ReversibleBlock"]
@@ -95,6 +95,7 @@ class ReversibleBlock(Arguments, nn.Module):
             before = ys[i] = ys[i] + self.change(i, seed, graph, before, edge, firsts[i])
         return torch.cat(ys, -1)
 
+    @takes_graph("y")
     def inverse(
         self,
         graph: GraphLike,

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from gnnlib.graph import Adjacency, CompressedRows, GraphLike, adjacency, check_num_rows
+from gnnlib.graph import Adjacency, CompressedRows, GraphLike, adjacency, check_num_rows, takes_graph
 from gnnlib.ops.autograd.sums import copy_dst, copy_src, sum_edges
 
 __all__ = ["DEGREES", "NORMS", "degree_norm", "divide_by_in_degree", "mean_from_sum"]
@@ -14,6 +14,7 @@ NORMS = {"both": (-0.5, -0.5), "left": (-1.0, 0.0), "right": (0.0, -1.0), "none"
 DEGREES = ("unweighted", "weighted", "in")
 
 
+@takes_graph()
 def degree_norm(
     graph: GraphLike | Adjacency,
     weight: Tensor | None = None,
@@ -99,11 +100,13 @@ def degree_factors(adj: Adjacency, norm: str, degrees: str, dtype: torch.dtype) 
     return src, factor("dst", adj.csc, powers[1])
 
 
+@takes_graph()
 def divide_by_in_degree(graph: GraphLike | Adjacency, weight: Tensor) -> Tensor:
     """Divides edge values by the in-degree of their destination, so that their sum is a mean."""
     return degree_norm(graph, weight, norm="right")
 
 
+@takes_graph()
 def mean_from_sum(graph: GraphLike | Adjacency, y: Tensor) -> Tensor:
     """Divides values of the destinations (N_dst, \\*) by their in-degrees: a sum becomes a mean."""
     adj = adjacency(graph, y.device)

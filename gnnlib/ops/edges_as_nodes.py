@@ -5,12 +5,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from gnnlib.graph import Adjacency, CompressedRows, GraphLike, adjacency
+from gnnlib.graph import Adjacency, CompressedRows, GraphLike, adjacency, takes_graph
 from gnnlib.ops.autograd.sums import DroppedSum, Sum
 
 __all__ = ["incidence", "per_edge_messages"]
 
 
+@takes_graph()
 def incidence(graph: GraphLike | Adjacency, like: Tensor | None = None) -> tuple[Adjacency, Adjacency]:
     r"""Returns two graphs from the nodes of a graph to its edges: from sources, and from destinations.
 

@@ -2,13 +2,14 @@
 
 from torch import Tensor
 
-from gnnlib.graph import Adjacency, GraphLike, adjacency
+from gnnlib.graph import Adjacency, GraphLike, adjacency, takes_graph
 from gnnlib.ops.autograd.gated import GatedSum
 from gnnlib.ops.edges_as_nodes import per_edge_messages
 
 __all__ = ["gated_sum"]
 
 
+@takes_graph()
 def gated_sum(graph: GraphLike | Adjacency, x: Tensor, e: Tensor, epsilon: float | None = None) -> Tensor:
     r"""y_v = sum over edges u->v of sigmoid(e_uv) x_u, feature by feature.
 

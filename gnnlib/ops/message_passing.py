@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from gnnlib.graph import Adjacency, GraphLike, adjacency, check_num_rows
+from gnnlib.graph import Adjacency, GraphLike, adjacency, check_num_rows, takes_graph
 from gnnlib.ops.autograd.attention import Attend, Score, Softmax, composed_attention
 from gnnlib.ops.autograd.convolution import Convolve
 from gnnlib.ops.autograd.sums import Dot, DroppedSum, Max, Scaled, Sum, copy_dst, copy_src
@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 
+@takes_graph()
 def aggregate(
     graph: GraphLike | Adjacency, x: Tensor, coeff: Tensor | None = None, reduce: str = "sum", self_weight: float = 0.0
 ) -> Tensor:
@@ -94,6 +95,7 @@ def aggregate(
     return _sum(adj, x, coeff, self_weight)
 
 
+@takes_graph()
 def propagate(
     graph: GraphLike | Adjacency,
     x: Tensor,
@@ -209,6 +211,7 @@ def _to_heads(
     return x3, coeff2, restore
 
 
+@takes_graph()
 def edge_dot(graph: GraphLike | Adjacency, x: Tensor, y: Tensor) -> Tensor:
     r"""Computes the dot product of the two endpoints of every edge: s(u->v) = <x_u, y_v>.
 
@@ -258,6 +261,7 @@ def edge_dot(graph: GraphLike | Adjacency, x: Tensor, y: Tensor) -> Tensor:
     return Dot.apply(to_heads(x), to_heads(y.to(x)), adj).reshape(adj.num_edges, *axes)
 
 
+@takes_graph()
 def edge_softmax(graph: GraphLike | Adjacency, score: Tensor) -> Tensor:
     r"""Computes the softmax over the in-edges of each node (Velickovic et al. 2018, arXiv 1710.10903, equation 2).
 
@@ -287,6 +291,7 @@ def edge_softmax(graph: GraphLike | Adjacency, score: Tensor) -> Tensor:
     return Softmax.apply(flat, adj).reshape(score.shape)
 
 
+@takes_graph("a")
 def edge_score(graph: GraphLike | Adjacency, a: Tensor, b: Tensor, att: Tensor, slope: float = 0.0) -> Tensor:
     r"""Applies a two-layer network to the endpoints of every edge.
 
@@ -332,6 +337,7 @@ def edge_score(graph: GraphLike | Adjacency, a: Tensor, b: Tensor, att: Tensor, 
     return Score.apply(a.contiguous(), b.contiguous(), att.contiguous(), adj, slope)
 
 
+@takes_graph("feat")
 def attend(
     graph: GraphLike | Adjacency,
     feat: Tensor,
@@ -418,6 +424,7 @@ def attend(
     return y if y.shape[1:] == feat.shape[1:] else y.view(adj.num_dst, *feat.shape[1:])
 
 
+@takes_graph()
 def convolve(graph: GraphLike | Adjacency, x: Tensor, basis: Tensor, weight: Tensor) -> Tensor:
     r"""Sums the features of the in-neighbours, each transformed by a combination of K matrices.
 
@@ -483,6 +490,7 @@ def _check_taps(taps: Tensor, num_edges: int, weight: Tensor) -> None:
         raise ValueError(f"taps: expected numbers from 0 to {weight.shape[-3] - 1}, got {low} to {high}")
 
 
+@takes_graph()
 def gather_src(graph: GraphLike | Adjacency, x: Tensor) -> Tensor:
     r"""Copies the values of the source nodes to the edges.
 
@@ -503,6 +511,7 @@ def gather_src(graph: GraphLike | Adjacency, x: Tensor) -> Tensor:
     return copy_src(adj, x.reshape(len(x), x.shape[1:].numel())).reshape(adj.num_edges, *x.shape[1:])
 
 
+@takes_graph()
 def gather_dst(graph: GraphLike | Adjacency, x: Tensor) -> Tensor:
     r"""Copies the values of the destination nodes to the edges: as `gather_src`, with x (N_dst, \*)."""
     adj = _adjacency(graph, x)

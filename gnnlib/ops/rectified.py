@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from gnnlib.graph import Adjacency, GraphLike, adjacency, check_num_rows
+from gnnlib.graph import Adjacency, GraphLike, adjacency, check_num_rows, takes_graph
 from gnnlib.ops.autograd.rectified import RectifiedMeanMax, RectifiedSum
 from gnnlib.ops.degrees import mean_from_sum
 from gnnlib.ops.edges_as_nodes import per_edge_messages
@@ -10,6 +10,7 @@ from gnnlib.ops.edges_as_nodes import per_edge_messages
 __all__ = ["rectified_mean_max", "rectified_sum"]
 
 
+@takes_graph("a")
 def rectified_mean_max(
     graph: GraphLike | Adjacency, a: Tensor, b: Tensor, edge: Tensor | None = None, weight: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -69,6 +70,7 @@ def rectified_mean_max(
     return mean.view(b.shape), top.view(b.shape)
 
 
+@takes_graph()
 def rectified_sum(graph: GraphLike | Adjacency, x: Tensor, edge: Tensor, coeff: Tensor | None = None) -> Tensor:
     r"""y_v = sum over edges u->v of b_uv max(0, x_u + e_uv).
 

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from gnnlib._utils.indices import as_indices
 from gnnlib.data import GraphStore
-from gnnlib.graph import GraphLike, is_graph
+from gnnlib.graph import GraphLike, is_graph, takes_graph
 from gnnlib.graph._check import graph_error
 from gnnlib.nn._arguments import names_checked
 from gnnlib.train.distributed import world_size
@@ -48,6 +48,7 @@ class Batch(NamedTuple):
         edge_weight="edge=, the name of a column of graph.edata",
         edge_attr="edge=, the name of a column of graph.edata",
     )
+    @takes_graph()
     def from_graph(
         cls,
         graph: GraphLike,

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gnnlib.graph import GraphLike, edge_endpoints, is_graph
+from gnnlib.graph import GraphLike, edge_endpoints, is_graph, takes_graph
 from gnnlib.images import Hierarchy, paint
 from gnnlib.images._image import Image, parse_image
 from gnnlib.viz.base import as_array, borders, matplotlib, new_axes, one_axes, show_signed
@@ -53,6 +53,7 @@ def show_regions(image: Image, graph: LabelMap, ax: "Axes | None" = None) -> "Ax
     return drawn
 
 
+@takes_graph()
 def show_graph(
     graph: GraphLike, image: Image | None = None, weight: Tensor | None = None, ax: "Axes | None" = None
 ) -> "Axes":

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gnnlib.graph import GraphLike
+from gnnlib.graph import GraphLike, takes_graph
 from gnnlib.grid import lattice
 from gnnlib.grid.conv import GridConv
 from gnnlib.grid.dense import to_images
@@ -159,6 +159,7 @@ def show_receptive_field(
     return drawn
 
 
+@takes_graph()
 def show_filter_at(
     layer: Callable[[GraphLike, Tensor], Tensor],
     graph: GraphLike,

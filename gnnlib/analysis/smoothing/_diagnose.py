@@ -15,7 +15,7 @@ from gnnlib.analysis.smoothing.base import check_features
 from gnnlib.analysis.smoothing.passes import Forward, default_forward
 from gnnlib.analysis.smoothing.probe import LayerStatistics, probe
 from gnnlib.analysis.smoothing.verdict import Finding, find_causes, skill
-from gnnlib.graph import GraphLike
+from gnnlib.graph import GraphLike, takes_graph
 from gnnlib.nn._arguments import check_model, names_checked
 
 __all__ = ["Diagnosis", "diagnose"]
@@ -119,6 +119,7 @@ def _check_classes(output: Tensor, labels: Tensor) -> None:
 
 
 @names_checked("diagnose", y="labels=", train_mask="train=", test_mask="test=")
+@takes_graph()
 def diagnose(
     model: nn.Module,
     graph: GraphLike,

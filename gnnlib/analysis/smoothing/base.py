@@ -5,7 +5,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from gnnlib.graph import Adjacency, GraphLike, adjacency, is_graph
+from gnnlib.graph import Adjacency, GraphLike, adjacency, is_graph, takes_graph
 from gnnlib.graph._check import graph_error
 from gnnlib.nn.readout import readout_sum
 from gnnlib.ops import aggregate
@@ -63,6 +63,7 @@ def split_by_graph(graph: GraphLike, x: Tensor) -> list[Tensor]:
     return [part.movedim(0, -2) for part in x.split(graph.batch_num_nodes().tolist())]
 
 
+@takes_graph()
 def adjacency_matrix(graph: GraphLike | Adjacency) -> coo_matrix:
     """The number of edges from row to column, (N, N)."""
     adj = adjacency(graph, "cpu")

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gnnlib.analysis.smoothing.base import check_features, components, group_mean, sum_by_graph
-from gnnlib.graph import Adjacency, GraphLike, adjacency, node_to_graph
+from gnnlib.graph import Adjacency, GraphLike, adjacency, node_to_graph, takes_graph
 from gnnlib.ops import aggregate
 
 __all__ = ["mad_gap", "mean_average_distance"]
@@ -14,6 +14,7 @@ __all__ = ["mad_gap", "mean_average_distance"]
 ROWS = 512  # nodes per block of the neighbourhood search
 
 
+@takes_graph()
 def mean_average_distance(graph: GraphLike, x: Tensor, *, min_hops: int = 1, max_hops: float | None = None) -> Tensor:
     r"""Mean average distance, MAD (Chen et al. 2020, arXiv 1909.03211, equations 1 to 4): the mean cosine distance
     from a node to others, averaged over nodes.
@@ -65,6 +66,7 @@ def mean_average_distance(graph: GraphLike, x: Tensor, *, min_hops: int = 1, max
     return sum_by_graph(graph, distance) / sum_by_graph(graph, (count > 0).to(x)).view(shape)
 
 
+@takes_graph()
 def mad_gap(graph: GraphLike, x: Tensor, *, near: int = 3, remote: int = 8) -> Tensor:
     """MADGap (Chen et al. 2020, arXiv 1909.03211, equation 5): the MAD of remote nodes, ``remote`` or more hops away,
     minus that of nodes up to ``near`` hops away. It is large if neighbours are similar and remote nodes are not.

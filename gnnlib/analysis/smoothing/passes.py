@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph import GraphLike, adjacency
+from gnnlib.graph import GraphLike, adjacency, takes_graph
 from gnnlib.nn.conv.base import Conv
 from gnnlib.nn.stack import Stack
 
@@ -46,6 +46,7 @@ def _join(*names: str) -> str:
     return ".".join(name for name in names if name)
 
 
+@takes_graph()
 def control_graph(graph: GraphLike) -> GraphLike:
     """The control graph, in which each edge u->v is replaced by v->v, so that no node receives the features of another.
 
