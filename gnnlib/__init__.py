@@ -27,7 +27,9 @@ from gnnlib.data import (
 )
 from gnnlib.graph import (
     Adjacency,
+    Graph,
     adjacency,
+    as_graph,
 )
 from gnnlib.io import (
     load_model,
@@ -137,6 +139,7 @@ __all__ = [
     "GNNLayer",
     "GRUUpdate",
     "GatedGCNConv",
+    "Graph",
     "GraphNorm",
     "GraphStore",
     "InitialResidual",
@@ -170,6 +173,7 @@ __all__ = [
     "accelerate",
     "adjacency",
     "aggregate",
+    "as_graph",
     "coarsen",
     "concat_heads",
     "degree_norm",
@@ -205,7 +209,7 @@ _OURS = {
     "APPNPConv": "APPNP",
     "AvgPooling": "MeanReadout",
     "Batch": "train.Batch",
-    "Data": "GraphStore for many graphs, dgl.graph((src, dst)) for one",
+    "Data": "Graph for one graph, GraphStore for many",
     "DataLoader": "GraphStore(graphs, labels).loader(batch_size)",
     "Dataset": "GraphStore",
     "EdgeConv": "MessageConv",

@@ -14,8 +14,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from gnnlib._platform.dgl import dgl
-from gnnlib.graph import GraphLike, edge_endpoints, takes_graph
+from gnnlib.graph import GraphLike, edge_endpoints, new_graph, takes_graph
 from gnnlib.graph._check import check_one_node_set
 
 __all__ = [
@@ -294,8 +293,8 @@ def relabel(graph: GraphLike, order: Tensor) -> GraphLike:
     if not torch.equal(order.sort().values, torch.arange(graph.num_nodes(), device=graph.device)):
         raise ValueError(f"order: expected a permutation of {graph.num_nodes()} nodes, got shape {tuple(order.shape)}")
     new_ids = order.argsort()
-    edges = tuple(new_ids[nodes.long()] for nodes in edge_endpoints(graph))
-    other = dgl.graph(edges, num_nodes=graph.num_nodes(), idtype=graph.idtype)
+    src, dst = (new_ids[nodes.long()] for nodes in edge_endpoints(graph))
+    other = new_graph(src, dst, graph.num_nodes(), like=graph)
     other.ndata.update({name: value[order.to(value.device)] for name, value in graph.ndata.items()})
     other.edata.update(dict(graph.edata))
     other.set_batch_num_nodes(graph.batch_num_nodes())

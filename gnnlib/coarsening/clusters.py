@@ -17,8 +17,16 @@ import torch
 from scipy.sparse import coo_array, triu
 from torch import Tensor
 
-from gnnlib._platform.dgl import dgl
-from gnnlib.graph import Adjacency, GraphLike, edge_endpoints, node_to_graph, reverse, takes_graph
+from gnnlib.graph import (
+    Adjacency,
+    GraphLike,
+    edge_endpoints,
+    new_bipartite,
+    new_graph,
+    node_to_graph,
+    reverse,
+    takes_graph,
+)
 from gnnlib.graph._check import check_one_node_set
 from gnnlib.ops import aggregate
 
@@ -126,9 +134,8 @@ def _rows(*columns: Tensor) -> Tensor:
 
 
 def _pool(graph: GraphLike, number: Tensor, sizes: Tensor) -> GraphLike:
-    counts = {"in": len(number), "out": int(sizes.sum())}
     nodes = torch.arange(len(number), device=number.device)
-    pool = dgl.heterograph({("in", "pool", "out"): (nodes, number)}, counts, idtype=graph.idtype)
+    pool = new_bipartite(("in", "pool", "out"), nodes, number, len(number), int(sizes.sum()), like=graph)
     batch = graph.batch_num_nodes()
     pool.set_batch_num_nodes({"in": batch, "out": sizes.to(batch)})
     pool.set_batch_num_edges({("in", "pool", "out"): batch})
@@ -141,7 +148,7 @@ def _coarse(graph: GraphLike, number: Tensor, sizes: Tensor) -> GraphLike:
     between = src != dst
     pair, into = torch.unique(dst[between] * n + src[between], return_inverse=True)
     src, dst = pair % max(n, 1), pair // max(n, 1)
-    coarse = dgl.graph((src, dst), num_nodes=n, idtype=graph.idtype)
+    coarse = new_graph(src, dst, n, like=graph)
     parallel = Adjacency.from_edges(torch.arange(len(into), device=into.device), into, len(into), len(pair))
     for name, value in graph.edata.items():
         if value.is_floating_point() and name not in ("offset", "distance"):

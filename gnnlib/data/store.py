@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from gnnlib._platform.dgl import dgl
 from gnnlib._utils.indices import as_indices
 from gnnlib.data import archive
 from gnnlib.data.flat import FlatGraphs
-from gnnlib.graph import GraphLike, is_graph
+from gnnlib.graph import GraphLike, as_graph, batch, is_graph
 from gnnlib.graph._check import graph_error
+from gnnlib.graph._parts import kind_of
 
 __all__ = ["GraphStore"]
 
@@ -68,7 +68,7 @@ class GraphStore(Dataset):
     """
 
     def __init__(self, graphs: Iterable[GraphLike], labels: Tensor | Sequence | None = None):
-        graphs = _as_list(graphs)
+        graphs = [as_graph(graph, owner=f"graph {i}") for i, graph in enumerate(_as_list(graphs))]
         _check(graphs)
         self.labels = _as_labels(labels)
         if self.labels is not None and self.labels.shape[:1] != (len(graphs),):
@@ -253,7 +253,7 @@ class GraphStore(Dataset):
         missing = sum(label is None for label in labels)
         if 0 < missing < len(labels):
             raise ValueError(f"collate: expected a label for each of {len(labels)} graphs, got {missing} without one")
-        return _with_labels(dgl.batch(samples), None if missing else torch.stack(labels))  # type: ignore[arg-type]
+        return _with_labels(batch(samples), None if missing else torch.stack(labels))  # type: ignore[arg-type]
 
     def __getitems__(self, indices: Indices) -> "_Samples":
         """The samples of a batch, for a DataLoader and its collate_fn."""
@@ -340,12 +340,13 @@ def _unpack(store: GraphStore) -> Any:
 
 
 def _as_list(graphs: Any) -> list[Any]:
-    if is_graph(graphs):
-        raise TypeError("GraphStore: expected a list of graphs, [graph], or dgl.unbatch(batch), got one DGLGraph")
+    if is_graph(graphs) or kind_of(graphs) not in (None, "pair"):
+        got = f"one {type(graphs).__name__}"
+        raise TypeError(f"GraphStore: expected a list of graphs, [graph], or gnnlib.graph.unbatch(batch), got {got}")
     if isinstance(graphs, (Tensor, np.ndarray, str)) or not (
         hasattr(graphs, "__iter__") or hasattr(graphs, "__getitem__")
     ):
-        raise TypeError(f"GraphStore: expected a list of DGLGraphs, got {type(graphs).__name__}")
+        raise TypeError(f"GraphStore: expected a list of graphs, got {type(graphs).__name__}")
     return list(graphs)
 
 
@@ -363,14 +364,16 @@ def _check(graphs: list[GraphLike]) -> None:
         raise ValueError("expected at least one graph, got none")
     for i, graph in enumerate(graphs):
         if not is_graph(graph):
-            raise graph_error(f"graph {i}", graph) or TypeError(f"graph {i}: expected a DGLGraph")
+            raise graph_error(f"graph {i}", graph) or TypeError(f"graph {i}: expected a graph")
         if graph.is_block or not graph.is_homogeneous:
             got = "a block" if graph.is_block else graph.canonical_etypes
             raise ValueError(
                 f"graph {i}: expected one node type and one edge type, dgl.to_homogeneous(graph), got {got}"
             )
         if graph.batch_size != 1:
-            raise ValueError(f"graph {i}: expected a single graph, got a batch of {graph.batch_size}; use dgl.unbatch")
+            raise ValueError(
+                f"graph {i}: expected a single graph, got a batch of {graph.batch_size}; use gnnlib.graph.unbatch"
+            )
         if graph.device.type != "cpu":
             raise ValueError(f"graph {i}: expected a graph on the cpu, got {graph.device}")
     _check_same("types", [(g.canonical_etypes[0], g.idtype) for g in graphs])

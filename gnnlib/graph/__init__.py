@@ -1,9 +1,9 @@
 """Graph structure: adjacency in CSC and CSR, batch sizes, and transforms that keep frames and batches."""
 
 from gnnlib.graph._adjacency import Adjacency, CompressedRows, MessageDropout
-from gnnlib.graph._batch import graph_index, graph_sizes, node_to_graph, segments
+from gnnlib.graph._batch import batch, graph_index, graph_sizes, node_to_graph, segments, unbatch
 from gnnlib.graph._build import new_bipartite, new_block, new_graph
-from gnnlib.graph._convert import as_graph, is_graph, takes_graph
+from gnnlib.graph._convert import as_dgl, as_graph, is_graph, takes_graph
 from gnnlib.graph._graph import NID, Frame, Graph
 from gnnlib.graph._structure import (
     GraphLike,
@@ -25,7 +25,9 @@ __all__ = [
     "MessageDropout",
     "add_self_loop",
     "adjacency",
+    "as_dgl",
     "as_graph",
+    "batch",
     "check_num_rows",
     "edge_endpoints",
     "graph_index",
@@ -41,5 +43,6 @@ __all__ = [
     "segments",
     "set_adjacency_factory",
     "takes_graph",
+    "unbatch",
     "with_message_dropout",
 ]

@@ -1,14 +1,80 @@
 """Batched graphs: the number of nodes of each graph, and the graph of each node or edge."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
+from gnnlib._platform.dgl import dgl
 from gnnlib.graph._adjacency import Adjacency, CompressedRows
 from gnnlib.graph._check import check_graph
 from gnnlib.graph._convert import is_graph, takes_graph
+from gnnlib.graph._export import to_dgl
+from gnnlib.graph._graph import Graph
+from gnnlib.graph._join import join, split
+from gnnlib.graph._parts import parts_of
 from gnnlib.graph._structure import GraphLike
 
-__all__ = ["graph_index", "graph_sizes", "node_to_graph", "segments"]
+__all__ = ["batch", "graph_index", "graph_sizes", "node_to_graph", "segments", "unbatch"]
+
+
+def batch(graphs: Iterable[GraphLike]) -> GraphLike:
+    """One graph of several, which follow each other, with their features, as ``dgl.batch``.
+
+    Args:
+        graphs: of any kind, with the same types and the same columns. A graph without nodes (edges) may lack the
+            columns of nodes (edges)
+
+    Returns:
+        a DGLGraph if the first graph is one, else a `Graph`
+
+    Raises:
+        TypeError: if one of them is no graph
+        ValueError: if there are none, or they differ in types, columns, type of node numbers or device
+
+    Example:
+        >>> from gnnlib import Graph
+        >>> from gnnlib.graph import batch, unbatch
+        >>> graph = batch([Graph(([0], [1])), Graph(([0, 1], [1, 2]))])
+        >>> graph
+        Graph(num_nodes=5, num_edges=3, batch_size=2, ndata=[], edata=[])
+        >>> [one.num_edges() for one in unbatch(graph)]
+        [1, 2]
+    """
+    graphs = list(graphs)
+    try:
+        joined = join([graph._parts() if isinstance(graph, Graph) else parts_of(graph) for graph in graphs])
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"batch: {error}") from None
+    return to_dgl(joined) if isinstance(graphs[0], dgl.DGLGraph) else Graph._from_parts(joined)
+
+
+@takes_graph()
+def unbatch(graph: GraphLike) -> list[GraphLike]:
+    """The graphs of a batch, with their features, as ``dgl.unbatch``.
+
+    Args:
+        graph: a batch
+
+    Returns:
+        DGLGraphs if the batch is one, else Graphs
+
+    Raises:
+        TypeError: if it is no graph
+        ValueError: if the batch sizes of nodes and edges disagree
+
+    Example:
+        >>> from gnnlib import Graph
+        >>> from gnnlib.graph import unbatch
+        >>> graph = Graph(([0, 1], [1, 2]), batch_num_nodes=[2, 1], batch_num_edges=[1, 1])
+        >>> [one.num_nodes() for one in unbatch(graph)]
+        [2, 1]
+    """
+    if not is_graph(graph):
+        check_graph("unbatch", graph)
+    if isinstance(graph, Graph):
+        return [Graph._from_parts(parts) for parts in split(graph._parts())]
+    return [to_dgl(parts) for parts in split(parts_of(graph))]
 
 
 @takes_graph()

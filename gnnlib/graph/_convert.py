@@ -16,7 +16,7 @@ from gnnlib.graph._adjacency import Adjacency
 from gnnlib.graph._graph import Graph
 from gnnlib.graph._parts import kind_of
 
-__all__ = ["NATIVE", "as_graph", "is_graph", "takes_graph"]
+__all__ = ["NATIVE", "as_dgl", "as_graph", "is_graph", "takes_graph"]
 
 NATIVE = dgl.DGLGraph, Graph, Adjacency
 """What is not converted."""
@@ -114,7 +114,7 @@ def takes_graph(x: str = "x") -> Callable[[Function], Function]:
             graph = args[place] if len(args) > place else options.get("graph")
             if not isinstance(graph, NATIVE) and graph is not None:
                 rows = args[x_place] if len(args) > x_place else options.get(x)
-                graph = as_graph(graph, rows, type(args[0]).__name__ if is_method else function.__name__)
+                graph = as_graph(graph, rows, _owner(args[0]) if is_method else function.__name__)
                 if len(args) > place:
                     args = (*args[:place], graph, *args[place + 1 :])
                 else:
@@ -124,6 +124,15 @@ def takes_graph(x: str = "x") -> Callable[[Function], Function]:
         return cast(Function, converted)
 
     return decorate
+
+
+def _owner(instance: Any) -> str:
+    return (instance if isinstance(instance, type) else type(instance)).__name__
+
+
+def as_dgl(graph: Any) -> Any:
+    """A DGLGraph with the edges and features of a graph, for what DGL alone can do."""
+    return graph.to_dgl() if isinstance(graph, Graph) else graph
 
 
 # What tells that an object has changed: a key that lives as long as the object, and values that change with it.

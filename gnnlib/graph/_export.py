@@ -1,15 +1,16 @@
 """Graphs for other libraries, from nodes and edges."""
 
-from itertools import accumulate
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
+from gnnlib.graph._join import split
 from gnnlib.graph._parts import HOMOGENEOUS, Edges, Nodes, Parts
 
-__all__ = ["to_dgl", "to_networkx", "to_pyg", "to_scipy"]
+__all__ = ["fill_dgl", "to_dgl", "to_networkx", "to_pyg", "to_scipy"]
 
 
 def to_dgl(parts: Parts) -> Any:
@@ -18,23 +19,33 @@ def to_dgl(parts: Parts) -> Any:
     counts = {kind: nodes.num for kind, nodes in parts.nodes.items()}
     if parts.dst_nodes is not None:
         graph = dgl.create_block(pairs, counts, {kind: n.num for kind, n in parts.dst_nodes.items()}, parts.idtype)
+    elif list(pairs) == [HOMOGENEOUS]:
+        graph = dgl.graph(pairs[HOMOGENEOUS], num_nodes=counts[HOMOGENEOUS[0]], idtype=parts.idtype)
+    else:
+        graph = dgl.heterograph(pairs, counts, idtype=parts.idtype)
+    fill_dgl(graph, parts)
+    return graph
+
+
+def fill_dgl(graph: Any, parts: Parts) -> None:
+    """Set the features and the batch sizes of a DGLGraph."""
+    if parts.dst_nodes is None:
+        frames = [(graph.nodes[kind].data, nodes.columns) for kind, nodes in parts.nodes.items()]
+    else:
         frames = [(graph.srcnodes[kind].data, nodes.columns) for kind, nodes in parts.nodes.items()]
         frames += [(graph.dstnodes[kind].data, nodes.columns) for kind, nodes in parts.dst_nodes.items()]
-    else:
-        if list(pairs) == [HOMOGENEOUS]:
-            graph = dgl.graph(pairs[HOMOGENEOUS], num_nodes=counts[HOMOGENEOUS[0]], idtype=parts.idtype)
-        else:
-            graph = dgl.heterograph(pairs, counts, idtype=parts.idtype)
-        frames = [(graph.nodes[kind].data, nodes.columns) for kind, nodes in parts.nodes.items()]
-        sizes = {kind: nodes.sizes for kind, nodes in parts.nodes.items() if nodes.sizes is not None}
-        if sizes:
-            graph.set_batch_num_nodes(sizes)
-            graph.set_batch_num_edges({kind: edges.sizes for kind, edges in parts.edges.items()})
     frames += [(graph.edges[kind].data, edges.columns) for kind, edges in parts.edges.items()]
     for frame, columns in frames:
         for name, value in columns.items():
             frame[name] = value
-    return graph
+
+    def sizes(types: Mapping[Any, Any]) -> dict[Any, Tensor]:
+        known = {kind: rows.sizes for kind, rows in types.items() if rows.sizes is not None}
+        return {kind: values.to(graph.device, graph.idtype) for kind, values in known.items()}
+
+    if num_nodes := sizes(parts.nodes):
+        graph.set_batch_num_nodes(num_nodes)
+        graph.set_batch_num_edges(sizes(parts.edges))
 
 
 def to_pyg(parts: Parts) -> Any:
@@ -44,10 +55,10 @@ def to_pyg(parts: Parts) -> Any:
     if parts.dst_nodes is not None:
         raise ValueError("Graph: expected a graph for to_pyg, got a message-flow graph, which PyG does not have")
     if list(parts.edges) == [HOMOGENEOUS]:
-        graphs = [
-            Data(edge_index=torch.stack([e.src, e.dst]).long(), num_nodes=n.num, **n.columns, **e.columns)
-            for n, e in _unbatch(parts.nodes[HOMOGENEOUS[0]], parts.edges[HOMOGENEOUS])
-        ]
+        graphs = []
+        for nodes, edges in (_pair(graph) for graph in split(parts)):
+            edge_index = torch.stack([edges.src, edges.dst]).long()
+            graphs.append(Data(edge_index=edge_index, num_nodes=nodes.num, **nodes.columns, **edges.columns))
         return graphs[0] if parts.nodes[HOMOGENEOUS[0]].sizes is None else Batch.from_data_list(graphs)
     if any(nodes.sizes is not None for nodes in parts.nodes.values()):
         raise ValueError("Graph: expected a single graph with types for to_pyg, got a batch")
@@ -59,26 +70,6 @@ def to_pyg(parts: Parts) -> Any:
         data[edge_type].edge_index = torch.stack([edges.src, edges.dst]).long()
         data[edge_type].update(edges.columns)
     return data
-
-
-def _unbatch(nodes: Nodes, edges: Edges) -> list[tuple[Nodes, Edges]]:
-    """Nodes and edges of each graph of a batch, numbered from 0."""
-    if nodes.sizes is None or edges.sizes is None:
-        return [(nodes, edges)]
-    num_nodes, num_edges = nodes.sizes.tolist(), edges.sizes.tolist()
-    starts = [0, *accumulate(num_nodes)]
-
-    def split(columns: Any, sizes: list[int]) -> list[dict[str, Tensor]]:
-        pieces = {name: value.split(sizes) for name, value in columns.items()}
-        return [{name: values[i] for name, values in pieces.items()} for i in range(len(sizes))]
-
-    ends = zip(edges.src.split(num_edges), edges.dst.split(num_edges), split(edges.columns, num_edges), strict=True)
-    return [
-        (Nodes(num, columns), Edges(src - start, dst - start, edge_columns))
-        for num, start, columns, (src, dst, edge_columns) in zip(
-            num_nodes, starts, split(nodes.columns, num_nodes), ends
-        )
-    ]
 
 
 def to_networkx(parts: Parts) -> Any:

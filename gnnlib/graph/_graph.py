@@ -3,12 +3,12 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from gnnlib.graph._export import to_dgl, to_networkx, to_pyg, to_scipy
+from gnnlib.graph._export import fill_dgl, to_dgl, to_networkx, to_pyg, to_scipy
 from gnnlib.graph._parts import Edges, EdgeType, Nodes, Parts, parts_of
 
 __all__ = ["NID", "Frame", "Graph"]
@@ -442,8 +442,19 @@ class Graph:
     # Other libraries
 
     def to_dgl(self) -> Any:
-        """A ``dgl.DGLGraph``, or a message-flow graph (DGL block), with the same features and batch sizes."""
-        return to_dgl(self._parts())
+        """A ``dgl.DGLGraph``, or a message-flow graph (DGL block), with the same features and batch sizes.
+
+        Its structure, with the formats that DGL computes, is stored with the edges.
+        """
+        parts = self._parts()
+        if len(self._edges) > 1:
+            return to_dgl(parts)
+        structures = self._graph.__dict__.setdefault("_gnnlib_dgl", {})
+        if self.idtype not in structures:
+            structures[self.idtype] = to_dgl(parts.without_columns())
+        graph = structures[self.idtype].local_var()
+        fill_dgl(graph, parts)
+        return graph
 
     def to_pyg(self) -> Any:
         """A ``Data`` of PyTorch Geometric, a ``Batch`` of several graphs, or a ``HeteroData`` of several types.
@@ -475,6 +486,12 @@ class Graph:
         for edges in graph._edges.values():
             edges.structure = SimpleNamespace()
         return graph
+
+    if not TYPE_CHECKING:  # a type checker should report unknown names
+
+        def __getattr__(self, name: str) -> Any:
+            expected = "an attribute of a Graph, or graph.to_dgl() for those of a DGLGraph"
+            raise AttributeError(f"Graph: expected {expected}, got {name}", name=name, obj=self)
 
     def __getstate__(self) -> dict[str, Any]:
         """Cached adjacencies are not pickled."""

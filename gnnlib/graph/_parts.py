@@ -43,6 +43,15 @@ class Parts(NamedTuple):
     dst_nodes: Mapping[str, Nodes] | None = None
     idtype: torch.dtype = torch.int64
 
+    def without_columns(self) -> "Parts":
+        """The same nodes and edges without features."""
+
+        def bare(types: Any) -> Any:
+            return {kind: rows._replace(columns={}) for kind, rows in types.items()}
+
+        dst_nodes = None if self.dst_nodes is None else bare(self.dst_nodes)
+        return Parts(bare(self.nodes), bare(self.edges), dst_nodes, self.idtype)
+
 
 def parts_of(data: Any, num_nodes: Any = None) -> Parts:
     """The nodes and edges of a graph, as `Graph` takes it.

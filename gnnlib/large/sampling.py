@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
 from gnnlib._utils.indices import as_indices
-from gnnlib.graph import GraphLike, edge_endpoints, takes_graph
+from gnnlib.graph import GraphLike, as_dgl, edge_endpoints, takes_graph
 from gnnlib.graph._check import check_graph
 from gnnlib.large.inference import FeatureRows, check_rows
 from gnnlib.nn._arguments import integer, names_checked
@@ -127,6 +127,7 @@ def sampled_batches(
         dgl.seed(seed + world_size() * (worker + 1))
 
     dgl.seed(seed)
+    graph = as_dgl(graph)
     loader = dgl.dataloading.DataLoader(
         graph,
         shard(order).to(graph.idtype),
@@ -180,7 +181,7 @@ def clusters(graph: GraphLike, num_clusters: int) -> Tensor:
     if num_clusters == 1:  # METIS divides by its logarithm
         return torch.zeros(graph.num_nodes(), dtype=torch.int64)
     with quiet():
-        return dgl.metis_partition_assignment(graph.long(), num_clusters)
+        return dgl.metis_partition_assignment(as_dgl(graph).long(), num_clusters)
 
 
 @takes_graph()
@@ -227,7 +228,7 @@ def cluster_batches(
         >>> [(batch.graph.num_nodes(), len(batch.target)) for batch in batches]
         [(20, 4), (20, 4), (10, 2)]
     """
-    nodes = as_indices(nodes, graph.num_nodes(), "cluster_batches: nodes")
+    nodes, graph = as_indices(nodes, graph.num_nodes(), "cluster_batches: nodes"), as_dgl(graph)
     is_training = torch.zeros(graph.num_nodes(), dtype=torch.bool)
     is_training[nodes] = True
     members = cluster.argsort(stable=True).split(torch.bincount(cluster).tolist())

@@ -7,8 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 from torch.utils.checkpoint import checkpoint as recompute
 
-from gnnlib._platform.dgl import dgl
-from gnnlib.graph import GraphLike, takes_graph
+from gnnlib.graph import GraphLike, new_graph, takes_graph
 from gnnlib.nn._arguments import Arguments, integer, reset_parameters
 from gnnlib.ops import edge_dot
 
@@ -40,7 +39,7 @@ def link_scores(z: Tensor, u: Tensor, v: Tensor) -> Tensor:
         >>> link_scores(z, torch.tensor([0, 1]), torch.tensor([1, 2])).tolist()
         [2.0, 15.0]
     """
-    return edge_dot(dgl.graph((u, v), num_nodes=len(z)), z, z)
+    return edge_dot(new_graph(u, v, len(z)), z, z)
 
 
 @takes_graph("z")

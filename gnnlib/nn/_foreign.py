@@ -14,7 +14,7 @@ DROPOUT = "dropout around the layer, GNNLayer({layer}(...), dropout=Dropout(0.6)
 NORM = "a norm around the layer, GNNLayer({layer}(...), norm=BatchNorm({width}))"
 FEATURES = "a layer with edge features, such as GINEConv or ECConv"
 REDUCTION = "nothing of that name, as the reduction of this layer is fixed"
-SELF_LOOPS = "self-loops in the graph, dgl.add_self_loop(graph)"
+SELF_LOOPS = "self-loops in the graph, gnnlib.graph.add_self_loop(graph)"
 
 CONSTRUCTOR: dict[tuple[str, ...], tuple[str, ...]] = {
     ("in_channels", "in_size", "in_features", "in_dim", "input_feats"): ("in_feats",),
@@ -43,17 +43,17 @@ CONSTRUCTOR: dict[tuple[str, ...], tuple[str, ...]] = {
     ("concat",): ("heads joined after the layer, y.flatten(-2) or y.mean(-2)",),
     ("allow_zero_in_degree",): ("nothing of that name, as nodes without in-edges are always served",),
     ("add_self_loops", "self_loop", "self_loops"): (SELF_LOOPS,),
-    ("flow",): ("the graph reversed, dgl.reverse(graph)",),
+    ("flow",): ("the graph reversed, gnnlib.graph.reverse(graph)",),
     ("cached",): ("nothing of that name, as what depends on the graph alone is cached on it",),
     ("num_layers",): ("a stack of layers, Stack.build({layer}, in_feats, hidden_feats, out_feats, num_layers)",),
 }
 
 FORWARD: dict[tuple[str, ...], str] = {
-    ("edge_index",): "a DGL graph as the first argument, dgl.graph((edge_index[0], edge_index[1]))",
+    ("edge_index",): "it as the first argument, conv(edge_index, x)",
     ("g",): "graph=",
     ("feat", "node_feat", "nfeat", "h"): "x=",
     ("return_attention_weights",): "get_attention=True",
-    ("size",): "a DGL graph of two node sets",
+    ("size",): "a pair of features, conv(edge_index, (x_src, x_dst))",
 }
 
 

@@ -375,7 +375,7 @@ class Stack(Arguments, nn.Module):
                 batch = (
                     ""
                     if values is edges or all(getattr(g, "is_block", False) for g in graphs)
-                    else "dgl.batch(graphs), or "
+                    else "gnnlib.graph.batch(graphs), or "
                 )
                 raise ValueError(f"Stack: expected {batch}{len(self.blocks)} {name}, one per layer, got {len(values)}")
         x0 = x = x if self.encoder is None else self.encoder(x)

@@ -11,8 +11,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from gnnlib._utils.indices import as_indices
 from gnnlib.data import GraphStore
-from gnnlib.graph import GraphLike, is_graph, takes_graph
+from gnnlib.graph import GraphLike, as_graph, is_graph, takes_graph
 from gnnlib.graph._check import graph_error
+from gnnlib.graph._parts import kind_of
 from gnnlib.nn._arguments import names_checked
 from gnnlib.train.distributed import world_size
 
@@ -233,6 +234,7 @@ def as_batches(
         TypeError: if the data are none of these
         ValueError: if there are none
     """
+    data = _as_graph(owner, data)
     convert = partial(_as_batch, owner, columns)
     if is_graph(data) or isinstance(data, Batch) or (isinstance(data, tuple) and len(data) == 2):
         mask = columns.mask(data, part)
@@ -266,6 +268,12 @@ def as_batches(
     return lambda: map(prepare, map(convert, data))
 
 
+def _as_graph(owner: str, data: Any) -> Any:
+    """A graph with columns, of another library, as a `Graph`; anything else as it is."""
+    has_columns = str(kind_of(data)).startswith("torch_geometric.") or kind_of(data) == "networkx"
+    return as_graph(data, owner=owner) if has_columns else data
+
+
 def _iterable(data: Any) -> bool:
     return hasattr(type(data), "__iter__")
 
@@ -276,7 +284,7 @@ def _data_error(owner: str, data: Any, name: str) -> TypeError:
     elif isinstance(data, Dataset):
         expected = "its graph, data[0], or a GraphStore of its graphs, or a DataLoader of batches"
     else:
-        expected = "a DGLGraph, a GraphStore, a loader, a Batch, a list of batches or a function that makes them"
+        expected = "a graph, a GraphStore, a loader, a Batch, a list of batches or a function that makes them"
     got = "None" if data is None else f"{type(data).__module__}.{type(data).__name__}".removeprefix("builtins.")
     return TypeError(f"{owner}: expected {name} to be {expected}, got {got}")
 
@@ -285,6 +293,12 @@ def _as_batch(owner: str, columns: Columns, item: Any) -> Batch:
     """A batch from one item of a loader."""
     if isinstance(item, Batch):
         return item
+    if isinstance(item, (tuple, list)) and len(item) == 2:
+        item = (_as_graph(owner, item[0]), item[1])
+    graph, target = _as_graph(owner, item), getattr(item, columns.label or "", None)
+    if graph is not item and target is not None and columns.label not in {**graph.ndata, **graph.edata}:
+        return columns.labelled(graph, target)  # one for each graph of PyG's Batch
+    item = graph
     if is_graph(item):
         return columns.batch(item)
     if isinstance(item, (tuple, list)) and len(item) == 2 and is_graph(item[0]):
@@ -293,6 +307,6 @@ def _as_batch(owner: str, columns: Columns, item: Any) -> Batch:
         return columns.sampled(item[2])  # input nodes, output nodes, blocks
     got = f"({', '.join(type(part).__name__ for part in item)})" if isinstance(item, tuple) else type(item).__name__
     raise TypeError(
-        f"{owner}: expected batches that are a Batch, a DGLGraph, a pair (DGLGraph, targets) or a triple (input nodes, "
+        f"{owner}: expected batches that are a Batch, a graph, a pair (graph, targets) or a triple (input nodes, "
         f"output nodes, DGL blocks), got {got}"
     )

@@ -6,9 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gnnlib._platform.dgl import dgl
 from gnnlib.data import GraphStore
-from gnnlib.graph import GraphLike, is_graph
+from gnnlib.graph import GraphLike, as_graph, batch, is_graph
 from gnnlib.nn._arguments import check_model, integer, names_checked
 from gnnlib.train.batch import Batch, Columns, as_batches, for_model
 from gnnlib.train.loop import outputs_and_targets
@@ -69,10 +68,9 @@ def predict(
     size = integer("predict", "batch_size", batch_size)
     if isinstance(data, GraphStore):
         data = data.loader(size)
-    elif isinstance(data, (list, tuple)) and data and all(is_graph(graph) for graph in data):
-        graphs = data
+    elif isinstance(data, (list, tuple)) and data and all(map(is_graph, graphs := list(map(as_graph, data)))):
         _check_column(graphs, feature, edge)
-        data = (dgl.batch(graphs[start : start + size]) for start in range(0, len(graphs), size))
+        data = (batch(graphs[start : start + size]) for start in range(0, len(graphs), size))
     return _outputs("predict", model, data, Columns(feature, None, edge), device)[0].cpu()
 
 

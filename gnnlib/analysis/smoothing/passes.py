@@ -7,8 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gnnlib._platform.dgl import dgl
-from gnnlib.graph import GraphLike, adjacency, takes_graph
+from gnnlib.graph import GraphLike, adjacency, new_graph, takes_graph
 from gnnlib.nn.conv.base import Conv
 from gnnlib.nn.stack import Stack
 
@@ -53,7 +52,7 @@ def control_graph(graph: GraphLike) -> GraphLike:
     In-degrees, edge features and the number of edges are those of the graph.
     """
     dst = adjacency(graph).dst.to(graph.idtype)
-    control = dgl.graph((dst, dst), num_nodes=graph.num_nodes())
+    control = new_graph(dst, dst, graph.num_nodes(), like=graph)
     control.ndata.update(graph.ndata)
     control.edata.update(graph.edata)
     if graph.batch_size > 1:

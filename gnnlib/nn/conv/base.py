@@ -7,8 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from gnnlib._platform.dgl import dgl
-from gnnlib.graph import GraphLike
+from gnnlib.graph import NID, GraphLike
 from gnnlib.graph._check import check_dense, features_error
 from gnnlib.nn._arguments import Arguments, integer, reset_parameters
 from gnnlib.nn._foreign import constructor_answers
@@ -99,7 +98,7 @@ class Conv(Arguments, nn.Module):
         if isinstance(x, tuple):
             x_src, x_dst = x
         elif graph.is_block:
-            sampled = dgl.NID in graph.srcdata and dgl.NID in graph.dstdata
+            sampled = NID in graph.srcdata and NID in graph.dstdata
             x_src, x_dst = x, x[: graph.num_dst_nodes()] if sampled else None
         else:
             x_src, x_dst = x, x if graph.is_homogeneous else None
