@@ -1,14 +1,26 @@
 """Fixtures and collection of all tests and doctests."""
 
 import os
+import sys
 from pathlib import Path
 
 # Before torch loads OpenMP. Threads that wait sleep: the tests of several processes share the cores, where threads that
 # wait in a loop take up to ten times the time.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+if os.environ.get("GNNLIB_WITHOUT_DGL"):
+    sys.modules["dgl"] = None  # its import fails
+
 import pytest
 import torch
+
+from gnnlib._platform import dgl as platform
+
+HAS_DGL = platform.HAS_DGL
+if not HAS_DGL:
+    from tests import without_dgl
+
+    without_dgl.install(platform)
 
 ROOT = Path(__file__).parent
 GENERATED = [ROOT / "docs" / "api", ROOT / "docs" / "gallery"]
@@ -23,6 +35,24 @@ def pytest_configure(config):
 def pytest_ignore_collect(collection_path):
     """``pytest .`` reaches both folders below gnnlib, and nothing that Sphinx wrote."""
     return True if collection_path in LINKED + GENERATED else None
+
+
+def pytest_collection_modifyitems(items):
+    """Without DGL, processes that tests start would import it."""
+    for item in items:
+        if not HAS_DGL and item.get_closest_marker("process") and item.path.stem != "test_without_dgl":
+            item.add_marker(pytest.mark.skip(reason="needs DGL in another process"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    try:
+        return (yield)
+    except Exception as error:
+        reason = None if HAS_DGL else without_dgl.reason_to_skip(error)
+        if reason is None:
+            raise
+        pytest.skip(reason)
 
 
 def _below_gnnlib(argument: str, start: Path) -> str:

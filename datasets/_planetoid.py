@@ -10,8 +10,8 @@ import numpy as np
 import scipy.sparse
 import torch
 
-from gnnlib._platform.dgl import dgl
 from gnnlib.datasets.files import Folder, FormatError, find
+from gnnlib.graph import GraphLike, new_graph
 
 __all__ = ["planetoid", "row_normalise"]
 
@@ -49,7 +49,7 @@ ALLOWED = {
 }
 
 
-def planetoid(name: str, data: Folder = None) -> dgl.DGLGraph:
+def planetoid(name: str, data: Folder = None) -> GraphLike:
     """Cora, CiteSeer or PubMed with the public split of Yang, Cohen, Salakhutdinov 2016 (arXiv 1603.08861).
 
     The graph is simple and undirected: each edge once in both directions, no self-loops. CiteSeer's test ids have gaps:
@@ -175,7 +175,7 @@ def _test_index(path: Path) -> np.ndarray:
     return index
 
 
-def _simple_graph(path: Path, n: int) -> dgl.DGLGraph:
+def _simple_graph(path: Path, n: int) -> GraphLike:
     """The graph of a dictionary node -> neighbours: both directions of each edge, once, and no self-loops."""
     neighbours = _unpickle(path)
     try:
@@ -188,4 +188,4 @@ def _simple_graph(path: Path, n: int) -> dgl.DGLGraph:
         raise FormatError(f"{path}: expected node ids from 0 to {n - 1}, got {nodes.min()} to {nodes.max()}")
     u, v = nodes, np.concatenate([v, u])
     codes = np.unique(u[u != v] * n + v[u != v])
-    return dgl.graph((torch.from_numpy(codes // n), torch.from_numpy(codes % n)), num_nodes=n)
+    return new_graph(codes // n, codes % n, n)

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gnnlib._platform.dgl import dgl
+from gnnlib.graph import GraphLike, new_graph
 
 __all__ = ["planted"]
 
@@ -14,7 +14,7 @@ INSIDE = 0.6  # share of links within a community
 SIGNAL = 0.2  # standard deviation of an entry of a community's mean; that of the noise is 1
 
 
-def planted(num_nodes: int = 169_343, seed: int = 0) -> tuple[dgl.DGLGraph, dict[str, Tensor]]:
+def planted(num_nodes: int = 169_343, seed: int = 0) -> tuple[GraphLike, dict[str, Tensor]]:
     """A degree-corrected stochastic block model (Karrer and Newman 2011, arXiv 1008.3926) with noisy features.
 
     There are about 6.85 links per node. One endpoint is sampled from a power law of popularity; the other uniformly,
@@ -49,7 +49,7 @@ def planted(num_nodes: int = 169_343, seed: int = 0) -> tuple[dgl.DGLGraph, dict
     src, dst = _links(label, rng)
     number = rng.permutation(num_nodes)  # so that ids carry no information
     label = label[np.argsort(number)]
-    graph = dgl.graph((torch.from_numpy(number[src]), torch.from_numpy(number[dst])), num_nodes=num_nodes)
+    graph = new_graph(number[src], number[dst], num_nodes)
     del src, dst
     means = SIGNAL * rng.standard_normal((CLASSES, FEATURES), np.float32)
     feat = rng.standard_normal((num_nodes, FEATURES), np.float32)

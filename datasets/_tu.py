@@ -6,16 +6,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gnnlib._platform.dgl import dgl
 from gnnlib.datasets.archives import open_zip
 from gnnlib.datasets.files import Folder, FormatError, find
+from gnnlib.graph import GraphLike, new_graph
 
 __all__ = ["ten_folds", "tu"]
 
 URL = "https://www.chrsmrrs.com/graphkerneldatasets/"
 
 
-def tu(name: str, data: Folder = None) -> tuple[list[dgl.DGLGraph], torch.Tensor]:
+def tu(name: str, data: Folder = None) -> tuple[list[GraphLike], torch.Tensor]:
     """MUTAG or PROTEINS (Morris et al. 2020, arXiv 2007.08663).
 
     Node features are those of Xu et al. 2019 (arXiv 1810.00826). Every edge is in both directions, once.
@@ -60,7 +60,7 @@ def tu(name: str, data: Folder = None) -> tuple[list[dgl.DGLGraph], torch.Tensor
     feats = torch.eye(len(kinds))[torch.from_numpy(kind.reshape(-1)[order])].split(sizes.tolist())
     graphs = []
     for ids, feat in zip(np.split(by_graph, cuts), feats, strict=True):
-        graph = dgl.graph((torch.from_numpy(local[u[ids]]), torch.from_numpy(local[v[ids]])), num_nodes=len(feat))
+        graph = new_graph(local[u[ids]], local[v[ids]], len(feat))
         graph.ndata["feat"] = feat.clone()  # own memory, not a view of the data set
         graphs.append(graph)
     labels = np.unique(tables["graph_labels"], return_inverse=True)[1]

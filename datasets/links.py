@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gnnlib._platform.dgl import dgl
+from gnnlib.graph import GraphLike, new_graph
 
 __all__ = ["Links", "LinkSplit", "link_split"]
 
@@ -22,12 +22,12 @@ class Links(NamedTuple):
 class LinkSplit(NamedTuple):
     """The graph without the held-out links, and these with as many negative pairs."""
 
-    graph: dgl.DGLGraph
+    graph: GraphLike
     val: Links
     test: Links
 
 
-def link_split(graph: dgl.DGLGraph, seed: int, val: float = 0.05, test: float = 0.1) -> LinkSplit:
+def link_split(graph: GraphLike, seed: int, val: float = 0.05, test: float = 0.1) -> LinkSplit:
     """The split of Kipf and Welling 2016 (arXiv 1611.07308, section 3): 5 % of the links for validation, 10 % for test.
 
     Links are undirected: both directions are held out together. Negative pairs are different nodes without a link in
@@ -67,7 +67,7 @@ def link_split(graph: dgl.DGLGraph, seed: int, val: float = 0.05, test: float = 
     # number of the r-th pair without a link = r + the number of links with at most r such pairs below them
     negatives = np.split(rank + np.searchsorted(links - np.arange(len(links)), rank, side="right"), [sizes[0]])
     remaining = _pair(np.sort(held_out[2]))
-    rest = dgl.graph((torch.cat(remaining), torch.cat(remaining[::-1])), num_nodes=graph.num_nodes())
+    rest = new_graph(torch.cat(remaining), torch.cat(remaining[::-1]), graph.num_nodes())
     for name, value in graph.ndata.items():
         rest.ndata[name] = value
     parts = []

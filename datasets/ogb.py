@@ -25,6 +25,7 @@ from gnnlib._platform.dgl import dgl  # before ogb imports it
 from gnnlib._platform.modules import module_as
 from gnnlib.datasets.files import Folder, FormatError, cache_dir, cached
 from gnnlib.datasets.ogb_files import PAPER, Files, Row, check, find_files, has_types, master
+from gnnlib.graph import GraphLike
 
 __all__ = ["Metric", "ogb_graphs", "ogb_names", "ogb_nodes"]
 
@@ -216,7 +217,7 @@ def _check_values(dataset: Any, split: dict[str, Tensor], label: str, files: Fil
         _check_codes(dataset.graphs, files)
 
 
-def _check_codes(graphs: Sequence[dgl.DGLGraph], files: Files) -> None:
+def _check_codes(graphs: Sequence[GraphLike], files: Files) -> None:
     from ogb.utils.features import get_atom_feature_dims, get_bond_feature_dims
 
     for name, codes, sizes in (

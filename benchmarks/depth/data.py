@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from gnnlib import datasets
-from gnnlib._platform.dgl import dgl
 from gnnlib._utils.indices import as_indices
 from gnnlib.benchmarks.errors import UsageError
 from gnnlib.datasets.files import Folder
-from gnnlib.graph import add_self_loop
+from gnnlib.graph import GraphLike, add_self_loop, new_graph
 from gnnlib.graph._check import graph_error
 
 __all__ = ["DATA", "NodeData", "check_data", "digits_graph", "load", "node_data"]
@@ -24,7 +23,7 @@ PARTS = ("train", "val", "test")
 class NodeData(NamedTuple):
     """A graph of N nodes, features (N, F), a class for each node (N,), and masks (N,) for train, val and test."""
 
-    graph: dgl.DGLGraph
+    graph: GraphLike
     feat: Tensor
     label: Tensor
     masks: Mapping[str, Tensor]
@@ -41,7 +40,7 @@ class NodeData(NamedTuple):
         return {**counts, "features": self.feat.shape[1], "classes": self.num_classes, **sizes}
 
 
-def node_data(graph: dgl.DGLGraph, feat: Any, labels: Any, masks: Mapping[str, Any]) -> NodeData:
+def node_data(graph: GraphLike, feat: Any, labels: Any, masks: Mapping[str, Any]) -> NodeData:
     """From what a user gives: arrays become tensors, features float32, and numbers of nodes masks.
 
     Raises:
@@ -97,7 +96,7 @@ def digits_graph(neighbours: int = 6, labelled: int = 20, validation: int = 500)
     train = torch.zeros(len(label), dtype=torch.bool).index_fill_(0, indices, True)
     rest = order[~train[order]]
     val = torch.zeros_like(train).index_fill_(0, rest[:validation], True)
-    graph = add_self_loop(dgl.graph((src, dst), num_nodes=len(label)))
+    graph = add_self_loop(new_graph(src, dst, len(label)))
     return NodeData(graph, feat, label, {"train": train, "val": val, "test": ~(train | val)})
 
 

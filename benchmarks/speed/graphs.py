@@ -7,32 +7,32 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from gnnlib._platform.dgl import dgl
+from gnnlib.graph import GraphLike, new_graph
 from gnnlib.images import pixel_graph
 
 NUM_NODES, NUM_LINKS = 169_343, 1_160_000  # the size of ogbn-arxiv
 
 
-def power_law_graph(num_nodes: int = NUM_NODES, num_links: int = NUM_LINKS, seed: int = 0) -> dgl.DGLGraph:
+def power_law_graph(num_nodes: int = NUM_NODES, num_links: int = NUM_LINKS, seed: int = 0) -> GraphLike:
     """Edges to popular nodes, their reverses, and self-loops: 2489343 edges by default."""
     rng = np.random.default_rng(seed)
     share = (np.arange(num_nodes) + 10.0) ** -0.7
     popular = rng.permutation(num_nodes)[rng.choice(num_nodes, num_links, p=share / share.sum())]
     uniform, nodes = rng.integers(0, num_nodes, num_links), np.arange(num_nodes)
     src, dst = np.concatenate([popular, uniform, nodes]), np.concatenate([uniform, popular, nodes])
-    return dgl.graph((src, dst), num_nodes=num_nodes)
+    return new_graph(src, dst, num_nodes)
 
 
-def regular_graph(num_nodes: int, degree: int, seed: int = 0) -> dgl.DGLGraph:
+def regular_graph(num_nodes: int, degree: int, seed: int = 0) -> GraphLike:
     """Each node has ``degree`` in-edges, from random nodes."""
     rng = np.random.default_rng(seed)
-    return dgl.graph((rng.integers(0, num_nodes, num_nodes * degree), np.repeat(np.arange(num_nodes), degree)))
+    return new_graph(rng.integers(0, num_nodes, num_nodes * degree), np.repeat(np.arange(num_nodes), degree))
 
 
-def all_pairs(side: int) -> dgl.DGLGraph:
+def all_pairs(side: int) -> GraphLike:
     """The complete graph of a square image's pixels, with the positions of `pixel_graph`."""
     num_nodes = side * side
-    graph = dgl.graph((np.tile(np.arange(num_nodes), num_nodes), np.repeat(np.arange(num_nodes), num_nodes)))
+    graph = new_graph(np.tile(np.arange(num_nodes), num_nodes), np.repeat(np.arange(num_nodes), num_nodes))
     graph.ndata["pos"] = pixel_graph((side, side)).ndata["pos"]
     return graph
 
@@ -40,7 +40,7 @@ def all_pairs(side: int) -> dgl.DGLGraph:
 class Small(NamedTuple):
     """Many small graphs with labels; node features "feat", and edge features "feat" in some data sets."""
 
-    graphs: list[dgl.DGLGraph]
+    graphs: list[GraphLike]
     labels: Tensor
 
 
@@ -55,7 +55,7 @@ def superpixel_graphs(count: int, classes: int, seed: int = 0) -> Small:
         pos = rng.random((75, 2))
         nearest = cKDTree(pos).query(pos, 9)[1][:, 1:]
         src, dst = nearest.ravel(), np.repeat(np.arange(75), 8)
-        graph = dgl.graph((src, dst), num_nodes=75)
+        graph = new_graph(src, dst, 75)
         graph.ndata["feat"] = _floats(np.concatenate([rng.random((75, 3)), pos], 1))
         graph.edata["feat"] = _floats(pos[src] - pos[dst])
         graphs.append(graph)

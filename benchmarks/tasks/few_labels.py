@@ -8,13 +8,12 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from gnnlib import GCNConv, Stack, datasets
-from gnnlib._platform.dgl import dgl
 from gnnlib.benchmarks.catalog.layers import Geometry, LayerSpec
 from gnnlib.benchmarks.metrics import accuracy, num_parameters
 from gnnlib.benchmarks.records.results import Outcome
 from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, curve, predict
 from gnnlib.benchmarks.tasks.infomax import embed, encoder, fit_linear, pretrain
-from gnnlib.graph import add_self_loop
+from gnnlib.graph import add_self_loop, node_subgraph
 from gnnlib.train.loop import Batch, fit
 
 
@@ -70,7 +69,7 @@ class FewLabels(Task):
         by_class = order[self.graph.ndata["label"][order].argsort(stable=True)]
         parts = {}
         for name, nodes in (("other", by_class[::2]), ("labelled", by_class[1::2])):
-            half = add_self_loop(dgl.node_subgraph(self.graph, nodes))
+            half = add_self_loop(node_subgraph(self.graph, nodes))
             parts[name] = Batch(half, half.ndata["feat"].to(device), half.ndata["label"].to(device))
         return parts
 

@@ -4,9 +4,8 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 
-from gnnlib._platform.dgl import dgl
+from gnnlib.graph import GraphLike, new_graph
 from gnnlib.images import KNYAZEV, Decay, gaussian_graph, pixel_graph
 from gnnlib.ops import aggregate, gather_dst, gather_src
 from gnnlib.ops.degrees import NORMS
@@ -16,7 +15,7 @@ CUTOFF = 0.01
 EPSILON = 1e-5
 
 
-def adjacency(shape: Sequence[int], decay: Decay = KNYAZEV, norm: str = "both", less: float = 0.0) -> dgl.DGLGraph:
+def adjacency(shape: Sequence[int], decay: Decay = KNYAZEV, norm: str = "both", less: float = 0.0) -> GraphLike:
     r"""The pixels of an image, joined by a weight that falls off with distance, ``edata["weight"]``.
 
     .. math:: A_{vu} = a(\|p_u - p_v\|) \text{ where at least } 0.01, \qquad
@@ -45,7 +44,7 @@ def adjacency(shape: Sequence[int], decay: Decay = KNYAZEV, norm: str = "both", 
     return graph
 
 
-def all_pairs(shape: Sequence[int]) -> dgl.DGLGraph:
+def all_pairs(shape: Sequence[int]) -> GraphLike:
     """An edge from every pixel to every pixel; ``ndata["pos"]`` has mean 0 and deviation 1 along each axis.
 
     Edges are sorted by destination, then by source, so (N^2,) values ``.view(N, N)`` are a matrix.
@@ -57,6 +56,6 @@ def all_pairs(shape: Sequence[int]) -> dgl.DGLGraph:
     """
     pos = pixel_graph(shape).ndata["pos"]
     dst, src = np.indices((len(pos), len(pos))).reshape(2, -1)
-    graph = dgl.graph((torch.from_numpy(src), torch.from_numpy(dst)))
+    graph = new_graph(src, dst)
     graph.ndata["pos"] = (pos - pos.mean(0)) / pos.std(0, correction=0)
     return graph

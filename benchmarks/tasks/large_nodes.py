@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from gnnlib import GCNConv, Stack
-from gnnlib._platform.dgl import dgl
 from gnnlib.benchmarks.catalog.layers import Geometry, LayerSpec
 from gnnlib.benchmarks.catalog.remedies import Kind, make_plan
 from gnnlib.benchmarks.errors import UsageError
@@ -24,7 +23,7 @@ from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Task, curve
 from gnnlib.benchmarks.tasks.node_modes import Clusters, Full, Mode, Rows, Sampled
 from gnnlib.benchmarks.tasks.training import Training
 from gnnlib.datasets.files import cache_dir
-from gnnlib.graph import add_self_loop
+from gnnlib.graph import GraphLike, add_self_loop, new_graph
 from gnnlib.large.labels import (
     FeaturesWithLabels,
     correct_residuals,
@@ -49,7 +48,7 @@ class Nodes(NamedTuple):
     """A data set: features (N, F), labels (N, tasks), the ids of each part, and a metric of outputs and labels, at best
     1."""
 
-    graph: dgl.DGLGraph
+    graph: GraphLike
     feat: Tensor
     labels: Tensor
     split: dict[str, Tensor]
@@ -130,7 +129,7 @@ class LargeNodes(Task):
         self._check()
         hops = self.mode in ("full", "propagated") and "input" not in self.uses
         self.geometry = Geometry(graph=self.mode != "propagated", hops=hops)
-        Hops(1)(dgl.graph(([0], [0])), torch.ones(1, 1))  # kernels are there now, and not counted
+        Hops(1)(new_graph([0], [0]), torch.ones(1, 1))  # kernels are there now, and not counted
         self.before = reset_peak()
         graph, feat, self.labels, self.split, self.metric_of, self.num_outputs = self.read(options)
         self.graph, self.in_feats = add_self_loop(graph.int()), feat.shape[1]
@@ -141,7 +140,7 @@ class LargeNodes(Task):
             start = self.folder / "hop-0.npy"
             self.files = precompute_propagation(self.graph, start, self.folder, self.hops, memory=2**26)
             if "correct-smooth" not in self.uses:  # nothing else sees edges
-                self.graph = dgl.graph(([], []), num_nodes=len(self.feat))
+                self.graph = new_graph([], [], len(self.feat))
         self.loaded = peak()
 
     def _check(self) -> None:
@@ -166,9 +165,9 @@ class LargeNodes(Task):
             table.write([content])
         return NpyMatrix.open(table.path)
 
-    def partitionable(self) -> tuple[dgl.DGLGraph, dict[str, Tensor]]:
+    def partitionable(self) -> tuple[GraphLike, dict[str, Tensor]]:
         """The loaded graph for `partition_graph`, with ndata ``feat`` and ``label``, and the node ids of each part."""
-        graph: dgl.DGLGraph = self.graph.long()
+        graph: Any = self.graph.long()
         graph.ndata["feat"], graph.ndata["label"] = self.feat, self.target
         return graph, self.split
 

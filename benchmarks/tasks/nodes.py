@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from gnnlib import datasets, propagate
-from gnnlib._platform.dgl import dgl
 from gnnlib.benchmarks.catalog.layers import Geometry, LayerSpec
 from gnnlib.benchmarks.metrics import accuracy
 from gnnlib.benchmarks.records.results import Outcome
@@ -16,7 +15,7 @@ from gnnlib.benchmarks.tasks.base import OnEpoch, Options, Records, predict
 from gnnlib.benchmarks.tasks.recipes import PUBMED, RECIPES, PublishedTraining, two_layers
 from gnnlib.benchmarks.tasks.training import Training, TrainingTask, validate
 from gnnlib.benchmarks.tasks.words import on_words, words
-from gnnlib.graph import add_self_loop
+from gnnlib.graph import add_self_loop, node_subgraph
 from gnnlib.models import GCNII, APPNPNet, DAGNNNet, GfNN, JKNet
 from gnnlib.train.consistency import ConsistencyLoss, StochasticPasses
 from gnnlib.train.loop import Batch, decay_groups
@@ -59,7 +58,7 @@ class Planetoid(TrainingTask):
         for _ in range(recipe.hops):
             x = propagate(self.graph, x)
         if recipe.hops:  # what is left of the model looks at single nodes
-            alone = {part: dgl.node_subgraph(self.graph, rows.cpu()) for part, rows in self.masks.items()}
+            alone = {part: node_subgraph(self.graph, rows.cpu()) for part, rows in self.masks.items()}
             return {part: Batch(alone[part], x[rows], self.label[rows]) for part, rows in self.masks.items()}
         x = words(x) if recipe.words else x
         return {part: Batch(self.graph, x, self.label[rows], rows=rows) for part, rows in self.masks.items()}

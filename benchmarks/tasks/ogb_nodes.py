@@ -6,10 +6,9 @@ import torch
 from torch import Tensor
 
 from gnnlib import datasets
-from gnnlib._platform.dgl import dgl
 from gnnlib.benchmarks.tasks.base import Options
 from gnnlib.benchmarks.tasks.large_nodes import LargeNodes, Nodes
-from gnnlib.graph import edge_endpoints
+from gnnlib.graph import GraphLike, edge_endpoints, new_graph, to_bidirected
 
 
 class OGBNodes(LargeNodes):
@@ -20,14 +19,14 @@ class OGBNodes(LargeNodes):
         graph, labels = self.of_one_type(*dataset[0])
         src, dst = edge_endpoints(graph)
         feat = graph.ndata["feat"] if "feat" in graph.ndata else _mean_over_edges(graph.edata["feat"], dst, len(labels))
-        graph = self.links(dgl.graph((src, dst), num_nodes=len(labels)))
+        graph = self.links(new_graph(src, dst, len(labels)))
         return Nodes(graph, feat, labels, split, metric, metric.out_feats)
 
-    def of_one_type(self, graph: dgl.DGLGraph, labels: Any) -> tuple[dgl.DGLGraph, Tensor]:
+    def of_one_type(self, graph: GraphLike, labels: Any) -> tuple[GraphLike, Tensor]:
         """It is."""
         return graph, labels
 
-    def links(self, graph: dgl.DGLGraph) -> dgl.DGLGraph:
+    def links(self, graph: GraphLike) -> GraphLike:
         """In both directions: they already are."""
         return graph
 
@@ -42,8 +41,8 @@ class Arxiv(OGBNodes):
     name = "ogbn-arxiv"
     summary = "ogbn-arxiv, 169343 papers, 40 subjects: accuracy with OGB's split (--mode M, --labels A+B)"
 
-    def links(self, graph: dgl.DGLGraph) -> dgl.DGLGraph:
-        return dgl.to_bidirected(graph)
+    def links(self, graph: GraphLike) -> GraphLike:
+        return to_bidirected(graph)
 
 
 class Mag(Arxiv):
@@ -53,7 +52,7 @@ class Mag(Arxiv):
     name = "ogbn-mag"
     summary = "ogbn-mag, 736389 papers and their citations, 349 venues: accuracy (--mode M, --labels A+B)"
 
-    def of_one_type(self, graph: dgl.DGLGraph, labels: Any) -> tuple[dgl.DGLGraph, Tensor]:
+    def of_one_type(self, graph: GraphLike, labels: Any) -> tuple[GraphLike, Tensor]:
         papers = graph["paper", "cites", "paper"]
         return papers, labels["paper"]
 

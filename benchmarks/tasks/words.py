@@ -3,14 +3,14 @@
 from torch import Tensor, nn
 
 from gnnlib import Stack, aggregate
-from gnnlib._platform.dgl import dgl
+from gnnlib.graph import GraphLike, new_bipartite
 
 
-def words(feat: Tensor) -> dgl.DGLGraph:
+def words(feat: Tensor) -> GraphLike:
     """The graph of features (N, F): from F words to N papers, with edata ``count``."""
     paper, word = feat.nonzero(as_tuple=True)
-    sizes = {"word": feat.shape[1], "paper": feat.shape[0]}
-    graph = dgl.heterograph({("word", "in", "paper"): (word.cpu(), paper.cpu())}, sizes)
+    num_papers, num_words = feat.shape
+    graph = new_bipartite(("word", "in", "paper"), word.cpu(), paper.cpu(), num_words, num_papers)
     graph.edata["count"] = feat[paper, word].cpu()
     return graph
 
@@ -26,7 +26,7 @@ class WordLinear(nn.Module):
         super().__init__()
         self.drop, self.linear = drop, linear
 
-    def forward(self, words: dgl.DGLGraph) -> Tensor:
+    def forward(self, words: GraphLike) -> Tensor:
         count = words.edata["count"].to(self.linear.weight.device)
         return aggregate(words, self.linear.weight.T, self.drop(count)) + self.linear.bias
 

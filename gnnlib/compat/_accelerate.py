@@ -44,9 +44,9 @@ class Acceleration:
     def start(self) -> "Acceleration":
         """Starts it; without effect while it runs."""
         if not self._running:
-            self._running = True
             if not _running:
                 _install()
+            self._running = True
             _running.append(self)
         return self
 
@@ -97,7 +97,7 @@ def accelerate(verbose: bool = False) -> Acceleration:
         ``accelerate().stop()`` ends at once. Nested calls end with the outermost.
 
     Raises:
-        ImportError: if this version of DGL lacks one of the functions that are replaced
+        ImportError: if DGL is not installed, or this version lacks one of the functions that are replaced
 
     Example:
         >>> import gnnlib
@@ -173,8 +173,8 @@ def _gsddmm(
     return edge_dot(_adjacency(structure, x), src, dst).unsqueeze(-1)
 
 
-def _edge_softmax(structure: Any, score: Tensor, eids: Any = dgl.base.ALL, norm_by: str = "dst") -> Tensor | None:
-    if not dgl.base.is_all(eids) or not _on_kernels(structure, score):
+def _edge_softmax(structure: Any, score: Tensor, eids: Any = None, norm_by: str = "dst") -> Tensor | None:
+    if (eids is not None and not dgl.base.is_all(eids)) or not _on_kernels(structure, score):
         return None
     if not _pays(score.numel(), MIN_SCORES, score):
         return None
@@ -253,7 +253,7 @@ def _any_device(theirs: Callable, frames: str) -> Callable:
 
 
 def _install() -> None:
-    structure_type = importlib.import_module("dgl.heterograph_index").HeteroGraphIndex
+    structure_type = dgl.heterograph_index.HeteroGraphIndex
     replacements: list[tuple[Any, str, Callable[[Callable], Callable]]] = [
         (owner, name, partial(_routed, serve=serve, name=label))
         for module, name, serve, label in _ROUTES

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph import Adjacency, CompressedRows, GraphLike, edge_endpoints, set_adjacency_factory
+from gnnlib.graph import Adjacency, CompressedRows, Graph, GraphLike, edge_endpoints, makes_dgl, set_adjacency_factory
 from gnnlib.graph._adjacency import INT32_MAX
+from gnnlib.graph._parts import Edges, Nodes, Parts
 
 if TYPE_CHECKING:
     from gnnlib.kernels.batching import Runs
@@ -31,7 +32,7 @@ class FlatGraphs:
 
     Args:
         types: the canonical edge type
-        idtype: of the DGLGraphs
+        idtype: of the graphs
         nodes, edges: (G + 1,) int64, the offsets of each graph's nodes and edges
         ndata, edata: the frames
         starts: (N,) of "csc" and "csr": indptr without its last element
@@ -152,43 +153,76 @@ class FlatGraphs:
         return _kernels().find_runs(indices, self.nodes.numpy(), self.edges.numpy())
 
     def _graph(self, nodes: "Runs", edges: "Runs", ndata: Columns, edata: Columns) -> GraphLike:
-        (ntype, etype, _), num_nodes, num_edges = self.types, int(nodes.place[-1]), int(edges.place[-1])
-        shift_runs = _kernels().shift_runs
-
-        def indptr(way: str, dtype: torch.dtype) -> Tensor:
-            return shift_runs(self.starts[way], nodes, edges.place, dtype, closed=True)
-
-        def end(name: str, dtype: torch.dtype) -> Tensor:
-            return shift_runs(self.ends[name], edges, (edges if name.endswith("eid") else nodes).place, dtype)
-
-        def build_adjacency() -> Adjacency:
-            if self.guard is not None:  # time has passed
-                self.guard(np.empty(0, np.int64))
-            ends = {name: end(name, torch.int32) for name in self.ends}
-
-            def group(way: str, other: str) -> CompressedRows:
-                indices, eid = ends.get(f"{way} indices", ends[other]), ends.get(f"{way} eid")
-                return CompressedRows(indptr(way, torch.int32), indices, _count(num_edges) if eid is None else eid)
-
-            return Adjacency(num_nodes, num_nodes, ends["src"], ends["dst"], group("csc", "src"), group("csr", "dst"))
-
-        mixed = "csc eid" in self.ends  # else DGL expects an empty list of ids
-        structure = dgl.heterograph_index.create_unitgraph_from_csr(
-            1,
-            num_nodes,
-            num_nodes,
-            indptr("csc", self.idtype),
-            end("csc indices" if mixed else "src", self.idtype),
-            end("csc eid", self.idtype) if mixed else torch.empty(0, dtype=self.idtype),
-            ["coo", "csr", "csc"],
-            True,  # CSC
-        )
-        frames = dgl.frame.Frame(ndata, num_nodes), dgl.frame.Frame(edata, num_edges)
-        graph = dgl.DGLGraph(structure, [ntype], [etype], *([frame] for frame in frames))
-        graph.set_batch_num_nodes(torch.from_numpy(nodes.size).to(self.idtype))
-        graph.set_batch_num_edges(torch.from_numpy(edges.size).to(self.idtype))
-        set_adjacency_factory(graph, build_adjacency)
+        structure = _Structure(self, nodes, edges)
+        graph = (_dgl_batch if makes_dgl() else _batch)(structure, ndata, edata)
+        set_adjacency_factory(graph, structure.adjacency)
         return graph
+
+
+class _Structure:
+    """The edges of a batch, each array of which is gathered at its first use."""
+
+    def __init__(self, flat: FlatGraphs, nodes: "Runs", edges: "Runs"):
+        self.flat, self.nodes, self.edges = flat, nodes, edges
+        self.num_nodes, self.num_edges = int(nodes.place[-1]), int(edges.place[-1])
+        self._ends: Columns = {}  # int32
+
+    def sizes(self) -> tuple[Tensor, Tensor]:
+        """The number of nodes and of edges of each graph."""
+        num_nodes, num_edges = (torch.from_numpy(runs.size).to(self.flat.idtype) for runs in (self.nodes, self.edges))
+        return num_nodes, num_edges
+
+    def indptr(self, way: str, dtype: torch.dtype) -> Tensor:
+        return _kernels().shift_runs(self.flat.starts[way], self.nodes, self.edges.place, dtype, closed=True)
+
+    def gather(self, name: str, dtype: torch.dtype) -> Tensor:
+        by = self.edges if name.endswith("eid") else self.nodes
+        return _kernels().shift_runs(self.flat.ends[name], self.edges, by.place, dtype)
+
+    def end(self, name: str) -> Tensor:
+        if name not in self._ends:
+            self._ends[name] = self.gather(name, torch.int32)
+        return self._ends[name]
+
+    def adjacency(self) -> Adjacency:
+        if self.flat.guard is not None:  # time has passed
+            self.flat.guard(np.empty(0, np.int64))
+        csc, csr = self._rows("csc", "src"), self._rows("csr", "dst")
+        return Adjacency(self.num_nodes, self.num_nodes, self.end("src"), self.end("dst"), csc, csr)
+
+    def _rows(self, way: str, other: str) -> CompressedRows:
+        indptr = self.indptr(way, torch.int32)
+        if f"{way} eid" not in self.flat.ends:
+            return CompressedRows(indptr, self.end(other), _count(self.num_edges))
+        return CompressedRows(indptr, self.end(f"{way} indices"), self.end(f"{way} eid"))
+
+
+def _batch(structure: _Structure, ndata: Columns, edata: Columns) -> Graph:
+    kind, (num_nodes, num_edges) = structure.flat.types, structure.sizes()
+    nodes = Nodes(structure.num_nodes, ndata, num_nodes)
+    edges = Edges(structure.end("src"), structure.end("dst"), edata, num_edges)
+    return Graph._from_parts(Parts({kind[0]: nodes}, {kind: edges}, idtype=structure.flat.idtype))
+
+
+def _dgl_batch(structure: _Structure, ndata: Columns, edata: Columns) -> dgl.DGLGraph:
+    (ntype, etype, _), idtype = structure.flat.types, structure.flat.idtype
+    mixed = "csc eid" in structure.flat.ends  # else DGL expects an empty list of ids
+    unit = dgl.heterograph_index.create_unitgraph_from_csr(
+        1,
+        structure.num_nodes,
+        structure.num_nodes,
+        structure.indptr("csc", idtype),
+        structure.gather("csc indices" if mixed else "src", idtype),
+        structure.gather("csc eid", idtype) if mixed else torch.empty(0, dtype=idtype),
+        ["coo", "csr", "csc"],
+        True,  # CSC
+    )
+    frames = dgl.frame.Frame(ndata, structure.num_nodes), dgl.frame.Frame(edata, structure.num_edges)
+    graph = dgl.DGLGraph(unit, [ntype], [etype], *([frame] for frame in frames))
+    num_nodes, num_edges = structure.sizes()
+    graph.set_batch_num_nodes(num_nodes)
+    graph.set_batch_num_edges(num_edges)
+    return graph
 
 
 @cache

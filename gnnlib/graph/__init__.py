@@ -2,9 +2,9 @@
 
 from gnnlib.graph._adjacency import Adjacency, CompressedRows, MessageDropout
 from gnnlib.graph._batch import batch, graph_index, graph_sizes, node_to_graph, segments, unbatch
-from gnnlib.graph._build import new_bipartite, new_block, new_graph
+from gnnlib.graph._build import makes_dgl, new_bipartite, new_block, new_graph
 from gnnlib.graph._convert import as_dgl, as_graph, is_graph, takes_graph
-from gnnlib.graph._graph import NID, Frame, Graph
+from gnnlib.graph._graph import EID, NID, Frame, Graph
 from gnnlib.graph._structure import (
     GraphLike,
     adjacency,
@@ -13,11 +13,13 @@ from gnnlib.graph._structure import (
     set_adjacency_factory,
     with_message_dropout,
 )
+from gnnlib.graph._subgraphs import message_flow_graph, node_subgraph, to_bidirected
 from gnnlib.graph.transforms import add_self_loop, keep_edges, keep_nodes, reverse
 
 __all__ = [
     "Adjacency",
     "CompressedRows",
+    "EID",
     "Frame",
     "Graph",
     "GraphLike",
@@ -35,14 +37,18 @@ __all__ = [
     "is_graph",
     "keep_edges",
     "keep_nodes",
+    "makes_dgl",
+    "message_flow_graph",
     "new_bipartite",
     "new_block",
     "new_graph",
+    "node_subgraph",
     "node_to_graph",
     "reverse",
     "segments",
     "set_adjacency_factory",
     "takes_graph",
+    "to_bidirected",
     "unbatch",
     "with_message_dropout",
 ]

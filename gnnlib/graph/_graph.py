@@ -11,10 +11,10 @@ from torch import Tensor
 from gnnlib.graph._export import fill_dgl, to_dgl, to_networkx, to_pyg, to_scipy
 from gnnlib.graph._parts import Edges, EdgeType, Nodes, Parts, parts_of
 
-__all__ = ["NID", "Frame", "Graph"]
+__all__ = ["EID", "NID", "Frame", "Graph"]
 
-NID = "_ID"
-"""The column of original node numbers in a sampled message-flow graph, as ``dgl.NID``."""
+NID = EID = "_ID"
+"""The column of original node and edge numbers in a subgraph or a message-flow graph, as ``dgl.NID``, ``dgl.EID``."""
 
 
 class Frame(dict[str, Tensor]):
@@ -194,6 +194,7 @@ class Graph:
 
     @classmethod
     def _from_parts(cls, parts: Parts) -> "Graph":
+        """From valid nodes and edges, which are not checked."""
         graph = cls.__new__(cls)
         graph._fill(parts)
         return graph
@@ -437,7 +438,10 @@ class Graph:
     def _copy(self, copy: Callable[[Any], Any]) -> "Graph":
         src = {kind: copy(nodes) for kind, nodes in self._src.items()}
         dst = {kind: copy(nodes) for kind, nodes in self._dst.items()} if self.is_block else src
-        return self._of(src, dst, {kind: copy(edges) for kind, edges in self._edges.items()}, self)
+        graph = self._of(src, dst, {kind: copy(edges) for kind, edges in self._edges.items()}, self)
+        attributes = {name: value for name, value in vars(self).items() if name not in vars(graph)}
+        vars(graph).update(attributes)  # label, label_map
+        return graph
 
     # Other libraries
 

@@ -9,7 +9,18 @@ from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
 
-__all__ = ["BIPARTITE", "HOMOGENEOUS", "EdgeType", "Edges", "Nodes", "Parts", "dgl_endpoints", "kind_of", "parts_of"]
+__all__ = [
+    "BIPARTITE",
+    "HOMOGENEOUS",
+    "EdgeType",
+    "Edges",
+    "Nodes",
+    "Parts",
+    "as_node_numbers",
+    "dgl_endpoints",
+    "kind_of",
+    "parts_of",
+]
 
 EdgeType = tuple[str, str, str]
 HOMOGENEOUS: EdgeType = ("_N", "_E", "_N")
@@ -125,7 +136,7 @@ def _from_edge_index(edge_index: Any, num_nodes: Any) -> Parts:
 
 
 def _from_pair(pair: Any, num_nodes: Any) -> Parts:
-    src, dst = (_node_numbers(end) for end in pair)
+    src, dst = (as_node_numbers(end) for end in pair)
     if len(src) != len(dst):
         raise ValueError(f"expected one source and one destination per edge, got {len(src)} and {len(dst)}")
     if isinstance(num_nodes, (tuple, list)):
@@ -144,7 +155,7 @@ def _from_mapping(data: Mapping[Any, Any], num_nodes: Any) -> Parts:
     for edge_type, pair in data.items():
         if not (isinstance(edge_type, tuple) and len(edge_type) == 3):
             raise TypeError(f"expected edge types (source type, name, destination type), got {edge_type!r}")
-        src, dst = (_node_numbers(end) for end in pair)
+        src, dst = (as_node_numbers(end) for end in pair)
         if len(src) != len(dst):
             raise ValueError(
                 f"{edge_type}: expected one source and one destination per edge, got {len(src)}, {len(dst)}"
@@ -157,8 +168,8 @@ def _from_mapping(data: Mapping[Any, Any], num_nodes: Any) -> Parts:
     return Parts({kind: Nodes(_count(counts.get(kind), kind, *ends.get(kind, []))) for kind in types}, edges)
 
 
-def _node_numbers(end: Any) -> Tensor:
-    """Node numbers of any integer type as int32, which message passing reads."""
+def as_node_numbers(end: Any) -> Tensor:
+    """Node numbers, (E,): a tensor, an array or a list of any integer type."""
     nodes = torch.as_tensor(end)
     if nodes.numel() == 0:
         nodes = nodes.long()

@@ -11,8 +11,7 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
-from gnnlib._platform.dgl import dgl
-from gnnlib.graph import GraphLike, edge_endpoints, takes_graph
+from gnnlib.graph import GraphLike, edge_endpoints, new_bipartite, reverse, takes_graph
 from gnnlib.grid.window import Ints, Padding, Window, positive
 
 __all__ = ["Whole", "adaptive_lattice", "lattice", "matrix", "transposed_lattice", "window_lattice"]
@@ -185,7 +184,7 @@ def _copy(graph: GraphLike) -> GraphLike:
 def _of_window(window: Window, idtype: torch.dtype, transposed: bool) -> GraphLike:
     if transposed:
         with torch.inference_mode(False):
-            graph = dgl.reverse(_of_window(window, idtype, False), copy_ndata=True, copy_edata=True)
+            graph = reverse(_of_window(window, idtype, False))
     else:
         cells = window.cells()
         middle = [(axis[:, 0] + axis[:, -1]) / 2 for axis in cells]
@@ -224,8 +223,7 @@ def _graph(
     dst, tap = np.nonzero(inside)
     with torch.inference_mode(False):  # cached tensors must work under autograd later
         edges = torch.from_numpy(source[dst, tap]), torch.from_numpy(dst)
-        counts = {"in": prod(size), "out": len(source)}
-        graph = dgl.heterograph({("in", "tap", "out"): edges}, counts, idtype=idtype)
+        graph = new_bipartite(("in", "tap", "out"), *edges, prod(size), len(source), idtype=idtype)
         graph.edata["tap"] = torch.from_numpy(tap)
         graph.srcdata["pos"] = _points([np.arange(n) for n in size])
         graph.dstdata["pos"] = _points(middle)

@@ -8,8 +8,7 @@ from scipy.spatial import KDTree
 from scipy.spatial.distance import cdist
 from torch import Tensor
 
-from gnnlib._platform.dgl import dgl
-from gnnlib.graph import GraphLike
+from gnnlib.graph import GraphLike, new_graph
 from gnnlib.ops.degrees import degree_norm
 
 __all__ = ["GAUSSIAN", "HEAT", "KNYAZEV", "Decay", "gaussian_graph"]
@@ -130,7 +129,7 @@ def gaussian_graph(
     src, dst, distance = pairs(coords, decay.reach(cutoff, sigma) if cutoff else None)
     weight = decay(distance, sigma)
     keep = (weight >= cutoff) & (self_loops | (src != dst))
-    graph = dgl.graph((torch.from_numpy(src[keep]), torch.from_numpy(dst[keep])), num_nodes=len(coords))
+    graph = new_graph(src[keep], dst[keep], len(coords))
     graph = graph.to(points.device)
     graph.ndata["pos"] = points
     graph.edata["weight"] = degree_norm(graph, torch.from_numpy(weight[keep]).to(points), norm=norm, degrees="weighted")

@@ -8,8 +8,7 @@ from math import prod
 import numpy as np
 import torch
 
-from gnnlib._platform.dgl import dgl
-from gnnlib.graph import GraphLike
+from gnnlib.graph import GraphLike, keep_nodes, new_graph
 from gnnlib.images._image import Image, as_mask, as_spacing, is_image, parse_image
 from gnnlib.images.points import with_offsets
 
@@ -99,7 +98,7 @@ def pixel_graph(
     inside = as_mask(mask, size) if pixels is None else pixels.mask
     graph.ndata["pos"] *= torch.tensor(as_spacing(spacing, len(size)))
     if not inside.all():
-        graph = dgl.node_subgraph(graph, torch.from_numpy(inside.ravel()), store_ids=False)
+        graph = keep_nodes(graph, torch.from_numpy(inside.ravel()))
         graph.label_map = torch.from_numpy(np.where(inside, np.cumsum(inside).reshape(inside.shape) - 1, -1))
     if pixels is not None:
         graph.ndata["feat"] = torch.from_numpy(pixels.values[inside].astype(np.float32))
@@ -169,8 +168,8 @@ def _batch(
     first = prod(shape) * np.arange(copies)[:, None]
     pos = np.indices(shape, dtype=np.float32).reshape(len(shape), -1).T
     with torch.inference_mode(False):  # cached tensors must work under autograd later
-        endpoints = [torch.from_numpy((first + nodes).ravel()) for nodes in (src, dst)]
-        graph = dgl.graph(tuple(endpoints), num_nodes=copies * prod(shape), idtype=idtype)
+        endpoints = [(first + nodes).ravel() for nodes in (src, dst)]
+        graph = new_graph(*endpoints, copies * prod(shape), idtype=idtype)
         graph.ndata["pos"] = torch.from_numpy(np.tile(pos, (copies, 1)))
         graph.edata["tap"] = torch.from_numpy(np.tile(tap, copies))
         graph.set_batch_num_nodes(torch.from_numpy(np.full(copies, prod(shape))).to(idtype))

@@ -5,8 +5,7 @@ import torch
 from scipy.spatial import KDTree
 from torch import Tensor
 
-from gnnlib._platform.dgl import dgl
-from gnnlib.graph import GraphLike, takes_graph
+from gnnlib.graph import GraphLike, new_graph, takes_graph
 from gnnlib.images._image import as_array, as_integer
 
 __all__ = ["icosphere", "mesh_graph", "point_graph", "sphere_graph", "with_offsets"]
@@ -46,7 +45,7 @@ def point_graph(points: Array, edges: Array) -> GraphLike:
         raise ValueError(f"edges: expected two different points, got {loops[0].tolist()}")
     both = np.concatenate([lines, lines[:, ::-1]])
     dst, src = np.unique(both, axis=0).T
-    graph = dgl.graph((torch.from_numpy(src.copy()), torch.from_numpy(dst.copy())), num_nodes=len(pos))
+    graph = new_graph(src.copy(), dst.copy(), len(pos))
     graph.ndata["pos"] = torch.from_numpy(pos)
     return with_offsets(graph)
 

@@ -13,8 +13,7 @@ import torch.nn.functional as F
 from scipy.spatial import KDTree
 from torch import Tensor
 
-from gnnlib._platform.dgl import dgl
-from gnnlib.graph import GraphLike
+from gnnlib.graph import GraphLike, new_bipartite
 from gnnlib.images.points import icosphere, sphere_graph
 
 __all__ = [
@@ -208,6 +207,6 @@ def sphere_pooling(level: int) -> GraphLike:
 
 def _bipartite(src: np.ndarray, dst: np.ndarray, src_pos: np.ndarray, dst_pos: np.ndarray) -> GraphLike:
     edges = torch.from_numpy(src), torch.from_numpy(dst)
-    graph = dgl.heterograph({("in", "near", "out"): edges}, {"in": len(src_pos), "out": len(dst_pos)})
+    graph = new_bipartite(("in", "near", "out"), *edges, len(src_pos), len(dst_pos))
     graph.srcdata["pos"], graph.dstdata["pos"] = (torch.from_numpy(p.astype(np.float32)) for p in (src_pos, dst_pos))
     return graph

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from gnnlib._platform.dgl import dgl
-from gnnlib.graph import GraphLike
+from gnnlib.graph import GraphLike, new_graph
 from gnnlib.images._image import Image, parse_image
 from gnnlib.images._regions import Feature, Regions, region_features
 from gnnlib.images.edges import EdgeRule, Nearest
@@ -279,7 +278,7 @@ def graph_from_arrays(arrays: dict[str, np.ndarray]) -> GraphLike:
     """
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     src, dst, feat, pos, weight = (tensors.pop(name) for name in ("src", "dst", "feat", "pos", "weight"))
-    graph = dgl.graph((src, dst), num_nodes=len(pos))
+    graph = new_graph(src, dst, len(pos))
     graph.ndata["feat"], graph.ndata["pos"], graph.edata["weight"] = feat, pos, weight
     graph.edata.update(tensors)
     return with_offsets(graph)

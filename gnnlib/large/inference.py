@@ -11,9 +11,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from gnnlib._platform.dgl import dgl
 from gnnlib._utils.model_state import evaluation_mode
-from gnnlib.graph import NID, Graph, GraphLike, adjacency, is_graph, new_block, takes_graph
+from gnnlib.graph import EID, NID, GraphLike, is_graph, message_flow_graph, takes_graph
 from gnnlib.graph._check import check_graph
 from gnnlib.large.tables import NpyMatrix
 from gnnlib.nn._arguments import integer, names_checked
@@ -98,9 +97,9 @@ def layerwise_inference(
             return _concatenate(_distribute(step, batches), graph.num_nodes(), path)
 
         def layer(block: nn.Module, x: FeatureRows, nodes: Tensor) -> Tensor:
-            nodes = nodes.to(graph.idtype)
-            mfg, inputs, eid = in_block(graph, nodes)
-            edges = None if edge is None else edge[eid].to(device)
+            mfg = message_flow_graph(graph, nodes)
+            inputs = mfg.srcdata[NID].long()
+            edges = None if edge is None else edge[mfg.edata[EID].long()].to(device)
             return block(mfg, x[inputs].to(device), edges, None if block.skip is None else x0[inputs].to(device))
 
         encoder, x0 = stack.encoder, x
@@ -114,33 +113,6 @@ def layerwise_inference(
             layers = outputs[-len(stack.blocks) :]
             y = for_all_nodes(lambda nodes: _head(stack, [rows[nodes].to(device) for rows in layers]))
     return y
-
-
-def in_block(graph: GraphLike, nodes: Tensor) -> tuple[GraphLike, Tensor, Tensor]:
-    """The message-flow graph of all in-edges of some nodes, the numbers of its sources, and those of its edges."""
-    if isinstance(graph, Graph):
-        return _in_block(graph, nodes.long())
-    # DGL's sampler would shuffle the edges, and so the order of sums.
-    subgraph = dgl.in_subgraph(graph, nodes)
-    mfg = dgl.to_block(subgraph, nodes)
-    return mfg, mfg.srcdata[NID].long(), subgraph.edata[NID][mfg.edata[NID].long()].long()
-
-
-def _in_block(graph: Graph, nodes: Tensor) -> tuple[GraphLike, Tensor, Tensor]:
-    """The same without DGL: the nodes are the first sources, and the edges of each node are in their order."""
-    indptr, indices, eid = adjacency(graph).csc
-    starts, counts = indptr[nodes].long(), indptr.diff()[nodes].long()
-    dst = torch.repeat_interleave(torch.arange(len(nodes)), counts)
-    slots = torch.arange(len(dst)) + (starts - counts.cumsum(0) + counts)[dst]
-    sources = indices[slots].long()
-    number = torch.full((graph.num_nodes(),), -1)
-    number[nodes] = torch.arange(len(nodes))
-    others = torch.unique(sources[number[sources] < 0])
-    number[others] = torch.arange(len(nodes), len(nodes) + len(others))
-    inputs = torch.cat([nodes, others])
-    mfg = new_block(number[sources], dst, len(inputs), len(nodes), like=graph)
-    mfg.srcdata[NID], mfg.dstdata[NID] = inputs, nodes
-    return mfg, inputs, eid[slots].long()
 
 
 def check_rows(owner: str, graph: GraphLike, rows: Any, name: str = "x") -> None:

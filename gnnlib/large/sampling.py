@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
 from gnnlib._utils.indices import as_indices
-from gnnlib.graph import GraphLike, as_dgl, edge_endpoints, takes_graph
+from gnnlib.graph import EID, GraphLike, as_dgl, edge_endpoints, node_subgraph, takes_graph
 from gnnlib.graph._check import check_graph
 from gnnlib.large.inference import FeatureRows, check_rows
 from gnnlib.nn._arguments import integer, names_checked
@@ -238,6 +238,6 @@ def cluster_batches(
         if all(bool(has_training[part].any()) for part in shards(batch)):
             ids = torch.cat([members[i] for i in shard(batch).tolist()])
             rows = is_training[ids].nonzero().squeeze(1)
-            subgraph = dgl.node_subgraph(graph, ids.to(graph.idtype))
-            edges = None if edge is None else edge[subgraph.edata[dgl.EID].long()].to(device)
+            subgraph = node_subgraph(graph, ids)
+            edges = None if edge is None else edge[subgraph.edata[EID].long()].to(device)
             yield Batch(subgraph, x[ids].to(device), target[ids[rows]].to(device), edges, rows.to(device))

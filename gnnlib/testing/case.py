@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gnnlib._platform.dgl import dgl
+from gnnlib.graph import NID, GraphLike
 from gnnlib.testing.graphs import endpoints
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
@@ -18,10 +18,10 @@ class Dense(NamedTuple):
 
     src: Tensor  # (E, N_src)
     dst: Tensor  # (E, N_dst)
-    graph: dgl.DGLGraph
+    graph: GraphLike
 
     @staticmethod
-    def of(graph: dgl.DGLGraph, dtype: torch.dtype) -> "Dense":
+    def of(graph: GraphLike, dtype: torch.dtype) -> "Dense":
         src, dst = endpoints(graph)
         return Dense(
             torch.eye(graph.num_src_nodes(), dtype=dtype)[src],
@@ -85,7 +85,7 @@ class Case:
 class Inputs(NamedTuple):
     """The arguments of a layer's forward."""
 
-    graph: dgl.DGLGraph
+    graph: GraphLike
     x: Any
     edge: Any
 
@@ -107,14 +107,12 @@ def _rand(*shape: int, dtype: torch.dtype) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64).to(dtype)  # the same numbers in every precision
 
 
-def has_dst_features(graph: dgl.DGLGraph) -> bool:
+def has_dst_features(graph: GraphLike) -> bool:
     """Whether the source features contain those of the destinations."""
-    return graph.is_homogeneous or (graph.is_block and dgl.NID in graph.srcdata)
+    return graph.is_homogeneous or (graph.is_block and NID in graph.srcdata)
 
 
-def inputs(
-    case: Case, graph: dgl.DGLGraph, dtype: torch.dtype = torch.float64, signals: tuple[int, ...] = ()
-) -> Inputs:
+def inputs(case: Case, graph: GraphLike, dtype: torch.dtype = torch.float64, signals: tuple[int, ...] = ()) -> Inputs:
     """Random features of scale 1 (and positions, written on the graph)."""
     seed(2)
     num_src, num_dst, num_edges = graph.num_src_nodes(), graph.num_dst_nodes(), graph.num_edges()
@@ -140,7 +138,7 @@ def inputs(
     return Inputs(graph, x, edge)
 
 
-def src_dst_inputs(graph: dgl.DGLGraph, x: Tensor | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+def src_dst_inputs(graph: GraphLike, x: Tensor | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     return x if isinstance(x, tuple) else (x, x[: graph.num_dst_nodes()])
 
 

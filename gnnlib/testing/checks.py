@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib import kernels
-from gnnlib._platform.dgl import dgl
+from gnnlib.graph import GraphLike, batch, new_bipartite, new_graph
 from gnnlib.kernels import reference as reference_kernels
 from gnnlib.testing.arguments import (
     bad_edges_are_refused,
@@ -55,7 +55,7 @@ from gnnlib.testing.graphs import GRAPHS, HOMOGENEOUS, bipartite, clique, edgele
 # ---------------------------------------------------------------- on every graph of the zoo
 
 
-def equals_reference(case: Case, graph: dgl.DGLGraph) -> None:
+def equals_reference(case: Case, graph: GraphLike) -> None:
     for dtype, tolerance in TOLERANCE.items():
         conv, args = case.build(dtype), inputs(case, graph, dtype)
         expected = outputs_and_gradients(conv, args, lambda conv, args: apply_reference(case, conv, args))
@@ -73,7 +73,7 @@ def counterpart_of(case: Case, dtype: torch.dtype) -> tuple[nn.Module, nn.Module
     return conv, counterpart
 
 
-def counterpart_fits(case: Case, graph: dgl.DGLGraph) -> bool:
+def counterpart_fits(case: Case, graph: GraphLike) -> bool:
     """``dgl.nn`` fails on graphs without edges, and SGConv on blocks."""
     return (
         case.counterpart is not None
@@ -82,7 +82,7 @@ def counterpart_fits(case: Case, graph: dgl.DGLGraph) -> bool:
     )
 
 
-def with_counterpart(case: Case, graph: dgl.DGLGraph, dtype: torch.dtype) -> tuple[dict, dict]:
+def with_counterpart(case: Case, graph: GraphLike, dtype: torch.dtype) -> tuple[dict, dict]:
     conv, counterpart = counterpart_of(case, dtype)
     args = inputs(case, graph, dtype)
 
@@ -93,14 +93,14 @@ def with_counterpart(case: Case, graph: dgl.DGLGraph, dtype: torch.dtype) -> tup
     return outputs_and_gradients(conv, args), outputs_and_gradients(counterpart, args, call)
 
 
-def equals_counterpart(case: Case, graph: dgl.DGLGraph) -> None:
+def equals_counterpart(case: Case, graph: GraphLike) -> None:
     """Forward and gradients are those of ``dgl.nn`` with the same weights."""
     if counterpart_fits(case, graph):
         for dtype, tolerance in TOLERANCE.items():
             assert_close(*with_counterpart(case, graph, dtype), tolerance)
 
 
-def isolated_nodes(case: Case, graph: dgl.DGLGraph) -> None:
+def isolated_nodes(case: Case, graph: GraphLike) -> None:
     """A node without in-edges gets what the docstring says."""
     conv, args = case.build(), inputs(case, graph)
     without_edges = Dense.of(graph, torch.float64).dst.sum(0) == 0
@@ -108,7 +108,7 @@ def isolated_nodes(case: Case, graph: dgl.DGLGraph) -> None:
     assert_close({"y": actual[without_edges]}, {"y": expected.expand_as(actual)[without_edges]}, 1e-14)
 
 
-def permutation(case: Case, graph: dgl.DGLGraph) -> None:
+def permutation(case: Case, graph: GraphLike) -> None:
     """Nodes and edges in another order give the same rows in that order."""
     if graph.is_block and has_dst_features(graph):
         return  # its destinations must stay first
@@ -119,10 +119,9 @@ def permutation(case: Case, graph: dgl.DGLGraph) -> None:
     old_dst = old_src if graph.is_homogeneous else torch.randperm(graph.num_dst_nodes())
     src, dst = (old.argsort()[end][old_edge] for old, end in zip((old_src, old_dst), endpoints(graph)))
     if graph.is_homogeneous:
-        other = dgl.graph((src, dst), num_nodes=graph.num_nodes())
+        other = new_graph(src, dst, graph.num_nodes())
     else:
-        sizes = {"in": graph.num_src_nodes(), "out": graph.num_dst_nodes()}
-        other = dgl.heterograph({("in", "to", "out"): (src, dst)}, sizes)
+        other = new_bipartite(("in", "to", "out"), src, dst, graph.num_src_nodes(), graph.num_dst_nodes())
     if case.pos is not None:
         other.srcdata["pos"], other.dstdata["pos"] = graph.srcdata["pos"][old_src], graph.dstdata["pos"][old_dst]
     x = args.x[old_src] if isinstance(args.x, Tensor) else (args.x[0][old_src], args.x[1][old_dst])
@@ -130,7 +129,7 @@ def permutation(case: Case, graph: dgl.DGLGraph) -> None:
     assert_close({"y": moved}, {"y": y[old_dst]}, 1e-13)
 
 
-def kernels_agree(case: Case, graph: dgl.DGLGraph) -> None:
+def kernels_agree(case: Case, graph: GraphLike) -> None:
     """The compiled kernels compute what the reference kernels do."""
     for dtype, tolerance in TOLERANCE.items():
         conv, args = case.build(dtype), inputs(case, graph, dtype)
@@ -140,7 +139,7 @@ def kernels_agree(case: Case, graph: dgl.DGLGraph) -> None:
         assert_close(actual, expected, tolerance)
 
 
-def same_bits_twice(case: Case, graph: dgl.DGLGraph) -> None:
+def same_bits_twice(case: Case, graph: GraphLike) -> None:
     conv, args = case.build(torch.float32), inputs(case, graph, torch.float32)
     assert_same_bits(outputs_and_gradients(conv, args), outputs_and_gradients(conv, args))
 
@@ -167,7 +166,7 @@ def on_every_graph(cases: list[Case]) -> Callable:
 
 def differentiable_twice(case: Case) -> None:
     """Analytic first and second derivatives are the numeric ones, for inputs and parameters."""
-    graph = dgl.graph(([0, 1, 0, 0, 2, 1], [1, 1, 2, 2, 2, 0]), num_nodes=4)
+    graph = new_graph([0, 1, 0, 0, 2, 1], [1, 1, 2, 2, 2, 0], 4)
     conv, args = case.build(), inputs(case, graph)
     names = [name for name, _ in conv.named_parameters()]
     leaves = [*conv.parameters(), *(args.x if isinstance(args.x, tuple) else [args.x])]
@@ -192,7 +191,7 @@ def batch_equals_one_by_one(case: Case) -> None:
         check_batch(case, [bipartite(), bipartite(7, 5), bipartite()])
 
 
-def check_batch(case: Case, graphs: list[dgl.DGLGraph]) -> None:
+def check_batch(case: Case, graphs: list[GraphLike]) -> None:
     conv = case.build()
     args = [inputs(case, graph) for graph in graphs]
     x: Any
@@ -201,7 +200,7 @@ def check_batch(case: Case, graphs: list[dgl.DGLGraph]) -> None:
     else:
         x = torch.cat([single.x for single in args])
     edge = None if case.edge is None else torch.cat([single.edge for single in args])
-    actual = apply(conv, Inputs(dgl.batch(graphs), x, edge))
+    actual = apply(conv, Inputs(batch(graphs), x, edge))
     assert_close({"y": actual}, {"y": torch.cat([apply(conv, single) for single in args])}, 1e-13)
 
 

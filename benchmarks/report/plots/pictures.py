@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from gnnlib._platform.dgl import dgl
 from gnnlib.benchmarks.report.plots.style import INK, clip, report_style
 from gnnlib.benchmarks.report.reading import Result
+from gnnlib.graph import GraphLike, new_graph
 from gnnlib.images import hierarchy
 from gnnlib.viz import show_graph, show_levels, show_regions, show_values
 
@@ -106,8 +106,7 @@ def levels(samples: Sequence[dict[str, Any]]) -> Figure:
     return figure
 
 
-def _graph(pos: np.ndarray, src: np.ndarray, dst: np.ndarray) -> dgl.DGLGraph:
-    ends = tuple(torch.from_numpy(np.asarray(end, np.int64)) for end in (src, dst))
-    graph = dgl.graph(ends, num_nodes=len(pos))
+def _graph(pos: np.ndarray, src: np.ndarray, dst: np.ndarray) -> GraphLike:
+    graph = new_graph(np.asarray(src, np.int64), np.asarray(dst, np.int64), len(pos))
     graph.ndata["pos"] = torch.from_numpy(np.asarray(pos, float))
     return graph

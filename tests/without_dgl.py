@@ -1,0 +1,121 @@
+"""DGL's functions for tests where DGL is absent: those of `gnnlib.graph`. Any other skips the test.
+
+The suite runs without DGL if it is not installed, or if the environment variable ``GNNLIB_WITHOUT_DGL`` is set. The
+root ``conftest.py`` calls `install` then. Tests and doctests get this module as ``dgl``, and ``gnnlib`` keeps its
+placeholder.
+"""
+
+import re
+import sys
+
+import pytest
+import torch
+
+from gnnlib import graph as graphs
+from gnnlib.graph import (
+    EID,
+    NID,
+    Graph,
+    add_self_loop,
+    edge_endpoints,
+    keep_edges,
+    message_flow_graph,
+    new_block,
+    new_graph,
+    node_subgraph,
+    to_bidirected,
+)
+
+__all__ = ["EID", "NID", "add_self_loop", "node_subgraph", "to_bidirected"]
+
+DGLGraph = Graph
+batch, unbatch = graphs.batch, graphs.unbatch
+
+# What only DGL has: a test that reaches one of them is skipped.
+FUNCTIONS = {"dataloading", "distributed", "heterograph_index", "metis_partition_assignment", "nn", "ops", "seed"}
+METHODS = {"add_edges", "add_nodes", "apply_edges", "clone", "edge_ids", "formats", "has_edges_between", "update_all"}
+REASON = re.compile(rf"dgl\.(?:{'|'.join(FUNCTIONS)}) is not|'Graph' object has no attribute '(?:{'|'.join(METHODS)})'")
+
+
+def __getattr__(name):
+    if name.startswith("__"):
+        raise AttributeError(name)
+    pytest.skip(f"needs DGL: dgl.{name}", allow_module_level=True)
+
+
+def graph(data, num_nodes=None, idtype=None, device=None):
+    src, dst = data
+    return new_graph(src, dst, num_nodes, idtype=idtype)
+
+
+def heterograph(data, num_nodes_dict=None, idtype=None):
+    made = Graph(dict(sorted(data.items())), num_nodes_dict)
+    return made if idtype is None else made._with_idtype(idtype)
+
+
+def rand_graph(num_nodes, num_edges):
+    return new_graph(*torch.randint(num_nodes, (2, num_edges)), num_nodes)
+
+
+def create_block(data, num_src_nodes, num_dst_nodes, idtype=None):
+    return new_block(*data, num_src_nodes, num_dst_nodes, idtype=idtype)
+
+
+def reverse(graph, copy_ndata=True, copy_edata=False):
+    reversed_graph = graphs.reverse(graph)
+    if not copy_edata:
+        reversed_graph.edata.clear()
+    return reversed_graph
+
+
+def in_subgraph(graph, nodes):
+    return keep_edges(graph, torch.isin(edge_endpoints(graph)[1], torch.as_tensor(nodes)))
+
+
+def to_block(graph, dst_nodes=None):
+    return message_flow_graph(graph, edge_endpoints(graph)[1].unique() if dst_nodes is None else dst_nodes)
+
+
+def remove_self_loop(graph):
+    src, dst = edge_endpoints(graph)
+    return keep_edges(graph, src != dst)
+
+
+def from_networkx(data):
+    return Graph(data)
+
+
+from_scipy = from_networkx
+
+
+class _Submodules:
+    """Finds no ``dgl.nn``."""
+
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name.startswith("dgl."):
+            pytest.skip(f"needs DGL: {name}", allow_module_level=True)
+
+
+def install(platform):
+    """Puts this module in the place of DGL for all but ``gnnlib``, whose module ``platform`` has a placeholder."""
+    module, placeholder = sys.modules[__name__], platform.dgl
+
+    def of_importer(name):
+        if name != "dgl":
+            raise AttributeError(name)
+        importer = sys._getframe(1).f_globals.get("__name__", "")
+        return placeholder if importer.partition(".")[0] == "gnnlib" else module
+
+    del platform.dgl
+    platform.__getattr__ = of_importer
+    module.__path__ = []
+    sys.meta_path.insert(0, _Submodules)
+    sys.modules["dgl"] = module
+
+
+def reason_to_skip(error):
+    """Why a test that raised this error needs DGL; None if it does not."""
+    errors = [failure.exc_info[1] for failure in getattr(error, "failures", []) if hasattr(failure, "exc_info")]
+    match = next((match for match in (REASON.search(str(e)) for e in [error, *errors]) if match), None)
+    return None if match is None else f"needs DGL: {match[0]}"
