@@ -1,7 +1,7 @@
 """Workloads on DGL's own layers: a training step under `gnnlib.accelerate`, and without."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
 def accelerated_case(name: str, shrink: int) -> Case:
     """One layer, forward and backward, with a gradient for the input."""
     torch.manual_seed(0)
-    graph = power_law_graph(NUM_NODES // shrink, NUM_LINKS // shrink)
+    graph: Any = power_law_graph(NUM_NODES // shrink, NUM_LINKS // shrink)
     graph.create_formats_()
     layer, x = LAYERS[name](), torch.randn(graph.num_nodes(), WIDTH, requires_grad=True)
     inputs = {"edge_weight": torch.rand(graph.num_edges())} if name.startswith("weighted") else {}

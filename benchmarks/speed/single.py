@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -149,7 +150,7 @@ def all_pairs_case(side: int, images: int, width: int = 32, hidden: int = 32) ->
     copy the row of each image to each edge, which takes gigabytes. The dense part is the product with a constant
     (pixels, pixels) matrix, and its gradient.
     """
-    graph = graphs.all_pairs(side)
+    graph: Any = graphs.all_pairs(side)
     graph.create_formats_()
     num_nodes = graph.num_nodes()
     layer = gnnlib.PredEdgeConv(width, width, 2, hidden=hidden, pos_scale=side, bias=False)

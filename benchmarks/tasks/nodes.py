@@ -60,8 +60,8 @@ class Planetoid(TrainingTask):
         if recipe.hops:  # what is left of the model looks at single nodes
             alone = {part: node_subgraph(self.graph, rows.cpu()) for part, rows in self.masks.items()}
             return {part: Batch(alone[part], x[rows], self.label[rows]) for part, rows in self.masks.items()}
-        x = words(x) if recipe.words else x
-        return {part: Batch(self.graph, x, self.label[rows], rows=rows) for part, rows in self.masks.items()}
+        features: Any = words(x) if recipe.words else x
+        return {part: Batch(self.graph, features, self.label[rows], rows=rows) for part, rows in self.masks.items()}
 
     def run(self, layer: LayerSpec, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
         if layer is infomax.LAYER:

@@ -198,9 +198,13 @@ def _count(num: Any, name: str, *ends: Tensor) -> int:
 
 def dgl_endpoints(graph: Any) -> tuple[Tensor, Tensor]:
     """The endpoints of a DGLGraph with one edge type by edge id, from a sparse format that it already has."""
+    endpoints = getattr(graph._graph, "_gnnlib_endpoints", None)
+    if endpoints is not None:
+        return endpoints
     created = graph.formats()["created"]
     if "coo" in created:
-        return graph.edges(order="eid")
+        graph._graph._gnnlib_endpoints = graph.edges(order="eid")  # DGL's own memory
+        return graph._graph._gnnlib_endpoints
     indptr, columns, eid = graph.adj_tensors(created[0])
     rows = _rows(indptr).to(columns.dtype)
     if len(eid) == len(columns):  # DGL returns no ids if the edges are already sorted by them
@@ -211,23 +215,24 @@ def dgl_endpoints(graph: Any) -> tuple[Tensor, Tensor]:
 
 
 def _from_dgl(graph: Any) -> Parts:
-    single = len(graph.canonical_etypes) == 1
+    """The frames are read without DGL's views, which would take most of the time of a small graph."""
+    kinds, is_batch = graph.canonical_etypes, graph._batch_num_nodes is not None and graph.batch_size > 1
 
-    def nodes_of(types: list[str], view: Any, count: Callable[[str], int]) -> dict[str, Nodes]:
-        return {kind: Nodes(count(kind), dict(view[kind].data), sizes(graph.batch_num_nodes, kind)) for kind in types}
+    def nodes(types: list[str], frames: Any) -> dict[str, Nodes]:
+        sizes = [graph.batch_num_nodes(kind) if is_batch else None for kind in types]
+        return {kind: Nodes(frame.num_rows, dict(frame), n) for kind, frame, n in zip(types, frames, sizes)}
 
-    def sizes(of: Callable[[Any], Tensor], kind: Any) -> Tensor | None:
-        return of(kind) if not graph.is_block and graph.batch_size > 1 else None
+    def edges(kind: EdgeType, frame: Any) -> Edges:
+        src, dst = dgl_endpoints(graph) if len(kinds) == 1 else graph.edges(order="eid", etype=kind)
+        return Edges(src, dst, dict(frame), graph.batch_num_edges(kind) if is_batch else None)
 
-    def edges_of(kind: EdgeType) -> Edges:
-        src, dst = dgl_endpoints(graph) if single else graph.edges(order="eid", etype=kind)
-        return Edges(src, dst, dict(graph.edges[kind].data), sizes(graph.batch_num_edges, kind))
-
-    edges = {kind: edges_of(kind) for kind in graph.canonical_etypes}
+    of_type = {kind: edges(kind, frame) for kind, frame in zip(kinds, graph._edge_frames)}
+    idtype = next(iter(of_type.values())).src.dtype
     if not graph.is_block:
-        return Parts(nodes_of(graph.ntypes, graph.nodes, graph.num_nodes), edges, idtype=graph.idtype)
-    sources = nodes_of(graph.srctypes, graph.srcnodes, graph.num_src_nodes)
-    return Parts(sources, edges, nodes_of(graph.dsttypes, graph.dstnodes, graph.num_dst_nodes), graph.idtype)
+        return Parts(nodes(graph.ntypes, graph._node_frames), of_type, idtype=idtype)
+    num_types = len(graph.srctypes)
+    sources = nodes(graph.srctypes, graph._node_frames[:num_types])
+    return Parts(sources, of_type, nodes(graph.dsttypes, graph._node_frames[num_types:]), idtype)
 
 
 def _from_pyg(data: Any) -> Parts:

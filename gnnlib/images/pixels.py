@@ -168,8 +168,8 @@ def _batch(
     first = prod(shape) * np.arange(copies)[:, None]
     pos = np.indices(shape, dtype=np.float32).reshape(len(shape), -1).T
     with torch.inference_mode(False):  # cached tensors must work under autograd later
-        endpoints = [(first + nodes).ravel() for nodes in (src, dst)]
-        graph = new_graph(*endpoints, copies * prod(shape), idtype=idtype)
+        src, dst = ((first + nodes).ravel() for nodes in (src, dst))
+        graph = new_graph(src, dst, copies * prod(shape), idtype=idtype)
         graph.ndata["pos"] = torch.from_numpy(np.tile(pos, (copies, 1)))
         graph.edata["tap"] = torch.from_numpy(np.tile(tap, copies))
         graph.set_batch_num_nodes(torch.from_numpy(np.full(copies, prod(shape))).to(idtype))

@@ -82,13 +82,14 @@ def counterpart_fits(case: Case, graph: GraphLike) -> bool:
     )
 
 
-def with_counterpart(case: Case, graph: GraphLike, dtype: torch.dtype) -> tuple[dict, dict]:
+def with_counterpart(case: Case, graph: Any, dtype: torch.dtype) -> tuple[dict, dict]:
     conv, counterpart = counterpart_of(case, dtype)
     args = inputs(case, graph, dtype)
 
     def call(counterpart: nn.Module, args: Inputs) -> Tensor:
         named = {} if args.edge is None else {case.counterpart_edge: args.edge}
-        return counterpart(args.graph.formats(["coo", "csr", "csc"]), args.x, **named)
+        in_all_formats = graph.formats(["coo", "csr", "csc"])
+        return counterpart(in_all_formats, args.x, **named)
 
     return outputs_and_gradients(conv, args), outputs_and_gradients(counterpart, args, call)
 

@@ -122,7 +122,7 @@ def bipartite(num_src: int = 6, num_dst: int = 4, idtype: torch.dtype = torch.in
     return new_bipartite(("in", "to", "out"), src, dst, num_src, num_dst, idtype=idtype)
 
 
-def _sparse(graph: GraphLike, name: str) -> GraphLike:
+def _sparse(graph: Any, name: str) -> GraphLike:
     """Of a DGLGraph only one sparse format."""
     return graph.formats(name) if makes_dgl(graph) else graph
 

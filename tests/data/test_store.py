@@ -244,7 +244,9 @@ def test_batches_have_dgl_csc():
     assert batch.out_degrees().tolist() == expected.out_degrees().tolist()
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda graph: pickle.loads(pickle.dumps(graph)), dgl.DGLGraph.clone])
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda graph: pickle.loads(pickle.dumps(graph)), lambda graph: graph.clone()]
+)
 def test_copies_of_a_batch(copied):
     graphs = [with_frames(path(3)), with_frames(tree(), 1)]
     batch = GraphStore(graphs).batch([1, 0])
