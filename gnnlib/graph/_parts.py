@@ -237,8 +237,8 @@ def _from_dgl(graph: Any) -> Parts:
 
 def _from_pyg(data: Any) -> Parts:
     if data.edge_index is None:
-        adj = ", its adj_t as edge_index," if "adj_t" in data else ""
-        raise ValueError(f"expected a Data with edges in edge_index{adj} got the keys {list(data.keys())}")
+        adj = ", or its adj_t as the graph" if "adj_t" in data else ""
+        raise ValueError(f"expected a Data with edges in edge_index{adj}, got the keys {list(data.keys())}")
     num_nodes, num_edges, keys = data.num_nodes, data.edge_index.shape[1], data.keys()
     edges = _from_edge_index(data.edge_index, num_nodes).edges[HOMOGENEOUS]
     columns = {

@@ -24,9 +24,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gnnlib.graph import Adjacency, takes_graph
+from gnnlib.graph import Adjacency, as_graph, takes_graph
 from gnnlib.graph._check import features_error, graph_error
-from gnnlib.graph._parts import kind_of
 from gnnlib.nn._foreign import forward_answers
 
 __all__ = [
@@ -161,9 +160,12 @@ def _graph_error(module: nn.Module, values: Mapping[str, Any], error: Exception)
     """What is wrong with the graph of a call; None if it is one, or a list of message-flow graphs."""
     graph = values.get("graph")
     blocks = isinstance(graph, (list, tuple)) and not isinstance(error, AttributeError)  # of a k-hop layer
-    if "graph" not in values or blocks or isinstance(graph, Adjacency) or kind_of(graph) not in (None, "dgl"):
+    if "graph" not in values or blocks or isinstance(graph, Adjacency):
         return None
-    return graph_error(_name(module), graph)
+    try:
+        return graph_error(_name(module), as_graph(graph, values.get("x")))
+    except (TypeError, ValueError):  # of the conversion, whose error says what is wrong
+        return None
 
 
 def _values_error(module: nn.Module, values: Mapping[str, Any]) -> Exception | None:

@@ -121,7 +121,7 @@ def test_several_edge_types_raise():
 
 
 def test_invalid_type():
-    with pytest.raises(TypeError, match=r"graph: expected one graph, dgl.batch.*, got a list"):
+    with pytest.raises(TypeError, match=r"graph: expected one graph, gnnlib.graph.batch.*, got a list"):
         adjacency([1, 2])
 
 

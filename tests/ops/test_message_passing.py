@@ -636,7 +636,11 @@ ERRORS = [
     (lambda: aggregate(G, X.long()), TypeError, "x: expected floating-point values, got torch.int64"),
     (lambda: aggregate(G, X > 0), TypeError, "x: expected floating-point values, got torch.bool"),
     (lambda: aggregate(G, [1.0]), TypeError, "x: expected a tensor, got list"),
-    (lambda: aggregate("g", X), TypeError, "graph: expected a DGL graph, dgl.graph((src, dst)), got str"),
+    (
+        lambda: aggregate("g", X),
+        TypeError,
+        "graph: expected a graph (DGL, PyG, networkx, SciPy, torch.sparse) or an edge_index, got str",
+    ),
     (lambda: aggregate(G, X, C[:5]), ValueError, "coeff: expected 23 rows, one for each edge, got shape (5, 2)"),
     (lambda: aggregate(G, X, C.int()), TypeError, "coeff: expected floating-point values, got torch.int32"),
     (lambda: aggregate(G, X, 2.0), TypeError, "coeff: expected a tensor, got float"),

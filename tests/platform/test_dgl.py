@@ -179,9 +179,24 @@ def test_missing_dgl_raises_with_command(tmp_path, leftover):
     path = site(tmp_path, dgl=None)
     if leftover:  # a folder that happens to be called dgl imports as an empty namespace
         (path / "dgl").mkdir()
-    done = python("import gnnlib._platform.dgl", "-S", path=path)
-    assert done.returncode == 1
-    assert "ImportError: gnnlib needs DGL: pip install 'dgl>=1.1.3,<3' (Python 3.10 to 3.12)." in done.stderr
+    done = python(
+        """
+from gnnlib._platform.dgl import HAS_DGL, dgl
+print(HAS_DGL, isinstance(None, dgl.DGLGraph))
+for use in (lambda: dgl.graph(([0], [1])), dgl.DGLGraph):
+    try:
+        use()
+    except ImportError as error:
+        print(error)
+""",
+        "-S",
+        path=path,
+    )
+    reason = "DGL is not installed; install it with pip install 'dgl>=1.1.3,<3' (Python 3.10 to 3.12), or gnnlib"
+    lines = done.stdout.splitlines()
+    assert lines[0] == "False False", done.stderr
+    assert lines[1].startswith(f"dgl.graph is not available: {reason}")
+    assert lines[2].startswith(f"dgl.DGLGraph is not available: {reason}")
 
 
 def test_other_import_errors_are_raised_and_undone(tmp_path):

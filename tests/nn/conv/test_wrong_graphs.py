@@ -2,8 +2,6 @@
 
 from functools import partial
 
-import networkx
-import numpy as np
 import pytest
 import scipy.sparse
 import torch
@@ -13,24 +11,26 @@ from gnnlib._platform.dgl import dgl
 from gnnlib.grid import GridConv
 from gnnlib.testing.graphs import random_graph
 
-EDGES = torch.tensor([[0, 1], [1, 2]])
 TYPES = dgl.heterograph({("a", "to", "a"): ([0], [1]), ("a", "of", "a"): ([1], [0])})
+ANY = r"a graph \(DGL, PyG, networkx, SciPy, torch.sparse\) or an edge_index"
 
 WRONG = {
-    "edge_index": (
-        EDGES,
-        r"a DGL graph first, dgl.graph\(\(edge_index\[0\], .* tensor of shape \(2, 2\)",
-    ),
-    "numpy": (EDGES.numpy(), r"a DGL graph, dgl.graph\(\(edges\[0\], edges\[1\]\)\), got numpy.ndarray"),
-    "scipy": (
-        scipy.sparse.coo_array(np.eye(3)),
-        r"a DGL graph, dgl.from_scipy\(matrix\), got scipy.sparse._coo.coo_array",
-    ),
-    "networkx": (networkx.path_graph(3), r"a DGL graph, dgl.from_networkx\(graph\), got networkx.classes.graph.Graph"),
-    "list": ([random_graph()] * 2, r"one graph, dgl.batch\(graphs\), or a Stack .* got a list of 2"),
+    "floats": (torch.ones(2, 3), r"the graph first, and then x; .* got torch.float32 of shape \(2, 3\)"),
+    "edges_as_rows": (torch.zeros(5, 2).long(), r"an edge_index of shape \(2, E\), edge_index.t\(\), got \(5, 2\)"),
+    "beyond_x": (torch.tensor([[0, 1], [1, 3]]), r"nodes from 0 to 2, got 3"),
+    "negative": (([0, -1], [1, 2]), r"nodes from 0 to 2, got -1"),
+    "bool": (torch.ones(2, 3, dtype=torch.bool), r"nodes as integers, edge_index.long\(\), got torch.bool"),
+    "ends": (([0, 1], [1]), r"one source and one destination per edge, got 2 and 1"),
+    "float_scipy_size": (scipy.sparse.eye_array(4), r"x of shape \(4, .* got \(3, 4\)"),
+    "list": ([random_graph()] * 2, r"one graph, gnnlib.graph.batch\(graphs\), or a Stack .* got a list of 2"),
     "types": (TYPES, r"a graph with one edge type, graph\[etype\], got the types \['of', 'to'\]"),
-    "nothing": (None, r"a DGL graph, dgl.graph\(\(src, dst\)\), got None"),
-    "number": (3, r"a DGL graph, dgl.graph\(\(src, dst\)\), got int"),
+    "mapping": ({"graph": TYPES}, r"edge types \(source type, name, destination type\), got 'graph'"),
+    "typed_mapping": (
+        {("a", "to", "a"): ([0], [1]), ("a", "of", "a"): ([1], [0])},
+        r"a graph with one edge type, graph\[etype\], got the types \['to', 'of'\]",
+    ),
+    "nothing": (None, rf"{ANY}, got None"),
+    "number": (3, rf"{ANY}, got int"),
 }
 
 
@@ -54,10 +54,10 @@ def test_one_sentence(layer, kind):
     assert "\n" not in str(caught.value)
 
 
-def test_pyg_data():
-    data = pytest.importorskip("torch_geometric.data").Data(edge_index=EDGES, num_nodes=3)
-    with pytest.raises(TypeError, match=r"expected a DGL graph, dgl.graph\(\(data.edge_index\[0\], .*, got torch_geo"):
-        gnnlib.GCNConv(4, 2)(data, torch.ones(3, 4))
+def test_data_without_edges():
+    data = pytest.importorskip("torch_geometric.data").Data(x=torch.ones(3, 4))
+    with pytest.raises(ValueError, match=r"GCNConv: expected a Data with edges in edge_index, got the keys \['x'\]"):
+        gnnlib.GCNConv(4, 2)(data, data.x)
 
 
 def test_errors_about_features_stay():
