@@ -22,19 +22,29 @@ from gnnlib.graph import (
     message_flow_graph,
     new_block,
     new_graph,
-    node_subgraph,
     to_bidirected,
 )
 
-__all__ = ["EID", "NID", "add_self_loop", "node_subgraph", "to_bidirected"]
+__all__ = ["EID", "NID", "add_self_loop", "to_bidirected"]
 
 DGLGraph = Graph
 batch, unbatch = graphs.batch, graphs.unbatch
 
 # What only DGL has: a test that reaches one of them is skipped.
 FUNCTIONS = {"dataloading", "distributed", "heterograph_index", "metis_partition_assignment", "nn", "ops", "seed"}
-METHODS = {"add_edges", "add_nodes", "apply_edges", "clone", "edge_ids", "formats", "has_edges_between", "update_all"}
-REASON = re.compile(rf"dgl\.(?:{'|'.join(FUNCTIONS)}) is not|'Graph' object has no attribute '(?:{'|'.join(METHODS)})'")
+METHODS = {
+    "add_edges",
+    "add_nodes",
+    "apply_edges",
+    "clone",
+    "edge_ids",
+    "has_edges_between",
+    "in_edges",
+    "remove_edges",
+    "remove_nodes",
+    "update_all",
+}
+REASON = re.compile(rf"dgl\.(?:{'|'.join(FUNCTIONS)}) is not available|DGLGraph, got (?:{'|'.join(METHODS)})$")
 
 
 def __getattr__(name):
@@ -43,8 +53,15 @@ def __getattr__(name):
     pytest.skip(f"needs DGL: dgl.{name}", allow_module_level=True)
 
 
+def formats(graph, names=None):
+    """A `Graph` has one format."""
+    return pytest.skip("needs DGL: formats") if names is None else graph.local_var()
+
+
 def graph(data, num_nodes=None, idtype=None, device=None):
     src, dst = data
+    if isinstance(src, str):
+        pytest.skip(f"needs DGL: a graph in {src}")
     return new_graph(src, dst, num_nodes, idtype=idtype)
 
 
@@ -107,6 +124,7 @@ def install(platform):
         importer = sys._getframe(1).f_globals.get("__name__", "")
         return placeholder if importer.partition(".")[0] == "gnnlib" else module
 
+    Graph.formats = formats
     del platform.dgl
     platform.__getattr__ = of_importer
     module.__path__ = []
@@ -115,7 +133,8 @@ def install(platform):
 
 
 def reason_to_skip(error):
-    """Why a test that raised this error needs DGL; None if it does not."""
-    errors = [failure.exc_info[1] for failure in getattr(error, "failures", []) if hasattr(failure, "exc_info")]
-    match = next((match for match in (REASON.search(str(e)) for e in [error, *errors]) if match), None)
+    """Why a test, or a doctest, that raised this error needs DGL; None if it does not."""
+    failures = [error, *getattr(error, "failures", [])]
+    causes = [failure.exc_info[1] if hasattr(failure, "exc_info") else failure for failure in failures]
+    match = next((match for match in (REASON.search(str(cause)) for cause in causes) if match), None)
     return None if match is None else f"needs DGL: {match[0]}"

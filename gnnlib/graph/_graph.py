@@ -73,6 +73,10 @@ class _Nodes:
         return _Nodes(self.num, self.frame.to(device), _move(self.sizes, device))
 
 
+class _Structure:
+    """What carries the cached adjacency of edges."""
+
+
 @dataclass(eq=False)
 class _Edges:
     """The edges of a type. The cache of their adjacency, ``structure``, is shared by copies of the graph."""
@@ -81,7 +85,7 @@ class _Edges:
     dst: Tensor
     frame: Frame
     sizes: Tensor | None = None
-    structure: SimpleNamespace = field(default_factory=SimpleNamespace)
+    structure: _Structure = field(default_factory=_Structure)
 
     @property
     def num(self) -> int:
@@ -480,7 +484,7 @@ class Graph:
         return to_scipy(self._parts(), weight)
 
     @property
-    def _graph(self) -> SimpleNamespace:
+    def _graph(self) -> _Structure:
         """What carries the cached adjacency, as the attribute of the same name of a DGLGraph."""
         return self._edges[self._edge_type()].structure
 
@@ -488,7 +492,7 @@ class Graph:
         """A copy whose adjacency is cached apart."""
         graph = self.local_var()
         for edges in graph._edges.values():
-            edges.structure = SimpleNamespace()
+            edges.structure = _Structure()
         return graph
 
     if not TYPE_CHECKING:  # a type checker should report unknown names
@@ -496,6 +500,9 @@ class Graph:
         def __getattr__(self, name: str) -> Any:
             expected = "an attribute of a Graph, or graph.to_dgl() for those of a DGLGraph"
             raise AttributeError(f"Graph: expected {expected}, got {name}", name=name, obj=self)
+
+    def __copy__(self) -> "Graph":
+        return self.local_var()
 
     def __getstate__(self) -> dict[str, Any]:
         """Cached adjacencies are not pickled."""
