@@ -59,7 +59,7 @@ def formats(graph, names=None):
 
 
 def graph(data, num_nodes=None, idtype=None, device=None):
-    src, dst = data
+    src, dst = data if isinstance(data, tuple) else (list(zip(*data)) or ([], []))
     if isinstance(src, str):
         pytest.skip(f"needs DGL: a graph in {src}")
     return new_graph(src, dst, num_nodes, idtype=idtype)
@@ -83,6 +83,13 @@ def reverse(graph, copy_ndata=True, copy_edata=False):
     if not copy_edata:
         reversed_graph.edata.clear()
     return reversed_graph
+
+
+def add_reverse_edges(graph):
+    src, dst = edge_endpoints(graph)
+    larger = new_graph(torch.cat([src, dst]), torch.cat([dst, src]), graph.num_nodes(), like=graph)
+    larger.ndata.update(graph.ndata)
+    return larger
 
 
 def in_subgraph(graph, nodes):

@@ -145,12 +145,12 @@ def versions() -> dict[str, str]:
     import torch
 
     import gnnlib
-    from gnnlib._platform.dgl import dgl
+    from gnnlib._platform.dgl import HAS_DGL, dgl
 
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "dgl": dgl.__version__,
+        "dgl": dgl.__version__ if HAS_DGL else "none",
         "numba": numba.__version__,
         "gnnlib": gnnlib.__version__,
     }

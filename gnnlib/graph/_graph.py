@@ -1,6 +1,7 @@
 """A graph in PyTorch alone, with the methods of a DGLGraph."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -438,6 +439,18 @@ class Graph:
     def local_var(self) -> "Graph":
         """A copy that shares edges and features. Columns that are added to the copy are not in the graph."""
         return self._copy(lambda rows: rows.copy())
+
+    @contextmanager
+    def local_scope(self) -> Iterator[None]:
+        """Columns that are added within a ``with`` block are removed at its end, and those replaced return."""
+        frames = [(rows, rows.frame) for rows in (*self._src.values(), *self._dst.values(), *self._edges.values())]
+        for rows, frame in frames:
+            rows.frame = frame.copy()
+        try:
+            yield
+        finally:
+            for rows, frame in frames:
+                rows.frame = frame
 
     def _copy(self, copy: Callable[[Any], Any]) -> "Graph":
         src = {kind: copy(nodes) for kind, nodes in self._src.items()}

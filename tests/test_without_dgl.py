@@ -1,0 +1,78 @@
+"""A process in which DGL cannot be imported: what the library does there, and what it says of what it cannot do."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.process
+
+ROOT = Path(__file__).parents[1]
+PROGRAM = """
+import sys
+
+sys.modules["dgl"] = None  # its import fails
+from functools import partial
+
+import numpy as np
+import torch
+
+import gnnlib
+from gnnlib import GCNConv, GraphStore, Stack, readout_mean
+from gnnlib.benchmarks.__main__ import main
+from gnnlib.grid import lattice
+from gnnlib.images import pixel_graph, superpixel_graph
+from gnnlib.large import clusters, sampled_batches
+from gnnlib.large.partitions import partition_graph
+from gnnlib.train import evaluate, fit
+
+folder = sys.argv[1]
+graph = gnnlib.Graph(([0, 1, 2], [1, 2, 0]), ndata={"feat": torch.ones(3, 8), "label": torch.arange(3)})
+print("layer", tuple(GCNConv(8, 4)(graph, graph.ndata["feat"]).shape))
+
+images = np.random.default_rng(0).random((24, 8, 8, 3))
+images[::2] *= 0.5
+store = GraphStore([superpixel_graph(image, num_segments=6, k=2) for image in images], labels=[0, 1] * 12)
+kinds = {type(g).__name__ for g in (store[0], store.batch([0, 1]), lattice((3, 3), 3), pixel_graph((3, 3)))}
+print("kinds", kinds)
+
+torch.manual_seed(0)
+model = Stack.build(GCNConv, 3, 8, 2, num_layers=2, readout=readout_mean)
+fit(model, store, optimizer=partial(torch.optim.Adam, lr=0.1), epochs=40)
+print("accuracy", evaluate(model, store)["accuracy"])
+
+main(["run", "digits", "--layers", "gcn", "--limit", "64", "--epochs", "1", "--out", folder])
+
+x, label, nodes = graph.ndata["feat"], graph.ndata["label"], torch.arange(3)
+options = {"fanouts": [2], "batch_size": 2, "generator": torch.Generator()}
+calls = {
+    "accelerate": gnnlib.accelerate,
+    "clusters": lambda: clusters(graph, 2),
+    "sampled_batches": lambda: next(iter(sampled_batches(graph, x, label, nodes, **options))),
+    "partition_graph": lambda: partition_graph(graph, dict.fromkeys(("train", "valid", "test"), nodes), 1, folder),
+    "to_dgl": graph.to_dgl,
+}
+for name, call in calls.items():
+    try:
+        call()
+        print(name, "ran")
+    except ImportError as error:
+        print(name, "pip install 'dgl" in str(error))
+"""
+
+
+def test_library_runs(tmp_path):
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("DGL")} | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-W", "error", "-c", PROGRAM, str(tmp_path / "results")]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    said = dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)
+    assert said["layer"] == "(3, 4)"
+    assert said["kinds"] == "{'Graph'}"
+    assert float(said["accuracy"]) > 0.9
+    assert (tmp_path / "results" / "digits" / "gcn" / "result.json").exists()
+    assert {said[name] for name in ("accelerate", "clusters", "sampled_batches", "partition_graph", "to_dgl")} == {
+        "True"
+    }
