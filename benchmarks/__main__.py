@@ -13,7 +13,6 @@ from .options import program  # noqa: TID251
 EXTRA = {
     "matplotlib": "matplotlib",
     "ogb": "ogb",
-    "rich": "rich",
     "skimage": "scikit-image",
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
+from gnnlib._utils.calls import names_checked
 from gnnlib.nn.conv import GATConv, GATv2Conv
 
 __all__ = ["attention", "saliency"]
@@ -18,6 +19,7 @@ __all__ = ["attention", "saliency"]
 Model: TypeAlias = Callable[..., Tensor]
 
 
+@names_checked()
 def saliency(model: Model, graph: dgl.DGLGraph, x: Tensor, target: Tensor, *, edge: Tensor | None = None) -> Tensor:
     r"""Saliency of nodes for a class: the gradient of its score (Simonyan et al. 2014, arXiv 1312.6034, section 3)
     times the input (Shrikumar et al. 2016, arXiv 1605.01713, section 2).
@@ -74,6 +76,7 @@ def saliency(model: Model, graph: dgl.DGLGraph, x: Tensor, target: Tensor, *, ed
     return (gradient * x.detach()).sum(-1).abs()
 
 
+@names_checked()
 @torch.no_grad()
 def attention(model: nn.Module, graph: dgl.DGLGraph, x: Tensor, *, edge: Tensor | None = None) -> list[Tensor]:
     """The attention coefficients of every `GATConv` and `GATv2Conv` of a model, in the order in which the layers run.

@@ -15,6 +15,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
+from gnnlib._utils.calls import names_checked
 from gnnlib.graph import edge_endpoints
 from gnnlib.graph._check import check_one_node_set
 
@@ -32,6 +33,7 @@ __all__ = [
 ]
 
 
+@names_checked()
 @torch.no_grad()
 def translation_error(
     model: Callable[[Tensor], Tensor],
@@ -143,6 +145,7 @@ def _crop(y: Tensor, margin: int, shift_axis: int, step: int) -> Tensor:
     return y
 
 
+@names_checked()
 @torch.no_grad()
 def rotation_error(
     model: Callable[[Tensor], Tensor],
@@ -187,6 +190,7 @@ def rotation_error(
     )
 
 
+@names_checked()
 @torch.no_grad()
 def permutation_error(
     model: Callable[[dgl.DGLGraph, Tensor], Tensor],
@@ -300,6 +304,7 @@ def relabel(graph: dgl.DGLGraph, order: Tensor) -> dgl.DGLGraph:
     return other
 
 
+@names_checked()
 @torch.no_grad()
 def deformation_distance(
     features: Callable[[Tensor], Tensor],
@@ -415,6 +420,7 @@ def warp(images: Tensor, displacement: np.ndarray) -> Tensor:
     return torch.from_numpy(np.stack(list(chain(*warped))).reshape(pixels.shape)).to(images)
 
 
+@names_checked()
 def class_distances(features: Tensor, labels: Tensor) -> float:
     r"""The mean distance within classes divided by the mean distance between classes, over all pairs of samples (Bruna
     and Mallat 2013, arXiv 1203.1513, section 1; the idea is Fisher's, 1936).

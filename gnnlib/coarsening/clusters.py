@@ -18,6 +18,7 @@ from scipy.sparse import coo_array, triu
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
+from gnnlib._utils.calls import names_checked
 from gnnlib.graph import Adjacency, edge_endpoints, node_to_graph, reverse
 from gnnlib.graph._check import check_one_node_set
 from gnnlib.ops import aggregate
@@ -25,6 +26,7 @@ from gnnlib.ops import aggregate
 __all__ = ["Coarsening", "coarsen", "graclus", "voxel"]
 
 
+@names_checked()
 class Coarsening(NamedTuple):
     """One level up: the coarse graph, and the edges between both levels."""
 
@@ -33,6 +35,7 @@ class Coarsening(NamedTuple):
     unpool: dgl.DGLGraph  # ("out", "pool", "in"): the same edges reversed
 
 
+@names_checked()
 def coarsen(graph: dgl.DGLGraph, cluster: Tensor) -> Coarsening:
     r"""Coarsen a graph by clusters. With S (N, n) the one-hot matrix of the clustering, the coarse adjacency is
 
@@ -158,6 +161,7 @@ def _collect(graph: dgl.DGLGraph | Adjacency, value: Tensor, coeff: Tensor | Non
     return y.view(len(y), *value.shape[1:])
 
 
+@names_checked()
 def graclus(graph: dgl.DGLGraph, weight: Tensor | None = None) -> Tensor:
     r"""Pairs of nodes by greedy matching, the coarsening step of Graclus (Dhillon et al. 2007, "Weighted Graph Cuts
     without Eigenvectors", section 4.1, with the weights of its normalised cut; for pooling: Defferrard et al. 2016,
@@ -216,6 +220,7 @@ def graclus(graph: dgl.DGLGraph, weight: Tensor | None = None) -> Tensor:
     return torch.from_numpy(np.unique(first, return_inverse=True)[1].astype(np.int64)).to(graph.device)
 
 
+@names_checked()
 def voxel(graph: dgl.DGLGraph, size: float | Sequence[float]) -> Tensor:
     r"""Voxel grid clustering: nodes by the cell of a regular grid that contains them (Simonovsky and Komodakis 2017,
     arXiv 1704.02901, section 3.4): node v is in the cell floor(p_v / size), where p_v is ``ndata["pos"]``.

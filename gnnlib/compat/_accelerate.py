@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
+from gnnlib._utils.calls import names_checked
 from gnnlib.graph import Adjacency, adjacency, segments
 from gnnlib.ops import aggregate, edge_dot, edge_softmax
 
@@ -29,6 +30,7 @@ CPU = 1  # DGL's number of the device
 Serve = Callable[..., Tensor | None]
 
 
+@names_checked()
 class Acceleration:
     """A period in which DGL computes on gnnlib's kernels; returned by `accelerate`, which starts it.
 
@@ -79,6 +81,7 @@ _running: list[Acceleration] = []
 _originals: list[tuple[Any, str, Any, Any]] = []  # owner, name, DGL's function, ours
 
 
+@names_checked()
 def accelerate(verbose: bool = False) -> Acceleration:
     """Computes DGL's message passing on gnnlib's kernels from here on.
 
@@ -109,6 +112,8 @@ def accelerate(verbose: bool = False) -> Acceleration:
         >>> acceleration.calls["u_mul_e_sum", "gnnlib"], acceleration.calls["edge_softmax", "gnnlib"]
         (1, 1)
     """
+    if not isinstance(verbose, bool):
+        raise TypeError(f"accelerate: expected verbose=True or nothing, got {type(verbose).__name__}")
     return Acceleration(verbose).start()
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from gnnlib._platform.dgl import dgl
+from gnnlib._utils.calls import names_checked
 from gnnlib._utils.indices import as_indices
 from gnnlib.data import archive
 from gnnlib.data.flat import FlatGraphs
@@ -22,6 +23,7 @@ __all__ = ["GraphStore"]
 Indices = Sequence[int] | np.ndarray | Tensor
 
 
+@names_checked()
 class GraphStore(Dataset):
     """Many small graphs in flat arrays. Batches equal ``dgl.batch`` of the same graphs and are built faster.
 
@@ -182,6 +184,7 @@ class GraphStore(Dataset):
         numbers = self._numbers_of(np.arange(len(self)))
         return self._of(self._flat.select(numbers), None if self.labels is None else self.labels.clone())
 
+    @names_checked()
     def split(
         self, fractions: Sequence[float] = (0.8, 0.1, 0.1), seed: int = 0, *, stratify: bool = False
     ) -> "tuple[GraphStore, ...]":

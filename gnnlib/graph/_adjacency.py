@@ -15,11 +15,13 @@ from torch import Tensor
 
 from gnnlib import kernels
 from gnnlib._platform.dgl import dgl
+from gnnlib._utils.calls import names_checked
 from gnnlib.graph._check import check_dense, check_graph
 
 INT32_MAX = 2**31 - 1
 
 
+@names_checked()
 class CompressedRows(NamedTuple):
     """Edges in compressed sparse rows: the edges of node ``v`` are in slots ``indptr[v]`` to ``indptr[v + 1]``, in the
     order of their ids.
@@ -35,6 +37,7 @@ class CompressedRows(NamedTuple):
     eid: Tensor
 
 
+@names_checked()
 class MessageDropout(NamedTuple):
     """Dropout of message entries without a stored mask: an entry is zero if the hash of the key, the edge and the
     column is below the threshold, and is multiplied by ``scale`` otherwise."""
@@ -50,6 +53,7 @@ class MessageDropout(NamedTuple):
         return MessageDropout(1 / (1 - p) if p < 1 else 0.0, int(torch.randint(2**32, ())), threshold)
 
 
+@names_checked()
 @dataclass(frozen=True, eq=False)
 class Adjacency:
     """The edges of a graph in three formats: COO, CSC (by destination) and CSR (by source).
@@ -160,6 +164,7 @@ def _compress(rows: Tensor, columns: Tensor, num_rows: int) -> CompressedRows:
     return CompressedRows(indptr, columns[eid], eid)
 
 
+@names_checked()
 def edge_endpoints(graph: dgl.DGLGraph) -> tuple[Tensor, Tensor]:
     """The source and destination of every edge by edge id, from a sparse format that the graph already has."""
     check_graph("graph", graph)
@@ -180,12 +185,14 @@ def _from_graph(graph: dgl.DGLGraph) -> Adjacency:
     return Adjacency.from_edges(src, dst, graph.num_src_nodes(source), graph.num_dst_nodes(destination))
 
 
+@names_checked()
 def set_adjacency_factory(graph: dgl.DGLGraph, factory: Callable[[], Adjacency]) -> None:
     """Register a faster way to build the graph's adjacency. It is called at most once, and must not reference the
     graph."""
     graph._graph._gnnlib_adjacency_factory = factory
 
 
+@names_checked()
 def adjacency(graph: "dgl.DGLGraph | Adjacency", device: torch.device | str | None = None) -> Adjacency:
     """The `Adjacency` of a DGLGraph or a message-flow graph (DGL block), built at the first call and then cached.
 
@@ -241,6 +248,7 @@ def adjacency(graph: "dgl.DGLGraph | Adjacency", device: torch.device | str | No
 Graph: TypeAlias = dgl.DGLGraph | Adjacency
 
 
+@names_checked()
 def check_num_rows(name: str, value: Tensor, rows: int, kind: str) -> None:
     """Check that ``value`` is a floating-point tensor with one row per node or edge.
 
@@ -257,6 +265,7 @@ def check_num_rows(name: str, value: Tensor, rows: int, kind: str) -> None:
         raise ValueError(f"{name}: expected {rows} rows, one for each {kind}, got shape {tuple(value.shape)}")
 
 
+@names_checked()
 def with_message_dropout(graph: dgl.DGLGraph, dropout: MessageDropout, device: torch.device) -> dgl.DGLGraph:
     """A view of the graph whose adjacency carries a message dropout, which sums, attention and gating apply."""
     adjacency(graph, device)

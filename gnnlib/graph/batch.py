@@ -4,12 +4,14 @@ import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
+from gnnlib._utils.calls import names_checked
 from gnnlib.graph._adjacency import Adjacency, CompressedRows
 from gnnlib.graph._check import check_graph
 
 __all__ = ["graph_index", "graph_sizes", "node_to_graph", "segments"]
 
 
+@names_checked()
 def graph_sizes(graph: dgl.DGLGraph) -> Tensor:
     """The number of destination nodes of each graph in a batch, (B,).
 
@@ -26,6 +28,7 @@ def graph_sizes(graph: dgl.DGLGraph) -> Tensor:
     return graph.batch_num_nodes(graph.dsttypes[0])
 
 
+@names_checked()
 def node_to_graph(graph: dgl.DGLGraph, device: torch.device) -> Adjacency:
     """The bipartite adjacency of a batch, from every node to its graph: the structure that readouts aggregate over.
 
@@ -38,6 +41,7 @@ def node_to_graph(graph: dgl.DGLGraph, device: torch.device) -> Adjacency:
     return segments(graph_sizes(graph).to(device))
 
 
+@names_checked()
 def segments(sizes: Tensor) -> Adjacency:
     """The bipartite adjacency from every row to its segment, from the number of rows of each segment.
 
@@ -57,6 +61,7 @@ def segments(sizes: Tensor) -> Adjacency:
     )
 
 
+@names_checked()
 def graph_index(graph: dgl.DGLGraph, sizes: Tensor) -> Tensor:
     """The graph of each node or edge in a batch, from the number of nodes or edges of each graph.
 

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
+from gnnlib._utils.calls import names_checked
 from gnnlib.graph._adjacency import edge_endpoints
 from gnnlib.graph._check import check_graph, check_one_node_set
 from gnnlib.graph.batch import graph_index
@@ -11,6 +12,7 @@ from gnnlib.graph.batch import graph_index
 __all__ = ["add_self_loop", "keep_edges", "keep_nodes", "reverse"]
 
 
+@names_checked()
 def keep_edges(graph: dgl.DGLGraph, keep: Tensor) -> dgl.DGLGraph:
     """The subgraph of some edges and all nodes, in their order, with node and edge frames and batch sizes.
 
@@ -47,6 +49,7 @@ def keep_edges(graph: dgl.DGLGraph, keep: Tensor) -> dgl.DGLGraph:
     return subgraph
 
 
+@names_checked()
 def keep_nodes(graph: dgl.DGLGraph, keep: Tensor) -> dgl.DGLGraph:
     """The subgraph induced by some nodes, in their order, with node and edge frames and batch sizes.
 
@@ -96,6 +99,7 @@ def keep_nodes(graph: dgl.DGLGraph, keep: Tensor) -> dgl.DGLGraph:
     return subgraph
 
 
+@names_checked()
 def add_self_loop(graph: dgl.DGLGraph) -> dgl.DGLGraph:
     """Add one self-loop per node, in addition to those that the graph has.
 
@@ -130,6 +134,7 @@ def add_self_loop(graph: dgl.DGLGraph) -> dgl.DGLGraph:
     return larger
 
 
+@names_checked()
 def reverse(graph: dgl.DGLGraph) -> dgl.DGLGraph:
     """Reverse every edge, with frames and batch sizes. (``dgl.reverse`` drops the batch sizes.)
 

@@ -14,17 +14,18 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from gnnlib._platform.dgl import dgl
+from gnnlib._utils.calls import names_checked
 from gnnlib.grid import masked
 from gnnlib.grid.convert import Step
 from gnnlib.grid.dense import to_images
 from gnnlib.grid.masked import Masked
 from gnnlib.grid.tracing import Program, Shapes, caller, convert, trace, unsupported
-from gnnlib.nn._arguments import check_model, names_checked
+from gnnlib.nn._arguments import check_model
 
 __all__ = ["GridNetwork", "connections", "from_torch"]
 
 
-@names_checked("from_torch", image_size="input_size=", input_shape="input_size=", in_shape="input_size=")
+@names_checked(image_size="input_size=", input_shape="input_size=", in_shape="input_size=")
 def from_torch(module: nn.Module, input_size: Sequence[int], backend: str = "graph") -> "GridNetwork":
     """Convert an image network to graphs: every convolution and pooling, in a module or a plain function, becomes a
     `GridConv`, `GridConvTranspose` or `GridPool` on the lattice of its window.
@@ -92,6 +93,7 @@ def _size(input_size: Any) -> tuple[int, ...]:
         ) from None
 
 
+@names_checked()
 class GridNetwork(nn.Module):
     """An image network on graphs, as `from_torch` returns it.
 
@@ -214,6 +216,7 @@ def _cells(graph: dgl.DGLGraph, nodes: Tensor, size: Sequence[int]) -> Tensor:
     return cells
 
 
+@names_checked()
 def connections(net: GridNetwork) -> dict[str, int]:
     """The number of connections of each submodule, those of its children included; "" is the network.
 

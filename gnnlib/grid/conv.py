@@ -6,6 +6,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
+from gnnlib._utils.calls import names_checked
 from gnnlib.grid._lattice import taps
 from gnnlib.grid.dense import convolve, convolve_transposed, on_images, whole
 from gnnlib.nn._arguments import integer, integers
@@ -15,6 +16,7 @@ from gnnlib.ops import message_passing as ops
 __all__ = ["GridConv", "GridConvTranspose", "grid_conv"]
 
 
+@names_checked()
 def grid_conv(
     graph: dgl.DGLGraph,
     x: Tensor,

@@ -7,11 +7,13 @@ import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
+from gnnlib._utils.calls import names_checked
 from gnnlib.graph import edge_endpoints
 
 __all__ = ["extent", "filter_at", "influence", "receptive_field", "shift_invariance"]
 
 
+@names_checked()
 def receptive_field(graphs: Sequence[dgl.DGLGraph], node: int | Sequence[int]) -> Tensor:
     r"""The receptive field of an output node: the input nodes with a path to it through a sequence of graphs, one per
     layer. It is the support of row v of the product of their adjacency matrices.
@@ -60,6 +62,7 @@ def receptive_field(graphs: Sequence[dgl.DGLGraph], node: int | Sequence[int]) -
     return mask
 
 
+@names_checked()
 def extent(graph: dgl.DGLGraph, mask: Tensor) -> tuple[int, ...]:
     """The size in pixels, along each axis, of the smallest box around some source nodes.
 
@@ -88,6 +91,7 @@ def extent(graph: dgl.DGLGraph, mask: Tensor) -> tuple[int, ...]:
     return tuple(int(side) + 1 for side in pos.amax(0) - pos.amin(0))
 
 
+@names_checked()
 def influence(net: Callable[[Tensor], Tensor], images: Tensor, where: object, batch_size: int = 256) -> Tensor:
     """The input cells on which an output of any network can depend, for any weights. Each cell in turn is set to NaN,
     which propagates to every output that can depend on it, also through weights of 0 and maxima.
@@ -129,6 +133,7 @@ def influence(net: Callable[[Tensor], Tensor], images: Tensor, where: object, ba
     return torch.cat(depends).view(images.shape[2:])
 
 
+@names_checked()
 def filter_at(layer: Callable[[dgl.DGLGraph, Tensor], Tensor], graph: dgl.DGLGraph, x: Tensor, node: int) -> Tensor:
     r"""The effective filter of a layer at one node: its row of the Jacobian,
 
@@ -169,6 +174,7 @@ def filter_at(layer: Callable[[dgl.DGLGraph, Tensor], Tensor], graph: dgl.DGLGra
     return torch.stack(rows)
 
 
+@names_checked()
 def shift_invariance(net: Callable[[Tensor], Tensor], images: Tensor, shifts: Iterable[int], axis: int = -1) -> Tensor:
     r"""The relative change of the output under a shift of the images by s pixels,
 

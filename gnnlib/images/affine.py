@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
+from gnnlib._utils.calls import names_checked
 from gnnlib.graph import graph_index
 from gnnlib.graph._check import check_graph
 from gnnlib.nn.readout import readout_mean
@@ -13,6 +14,7 @@ from gnnlib.nn.readout import readout_mean
 __all__ = ["random_affine"]
 
 
+@names_checked()
 def random_affine(
     graph: dgl.DGLGraph,
     degrees: float = 0.0,

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from gnnlib._platform.dgl import dgl
+from gnnlib._utils.calls import names_checked
 from gnnlib.nn.propagation import APPNP
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
 ]
 
 
+@names_checked()
 def mask_labels(label: Tensor, nodes: Tensor) -> Tensor:
     """The labels of some nodes, and -1 for all others.
 
@@ -53,6 +55,7 @@ def _one_hot(label: Tensor, num_classes: int) -> Tensor:
     return one_hot(label + 1, num_classes + 1)[:, 1:].float()
 
 
+@names_checked()
 def label_propagation(
     graph: dgl.DGLGraph, label: Tensor, num_classes: int, *, k: int = 50, alpha: float = 0.9
 ) -> Tensor:
@@ -93,6 +96,7 @@ def label_propagation(
     return APPNP(k, alpha=1 - alpha)(graph, _one_hot(label, num_classes))
 
 
+@names_checked()
 def correct_residuals(graph: dgl.DGLGraph, prob: Tensor, label: Tensor, *, k: int = 50, alpha: float = 0.9) -> Tensor:
     r"""The correct step of Correct and Smooth (Huang et al. 2020, arXiv 2010.13993, "Correcting for error with residual
     propagation", with Autoscale): the errors at labelled nodes are propagated and added to the predictions.
@@ -141,6 +145,7 @@ def correct_residuals(graph: dgl.DGLGraph, prob: Tensor, label: Tensor, *, k: in
     return prob + propagated * scale.where(scale <= 1000, 1.0)
 
 
+@names_checked()
 def smooth_predictions(graph: dgl.DGLGraph, prob: Tensor, label: Tensor, *, k: int = 50, alpha: float = 0.8) -> Tensor:
     r"""The smooth step of Correct and Smooth (Huang et al. 2020, arXiv 2010.13993, "Smoothing final predictions"):
     predictions are propagated, with the labels in their places where they are known.
@@ -191,6 +196,7 @@ def _labelled(prob: Tensor, label: Tensor) -> Tensor:
     return labelled
 
 
+@names_checked()
 class FeaturesWithLabels:
     """The label trick: node features with one-hot labels beside them, as input (UniMP: Shi et al. 2020, arXiv
     2009.03509, "masked label prediction").
@@ -224,6 +230,7 @@ class FeaturesWithLabels:
         return torch.cat([x, _one_hot(self.label[rows], self.num_classes).to(x)], 1)
 
 
+@names_checked()
 def mix_soft_labels(label: Tensor, teacher: Tensor, *, teacher_weight: float = 0.5) -> Tensor:
     r"""Soft labels for distillation (Hinton et al. 2015, arXiv 1503.02531, section 2), or self-distillation if the
     teacher is a model of the same kind (Furlanello et al. 2018, arXiv 1805.04770, section 3).

@@ -16,17 +16,19 @@ import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
+from gnnlib._utils.calls import names_checked
 from gnnlib._utils.indices import as_indices
 from gnnlib.graph import edge_endpoints
 from gnnlib.graph._check import check_graph
 from gnnlib.large.inference import FeatureRows, check_rows
-from gnnlib.nn._arguments import integer, names_checked
+from gnnlib.nn._arguments import integer
 from gnnlib.train.distributed import rank, shard, shards, world_size
 from gnnlib.train.loop import Batch
 
 __all__ = ["cluster_batches", "clusters", "gcn_edge_weights", "sampled_batches"]
 
 
+@names_checked()
 def gcn_edge_weights(graph: dgl.DGLGraph) -> Tensor:
     r"""Edge weights with which the mean over in-edges equals the sum of GCN: sqrt(d_v / d_u), with d the in-degree of v
     and the out-degree of u in this graph.
@@ -150,7 +152,7 @@ def quiet() -> Iterator[None]:
         yield
 
 
-@names_checked("clusters", num_parts="num_clusters=")
+@names_checked(num_parts="num_clusters=")
 def clusters(graph: dgl.DGLGraph, num_clusters: int) -> Tensor:
     """Clusters of nodes by METIS (Karypis and Kumar 1998), which minimises the number of edges between clusters.
 
@@ -180,6 +182,7 @@ def clusters(graph: dgl.DGLGraph, num_clusters: int) -> Tensor:
         return dgl.metis_partition_assignment(graph.long(), num_clusters)
 
 
+@names_checked()
 def cluster_batches(
     graph: dgl.DGLGraph,
     x: FeatureRows,

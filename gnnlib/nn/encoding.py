@@ -9,9 +9,10 @@ from scipy.sparse.linalg import ArpackNoConvergence, eigsh
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
+from gnnlib._utils.calls import names_checked
 from gnnlib.graph import adjacency, edge_endpoints
 from gnnlib.graph._check import check_one_node_set
-from gnnlib.nn._arguments import integer, names_checked
+from gnnlib.nn._arguments import integer
 from gnnlib.ops import propagate
 
 __all__ = ["laplacian_encoding", "random_walk_encoding"]
@@ -21,7 +22,7 @@ RESTARTS = 60  # of Lanczos' method, after which the matrix is factorised
 DENSE = 1000  # nodes of a graph up to which its Laplacian is a dense matrix
 
 
-@names_checked("random_walk_encoding", walk_length="k=")
+@names_checked(walk_length="k=")
 def random_walk_encoding(graph: dgl.DGLGraph, k: int, weight: Tensor | None = None) -> Tensor:
     r"""Random-walk encoding: return probabilities after 1, 2, ..., k steps (RWPE: Dwivedi et al. 2022, arXiv
     2110.07875).
@@ -81,7 +82,7 @@ def _number(graph: dgl.DGLGraph) -> Tensor:
     return torch.arange(graph.num_nodes(), device=graph.device) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
 
 
-@names_checked("laplacian_encoding", num_eigenvectors="k=")
+@names_checked(num_eigenvectors="k=")
 def laplacian_encoding(graph: dgl.DGLGraph, k: int, weight: Tensor | None = None) -> Tensor:
     r"""Laplacian encoding: eigenvectors of the normalised Laplacian to the k smallest eigenvalues after the first
     (Belkin and Niyogi 2003; Dwivedi et al. 2020, arXiv 2003.00982, section on positional encodings).

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.graph import Adjacency, CompressedRows, Graph, adjacency, check_num_rows
 from gnnlib.ops.autograd.sums import copy_dst, copy_src, sum_edges
 
@@ -14,6 +15,7 @@ NORMS = {"both": (-0.5, -0.5), "left": (-1.0, 0.0), "right": (0.0, -1.0), "none"
 DEGREES = ("unweighted", "weighted", "in")
 
 
+@names_checked()
 def degree_norm(
     graph: Graph,
     weight: Tensor | None = None,

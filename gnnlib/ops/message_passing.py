@@ -15,6 +15,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.graph import Adjacency, Graph, adjacency, check_num_rows
 from gnnlib.ops.autograd.attention import Attend, Score, Softmax, composed_attention
 from gnnlib.ops.autograd.convolution import Convolve
@@ -35,6 +36,7 @@ __all__ = [
 ]
 
 
+@names_checked()
 def aggregate(
     graph: Graph, x: Tensor, coeff: Tensor | None = None, reduce: str = "sum", self_weight: float = 0.0
 ) -> Tensor:
@@ -94,6 +96,7 @@ def aggregate(
     return _sum(adj, x, coeff, self_weight)
 
 
+@names_checked()
 def propagate(
     graph: Graph, x: Tensor, weight: Tensor | None = None, norm: str = "both", degrees: str = "unweighted"
 ) -> Tensor:
@@ -205,6 +208,7 @@ def _to_heads(
     return x3, coeff2, restore
 
 
+@names_checked()
 def edge_dot(graph: Graph, x: Tensor, y: Tensor) -> Tensor:
     r"""Computes the dot product of the two endpoints of every edge: s(u->v) = <x_u, y_v>.
 
@@ -254,6 +258,7 @@ def edge_dot(graph: Graph, x: Tensor, y: Tensor) -> Tensor:
     return Dot.apply(to_heads(x), to_heads(y.to(x)), adj).reshape(adj.num_edges, *axes)
 
 
+@names_checked()
 def edge_softmax(graph: Graph, score: Tensor) -> Tensor:
     r"""Computes the softmax over the in-edges of each node (Velickovic et al. 2018, arXiv 1710.10903, equation 2).
 
@@ -283,6 +288,7 @@ def edge_softmax(graph: Graph, score: Tensor) -> Tensor:
     return Softmax.apply(flat, adj).reshape(score.shape)
 
 
+@names_checked()
 def edge_score(graph: Graph, a: Tensor, b: Tensor, att: Tensor, slope: float = 0.0) -> Tensor:
     r"""Applies a two-layer network to the endpoints of every edge.
 
@@ -328,6 +334,7 @@ def edge_score(graph: Graph, a: Tensor, b: Tensor, att: Tensor, slope: float = 0
     return Score.apply(a.contiguous(), b.contiguous(), att.contiguous(), adj, slope)
 
 
+@names_checked()
 def attend(
     graph: Graph,
     feat: Tensor,
@@ -414,6 +421,7 @@ def attend(
     return y if y.shape[1:] == feat.shape[1:] else y.view(adj.num_dst, *feat.shape[1:])
 
 
+@names_checked()
 def convolve(graph: Graph, x: Tensor, basis: Tensor, weight: Tensor) -> Tensor:
     r"""Sums the features of the in-neighbours, each transformed by a combination of K matrices.
 
@@ -479,6 +487,7 @@ def _check_taps(taps: Tensor, num_edges: int, weight: Tensor) -> None:
         raise ValueError(f"taps: expected numbers from 0 to {weight.shape[-3] - 1}, got {low} to {high}")
 
 
+@names_checked()
 def gather_src(graph: Graph, x: Tensor) -> Tensor:
     r"""Copies the values of the source nodes to the edges.
 
@@ -499,6 +508,7 @@ def gather_src(graph: Graph, x: Tensor) -> Tensor:
     return copy_src(adj, x.reshape(len(x), x.shape[1:].numel())).reshape(adj.num_edges, *x.shape[1:])
 
 
+@names_checked()
 def gather_dst(graph: Graph, x: Tensor) -> Tensor:
     r"""Copies the values of the destination nodes to the edges: as `gather_src`, with x (N_dst, \*)."""
     adj = _adjacency(graph, x)

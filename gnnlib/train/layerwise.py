@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
+from gnnlib._utils.calls import names_checked
 from gnnlib._utils.model_state import evaluation_mode
 from gnnlib.nn.stack import Stack
 from gnnlib.train.loop import Batch, fit
@@ -28,6 +29,7 @@ class _Settings(NamedTuple):
     epochs: int
 
 
+@names_checked()
 def fit_layerwise(
     stack: Stack,
     batches: Sequence[Batch],

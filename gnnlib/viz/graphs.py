@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
+from gnnlib._utils.calls import names_checked
 from gnnlib.graph import edge_endpoints
 from gnnlib.images import Hierarchy, paint
 from gnnlib.images._image import Image, parse_image
@@ -23,6 +24,7 @@ LabelMap: TypeAlias = dgl.DGLGraph | Tensor | np.ndarray  # a graph with a label
 EDGE, DOT = "#58b7ec", "#ffb000"
 
 
+@names_checked()
 def show_regions(image: Image, graph: LabelMap, ax: "Axes | None" = None) -> "Axes":
     """Plot an image and the borders of its regions.
 
@@ -54,6 +56,7 @@ def show_regions(image: Image, graph: LabelMap, ax: "Axes | None" = None) -> "Ax
     return drawn
 
 
+@names_checked()
 def show_graph(
     graph: dgl.DGLGraph, image: Image | None = None, weight: Tensor | None = None, ax: "Axes | None" = None
 ) -> "Axes":
@@ -108,6 +111,7 @@ def show_graph(
     return drawn
 
 
+@names_checked()
 def show_values(graph: LabelMap, values: Tensor, ax: "Axes | None" = None) -> "Axes":
     """Plot one value per node in the pixels of its region: black at 0 to bright; if some are negative, red above 0 and
     blue below. Pixels without a node are empty.
@@ -144,6 +148,7 @@ def show_values(graph: LabelMap, values: Tensor, ax: "Axes | None" = None) -> "A
     return drawn
 
 
+@names_checked()
 def show_levels(tree: Hierarchy, sizes: Sequence[int], axes: "Sequence[Axes] | None" = None) -> "list[Axes]":
     """Plot a hierarchy of regions level by level: the leaves, then one plot per size, regions in their mean colour.
 

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
+from gnnlib._utils.calls import names_checked
 from gnnlib.analysis.smoothing.base import adjacency_matrix, check_features, components, sum_by_graph
 from gnnlib.graph import adjacency
 from gnnlib.ops import aggregate
@@ -11,6 +12,7 @@ from gnnlib.ops import aggregate
 __all__ = ["fixed_point", "fixed_point_distance"]
 
 
+@names_checked()
 def fixed_point(graph: dgl.DGLGraph, x: Tensor, *, norm: str = "both") -> Tensor:
     r"""The limit of x under repeated `gnnlib.propagate` (Li, Han and Wu 2018, arXiv 1801.07606, theorem 1; Oono and
     Suzuki 2020, arXiv 1905.10947). On each connected component c, with d the degrees:
@@ -60,6 +62,7 @@ def fixed_point(graph: dgl.DGLGraph, x: Tensor, *, norm: str = "both") -> Tensor
     return root * (degree > 0) * total[groups.dst]
 
 
+@names_checked()
 def fixed_point_distance(graph: dgl.DGLGraph, x: Tensor, *, norm: str = "both") -> Tensor:
     """The distance from x to its `fixed_point`, in the Frobenius norm of each graph. For "both" this is the distance to
     the subspace M of Oono and Suzuki (2020, arXiv 1905.10947, section 3.1).

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
+from gnnlib._utils.calls import names_checked
 from gnnlib.analysis.smoothing.base import check_features, components, group_mean, sum_by_graph
 from gnnlib.graph import Adjacency, adjacency, node_to_graph
 from gnnlib.ops import aggregate
@@ -15,6 +16,7 @@ __all__ = ["mad_gap", "mean_average_distance"]
 ROWS = 512  # nodes per block of the neighbourhood search
 
 
+@names_checked()
 def mean_average_distance(
     graph: dgl.DGLGraph, x: Tensor, *, min_hops: int = 1, max_hops: float | None = None
 ) -> Tensor:
@@ -68,6 +70,7 @@ def mean_average_distance(
     return sum_by_graph(graph, distance) / sum_by_graph(graph, (count > 0).to(x)).view(shape)
 
 
+@names_checked()
 def mad_gap(graph: dgl.DGLGraph, x: Tensor, *, near: int = 3, remote: int = 8) -> Tensor:
     """MADGap (Chen et al. 2020, arXiv 1909.03211, equation 5): the MAD of remote nodes, ``remote`` or more hops away,
     minus that of nodes up to ``near`` hops away. It is large if neighbours are similar and remote nodes are not.

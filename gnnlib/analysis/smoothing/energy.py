@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
+from gnnlib._utils.calls import names_checked
 from gnnlib.analysis.smoothing.base import check_features, split_by_graph
 from gnnlib.graph import adjacency, node_to_graph
 from gnnlib.ops import aggregate
@@ -13,6 +14,7 @@ __all__ = ["dead_feature_fraction", "dirichlet_energy", "effective_rank", "numer
 CHUNK = 2**22  # differences in memory at a time: 32 MiB
 
 
+@names_checked()
 def dirichlet_energy(
     graph: dgl.DGLGraph, x: Tensor, *, edge_weight: Tensor | None = None, norm: str = "none"
 ) -> Tensor:
@@ -74,6 +76,7 @@ def dirichlet_energy(
     return energy / 2
 
 
+@names_checked()
 def numerical_rank(graph: dgl.DGLGraph, x: Tensor) -> Tensor:
     r"""The numerical rank, or stable rank (Rudelson and Vershynin 2007, arXiv math/0503442): 1 if all nodes are
     multiples of one vector, and at most the rank.
@@ -106,6 +109,7 @@ def numerical_rank(graph: dgl.DGLGraph, x: Tensor) -> Tensor:
     return torch.stack([s.sum(-1) / _or_one(s[..., :1].sum(-1)) for s in squares])
 
 
+@names_checked()
 def effective_rank(graph: dgl.DGLGraph, x: Tensor) -> Tensor:
     r"""The effective rank (Roy and Vetterli 2007, "The effective rank: a measure of effective dimensionality"): the
     exponential of the entropy of the singular values.
@@ -144,6 +148,7 @@ def _or_one(value: Tensor) -> Tensor:
     return value.where(value > 0, 1.0)
 
 
+@names_checked()
 def dead_feature_fraction(graph: dgl.DGLGraph, x: Tensor) -> Tensor:
     """The fraction of dead features, which are 0 at every node, such as those of a dying ReLU (Lu et al. 2020, arXiv
     1903.06733).

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
+from gnnlib._utils.calls import names_checked
 from gnnlib.analysis.smoothing.base import check_features, split_by_graph
 
 __all__ = ["group_distance_ratio", "instance_information_gain"]
@@ -14,6 +15,7 @@ __all__ = ["group_distance_ratio", "instance_information_gain"]
 ROWS = 512  # nodes whose distances to all others are in memory at a time
 
 
+@names_checked()
 def group_distance_ratio(graph: dgl.DGLGraph, x: Tensor, labels: Tensor) -> Tensor:
     r"""Group distance ratio (Zhou et al. 2020, arXiv 2006.06972, equation 2): the mean distance between classes divided
     by the mean distance within a class. It is about 1 if features do not separate the classes.
@@ -68,6 +70,7 @@ def _ratio(x: Tensor, labels: Tensor) -> Tensor:
     return (between.sum((-1, -2)) - within) / (len(classes) - 1) / within if len(classes) > 1 else within * math.nan
 
 
+@names_checked()
 def instance_information_gain(graph: dgl.DGLGraph, x: Tensor, inputs: Tensor, *, variance: float = 0.1) -> Tensor:
     r"""Instance information gain (Zhou et al. 2020, arXiv 2006.06972, equation 3): the mutual information, in nats,
     between the input features of a node and its features x. It is 0 if all nodes are equal, and log n if each can be

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
+from gnnlib._utils.calls import names_checked
 from gnnlib._utils.model_state import preserve_state
 from gnnlib.analysis.smoothing.base import components, group_mean
 from gnnlib.analysis.smoothing.distance import mean_average_distance
@@ -18,6 +19,7 @@ from gnnlib.analysis.smoothing.passes import Forward, control_graph, default_for
 __all__ = ["LayerStatistics", "Probe", "probe"]
 
 
+@names_checked()
 @dataclass(frozen=True)
 class LayerStatistics:
     """Statistics of a layer's output. Measures of nodes are nan unless it has one finite row per node."""
