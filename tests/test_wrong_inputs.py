@@ -178,7 +178,6 @@ WRONG = {
     "x too wide for an encoder": (lambda: build(encoder=True)(G, torch.ones(11, 5)), "(..., 3)"),
     "x before graph": (lambda: STACK(X, G), "DGL graph first"),
     "no x": (lambda: STACK(G), "got no x"),
-    "edge column": (lambda: STACK(G, X, WEIGHT[:, None]), "edge.squeeze(-1)"),
     "edge features": (lambda: STACK(G, X, torch.rand(23, 4)), "GINEConv"),
     "edge of others": (lambda: build(lambda i, o: GATConv(i, o // 2, 2))(G, X, torch.rand(7)), "(23,)"),
     "edge under another name": (lambda: STACK(G, X, edge_weight=WEIGHT), "edge values as edge"),

@@ -57,7 +57,7 @@ def aggregate(
 
     Shapes:
         - x: (N_src, \*, F)
-        - coeff: (E,), or (E, \*) where \* are x's axes, each of the same length or 1 in either
+        - coeff: (E,), or (E, \*) where \* are x's axes, each of the same length or 1 in either; or (E, \*, 1)
         - output: (N_dst, \*, F); 0 for a node without in-edges
 
     Raises:
@@ -113,7 +113,7 @@ def propagate(
 
     Shapes:
         - x: (N_src, \*, F)
-        - weight: (E,)
+        - weight: (E,) or (E, 1)
         - output: (N_dst, \*, F)
 
     Raises:
@@ -134,6 +134,8 @@ def propagate(
         check_num_rows("x", x, adj.num_src, "source node")
         return _scaled_sum(adj, x, norm, degrees)
     _check_features(adj, x)
+    if weight is not None and weight.shape == (adj.num_edges, 1):
+        weight = weight.squeeze(1)
     return _sum(adj, x, None if weight is None else degree_norm(adj, weight, norm, degrees).to(x))
 
 
@@ -185,6 +187,8 @@ def _to_heads(
     The function that is returned restores the axes of x in the result.
     """
     axes = x.shape[1:-1]
+    if coeff is not None and coeff.dim() == x.dim() and coeff.shape[-1] == 1:
+        coeff = coeff.squeeze(-1)
     sizes = coeff.shape[1:] if coeff is not None else torch.Size()
     if sizes and (len(sizes) != len(axes) or any(c != a and 1 not in (c, a) for c, a in zip(sizes, axes))):
         raise ValueError(
