@@ -62,6 +62,8 @@ def from_torch(module: nn.Module, input_size: Sequence[int], backend: str = "gra
         torch.Size([5, 10])
     """
     check_model("from_torch", module, "input_size")
+    if isinstance(module, torch.jit.ScriptModule):
+        raise TypeError(f"from_torch: expected the module before torch.jit, got a {type(module).__name__}")
     input_size = _size(input_size)
     root = deepcopy(module)
     modes = {part: part.training for part in root.modules()}
@@ -71,8 +73,8 @@ def from_torch(module: nn.Module, input_size: Sequence[int], backend: str = "gra
     errors = list(dict.fromkeys(chain(*(unsupported(root, graph) for graph in graphs.values()))))
     if errors:
         raise ValueError(
-            f"from_torch: cannot convert {', '.join(errors)}: expected convolutions, pooling, norms, activations, "
-            "dropout, linear layers, and elementwise or shape functions"
+            "from_torch: expected convolutions, pooling, norms, activations, dropout, linear layers, and elementwise "
+            f"or shape functions, got {', '.join(errors)}"
         )
     graphs = {mode: convert(graph) for mode, graph in graphs.items()}
     network = GridNetwork(root, input_size, graphs, backend)

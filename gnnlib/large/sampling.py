@@ -60,9 +60,7 @@ def gcn_edge_weights(graph: dgl.DGLGraph) -> Tensor:
     return in_degree.sqrt().float().index_select(0, dst) * out_degree.rsqrt().float().index_select(0, src)
 
 
-@names_checked(
-    "sampled_batches", num_neighbors="fanouts=", seed="generator=torch.Generator().manual_seed(0)", edge_weight="edge="
-)
+@names_checked(num_neighbors="fanouts=", seed="generator=torch.Generator().manual_seed(0)", edge_weight="edge=")
 def sampled_batches(
     graph: dgl.DGLGraph,
     x: FeatureRows,

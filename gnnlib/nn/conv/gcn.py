@@ -22,7 +22,9 @@ class GCNConv(Conv):
 
     Differs from the paper: self-loops are the caller's (``dgl.add_self_loop``). A node without in-edges gets c.
     The order of W and the sum is chosen by width and, where both widths are equal, by whether x needs a gradient.
-    State dicts of ``dgl.nn.GraphConv`` load.
+    State dicts of ``dgl.nn.GraphConv`` load. In a sample of the neighbours ``norm="both"`` uses the degrees of the
+    sample, as DGL's and PyG's layers do, which are not those of the graph: train with ``norm="right"`` and the edge
+    weights `gcn_edge_weights`, which estimate the layer on the whole graph without bias.
 
     Args:
         in_feats: width of the node features
