@@ -1,5 +1,5 @@
 # Each target does the set-up it needs. `make` alone lists the targets.
-#   make bench OUT=elsewhere ARGS='--seeds 2'     PYTHON=python3.12 make test
+#   make bench OUT=elsewhere ARGS='--seeds 2'     make test PYTHON=python3.13
 
 # Fewer epochs than the tasks' own, for a first look; `python -m benchmarks run digits` trains with the task's own.
 TASKS ?= digits digits-superpixels
@@ -10,9 +10,10 @@ ARGS ?=
 # A process for each core, with one thread each: tests that are about threads set their own number.
 PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --dist loadfile
 
-SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
-PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3; do \
-	$$p -c '$(SUPPORTED)' >/dev/null 2>&1 && echo $$p && break; done)
+# $(1): the minor version of the newest Python
+supported = import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, $(1)))
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.10 python3; do \
+	$$p -c '$(call supported,13)' >/dev/null 2>&1 && echo $$p && break; done)
 
 .PHONY: help install bench docs test quick coverage test-dgl1 wheel lint types doctest format clean
 .DELETE_ON_ERROR:
@@ -74,23 +75,24 @@ doctest: .venv/installed
 
 # The stamp is newer than what it was installed from, so a second run calls no pip.
 .venv/installed: setup.cfg pyproject.toml constraints.txt
-	$(call install,$(@D))
+	$(call install,$(@D),13)
 
 .venv-dgl1/installed: setup.cfg pyproject.toml constraints.txt
-	$(call install,$(@D),-e 's/^dgl==.*/dgl==1.1.3/')
+	$(call install,$(@D),11,-e 's/^dgl==.*/dgl==1.1.3/')
 
-# $(1) the environment, $(2) what sed does to the constraints.
+# $(1) the environment, $(2) the minor version of the newest Python, $(3) what sed does to the constraints.
 define install
 	@if [ -z '$(PYTHON)' ]; then \
-		echo 'gnnlib needs Python 3.10, 3.11 or 3.12 (DGL has no wheels for others), and none is on the PATH.' >&2; \
+		echo 'make needs Python 3.10 to 3.$(2), and none is on the PATH.' >&2; \
 		echo 'Name one: make PYTHON=/path/to/python3.11' >&2; exit 1; fi
-	@'$(PYTHON)' -c '$(SUPPORTED)' || { \
-		echo "gnnlib needs Python 3.10, 3.11 or 3.12 (DGL has no wheels for others), found $$('$(PYTHON)' --version 2>&1)." >&2; \
+	@'$(PYTHON)' -c '$(call supported,$(2))' || { \
+		echo "make needs Python 3.10 to 3.$(2), found $$('$(PYTHON)' --version 2>&1)." >&2; \
 		echo 'Name another: make PYTHON=/path/to/python3.11' >&2; exit 1; }
 	@'$(PYTHON)' -m venv $(1)
-	@sed -e '/^#/d' $(2) constraints.txt > $(1)/constraints.txt
+	@sed -e '/^#/d' $(3) constraints.txt > $(1)/constraints.txt
 	@.ci/with-log $(1)/install.log "Installing PyTorch, DGL and the tools into $(1), once, a few minutes" \
 		$(1)/bin/python -m pip install --disable-pip-version-check -c $(1)/constraints.txt -e '.[bench,dev,docs,images,peers]'
+	@$(1)/bin/python -c 'import sys; sys.exit(sys.version_info[:2] > (3, 12))' || $(1)/bin/python -m benchmarks install-dgl
 	@touch $@
 endef
 

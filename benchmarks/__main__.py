@@ -13,7 +13,6 @@ from .options import program  # noqa: TID251
 EXTRA = {
     "matplotlib": "matplotlib",
     "ogb": "ogb",
-    "rich": "rich",
     "skimage": "scikit-image",
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
@@ -139,6 +138,15 @@ def _host(options: argparse.Namespace) -> int:
     return run(HostRequest.of(options))
 
 
+def _install_dgl(options: argparse.Namespace) -> int:
+    from .install_dgl import install, remove  # noqa: TID251
+
+    if options.upgrade and options.remove:
+        raise ValueError("install-dgl: expected --upgrade or --remove, got both")
+    print(remove() if options.remove else install(options.upgrade))
+    return 0
+
+
 COMMANDS = {
     "list": _list,
     "run": _run,
@@ -149,6 +157,7 @@ COMMANDS = {
     "partition": _partition,
     "host": _host,
     "scaling": _scaling,
+    "install-dgl": _install_dgl,
 }
 
 

@@ -49,6 +49,11 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("scaling digits-superpixels", "the speed-up of a second process, beside a second thread"),
         ("scaling --processes 4 ogbg-molhiv --epochs 2 --data DIR", "options of 'run' come last"),
     ),
+    "install-dgl": (
+        ("install-dgl", "DGL 2.1.0 on Python 3.13"),
+        ("install-dgl --upgrade", "in place of another DGL"),
+        ("install-dgl --remove", "without DGL again"),
+    ),
 }
 NOTES = """
 With several processes, each on its share of every batch:
@@ -85,6 +90,11 @@ COMMANDS: dict[str, dict[str, Any]] = {
     "scaling": {
         "help": "the same training with more threads and with more processes; write scaling.json",
         "description": "After the task, options of 'run': scaling --processes 2 ogbg-molhiv --epochs 2",
+    },
+    "install-dgl": {
+        "help": "install DGL on a Python for which pip has none; see docs/install.md",
+        "description": "The wheel of DGL 2.1.0 for Python 3.12 runs on later versions, where DGL calls its library "
+        "through ctypes. pip downloads it; its SHA-256 is checked; it appears completely or not at all.",
     },
 }
 

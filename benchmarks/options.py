@@ -176,6 +176,9 @@ OPTIONS = (
     Option("host", "trainers", "N", "processes on each host (1)", positive, default=1),
     Option("host", "port", "P", "and the next, free on all (29500)", positive, default=29500),
     Option("host", "folder", "DIR", "from 'partition'; each host needs its part", Path, positional=True),
+    # install-dgl
+    Option("install-dgl", "upgrade", help="replace another DGL", type=bool, default=False),
+    Option("install-dgl", "remove", help="remove what this command installed", type=bool, default=False),
     # several
     Option("run depth memory partition", "data", "DIR", "folder of the data (else GNNLIB_DATA, cache, download)", Path,
            shown="DIR"),

@@ -3,9 +3,12 @@
 import numpy as np
 import torch
 
+from gnnlib._utils.calls import names_checked
+
 __all__ = ["digits"]
 
 
+@names_checked()
 def digits(train: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
     """The test part of the UCI digits (Alpaydin and Kaynak 1998), as shipped by scikit-learn, in one fixed split.
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.datasets._mnist import read_images
 from gnnlib.datasets.files import Folder, find
 
@@ -20,6 +21,7 @@ MD5 = {
 INSTALLED = Path("/usr/share/datasets/fashion-mnist")  # by Debian's package dataset-fashion-mnist
 
 
+@names_checked()
 def fashion(data: Folder = None, train: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
     """Fashion-MNIST (Xiao, Rasul, Vollgraf 2017, arXiv 1708.07747): ten kinds of clothes, whose names are `FASHION`.
 

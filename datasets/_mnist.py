@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.datasets.files import Folder, FormatError, find
 from gnnlib.datasets.idx import read_idx
 
@@ -19,6 +20,7 @@ SHA256 = {
 }
 
 
+@names_checked()
 def mnist(data: Folder = None, train: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
     """MNIST (LeCun, Bottou, Bengio, Haffner 1998, "Gradient-based learning applied to document recognition").
 

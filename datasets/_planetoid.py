@@ -10,7 +10,8 @@ import numpy as np
 import scipy.sparse
 import torch
 
-from gnnlib.datasets.files import Folder, FormatError, find
+from gnnlib._utils.calls import names_checked
+from gnnlib.datasets.files import Folder, FormatError, dataset_name, find
 from gnnlib.graph import GraphLike, new_graph
 
 __all__ = ["planetoid", "row_normalise"]
@@ -49,6 +50,7 @@ ALLOWED = {
 }
 
 
+@names_checked(root="data=", raw_dir="data=")
 def planetoid(name: str, data: Folder = None) -> GraphLike:
     """Cora, CiteSeer or PubMed with the public split of Yang, Cohen, Salakhutdinov 2016 (arXiv 1603.08861).
 
@@ -57,7 +59,7 @@ def planetoid(name: str, data: Folder = None) -> GraphLike:
     as in the literature.
 
     Args:
-        name: ``"cora"``, ``"citeseer"`` or ``"pubmed"``.
+        name: ``"cora"``, ``"citeseer"`` or ``"pubmed"``, in capital or small letters.
         data: a directory with the ``ind.NAME.*`` files, in it or in ``planetoid/``; else ``GNNLIB_DATA``, else
             downloaded.
 
@@ -76,8 +78,7 @@ def planetoid(name: str, data: Folder = None) -> GraphLike:
         >>> planetoid("cora").ndata["feat"].shape  # doctest: +SKIP
         torch.Size([2708, 1433])
     """
-    if name not in ("cora", "citeseer", "pubmed"):
-        raise ValueError(f"expected one of cora, citeseer, pubmed, got {name!r}")
+    name = dataset_name("planetoid", name, ("cora", "citeseer", "pubmed"))
     names = {part: f"ind.{name}.{part}" for part in PARTS}
     files = {part: find(f"planetoid/{f}", data, URL + f, SHA256.get(f)) for part, f in names.items()}
     allx, tx = (_features(files[part]) for part in ("allx", "tx"))
@@ -108,6 +109,7 @@ def planetoid(name: str, data: Folder = None) -> GraphLike:
     return graph
 
 
+@names_checked()
 def row_normalise(feat: torch.Tensor) -> torch.Tensor:
     """Divide each row (N, F) by its sum, as Kipf and Welling 2017 (arXiv 1609.02907) do; rows of zeros are unchanged.
 

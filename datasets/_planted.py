@@ -4,7 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.graph import GraphLike, new_graph
+from gnnlib.nn._arguments import integer
 
 __all__ = ["planted"]
 
@@ -14,6 +16,7 @@ INSIDE = 0.6  # share of links within a community
 SIGNAL = 0.2  # standard deviation of an entry of a community's mean; that of the noise is 1
 
 
+@names_checked()
 def planted(num_nodes: int = 169_343, seed: int = 0) -> tuple[GraphLike, dict[str, Tensor]]:
     """A degree-corrected stochastic block model (Karrer and Newman 2011, arXiv 1008.3926) with noisy features.
 
@@ -42,6 +45,7 @@ def planted(num_nodes: int = 169_343, seed: int = 0) -> tuple[GraphLike, dict[st
         >>> graph.ndata["feat"].shape, {part: len(ids) for part, ids in split.items()}
         (torch.Size([1000, 128]), {'train': 540, 'valid': 180, 'test': 280})
     """
+    num_nodes, seed = integer("planted", "num_nodes", num_nodes), integer("planted", "seed", seed, minimum=0)
     if num_nodes < 2 * CLASSES:
         raise ValueError(f"planted: expected {2 * CLASSES} nodes or more, two for each community, got {num_nodes}")
     rng = np.random.default_rng(seed)

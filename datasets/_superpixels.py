@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gnnlib import data as data_package
 from gnnlib import images as images_package
+from gnnlib._utils.calls import names_checked
 from gnnlib.data import GraphStore
 from gnnlib.datasets.files import Folder, cache_dir, digest
 from gnnlib.images import images_to_store, recipes
@@ -25,6 +26,7 @@ class Load(Protocol):
     def __call__(self, data: Folder, train: bool) -> tuple[Tensor, Tensor]: ...
 
 
+@names_checked()
 def superpixels(
     load: Load,
     data: Folder = None,

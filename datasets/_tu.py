@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.datasets.archives import open_zip
-from gnnlib.datasets.files import Folder, FormatError, find
+from gnnlib.datasets.files import Folder, FormatError, dataset_name, find
 from gnnlib.graph import GraphLike, new_graph
 
 __all__ = ["ten_folds", "tu"]
@@ -15,13 +16,15 @@ __all__ = ["ten_folds", "tu"]
 URL = "https://www.chrsmrrs.com/graphkerneldatasets/"
 
 
+@names_checked(root="data=", raw_dir="data=")
 def tu(name: str, data: Folder = None) -> tuple[list[GraphLike], torch.Tensor]:
     """MUTAG or PROTEINS (Morris et al. 2020, arXiv 2007.08663).
 
     Node features are those of Xu et al. 2019 (arXiv 1810.00826). Every edge is in both directions, once.
 
     Args:
-        name: ``"MUTAG"`` (188 molecules, 7 kinds of atom) or ``"PROTEINS"`` (1113 proteins, 3 kinds of structure).
+        name: ``"MUTAG"`` (188 molecules, 7 kinds of atom) or ``"PROTEINS"`` (1113 proteins, 3 kinds of structure), in
+            capital or small letters.
         data: a directory with ``NAME.zip``, in it or in ``tu/``; else ``GNNLIB_DATA``, else downloaded.
 
     Returns:
@@ -40,8 +43,7 @@ def tu(name: str, data: Folder = None) -> tuple[list[GraphLike], torch.Tensor]:
         >>> len(graphs), graphs[0].ndata["feat"].shape, labels.bincount().tolist()  # doctest: +SKIP
         (188, torch.Size([17, 7]), [63, 125])
     """
-    if name not in ("MUTAG", "PROTEINS"):
-        raise ValueError(f"expected MUTAG or PROTEINS, got {name!r}")
+    name = dataset_name("tu", name, ("MUTAG", "PROTEINS"))
     path = find(f"tu/{name}.zip", data, f"{URL}{name}.zip")
     tables = _read(path, name, {"A": 2, "graph_indicator": 1, "node_labels": 1, "graph_labels": 1})
     graph_of, num_graphs = tables["graph_indicator"][:, 0] - 1, len(tables["graph_labels"])
@@ -67,6 +69,7 @@ def tu(name: str, data: Folder = None) -> tuple[list[GraphLike], torch.Tensor]:
     return graphs, torch.from_numpy(labels.reshape(-1))
 
 
+@names_checked()
 def ten_folds(labels: torch.Tensor, seed: int = 0) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """The ten stratified folds of Xu et al. 2019 (arXiv 1810.00826, section 7): scikit-learn's, shuffled with ``seed``.
 

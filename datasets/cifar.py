@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.datasets.files import Folder, FormatError, data_dir, find
 
 __all__ = ["CIFAR10", "cifar10"]
@@ -25,6 +26,7 @@ CHUNK = 2**16  # bytes
 MAX_BYTES = 2**28  # of the unpacked archive, which has 184,390,000 and some
 
 
+@names_checked()
 def cifar10(data: Folder = None, train: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
     """CIFAR-10 (Krizhevsky 2009, "Learning multiple layers of features from tiny images"), with class names `CIFAR10`.
 

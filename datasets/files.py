@@ -9,15 +9,16 @@ import http.client
 import os
 import urllib.request
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from filelock import FileLock
 
 from gnnlib._utils.files import atomic_write
+from gnnlib._utils.progress import track
 
-__all__ = ["DownloadError", "FormatError", "cache_dir", "cached", "data_dir", "digest", "find", "track"]
+__all__ = ["DownloadError", "FormatError", "cache_dir", "cached", "data_dir", "dataset_name", "digest", "find"]
 
 TIMEOUT = 5.0  # seconds, for the connection and for each read
 CHUNK = 1 << 18  # bytes
@@ -67,6 +68,23 @@ def cache_dir() -> Path:
     if folder := os.environ.get("GNNLIB_CACHE"):
         return Path(folder).expanduser().absolute()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "gnnlib"
+
+
+def dataset_name(owner: str, name: str, names: Sequence[str]) -> str:
+    """The name of a data set as its files have it, whatever its letters' case.
+
+    Raises:
+        ValueError: if it is none of these
+
+    Example:
+        >>> from gnnlib.datasets.files import dataset_name
+        >>> dataset_name("planetoid", "CiteSeer", ["cora", "citeseer"])
+        'citeseer'
+    """
+    for known in names:
+        if isinstance(name, str) and name.lower() == known.lower():
+            return known
+    raise ValueError(f"{owner}: expected one of {', '.join(names)}, got {name!r}")
 
 
 def find(
@@ -167,25 +185,6 @@ def digest(path: Path, kind: str = "sha256") -> str:
         while chunk := file.read(CHUNK):
             result.update(chunk)
     return result.hexdigest()
-
-
-def track(items: Iterable[T], description: str, total: float | None = None) -> Iterator[T]:
-    """Iterate with a progress bar on standard error: rich's if it is installed, else tqdm's.
-
-    Example:
-        >>> from gnnlib.datasets.files import track
-        >>> list(track("ab", "letters"))
-        ['a', 'b']
-    """
-    try:
-        from rich.console import Console
-        from rich.progress import track as rich_track
-    except ImportError:
-        from tqdm import tqdm  # type: ignore[import-untyped]
-
-        yield from tqdm(items, desc=description, total=total)
-    else:
-        yield from rich_track(items, description, total=total, console=Console(stderr=True))
 
 
 def _checksum_path(path: Path) -> Path:

@@ -6,11 +6,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.graph import GraphLike, new_graph
+from gnnlib.graph._check import check_one_node_set
+from gnnlib.nn._arguments import integer, number
 
 __all__ = ["Links", "LinkSplit", "link_split"]
 
 
+@names_checked()
 class Links(NamedTuple):
     """Pairs of nodes u < v, each (n,), and whether they are linked: 1.0 or 0.0."""
 
@@ -19,6 +23,7 @@ class Links(NamedTuple):
     linked: Tensor
 
 
+@names_checked()
 class LinkSplit(NamedTuple):
     """The graph without the held-out links, and these with as many negative pairs."""
 
@@ -27,6 +32,7 @@ class LinkSplit(NamedTuple):
     test: Links
 
 
+@names_checked(val_ratio="val=", test_ratio="test=", num_val="val=", num_test="test=")
 def link_split(graph: GraphLike, seed: int, val: float = 0.05, test: float = 0.1) -> LinkSplit:
     """The split of Kipf and Welling 2016 (arXiv 1611.07308, section 3): 5 % of the links for validation, 10 % for test.
 
@@ -53,14 +59,21 @@ def link_split(graph: GraphLike, seed: int, val: float = 0.05, test: float = 0.1
         >>> split.graph.num_edges(), len(split.val.u), len(split.test.u), split.test.linked.tolist()
         (68, 4, 8, [1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0])
     """
-    if not (val >= 0 and test >= 0 and val + test < 1):
-        raise ValueError(f"expected shares of 0 or more that leave some links, got val={val}, test={test}")
+    check_one_node_set("link_split", graph)
+    seed = integer("link_split", "seed", seed, minimum=0)
+    val, test = number("link_split", "val", val, 0, 1), number("link_split", "test", test, 0, 1)
+    if val + test >= 1:
+        raise ValueError(
+            f"link_split: expected shares val and test of 0 or more that leave some links, got {val} and {test}"
+        )
     u, v = (nodes.long().cpu().numpy() for nodes in graph.edges())
     links = np.unique(_number(np.minimum(u, v), np.maximum(u, v))[u != v])
     sizes = [int(val * len(links)), int(test * len(links))]
     num_negatives = graph.num_nodes() * (graph.num_nodes() - 1) // 2 - len(links)
     if num_negatives < sum(sizes):
-        raise ValueError(f"expected {sum(sizes)} pairs of nodes without a link or more, got {num_negatives}")
+        raise ValueError(
+            f"link_split: expected {sum(sizes)} pairs of nodes without a link or more, got {num_negatives}"
+        )
     rng = np.random.default_rng(seed)
     held_out = np.split(rng.permutation(links), np.cumsum(sizes))
     rank = rng.choice(num_negatives, sum(sizes), replace=False)

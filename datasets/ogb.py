@@ -23,6 +23,7 @@ from torch import Tensor
 
 from gnnlib._platform.dgl import dgl  # before ogb imports it
 from gnnlib._platform.modules import module_as
+from gnnlib._utils.calls import names_checked
 from gnnlib.datasets.files import Folder, FormatError, cache_dir, cached
 from gnnlib.datasets.ogb_files import PAPER, Files, Row, check, find_files, has_types, master
 from gnnlib.graph import GraphLike
@@ -35,6 +36,7 @@ PROCESSED = Path("processed/dgl_data_processed")
 Loaded = tuple[Any, dict[str, Tensor], "Metric"]
 
 
+@names_checked()
 @dataclass(frozen=True)
 class Metric:
     """``metric(outputs, labels)``: the value of OGB's evaluator (not in percent).
@@ -76,6 +78,7 @@ class Metric:
         return float(self.evaluator.eval({"y_true": labels.cpu(), "y_pred": outputs.cpu()})[self.name])
 
 
+@names_checked()
 def ogb_names(kind: str) -> list[str]:
     """The supported tasks of kind "ogbg" (on graphs) or "ogbn" (on nodes), in the order of OGB's table; none if ogb is
     not installed.
@@ -88,6 +91,7 @@ def ogb_names(kind: str) -> list[str]:
     return [name for name, row in master(PACKAGES[kind]).items() if _unsupported(row) is None]
 
 
+@names_checked()
 def ogb_graphs(name: str, data: Folder = None) -> Loaded:
     """A task on graphs: ogbg-mol* (molecules) or ogbg-ppa (proteins' neighbourhoods).
 
@@ -123,6 +127,7 @@ def ogb_graphs(name: str, data: Folder = None) -> Loaded:
     return _load("ogbg", name, data)
 
 
+@names_checked()
 def ogb_nodes(name: str, data: Folder = None) -> Loaded:
     """A task on the nodes of one graph: ogbn-arxiv, ogbn-products, ogbn-proteins, ogbn-mag or ogbn-papers100M.
 

@@ -33,7 +33,7 @@ graph = gnnlib.Graph(([0, 1, 2], [1, 2, 0]), ndata={"feat": torch.ones(3, 8), "l
 print("layer", tuple(GCNConv(8, 4)(graph, graph.ndata["feat"]).shape))
 
 images = np.random.default_rng(0).random((24, 8, 8, 3))
-images[::2] *= 0.5
+images[::2] *= 0.2
 store = GraphStore([superpixel_graph(image, num_segments=6, k=2) for image in images], labels=[0, 1] * 12)
 kinds = {type(g).__name__ for g in (store[0], store.batch([0, 1]), lattice((3, 3), 3), pixel_graph((3, 3)))}
 print("kinds", kinds)
@@ -72,7 +72,7 @@ def test_library_runs(tmp_path):
     assert said["layer"] == "(3, 4)"
     assert said["kinds"] == "{'Graph'}"
     assert float(said["accuracy"]) > 0.9
-    assert (tmp_path / "results" / "digits" / "gcn" / "result.json").exists()
+    assert len(list((tmp_path / "results").glob("digits*/gcn/result.json"))) == 1
     assert {said[name] for name in ("accelerate", "clusters", "sampled_batches", "partition_graph", "to_dgl")} == {
         "True"
     }

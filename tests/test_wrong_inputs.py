@@ -1,5 +1,8 @@
 """Wrong inputs of a first hour: each gets one sentence that says what to write, and no internals of Python or torch."""
 
+import importlib
+import inspect
+import pkgutil
 import re
 from functools import partial
 
@@ -30,7 +33,7 @@ from gnnlib import (
 from gnnlib._platform.dgl import dgl
 from gnnlib.analysis import diagnose
 from gnnlib.grid import from_torch
-from gnnlib.images import SLIC
+from gnnlib.images import SLIC, superpixel_graph
 from gnnlib.large import clusters, layerwise_inference, sampled_batches
 from gnnlib.testing.graphs import random_graph
 from gnnlib.train import Batch, evaluate, fit, predict
@@ -171,7 +174,6 @@ WRONG = {
     "x too wide for an encoder": (lambda: build(encoder=True)(G, torch.ones(11, 5)), "(..., 3)"),
     "x before graph": (lambda: STACK(X, G), "the graph first, and then x"),
     "no x": (lambda: STACK(G), "got no x"),
-    "edge column": (lambda: STACK(G, X, WEIGHT[:, None]), "edge.squeeze(-1)"),
     "edge features": (lambda: STACK(G, X, torch.rand(23, 4)), "GINEConv"),
     "edge of others": (lambda: build(lambda i, o: GATConv(i, o // 2, 2))(G, X, torch.rand(7)), "(23,)"),
     "edge under another name": (lambda: STACK(G, X, edge_weight=WEIGHT), "edge values as edge"),
@@ -306,7 +308,43 @@ WRONG = {
     "codes of one size": (lambda: gnnlib.one_hot(LABEL[:, None], 2), "sizes to be a list"),
     "standardize without data": (lambda: gnnlib.Standardize.fit(STACK), "got no data"),
     "stratify by name": (lambda: store().split((0.6, 0.4), stratify="label"), "True or False"),
+    # data sets
+    "PyG's ratio of links": (lambda: gnnlib.datasets.link_split(G, 0, val_ratio=0.1), "val="),
+    "links without seed": (lambda: gnnlib.datasets.link_split(G), "got no seed"),
+    "links of a tensor": (lambda: gnnlib.datasets.link_split(X, 0), "DGL graph"),
+    "seed as text": (lambda: gnnlib.datasets.link_split(G, "seed"), "integer seed"),
+    "all links held out": (lambda: gnnlib.datasets.link_split(G, 0, val=0.5, test=0.5), "leave some links"),
+    "number of links": (lambda: gnnlib.datasets.link_split(G, 0, val=10), "val >= 0 and <= 1"),
+    "planted by name": (lambda: gnnlib.datasets.planted("big"), "integer num_nodes"),
+    "planted by fraction": (lambda: gnnlib.datasets.planted(1000.5), "integer num_nodes"),
+    "planted too small": (lambda: gnnlib.datasets.planted(10), "80 nodes or more"),
+    "citation network": (lambda: gnnlib.datasets.planetoid("Citeser"), "citeseer"),
+    "PyG's root": (lambda: gnnlib.datasets.planetoid(root="data", name="Cora"), "data="),
+    "molecules": (lambda: gnnlib.datasets.tu("ENZYMES"), "PROTEINS"),
+    # readouts, batches, acceleration
+    "readout without x": (lambda: gnnlib.readout_mean(G), "got no x"),
+    "readout of a name": (lambda: gnnlib.readout_max(G, "feat"), "graph.ndata['feat']"),
+    "readout of numpy": (lambda: gnnlib.readout_flat(G, X.numpy()), "torch.from_numpy(x)"),
+    "batch without x": (lambda: Batch(G), "Batch.from_graph(graph)"),
+    "batch without target": (lambda: Batch(G, X), "Batch.from_graph(graph)"),
+    "PyG's y": (lambda: Batch(G, X, y=LABEL), "target="),
+    "standardize without mean": (lambda: gnnlib.Standardize(STACK), "Standardize.fit(model, data)"),
+    "accelerate a graph": (lambda: gnnlib.accelerate(G), "verbose=True"),
+    "accelerate a layer": (lambda: gnnlib.accelerate(CONV, G, X), "verbose by position"),
+    "metric that was not computed": (lambda: evaluate(build(), labelled())["acc"], "accuracy, f1, roc_auc"),
+    "column of a history": (lambda: train()["acc"], "epoch, loss"),
+    "virtual node of one layer": (lambda: gnnlib.VirtualNode(CONV, 3), "VirtualNode([block])"),
+    "virtual node of a class": (lambda: gnnlib.VirtualNode([GCNConv], 3), "GNNLayer(GCNConv(3, 4))"),
+    "reversible layers": (lambda: gnnlib.Reversible([GCNConv(3, 3)]), "ReversibleBlock([part, part])"),
+    "one reversible part": (lambda: gnnlib.ReversibleBlock(GCNConv(3, 3)), "ReversibleBlock([block])"),
+    "scikit-image's name": (lambda: SLIC(n_segments=20), "num_segments="),
+    "scikit-image's name in a function": (
+        lambda: superpixel_graph(np.zeros((8, 8)), n_segments=4),
+        "num_segments=",
+    ),
+    "compactness as text": (lambda: SLIC(20, compactness="low"), "positive compactness"),
     # stores
+    "parts one by one": (lambda: store().split(0.8, 0.1, 0.1), "stratify= by name"),
     "store of one graph": (lambda: GraphStore(G), "[graph]"),
     "store of a tensor": (lambda: GraphStore(X), "list of graphs"),
     "labels of strings": (lambda: store(["a", "b", "c"]), "numbers of the classes"),
@@ -335,15 +373,51 @@ INTERNALS = re.compile(
 
 def sentence(call):
     """The message of the error of a call, which is one sentence without internals."""
-    with pytest.raises((TypeError, ValueError, IndexError)) as error:
+    with pytest.raises((TypeError, ValueError, IndexError, KeyError)) as error:
         call()
-    message = str(error.value)
+    message = error.value.args[0]
     assert "\n" not in message
     assert len(message) < 400
     assert "expected" in message, message
     assert "got" in message, message
     assert not INTERNALS.search(message), message
     return message
+
+
+def public_names():
+    """Every function and class that a package exports, with its path."""
+    packages = [info.name for info in pkgutil.walk_packages(gnnlib.__path__, "gnnlib.") if info.ispkg]
+    user = [name for name in packages if not name.startswith(("gnnlib.kernels", "gnnlib.benchmarks", "gnnlib._"))]
+    for module in map(importlib.import_module, ["gnnlib", *user]):
+        for name in getattr(module, "__all__", ()):
+            value = getattr(module, name)
+            made_here = getattr(value, "__module__", "").startswith("gnnlib") and module.__name__ != "gnnlib.testing"
+            if made_here and (inspect.isfunction(value) or inspect.isclass(value)):
+                yield f"{module.__name__}.{name}", value
+
+
+CALLABLE = {
+    path: value
+    for path, value in public_names()
+    if not (inspect.isclass(value) and issubclass(value, (Exception, dict)))
+}
+
+
+@pytest.mark.parametrize("path", CALLABLE)
+def test_missing_unknown_and_too_many_arguments(path):
+    """Of everything that is public: the function is named, and what it takes."""
+    function = CALLABLE[path]
+    parameters = inspect.signature(function).parameters.values()
+    kinds = {parameter.kind for parameter in parameters}
+    name = path.rpartition(".")[2]
+    if any(p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):
+        assert sentence(function).startswith(f"{name}: expected ")
+    if inspect.Parameter.VAR_KEYWORD not in kinds:
+        message = sentence(lambda: function(no_such_argument=1))
+        assert message.startswith(f"{name}: expected ")
+        assert message.endswith(("got no_such_argument=", "got no_such_argument"))
+    if inspect.Parameter.VAR_POSITIONAL not in kinds:
+        assert sentence(lambda: function(*[None] * 50)).endswith("got 50 arguments by position")
 
 
 @pytest.mark.parametrize("case", WRONG)

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress
 from rich.table import Table
 
+from gnnlib._utils.progress import columns
 from gnnlib.benchmarks.catalog.remedies import make_plan
 from gnnlib.benchmarks.depth.cells import DEFAULT, Cell, TrainingSettings
 from gnnlib.benchmarks.depth.data import load
@@ -136,12 +137,7 @@ class _Bar:
         self.study, self.console = study, console
         self.done = len(study.cells) - len(study.pending)
         self.bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[count]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            *columns(count="{task.fields[count]}"),
             console=console,
             transient=True,
             disable=not console.is_terminal,

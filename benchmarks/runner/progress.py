@@ -1,36 +1,15 @@
 """The display of a run: progress bars and a live leaderboard in a terminal, else plain lines."""
 
 from collections.abc import Sequence
-from datetime import timedelta
 from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
-from rich.progress import Task as Bar
 from rich.table import Table
-from rich.text import Text
 
+from gnnlib._utils.progress import EVERY, clock, columns
 from gnnlib.train.checkpoints import Checkpoint
-
-EVERY = 60.0  # seconds between two lines where there is no terminal
-
-
-class TimeLeft(ProgressColumn):
-    """The value of the bar's field ``remaining``, a function."""
-
-    def render(self, task: Bar) -> Text:
-        return Text(clock(task.fields["remaining"]()), style="progress.remaining")
-
-
-def clock(seconds: float | None) -> str:
-    """
-    >>> from gnnlib.benchmarks.runner.progress import clock
-    >>> clock(3725.9), clock(None)
-    ('1:02:05', '-:--:--')
-    """
-    return "-:--:--" if seconds is None else str(timedelta(seconds=int(seconds)))
 
 
 class Progress:
@@ -43,15 +22,7 @@ class Progress:
 
     def __init__(self, title: str, total: int, done: int, quiet: bool = False):
         self.console = Console(quiet=quiet)
-        self.bars = Bars(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeLeft(),
-            console=self.console,
-        )
+        self.bars = Bars(*columns(left=lambda task: task.fields["remaining"]()), console=self.console)
         self.done, self.total = done, total
         self.took: list[float] = []  # seconds of each training that is finished
         self.at_epoch = 0, 0.0  # the last one, and the seconds it came at

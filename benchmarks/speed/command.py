@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 
+from gnnlib._utils.progress import columns
 from gnnlib.benchmarks.errors import UsageError
 from gnnlib.benchmarks.options import RESULTS
 from gnnlib.benchmarks.records.folders import exclusive_folder
@@ -131,8 +132,7 @@ def _version(package: str) -> str | None:
 
 def _progress(jobs: Sequence[TimingJob], console: Console) -> Iterator[dict[str, Any]]:
     """The messages of all workers, with a progress bar; without a terminal, a line for each row."""
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+    with Progress(*columns(), console=console, transient=True, disable=not console.is_terminal) as bars:
         bar = bars.add_task("", total=sum(len(job.names) for job in jobs))
         for job in jobs:
             titles = iter([workload.title for workload in choose(job.names)])

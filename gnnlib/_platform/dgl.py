@@ -19,6 +19,7 @@ import importlib.util
 import os
 import re
 import sys
+import warnings
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -128,6 +129,7 @@ def _import_dgl() -> None:
     package = Path(spec.origin).parent
     _check_version(_version_on_disk(package) or "1.1.3")
     os.environ.setdefault("DGLBACKEND", "pytorch")  # else DGL writes a file into the home directory
+    warnings.filterwarnings("ignore", "invalid escape sequence", module=r".*\bdgl\Wbackend\Wbackend$")
     reason = _why_graphbolt_cannot_load(package, torch.__version__)
     if reason:
         sys.modules[NAME] = _Placeholder(NAME, reason, "FusedCSCSamplingGraph")

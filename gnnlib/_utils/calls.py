@@ -1,13 +1,29 @@
-"""Calls of modules of any library: which arguments a forward method takes, and under which name edge values."""
+"""Calls: messages for wrong arguments of functions and classes; which arguments a module of any library takes."""
 
 import inspect
-from collections.abc import Callable
-from functools import lru_cache
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Mapping
+from functools import lru_cache, wraps
+from inspect import Parameter, signature
+from typing import Any, NamedTuple, TypeVar, cast
 
 from torch import nn
 
-__all__ = ["EDGE_NAMES", "Positional", "call_model", "call_with_edge", "positional_arguments"]
+__all__ = [
+    "BY_POSITION",
+    "EDGE_NAMES",
+    "VARIADIC",
+    "Positional",
+    "call_model",
+    "call_with_edge",
+    "check_call",
+    "names_checked",
+    "positional_arguments",
+]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+BY_POSITION = Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD
+VARIADIC = Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD
 
 EDGE_NAMES = ("edge", "edge_weight", "edge_attr", "edge_feat", "edge_feats", "eweight", "efeat", "pseudo")
 """Names of edge weights or edge features here, in DGL and in PyTorch Geometric."""
@@ -98,3 +114,100 @@ def call_model(model: nn.Module, graph: Any, x: Any, edge: Any = None) -> Any:
     if arguments is None or arguments.required > 2:
         return model(graph, x, None)
     return model(x) if len(arguments.names) == 1 else model(graph, x)
+
+
+def names_checked(owner: str | None = None, /, **names: str) -> Callable[[Function], Function]:
+    """Decorator of a function, a method or a class: the messages of `check_call` for wrong, missing and too many
+    arguments. A correct call costs one more frame.
+
+    Args:
+        owner: name in the messages; None: that of the function or the class
+        names: what to write in place of the names of other libraries, or where an argument is missing
+
+    Example:
+        >>> from gnnlib._utils.calls import names_checked
+        >>> @names_checked(num_hops="k=")
+        ... def hops(graph, k):
+        ...     return k
+        >>> hops(None, num_hops=2)
+        Traceback (most recent call last):
+        ...
+        TypeError: hops: expected k=, got num_hops=
+    """
+
+    def decorate(function: Function) -> Function:
+        if isinstance(function, type):
+            kind: Any = function
+            constructor = "__init__" if kind.__init__ is not object.__init__ else "__new__"
+            setattr(kind, constructor, _checked(getattr(kind, constructor), owner, names, bound=1))
+            return function
+        bound = next(iter(signature(function).parameters), None) in ("self", "cls")
+        return cast(Function, _checked(function, owner or function.__qualname__, names, int(bound)))
+
+    return decorate
+
+
+def _checked(
+    function: Callable[..., Any], owner: str | None, names: Mapping[str, str], bound: int
+) -> Callable[..., Any]:
+    """A function with messages. ``bound`` is 1 if its first argument is an object, or a class, and not the caller's."""
+
+    @wraps(function)
+    def checked(*args: Any, **options: Any) -> Any:
+        try:
+            return function(*args, **options)
+        except TypeError:
+            kind = args[0] if bound and isinstance(args[0], type) else type(args[0] if bound else None)
+            check_call(owner or kind.__name__, function, args if bound else (None, *args), options, names, bound)
+            raise
+
+    return checked
+
+
+def check_call(
+    owner: object,
+    function: Callable[..., Any],
+    args: Collection[Any],
+    options: Collection[str],
+    renamed: Mapping[str, str],
+    bound: int = 1,
+) -> None:
+    """Whether a function takes these arguments, ``self`` among them.
+
+    Raises:
+        TypeError: if it lacks a name, there are too many arguments by position, or a required one is missing
+    """
+    error = _call_error(function, args, options, renamed, bound)
+    if error is not None:
+        raise TypeError(f"{owner if isinstance(owner, str) else type(owner).__name__}: {error}") from None
+
+
+def _call_error(
+    function: Callable[..., Any],
+    args: Collection[Any],
+    options: Collection[str],
+    renamed: Mapping[str, str],
+    bound: int,
+) -> str | None:
+    parameters = list(signature(function).parameters.values())[bound:]
+    names = [p.name for p in parameters if p.kind not in VARIADIC]
+    positional = [p.name for p in parameters if p.kind in BY_POSITION]
+    kinds = {p.kind for p in parameters}
+    unknown = [name for name in options if name not in names]
+    if unknown and Parameter.VAR_KEYWORD not in kinds:
+        arguments = f"arguments among {', '.join(names)}" if names else "no arguments"
+        return f"expected {renamed.get(unknown[0], arguments)}, got {unknown[0]}="
+    if len(args) - 1 > len(positional) and Parameter.VAR_POSITIONAL not in kinds:
+        keywords = ", ".join(f"{name}=" for name in names if name not in positional)
+        return (
+            f"expected {', '.join(positional) or 'nothing'} by position{keywords and f' and {keywords} by name'}, got "
+            f"{len(args) - 1} arguments by position"
+        )
+    twice = [name for name in positional[: len(args) - 1] if name in options]
+    if twice:
+        return f"expected {twice[0]} once, got it by position and as {twice[0]}="
+    required = [p.name for p in parameters if p.default is Parameter.empty and p.kind not in VARIADIC]
+    missing = [name for name in required if name not in [*positional[: len(args) - 1], *options]]
+    if not missing:
+        return None
+    return f"expected {renamed.get(missing[0], ', '.join(required))}, got no {', '.join(missing)}"

@@ -2,11 +2,14 @@
 
 import ctypes
 
+from gnnlib._utils.calls import names_checked
+
 __all__ = ["retain_freed_memory"]
 
 TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4  # glibc's malloc.h
 
 
+@names_checked()
 def retain_freed_memory() -> bool:
     """Lets glibc's malloc keep freed memory for later arrays until the process ends.
 

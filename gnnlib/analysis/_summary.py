@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gnnlib._utils.calls import names_checked
 from gnnlib._utils.model_state import evaluation_mode, preserve_state
 from gnnlib.graph import GraphLike, takes_graph
-from gnnlib.nn._arguments import names_checked
 
 __all__ = ["LayerSummary", "Summary", "summary"]
 
@@ -17,6 +17,7 @@ CONTAINERS = nn.ModuleList, nn.ModuleDict
 HEADER = "layer", "widths", "parameters", "output"
 
 
+@names_checked()
 @dataclass(frozen=True)
 class LayerSummary:
     """One module of a model.
@@ -38,6 +39,7 @@ class LayerSummary:
     output: str
 
 
+@names_checked()
 @dataclass(frozen=True, repr=False)
 class Summary:
     """The layers of a model; ``str`` is a table.
@@ -64,7 +66,7 @@ class Summary:
     __repr__ = __str__
 
 
-@names_checked("summary")
+@names_checked()
 @takes_graph()
 def summary(
     model: nn.Module,

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.graph import GraphLike, takes_graph
 from gnnlib.nn.conv import GATConv, GATv2Conv
 
@@ -18,6 +19,7 @@ __all__ = ["attention", "saliency"]
 Model: TypeAlias = Callable[..., Tensor]
 
 
+@names_checked()
 @takes_graph()
 def saliency(model: Model, graph: GraphLike, x: Tensor, target: Tensor, *, edge: Tensor | None = None) -> Tensor:
     r"""Saliency of nodes for a class: the gradient of its score (Simonyan et al. 2014, arXiv 1312.6034, section 3)
@@ -75,6 +77,7 @@ def saliency(model: Model, graph: GraphLike, x: Tensor, target: Tensor, *, edge:
     return (gradient * x.detach()).sum(-1).abs()
 
 
+@names_checked()
 @torch.no_grad()
 @takes_graph()
 def attention(model: nn.Module, graph: GraphLike, x: Tensor, *, edge: Tensor | None = None) -> list[Tensor]:

@@ -14,6 +14,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.graph import GraphLike, edge_endpoints, new_graph, takes_graph
 from gnnlib.graph._check import check_one_node_set
 
@@ -31,6 +32,7 @@ __all__ = [
 ]
 
 
+@names_checked()
 @torch.no_grad()
 def translation_error(
     model: Callable[[Tensor], Tensor],
@@ -142,6 +144,7 @@ def _crop(y: Tensor, margin: int, shift_axis: int, step: int) -> Tensor:
     return y
 
 
+@names_checked()
 @torch.no_grad()
 def rotation_error(
     model: Callable[[Tensor], Tensor],
@@ -186,6 +189,7 @@ def rotation_error(
     )
 
 
+@names_checked()
 @torch.no_grad()
 @takes_graph()
 def permutation_error(
@@ -302,6 +306,7 @@ def relabel(graph: GraphLike, order: Tensor) -> GraphLike:
     return other
 
 
+@names_checked()
 @torch.no_grad()
 def deformation_distance(
     features: Callable[[Tensor], Tensor],
@@ -417,6 +422,7 @@ def warp(images: Tensor, displacement: np.ndarray) -> Tensor:
     return torch.from_numpy(np.stack(list(chain(*warped))).reshape(pixels.shape)).to(images)
 
 
+@names_checked()
 def class_distances(features: Tensor, labels: Tensor) -> float:
     r"""The mean distance within classes divided by the mean distance between classes, over all pairs of samples (Bruna
     and Mallat 2013, arXiv 1203.1513, section 1; the idea is Fisher's, 1936).

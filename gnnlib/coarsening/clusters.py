@@ -17,6 +17,7 @@ import torch
 from scipy.sparse import coo_array, triu
 from torch import Tensor
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.graph import (
     Adjacency,
     GraphLike,
@@ -33,6 +34,7 @@ from gnnlib.ops import aggregate
 __all__ = ["Coarsening", "coarsen", "graclus", "voxel"]
 
 
+@names_checked()
 class Coarsening(NamedTuple):
     """One level up: the coarse graph, and the edges between both levels."""
 
@@ -41,6 +43,7 @@ class Coarsening(NamedTuple):
     unpool: GraphLike  # ("out", "pool", "in"): the same edges reversed
 
 
+@names_checked()
 @takes_graph("cluster")
 def coarsen(graph: GraphLike, cluster: Tensor) -> Coarsening:
     r"""Coarsen a graph by clusters. With S (N, n) the one-hot matrix of the clustering, the coarse adjacency is
@@ -166,6 +169,7 @@ def _collect(graph: GraphLike | Adjacency, value: Tensor, coeff: Tensor | None =
     return y.view(len(y), *value.shape[1:])
 
 
+@names_checked()
 @takes_graph()
 def graclus(graph: GraphLike, weight: Tensor | None = None) -> Tensor:
     r"""Pairs of nodes by greedy matching, the coarsening step of Graclus (Dhillon et al. 2007, "Weighted Graph Cuts
@@ -225,6 +229,7 @@ def graclus(graph: GraphLike, weight: Tensor | None = None) -> Tensor:
     return torch.from_numpy(np.unique(first, return_inverse=True)[1].astype(np.int64)).to(graph.device)
 
 
+@names_checked()
 @takes_graph()
 def voxel(graph: GraphLike, size: float | Sequence[float]) -> Tensor:
     r"""Voxel grid clustering: nodes by the cell of a regular grid that contains them (Simonovsky and Komodakis 2017,

@@ -14,6 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.graph import Adjacency, GraphLike, adjacency
 from gnnlib.ops import aggregate, propagate
 
@@ -32,6 +33,7 @@ class Level(Protocol):
         ...
 
 
+@names_checked()
 @dataclass(frozen=True)
 class Pyramid:
     """Levels in a row, the finest first.
@@ -107,6 +109,7 @@ def _mean(graph: Adjacency, x: Tensor, weight: Tensor | None) -> Tensor:
     return propagate(graph, x, weight, "right", "unweighted" if weight is None else "weighted")
 
 
+@names_checked()
 def laplacian_pyramid(graphs: Sequence[GraphLike], weights: Sequence[Tensor | None] | None = None) -> Pyramid:
     r"""Laplacian pyramid (Burt and Adelson 1983, "The Laplacian Pyramid as a Compact Image Code"): the details of a
     level are the difference between its signal and the low resolution, interpolated.
@@ -190,6 +193,7 @@ class _Haar:
         return x.view(len(x), *low.shape[1:])
 
 
+@names_checked()
 def haar_pyramid(graphs: Sequence[GraphLike], area: Tensor | None = None) -> Pyramid:
     r"""Haar wavelets on clusters of any size and area (Haar 1910; on trees: Gavish, Nadler and Coifman 2010,
     "Multiscale Wavelets on Trees, Graphs and High Dimensional Data", section 3). Within a cluster neighbours in number

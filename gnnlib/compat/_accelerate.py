@@ -10,13 +10,15 @@ import importlib
 import sys
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
+from functools import partial, wraps
 from typing import Any, TextIO
 
 import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
+from gnnlib._utils.calls import names_checked
+from gnnlib.compat._batch import batch
 from gnnlib.graph import Adjacency, adjacency, segments
 from gnnlib.ops import aggregate, edge_dot, edge_softmax
 
@@ -26,9 +28,10 @@ MIN_SCORES = 1 << 14  # of edges and heads in a softmax
 MIN_SEGMENT_WIDTH, MIN_SEGMENT_NUMBERS = 16, 1 << 18  # in a reduction of segments
 
 CPU = 1  # DGL's number of the device
-Serve = Callable[..., Tensor | None]
+Serve = Callable[..., Any]  # returns None where DGL computes
 
 
+@names_checked()
 class Acceleration:
     """A period in which DGL computes on gnnlib's kernels; returned by `accelerate`, which starts it.
 
@@ -67,7 +70,8 @@ class Acceleration:
     def _count(self, operation: str, library: str, tensors: tuple[Any, ...]) -> None:
         if self._verbose and not self.calls[operation, library]:
             shapes = ", ".join(str(tuple(t.shape)) for t in tensors if isinstance(t, Tensor))
-            print(f"gnnlib.accelerate: {operation} of {shapes} by {library}", file=self._file or sys.stderr)
+            of = f" of {shapes}" if shapes else ""
+            print(f"gnnlib.accelerate: {operation}{of} by {library}", file=self._file or sys.stderr)
         self.calls[operation, library] += 1
 
     def __repr__(self) -> str:
@@ -79,12 +83,14 @@ _running: list[Acceleration] = []
 _originals: list[tuple[Any, str, Any, Any]] = []  # owner, name, DGL's function, ours
 
 
+@names_checked()
 def accelerate(verbose: bool = False) -> Acceleration:
     """Computes DGL's message passing on gnnlib's kernels from here on.
 
     Weighted sums, sums with a weight per head, dot products, edge softmax and wide readouts are routed, with their
     gradients, for whole graphs, blocks and graphs with several types. The rest stays with DGL: small graphs, plain
     sums, other operations, integers and half precision, ``autocast``. Results agree with DGL's up to rounding.
+    ``dgl.batch`` gives the same batch with fewer calls of DGL's library.
 
     Features may be on a GPU while the graph stays on the CPU: gnnlib then computes all operations that it has.
 
@@ -109,6 +115,8 @@ def accelerate(verbose: bool = False) -> Acceleration:
         >>> acceleration.calls["u_mul_e_sum", "gnnlib"], acceleration.calls["edge_softmax", "gnnlib"]
         (1, 1)
     """
+    if not isinstance(verbose, bool):
+        raise TypeError(f"accelerate: expected verbose=True or nothing, got {type(verbose).__name__}")
     return Acceleration(verbose).start()
 
 
@@ -208,6 +216,9 @@ _ROUTES: list[tuple[str, str, Serve, Callable[..., str]]] = [
     ("dgl.ops.sddmm", "gsddmm_internal", _gsddmm, _gsddmm_name),
     ("dgl.ops.edge_softmax", "edge_softmax_internal", _edge_softmax, lambda *args, **kwargs: "edge_softmax"),
     ("dgl.backend", "segment_reduce", _segment_reduce, lambda op, *args: f"segment_{op}"),
+    ("dgl", "batch", batch, lambda *args, **kwargs: "batch"),
+    ("dgl.batch", "batch", batch, lambda *args, **kwargs: "batch"),
+    ("dgl.dataloading.dataloader", "batch_graphs", batch, lambda *args, **kwargs: "batch"),
 ]
 
 
@@ -215,7 +226,10 @@ _ROUTES: list[tuple[str, str, Serve, Callable[..., str]]] = [
 
 
 def _routed(theirs: Callable, serve: Serve, name: Callable[..., str]) -> Callable:
-    def routed(*args: Any, **kwargs: Any) -> Tensor:
+    @wraps(theirs)
+    def routed(*args: Any, **kwargs: Any) -> Any:
+        if not _running:  # imported from DGL by another module while it ran
+            return theirs(*args, **kwargs)
         y = serve(*args, **kwargs)
         for acceleration in _running:
             acceleration._count(name(*args, **kwargs), "DGL" if y is None else "gnnlib", args)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from gnnlib._utils.calls import names_checked
 from gnnlib._utils.indices import as_indices
 from gnnlib.data import archive
 from gnnlib.data.flat import FlatGraphs
@@ -23,6 +24,7 @@ __all__ = ["GraphStore"]
 Indices = Sequence[int] | np.ndarray | Tensor
 
 
+@names_checked()
 class GraphStore(Dataset):
     """Many small graphs in flat arrays. Batches equal ``dgl.batch`` of the same graphs and are built faster.
 
@@ -183,6 +185,7 @@ class GraphStore(Dataset):
         numbers = self._numbers_of(np.arange(len(self)))
         return self._of(self._flat.select(numbers), None if self.labels is None else self.labels.clone())
 
+    @names_checked()
     def split(
         self, fractions: Sequence[float] = (0.8, 0.1, 0.1), seed: int = 0, *, stratify: bool = False
     ) -> "tuple[GraphStore, ...]":

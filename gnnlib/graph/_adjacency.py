@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from gnnlib import kernels
+from gnnlib._utils.calls import names_checked
 
 INT32_MAX = 2**31 - 1
 
 
+@names_checked()
 class CompressedRows(NamedTuple):
     """Edges in compressed sparse rows: the edges of node ``v`` are in slots ``indptr[v]`` to ``indptr[v + 1]``, in the
     order of their ids.
@@ -28,6 +30,7 @@ class CompressedRows(NamedTuple):
     eid: Tensor
 
 
+@names_checked()
 class MessageDropout(NamedTuple):
     """Dropout of message entries without a stored mask: an entry is zero if the hash of the key, the edge and the
     column is below the threshold, and is multiplied by ``scale`` otherwise."""
@@ -43,6 +46,7 @@ class MessageDropout(NamedTuple):
         return MessageDropout(1 / (1 - p) if p < 1 else 0.0, int(torch.randint(2**32, ())), threshold)
 
 
+@names_checked()
 @dataclass(frozen=True, eq=False)
 class Adjacency:
     """The edges of a graph in three formats: COO, CSC (by destination) and CSR (by source).

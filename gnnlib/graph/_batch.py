@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
+from gnnlib._utils.calls import names_checked
 from gnnlib.graph._adjacency import Adjacency, CompressedRows
 from gnnlib.graph._check import check_graph
 from gnnlib.graph._convert import is_graph, takes_graph
@@ -18,6 +19,7 @@ from gnnlib.graph._structure import GraphLike
 __all__ = ["batch", "graph_index", "graph_sizes", "node_to_graph", "segments", "unbatch"]
 
 
+@names_checked()
 def batch(graphs: Iterable[GraphLike]) -> GraphLike:
     """One graph of several, which follow each other, with their features, as ``dgl.batch``.
 
@@ -49,6 +51,7 @@ def batch(graphs: Iterable[GraphLike]) -> GraphLike:
     return to_dgl(joined) if isinstance(graphs[0], dgl.DGLGraph) else Graph._from_parts(joined)
 
 
+@names_checked()
 @takes_graph()
 def unbatch(graph: GraphLike) -> list[GraphLike]:
     """The graphs of a batch, with their features, as ``dgl.unbatch``.
@@ -77,6 +80,7 @@ def unbatch(graph: GraphLike) -> list[GraphLike]:
     return [to_dgl(parts) for parts in split(parts_of(graph))]
 
 
+@names_checked()
 @takes_graph()
 def graph_sizes(graph: GraphLike) -> Tensor:
     """The number of destination nodes of each graph in a batch, (B,).
@@ -94,6 +98,7 @@ def graph_sizes(graph: GraphLike) -> Tensor:
     return graph.batch_num_nodes(graph.dsttypes[0])
 
 
+@names_checked()
 @takes_graph()
 def node_to_graph(graph: GraphLike, device: torch.device) -> Adjacency:
     """The bipartite adjacency of a batch, from every node to its graph: the structure that readouts aggregate over.
@@ -107,6 +112,7 @@ def node_to_graph(graph: GraphLike, device: torch.device) -> Adjacency:
     return segments(graph_sizes(graph).to(device))
 
 
+@names_checked()
 def segments(sizes: Tensor) -> Adjacency:
     """The bipartite adjacency from every row to its segment, from the number of rows of each segment.
 
@@ -126,6 +132,7 @@ def segments(sizes: Tensor) -> Adjacency:
     )
 
 
+@names_checked()
 @takes_graph()
 def graph_index(graph: GraphLike, sizes: Tensor) -> Tensor:
     """The graph of each node or edge in a batch, from the number of nodes or edges of each graph.

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from gnnlib._platform.dgl import HAS_DGL, dgl
+from gnnlib._utils.calls import names_checked
 from gnnlib.graph._graph import Graph
 from gnnlib.graph._parts import HOMOGENEOUS, Edges, EdgeType, Nodes, Parts, as_node_numbers
 from gnnlib.graph._structure import GraphLike
@@ -12,11 +13,13 @@ from gnnlib.graph._structure import GraphLike
 __all__ = ["makes_dgl", "new_bipartite", "new_block", "new_graph"]
 
 
+@names_checked()
 def makes_dgl(like: Any = None) -> bool:
     """Whether a new graph like this one is a DGLGraph; without one, whether DGL is installed."""
     return HAS_DGL if like is None else not isinstance(like, Graph)
 
 
+@names_checked()
 def new_graph(
     src: Any, dst: Any, num_nodes: int | None = None, *, idtype: torch.dtype | None = None, like: Any = None
 ) -> GraphLike:
@@ -46,6 +49,7 @@ def new_graph(
     return _graph(Parts({HOMOGENEOUS[0]: Nodes(num_nodes)}, {HOMOGENEOUS: Edges(src, dst)}, idtype=idtype), device)
 
 
+@names_checked()
 def new_bipartite(
     etype: EdgeType,
     src: Any,
@@ -73,6 +77,7 @@ def new_bipartite(
     return _graph(Parts(nodes, {etype: Edges(src, dst)}, idtype=idtype), device)
 
 
+@names_checked()
 def new_block(
     src: Any, dst: Any, num_src: int, num_dst: int, *, idtype: torch.dtype | None = None, like: Any = None
 ) -> GraphLike:

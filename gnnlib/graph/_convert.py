@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 from gnnlib._platform.dgl import dgl
+from gnnlib._utils.calls import names_checked
 from gnnlib.graph._adjacency import Adjacency
 from gnnlib.graph._graph import Graph
 from gnnlib.graph._parts import kind_of
@@ -25,11 +26,13 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 _conversions = WeakIdKeyDictionary()  # object -> (fingerprint, graph), as long as the object lives
 
 
+@names_checked()
 def is_graph(data: Any) -> TypeGuard[Any]:
     """Whether an object is a DGLGraph or a `Graph`."""
     return isinstance(data, NATIVE[:2])
 
 
+@names_checked()
 def as_graph(data: Any, x: Any = None, owner: str = "as_graph") -> Any:
     """A graph of another library, or an edge list, as a `Graph`.
 
@@ -87,6 +90,7 @@ def _num_rows(x: Any) -> Any:
     return len(x) if isinstance(x, (Tensor, np.ndarray)) and x.ndim else None
 
 
+@names_checked()
 def takes_graph(x: str = "x") -> Callable[[Function], Function]:
     """Decorator of a function or a method with an argument ``graph``: it receives what `as_graph` gives.
 
@@ -130,6 +134,7 @@ def _owner(instance: Any) -> str:
     return (instance if isinstance(instance, type) else type(instance)).__name__
 
 
+@names_checked()
 def as_dgl(graph: Any) -> Any:
     """A DGLGraph with the edges and features of a graph, for what DGL alone can do."""
     return graph.to_dgl() if isinstance(graph, Graph) else graph

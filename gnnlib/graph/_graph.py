@@ -74,8 +74,8 @@ class _Nodes:
         return _Nodes(self.num, self.frame.to(device), _move(self.sizes, device))
 
 
-class _Structure:
-    """What carries the cached adjacency of edges."""
+class _Structure(SimpleNamespace):
+    """What carries the cached adjacency of edges, and can be referred to weakly."""
 
 
 @dataclass(eq=False)
@@ -443,7 +443,8 @@ class Graph:
     @contextmanager
     def local_scope(self) -> Iterator[None]:
         """Columns that are added within a ``with`` block are removed at its end, and those replaced return."""
-        frames = [(rows, rows.frame) for rows in (*self._src.values(), *self._dst.values(), *self._edges.values())]
+        rows_of: list[_Nodes | _Edges] = [*self._src.values(), *self._dst.values(), *self._edges.values()]
+        frames = [(rows, rows.frame) for rows in rows_of]
         for rows, frame in frames:
             rows.frame = frame.copy()
         try:

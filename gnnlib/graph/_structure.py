@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
+from gnnlib._utils.calls import names_checked
 from gnnlib.graph._adjacency import Adjacency, MessageDropout, constants
 from gnnlib.graph._check import check_dense, check_graph
 from gnnlib.graph._convert import takes_graph
@@ -32,6 +33,7 @@ GraphLike: TypeAlias = dgl.DGLGraph | Graph
 """A graph as an argument; `takes_graph` converts the other kinds."""
 
 
+@names_checked()
 @takes_graph()
 def edge_endpoints(graph: GraphLike) -> tuple[Tensor, Tensor]:
     """The source and destination of every edge by edge id, from a sparse format that the graph already has."""
@@ -44,6 +46,7 @@ def _from_graph(graph: GraphLike) -> Adjacency:
     return Adjacency.from_edges(src, dst, graph.num_src_nodes(source), graph.num_dst_nodes(destination))
 
 
+@names_checked()
 @takes_graph()
 def set_adjacency_factory(graph: GraphLike, factory: Callable[[], Adjacency]) -> None:
     """Register a faster way to build the graph's adjacency. It is called at most once, and must not reference the
@@ -51,6 +54,7 @@ def set_adjacency_factory(graph: GraphLike, factory: Callable[[], Adjacency]) ->
     graph._graph._gnnlib_adjacency_factory = factory
 
 
+@names_checked()
 @takes_graph()
 def adjacency(graph: GraphLike | Adjacency, device: torch.device | str | None = None) -> Adjacency:
     """The `Adjacency` of a DGLGraph or a message-flow graph (DGL block), built at the first call and then cached.
@@ -104,6 +108,7 @@ def adjacency(graph: GraphLike | Adjacency, device: torch.device | str | None = 
     return by_device[device]
 
 
+@names_checked()
 def check_num_rows(name: str, value: Tensor, rows: int, kind: str) -> None:
     """Check that ``value`` is a floating-point tensor with one row per node or edge.
 
@@ -120,6 +125,7 @@ def check_num_rows(name: str, value: Tensor, rows: int, kind: str) -> None:
         raise ValueError(f"{name}: expected {rows} rows, one for each {kind}, got shape {tuple(value.shape)}")
 
 
+@names_checked()
 @takes_graph()
 def with_message_dropout(graph: GraphLike, dropout: MessageDropout, device: torch.device) -> GraphLike:
     """A view of the graph whose adjacency carries a message dropout, which sums, attention and gating apply."""

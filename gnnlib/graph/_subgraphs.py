@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
+from gnnlib._utils.calls import names_checked
 from gnnlib.graph._adjacency import CompressedRows
 from gnnlib.graph._build import makes_dgl, new_block, new_graph
 from gnnlib.graph._check import check_one_node_set
@@ -16,6 +17,7 @@ from gnnlib.graph._structure import GraphLike, adjacency
 __all__ = ["message_flow_graph", "node_subgraph", "to_bidirected"]
 
 
+@names_checked()
 @takes_graph()
 def node_subgraph(graph: GraphLike, nodes: Tensor) -> GraphLike:
     """The subgraph of some nodes, in the order in which they are given, with node and edge frames.
@@ -61,6 +63,7 @@ def node_subgraph(graph: GraphLike, nodes: Tensor) -> GraphLike:
     return subgraph
 
 
+@names_checked()
 @takes_graph()
 def message_flow_graph(graph: GraphLike, nodes: Tensor) -> GraphLike:
     """The message-flow graph (DGL block) of all in-edges of some nodes, with node and edge frames.
@@ -111,6 +114,7 @@ def _dgl_block(graph: Any, nodes: Tensor) -> Any:
     return block
 
 
+@names_checked()
 @takes_graph()
 def to_bidirected(graph: GraphLike) -> GraphLike:
     """The graph with each edge in both directions, without multi-edges and features, sorted by source and destination.

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.graph._batch import graph_index
 from gnnlib.graph._build import new_bipartite, new_block, new_graph
 from gnnlib.graph._check import check_graph, check_one_node_set
@@ -12,6 +13,7 @@ from gnnlib.graph._structure import GraphLike, edge_endpoints
 __all__ = ["add_self_loop", "keep_edges", "keep_nodes", "reverse"]
 
 
+@names_checked()
 @takes_graph()
 def keep_edges(graph: GraphLike, keep: Tensor) -> GraphLike:
     """The subgraph of some edges and all nodes, in their order, with node and edge frames and batch sizes.
@@ -49,6 +51,7 @@ def keep_edges(graph: GraphLike, keep: Tensor) -> GraphLike:
     return subgraph
 
 
+@names_checked()
 @takes_graph()
 def keep_nodes(graph: GraphLike, keep: Tensor) -> GraphLike:
     """The subgraph induced by some nodes, in their order, with node and edge frames and batch sizes.
@@ -99,6 +102,7 @@ def keep_nodes(graph: GraphLike, keep: Tensor) -> GraphLike:
     return subgraph
 
 
+@names_checked()
 @takes_graph()
 def add_self_loop(graph: GraphLike) -> GraphLike:
     """Add one self-loop per node, in addition to those that the graph has.
@@ -134,6 +138,7 @@ def add_self_loop(graph: GraphLike) -> GraphLike:
     return larger
 
 
+@names_checked()
 @takes_graph()
 def reverse(graph: GraphLike) -> GraphLike:
     """Reverse every edge, with frames and batch sizes. (``dgl.reverse`` drops the batch sizes.)

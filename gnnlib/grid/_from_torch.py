@@ -13,18 +13,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.graph import GraphLike
 from gnnlib.grid import masked
 from gnnlib.grid.convert import Step
 from gnnlib.grid.dense import to_images
 from gnnlib.grid.masked import Masked
 from gnnlib.grid.tracing import Program, Shapes, caller, convert, trace, unsupported
-from gnnlib.nn._arguments import check_model, names_checked
+from gnnlib.nn._arguments import check_model
 
 __all__ = ["GridNetwork", "connections", "from_torch"]
 
 
-@names_checked("from_torch", image_size="input_size=", input_shape="input_size=", in_shape="input_size=")
+@names_checked(image_size="input_size=", input_shape="input_size=", in_shape="input_size=")
 def from_torch(module: nn.Module, input_size: Sequence[int], backend: str = "graph") -> "GridNetwork":
     """Convert an image network to graphs: every convolution and pooling, in a module or a plain function, becomes a
     `GridConv`, `GridConvTranspose` or `GridPool` on the lattice of its window.
@@ -61,6 +62,8 @@ def from_torch(module: nn.Module, input_size: Sequence[int], backend: str = "gra
         torch.Size([5, 10])
     """
     check_model("from_torch", module, "input_size")
+    if isinstance(module, torch.jit.ScriptModule):
+        raise TypeError(f"from_torch: expected the module before torch.jit, got a {type(module).__name__}")
     input_size = _size(input_size)
     root = deepcopy(module)
     modes = {part: part.training for part in root.modules()}
@@ -70,8 +73,8 @@ def from_torch(module: nn.Module, input_size: Sequence[int], backend: str = "gra
     errors = list(dict.fromkeys(chain(*(unsupported(root, graph) for graph in graphs.values()))))
     if errors:
         raise ValueError(
-            f"from_torch: cannot convert {', '.join(errors)}: expected convolutions, pooling, norms, activations, "
-            "dropout, linear layers, and elementwise or shape functions"
+            "from_torch: expected convolutions, pooling, norms, activations, dropout, linear layers, and elementwise "
+            f"or shape functions, got {', '.join(errors)}"
         )
     graphs = {mode: convert(graph) for mode, graph in graphs.items()}
     network = GridNetwork(root, input_size, graphs, backend)
@@ -92,6 +95,7 @@ def _size(input_size: Any) -> tuple[int, ...]:
         ) from None
 
 
+@names_checked()
 class GridNetwork(nn.Module):
     """An image network on graphs, as `from_torch` returns it.
 
@@ -214,6 +218,7 @@ def _cells(graph: GraphLike, nodes: Tensor, size: Sequence[int]) -> Tensor:
     return cells
 
 
+@names_checked()
 def connections(net: GridNetwork) -> dict[str, int]:
     """The number of connections of each submodule, those of its children included; "" is the network.
 

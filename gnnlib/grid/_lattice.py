@@ -11,12 +11,14 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.graph import GraphLike, edge_endpoints, new_bipartite, reverse, takes_graph
 from gnnlib.grid.window import Ints, Padding, Window, positive
 
 __all__ = ["Whole", "adaptive_lattice", "lattice", "matrix", "transposed_lattice", "window_lattice"]
 
 
+@names_checked()
 def lattice(
     size: Ints,
     kernel_size: Ints,
@@ -65,6 +67,7 @@ def lattice(
     return window_lattice(Window.of(size, kernel_size, stride, padding, dilation, ceil_mode), idtype)
 
 
+@names_checked()
 def transposed_lattice(
     size: Ints,
     kernel_size: Ints,
@@ -94,11 +97,13 @@ def transposed_lattice(
     return window_lattice(Window.transposed(size, kernel_size, stride, padding, output_padding, dilation), idtype, True)
 
 
+@names_checked()
 def window_lattice(window: Window, idtype: torch.dtype = torch.int64, transposed: bool = False) -> GraphLike:
     """The lattice of a `Window`, or of its transpose."""
     return _copy(_of_window(window, idtype, transposed))
 
 
+@names_checked()
 def adaptive_lattice(size: Ints, out_size: Ints, idtype: torch.dtype = torch.int64) -> GraphLike:
     """The lattice of adaptive pooling (``torch.nn.AdaptiveAvgPool2d``): the window of output o of n goes
     from floor(o N / n) to ceil((o + 1) N / n). One output cell is global pooling.
@@ -119,6 +124,7 @@ def adaptive_lattice(size: Ints, out_size: Ints, idtype: torch.dtype = torch.int
     return _copy(_adaptive(axes, positive("out_size", out_size, len(axes)), idtype))
 
 
+@names_checked()
 @takes_graph()
 def matrix(graph: GraphLike, kernel: Tensor | np.ndarray) -> scipy.sparse.csr_matrix:
     """The matrix (N_out, N_in) of a convolution of one channel: the entries of the kernel at the tap of each edge.
@@ -147,6 +153,7 @@ def matrix(graph: GraphLike, kernel: Tensor | np.ndarray) -> scipy.sparse.csr_ma
     return scipy.sparse.csr_matrix((values[tap], (dst, src)), shape=(graph.num_dst_nodes(), graph.num_src_nodes()))
 
 
+@names_checked()
 class Whole(NamedTuple):
     """A batch of copies of the lattice of a window, with reversed edges if transposed."""
 

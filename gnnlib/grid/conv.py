@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.graph import GraphLike, takes_graph
 from gnnlib.grid._lattice import taps
 from gnnlib.grid.dense import convolve, convolve_transposed, on_images, whole
@@ -15,6 +16,7 @@ from gnnlib.ops import message_passing as ops
 __all__ = ["GridConv", "GridConvTranspose", "grid_conv"]
 
 
+@names_checked()
 @takes_graph()
 def grid_conv(
     graph: GraphLike,

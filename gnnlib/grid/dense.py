@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.graph import GraphLike, edge_endpoints, takes_graph
 from gnnlib.grid._lattice import Whole, match_cache, window_lattice
 from gnnlib.grid.window import Window
@@ -20,6 +21,7 @@ MAX_POOL = F.max_pool1d, F.max_pool2d, F.max_pool3d
 AVG_POOL = F.avg_pool1d, F.avg_pool2d, F.avg_pool3d
 
 
+@names_checked()
 def to_nodes(images: Tensor, copies: int = 1) -> Tensor:
     """Images as node features: a view, for any strides.
 
@@ -43,6 +45,7 @@ def to_nodes(images: Tensor, copies: int = 1) -> Tensor:
     return flat.unflatten(0, (copies, len(images) // copies)).permute(0, 3, 1, 2).flatten(0, 1)
 
 
+@names_checked()
 def to_images(x: Tensor, size: Sequence[int]) -> Tensor:
     """Node features as images: a view for one grid, and for a batch of grids with one signal.
 
@@ -81,6 +84,7 @@ def on_images(match: Whole, x: Tensor, run: Callable[[Tensor], Tensor]) -> Tenso
     return y.reshape(len(y), *x.shape[1:-1], y.shape[-1])
 
 
+@names_checked()
 @takes_graph()
 def whole(graph: GraphLike, kernel_size: tuple[int, ...] | None = None) -> Whole | None:
     """The window of a graph that is a lattice, a batch of copies of one, or the reverse of these; None for other

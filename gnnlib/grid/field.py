@@ -6,11 +6,13 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.graph import GraphLike, edge_endpoints, takes_graph
 
 __all__ = ["extent", "filter_at", "influence", "receptive_field", "shift_invariance"]
 
 
+@names_checked()
 def receptive_field(graphs: Sequence[GraphLike], node: int | Sequence[int]) -> Tensor:
     r"""The receptive field of an output node: the input nodes with a path to it through a sequence of graphs, one per
     layer. It is the support of row v of the product of their adjacency matrices.
@@ -59,6 +61,7 @@ def receptive_field(graphs: Sequence[GraphLike], node: int | Sequence[int]) -> T
     return mask
 
 
+@names_checked()
 def extent(graph: GraphLike, mask: Tensor) -> tuple[int, ...]:
     """The size in pixels, along each axis, of the smallest box around some source nodes.
 
@@ -87,6 +90,7 @@ def extent(graph: GraphLike, mask: Tensor) -> tuple[int, ...]:
     return tuple(int(side) + 1 for side in pos.amax(0) - pos.amin(0))
 
 
+@names_checked()
 def influence(net: Callable[[Tensor], Tensor], images: Tensor, where: object, batch_size: int = 256) -> Tensor:
     """The input cells on which an output of any network can depend, for any weights. Each cell in turn is set to NaN,
     which propagates to every output that can depend on it, also through weights of 0 and maxima.
@@ -128,6 +132,7 @@ def influence(net: Callable[[Tensor], Tensor], images: Tensor, where: object, ba
     return torch.cat(depends).view(images.shape[2:])
 
 
+@names_checked()
 @takes_graph()
 def filter_at(layer: Callable[[GraphLike, Tensor], Tensor], graph: GraphLike, x: Tensor, node: int) -> Tensor:
     r"""The effective filter of a layer at one node: its row of the Jacobian,
@@ -169,6 +174,7 @@ def filter_at(layer: Callable[[GraphLike, Tensor], Tensor], graph: GraphLike, x:
     return torch.stack(rows)
 
 
+@names_checked()
 def shift_invariance(net: Callable[[Tensor], Tensor], images: Tensor, shifts: Iterable[int], axis: int = -1) -> Tensor:
     r"""The relative change of the output under a shift of the images by s pixels,
 

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.grid.conv import GridConv
 
 __all__ = ["EDGES", "LAPLACIAN", "MEAN", "fixed", "gabor", "gaussian"]
@@ -23,6 +24,7 @@ LAPLACIAN = ((0, 1, 0), (1, -4, 1), (0, 1, 0))
 """The sum of the differences of the four neighbours and the cell: A - D of the 4-neighbour grid, inside the border."""
 
 
+@names_checked()
 def fixed(kernel: Kernel, channels: int = 1, dtype: torch.dtype | None = None) -> GridConv:
     r"""A :class:`GridConv` that applies one fixed kernel to every channel,
 
@@ -54,6 +56,7 @@ def fixed(kernel: Kernel, channels: int = 1, dtype: torch.dtype | None = None) -
     return conv
 
 
+@names_checked()
 def gaussian(sigma: float, size: int | None = None, axes: int = 2) -> Tensor:
     r"""The kernel of the Gaussian blur, with sum 1:
 
@@ -83,6 +86,7 @@ def gaussian(sigma: float, size: int | None = None, axes: int = 2) -> Tensor:
     return kernel / kernel.sum()
 
 
+@names_checked()
 def gabor(
     size: int, wavelength: float, angle: float = 0.0, sigma: float = 2.0, aspect: float = 1.0, phase: float = 0.0
 ) -> Tensor:

@@ -5,6 +5,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.graph import GraphLike, adjacency
 from gnnlib.graph._check import check_graph
 from gnnlib.grid.conv import divisor_of_widths
@@ -102,6 +103,7 @@ class LocalConv(Conv):
         return y.view(copies * self.num_dst, *signals, self.out_feats)
 
 
+@names_checked()
 def parameters(window: Window, in_feats: int = 1, out_feats: int = 1, bias: bool = False) -> dict[str, int]:
     """Number of parameters that connect the input of a window to its output, by kind of layer.
 

@@ -1,17 +1,22 @@
 """Tracing of image networks with ``torch.fx``: which calls are replaced, unchanged or unsupported."""
 
 import inspect
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from functools import reduce
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
 
 from gnnlib.grid.convert import LAYERS, Step
 
 __all__ = ["Program", "Shapes", "caller", "convert", "trace", "unsupported"]
+
+LIBRARIES = str(Path(torch.__file__).parent), str(Path(__file__).parents[1])
 
 TRACED_MODULES = {"conv", "pooling", "linear"}
 """Files of torch.nn whose modules are traced to the functions that they call."""
@@ -78,13 +83,13 @@ class _Tracer(fx.Tracer):
         return super().is_leaf_module(m, module_qualified_name) and _file(m) not in TRACED_MODULES
 
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
-        with _located(f"{self.path_of_module(m)} ({type(m).__name__}): cannot trace it"):
+        with _located(f"{self.path_of_module(m)} ({type(m).__name__})"):
             return super().call_module(m, forward, args, kwargs)
 
 
 def trace(root: nn.Module) -> fx.Graph:
     """Trace the forward pass of a network with one input, in its current mode."""
-    with _located(f"{type(root).__name__}: cannot trace it"):
+    with _located(type(root).__name__):
         graph = _Tracer().trace(root)
     for node in graph.nodes:
         stack = list(node.meta.get("nn_module_stack", {}).values())
@@ -98,14 +103,31 @@ def trace(root: nn.Module) -> fx.Graph:
 
 @contextmanager
 def _located(where: str) -> Iterator[None]:
-    """Turn errors into ValueErrors with a location, that of the innermost context."""
+    """Turn errors of tracing into ValueErrors with a location, that of the innermost context."""
     try:
         yield
     except Exception as error:
         if isinstance(error, ValueError) and str(error).startswith("from_torch: "):
             raise
-        reason = "expected no control flow that depends on values" if isinstance(error, fx.proxy.TraceError) else error
-        raise ValueError(f"from_torch: {where}: {reason}") from error
+        raise ValueError(f"from_torch: {where}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What was expected of a forward pass that cannot be traced, and the line that prevents it."""
+    if isinstance(error, fx.proxy.TraceError):
+        return f"expected no control flow that depends on values, got {_line(error)}"
+    if any(word in str(error) for word in ("Proxy", "symbolic tracing", "proxy.")):
+        return f"expected operations on tensors alone, got {_line(error)}"
+    return f"expected a forward pass of one input, images, got {_line(error)}, {type(error).__name__}: {error}"
+
+
+def _line(error: Exception) -> str:
+    """The line of the network's code at which an error was raised."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(LIBRARIES)]
+    if not frames:
+        return "a call of a library"
+    *_, frame = frames
+    return f"`{frame.line}` in line {frame.lineno} of {Path(frame.filename).name}"
 
 
 def _file(module: nn.Module) -> str:
@@ -157,8 +179,15 @@ class Shapes(fx.Interpreter):
 
     def run_node(self, n: fx.Node) -> Any:
         path, kind = caller(n)
-        with _located(f"{path} ({kind})" if path else str(n.target)):
+        try:
             return super().run_node(n)
+        except Exception as error:
+            where = f"{path} ({kind})" if path else type(self.module).__name__
+            if isinstance(error, ValueError) and "expected " in str(error):  # of a layer on a lattice
+                raise ValueError(f"from_torch: {where}: {error}") from error
+            args = (*self.fetch_args_kwargs_from_env(n)[0],)
+            shapes = " and ".join(str(tuple(value.shape)) for value in args if isinstance(value, Tensor))
+            raise ValueError(f"from_torch: {where}: expected inputs of shapes that fit, got {shapes}") from error
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
         if not hasattr(target, "step"):

@@ -9,6 +9,8 @@ from typing import TypeAlias
 
 import numpy as np
 
+from gnnlib._utils.calls import names_checked
+
 __all__ = ["Ints", "Padding", "Window"]
 
 Ints: TypeAlias = int | Sequence[int]
@@ -18,6 +20,7 @@ NAMED = {"valid": "valid", "narrow": "valid", "same": "same", "equal": "same", "
 """Names of paddings in PyTorch and in textbooks: narrow, equal-width and wide convolution."""
 
 
+@names_checked()
 @dataclass(frozen=True)
 class Window:
     r"""A window of a convolution or pooling over a grid with any number of axes; each field has one entry per axis.

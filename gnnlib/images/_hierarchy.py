@@ -10,6 +10,7 @@ from math import pi, prod, sqrt
 import numpy as np
 import torch
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.coarsening.clusters import Coarsening, coarsen
 from gnnlib.graph import GraphLike
 from gnnlib.images._image import Image
@@ -22,6 +23,7 @@ __all__ = ["SIMILARITIES", "Hierarchy", "hierarchy"]
 COLOUR_BINS, TEXTURE_BINS, SIGMA = 25, 10, 1.0
 
 
+@names_checked()
 @dataclass(frozen=True)
 class Hierarchy:
     """A tree of regions: n leaves, numbered as the nodes of ``graph``, then the merged regions in the order of merging.
@@ -100,6 +102,7 @@ class Hierarchy:
         return levels
 
 
+@names_checked()
 def hierarchy(
     image: Image,
     labels: Image,

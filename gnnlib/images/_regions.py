@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.graph import GraphLike, is_graph
 from gnnlib.images._image import Image, Pixels, as_array, grey, import_skimage, parse_image, to_numpy
 
@@ -18,6 +19,7 @@ LBP_POINTS, LBP_RADIUS = 8, 1
 HOG_BINS, HOG_EPSILON = 9, 1e-5
 
 
+@names_checked()
 @dataclass(frozen=True)
 class Regions:
     """The regions of a label map: P pixels in n regions.
@@ -198,6 +200,7 @@ FEATURES: dict[str, Callable[[Regions], np.ndarray]] = {
 }
 
 
+@names_checked()
 def region_features(regions: Regions, names: Sequence[Feature]) -> np.ndarray:
     """Features of each region, concatenated in the order of their names.
 
@@ -272,6 +275,7 @@ def _call(function: Callable[[Regions], np.ndarray], regions: Regions) -> np.nda
     return values.reshape(n, -1)
 
 
+@names_checked()
 def paint(graph: GraphLike | Tensor | np.ndarray, values: Tensor, outside: float = 0.0) -> Tensor:
     """Values of the nodes as an image: every pixel gets the value of its node.
 

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.graph import GraphLike, graph_index, takes_graph
 from gnnlib.graph._check import check_graph
 from gnnlib.nn.readout import readout_mean
@@ -12,6 +13,7 @@ from gnnlib.nn.readout import readout_mean
 __all__ = ["random_affine"]
 
 
+@names_checked()
 @takes_graph()
 def random_affine(
     graph: GraphLike,

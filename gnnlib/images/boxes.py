@@ -8,11 +8,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.images._hierarchy import Hierarchy
 
 __all__ = ["best_overlap", "box_area", "box_iou", "nms", "proposals"]
 
 
+@names_checked()
 def proposals(trees: Hierarchy | Sequence[Hierarchy], min_side: int = 1) -> Tensor:
     """Class-agnostic object proposals: the boxes of all regions (Uijlings et al. 2013, "Selective Search for Object
     Recognition", section 4).
@@ -53,6 +55,7 @@ def proposals(trees: Hierarchy | Sequence[Hierarchy], min_side: int = 1) -> Tens
     return boxes[index[index < len(boxes)].sort().values]
 
 
+@names_checked()
 def box_area(boxes: Tensor) -> Tensor:
     """Number of pixels in each box, or of voxels: (N, 2 d) -> (N,).
 
@@ -66,6 +69,7 @@ def box_area(boxes: Tensor) -> Tensor:
     return (last - first).clamp(min=0).prod(-1)
 
 
+@names_checked()
 def box_iou(a: Tensor, b: Tensor) -> Tensor:
     """Intersection over union of all pairs of boxes, 0 for two empty boxes.
 
@@ -92,6 +96,7 @@ def box_iou(a: Tensor, b: Tensor) -> Tensor:
     return intersection / union.where(union > 0, 1)
 
 
+@names_checked()
 def nms(boxes: Tensor, score: Tensor, threshold: float = 0.5, label: Tensor | None = None) -> Tensor:
     """Non-maximum suppression (Felzenszwalb et al. 2010, "Object Detection with Discriminatively Trained Part-Based
     Models", section 7): boxes are visited from the best score down, and each suppresses the remaining boxes of its
@@ -136,6 +141,7 @@ def nms(boxes: Tensor, score: Tensor, threshold: float = 0.5, label: Tensor | No
     return torch.cat(rows)
 
 
+@names_checked()
 def best_overlap(boxes: Tensor, truth: Tensor) -> Tensor:
     """The largest :func:`box_iou` of each ground-truth box with the proposals, 0 without proposals.
 

@@ -11,6 +11,7 @@ import numpy as np
 from scipy.spatial import KDTree
 from scipy.spatial.distance import cdist
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.images._image import as_integer
 from gnnlib.images._regions import Regions
 from gnnlib.images.gaussian import GAUSSIAN, HEAT, Decay, pairs
@@ -18,6 +19,7 @@ from gnnlib.images.gaussian import GAUSSIAN, HEAT, Decay, pairs
 __all__ = ["EdgeRule", "Nearest", "Strongest", "Touching", "Within"]
 
 
+@names_checked()
 class EdgeRule(Protocol):
     """A callable from regions to the arrays of a graph: src, dst (E,) int64, weight (E,), and other edge features (E,).
     No region is joined to itself."""
@@ -25,6 +27,7 @@ class EdgeRule(Protocol):
     def __call__(self, regions: Regions) -> dict[str, np.ndarray]: ...
 
 
+@names_checked()
 @dataclass(frozen=True)
 class Nearest:
     r"""k nearest neighbours: in-edges of each region v from the k regions with the nearest centroids,
@@ -67,6 +70,7 @@ class Nearest:
         return {"src": near.ravel(), "dst": dst, "weight": self.decay(distance, width).ravel()}
 
 
+@names_checked()
 @dataclass(frozen=True)
 class Within:
     r"""All pairs of regions whose centroids are at most a radius apart; without one, the complete graph.
@@ -110,6 +114,7 @@ class Within:
         return {"src": src, "dst": dst, "weight": weight}
 
 
+@names_checked()
 @dataclass(frozen=True)
 class Touching:
     """The region adjacency graph: regions that share a border, in both directions. Weights are 1; ``border`` is the
@@ -136,6 +141,7 @@ class Touching:
         return {"src": pair % nodes, "dst": pair // nodes, "weight": np.ones(len(pair)), "border": border}
 
 
+@names_checked()
 @dataclass(frozen=True)
 class Strongest:
     r"""From each region v run edges to the k with the largest entries of a symmetric A, as in Dwivedi et al., 2020,

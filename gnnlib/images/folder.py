@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.images._image import as_array, channels_of, with_channels
 
 __all__ = ["ImageFolder", "image_folder"]
@@ -18,6 +19,7 @@ SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", 
 NAMED = 5  # unreadable files in a message
 
 
+@names_checked()
 class ImageFolder(Sequence):
     """The pictures of a folder, as :func:`image_folder` returns them: a sequence of arrays, read when asked for.
 
@@ -58,6 +60,7 @@ class ImageFolder(Sequence):
         return f"ImageFolder({len(self)} pictures, classes={self.classes}, channels={self.channels})"
 
 
+@names_checked()
 def image_folder(
     path: str | os.PathLike[str], *, unreadable: str = "raise", channels: int | None = None
 ) -> ImageFolder:

@@ -8,12 +8,14 @@ from scipy.spatial import KDTree
 from scipy.spatial.distance import cdist
 from torch import Tensor
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.graph import GraphLike, new_graph
 from gnnlib.ops.degrees import degree_norm
 
 __all__ = ["GAUSSIAN", "HEAT", "KNYAZEV", "Decay", "gaussian_graph"]
 
 
+@names_checked()
 @dataclass(frozen=True)
 class Decay:
     r"""A weight that falls off with distance,
@@ -61,6 +63,7 @@ HEAT = Decay(power=2, factor=1)
 KNYAZEV = Decay(power=1, factor=1)
 
 
+@names_checked()
 def gaussian_graph(
     pos: Tensor | np.ndarray,
     sigma: float,

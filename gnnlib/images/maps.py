@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from gnnlib._utils.calls import names_checked
 from gnnlib._utils.files import atomic_write, spread_checksum
 from gnnlib._utils.npy import read_npy_header
 from gnnlib.data import archive
@@ -22,6 +23,7 @@ __all__ = ["LabelMaps", "beside", "damage", "join", "label_maps", "save_part"]
 VALUES, SHAPES = "label_maps.npy", "label_map_shapes.npy"
 
 
+@names_checked()
 class LabelMaps(Sequence):
     """The label maps of a store's graphs, read from the file one by one, as :func:`label_maps` returns them.
 
@@ -52,6 +54,7 @@ class LabelMaps(Sequence):
         return torch.from_numpy(np.frombuffer(content, self._dtype).astype(np.int64).reshape(self._shapes[number]))
 
 
+@names_checked()
 def label_maps(folder: str | os.PathLike[str]) -> LabelMaps:
     """The label maps that :func:`~gnnlib.images.images_to_store` kept, for :func:`~gnnlib.images.paint`.
 

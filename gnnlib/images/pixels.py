@@ -8,6 +8,7 @@ from math import prod
 import numpy as np
 import torch
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.graph import GraphLike, keep_nodes, new_graph
 from gnnlib.images._image import Image, as_mask, as_spacing, is_image, parse_image
 from gnnlib.images.points import with_offsets
@@ -15,6 +16,7 @@ from gnnlib.images.points import with_offsets
 __all__ = ["pixel_batch", "pixel_graph"]
 
 
+@names_checked()
 def pixel_graph(
     shape: int | Sequence[int] | Image,
     kernel_size: int | Sequence[int] = 3,
@@ -106,6 +108,7 @@ def pixel_graph(
     return graph
 
 
+@names_checked()
 def pixel_batch(
     shape: int | Sequence[int],
     batch_size: int,

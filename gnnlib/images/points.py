@@ -5,6 +5,7 @@ import torch
 from scipy.spatial import KDTree
 from torch import Tensor
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.graph import GraphLike, new_graph, takes_graph
 from gnnlib.images._image import as_array, as_integer
 
@@ -13,6 +14,7 @@ __all__ = ["icosphere", "mesh_graph", "point_graph", "sphere_graph", "with_offse
 Array = Tensor | np.ndarray
 
 
+@names_checked()
 def point_graph(points: Array, edges: Array) -> GraphLike:
     """The graph of points and undirected lines between them, such as landmarks of a face or the bones of a skeleton.
 
@@ -50,6 +52,7 @@ def point_graph(points: Array, edges: Array) -> GraphLike:
     return with_offsets(graph)
 
 
+@names_checked()
 def mesh_graph(vertices: Array, faces: Array) -> GraphLike:
     """The graph of a mesh: :func:`point_graph` of its vertices and the sides of its faces.
 
@@ -76,6 +79,7 @@ def mesh_graph(vertices: Array, faces: Array) -> GraphLike:
     return point_graph(pos, np.stack([corners, np.roll(corners, -1, axis=1)], axis=-1).reshape(-1, 2))
 
 
+@names_checked()
 def sphere_graph(level: int, reach: float | None = None) -> GraphLike:
     """The unit sphere as a nearly regular graph: :func:`mesh_graph` of the :func:`icosphere`. With more neighbours the
     layers are closer to rotation equivariance (Defferrard et al. 2020, arXiv 2012.15000).
@@ -110,6 +114,7 @@ def sphere_graph(level: int, reach: float | None = None) -> GraphLike:
     return point_graph(vertices, KDTree(vertices).query_pairs(radius, output_type="ndarray"))
 
 
+@names_checked()
 def icosphere(level: int) -> tuple[np.ndarray, np.ndarray]:
     """The icosphere: an icosahedron whose triangles are split into four and projected to the sphere, ``level`` times.
 

@@ -39,6 +39,7 @@ from inspect import isfunction
 
 import numpy as np
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.graph import GraphLike
 from gnnlib.images._image import Image, as_array, parse_image, with_channels
 from gnnlib.images._regions import Feature, Regions
@@ -50,6 +51,7 @@ from gnnlib.images.superpixels import graph_from_arrays, region_arrays, with_lab
 __all__ = ["Recipe", "avelar", "dwivedi", "dwivedi_cifar", "knyazev", "monti"]
 
 
+@names_checked()
 @dataclass(frozen=True)
 class Recipe:
     """How images become graphs: segmentation, features, edges. Call it with an image.

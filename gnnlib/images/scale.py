@@ -25,9 +25,10 @@ import numpy as np
 import torch
 from filelock import FileLock
 from torch import Tensor
-from tqdm import tqdm  # type: ignore[import-untyped]
 
 from gnnlib._platform.modules import module_as
+from gnnlib._utils.calls import names_checked
+from gnnlib._utils.progress import ProgressBar
 from gnnlib._utils.workers import start_worker
 from gnnlib.data import archive
 from gnnlib.data.flat import FlatGraphs
@@ -55,6 +56,7 @@ Images = Sequence[Image] | np.ndarray | Tensor
 Columns = dict[str, tuple]
 
 
+@names_checked()
 def images_to_store(
     images: Images | str | os.PathLike[str],
     recipe: Recipe,
@@ -131,6 +133,7 @@ def images_to_store(
     return GraphStore.open(folder)
 
 
+@names_checked()
 def about_store(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """What :func:`images_to_store` recorded beside the graphs.
 
@@ -243,12 +246,11 @@ def _convert_all(images: Images, recipe: Recipe, folder: Path, workers: int | No
         for path in missing
     )
     num_images = num_nodes = 0
-    with tqdm(total=len(images), desc="images to graphs", unit="image", disable=None) as bar:
-        bar.update(len(images) - sum(len(parts[path]) for path in missing))
+    done = len(images) - sum(len(parts[path]) for path in missing)
+    with ProgressBar("images to graphs", len(images), done=done) as bar:
         for count, nodes in _in_parallel(jobs, workers) if workers else (_convert(*job) for job in jobs):
             num_images, num_nodes = num_images + count, num_nodes + nodes
-            bar.set_postfix_str(f"{num_nodes / num_images:.1f} segments, {_requested(recipe)} requested")
-            bar.update(count)
+            bar.advance(count, f"{num_nodes / num_images:.1f} segments, {_requested(recipe)} requested")
     return list(parts)
 
 

@@ -7,11 +7,14 @@ from functools import lru_cache
 
 import numpy as np
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.images._image import Image, Pixels, as_integer, import_skimage, parse_image
+from gnnlib.nn._arguments import positive
 
 __all__ = ["SLIC", "MaskSLIC", "segment", "segment_pixels"]
 
 
+@names_checked(n_segments="num_segments=")
 def segment(
     image: Image,
     num_segments: int = 75,
@@ -100,6 +103,7 @@ def segment_pixels(pixels: Pixels, num_segments: int = 75, compactness: float | 
     return labels
 
 
+@names_checked(n_segments="num_segments=")
 @dataclass(frozen=True)
 class SLIC:
     """SLIC as scikit-image computed it until 2020, with three channels taken as sRGB and converted to Lab.
@@ -132,10 +136,9 @@ class SLIC:
     def __post_init__(self) -> None:
         if as_integer("num_segments", self.num_segments) < 1:
             raise ValueError(f"num_segments: expected at least 1, got {self.num_segments}")
-        if self.max_segments is not None and self.max_segments < 1:
+        if self.max_segments is not None and as_integer("max_segments", self.max_segments) < 1:
             raise ValueError(f"max_segments: expected None or at least 1, got {self.max_segments}")
-        if not 0 < self.compactness < np.inf:
-            raise ValueError(f"compactness: expected a positive number, got {self.compactness}")
+        positive("SLIC", "compactness", self.compactness)
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         from gnnlib.kernels.pieces import connected_pieces  # imports numba: on first use only
@@ -171,6 +174,7 @@ def _seeds(shape: tuple[int, ...], num_segments: int) -> tuple[slice, ...]:
     return import_skimage("util").regular_grid(shape, num_segments)
 
 
+@names_checked(n_segments="num_segments=")
 @dataclass(frozen=True)
 class MaskSLIC:
     """maskSLIC (Irving, 2016, arXiv:1606.09518): seeds by k-means of the pixels' positions, and clusters that are not

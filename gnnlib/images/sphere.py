@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from scipy.spatial import KDTree
 from torch import Tensor
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.graph import GraphLike, new_bipartite
 from gnnlib.images.points import icosphere, sphere_graph
 
@@ -26,6 +27,7 @@ __all__ = [
 ]
 
 
+@names_checked()
 def project(images: Tensor, points: Tensor, rotation: Tensor | None = None) -> Tensor:
     r"""Stereographic projection of images onto the sphere, followed by a rotation:
 
@@ -73,6 +75,7 @@ def project(images: Tensor, points: Tensor, rotation: Tensor | None = None) -> T
     return F.grid_sample(images, coords, align_corners=False).squeeze(2).permute(2, 0, 1).contiguous()
 
 
+@names_checked()
 def equirectangular(size: Sequence[int]) -> Tensor:
     """The equirectangular grid: centres of cells of equal height in latitude and equal width in longitude, row by row,
     north first, with (1, 0, 0) in the middle of the map.
@@ -94,6 +97,7 @@ def equirectangular(size: Sequence[int]) -> Tensor:
     return points.flatten(0, 1)
 
 
+@names_checked()
 def random_rotations(num: int, generator: torch.Generator | None = None) -> Tensor:
     """Uniformly distributed rotations: orthogonal factors of Gaussian matrices with the signs of Mezzadri 2007 (arXiv
     math-ph/0609050, section 5), reflections multiplied by -1.
@@ -115,6 +119,7 @@ def random_rotations(num: int, generator: torch.Generator | None = None) -> Tens
     return q * torch.linalg.det(q).view(-1, 1, 1)
 
 
+@names_checked()
 def icosahedral_rotations() -> Tensor:
     """The 60 rotational symmetries of the icosahedron, and of every :func:`gnnlib.images.sphere_graph`; the first is
     the identity.
@@ -135,6 +140,7 @@ def icosahedral_rotations() -> Tensor:
     return frames @ torch.linalg.inv(frames[0])
 
 
+@names_checked()
 def sphere_interpolation(level: int, points: Tensor) -> GraphLike:
     """The bipartite graph of linear interpolation from the nodes of a sphere to any points on it.
 
@@ -176,6 +182,7 @@ def sphere_interpolation(level: int, points: Tensor) -> GraphLike:
     return graph
 
 
+@names_checked()
 def sphere_pooling(level: int) -> GraphLike:
     """The bipartite graph of pooling from the nodes of a sphere to those of the next coarser one.
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.graph import GraphLike, new_graph
 from gnnlib.images._image import Image, parse_image
 from gnnlib.images._regions import Feature, Regions, region_features
@@ -24,6 +25,7 @@ __all__ = [
 ]
 
 
+@names_checked(n_segments="num_segments=")
 def superpixel_graph(
     image: Image,
     num_segments: int = 75,
@@ -82,6 +84,7 @@ def superpixel_graph(
     return _region_graph(regions, rule, features, self_loops, norm)
 
 
+@names_checked()
 def graph_from_labels(
     image: Image,
     labels: Image,
@@ -175,6 +178,7 @@ def _region_graph(
     return graph
 
 
+@names_checked()
 def superpixel_arrays(
     image: Image,
     num_segments: int = 75,
@@ -203,6 +207,7 @@ def superpixel_arrays(
     return region_arrays(regions, Nearest(k, sigma))
 
 
+@names_checked()
 def label_arrays(image: Image, labels: Image, k: int = 8, sigma: float | None = None) -> dict[str, np.ndarray]:
     """:func:`graph_from_labels` as plain arrays.
 
@@ -257,6 +262,7 @@ def region_arrays(
     return {"src": src, "dst": dst} | {name: a.astype(np.float32) for name, a in numbers.items()}
 
 
+@names_checked()
 def graph_from_arrays(arrays: dict[str, np.ndarray]) -> GraphLike:
     """The graph of the arrays that :func:`superpixel_arrays` or :func:`label_arrays` returned, also in another process.
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.images import image_folder
 from gnnlib.images._image import Image, is_image
 from gnnlib.images.recipes import Recipe
@@ -22,6 +23,7 @@ __all__ = ["load_recipe", "predict_images"]
 Folder = str | os.PathLike[str]
 
 
+@names_checked()
 def load_recipe(folder: Folder, *, safe_globals: Iterable[Named] = ()) -> Recipe:
     """The recipe that `save_model` saved with a model.
 
@@ -45,6 +47,7 @@ def load_recipe(folder: Folder, *, safe_globals: Iterable[Named] = ()) -> Recipe
         raise ValueError(f"{path}: {error}") from error
 
 
+@names_checked()
 def predict_images(
     folder: Folder,
     photos: Sequence[Image] | Image,

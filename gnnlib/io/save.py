@@ -15,13 +15,14 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from gnnlib._utils.calls import names_checked
 from gnnlib._utils.documents import is_sealed, read_document, seal
 from gnnlib._utils.files import atomic_write
 from gnnlib._version import __version__
 from gnnlib.images.recipes import Recipe
 from gnnlib.io.recipe import describe_recipe
 from gnnlib.io.structure import Named, describe, rebuild
-from gnnlib.nn._arguments import check_model, names_checked
+from gnnlib.nn._arguments import check_model
 
 __all__ = ["about_model", "load_model", "read_config", "save_model"]
 
@@ -34,7 +35,7 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 Folder = str | os.PathLike[str]
 
 
-@names_checked("save_model", path="folder=", metadata="about=")
+@names_checked(path="folder=", metadata="about=")
 def save_model(
     model: nn.Module, folder: Folder, *, about: Mapping[str, Any] | None = None, recipe: Recipe | None = None
 ) -> None:
@@ -91,6 +92,7 @@ def save_model(
         part.write_text(text + "\n")
 
 
+@names_checked()
 def load_model(folder: Folder, device: torch.device | str = "cpu", *, safe_globals: Iterable[Named] = ()) -> nn.Module:
     """Loads a model that `save_model` saved, in evaluation mode.
 
@@ -125,6 +127,7 @@ def load_model(folder: Folder, device: torch.device | str = "cpu", *, safe_globa
         raise ValueError(f"{path.with_name(CONFIG)}: {error}") from error
 
 
+@names_checked()
 def about_model(folder: Folder) -> dict[str, Any]:
     """The metadata that `save_model` was given.
 

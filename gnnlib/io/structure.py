@@ -39,8 +39,8 @@ MODULE_PACKAGES = (
 
 FUNCTION_MODULES = (
     "gnnlib.nn.embedding",
+    "gnnlib.nn.layer",
     "gnnlib.nn.readout",
-    "gnnlib.nn.stack",
     "gnnlib.ops.message_passing",
     "torch.nn.functional",
 )

@@ -11,11 +11,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from gnnlib._utils.calls import names_checked
 from gnnlib._utils.model_state import evaluation_mode
 from gnnlib.graph import EID, NID, GraphLike, is_graph, message_flow_graph, takes_graph
 from gnnlib.graph._check import check_graph
 from gnnlib.large.tables import NpyMatrix
-from gnnlib.nn._arguments import integer, names_checked
+from gnnlib.nn._arguments import integer
 from gnnlib.nn.norm import BatchNorm, LayerNorm, NodeNorm
 from gnnlib.nn.stack import Stack
 from gnnlib.ops.degrees import NORMS
@@ -32,7 +33,7 @@ class FeatureRows(Protocol):
     def __getitem__(self, rows: Tensor, /) -> Tensor: ...
 
 
-@names_checked("layerwise_inference", edge_weight="edge=")
+@names_checked(edge_weight="edge=")
 @torch.no_grad()
 @takes_graph()
 def layerwise_inference(

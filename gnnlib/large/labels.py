@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.graph import GraphLike, takes_graph
 from gnnlib.nn.propagation import APPNP
 
@@ -24,6 +25,7 @@ __all__ = [
 ]
 
 
+@names_checked()
 def mask_labels(label: Tensor, nodes: Tensor) -> Tensor:
     """The labels of some nodes, and -1 for all others.
 
@@ -53,6 +55,7 @@ def _one_hot(label: Tensor, num_classes: int) -> Tensor:
     return one_hot(label + 1, num_classes + 1)[:, 1:].float()
 
 
+@names_checked()
 @takes_graph("label")
 def label_propagation(graph: GraphLike, label: Tensor, num_classes: int, *, k: int = 50, alpha: float = 0.9) -> Tensor:
     r"""Label propagation (Zhou et al. 2004, "Learning with local and global consistency", algorithm on page 2), which
@@ -92,6 +95,7 @@ def label_propagation(graph: GraphLike, label: Tensor, num_classes: int, *, k: i
     return APPNP(k, alpha=1 - alpha)(graph, _one_hot(label, num_classes))
 
 
+@names_checked()
 @takes_graph("prob")
 def correct_residuals(graph: GraphLike, prob: Tensor, label: Tensor, *, k: int = 50, alpha: float = 0.9) -> Tensor:
     r"""The correct step of Correct and Smooth (Huang et al. 2020, arXiv 2010.13993, "Correcting for error with residual
@@ -141,6 +145,7 @@ def correct_residuals(graph: GraphLike, prob: Tensor, label: Tensor, *, k: int =
     return prob + propagated * scale.where(scale <= 1000, 1.0)
 
 
+@names_checked()
 @takes_graph("prob")
 def smooth_predictions(graph: GraphLike, prob: Tensor, label: Tensor, *, k: int = 50, alpha: float = 0.8) -> Tensor:
     r"""The smooth step of Correct and Smooth (Huang et al. 2020, arXiv 2010.13993, "Smoothing final predictions"):
@@ -192,6 +197,7 @@ def _labelled(prob: Tensor, label: Tensor) -> Tensor:
     return labelled
 
 
+@names_checked()
 class FeaturesWithLabels:
     """The label trick: node features with one-hot labels beside them, as input (UniMP: Shi et al. 2020, arXiv
     2009.03509, "masked label prediction").
@@ -225,6 +231,7 @@ class FeaturesWithLabels:
         return torch.cat([x, _one_hot(self.label[rows], self.num_classes).to(x)], 1)
 
 
+@names_checked()
 def mix_soft_labels(label: Tensor, teacher: Tensor, *, teacher_weight: float = 0.5) -> Tensor:
     r"""Soft labels for distillation (Hinton et al. 2015, arXiv 1503.02531, section 2), or self-distillation if the
     teacher is a model of the same kind (Furlanello et al. 2018, arXiv 1805.04770, section 3).

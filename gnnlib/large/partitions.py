@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
+from gnnlib._utils.calls import names_checked
 from gnnlib._utils.model_state import evaluation_mode
 from gnnlib.graph import GraphLike, takes_graph
 from gnnlib.large.inference import check_stack
@@ -44,6 +45,7 @@ __all__ = [
 SPLITS = ("train", "valid", "test")
 
 
+@names_checked()
 @takes_graph()
 def partition_graph(
     graph: GraphLike,
@@ -97,6 +99,7 @@ def partition_graph(
     return Path(folder) / f"{name}.json"
 
 
+@names_checked()
 def part_config(folder: str | os.PathLike[str]) -> tuple[Path, dict[str, Any]]:
     """The configuration that `partition_graph` wrote.
 
@@ -116,6 +119,7 @@ def part_config(folder: str | os.PathLike[str]) -> tuple[Path, dict[str, Any]]:
     return paths[0].absolute(), json.loads(paths[0].read_text())
 
 
+@names_checked()
 def open_dist_graph(folder: str | os.PathLike[str]) -> Any:
     """The ``dgl.distributed.DistGraph`` of `partition_graph`, connected to the servers that DGL's environment variables
     name. Without them, a graph of a single part in this process. In a server process this call is the server, and
@@ -145,6 +149,7 @@ def _exit_client() -> None:
         dgl.distributed.exit_client()
 
 
+@names_checked()
 def dist_batches(graph: Any, *, fanouts: Sequence[int], batch_size: int) -> Callable[[], Iterator[Batch]]:
     """Batches of neighbour sampling for `gnnlib.train.fit`: the training nodes of this process, in random order.
 
@@ -175,6 +180,7 @@ def _loader(graph: Any, ids: Tensor, fanouts: Sequence[int], batch_size: int, sh
     return dgl.dataloading.DistNodeDataLoader(graph, ids, sampler, batch_size=batch_size, shuffle=shuffle)
 
 
+@names_checked()
 @torch.no_grad()
 def dist_inference(model: Stack, graph: Any, *, batch_size: int = 10_000) -> tuple[Tensor, Tensor]:
     """Layer-wise inference: the outputs for the nodes of this process, in evaluation mode and with all neighbours.
@@ -214,6 +220,7 @@ def dist_inference(model: Stack, graph: Any, *, batch_size: int = 10_000) -> tup
     return ids, outputs
 
 
+@names_checked()
 def dist_accuracy(model: Stack, graph: Any, *splits: str, batch_size: int = 10_000) -> list[float]:
     """The accuracy of a model on splits of the nodes, over all processes.
 

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gnnlib._utils.calls import names_checked
 from gnnlib._utils.documents import is_sealed, read_document, seal
 from gnnlib._utils.files import atomic_write, remove_parts, spread_checksum
 from gnnlib._utils.indices import as_indices
@@ -33,6 +34,7 @@ HOP = re.compile(r"hop-\d+\.npy")
 BUFFERS = 3  # that share the memory: the input of a hop, its output, and the buffer of a file
 
 
+@names_checked()
 @takes_graph()
 def precompute_propagation(
     graph: GraphLike,
@@ -200,6 +202,7 @@ def _check_hops(k: int) -> int:
     return k
 
 
+@names_checked()
 class PropagatedFeatures:
     """Features after several hops, in one .npy file (N, F) per hop: ``features[rows]`` reads (n, K, F).
 
@@ -272,6 +275,7 @@ def _check_checksums(matrix: NpyMatrix) -> None:
         raise ValueError(f"{matrix.path}: expected a file of its rows' checksums; {again} ({error})") from error
 
 
+@names_checked()
 def row_batches(
     x: Tensor | PropagatedFeatures,
     target: Tensor,

@@ -16,17 +16,19 @@ import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
+from gnnlib._utils.calls import names_checked
 from gnnlib._utils.indices import as_indices
 from gnnlib.graph import EID, GraphLike, as_dgl, edge_endpoints, node_subgraph, takes_graph
 from gnnlib.graph._check import check_graph
 from gnnlib.large.inference import FeatureRows, check_rows
-from gnnlib.nn._arguments import integer, names_checked
+from gnnlib.nn._arguments import integer
 from gnnlib.train.distributed import rank, shard, shards, world_size
 from gnnlib.train.loop import Batch
 
 __all__ = ["cluster_batches", "clusters", "gcn_edge_weights", "sampled_batches"]
 
 
+@names_checked()
 @takes_graph()
 def gcn_edge_weights(graph: GraphLike) -> Tensor:
     r"""Edge weights with which the mean over in-edges equals the sum of GCN: sqrt(d_v / d_u), with d the in-degree of v
@@ -59,9 +61,7 @@ def gcn_edge_weights(graph: GraphLike) -> Tensor:
     return in_degree.sqrt().float().index_select(0, dst) * out_degree.rsqrt().float().index_select(0, src)
 
 
-@names_checked(
-    "sampled_batches", num_neighbors="fanouts=", seed="generator=torch.Generator().manual_seed(0)", edge_weight="edge="
-)
+@names_checked(num_neighbors="fanouts=", seed="generator=torch.Generator().manual_seed(0)", edge_weight="edge=")
 @takes_graph()
 def sampled_batches(
     graph: GraphLike,
@@ -153,7 +153,7 @@ def quiet() -> Iterator[None]:
         yield
 
 
-@names_checked("clusters", num_parts="num_clusters=")
+@names_checked(num_parts="num_clusters=")
 @takes_graph()
 def clusters(graph: GraphLike, num_clusters: int) -> Tensor:
     """Clusters of nodes by METIS (Karypis and Kumar 1998), which minimises the number of edges between clusters.
@@ -184,6 +184,7 @@ def clusters(graph: GraphLike, num_clusters: int) -> Tensor:
         return dgl.metis_partition_assignment(as_dgl(graph).long(), num_clusters)
 
 
+@names_checked()
 @takes_graph()
 def cluster_batches(
     graph: GraphLike,

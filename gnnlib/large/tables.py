@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gnnlib._utils.calls import names_checked
 from gnnlib._utils.files import atomic_write
 from gnnlib._utils.indices import as_indices
 from gnnlib._utils.npy import read_npy_header
@@ -28,6 +29,7 @@ Span = tuple[int, int]  # of columns: the first, and the one after the last
 MAX_GAP, MAX_READ = 2**14, 2**22  # bytes: rows that are this close are read together, up to so many at once
 
 
+@names_checked()
 @dataclass(frozen=True)
 class NpyMatrix:
     """A matrix in an .npy file, of which ``matrix[rows]`` reads rows.

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 from torch.utils.checkpoint import checkpoint as recompute
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.graph import GraphLike, new_graph, takes_graph
 from gnnlib.nn._arguments import Arguments, integer, reset_parameters
 from gnnlib.ops import edge_dot
@@ -16,6 +17,7 @@ __all__ = ["GAE", "VGAE", "link_scores", "reconstruction_loss"]
 HELD = 2**24  # pairs stored at a time: 64 MB in single precision
 
 
+@names_checked()
 def link_scores(z: Tensor, u: Tensor, v: Tensor) -> Tensor:
     """Scores of links between nodes u and v: the inner products <z_u, z_v> of their embeddings.
 
@@ -42,6 +44,7 @@ def link_scores(z: Tensor, u: Tensor, v: Tensor) -> Tensor:
     return edge_dot(new_graph(u, v, len(z)), z, z)
 
 
+@names_checked()
 @takes_graph("z")
 def reconstruction_loss(graph: GraphLike, z: Tensor, num_pairs: int | None = None) -> Tensor:
     r"""Reconstruction loss of the adjacency by inner products of embeddings (Kipf and Welling 2016, arXiv 1611.07308,

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from gnnlib.nn.conv import SGConv
 from gnnlib.nn.drop import Dropout
+from gnnlib.nn.layer import GNNLayer
 from gnnlib.nn.norm import BatchNorm
 from gnnlib.nn.propagation import APPNP, DAGNN, Hops
-from gnnlib.nn.stack import GNNLayer, Stack
+from gnnlib.nn.stack import Stack
 from gnnlib.ops.linear import Linear
 
 __all__ = ["APPNPNet", "DAGNNNet", "GfNN", "SGC", "SIGN"]

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from gnnlib.nn._arguments import integer
 from gnnlib.nn.conv import GCNConv
 from gnnlib.nn.drop import Dropout
+from gnnlib.nn.layer import GNNLayer
 from gnnlib.nn.residual import InitialResidual, JumpingKnowledge
-from gnnlib.nn.stack import GNNLayer, Stack
+from gnnlib.nn.stack import Stack
 from gnnlib.ops.linear import Linear, linear
 
 __all__ = ["GCNII", "JKNet"]

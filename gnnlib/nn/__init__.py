@@ -27,6 +27,7 @@ from gnnlib.nn.drop import (
 from gnnlib.nn.embedding import SumOfEmbeddings, one_hot
 from gnnlib.nn.encoding import laplacian_encoding, random_walk_encoding
 from gnnlib.nn.init import SkipInit, lsuv_init_
+from gnnlib.nn.layer import GNNLayer, concat_heads, mean_heads
 from gnnlib.nn.norm import (
     BatchNorm,
     DiffGroupNorm,
@@ -59,12 +60,7 @@ from gnnlib.nn.residual import (
     Residual,
 )
 from gnnlib.nn.reversible import Reversible, ReversibleBlock
-from gnnlib.nn.stack import (
-    GNNLayer,
-    Stack,
-    concat_heads,
-    mean_heads,
-)
+from gnnlib.nn.stack import Stack
 from gnnlib.nn.standardize import Standardize
 from gnnlib.nn.virtual_node import VirtualNode
 from gnnlib.ops.linear import Linear

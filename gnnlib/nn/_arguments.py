@@ -24,17 +24,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gnnlib._utils.calls import BY_POSITION, VARIADIC, check_call, names_checked
 from gnnlib.graph import Adjacency, as_graph, takes_graph
 from gnnlib.graph._check import features_error, graph_error
 from gnnlib.nn._foreign import forward_answers
 
 __all__ = [
     "Arguments",
-    "check_call",
     "check_model",
     "integer",
     "integers",
-    "names_checked",
     "number",
     "one_of",
     "positive",
@@ -45,9 +44,6 @@ __all__ = [
 ]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-
-BY_POSITION = Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD
-VARIADIC = Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD
 
 
 class Arguments:
@@ -185,27 +181,6 @@ def _is_autocast(value: Any) -> bool:
     return isinstance(value, Tensor) and torch.is_autocast_enabled(value.device.type)
 
 
-def names_checked(owner: str, **names: str) -> Callable[[Function], Function]:
-    """Decorator of a function: the messages of `check_call` for wrong, missing and too many arguments.
-
-    Args:
-        owner: name of the function in the messages
-        names: what to write in place of the names of other libraries
-    """
-
-    def decorate(function: Function) -> Function:
-        of_class = next(iter(signature(function).parameters), None) == "cls"
-
-        @wraps(function)
-        def checked(*args: Any, **options: Any) -> Any:
-            check_call(owner, function, args if of_class else (None, *args), options, names, bound=int(of_class))
-            return function(*args, **options)
-
-        return cast(Function, checked)
-
-    return decorate
-
-
 def renames(owner: str, **names: str) -> Callable[[Function], Function]:
     """`names_checked`, for a function that also receives numbers of NumPy as numbers of Python."""
 
@@ -218,42 +193,6 @@ def renames(owner: str, **names: str) -> Callable[[Function], Function]:
         return cast(Function, checked)
 
     return decorate
-
-
-def check_call(
-    owner: object,
-    function: Callable[..., Any],
-    args: Collection[Any],
-    options: Collection[str],
-    renamed: Mapping[str, str],
-    bound: int = 1,
-) -> None:
-    """Whether a function takes these arguments, ``self`` among them.
-
-    Raises:
-        TypeError: if it lacks a name, there are too many arguments by position, or a required one is missing
-    """
-    parameters = list(signature(function).parameters.values())[bound:]
-    names = [p.name for p in parameters if p.kind not in VARIADIC]
-    positional = [p.name for p in parameters if p.kind in BY_POSITION]
-    kinds = {p.kind for p in parameters}
-    unknown = [name for name in options if name not in names]
-    if unknown and Parameter.VAR_KEYWORD not in kinds:
-        hint = renamed.get(unknown[0], f"arguments among {', '.join(names)}")
-        raise TypeError(f"{_name(owner)}: expected {hint}, got {unknown[0]}=")
-    if len(args) - 1 > len(positional) and Parameter.VAR_POSITIONAL not in kinds:
-        keywords = ", ".join(f"{name}=" for name in names if name not in positional)
-        raise TypeError(
-            f"{_name(owner)}: expected {', '.join(positional) or 'nothing'} by position"
-            f"{keywords and f' and {keywords} by name'}, got {len(args) - 1} arguments by position"
-        )
-    twice = [name for name in positional[: len(args) - 1] if name in options]
-    if twice:
-        raise TypeError(f"{_name(owner)}: expected {twice[0]} once, got it by position and as {twice[0]}=")
-    required = [p.name for p in parameters if p.default is Parameter.empty and p.kind not in VARIADIC]
-    missing = [name for name in required if name not in [*positional[: len(args) - 1], *options]]
-    if missing:
-        raise TypeError(f"{_name(owner)}: expected {', '.join(required)}, got no {', '.join(missing)}")
 
 
 def _name(owner: object) -> str:

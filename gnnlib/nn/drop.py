@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.graph import GraphLike, MessageDropout, edge_endpoints, keep_edges, with_message_dropout
 from gnnlib.nn._arguments import Arguments, probability, reset_parameters
 from gnnlib.nn.conv.base import Conv, Features
@@ -15,6 +16,7 @@ __all__ = ["DropEdge", "DropMessage", "DropNode", "Dropout"]
 LEVELS = 2**16
 
 
+@names_checked()
 class Dropout(nn.Dropout):
     r"""Dropout (Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from overfitting", section
     4), with one random number for four entries.

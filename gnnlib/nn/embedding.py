@@ -6,6 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.nn._arguments import Arguments, integer
 
 __all__ = ["SumOfEmbeddings", "one_hot"]
@@ -82,6 +83,7 @@ class SumOfEmbeddings(Arguments, nn.EmbeddingBag):
         return super().forward(codes + self.first)
 
 
+@names_checked()
 def one_hot(codes: Tensor, sizes: Sequence[int]) -> Tensor:
     """One-hot columns of categories, concatenated: a linear layer on them is a sum of embeddings.
 

@@ -8,9 +8,10 @@ from scipy.sparse.csgraph import laplacian
 from scipy.sparse.linalg import ArpackNoConvergence, eigsh
 from torch import Tensor
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.graph import GraphLike, adjacency, edge_endpoints, takes_graph
 from gnnlib.graph._check import check_one_node_set
-from gnnlib.nn._arguments import integer, names_checked
+from gnnlib.nn._arguments import integer
 from gnnlib.ops import propagate
 
 __all__ = ["laplacian_encoding", "random_walk_encoding"]
@@ -20,7 +21,7 @@ RESTARTS = 60  # of Lanczos' method, after which the matrix is factorised
 DENSE = 1000  # nodes of a graph up to which its Laplacian is a dense matrix
 
 
-@names_checked("random_walk_encoding", walk_length="k=")
+@names_checked(walk_length="k=")
 @takes_graph()
 def random_walk_encoding(graph: GraphLike, k: int, weight: Tensor | None = None) -> Tensor:
     r"""Random-walk encoding: return probabilities after 1, 2, ..., k steps (RWPE: Dwivedi et al. 2022, arXiv
@@ -81,7 +82,7 @@ def _number(graph: GraphLike) -> Tensor:
     return torch.arange(graph.num_nodes(), device=graph.device) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
 
 
-@names_checked("laplacian_encoding", num_eigenvectors="k=")
+@names_checked(num_eigenvectors="k=")
 @takes_graph()
 def laplacian_encoding(graph: GraphLike, k: int, weight: Tensor | None = None) -> Tensor:
     r"""Laplacian encoding: eigenvectors of the normalised Laplacian to the k smallest eigenvalues after the first

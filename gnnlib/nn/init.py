@@ -5,10 +5,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from gnnlib._utils.calls import names_checked
 from gnnlib._utils.model_state import preserve_state
 from gnnlib.graph import GraphLike
+from gnnlib.nn.layer import GNNLayer
 from gnnlib.nn.norm import Norm
-from gnnlib.nn.stack import GNNLayer
 
 __all__ = ["SkipInit", "lsuv_init_"]
 
@@ -63,6 +64,7 @@ class SkipInit(Norm):
         return self.scale * x
 
 
+@names_checked()
 def lsuv_init_(model: nn.Module, *inputs: Any, tolerance: float = 0.05, tries: int = 10) -> None:
     r"""Layer-sequential unit variance (LSUV: Mishkin and Matas 2016, arXiv 1511.06422, algorithm 1): scales the weights
     of each layer until its output on these inputs has variance 1.

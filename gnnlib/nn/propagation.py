@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from gnnlib.graph import GraphLike
 from gnnlib.graph._check import check_one_node_set
-from gnnlib.nn._arguments import Arguments, integer, probability
+from gnnlib.nn._arguments import Arguments, integer, one_of, probability
 from gnnlib.ops import aggregate, propagate
-from gnnlib.ops.degrees import degree_norm
+from gnnlib.ops.degrees import DEGREES, degree_norm
 from gnnlib.ops.linear import Linear
 
 __all__ = ["APPNP", "DAGNN", "Hops"]
@@ -24,7 +24,7 @@ Hop = Callable[[Tensor], Tensor]
 
 
 class _Propagation(Arguments, nn.Module):
-    """k hops of the average over neighbours, with symmetric degree normalisation: of weighted degrees with weights."""
+    """k hops of the average over neighbours, with symmetric degree normalisation."""
 
     takes_edge: ClassVar[str | None] = "weight"
     always_shown: ClassVar = ("k",)
@@ -38,15 +38,19 @@ class _Propagation(Arguments, nn.Module):
         "normalize": "no normalize (both ends are normalised by degree)",
     }
 
-    def __init__(self, k: int, drop: nn.Module | None = None):
+    def __init__(self, k: int, drop: nn.Module | None = None, degrees: str | None = None):
         super().__init__()
         self.k, self.drop = integer(self, "k", k, minimum=0), drop
+        self.degrees = one_of(self, "degrees", degrees, (None, *DEGREES))
 
     def hop(self, graph: GraphLike, x: Tensor, edge: Tensor | None) -> Hop:
         check_one_node_set(type(self).__name__, graph)
+        degrees = self.degrees or ("unweighted" if edge is None else "weighted")
         if edge is None and self.drop is None:
-            return partial(propagate, graph)
-        coeff = degree_norm(graph, edge, degrees="unweighted" if edge is None else "weighted", like=x)
+            return partial(propagate, graph, degrees=degrees)
+        if edge is not None and edge.shape == (graph.num_edges(), 1):
+            edge = edge.squeeze(1)
+        coeff = degree_norm(graph, edge, degrees=degrees, like=x)
         return lambda h: aggregate(graph, h, coeff if self.drop is None else self.drop(coeff))
 
 
@@ -63,7 +67,7 @@ class Hops(_Propagation):
 
     Shapes:
         - x: (N, \*, F)
-        - edge: weights (E,) or None
+        - edge: weights (E,) or (E, 1), or None
         - output: (N, \*, k + 1, F)
 
     Raises:
@@ -112,11 +116,12 @@ class APPNP(_Propagation):
     Args:
         k: number of hops
         alpha: teleport probability
+        degrees: as in `gnnlib.ops.degree_norm`; None: "weighted" with edge weights, else "unweighted"
         drop: called on the coefficients of the edges (E,) at each hop: ``nn.Dropout(0.5)`` in the paper
 
     Shapes:
         - x: (N, \*, F)
-        - edge: weights (E,) or None
+        - edge: weights (E,) or (E, 1), or None
         - output: (N, \*, F)
 
     Raises:
@@ -132,8 +137,8 @@ class APPNP(_Propagation):
         [3.0, 1.0]
     """
 
-    def __init__(self, k: int = 10, *, alpha: float = 0.1, drop: nn.Module | None = None):
-        super().__init__(k, drop)
+    def __init__(self, k: int = 10, *, alpha: float = 0.1, drop: nn.Module | None = None, degrees: str | None = None):
+        super().__init__(k, drop, degrees)
         self.alpha = probability(self, "alpha", alpha)
 
     def forward(self, graph: GraphLike, x: Tensor, edge: Tensor | None = None) -> Tensor:
@@ -168,7 +173,7 @@ class DAGNN(_Propagation):
 
     Shapes:
         - x: (N, \*, feats)
-        - edge: weights (E,) or None
+        - edge: weights (E,) or (E, 1), or None
         - output: (N, \*, feats)
 
     Raises:

@@ -11,7 +11,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from gnnlib.graph import GraphLike, graph_sizes, node_to_graph, takes_graph
+from gnnlib._utils.calls import names_checked
+from gnnlib.graph import Adjacency, GraphLike, graph_sizes, segments, takes_graph
+from gnnlib.graph._check import features_error
 from gnnlib.nn._arguments import Arguments, integer
 from gnnlib.ops import aggregate
 
@@ -29,6 +31,7 @@ __all__ = [
 ]
 
 
+@names_checked()
 @takes_graph()
 def readout_sum(graph: GraphLike, x: Tensor) -> Tensor:
     """Sum over the nodes of each graph.
@@ -52,9 +55,10 @@ def readout_sum(graph: GraphLike, x: Tensor) -> Tensor:
         >>> readout_sum(g, torch.ones(5, 2)).tolist()
         [[2.0, 2.0], [3.0, 3.0]]
     """
-    return aggregate(node_to_graph(graph, x.device), x)
+    return aggregate(_to_graphs("readout_sum", graph, x), x)
 
 
+@names_checked()
 @takes_graph()
 def readout_mean(graph: GraphLike, x: Tensor) -> Tensor:
     """Mean over the nodes of each graph.
@@ -70,9 +74,10 @@ def readout_mean(graph: GraphLike, x: Tensor) -> Tensor:
     Returns:
         The means; 0 for a graph without nodes.
     """
-    return aggregate(node_to_graph(graph, x.device), x, reduce="mean")
+    return aggregate(_to_graphs("readout_mean", graph, x), x, reduce="mean")
 
 
+@names_checked()
 @takes_graph()
 def readout_max(graph: GraphLike, x: Tensor) -> Tensor:
     """Maximum over the nodes of each graph, for each feature.
@@ -88,9 +93,10 @@ def readout_max(graph: GraphLike, x: Tensor) -> Tensor:
     Returns:
         The maxima; 0 for a graph without nodes.
     """
-    return aggregate(node_to_graph(graph, x.device), x, reduce="max")
+    return aggregate(_to_graphs("readout_max", graph, x), x, reduce="max")
 
 
+@names_checked()
 @takes_graph()
 def readout_mean_max(graph: GraphLike, x: Tensor) -> Tensor:
     """Mean and maximum over the nodes of each graph, concatenated.
@@ -116,6 +122,7 @@ def readout_mean_max(graph: GraphLike, x: Tensor) -> Tensor:
     return torch.cat([readout_mean(graph, x), readout_max(graph, x)], -1)
 
 
+@names_checked()
 @takes_graph()
 def readout_flat(graph: GraphLike, x: Tensor) -> Tensor:
     """Features of all nodes of each graph, concatenated: a linear layer on them has a weight for each position.
@@ -142,10 +149,26 @@ def readout_flat(graph: GraphLike, x: Tensor) -> Tensor:
         >>> readout_flat(g, torch.arange(4.0).view(4, 1)).tolist()
         [[0.0, 1.0], [2.0, 3.0]]
     """
-    sizes = graph_sizes(graph)
+    sizes = _sizes("readout_flat", graph, x)
     if bool((sizes != sizes[0]).any()):
-        raise ValueError(f"expected graphs of equal size, got {int(sizes.min())} to {int(sizes.max())} nodes")
+        raise ValueError(
+            f"readout_flat: expected graphs of equal size, got {int(sizes.min())} to {int(sizes.max())} nodes"
+        )
     return x.unflatten(0, (len(sizes), int(sizes[0]))).movedim(1, -2).flatten(-2)
+
+
+def _sizes(owner: str, graph: GraphLike, x: Tensor) -> Tensor:
+    """The number of nodes of each graph, if these are a graph and features."""
+    sizes = graph_sizes(graph)
+    wrong = features_error(owner, x)
+    if wrong is not None:
+        raise wrong
+    return sizes
+
+
+def _to_graphs(owner: str, graph: GraphLike, x: Tensor) -> Adjacency:
+    """From every node to its graph."""
+    return segments(_sizes(owner, graph, x).to(x.device))
 
 
 class _Readout(Arguments, nn.Module):

@@ -11,6 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from gnnlib.graph import GraphLike, takes_graph
 from gnnlib.nn._arguments import Arguments, reset_parameters
+from gnnlib.nn.layer import as_blocks
 
 __all__ = ["Reversible", "ReversibleBlock"]
 
@@ -24,8 +25,8 @@ class ReversibleBlock(Arguments, nn.Module):
     The inverse solves this for x, from the last group to the first, with the same functions.
 
     Args:
-        parts: f_1 to f_C, each a `GNNLayer` (or a module called as ``part(graph, x, edge, x0)``) from F / C features
-            to as many
+        parts: f_1 to f_C, each a `GNNLayer`, a layer, which becomes a `GNNLayer`, or a module called as
+            ``part(graph, x, edge, x0)``, from F / C features to as many
 
     Shapes:
         - x: (N, \*, F)
@@ -48,9 +49,9 @@ class ReversibleBlock(Arguments, nn.Module):
 
     def __init__(self, parts: Sequence[nn.Module]):
         super().__init__()
-        if len(parts) < 2:
-            raise ValueError(f"ReversibleBlock: expected at least two parts, got {len(parts)}")
-        self.parts = nn.ModuleList(parts)
+        self.parts = nn.ModuleList(as_blocks("ReversibleBlock", parts))
+        if len(self.parts) < 2:
+            raise ValueError(f"ReversibleBlock: expected at least two parts, got {len(self.parts)}")
 
     def reset_parameters(self) -> None:
         """Draw the parameters of all parts anew."""
@@ -153,7 +154,11 @@ class Reversible(Arguments, nn.Module):
 
     def __init__(self, blocks: Sequence[ReversibleBlock]):
         super().__init__()
-        self.blocks = nn.ModuleList(blocks)
+        self.blocks = nn.ModuleList(as_blocks("Reversible", blocks))
+        for block in self.blocks:
+            if not isinstance(block, ReversibleBlock):
+                kind = type(getattr(block, "conv", block)).__name__
+                raise TypeError(f"Reversible: expected blocks ReversibleBlock([part, part]), got {kind}")
 
     def reset_parameters(self) -> None:
         """Draw the parameters of all blocks anew."""

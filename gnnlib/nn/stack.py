@@ -1,14 +1,13 @@
-"""Networks of any layer at any depth: `GNNLayer`, a layer with dropout, normalisation and skip, and `Stack`."""
+"""Networks of any layer at any depth."""
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from math import isqrt
 from typing import Any, ClassVar, NamedTuple, cast
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recompute
 
-from gnnlib._utils.calls import call_with_edge, positional_arguments
 from gnnlib.graph import GraphLike
 from gnnlib.nn._arguments import Arguments, integer, renames, reset_parameters
 from gnnlib.nn._factories import (
@@ -22,13 +21,13 @@ from gnnlib.nn._factories import (
     as_factory,
     as_layer,
 )
-from gnnlib.nn.conv.base import Conv
 from gnnlib.nn.drop import Dropout
+from gnnlib.nn.layer import GNNLayer, as_blocks, check_callables
 from gnnlib.nn.readout import readout_flat, readout_mean_max
 from gnnlib.nn.reversible import Reversible, ReversibleBlock
 from gnnlib.ops.linear import Linear
 
-__all__ = ["GNNLayer", "Stack", "concat_heads", "mean_heads"]
+__all__ = ["Stack"]
 
 Factory = Callable[..., nn.Module]
 Readout = Callable[[GraphLike, Tensor], Tensor]
@@ -47,170 +46,7 @@ NAMES = {  # of other libraries
     "edge_dim": "conv=partial(GINEConv, edge_feats=...)",
     "num_heads": "conv=lambda i, o: GATConv(i, o // num_heads, num_heads)",
 }
-EXAMPLES = {
-    "conv": "GCNConv(8, 16)",
-    "norm": "BatchNorm(16)",
-    "skip": "Residual(8, 16)",
-    "activation": "torch.nn.ReLU()",
-    "encoder": "torch.nn.Linear(8, 16)",
-    "jump": "JumpingKnowledge.cat(16, num_layers)",
-    "readout": "MeanReadout(16)",
-    "head": "torch.nn.Linear(16, 2)",
-}
 WIDER = {readout_mean_max: "MeanMaxReadout", readout_flat: "FlatReadout(in_feats, num_nodes)"}
-
-
-def concat_heads(y: Tensor) -> Tensor:
-    """Concatenate the heads of an attention layer.
-
-    Args:
-        y: features of H heads
-
-    Shapes:
-        - y: (N, \\*, H, F)
-        - output: (N, \\*, H F)
-
-    Returns:
-        The concatenated heads.
-    """
-    return y.flatten(-2)
-
-
-def mean_heads(y: Tensor) -> Tensor:
-    """Average the heads of an attention layer.
-
-    Args:
-        y: features of H heads
-
-    Shapes:
-        - y: (N, \\*, H, F)
-        - output: (N, \\*, F)
-
-    Returns:
-        The mean over the heads.
-    """
-    return y.mean(-2)
-
-
-def _check_callables(owner: object, **values: Any) -> None:
-    """Modules or functions, or None: a class is what `Stack.build` takes."""
-    for name, value in values.items():
-        if value is not None and (isinstance(value, type) or not callable(value)):
-            got = f"the class {value.__name__}" if isinstance(value, type) else repr(value)
-            write = f"; write {name}={EXAMPLES[name]}" if name in EXAMPLES else ""
-            raise TypeError(f"{type(owner).__name__}: expected {name} to be a module, got {got}{write}")
-        if type(value).__module__.startswith("torch_geometric."):
-            raise TypeError(
-                f"{type(owner).__name__}: expected {name} to be called with a DGL graph, such as a layer of gnnlib or "
-                f"dgl.nn, got {type(value).__name__} of PyTorch Geometric"
-            )
-
-
-class GNNLayer(Arguments, nn.Module):
-    """A convolution with dropout of edges and features, normalisation, skip and activation, in this order.
-
-    Args:
-        conv: any layer of the library, of ``dgl.nn``, or a module called as ``conv(graph, x)``
-        norm: called as ``norm(graph, y)``, or ``norm(y)`` where its forward takes one argument
-        skip: called as ``skip(y, x, x0)``, between norm and activation
-        activation: called on features
-        dropout: called on features; a number is the probability of `Dropout`
-        drop_edge: called as ``drop_edge(graph, edge)``; a number is the probability of `DropEdge`
-        merge: called on the output of an attention layer, (N, \\*, H, F)
-
-    Shapes:
-        - x: as ``conv`` takes it
-        - edge: as ``conv`` takes it, which raises its own error for anything else. A layer of another library receives
-          it under the name that its forward has for it, such as ``edge_weight``
-        - output: as ``conv`` gives it, heads merged
-
-    Raises:
-        TypeError: if an argument is no module or function, or edge values are given to a layer that takes none
-
-    Example:
-        >>> import torch
-        >>> from torch import nn
-        >>> from gnnlib import BatchNorm, GATConv, GNNLayer, Residual
-        >>> import dgl
-        >>> g = dgl.graph(([0, 1], [1, 0]))
-        >>> layer = GNNLayer(GATConv(8, 4, num_heads=2), norm=BatchNorm(8), skip=Residual(8, 8), activation=nn.ELU())
-        >>> layer(g, torch.ones(2, 8)).shape
-        torch.Size([2, 8])
-    """
-
-    renamed: ClassVar = {"act": "activation", "batch_norm": "norm", "residual": "skip=Residual(in_feats, out_feats)"}
-
-    def __init__(
-        self,
-        conv: nn.Module,
-        *,
-        norm: nn.Module | None = None,
-        skip: nn.Module | None = None,
-        activation: nn.Module | None = None,
-        dropout: float | nn.Module | None = None,
-        drop_edge: float | nn.Module | None = None,
-        merge: Callable[[Tensor], Tensor] = concat_heads,
-    ):
-        super().__init__()
-        _check_callables(self, conv=conv, norm=norm, skip=skip, activation=activation, merge=merge)
-        if conv is None or _takes_one(conv):
-            got = "None" if conv is None else f"{type(conv).__name__}, which is called as conv(x)"
-            raise TypeError(
-                f"GNNLayer: expected a layer that is called as conv(graph, x), such as GCNConv(8, 16), got {got}"
-            )
-        self.conv, self.norm, self.skip, self.activation = conv, norm, skip, activation
-        self.dropout, self.drop_edge = as_dropout("GNNLayer", dropout), as_drop_edge("GNNLayer", drop_edge)
-        self.merge = merge
-
-    def reset_parameters(self) -> None:
-        """Draw all parameters anew."""
-        reset_parameters(*self.children())
-
-    def forward(self, graph: GraphLike, x: Tensor, edge: Tensor | None = None, x0: Tensor | None = None) -> Tensor:
-        """Drop edges and features, convolve, normalise, skip, activate.
-
-        Args:
-            graph: a graph, a batch, or a message-flow graph
-            x: node features
-            edge: edge weights or edge features
-            x0: first hidden features, for a skip such as `InitialResidual`
-
-        Returns:
-            Features of the destination nodes, (N_dst, \\*, out_feats).
-        """
-        if self.drop_edge is not None:
-            graph, edge = self.drop_edge(graph, edge)
-        h = x if self.dropout is None else self.dropout(x)
-        y = self._convolve(graph, h, edge)
-        if y.dim() > h.dim():
-            y = self.merge(y)
-        if self.norm is not None:
-            y = self.norm(y) if _takes_one(self.norm) else self.norm(graph, y)
-        if self.skip is not None:
-            y = self.skip(y, x, x0)
-        return y if self.activation is None else self.activation(y)
-
-    def _convolve(self, graph: GraphLike, x: Tensor, edge: Tensor | None) -> Tensor:
-        if edge is None:
-            return self.conv(graph, x)
-        if hasattr(self.conv, "takes_edge"):
-            return self.conv(graph, x, edge)
-        return call_with_edge("GNNLayer", self.conv, graph, x, edge)
-
-
-def _takes_one(module: Any) -> bool:
-    """Whether a module is called as ``module(x)``, as those of ``torch.nn`` are."""
-    if isinstance(module, nn.Module):
-        return _forward_takes_one(type(module).forward)
-    arguments = positional_arguments(module)
-    return arguments is not None and len(arguments.names) == 1
-
-
-@lru_cache(maxsize=512)
-def _forward_takes_one(forward: Callable[..., Any]) -> bool:
-    """The same of a class's method; cached, as each step of each layer asks for its norm."""
-    arguments = positional_arguments(forward)
-    return arguments is not None and len(arguments.names) == 2
 
 
 class Stack(Arguments, nn.Module):
@@ -257,8 +93,8 @@ class Stack(Arguments, nn.Module):
         checkpoint: bool = False,
     ):
         super().__init__()
-        _check_callables(self, encoder=encoder, jump=jump, readout=readout, head=head)
-        self.blocks = nn.ModuleList(_as_blocks(blocks))
+        check_callables(self, encoder=encoder, jump=jump, readout=readout, head=head)
+        self.blocks = nn.ModuleList(as_blocks("Stack", blocks))
         self.encoder, self.jump, self.readout, self.head = encoder, jump, readout, head
         self.checkpoint = checkpoint
 
@@ -391,34 +227,6 @@ class Stack(Arguments, nn.Module):
         if self.readout is not None:
             x = self.readout(graphs[-1] if graphs else graph, x)
         return x if self.head is None else self.head(x)
-
-
-def _as_blocks(blocks: Any) -> list[nn.Module]:
-    """The blocks of a stack; layers, which are called as ``conv(graph, x)``, inside of a `GNNLayer`.
-
-    Raises:
-        TypeError: if one of them is no block and no layer
-    """
-    if not hasattr(type(blocks), "__iter__"):
-        got = "None" if blocks is None else f"one {type(blocks).__name__}"
-        raise TypeError(f"Stack: expected a list of blocks, Stack([block]), got {got}")
-    return [_as_block(block) for block in blocks]
-
-
-def _as_block(block: Any) -> nn.Module:
-    if not isinstance(block, nn.Module):
-        got = f"the class {block.__name__}" if isinstance(block, type) else repr(block)
-        raise TypeError(f"Stack: expected blocks that are modules, such as GNNLayer(GCNConv(3, 4)), got {got}")
-    arguments = positional_arguments(block)
-    num_arguments = 4 if arguments is None else len(arguments.names)
-    if num_arguments < 2:
-        kind = type(block).__name__
-        raise TypeError(
-            f"Stack: expected blocks that are called with a graph, and GNNLayer(conv, activation=..., norm=..., "
-            f"dropout=...) for all others, got {kind}"
-        )
-    is_layer = isinstance(block, Conv) or type(block).__module__.startswith(("dgl.nn.", "torch_geometric."))
-    return GNNLayer(block) if is_layer or num_arguments < 4 else block
 
 
 def _check_sizes(**sizes: Any) -> None:

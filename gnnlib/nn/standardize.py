@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.data import GraphStore
 from gnnlib.graph import GraphLike, is_graph
-from gnnlib.nn._arguments import names_checked
 
 __all__ = ["Standardize"]
 
@@ -16,6 +16,7 @@ ROWS = 1 << 16  # at a time
 GRAPHS = 1 << 8  # at a time, so that a store on disk is not in memory
 
 
+@names_checked(mean="model, mean, std, or Standardize.fit(model, data)")
 class Standardize(nn.Module):
     r"""A model of standardised node features (scikit-learn's ``StandardScaler``): mean 0 and standard deviation 1 in
     each column of the training data.
@@ -67,7 +68,7 @@ class Standardize(nn.Module):
         self.register_buffer("std", std.masked_fill(std == 0, 1.0))
 
     @classmethod
-    @names_checked("Standardize.fit", train="data=")
+    @names_checked(train="data=")
     def fit(cls, model: nn.Module, data: GraphStore | GraphLike | Tensor, feature: str = "feat") -> "Standardize":
         """The model with the mean and deviation of training data.
 

@@ -10,6 +10,7 @@ from gnnlib.graph import GraphLike, node_to_graph
 from gnnlib.graph._check import check_one_node_set
 from gnnlib.nn._arguments import Arguments, integer, probability, reset_parameters
 from gnnlib.nn.drop import Dropout
+from gnnlib.nn.layer import as_blocks
 from gnnlib.nn.norm import RowBatchNorm
 from gnnlib.ops import aggregate
 from gnnlib.ops.linear import Linear
@@ -31,7 +32,8 @@ class VirtualNode(Arguments, nn.Module):
     Differs from Gilmer et al.: there edges of a separate type join the virtual node and all nodes.
 
     Args:
-        blocks: each a `GNNLayer`, or a module called as ``block(graph, x, edge, x0)``, from feats to feats
+        blocks: each a `GNNLayer`, a layer, which becomes a `GNNLayer`, or a module called as
+            ``block(graph, x, edge, x0)``, from feats to feats
         feats: width of x
         dropout: of the virtual node's features
 
@@ -57,12 +59,12 @@ class VirtualNode(Arguments, nn.Module):
 
     def __init__(self, blocks: Sequence[nn.Module], feats: int, *, dropout: float = 0.0):
         super().__init__()
-        if not blocks:
-            raise ValueError("VirtualNode: expected at least one block, got none")
         self.feats, self.dropout = integer(self, "feats", feats), probability(self, "dropout", dropout)
-        self.blocks = nn.ModuleList(blocks)
+        self.blocks = nn.ModuleList(as_blocks("VirtualNode", blocks))
+        if len(self.blocks) == 0:
+            raise ValueError("VirtualNode: expected at least one block, got none")
         self.start = nn.Parameter(torch.zeros(feats))
-        self.updates = nn.ModuleList(_update(feats, dropout) for _ in blocks[1:])
+        self.updates = nn.ModuleList(_update(feats, dropout) for _ in self.blocks[1:])
 
     def reset_parameters(self) -> None:
         """Draw the parameters of the blocks and of the MLPs anew, and set v_0 to 0."""

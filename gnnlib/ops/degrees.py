@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.graph import Adjacency, CompressedRows, GraphLike, adjacency, check_num_rows, takes_graph
 from gnnlib.ops.autograd.sums import copy_dst, copy_src, sum_edges
 
@@ -14,6 +15,7 @@ NORMS = {"both": (-0.5, -0.5), "left": (-1.0, 0.0), "right": (0.0, -1.0), "none"
 DEGREES = ("unweighted", "weighted", "in")
 
 
+@names_checked()
 @takes_graph()
 def degree_norm(
     graph: GraphLike | Adjacency,
@@ -32,10 +34,12 @@ def degree_norm(
         norm: "both" (p = q = -1/2: Kipf and Welling 2017, arXiv 1609.02907, equation 2), "right" (p = 0, q = -1:
             divide by the row sum of the adjacency matrix, the mean over neighbours), "left" (p = -1, q = 0) or "none"
         degrees: "unweighted" counts the out-edges of the source and the in-edges of the destination; "weighted" sums
-            their weights; "in" counts the in-edges of both (graphs with one node set only)
+            their weights; "in" takes the in-edges of both, their sum with weights and their number without (graphs with
+            one node set only)
         like: without weights, the dtype and device of the result are those of this tensor
 
-    A count of 0 is taken as 1, as in DGL; a weighted degree of 0 gives the factor 0. In a block, out-edges are those
+    "weighted" is DGL's ``EdgeWeightNorm``, and "in" the normalisation of PyTorch Geometric. A count of 0 is taken as 1,
+    as in DGL; a weighted degree of 0 gives the factor 0. In a block, out-edges are those
     inside the block.
 
     Shapes:
@@ -61,8 +65,8 @@ def degree_norm(
     check_norm(adj, norm, degrees)
     if weight is not None:
         check_num_rows("weight", weight, adj.num_edges, "edge")
-        if degrees == "weighted":
-            return _weighted_norm(adj, weight, NORMS[norm])
+        if degrees != "unweighted":
+            return _weighted_norm(adj, weight, NORMS[norm], adj if degrees == "in" else adj.reverse())
 
     def make() -> Tensor:
         src, dst = degree_factors(adj, norm, degrees, torch.float64)
@@ -119,10 +123,11 @@ def _power(degree: Tensor, power: float) -> Tensor:
     return torch.where(degree == 0, 0.0, degree.where(degree != 0, 1.0) ** power)
 
 
-def _weighted_norm(adj: Adjacency, weight: Tensor, powers: tuple[float, float]) -> Tensor:
+def _weighted_norm(adj: Adjacency, weight: Tensor, powers: tuple[float, float], of_source: Adjacency) -> Tensor:
+    """The weights times powers of their sums; those of a source are over its in-edges in ``of_source``."""
     flat = weight.reshape(adj.num_edges, weight.shape[1:].numel())
     factor = flat
-    for power, view, copy in ((powers[0], adj.reverse(), copy_src), (powers[1], adj, copy_dst)):
+    for power, view, copy in ((powers[0], of_source, copy_src), (powers[1], adj, copy_dst)):
         if power:
             degree = sum_edges(view, flat)
             if power == -0.5 and bool((degree < 0).any()):

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.graph._check import features_error
 
 __all__ = ["Linear", "linear"]
@@ -115,6 +116,7 @@ def _thin_first(a: Tensor, b: Tensor) -> Tensor:
     return a.T @ b if a.shape[1] <= b.shape[1] else (b.T @ a).T
 
 
+@names_checked()
 class Linear(nn.Linear):
     """``torch.nn.Linear`` on the faster of MKL and oneDNN: the same arguments, parameters and values.
 

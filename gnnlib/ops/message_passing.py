@@ -15,6 +15,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.graph import Adjacency, GraphLike, adjacency, check_num_rows, takes_graph
 from gnnlib.ops.autograd.attention import Attend, Score, Softmax, composed_attention
 from gnnlib.ops.autograd.convolution import Convolve
@@ -35,6 +36,7 @@ __all__ = [
 ]
 
 
+@names_checked()
 @takes_graph()
 def aggregate(
     graph: GraphLike | Adjacency, x: Tensor, coeff: Tensor | None = None, reduce: str = "sum", self_weight: float = 0.0
@@ -56,7 +58,7 @@ def aggregate(
 
     Shapes:
         - x: (N_src, \*, F)
-        - coeff: (E,), or (E, \*) where \* are x's axes, each of the same length or 1 in either
+        - coeff: (E,), or (E, \*) where \* are x's axes, each of the same length or 1 in either; or (E, \*, 1)
         - output: (N_dst, \*, F); 0 for a node without in-edges
 
     Raises:
@@ -95,6 +97,7 @@ def aggregate(
     return _sum(adj, x, coeff, self_weight)
 
 
+@names_checked()
 @takes_graph()
 def propagate(
     graph: GraphLike | Adjacency,
@@ -116,7 +119,7 @@ def propagate(
 
     Shapes:
         - x: (N_src, \*, F)
-        - weight: (E,)
+        - weight: (E,) or (E, 1)
         - output: (N_dst, \*, F)
 
     Raises:
@@ -137,6 +140,8 @@ def propagate(
         check_num_rows("x", x, adj.num_src, "source node")
         return _scaled_sum(adj, x, norm, degrees)
     _check_features(adj, x)
+    if weight is not None and weight.shape == (adj.num_edges, 1):
+        weight = weight.squeeze(1)
     return _sum(adj, x, None if weight is None else degree_norm(adj, weight, norm, degrees).to(x))
 
 
@@ -188,6 +193,8 @@ def _to_heads(
     The function that is returned restores the axes of x in the result.
     """
     axes = x.shape[1:-1]
+    if coeff is not None and coeff.dim() == x.dim() and coeff.shape[-1] == 1:
+        coeff = coeff.squeeze(-1)
     sizes = coeff.shape[1:] if coeff is not None else torch.Size()
     if sizes and (len(sizes) != len(axes) or any(c != a and 1 not in (c, a) for c, a in zip(sizes, axes))):
         raise ValueError(
@@ -211,6 +218,7 @@ def _to_heads(
     return x3, coeff2, restore
 
 
+@names_checked()
 @takes_graph()
 def edge_dot(graph: GraphLike | Adjacency, x: Tensor, y: Tensor) -> Tensor:
     r"""Computes the dot product of the two endpoints of every edge: s(u->v) = <x_u, y_v>.
@@ -261,6 +269,7 @@ def edge_dot(graph: GraphLike | Adjacency, x: Tensor, y: Tensor) -> Tensor:
     return Dot.apply(to_heads(x), to_heads(y.to(x)), adj).reshape(adj.num_edges, *axes)
 
 
+@names_checked()
 @takes_graph()
 def edge_softmax(graph: GraphLike | Adjacency, score: Tensor) -> Tensor:
     r"""Computes the softmax over the in-edges of each node (Velickovic et al. 2018, arXiv 1710.10903, equation 2).
@@ -291,6 +300,7 @@ def edge_softmax(graph: GraphLike | Adjacency, score: Tensor) -> Tensor:
     return Softmax.apply(flat, adj).reshape(score.shape)
 
 
+@names_checked()
 @takes_graph("a")
 def edge_score(graph: GraphLike | Adjacency, a: Tensor, b: Tensor, att: Tensor, slope: float = 0.0) -> Tensor:
     r"""Applies a two-layer network to the endpoints of every edge.
@@ -337,6 +347,7 @@ def edge_score(graph: GraphLike | Adjacency, a: Tensor, b: Tensor, att: Tensor, 
     return Score.apply(a.contiguous(), b.contiguous(), att.contiguous(), adj, slope)
 
 
+@names_checked()
 @takes_graph("feat")
 def attend(
     graph: GraphLike | Adjacency,
@@ -424,6 +435,7 @@ def attend(
     return y if y.shape[1:] == feat.shape[1:] else y.view(adj.num_dst, *feat.shape[1:])
 
 
+@names_checked()
 @takes_graph()
 def convolve(graph: GraphLike | Adjacency, x: Tensor, basis: Tensor, weight: Tensor) -> Tensor:
     r"""Sums the features of the in-neighbours, each transformed by a combination of K matrices.
@@ -490,6 +502,7 @@ def _check_taps(taps: Tensor, num_edges: int, weight: Tensor) -> None:
         raise ValueError(f"taps: expected numbers from 0 to {weight.shape[-3] - 1}, got {low} to {high}")
 
 
+@names_checked()
 @takes_graph()
 def gather_src(graph: GraphLike | Adjacency, x: Tensor) -> Tensor:
     r"""Copies the values of the source nodes to the edges.
@@ -511,6 +524,7 @@ def gather_src(graph: GraphLike | Adjacency, x: Tensor) -> Tensor:
     return copy_src(adj, x.reshape(len(x), x.shape[1:].numel())).reshape(adj.num_edges, *x.shape[1:])
 
 
+@names_checked()
 @takes_graph()
 def gather_dst(graph: GraphLike | Adjacency, x: Tensor) -> Tensor:
     r"""Copies the values of the destination nodes to the edges: as `gather_src`, with x (N_dst, \*)."""

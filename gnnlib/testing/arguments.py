@@ -68,7 +68,7 @@ def bad_features_are_refused(case: Case) -> None:
     def bad(change: Callable[[Tensor], Any], error: type[Exception], *words: object) -> None:
         x = change(x_src) if isinstance(good.x, Tensor) else (change(x_src), x_dst)
         assert_refuses(conv, Inputs(good.graph, x, good.edge), error, *words)
-        if isinstance(case.in_feats, tuple):
+        if isinstance(case.in_feats, tuple) and case.needs_dst:
             words = tuple(n + x_dst.shape[-1] - width if n in (width, width + 1) else n for n in words)
             assert_refuses(conv, Inputs(good.graph, (x_src, change(x_dst)), good.edge), error, *words)
 
@@ -102,7 +102,7 @@ def bad_edges_are_refused(case: Case) -> None:
     bad(edge.long(), TypeError, "floating-point", "torch.int64")
     bad(edge.numpy(), TypeError, "tensor", "ndarray")
     if conv.takes_edge == "weight":
-        bad(edge.unsqueeze(1), ValueError, f"({EDGES},)", f"({EDGES}, 1)")
+        bad(edge.unsqueeze(1).repeat(1, 2), ValueError, f"({EDGES},)", f"({EDGES}, 2)")
     else:
         bad(torch.cat([edge, edge[:, :1]], 1), ValueError, f"({EDGES}, {case.edge})", f"({EDGES}, {case.edge + 1})")
         bad(weight, ValueError, f"({EDGES}, {case.edge})", f"({EDGES},)")

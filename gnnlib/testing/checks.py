@@ -205,6 +205,25 @@ def check_batch(case: Case, graphs: list[GraphLike]) -> None:
     assert_close({"y": actual}, {"y": torch.cat([apply(conv, single) for single in args])}, 1e-13)
 
 
+def weights_may_be_a_column(case: Case) -> None:
+    """Edge weights (E, 1), as they lie in a graph of DGL or PyTorch Geometric, are those of (E,)."""
+    if case.edge == "weight":
+        conv, args = case.build(), inputs(case, random_graph())
+        column = apply(conv, args._replace(edge=args.edge.unsqueeze(1)))
+        assert_same_bits({"y": column}, {"y": apply(conv, args)})
+
+
+def unused_destinations_are_not_read(case: Case) -> None:
+    """A layer that does not use the features of the destinations takes any second part of a pair."""
+    if case.needs_dst or case.homogeneous:
+        return
+    conv, args = case.build(), inputs(case, bipartite())
+    x_src = src_dst_inputs(args.graph, args.x)[0]
+    expected = apply(conv, args)
+    for other in (None, torch.full((4, 97), torch.nan, dtype=torch.float64)):
+        assert_same_bits({"y": apply(conv, args._replace(x=(x_src, other)))}, {"y": expected})
+
+
 def extra_axes(case: Case) -> None:
     """x (N, *, F): the output of each signal is that of a call with this signal only, and the gradients add up."""
     for signals in ((3,), (2, 2), (1,)):
@@ -317,6 +336,8 @@ ARGUMENTS = [
 ONCE = [
     differentiable_twice,
     batch_equals_one_by_one,
+    weights_may_be_a_column,
+    unused_destinations_are_not_read,
     extra_axes,
     layout_does_not_matter,
     single_precision_is_close,

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from gnnlib._utils.calls import names_checked
 from gnnlib._utils.indices import as_indices
 from gnnlib.data import GraphStore
 from gnnlib.graph import GraphLike, as_graph, is_graph, takes_graph
 from gnnlib.graph._check import graph_error
 from gnnlib.graph._parts import kind_of
-from gnnlib.nn._arguments import names_checked
 from gnnlib.train.distributed import world_size
 
 __all__ = ["Batch", "Columns", "as_batches", "for_model"]
@@ -23,6 +23,15 @@ TRAIN_SIZE, SIZE = 32, 256
 """Graphs of a store in a batch: in training, and otherwise."""
 
 
+@names_checked(
+    x="graph, x, target, or Batch.from_graph(graph)",
+    target="graph, x, target, or Batch.from_graph(graph)",
+    y="target=",
+    label="target=",
+    mask="rows=",
+    edge_weight="edge=",
+    edge_attr="edge=",
+)
 class Batch(NamedTuple):
     """The input of one training step.
 
@@ -42,7 +51,6 @@ class Batch(NamedTuple):
 
     @classmethod
     @names_checked(
-        "Batch.from_graph",
         feat="feature=",
         mask="rows=",
         train_mask="rows=",

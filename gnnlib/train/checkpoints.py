@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gnnlib._utils.calls import names_checked
 from gnnlib._utils.files import atomic_write, remove_parts, set_aside
 from gnnlib.train import distributed
 
@@ -24,6 +25,7 @@ __all__ = ["Checkpoint", "TrainingState", "random_state", "set_random_state"]
 logger = logging.getLogger("gnnlib.train")
 
 
+@names_checked()
 class Checkpoint:
     """A file with the state of a training (`gnnlib.train.fit`), written atomically after each epoch.
 

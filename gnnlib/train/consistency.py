@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from gnnlib._utils.calls import call_model
+from gnnlib._utils.calls import call_model, names_checked
 
 __all__ = ["ConsistencyLoss", "StochasticPasses"]
 
 
+@names_checked()
 class StochasticPasses(nn.Module):
     """Several forward passes of a model on the same input in training, each with its own dropout masks.
 
@@ -59,6 +60,7 @@ class StochasticPasses(nn.Module):
         return torch.stack([call_model(self.model, *inputs) for _ in range(self.num_passes)])
 
 
+@names_checked()
 class ConsistencyLoss(nn.Module):
     r"""Consistency regularisation loss (GRAND: Feng et al. 2020, arXiv 2005.11079, equations 3 to 5): cross-entropy on
     the labelled nodes, and the squared distance from the sharpened average prediction on all nodes.

@@ -6,9 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.data import GraphStore
 from gnnlib.graph import GraphLike, as_graph, batch, is_graph
-from gnnlib.nn._arguments import check_model, integer, names_checked
+from gnnlib.nn._arguments import check_model, integer
 from gnnlib.train.batch import Batch, Columns, as_batches, for_model
 from gnnlib.train.loop import outputs_and_targets
 from gnnlib.train.losses import TaskLoss
@@ -26,7 +27,7 @@ COLUMNS = {
 """Names of other libraries, and what to write."""
 
 
-@names_checked("predict", **COLUMNS)
+@names_checked(**COLUMNS)
 def predict(
     model: nn.Module,
     data: Any,
@@ -88,7 +89,7 @@ def _outputs(
     return outputs_and_targets(model, batches())
 
 
-@names_checked("evaluate", **COLUMNS, split="Batch.from_graph(graph, rows=...) as data", metric="metrics=[...]")
+@names_checked(**COLUMNS, split="Batch.from_graph(graph, rows=...) as data", metric="metrics=[...]")
 def evaluate(
     model: nn.Module,
     data: Any,

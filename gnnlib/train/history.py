@@ -1,19 +1,20 @@
-"""The records of a training: a list with a table and a CSV file; TensorBoard; a progress bar."""
+"""The records of a training: a list with a table and a CSV file; TensorBoard."""
 
 import csv
 import math
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
+from gnnlib._utils.calls import names_checked
 from gnnlib._utils.files import atomic_write
 
-__all__ = ["History", "ProgressBar", "TensorBoard"]
+__all__ = ["History", "TensorBoard"]
 
 Record = dict[str, float]
 
 
+@names_checked()
 class History(list[Record]):
     """The records of a training, one for each epoch: ``{"epoch": 1, "loss": ..., "val_loss": ..., ...}``.
 
@@ -33,7 +34,17 @@ class History(list[Record]):
         self.best_epoch = best_epoch
 
     def __getitem__(self, key: Any) -> Any:
-        return [record.get(key, math.nan) for record in self] if isinstance(key, str) else super().__getitem__(key)
+        """A record by its number, or the values of all epochs by their name, NaN where an epoch has none.
+
+        Raises:
+            KeyError: if no epoch has this name
+        """
+        if not isinstance(key, str):
+            return super().__getitem__(key)
+        names = dict.fromkeys(name for record in self for name in record)
+        if names and key not in names:
+            raise KeyError(f"History: expected one of {', '.join(names)}, got {key!r}")
+        return [record.get(key, math.nan) for record in self]
 
     @property
     def best(self) -> Record:
@@ -60,6 +71,7 @@ class History(list[Record]):
             writer.writerows(self)
 
 
+@names_checked()
 class TensorBoard:
     """Writes the numbers of each record for TensorBoard: ``fit(..., on_epoch=TensorBoard("runs/gcn"))``.
 
@@ -85,24 +97,3 @@ class TensorBoard:
             if name != "epoch" and isinstance(value, (int, float)):
                 self._writer.add_scalar(name, value, int(record["epoch"]))
         self._writer.flush()
-
-
-class ProgressBar:
-    """A bar with the epoch, the last record, and the time left, on the standard error stream.
-
-    Args:
-        epochs: number of epochs
-    """
-
-    def __init__(self, epochs: int):
-        from tqdm.auto import tqdm  # type: ignore[import-untyped]
-
-        self._bar = tqdm(total=epochs, unit="epoch", file=sys.stderr)
-
-    def __call__(self, record: Record) -> None:
-        self._bar.set_postfix({name: value for name, value in record.items() if name != "epoch"}, refresh=False)
-        self._bar.update()
-
-    def close(self) -> None:
-        """Leaves the last state of the bar."""
-        self._bar.close()

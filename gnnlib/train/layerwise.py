@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from gnnlib._utils.calls import names_checked
 from gnnlib._utils.model_state import evaluation_mode
 from gnnlib.graph import GraphLike
 from gnnlib.nn.stack import Stack
@@ -28,6 +29,7 @@ class _Settings(NamedTuple):
     epochs: int
 
 
+@names_checked()
 def fit_layerwise(
     stack: Stack,
     batches: Sequence[Batch],

@@ -12,15 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gnnlib._utils.calls import call_model, positional_arguments
+from gnnlib._utils.calls import call_model, names_checked, positional_arguments
 from gnnlib._utils.indices import as_indices
 from gnnlib._utils.model_state import evaluation_mode
+from gnnlib._utils.progress import ProgressBar
 from gnnlib.graph import is_graph
-from gnnlib.nn._arguments import check_model, integer, names_checked
+from gnnlib.nn._arguments import check_model, integer
 from gnnlib.train import distributed
 from gnnlib.train.batch import Batch, Columns, as_batches, for_model
 from gnnlib.train.checkpoints import Checkpoint, TrainingState
-from gnnlib.train.history import History, ProgressBar
+from gnnlib.train.history import History
 from gnnlib.train.losses import TaskLoss, balanced_weight, task_of
 from gnnlib.train.metrics import compute_metrics, default_metric, is_better_lower
 
@@ -91,7 +92,6 @@ def _mismatch(batch: Batch, outputs: int) -> str | None:
 
 
 @names_checked(
-    "fit",
     lr="optimizer=partial(torch.optim.Adam, lr=...)",
     learning_rate="optimizer=partial(torch.optim.Adam, lr=...)",
     weight_decay="optimizer=partial(torch.optim.Adam, lr=..., weight_decay=...)",
@@ -190,7 +190,8 @@ def fit(
         generators: of random numbers that ``data`` uses, besides PyTorch's default one: the checkpoint stores their
             states, and all processes start an epoch with the first one's
         device: where to train: model, graphs and tensors are moved. None: tensors follow the model, and graphs stay
-        progress: show a bar with the last record and the time left
+        progress: show a bar with the last record and the time left; where the standard error stream is no terminal, a
+            line each minute
         feature: name of the node features in graphs
         label: name of the targets in graphs
         edge: name of the edge weights or features in graphs; None for none
@@ -235,16 +236,18 @@ def fit(
     state = TrainingState(model, parts=parts, checkpoint=checkpoint, generators=generators, settings=trainer.settings())
     if len(state.records) > epochs:
         raise ValueError(f"fit: expected epochs >= {len(state.records)}, those of the checkpoint, got {epochs}")
-    with _reports(callbacks, epochs if progress else None) as report:
-        for record in state.records:
-            report(record)
+    for record in state.records:
+        _report(callbacks, record)
+    with ExitStack() as stack:
+        if progress and distributed.rank() == 0:
+            callbacks = [*callbacks, stack.enter_context(_progress(epochs, len(state.records)))]
         while len(state.records) < epochs and (patience is None or state.epochs_since_best < patience):
             record = trainer.epoch(len(state.records) + 1)
             record |= {**(validation(criterion) if validation else {}), **(measure() if measure else {})}
             value = None if ranking is None else ranking(record)
             schedule.end_validation(record, value)
             state.add(record, value)
-            report(record)
+            _report(callbacks, record)
     state.restore_best()
     return History(state.records, state.best_epoch)
 
@@ -449,20 +452,23 @@ def _train_epoch(model: nn.Module, batches: Iterable[Batch], loss: Loss, step: C
     return total / count
 
 
+def _report(on_epoch: Sequence[Any], record: Record) -> None:
+    """Passes a record to all callbacks."""
+    for callback in on_epoch:
+        if callback is not None:
+            callback(record)
+
+
 @contextmanager
-def _reports(on_epoch: Sequence[Any], epochs: int | None) -> Iterator[Callable[[Record], None]]:
-    """Context with the function that passes a record to all callbacks; a bar of so many epochs, or None, is one."""
-    callbacks = [callback for callback in on_epoch if callback is not None]
-    with ExitStack() as stack:
-        if epochs is not None and distributed.rank() == 0:
-            callbacks.append(ProgressBar(epochs))
-            stack.callback(callbacks[-1].close)
+def _progress(epochs: int, done: int) -> Iterator[Callable[[Record], None]]:
+    """Context with a callback that shows each record behind a bar of the epochs."""
 
-        def report(record: Record) -> None:
-            for callback in callbacks:
-                callback(record)
+    def show(record: Record) -> None:
+        numbers = {name: value for name, value in record.items() if isinstance(value, (int, float)) and name != "epoch"}
+        bar.advance(1, ", ".join(f"{name} {value:.4g}" for name, value in numbers.items()))
 
-        yield report
+    with ProgressBar("epochs", epochs, done=done, lines=True) as bar:
+        yield show
 
 
 VARIED = {"lr": "initial_lr", "momentum": "max_momentum", "betas": "max_momentum"}
@@ -562,6 +568,7 @@ PRECISIONS = {"float32": "highest", "bfloat16": "medium"}
 """Precisions of matrix products, with PyTorch's names for them."""
 
 
+@names_checked()
 @contextmanager
 def matmul_precision(precision: str) -> Iterator[None]:
     """Context in which products of float32 matrices are computed in "float32" or "bfloat16".
@@ -589,6 +596,7 @@ def matmul_precision(precision: str) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
+@names_checked()
 def decay_groups(model: nn.Module, decay: Mapping[str, float]) -> list[dict[str, Any]]:
     """Parameter groups by weight decay, as an optimizer takes them.
 

@@ -109,6 +109,9 @@ class Evaluation(dict[str, float]):
 
     confusion: Tensor | None = None
 
+    def __missing__(self, name: str) -> float:
+        raise KeyError(f"evaluate: expected one of {', '.join(self)}, got {name!r}")
+
 
 def compute_metrics(
     outputs: Tensor, target: Tensor, metrics: Sequence[str] | None = None, task: str | None = None

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.graph import GraphLike, edge_endpoints, is_graph, takes_graph
 from gnnlib.images import Hierarchy, paint
 from gnnlib.images._image import Image, parse_image
@@ -22,6 +23,7 @@ LabelMap: TypeAlias = GraphLike | Tensor | np.ndarray  # a graph with a label ma
 EDGE, DOT = "#58b7ec", "#ffb000"
 
 
+@names_checked()
 def show_regions(image: Image, graph: LabelMap, ax: "Axes | None" = None) -> "Axes":
     """Plot an image and the borders of its regions.
 
@@ -53,6 +55,7 @@ def show_regions(image: Image, graph: LabelMap, ax: "Axes | None" = None) -> "Ax
     return drawn
 
 
+@names_checked()
 @takes_graph()
 def show_graph(
     graph: GraphLike, image: Image | None = None, weight: Tensor | None = None, ax: "Axes | None" = None
@@ -108,6 +111,7 @@ def show_graph(
     return drawn
 
 
+@names_checked()
 def show_values(graph: LabelMap, values: Tensor, ax: "Axes | None" = None) -> "Axes":
     """Plot one value per node in the pixels of its region: black at 0 to bright; if some are negative, red above 0 and
     blue below. Pixels without a node are empty.
@@ -144,6 +148,7 @@ def show_values(graph: LabelMap, values: Tensor, ax: "Axes | None" = None) -> "A
     return drawn
 
 
+@names_checked()
 def show_levels(tree: Hierarchy, sizes: Sequence[int], axes: "Sequence[Axes] | None" = None) -> "list[Axes]":
     """Plot a hierarchy of regions level by level: the leaves, then one plot per size, regions in their mean colour.
 

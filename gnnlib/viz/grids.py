@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.graph import GraphLike, takes_graph
 from gnnlib.grid import lattice
 from gnnlib.grid.conv import GridConv
@@ -44,6 +45,7 @@ __all__ = [
 ]
 
 
+@names_checked()
 def show_filter(image: Image, conv: GridConv, axes: "Sequence[Axes] | None" = None) -> "list[Axes]":
     """Plot an image, a filter and the filtered image.
 
@@ -75,6 +77,7 @@ def show_filter(image: Image, conv: GridConv, axes: "Sequence[Axes] | None" = No
     return drawn
 
 
+@names_checked()
 def show_pooling(image: Image, kernel_size: int = 2, axes: "Sequence[Axes] | None" = None) -> "list[Axes]":
     """Plot an image, and the maximum and the mean of each of its windows.
 
@@ -103,6 +106,7 @@ def show_pooling(image: Image, kernel_size: int = 2, axes: "Sequence[Axes] | Non
     return drawn
 
 
+@names_checked()
 def show_shift_invariance(changes: Mapping[str, Tensor], ax: "Axes | None" = None) -> "Axes":
     """Plot :func:`gnnlib.grid.shift_invariance` for shifts of 0, 1, 2, ... pixels.
 
@@ -126,6 +130,7 @@ def show_shift_invariance(changes: Mapping[str, Tensor], ax: "Axes | None" = Non
     return drawn
 
 
+@names_checked()
 def show_receptive_field(
     graphs: Sequence[GraphLike], node: int, labels: Image | None = None, ax: "Axes | None" = None
 ) -> "Axes":
@@ -159,6 +164,7 @@ def show_receptive_field(
     return drawn
 
 
+@names_checked()
 @takes_graph()
 def show_filter_at(
     layer: Callable[[GraphLike, Tensor], Tensor],
@@ -206,6 +212,7 @@ def show_filter_at(
     return drawn
 
 
+@names_checked()
 def show_filters(
     filters: Image, axes: "Sequence[Axes] | None" = None, marks: Sequence[tuple[float, float]] = ()
 ) -> "list[Axes]":
@@ -238,6 +245,7 @@ def show_filters(
     return drawn
 
 
+@names_checked()
 def animate_filters(
     snapshots: Sequence[Image], titles: Sequence[str] | None = None, marks: Sequence[tuple[float, float]] = ()
 ) -> "FuncAnimation":

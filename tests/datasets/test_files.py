@@ -8,7 +8,7 @@ import time
 import pytest
 
 from gnnlib._utils.files import atomic_write
-from gnnlib.datasets.files import DownloadError, cache_dir, cached, data_dir, digest, find, track
+from gnnlib.datasets.files import DownloadError, cache_dir, cached, data_dir, digest, find
 
 ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # of b"abc": FIPS 180-2, appendix B.1
 
@@ -195,12 +195,3 @@ def test_atomic_write_replaces_in_one_step(tmp_path):
         fail()
     assert path.read_text() == "1"
     assert os.listdir(path.parent) == ["result.json"]
-
-
-def test_track_passes_everything_on(capfd, monkeypatch):
-    assert list(track(range(3), "counting")) == [0, 1, 2]
-    monkeypatch.setitem(__import__("sys").modules, "rich.progress", None)
-    assert list(track(range(3), "counting", 3)) == [0, 1, 2]
-    out, err = capfd.readouterr()
-    assert out == ""
-    assert err.count("counting") >= 2

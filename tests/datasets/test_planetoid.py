@@ -188,8 +188,15 @@ def test_inconsistent_parts(tmp_path, part, value, message):
 
 
 def test_bad_names(tmp_path):
-    with pytest.raises(ValueError, match="expected one of cora, citeseer, pubmed, got 'Cora'"):
-        planetoid("Cora", tmp_path)
+    for name in ("citeser", 5, None):
+        with pytest.raises(ValueError, match=f"planetoid: expected one of cora, citeseer, pubmed, got {name!r}"):
+            planetoid(name, tmp_path)
+
+
+def test_names_are_those_of_the_paper_too(tmp_path):
+    write(tmp_path)
+    graphs = [planetoid(name, tmp_path) for name in ("citeseer", "CiteSeer", "CITESEER")]
+    assert all(torch.equal(graph.ndata["feat"], graphs[0].ndata["feat"]) for graph in graphs)
 
 
 def test_row_normalise():

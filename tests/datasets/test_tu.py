@@ -107,13 +107,13 @@ def test_other_members_are_not_read(tmp_path, monkeypatch, forge):
     expected = tu("MUTAG", tmp_path)[1]
     forge(path)
     monkeypatch.setattr(zipfile.ZipFile, "extract", None)
-    assert torch.equal(tu("MUTAG", tmp_path)[1], expected)
+    assert torch.equal(tu("mutag", tmp_path)[1], expected)
     assert [file.name for file in tmp_path.iterdir()] == ["MUTAG.zip"]
 
 
 def test_bad_names(tmp_path):
-    with pytest.raises(ValueError, match="expected MUTAG or PROTEINS, got 'mutag'"):
-        tu("mutag", tmp_path)
+    with pytest.raises(ValueError, match="tu: expected one of MUTAG, PROTEINS, got 'ENZYMES'"):
+        tu("ENZYMES", tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,14 @@
 import copy
 import pickle
 import random
+import re
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from gnnlib import models
+from gnnlib import GCNConv, models
 from gnnlib._platform.dgl import dgl
 from gnnlib.grid import connections, convert, from_torch, lattice, to_nodes, transposed_lattice
 from gnnlib.images import pixel_batch, pixel_graph
@@ -351,6 +352,54 @@ class Two(nn.Module):
         return x + y
 
 
+class Plain(nn.Module):
+    """A network of a function."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function, self.conv = function, nn.Conv2d(1, 2, 3, padding=1)
+
+    def forward(self, x):
+        return self.function(self.conv, x)
+
+
+def assigned(conv, x):
+    y = conv(x)
+    y[:, 0] = 0
+    return y
+
+
+UNTRACED = {
+    "length": (lambda conv, x: conv(x) * len(x), "operations on tensors alone"),
+    "range": (lambda conv, x: sum(conv(x) for _ in range(x.shape[0])), "operations on tensors alone"),
+    "number": (lambda conv, x: conv(x) * float(x.mean()), "operations on tensors alone"),
+    "numpy": (lambda conv, x: torch.from_numpy(x.numpy()), "operations on tensors alone"),
+    "assignment": (assigned, "operations on tensors alone"),
+    "iteration": (lambda conv, x: torch.stack([conv(y[None]) for y in x]), "no control flow"),
+    "condition": (lambda conv, x: conv(x) if x.max() > 0 else x, "no control flow"),
+    "device": (lambda conv, x: conv(x).to("cuda" if x.is_cuda else "cpu"), "no control flow"),
+    "error of its own": (lambda conv, x: conv.missing(x), "AttributeError: 'Conv2d' object has no attribute"),
+}
+WORDS = re.compile("Proxy|symbolic|trace|fx|iterat|interpreted")
+
+
+@pytest.mark.parametrize("case", UNTRACED)
+def test_a_network_that_cannot_be_traced_is_told_its_line_in_no_words_of_fx(case):
+    function, message = UNTRACED[case]
+    with pytest.raises(ValueError, match=r"from_torch: Plain: expected .*, got `.*` in line \d+ of ") as error:
+        from_torch(Plain(function), (1, 8, 8))
+    assert message in str(error.value)
+    assert "test_from_torch.py" in str(error.value)
+    assert not WORDS.search(str(error.value).split(", got `")[0])
+
+
+def test_other_modules_are_refused():
+    with pytest.raises(TypeError, match=r"from_torch: expected the module before torch\.jit, got a"):
+        from_torch(torch.jit.script(nn.Conv2d(1, 2, 3)), (1, 8, 8))
+    with pytest.raises(ValueError, match=r"GCNConv: expected operations on tensors alone, got a call of a library"):
+        from_torch(GCNConv(1, 2), (1, 8, 8))
+
+
 BAD = [
     (
         nn.Sequential(
@@ -360,20 +409,28 @@ BAD = [
             nn.MaxPool2d(2, return_indices=True),
             nn.LPPool2d(2, 2),
         ),
-        r"cannot convert 0 \(Conv2d\): pad, 1.0 \(Upsample\), 1.2 \(Enlarge\): interpolate, "
-        r"2 \(AvgPool2d\): divisor_override=3, 3 \(MaxPool2d\): max_pool2d_with_indices, 4 \(LPPool2d\): lp_pool2d: "
-        "expected convolutions, pooling",
+        r"expected convolutions, pooling, .*, got 0 \(Conv2d\): pad, 1.0 \(Upsample\), 1.2 \(Enlarge\): interpolate, "
+        r"2 \(AvgPool2d\): divisor_override=3, 3 \(MaxPool2d\): max_pool2d_with_indices, 4 \(LPPool2d\): lp_pool2d$",
     ),
-    (nn.Sequential(nn.MultiheadAttention(4, 2)), "cannot convert|cannot trace"),
-    (nn.Sequential(nn.Flatten(), nn.LSTM(64, 2)), r"cannot convert 1 \(LSTM\)"),
-    (Enlarge(), "cannot convert Enlarge: interpolate"),
-    (nn.Sequential(nn.ReLU(), nn.Sequential(Flow())), r"from_torch: 1.0 \(Flow\): cannot trace it: .*control flow"),
-    (Flow(), "from_torch: Flow: cannot trace it: .*control flow"),
+    (nn.Sequential(nn.MultiheadAttention(4, 2)), "from_torch: expected convolutions|0 .MultiheadAttention.: expected"),
+    (nn.Sequential(nn.Flatten(), nn.LSTM(64, 2)), r"1 \(LSTM\)"),
+    (Enlarge(), "got Enlarge: interpolate"),
+    (
+        nn.Sequential(nn.ReLU(), nn.Sequential(Flow())),
+        r"from_torch: 1.0 \(Flow\): expected no control flow .*, got `return x if x.sum\(\) > 0 else -x` in line",
+    ),
+    (
+        Flow(),
+        "from_torch: Flow: expected no control flow that depends on values, got `return x if .*test_from_torch.py",
+    ),
     (Two(), r"expected a network with one input, got \['x', 'y'\]"),
     (nn.Sequential(nn.ReLU(), nn.Conv2d(1, 1, 9)), r"1 \(Conv2d\): .*\(8, 8\), got one of \(9, 9\)"),
     (nn.Sequential(nn.Conv2d(3, 1, 3)), r"0 \(Conv2d\): expected images of shape \(B, 3, H, W\), got \(2, 1, 8, 8\)"),
     (nn.Sequential(nn.Conv1d(1, 1, 3)), r"0 \(Conv1d\): expected images of shape \(B, 1, H\), got \(2, 1, 8, 8\)"),
-    (nn.Sequential(nn.Flatten(), nn.Linear(3, 3)), r"1 \(Linear\)"),
+    (
+        nn.Sequential(nn.Flatten(), nn.Linear(3, 3)),
+        r"1 \(Linear\): expected inputs of shapes that fit, got \(2, 64\) and \(3, 3\)",
+    ),
 ]
 
 

@@ -189,7 +189,7 @@ def test_bad_slic():
         segments.SLIC(75, max_segments=0)
     with pytest.raises(ValueError, match="num_segments: expected at least 1, got 0"):
         segments.SLIC(0)
-    with pytest.raises(ValueError, match="compactness: expected a positive number, got 0"):
+    with pytest.raises(ValueError, match="SLIC: expected a positive compactness, got 0"):
         segments.SLIC(75, compactness=0.0)
 
 

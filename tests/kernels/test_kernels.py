@@ -226,8 +226,8 @@ def test_bits_do_not_depend_on_threads(name, dtype, two_threads):
 
 @pytest.mark.parametrize("name", ["attend", "attend_grad", "attend_ends_grad"])
 def test_tiles(name):
-    """In float32: 1 x 2, 4 x 2 and 2 x 4 heads and cache lines."""
-    for heads, width in ((1, 20), (4, 20), (4, 40)):
+    """1 x 2 and 2 x 4 heads and cache lines."""
+    for heads, width in ((1, 20), (4, 40)):
         inputs = adjacency(hub()), heads, width, torch.float32
         assert_close(call(name, cpu, *inputs), call(name, reference, *inputs), torch.float32)
 
@@ -235,13 +235,13 @@ def test_tiles(name):
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.slow
 def test_hubs_divided_among_threads(name, two_threads):
-    """Three nodes have more in-edges, and three more out-edges, than one thread processes."""
+    """Two nodes have more in-edges, and two more out-edges, than one thread processes."""
     random = torch.Generator().manual_seed(2)
-    hubs = torch.arange(50_000) % 3
+    hubs = torch.arange(2 * team.HUB + 100) % 2
     nodes = torch.randint(300, (len(hubs),), generator=random)
     graph = dgl.graph((torch.cat([hubs, nodes]), torch.cat([nodes, 2 - hubs])), num_nodes=300)
-    assert len(team.plan(adjacency(graph).csc.indptr)) == team.CHUNKS + 1 + 3
-    for heads, width in ((1, 40), (3, 7), (4, 3), (1, 150)):
+    assert len(team.plan(adjacency(graph).csc.indptr)) == team.CHUNKS + 1 + 2
+    for heads, width in ((3, 7), (4, 3), (1, 70)):
         inputs = adjacency(graph), heads, width, torch.float64
         torch.set_num_threads(2)
         shared = call(name, cpu, *inputs)
@@ -396,14 +396,16 @@ def test_no_float64_in_float32_kernels(name, monkeypatch):
             call(case, cpu, adj, 3, 7, torch.float32)
     assert seen
     monkeypatch.undo()
-    fresh = team.Kernel(
-        kernel.compute, kernel.arguments, cache=False
-    )  # numba does not show code that comes from its cache
-    kinds = [numba.typeof(argument) for argument in seen[0]]
+    _, _, _, _, _, _, *fields = seen[0]  # of `Kernel.compiled`: the schedule, then the kernel's own arguments
+    arguments = kernel.arguments(*fields)
+    kinds = [numba.typeof(argument) for argument in arguments]
     assert not any(getattr(kind, "dtype", kind) == numba.float64 for kind in kinds)
-    fresh.compiled(*seen[0])
-    for code in fresh.compiled.inspect_llvm().values():
-        assert not re.search(r"fpext|f(add|sub|mul|div) [^\n]*double|llvm\.\w+\.f64", code)
+    # numba shows no code that comes from its cache, so the row's function is compiled again
+    compute = jit(kernel.compute, cache=False, fastmath=team.FASTMATH, _nrt=False)
+    compute.compile((numba.typeof(team.Row(*range(6))), numba.typeof(arguments)))
+    (code,) = compute.inspect_llvm().values()
+    assert "float" in code
+    assert not re.search(r"fpext|f(add|sub|mul|div) [^\n]*double|llvm\.\w+\.f64", code)
 
 
 # ---------------------------------------------------------------- exp

@@ -1,6 +1,6 @@
 """Kernels under forked and spawned workers, several threads, damaged and missing caches, and without OpenMP.
 
-What may end a process runs in a process of its own.
+What may end a process runs in a process of its own, forked from one that has imported gnnlib and called no kernel.
 """
 
 import os
@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numba
@@ -21,6 +22,7 @@ from gnnlib.images import recipes, segment
 from gnnlib.kernels import reference
 from gnnlib.kernels.cpu.compile import jit
 from gnnlib.testing.graphs import random_graph
+from tests.forks import ForkServer, fork_server
 
 pytestmark = pytest.mark.process
 ROOT = Path(__file__).parents[2]
@@ -34,7 +36,6 @@ import sys
 import threading
 
 faulthandler.dump_traceback_later(100, exit=True)  # a deadlock says where
-sys.path[:0] = [{root!r}]
 
 import torch
 
@@ -68,20 +69,39 @@ torch.set_num_threads(2)
 """
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[ForkServer]:
+    with fork_server() as server:
+        yield server
+
+
 @pytest.fixture
-def run(tmp_path):
+def run(tmp_path, server):
     """Runs a script in a process of its own; returns what it printed."""
 
-    def start(script: str, root: Path = ROOT, **env: str) -> str:
-        path = tmp_path / "script.py"
-        path.write_text(PRELUDE.format(root=str(root)) + script)
-        result = subprocess.run(
-            [sys.executable, path], cwd=tmp_path, env=os.environ | env, capture_output=True, text=True, timeout=120
-        )
-        assert result.returncode == 0, result.stdout + result.stderr
-        return result.stdout
+    def start(script: str, **env: str) -> str:
+        return printed(server.start(write(tmp_path, script), env=env).wait())
 
     return start
+
+
+def run_interpreter(folder: Path, script: str, **env: str) -> str:
+    """The same in a new interpreter."""
+    command, env = [sys.executable, write(folder, script)], {"PYTHONPATH": str(ROOT)} | env
+    return printed(
+        subprocess.run(command, cwd=folder, env=os.environ | env, capture_output=True, text=True, timeout=120)
+    )
+
+
+def write(folder: Path, script: str) -> Path:
+    path = folder / "script.py"
+    path.write_text(PRELUDE + script)
+    return path
+
+
+def printed(result: subprocess.CompletedProcess) -> str:
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
 
 
 # ---------------------------------------------------------------- threads
@@ -134,7 +154,7 @@ print(count() - before, loaded)
 """).split() == ["0", "[]"]
 
 
-def test_bits_in_two_processes_and_with_any_number_of_threads(run):
+def test_bits_in_two_processes_and_with_any_number_of_threads(run, tmp_path):
     script = """
 import hashlib
 graph = make()
@@ -142,7 +162,7 @@ for threads in (1, 2):
     torch.set_num_threads(threads)
     print(hashlib.sha256(b"".join(t.numpy().tobytes() for t in work(graph))).hexdigest())
 """
-    assert len(set((run(script) + run(script, OMP_NUM_THREADS="1")).split())) == 1
+    assert len(set((run(script) + run_interpreter(tmp_path, script, OMP_NUM_THREADS="1")).split())) == 1
 
 
 def test_importing_gnnlib_does_not_import_numba(run):
@@ -300,15 +320,22 @@ LOGGED = """
 import logging
 logging.basicConfig(stream=sys.stdout, format="%(message)s")
 graph = make()
-for dtype in (torch.float32, torch.float64):
-    x = torch.rand(graph.num_nodes(), 16, dtype=dtype)
-    y = ops.aggregate(graph, x)
-    with kernels.force(reference):
-        assert torch.allclose(ops.aggregate(graph, x), y)
+x = torch.rand(graph.num_nodes(), 16)
+y = ops.aggregate(graph, x)
+with kernels.force(reference):
+    assert torch.allclose(ops.aggregate(graph, x), y)
 """
 
 
-def test_nowhere_to_cache(run, tmp_path):
+@pytest.fixture(scope="module")
+def filled(server, tmp_path_factory) -> tuple[Path, str]:
+    """A folder that was empty before a first process needed kernels, and what this process printed."""
+    folder = tmp_path_factory.mktemp("cache")
+    script = write(tmp_path_factory.mktemp("script"), LOGGED)
+    return folder, printed(server.start(script, env={"NUMBA_CACHE_DIR": str(folder)}).wait())
+
+
+def test_nowhere_to_cache(tmp_path):
     """A package and a home that cannot be written: compiled in memory, without a message."""
     package = tmp_path / "package"
     shutil.copytree(ROOT / "gnnlib", package / "gnnlib", ignore=shutil.ignore_patterns("__pycache__"))
@@ -316,28 +343,27 @@ def test_nowhere_to_cache(run, tmp_path):
         (folder / "__pycache__").write_text("a file: no directory can be made here, not even by root")
     where = str(package / "gnnlib" / "kernels" / "__pycache__" / "nowhere")
     env = {"HOME": where, "XDG_CACHE_HOME": where, "NUMBA_CACHE_DIR": where, "PYTHONPATH": str(package)}
-    script = f"""
-{LOGGED}
+    script = f"""{LOGGED}
 from gnnlib.kernels.cpu import sums
 assert sums.__file__.startswith({str(package)!r})
 assert sums._sum.compiled.stats.cache_path is None
 """
-    assert run(script, root=package, **env) == ""
+    assert run_interpreter(tmp_path, script, **env) == ""
 
 
-def test_compiling_is_announced_once(run, tmp_path):
-    output = run(LOGGED, NUMBA_CACHE_DIR=str(tmp_path / "empty"))
+def test_compiling_is_announced_once(run, filled):
+    folder, output = filled
+    assert len(list(folder.rglob("*.nbc"))) > 1
     assert output.count("compiling kernels for this machine") == 1
-    assert str(tmp_path / "empty") in output
-    assert run(LOGGED, NUMBA_CACHE_DIR=str(tmp_path / "empty")) == ""
+    assert str(folder) in output
+    assert run(LOGGED, NUMBA_CACHE_DIR=str(folder)) == ""
 
 
-def test_two_processes_compile_a_kernel_once(tmp_path):
+def test_two_processes_compile_a_kernel_once(server, tmp_path):
     script = tmp_path / "script.py"
-    script.write_text(f"""
+    script.write_text("""
 import sys, time
 from pathlib import Path
-sys.path[:0] = [{str(ROOT)!r}]
 import numpy as np
 from gnnlib.kernels.cpu.compile import jit
 
@@ -352,17 +378,13 @@ while not (Path("first").exists() and Path("second").exists()):
 compiled(np.zeros(3), np.zeros(3))
 print(sum(compiled.stats.cache_misses.values()))
 """)
-    env = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
-    processes = [
-        subprocess.Popen([sys.executable, script, name], cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True)
-        for name in ("first", "second")
-    ]
-    assert sorted(process.communicate(timeout=120)[0].strip() for process in processes) == ["0", "1"]
+    env = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    programs = [server.start(script, name, env=env) for name in ("first", "second")]
+    assert sorted(printed(program.wait()).strip() for program in programs) == ["0", "1"]
 
 
-def test_every_file_of_the_cache_damaged(run, tmp_path):
-    cache = tmp_path / "cache"
-    run(LOGGED, NUMBA_CACHE_DIR=str(cache))
+def test_every_file_of_the_cache_damaged(run, filled, tmp_path):
+    cache = shutil.copytree(filled[0], tmp_path / "cache")
     files = sorted(cache.rglob("*.nb[ic]"))
     assert len(files) > 3
     for i, file in enumerate(files):

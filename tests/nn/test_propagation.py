@@ -40,6 +40,27 @@ def test_hops_are_powers_of_the_matrix(name, weighted):
     torch.testing.assert_close(Hops(3)(graph, x, edge), torch.stack(expected, -2))
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_degrees_of_in_edges_at_both_ends(weighted):
+    """As PyTorch Geometric's on directed graphs: the sources' factors are those of the destinations."""
+    graph, x = random_graph(), torch.randn(11, 2, 4, dtype=torch.float64)
+    edge = weights(graph) if weighted else None
+    src, dst = endpoints(graph)
+    value = edge if weighted else torch.ones(23, dtype=torch.float64)
+    dense = torch.zeros(11, 11, dtype=torch.float64).index_put((dst, src), value, accumulate=True)
+    degree = dense.sum(1)
+    factor = degree.where(degree > 0, float("inf") if weighted else 1.0) ** -0.5
+    expected = torch.einsum("vu,u...->v...", factor[:, None] * dense * factor, x)
+    torch.testing.assert_close(APPNP(1, alpha=0.0, degrees="in")(graph, x, edge), expected)
+
+
+def test_weights_may_be_a_column():
+    graph, x = random_graph(), torch.randn(11, 2, 4, dtype=torch.float64)
+    edge = weights(graph)
+    for module in (Hops(2), APPNP(3), DAGNN(4, 2).double()):
+        assert torch.equal(module(graph, x, edge[:, None]), module(graph, x, edge))
+
+
 # ---------------------------------------------------------------- APPNP
 
 

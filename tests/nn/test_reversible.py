@@ -254,3 +254,11 @@ def test_wrong_widths_and_numbers_are_refused():
         ReversibleBlock([GNNLayer(GCNConv(4, 4))])
     with pytest.raises(ValueError, match="a width that 2 divides, got 7"):
         deep(1)[0](symmetric_graph(), torch.ones(11, 7))
+
+
+def test_layers_alone_become_parts():
+    graph, x = dgl.rand_graph(6, 14), torch.randn(6, 4)
+    layers = [GCNConv(2, 2), GCNConv(2, 2)]
+    alone, inside = ReversibleBlock(layers), ReversibleBlock([GNNLayer(layer) for layer in layers])
+    assert torch.equal(alone(graph, x), inside(graph, x))
+    assert torch.allclose(alone.inverse(graph, alone(graph, x)), x, atol=1e-5)

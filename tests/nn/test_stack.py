@@ -270,7 +270,7 @@ def test_a_block_answers_to_every_edge_as_its_layer_does(conv, edge):
 def test_the_edge_of_a_stack_is_refused_in_the_words_of_its_layer():
     graph, x = random_graph(), torch.ones(11, 3)
     for conv, edge, words in (
-        (GCNConv, EDGES["column"], r"GCNConv: expected edge weights of shape \(23,\), .*squeeze"),
+        (GCNConv, EDGES["column"].repeat(1, 2), r"GCNConv: expected edge weights of shape \(23,\), .*GINEConv"),
         (CONVS["gat"], EDGES["rows"], r"GATConv: expected edge weights of shape \(23,\), got shape \(7, 2\)"),
         (CONVS["ecc"], EDGES["weights"], r"ECConv: expected edge features of shape \(23, 2\), got shape \(23,\)"),
     ):

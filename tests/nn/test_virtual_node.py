@@ -94,3 +94,14 @@ def test_invalid_arguments():
     graph = dgl.heterograph({("in", "to", "out"): ([0, 1], [0, 0])})
     with pytest.raises(ValueError, match="expected a graph with one node set, got 2 sources, 1 "):
         model()(graph, torch.ones(2, 4))
+
+
+def test_layers_alone_become_blocks():
+    """The same numbers as with each in a `GNNLayer`; edge values reach them too."""
+    layers = [GCNConv(4, 4) for _ in range(2)]
+    graph, x = dgl.rand_graph(6, 14), torch.randn(6, 4)
+    alone = VirtualNode(layers, 4).eval()
+    inside = VirtualNode([GNNLayer(layer) for layer in layers], 4).eval()
+    inside.load_state_dict(alone.state_dict())
+    weight = torch.rand(14)
+    assert torch.equal(alone(graph, x, weight), inside(graph, x, weight))

@@ -15,10 +15,12 @@ def rand(*shape: int) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=torch.float64)
 
 
-def dense_norm(graph: dgl.DGLGraph, weight: torch.Tensor, norm: str, degrees: str) -> torch.Tensor:
+def dense_norm(
+    graph: dgl.DGLGraph, weight: torch.Tensor, norm: str, degrees: str, weighted: bool = True
+) -> torch.Tensor:
     """Edge values of D_out^p A D_in^q, node by node."""
     src, dst = endpoints(graph)
-    counted = weight if degrees == "weighted" else torch.ones_like(weight)
+    counted = torch.ones_like(weight) if degrees == "unweighted" or not weighted else weight
     out = torch.stack([counted[src == u].sum(0) for u in range(graph.num_src_nodes())])
     into = torch.stack([counted[dst == v].sum(0) for v in range(graph.num_dst_nodes())])
     if degrees == "in":
@@ -26,7 +28,7 @@ def dense_norm(graph: dgl.DGLGraph, weight: torch.Tensor, norm: str, degrees: st
     p, q = {"both": (-0.5, -0.5), "left": (-1, 0), "right": (0, -1), "none": (0, 0)}[norm]
 
     def factor(d: torch.Tensor, power: float) -> torch.Tensor:
-        at_zero = 0.0 if degrees == "weighted" else 1.0
+        at_zero = 1.0 if power == 0 or degrees == "unweighted" or not weighted else 0.0
         factors = [at_zero if v == 0 else v**power for v in d.flatten().tolist()]
         return torch.tensor(factors, dtype=d.dtype).reshape(d.shape)
 
@@ -46,7 +48,7 @@ def test_degree_norm(norm, degrees, shape):
         torch.testing.assert_close(got, dense_norm(graph, weight, norm, degrees))
         ones = torch.ones(graph.num_edges(), dtype=torch.float64)
         unit = degree_norm(graph, None, norm, degrees, like=ones)
-        torch.testing.assert_close(unit, dense_norm(graph, ones, norm, degrees))
+        torch.testing.assert_close(unit, dense_norm(graph, ones, norm, degrees, weighted=False))
 
 
 @pytest.mark.parametrize("norm", ["both", "right"])
@@ -86,6 +88,15 @@ def test_degree_norm_follows_like(dtype):
     exact = degree_norm(graph, like=torch.zeros(1, dtype=torch.float64))
     assert torch.equal(got, exact.to(dtype))
     assert degree_norm(graph).dtype == torch.float32
+
+
+def test_in_degrees_are_those_of_pyg():
+    """On a directed weighted graph."""
+    utils = pytest.importorskip("torch_geometric.nn.conv.gcn_conv", reason="PyTorch Geometric is not installed")
+    graph = random_graph()
+    weight, edges = rand(23).abs(), torch.stack(graph.edges())
+    expected = utils.gcn_norm(edges, weight, 11, add_self_loops=False, dtype=torch.float64)[1]
+    torch.testing.assert_close(degree_norm(graph, weight, degrees="in"), expected)
 
 
 def test_divide_by_in_degree():

@@ -167,6 +167,16 @@ def test_incomplete_dgl_has_placeholder(tmp_path, lacking, missing, install):
     assert install in done.stdout
 
 
+@pytest.mark.parametrize(("file", "warns"), [("backend/backend", False), ("other", True)])
+def test_invalid_escape_sequences_of_dgl(tmp_path, file, warns):
+    """The interpreter warns when it compiles such a file, at each import where bytecode is not written."""
+    path = site(tmp_path)
+    (path / "dgl" / "backend").mkdir()
+    (path / "dgl" / f"{file}.py").write_text("text = '\\P'")
+    done = python(f"{KIND}; import dgl.{file.replace('/', '.')}", "-S", "-B", "-W", "error", path=path)
+    assert ("invalid escape sequence" in done.stderr, done.returncode) == (warns, warns), done.stderr
+
+
 @pytest.mark.parametrize("first", ["", "import dgl; "])
 def test_old_dgl_raises_with_both_versions(tmp_path, first):
     done = python(first + "import gnnlib._platform.dgl", "-S", path=site(tmp_path, dgl="0.1.3"))

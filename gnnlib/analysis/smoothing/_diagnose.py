@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gnnlib._utils.calls import names_checked
 from gnnlib._utils.indices import as_indices
 from gnnlib.analysis.smoothing.advice import Sizes, advise, sizes_of
 from gnnlib.analysis.smoothing.base import check_features
@@ -16,11 +17,12 @@ from gnnlib.analysis.smoothing.passes import Forward, default_forward
 from gnnlib.analysis.smoothing.probe import LayerStatistics, probe
 from gnnlib.analysis.smoothing.verdict import Finding, find_causes, skill
 from gnnlib.graph import GraphLike, takes_graph
-from gnnlib.nn._arguments import check_model, names_checked
+from gnnlib.nn._arguments import check_model
 
 __all__ = ["Diagnosis", "diagnose"]
 
 
+@names_checked()
 @dataclass(frozen=True)
 class Diagnosis:
     """The result of `diagnose`.
@@ -118,7 +120,7 @@ def _check_classes(output: Tensor, labels: Tensor) -> None:
         )
 
 
-@names_checked("diagnose", y="labels=", train_mask="train=", test_mask="test=")
+@names_checked(y="labels=", train_mask="train=", test_mask="test=")
 @takes_graph()
 def diagnose(
     model: nn.Module,

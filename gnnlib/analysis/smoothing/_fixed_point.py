@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.analysis.smoothing.base import adjacency_matrix, check_features, components, sum_by_graph
 from gnnlib.graph import GraphLike, adjacency, takes_graph
 from gnnlib.ops import aggregate
@@ -10,6 +11,7 @@ from gnnlib.ops import aggregate
 __all__ = ["fixed_point", "fixed_point_distance"]
 
 
+@names_checked()
 @takes_graph()
 def fixed_point(graph: GraphLike, x: Tensor, *, norm: str = "both") -> Tensor:
     r"""The limit of x under repeated `gnnlib.propagate` (Li, Han and Wu 2018, arXiv 1801.07606, theorem 1; Oono and
@@ -60,6 +62,7 @@ def fixed_point(graph: GraphLike, x: Tensor, *, norm: str = "both") -> Tensor:
     return root * (degree > 0) * total[groups.dst]
 
 
+@names_checked()
 @takes_graph()
 def fixed_point_distance(graph: GraphLike, x: Tensor, *, norm: str = "both") -> Tensor:
     """The distance from x to its `fixed_point`, in the Frobenius norm of each graph. For "both" this is the distance to

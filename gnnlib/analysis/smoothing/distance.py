@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.analysis.smoothing.base import check_features, components, group_mean, sum_by_graph
 from gnnlib.graph import Adjacency, GraphLike, adjacency, node_to_graph, takes_graph
 from gnnlib.ops import aggregate
@@ -14,6 +15,7 @@ __all__ = ["mad_gap", "mean_average_distance"]
 ROWS = 512  # nodes per block of the neighbourhood search
 
 
+@names_checked()
 @takes_graph()
 def mean_average_distance(graph: GraphLike, x: Tensor, *, min_hops: int = 1, max_hops: float | None = None) -> Tensor:
     r"""Mean average distance, MAD (Chen et al. 2020, arXiv 1909.03211, equations 1 to 4): the mean cosine distance
@@ -66,6 +68,7 @@ def mean_average_distance(graph: GraphLike, x: Tensor, *, min_hops: int = 1, max
     return sum_by_graph(graph, distance) / sum_by_graph(graph, (count > 0).to(x)).view(shape)
 
 
+@names_checked()
 @takes_graph()
 def mad_gap(graph: GraphLike, x: Tensor, *, near: int = 3, remote: int = 8) -> Tensor:
     """MADGap (Chen et al. 2020, arXiv 1909.03211, equation 5): the MAD of remote nodes, ``remote`` or more hops away,

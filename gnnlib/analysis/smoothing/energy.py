@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.analysis.smoothing.base import check_features, split_by_graph
 from gnnlib.graph import GraphLike, adjacency, node_to_graph, takes_graph
 from gnnlib.ops import aggregate
@@ -12,6 +13,7 @@ __all__ = ["dead_feature_fraction", "dirichlet_energy", "effective_rank", "numer
 CHUNK = 2**22  # differences in memory at a time: 32 MiB
 
 
+@names_checked()
 @takes_graph()
 def dirichlet_energy(graph: GraphLike, x: Tensor, *, edge_weight: Tensor | None = None, norm: str = "none") -> Tensor:
     r"""Dirichlet energy (Cai and Wang 2020, arXiv 2006.13318, definition 3.1): the squared differences of features
@@ -72,6 +74,7 @@ def dirichlet_energy(graph: GraphLike, x: Tensor, *, edge_weight: Tensor | None 
     return energy / 2
 
 
+@names_checked()
 @takes_graph()
 def numerical_rank(graph: GraphLike, x: Tensor) -> Tensor:
     r"""The numerical rank, or stable rank (Rudelson and Vershynin 2007, arXiv math/0503442): 1 if all nodes are
@@ -105,6 +108,7 @@ def numerical_rank(graph: GraphLike, x: Tensor) -> Tensor:
     return torch.stack([s.sum(-1) / _or_one(s[..., :1].sum(-1)) for s in squares])
 
 
+@names_checked()
 @takes_graph()
 def effective_rank(graph: GraphLike, x: Tensor) -> Tensor:
     r"""The effective rank (Roy and Vetterli 2007, "The effective rank: a measure of effective dimensionality"): the
@@ -144,6 +148,7 @@ def _or_one(value: Tensor) -> Tensor:
     return value.where(value > 0, 1.0)
 
 
+@names_checked()
 @takes_graph()
 def dead_feature_fraction(graph: GraphLike, x: Tensor) -> Tensor:
     """The fraction of dead features, which are 0 at every node, such as those of a dying ReLU (Lu et al. 2020, arXiv

@@ -6,6 +6,7 @@ import math
 import torch
 from torch import Tensor
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.analysis.smoothing.base import check_features, split_by_graph
 from gnnlib.graph import GraphLike, takes_graph
 
@@ -14,6 +15,7 @@ __all__ = ["group_distance_ratio", "instance_information_gain"]
 ROWS = 512  # nodes whose distances to all others are in memory at a time
 
 
+@names_checked()
 @takes_graph()
 def group_distance_ratio(graph: GraphLike, x: Tensor, labels: Tensor) -> Tensor:
     r"""Group distance ratio (Zhou et al. 2020, arXiv 2006.06972, equation 2): the mean distance between classes divided
@@ -69,6 +71,7 @@ def _ratio(x: Tensor, labels: Tensor) -> Tensor:
     return (between.sum((-1, -2)) - within) / (len(classes) - 1) / within if len(classes) > 1 else within * math.nan
 
 
+@names_checked()
 @takes_graph()
 def instance_information_gain(graph: GraphLike, x: Tensor, inputs: Tensor, *, variance: float = 0.1) -> Tensor:
     r"""Instance information gain (Zhou et al. 2020, arXiv 2006.06972, equation 3): the mutual information, in nats,

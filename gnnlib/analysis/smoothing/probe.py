@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from gnnlib._utils.calls import names_checked
 from gnnlib._utils.model_state import preserve_state
 from gnnlib.analysis.smoothing.base import components, group_mean
 from gnnlib.analysis.smoothing.distance import mean_average_distance
@@ -18,6 +19,7 @@ from gnnlib.graph import GraphLike
 __all__ = ["LayerStatistics", "Probe", "probe"]
 
 
+@names_checked()
 @dataclass(frozen=True)
 class LayerStatistics:
     """Statistics of a layer's output. Measures of nodes are nan unless it has one finite row per node."""

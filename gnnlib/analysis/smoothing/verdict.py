@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.analysis.smoothing.probe import LayerStatistics, Probe
 
 __all__ = ["Finding", "find_causes", "skill"]
@@ -44,6 +45,7 @@ OVERFITTED = 0.5
 """Ratio of the skill on held-out rows to that on training rows below which a model overfits."""
 
 
+@names_checked()
 @dataclass(frozen=True)
 class Finding:
     """A cause of failure, the first layer that shows it, the number of layers that it needs, and the evidence."""

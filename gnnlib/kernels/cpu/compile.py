@@ -111,6 +111,11 @@ def jit(func: Callable, *, cache: bool = True, **options):
     return compiled
 
 
+def jit_callee(func: Callable, **options):
+    """`jit` of a function that only compiled code calls, without entry points for Python and C: less to compile."""
+    return jit(func, cache=False, no_cpython_wrapper=True, no_cfunc_wrapper=True, **options)
+
+
 def named(func: Callable, name: str, **names: object) -> FunctionType:
     """A copy under another name, with other globals: numba's cache identifies functions by name and code."""
     assert isinstance(func, FunctionType)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from gnnlib.kernels.cpu.compile import jit
+from gnnlib.kernels.cpu.compile import jit_callee
 from gnnlib.kernels.cpu.rows import AHEAD, static
 from gnnlib.kernels.cpu.team import CHUNKS, FASTMATH, Array, kernel
 from gnnlib.kernels.cpu.vectors import (
@@ -33,7 +33,7 @@ from gnnlib.kernels.reference import edge_ids
 
 BLOCK = 4
 
-inline = partial(jit, cache=False, fastmath=FASTMATH, _nrt=False, forceinline=True)
+inline = partial(jit_callee, fastmath=FASTMATH, _nrt=False, forceinline=True)
 
 
 class Inputs(NamedTuple):

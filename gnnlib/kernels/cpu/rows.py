@@ -7,14 +7,14 @@ from functools import partial
 
 from torch import Tensor
 
-from gnnlib.kernels.cpu.compile import jit
+from gnnlib.kernels.cpu.compile import jit_callee
 from gnnlib.kernels.cpu.team import FASTMATH
 from gnnlib.kernels.cpu.vectors import get, lanes, load, load_first, prefetch, put, scaled, total, zero
 
 AHEAD = 64  # slots between a prefetch and its use; fewer are too few for rows of 128 in the last-level cache
 CACHED = 1 << 22  # bytes: a smaller array stays in the cache
 
-inline = partial(jit, cache=False, fastmath=FASTMATH, _nrt=False)
+inline = partial(jit_callee, fastmath=FASTMATH, _nrt=False)
 
 
 def static(number: int) -> tuple[int, ...]:

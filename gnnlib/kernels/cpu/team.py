@@ -21,7 +21,7 @@ from numba import types
 from numba.core import cgutils
 from torch import Tensor
 
-from gnnlib.kernels.cpu.compile import intrinsic, jit, named
+from gnnlib.kernels.cpu.compile import intrinsic, jit, jit_callee, named
 
 FASTMATH = {"contract"}
 """What LLVM may change: a product and a sum become one instruction. Not "nnan": isnan must stay true of NaN."""
@@ -163,9 +163,9 @@ class Kernel:
         self.compute, self.arguments = compute, arguments
         # no reference counts, for which threads would wait: the arrays outlive the call
         options: dict = {"fastmath": fastmath, "_nrt": False}
-        body, name = jit(compute, cache=False, **options), compute.__name__
+        body, name = jit_callee(compute, **options), compute.__name__
         member = named(_member, name + "_member", compute=body, arguments=arguments)
-        launch = named(_launch, name, member=jit(member, cache=False, **options))
+        launch = named(_launch, name, member=jit_callee(member, **options))
         self.compiled = jit(launch, cache=cache, **options)
 
     def __call__(self, work: int, indptr: Tensor, columns: int, args: tuple) -> None:

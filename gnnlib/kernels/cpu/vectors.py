@@ -11,7 +11,7 @@ from numba.core import cgutils
 from numba.extending import models, register_model
 from torch import Tensor
 
-from gnnlib.kernels.cpu.compile import intrinsic, jit
+from gnnlib.kernels.cpu.compile import intrinsic, jit_callee
 
 LINE = 64  # bytes
 
@@ -235,7 +235,7 @@ def prefetch(typingctx, array, i):
 
 
 def inlined(function):
-    return jit(function, cache=False, _nrt=False, forceinline=True)
+    return jit_callee(function, _nrt=False, forceinline=True)
 
 
 @inlined

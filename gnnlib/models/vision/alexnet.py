@@ -5,11 +5,13 @@ from functools import partial
 
 from torch import nn
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.models.vision.blocks import Chain, start
 
 __all__ = ["AlexNet"]
 
 
+@names_checked()
 class AlexNet(Chain):
     """AlexNet (Krizhevsky, Sutskever and Hinton 2012, "ImageNet classification with deep convolutional neural
     networks", NIPS 25, section 3 and figure 2), in two groups of maps, one for each of two GPUs.

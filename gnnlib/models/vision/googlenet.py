@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.models.vision.blocks import conv_relu, start
 from gnnlib.models.vision.inception import Inception
 
@@ -23,6 +24,7 @@ def _head(in_channels: int, num_classes: int) -> nn.Sequential:
     )
 
 
+@names_checked()
 class GoogLeNet(nn.Module):
     """GoogLeNet (Szegedy et al. 2015, arXiv 1409.4842, Table 1 and figure 3).
 

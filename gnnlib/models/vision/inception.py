@@ -4,6 +4,7 @@ from typing import TypeAlias
 
 from torch import Tensor, nn
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.models.vision.blocks import Branches, Chain, Shortcut, conv_norm_relu, conv_relu, start
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
 Step: TypeAlias = tuple[int, int | tuple[int, int]]  # maps, kernel size
 
 
+@names_checked()
 class Inception(Branches):
     """Inception module with dimension reduction (Szegedy et al. 2015, arXiv 1409.4842, figure 2b): 1 x 1; 1 x 1 then
     3 x 3; 1 x 1 then 5 x 5; 3 x 3 max-pooling then 1 x 1, concatenated, ReLU after each convolution.
@@ -63,6 +65,7 @@ def _pooled(channels: int, maps: int) -> nn.Sequential:
     return nn.Sequential(nn.AvgPool2d(3, 1, padding=1), *conv_norm_relu(channels, maps, 1))
 
 
+@names_checked()
 class StackedInception(Branches):
     """Inception with the 5 x 5 kernel factorised into two 3 x 3 (Szegedy et al. 2016, arXiv 1512.00567, figure 5):
     the same window for 18 / 25 of the weights.
@@ -91,6 +94,7 @@ class StackedInception(Branches):
         )
 
 
+@names_checked()
 class AsymmetricInception(Branches):
     """Inception with n x n kernels factorised into 1 x n and n x 1 (Szegedy et al. 2016, arXiv 1512.00567, figure 6):
     2 / n of the weights.
@@ -121,6 +125,7 @@ class AsymmetricInception(Branches):
         )
 
 
+@names_checked()
 class ExpandedInception(Branches):
     """Inception for the coarsest grids: 1 x 3 and 3 x 1 in parallel (Szegedy et al. 2016, arXiv 1512.00567, figure 7).
 
@@ -156,6 +161,7 @@ def _halve(*paths: nn.Module) -> Branches:
     return Branches(*paths, nn.MaxPool2d(3, 2))
 
 
+@names_checked()
 class InceptionV3(Chain):
     """Inception-v3 (Szegedy et al. 2016, arXiv 1512.00567, Table 1): Inception with factorised kernels throughout.
 
@@ -238,6 +244,7 @@ class Scale(nn.Module):
         return self.factor * x
 
 
+@names_checked()
 class ResidualInception(Shortcut):
     """Residual Inception block for the 35 x 35 grid of Inception-ResNet-v2 (Szegedy et al. 2017, arXiv 1602.07261,
     figure 16): three paths, a 1 x 1 convolution without activation back to the width of x, scaled, and x added.

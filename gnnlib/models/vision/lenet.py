@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.models.vision.blocks import Chain
 
 __all__ = ["LeNet5", "PartialConv2d", "RadialBasis", "ScaledTanh", "Subsampling", "lenet_input", "rbf_loss"]
@@ -53,6 +54,7 @@ def digit_codes() -> Tensor:
     return 2.0 * torch.tensor(ink) - 1.0
 
 
+@names_checked()
 class ScaledTanh(nn.Module):
     r"""The squashing function of LeCun et al. (1998, appendix A): f(a) = 1.7159 tanh(2 a / 3), so that f(±1) = ±1.
 
@@ -83,6 +85,7 @@ class ScaledTanh(nn.Module):
         return 1.7159 * self.tanh(x * (2 / 3))
 
 
+@names_checked()
 class Subsampling(nn.Module):
     r"""Trainable sub-sampling (LeCun et al. 1998, section II.B, layer S2): the sum of each 2 x 2 square, times a
     coefficient, plus a bias, one of each per map; the squashing function comes after.
@@ -124,6 +127,7 @@ class Subsampling(nn.Module):
         return self.pool(x) * (4 * self.coefficient) + self.bias  # the paper adds the four inputs
 
 
+@names_checked()
 class PartialConv2d(nn.Module):
     r"""Partly connected convolution: each output map has some of the input maps as inputs (LeCun et al. 1998, Table I).
 
@@ -197,6 +201,7 @@ class PartialConv2d(nn.Module):
         return f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, kernels={len(self.weight)}"
 
 
+@names_checked()
 class RadialBasis(nn.Module):
     r"""Euclidean radial basis units (LeCun et al. 1998, equation 7), one per class: the distance of x from its code.
 
@@ -237,6 +242,7 @@ class RadialBasis(nn.Module):
         return -(x.unsqueeze(1) - self.codes).square().sum(-1)
 
 
+@names_checked()
 def rbf_loss(scores: Tensor, target: Tensor, j: float = 1.0) -> Tensor:
     r"""The loss of LeNet-5 (LeCun et al. 1998, equation 9), with y = -scores the distances to the codes.
 
@@ -268,6 +274,7 @@ def rbf_loss(scores: Tensor, target: Tensor, j: float = 1.0) -> Tensor:
     return F.cross_entropy(torch.cat([scores, rubbish], 1), target)
 
 
+@names_checked()
 def lenet_input(images: Tensor) -> Tensor:
     """Input images of LeNet-5 (LeCun et al. 1998, section II.B): 28 x 28 pixels in a 32 x 32 field of
     background, which is -0.1; ink is 1.175. Then the mean is roughly 0 and the variance roughly 1.
@@ -291,6 +298,7 @@ def lenet_input(images: Tensor) -> Tensor:
     return F.pad(1.275 * images, (2, 2, 2, 2)) - 0.1
 
 
+@names_checked()
 class LeNet5(Chain):
     """LeNet-5 (LeCun, Bottou, Bengio and Haffner 1998, "Gradient-based learning applied to document recognition",
     Proceedings of the IEEE 86, section II.B and figure 2).

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.models.vision.blocks import Chain, Shortcut, conv_norm, conv_norm_relu, start
 
 __all__ = ["Bottleneck", "ResNet", "ResNet50"]
 
 
+@names_checked()
 class Bottleneck(Shortcut):
     """Bottleneck block (He et al. 2016, arXiv 1512.03385, figure 5 right): 1 x 1 to ``width`` maps, 3 x 3, 1 x 1 to
     4 ``width`` maps, and the input added, by a 1 x 1 convolution if its shape differs (option B).
@@ -41,6 +43,7 @@ class Bottleneck(Shortcut):
         super().__init__(path, None if same else conv_norm(in_channels, 4 * width, 1, stride))
 
 
+@names_checked()
 class ResNet(Chain):
     """Residual network of bottleneck blocks (He et al. 2016, arXiv 1512.03385, Table 1).
 
@@ -80,6 +83,7 @@ class ResNet(Chain):
         start(self)
 
 
+@names_checked()
 class ResNet50(ResNet):
     """ResNet-50 (He et al. 2016, arXiv 1512.03385, Table 1): 25557032 parameters.
 

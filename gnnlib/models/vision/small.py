@@ -2,11 +2,13 @@
 
 from torch import nn
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.models.vision.blocks import Chain, conv_relu, start
 
 __all__ = ["AllConvolutional", "SmallCNN"]
 
 
+@names_checked()
 class SmallCNN(Chain):
     """The small network of the Keras tutorials (Chollet 2018, "Deep learning with Python", section 5.1).
 
@@ -64,6 +66,7 @@ class SmallCNN(Chain):
         start(self, nn.init.xavier_uniform_)
 
 
+@names_checked()
 class AllConvolutional(Chain):
     """All-CNN-C: stride in place of pooling, 1 x 1 convolutions in place of linear layers (Springenberg et al. 2015,
     arXiv 1412.6806, Table 1 and Table 2).

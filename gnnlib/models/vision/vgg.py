@@ -4,11 +4,13 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.models.vision.blocks import Chain, conv_relu, start
 
 __all__ = ["VGG", "VGG16"]
 
 
+@names_checked()
 class VGG(Chain):
     """VGG by configuration (Simonyan and Zisserman 2015, arXiv 1409.1556, Table 1).
 
@@ -77,6 +79,7 @@ class VGG(Chain):
         start(self)
 
 
+@names_checked()
 class VGG16(VGG):
     """VGG-16, configuration D (Simonyan and Zisserman 2015, arXiv 1409.1556, Table 1): 138357544 parameters.
 

@@ -13,7 +13,7 @@ from gnnlib.nn._arguments import Arguments, integer, reset_parameters
 from gnnlib.nn._foreign import constructor_answers
 from gnnlib.ops.linear import Linear
 
-Features = Tensor | tuple[Tensor, Tensor]
+Features = Tensor | tuple[Tensor, Tensor | None]
 
 
 class Conv(Arguments, nn.Module):
@@ -85,15 +85,12 @@ class Conv(Arguments, nn.Module):
             x: features of the nodes, or a pair (x_src, x_dst)
 
         Returns:
-            (x_src, x_dst); x_dst is None where neither ``x`` nor the graph has it
+            (x_src, x_dst); x_dst is None where neither ``x`` nor the graph has it, and is not checked
 
         Raises:
-            TypeError: if features are no dense floating-point tensors
+            TypeError: if the features of the sources are no dense floating-point tensor
             ValueError: if their shape is wrong
         """
-        src_feats, dst_feats = width_pair(self.in_feats)
-        for part in x if isinstance(x, tuple) else (x,):
-            check_dense(f"{self._name}: x", part)
         x_dst: Tensor | None
         if isinstance(x, tuple):
             x_src, x_dst = x
@@ -102,16 +99,16 @@ class Conv(Arguments, nn.Module):
             x_src, x_dst = x, x[: graph.num_dst_nodes()] if sampled else None
         else:
             x_src, x_dst = x, x if graph.is_homogeneous else None
-        self._check("x" if x_dst is x_src else "x of the sources", x_src, graph.num_src_nodes(), src_feats, graph)
-        if x_dst is not None and (x_dst is not x_src or dst_feats != src_feats):
-            self._check("x of the destinations", x_dst, graph.num_dst_nodes(), dst_feats, graph)
+        width = width_pair(self.in_feats)[0]
+        self._check("x" if x_dst is x_src else "x of the sources", x_src, graph.num_src_nodes(), width, graph)
         return x_src, x_dst
 
     def src_dst_features(self, graph: GraphLike, x: Features) -> tuple[Tensor, Tensor]:
         """`src_features` for a layer that needs the features of the destinations.
 
         Raises:
-            ValueError: if the graph has two node sets and ``x`` is one tensor
+            TypeError: if the features of the destinations are no dense floating-point tensor
+            ValueError: if their shape is wrong, or the graph has two node sets and ``x`` is one tensor
         """
         x_src, x_dst = self.src_features(graph, x)
         if x_dst is None:
@@ -119,9 +116,13 @@ class Conv(Arguments, nn.Module):
                 f"{self._name} uses the destinations' own features and this graph has two node sets: "
                 f"expected a pair (x_src, x_dst), got one tensor of shape {tuple(x_src.shape)}"
             )
+        src_feats, dst_feats = width_pair(self.in_feats)
+        if x_dst is not x_src or dst_feats != src_feats:
+            self._check("x of the destinations", x_dst, graph.num_dst_nodes(), dst_feats, graph)
         return x_src, x_dst
 
     def _check(self, what: str, x: Tensor, rows: int, width: int, graph: GraphLike) -> None:
+        check_dense(f"{self._name}: {what}", x)
         wrong = None if isinstance(x, Tensor) else features_error(self._name, x, name=what)
         if wrong is not None:
             raise wrong
@@ -133,13 +134,16 @@ class Conv(Arguments, nn.Module):
                 f"{_advice(x, rows, width, graph)}"
             )
 
-    def check_edge(self, graph: GraphLike, edge: Tensor | None, width: int | None = None) -> None:
+    def check_edge(self, graph: GraphLike, edge: Tensor | None, width: int | None = None) -> Any:
         """Check edge values.
 
         Args:
             graph: the graph of the edges
-            edge: weights (E,), or features (E, width) where a width is given
+            edge: weights (E,) or (E, 1), or features (E, width) where a width is given
             width: of the edge features
+
+        Returns:
+            the features, the weights as (E,), or None
 
         Raises:
             TypeError: if ``edge`` is no dense floating-point tensor
@@ -150,7 +154,7 @@ class Conv(Arguments, nn.Module):
                 raise ValueError(
                     f"{self._name}: expected edge features of shape ({graph.num_edges()}, {width}), got none"
                 )
-            return
+            return None
         if self.takes_edge is None:
             raise ValueError(f"{self._name}: expected neither edge weights nor edge features, got {_shape(edge)}")
         check_dense(f"{self._name}: edge", edge)
@@ -162,11 +166,14 @@ class Conv(Arguments, nn.Module):
             raise TypeError(
                 f"{self._name}: expected a floating-point tensor of edge {self.takes_edge}s{column}, got {got}"
             )
+        if width is None and edge.shape == (*expected, 1):
+            return edge.squeeze(1)
         if tuple(edge.shape) != expected:
             raise ValueError(
                 f"{self._name}: expected edge {self.takes_edge}s of shape {expected}, got {_shape(edge)}"
                 f"{_edge_advice(edge, width)}"
             )
+        return edge
 
     def positions(self, graph: GraphLike, axes: int) -> list[Tensor]:
         """``pos`` of the sources and of the destinations, each (N, axes) and finite."""
@@ -198,8 +205,7 @@ def _advice(x: Tensor, rows: int, width: int, graph: GraphLike) -> str:
 
 def _edge_advice(edge: Tensor, width: int | None) -> str:
     if width is None and edge.dim() == 2:
-        drop = "drop the axis with edge.squeeze(-1)" if edge.shape[1] == 1 else "use GINEConv or ECConv"
-        return f"; edge features are no weights: {drop}"
+        return "; edge features are no weights: use GINEConv or ECConv"
     if width is not None and edge.dim() == 1:
         add = "add an axis with edge.unsqueeze(-1)" if width == 1 else "use GCNConv or GATConv"
         return f"; edge weights are no features: {add}"

@@ -1,5 +1,7 @@
 """Chebyshev convolution: a polynomial of the graph's Laplacian with a weight matrix per term."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -33,7 +35,7 @@ class ChebConv(Conv):
     Shapes:
         - graph: a whole graph, as a sampled block has no spectrum
         - x: (N, \*, in_feats)
-        - edge: weights (E,) whose sum about every node is at least 0, or None
+        - edge: weights (E,) or (E, 1) whose sum about every node is at least 0, or None
         - lambda_max: a number, or one per graph of the batch (B,)
         - output: (N, \*, out_feats)
 
@@ -85,15 +87,11 @@ class ChebConv(Conv):
                 f"and {graph.num_dst_nodes()} destinations"
             )
         x, _ = self.src_features(graph, x)
-        self.check_edge(graph, edge)
+        edge = self.check_edge(graph, edge)
         scale = 2 / self._per_node(graph, lambda_max, x)
         degrees = "in" if edge is None else "weighted"
-        terms = [x]
-        for i in range(1, self.k):
-            last = terms[-1]
-            step = (scale - 1) * last - scale * propagate(graph, last, edge, degrees=degrees)
-            terms.append(step if i == 1 else 2 * step - terms[-2])
-        return self.linear(torch.cat(terms, -1))
+        hop = partial(propagate, graph, weight=edge, degrees=degrees)
+        return self.linear(chebyshev_terms(x, self.k, scale, hop))
 
     def _per_node(self, graph: GraphLike, lambda_max: float | Tensor, x: Tensor) -> float | Tensor:
         """A number, or (N, 1, ...) to go with x."""
@@ -106,3 +104,23 @@ class ChebConv(Conv):
             )
         per_node = lambda_max.to(x).repeat_interleave(graph.batch_num_nodes().to(x.device))
         return per_node.view(-1, *[1] * (x.dim() - 1))
+
+
+def chebyshev_terms(x: Tensor, k: int, scale: float | Tensor, hop: Callable[[Tensor], Tensor]) -> Tensor:
+    """T_0 to T_{k-1} of the scaled Laplacian, times x, side by side.
+
+    Args:
+        x: node features, (N, \\*, F)
+        k: number of terms
+        scale: 2 / lambda_max, a number or (N, 1, ...)
+        hop: multiplies by D^-1/2 A D^-1/2
+
+    Returns:
+        The terms, (N, \\*, k F).
+    """
+    terms = [x]
+    for i in range(1, k):
+        last = terms[-1]
+        step = (scale - 1) * last - scale * hop(last)
+        terms.append(step if i == 1 else 2 * step - terms[-2])
+    return torch.cat(terms, -1)

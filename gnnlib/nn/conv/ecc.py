@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from gnnlib.graph import GraphLike
 from gnnlib.nn._arguments import integer, one_of, reset_parameters
-from gnnlib.nn.conv.base import Conv, Features, add_bias, add_reusing_memory, empty_linear, zeros
+from gnnlib.nn.conv.base import Conv, Features, add_bias, add_reusing_memory, empty_linear, width_pair, zeros
 from gnnlib.ops import aggregate, convolve
 from gnnlib.ops.degrees import mean_from_sum
 
@@ -30,7 +30,7 @@ class ECConv(Conv):
     State dicts of ``dgl.nn.NNConv`` load.
 
     Args:
-        in_feats: width of the node features
+        in_feats: width of the node features, or (source, destination) widths, of which the second is not used
         out_feats: width of the output
         edge_feats: width of the edge features
         edge_func: Theta: an ``nn.Linear``, or an ``nn.Sequential`` that ends in one, from edge_feats to
@@ -70,10 +70,11 @@ class ECConv(Conv):
     """
 
     takes_edge: ClassVar[str | None] = "feature"
+    two_widths: ClassVar[bool] = True
 
     def __init__(
         self,
-        in_feats: int,
+        in_feats: int | tuple[int, int],
         out_feats: int,
         edge_feats: int,
         *,
@@ -89,11 +90,12 @@ class ECConv(Conv):
         self.default_network = edge_func is None
         self.edge_func = edge_func if edge_func is not None else self._network()
         last = self._split()[1]
-        num_weights = self.in_feats * self.out_feats
+        src_feats = width_pair(self.in_feats)[0]
+        num_weights = src_feats * self.out_feats
         if not isinstance(last, nn.Linear) or last.out_features != num_weights:
             raise ValueError(
-                f"ECConv: expected edge_func to end in a Linear with {in_feats} * {out_feats} = {num_weights} outputs, "
-                f"got {last}"
+                f"ECConv: expected edge_func to end in a Linear with {src_feats} * {out_feats} = {num_weights} "
+                f"outputs, got {last}"
             )
         self.bias = zeros(self.out_feats) if bias else None
         if self.default_network:
@@ -101,7 +103,8 @@ class ECConv(Conv):
 
     def _network(self) -> nn.Module:
         first = empty_linear(self.edge_feats, self.hidden)
-        return nn.Sequential(first, nn.ReLU(inplace=True), empty_linear(self.hidden, self.in_feats * self.out_feats))
+        num_weights = width_pair(self.in_feats)[0] * self.out_feats
+        return nn.Sequential(first, nn.ReLU(inplace=True), empty_linear(self.hidden, num_weights))
 
     def _split(self) -> tuple[nn.Module, Any]:
         """The network up to its last layer, and that layer."""
@@ -115,7 +118,7 @@ class ECConv(Conv):
         reset_parameters(*((last, before) if self.default_network else (self.edge_func,)))
         with torch.no_grad():
             for parameter in last.parameters() if self.default_network else ():
-                parameter.mul_(self.in_feats**-0.5)
+                parameter.mul_(width_pair(self.in_feats)[0] ** -0.5)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
@@ -136,8 +139,28 @@ class ECConv(Conv):
         x, _ = self.src_features(graph, x)
         self.check_edge(graph, edge, self.edge_feats)
         before, last = self._split()
-        weight = last.weight.T.view(-1, self.in_feats, self.out_feats)  # (K, in, out)
-        y = convolve(graph, x, before(edge), weight)
-        if last.bias is not None:
-            y = add_reusing_memory(y, aggregate(graph, x) @ last.bias.view(self.in_feats, self.out_feats))
+        y = sum_with_edge_matrices(graph, x, before(edge), last.weight, last.bias, self.out_feats)
         return add_bias(y if self.reduce == "sum" else mean_from_sum(graph, y), self.bias)
+
+
+def sum_with_edge_matrices(
+    graph: GraphLike, x: Tensor, hidden: Tensor, weight: Tensor, bias: Tensor | None, out_feats: int
+) -> Tensor:
+    """The sum over in-neighbours of x_u Theta(e_uv), where Theta ends in a linear layer.
+
+    Args:
+        graph: the graph
+        x: features of the sources, (N_src, \\*, F)
+        hidden: the input of the last layer of Theta, (E, K)
+        weight: of that layer, (F * out_feats, K)
+        bias: of that layer, (F * out_feats,), or None
+        out_feats: width of the output
+
+    Returns:
+        The sums, (N_dst, \\*, out_feats).
+    """
+    in_feats = x.shape[-1]
+    y = convolve(graph, x, hidden, weight.T.view(-1, in_feats, out_feats))
+    if bias is not None:
+        y = add_reusing_memory(y, aggregate(graph, x) @ bias.view(in_feats, out_feats))
+    return y

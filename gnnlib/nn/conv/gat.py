@@ -71,7 +71,7 @@ class GATConv(_Attention):
 
     Shapes:
         - x: (N, \*, in_feats), or a pair (x_src, x_dst)
-        - edge: weights (E,), which multiply alpha, or None
+        - edge: weights (E,) or (E, 1), which multiply alpha, or None
         - output: (N_dst, \*, H, out_feats)
 
     Raises:
@@ -126,7 +126,7 @@ class GATConv(_Attention):
             the features of the destinations; with ``get_attention`` also the factor of each message, (E, \\*, H)
         """
         x_src, x_dst = self.src_dst_features(graph, x)
-        self.check_edge(graph, edge)
+        edge = self.check_edge(graph, edge)
         fc_src, fc_dst = (self.fc_src, self.fc_dst) if isinstance(self.in_feats, tuple) else (self.fc, self.fc)
         feat_src, att_src, att_dst = self.heads(fc_src(x_src)), self.attn_l[0], self.attn_r[0]
         feat_dst = self.heads(fc_dst(x_dst)) if isinstance(x, tuple) else None
@@ -164,7 +164,7 @@ class GATv2Conv(_Attention):
 
     Shapes:
         - x: (N, \*, in_feats), or a pair (x_src, x_dst)
-        - edge: weights (E,), which multiply alpha, or None
+        - edge: weights (E,) or (E, 1), which multiply alpha, or None
         - output: (N_dst, \*, H, out_feats)
 
     Raises:
@@ -225,7 +225,7 @@ class GATv2Conv(_Attention):
             the features of the destinations; with ``get_attention`` also the factor of each message, (E, \\*, H)
         """
         x_src, x_dst = self.src_dst_features(graph, x)
-        self.check_edge(graph, edge)
+        edge = self.check_edge(graph, edge)
         feat_src = self.heads(self.fc_src(x_src))
         if self.fc_dst is self.fc_src and not isinstance(x, tuple):
             feat_dst = feat_src[: len(x_dst)]  # in a block the destinations are the first sources

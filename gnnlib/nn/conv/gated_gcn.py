@@ -1,6 +1,6 @@
 """Gated graph convolution: a gate per feature of each message, computed from both nodes and the edge."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -92,9 +92,27 @@ class GatedGCNConv(Conv):
         """
         x_src, x_dst = self.src_dst_features(graph, x)
         self.check_edge(graph, edge, self.edge_feats or None)
-        from_src, from_dst = incidence(graph, x_src)
-        e = add_reusing_memory(aggregate(from_src, self.D(x_src)), aggregate(from_dst, self.E(x_dst)))
-        if edge is not None:
-            e = add_reusing_memory(e, self.C(edge).view(len(e), *[1] * (e.dim() - 2), self.out_feats))
-        y = add_reusing_memory(self.A(x_dst), gated_sum(graph, self.B(x_src), e, EPSILON if self.normalise else None))
+        y, e = gated_convolution(self, graph, x_src, x_dst, edge, EPSILON if self.normalise else None)
         return (y, e) if get_edge else y
+
+
+def gated_convolution(
+    maps: Any, graph: GraphLike, x_src: Tensor, x_dst: Tensor, edge: Tensor | None, epsilon: float | None
+) -> tuple[Tensor, Tensor]:
+    """The outputs of nodes and edges, for a layer with the linear maps A to E.
+
+    Args:
+        maps: the layer
+        graph: the graph
+        x_src, x_dst: features of the sources and of the destinations
+        edge: edge features, or None
+        epsilon: added to the sum of the gates, by which the messages are divided; None: no division
+
+    Returns:
+        y of the destinations and the logits of the gates.
+    """
+    from_src, from_dst = incidence(graph, x_src)
+    e = add_reusing_memory(aggregate(from_src, maps.D(x_src)), aggregate(from_dst, maps.E(x_dst)))
+    if edge is not None:
+        e = add_reusing_memory(e, maps.C(edge).view(len(e), *[1] * (e.dim() - 2), e.shape[-1]))
+    return add_reusing_memory(maps.A(x_dst), gated_sum(graph, maps.B(x_src), e, epsilon)), e

@@ -1,5 +1,6 @@
 """Graph convolution: a degree-normalised sum over neighbours, then a linear map."""
 
+from collections.abc import Callable
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -21,20 +22,23 @@ class GCNConv(Conv):
 
     Differs from the paper: self-loops are the caller's (``dgl.add_self_loop``). A node without in-edges gets c.
     The order of W and the sum is chosen by width and, where both widths are equal, by whether x needs a gradient.
-    State dicts of ``dgl.nn.GraphConv`` load.
+    State dicts of ``dgl.nn.GraphConv`` load. In a sample of the neighbours ``norm="both"`` uses the degrees of the
+    sample, as DGL's and PyG's layers do, which are not those of the graph: train with ``norm="right"`` and the edge
+    weights `gcn_edge_weights`, which estimate the layer on the whole graph without bias.
 
     Args:
         in_feats: width of the node features
         out_feats: width of the output
         norm: "both" (the formula), "right" (divide by d_v), "left" (divide by d_u), "none"
-        degrees: "unweighted" counts edges (as ``dgl.nn.GraphConv``), "weighted" sums their weights, "in" counts
-            in-edges at both ends
+        degrees: "unweighted" counts edges (as ``dgl.nn.GraphConv``), "weighted" sums their weights, "in" takes
+            the in-edges at both ends, their sum with weights and their number without, as PyTorch Geometric on
+            directed graphs
         weight: False leaves W out: pure propagation, in_feats must equal out_feats
         bias: whether to add c
 
     Shapes:
         - x: (N, \*, in_feats), or a pair whose second part is not used
-        - edge: weights (E,), or None
+        - edge: weights (E,) or (E, 1), or None
         - output: (N_dst, \*, out_feats)
 
     Raises:
@@ -93,15 +97,33 @@ class GCNConv(Conv):
             the features of the destinations
         """
         x, _ = self.src_features(graph, x)
-        self.check_edge(graph, edge)
+        edge = self.check_edge(graph, edge)
 
         def sum_neighbors(h: Tensor) -> Tensor:
             return propagate(graph, h, edge, self.norm, self.degrees)
 
-        if self.weight is None:
-            return add_bias(sum_neighbors(x), self.bias)
-        weight_first = x.shape[-1] > self.out_feats or (x.shape[-1] == self.out_feats and x.requires_grad)
-        if weight_first:  # else the sum over neighbours is kept for the gradient of W, and here x, which is kept anyway
-            y = sum_neighbors(linear(x, self.weight.T))
-            return y if self.bias is None else add_reusing_memory(y, self.bias)
-        return linear(sum_neighbors(x), self.weight.T, self.bias)
+        return graph_convolution(x, self.weight, self.bias, sum_neighbors)
+
+
+def graph_convolution(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, sum_neighbors: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """The sum over neighbours of x W, plus the bias, in the cheaper order of both.
+
+    Args:
+        x: features of the sources, (N, \\*, F)
+        weight: W, (F, O); None: no product
+        bias: (O,), or None
+        sum_neighbors: the sum, for features of any width
+
+    Returns:
+        The features of the destinations.
+    """
+    if weight is None:
+        return add_bias(sum_neighbors(x), bias)
+    in_feats, out_feats = weight.shape
+    if in_feats > out_feats or (in_feats == out_feats and x.requires_grad):
+        y = sum_neighbors(linear(x, weight.T))
+        return y if bias is None else add_reusing_memory(y, bias)
+    # The sum is kept for the gradient of W, where the other order keeps x, which is there anyway.
+    return linear(sum_neighbors(x), weight.T, bias)

@@ -1,5 +1,6 @@
 """Graph isomorphism network: the sum over neighbours, then an MLP."""
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -32,7 +33,7 @@ class GINConv(Conv):
 
     Shapes:
         - x: (N, \*, in_feats), or a pair (x_src, x_dst)
-        - edge: weights (E,), or None
+        - edge: weights (E,) or (E, 1), or None
         - output: (N_dst, \*, out_feats)
 
     Raises:
@@ -93,19 +94,46 @@ class GINConv(Conv):
             the features of the destinations
         """
         x_src, x_dst = self.src_dst_features(graph, x)
-        self.check_edge(graph, edge)
-        first, rest = (None, self.apply_func) if self.reduce == "max" else _narrowing(self.apply_func)
-        if first is not None:
-            x_src = linear(x_src, first.weight)
-            x_dst = linear(x_dst, first.weight) if isinstance(x, tuple) else x_src[: len(x_dst)]
-        if isinstance(x, tuple) or self.eps.requires_grad:
-            y = (1 + self.eps) * x_dst + aggregate(graph, x_src, edge, self.reduce)
-        else:
-            y = aggregate(graph, x_src, edge, self.reduce, self_weight=1 + self.eps.item())
-        return rest(y if first is None else add_bias(y, first.bias))
+        edge = self.check_edge(graph, edge)
+        other_dst = x_dst if isinstance(x, tuple) else None
+        return isomorphism_update(graph, x_src, other_dst, edge, self.reduce, self.eps, self.apply_func)
 
 
-def _narrowing(mlp: nn.Module) -> tuple[nn.Linear | None, nn.Module]:
+def isomorphism_update(
+    graph: GraphLike,
+    x_src: Tensor,
+    x_dst: Tensor | None,
+    edge: Tensor | None,
+    reduce: str,
+    eps: Tensor,
+    mlp: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """MLP((1 + eps) x_v + reduction of w_uv x_u), with the first layer of the MLP before the sum where it is narrower.
+
+    Args:
+        graph: the graph
+        x_src: features of the sources
+        x_dst: features of the destinations; None: these are the first sources
+        edge: edge weights, or None
+        reduce: "sum", "mean" or "max"
+        eps: epsilon, (1,)
+        mlp: the MLP
+
+    Returns:
+        The features of the destinations.
+    """
+    first, rest = (None, mlp) if reduce == "max" else _narrowing(mlp)
+    if first is not None:
+        x_src, x_dst = linear(x_src, first.weight), None if x_dst is None else linear(x_dst, first.weight)
+    if x_dst is not None or eps.requires_grad:
+        y = aggregate(graph, x_src, edge, reduce)
+        y = (1 + eps) * (x_src[: len(y)] if x_dst is None else x_dst) + y
+    else:
+        y = aggregate(graph, x_src, edge, reduce, self_weight=1 + eps.item())
+    return rest(y if first is None else add_bias(y, first.bias))
+
+
+def _narrowing(mlp: Callable[[Tensor], Tensor]) -> tuple[nn.Linear | None, Callable[[Tensor], Tensor]]:
     """The first layer of an MLP, if it makes features narrower, and the other layers: sums are then taken of its
     products. The first layer must be a plain linear map without hooks."""
     first = mlp[0] if isinstance(mlp, nn.Sequential) and len(mlp) else None

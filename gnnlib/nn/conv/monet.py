@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from gnnlib.graph import GraphLike
 from gnnlib.nn._arguments import integer, one_of
-from gnnlib.nn.conv.base import Conv, Features, add_bias, empty, empty_linear
+from gnnlib.nn.conv.base import Conv, Features, add_bias, empty, empty_linear, width_pair
 from gnnlib.ops import convolve
 from gnnlib.ops.degrees import mean_from_sum
 
@@ -26,7 +26,7 @@ class MoNetConv(Conv):
     caller's. A node without in-edges gets c. State dicts of ``dgl.nn.GMMConv`` load, without its residual.
 
     Args:
-        in_feats: width of the node features
+        in_feats: width of the node features, or (source, destination) widths, of which the second is not used
         out_feats: width of the output
         dim: number of pseudo-coordinates
         num_kernels: number of Gaussians K
@@ -53,15 +53,23 @@ class MoNetConv(Conv):
     """
 
     takes_edge: ClassVar[str | None] = "feature"
+    two_widths: ClassVar[bool] = True
 
     def __init__(
-        self, in_feats: int, out_feats: int, dim: int, num_kernels: int, *, reduce: str = "sum", bias: bool = True
+        self,
+        in_feats: int | tuple[int, int],
+        out_feats: int,
+        dim: int,
+        num_kernels: int,
+        *,
+        reduce: str = "sum",
+        bias: bool = True,
     ):
         super().__init__(in_feats, out_feats)
         self.dim = integer(self, "dim", dim)
         self.num_kernels = integer(self, "num_kernels", num_kernels)
         self.reduce = one_of(self, "reduce", reduce, ("sum", "mean"))
-        self.fc = empty_linear(self.in_feats, self.num_kernels * self.out_feats, bias=False)
+        self.fc = empty_linear(width_pair(self.in_feats)[0], self.num_kernels * self.out_feats, bias=False)
         self.mu = empty(self.num_kernels, self.dim)
         self.inv_sigma = empty(self.num_kernels, self.dim)
         self.bias = empty(self.out_feats) if bias else None
@@ -79,8 +87,7 @@ class MoNetConv(Conv):
 
     def kernels(self, edge: Tensor) -> Tensor:
         """w_k of every edge: (E, K)."""
-        distance = (edge.unsqueeze(1) - self.mu) * self.inv_sigma
-        return (-0.5 * distance.square().sum(-1)).exp()
+        return gaussians(edge, self.mu, self.inv_sigma)
 
     def forward(self, graph: GraphLike, x: Features, edge: Tensor | None = None) -> Tensor:
         """Apply the layer.
@@ -101,3 +108,9 @@ class MoNetConv(Conv):
         weight = self.fc.weight.view(self.num_kernels, self.out_feats, -1).transpose(1, 2)
         y = convolve(graph, x, self.kernels(edge), weight)  # type: ignore[arg-type]
         return add_bias(y if self.reduce == "sum" else mean_from_sum(graph, y), self.bias)
+
+
+def gaussians(edge: Tensor, mu: Tensor, inv_sigma: Tensor) -> Tensor:
+    """K Gaussians (K, dim) at the pseudo-coordinates (E, dim) of the edges: (E, K)."""
+    distance = (edge.unsqueeze(1) - mu) * inv_sigma
+    return (-0.5 * distance.square().sum(-1)).exp()

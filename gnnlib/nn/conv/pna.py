@@ -1,7 +1,7 @@
 """Principal neighbourhood aggregation: several reductions over neighbours, each scaled by degree."""
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -14,22 +14,38 @@ from gnnlib.ops.edges_as_nodes import incidence, per_edge_messages
 from gnnlib.ops.linear import Linear, linear
 
 
-def _std(over: Adjacency, m: Tensor) -> Tensor:
-    """The standard deviation, from differences to the mean: exactly 0, with a gradient of 0, where all are equal."""
+def _moment(over: Adjacency, m: Tensor, power: int) -> Tensor:
+    """The central moment, from differences to the mean: exactly 0, with a gradient of 0, where all are equal."""
     from_src, from_dst = incidence(over)
     deviation = add_reusing_memory(aggregate(from_src, m), -aggregate(from_dst, aggregate(over, m, reduce="mean")))
-    var = aggregate(from_dst.reverse(), deviation.square(), reduce="mean")
-    positive_var = var > 0
-    return var.where(positive_var, 1.0).sqrt().where(positive_var, 0.0)
+    return aggregate(from_dst.reverse(), deviation**power, reduce="mean")
+
+
+def _root(moment: Tensor, power: int) -> Tensor:
+    """The root of a moment with its sign, and 0, with a gradient of 0, for 0."""
+    size = moment.abs()
+    size = size.where(size > 0, 1.0) ** (1 / power)
+    return moment.sign() * size
 
 
 AGGREGATORS: dict[str, Callable[[Adjacency, Tensor, Tensor], Tensor]] = {
     "mean": lambda over, m, shift: add_reusing_memory(aggregate(over, m, reduce="mean"), shift),
     "max": lambda over, m, shift: add_reusing_memory(aggregate(over, m, reduce="max"), shift),
     "min": lambda over, m, shift: shift - aggregate(over, -m, reduce="max"),
-    "std": lambda over, m, shift: _std(over, m),
+    "sum": lambda over, m, shift: add_reusing_memory(aggregate(over, m), _degrees(over, m) * shift),
+    "var": lambda over, m, shift: _moment(over, m, 2),
+    "std": lambda over, m, shift: _root(_moment(over, m, 2), 2),
+    "moment3": lambda over, m, shift: _root(_moment(over, m, 3), 3),
+    "moment4": lambda over, m, shift: _root(_moment(over, m, 4), 4),
+    "moment5": lambda over, m, shift: _root(_moment(over, m, 5), 5),
 }
 """Of the messages m + shift, where shift is the same for all messages of a node."""
+
+
+def _degrees(over: Adjacency, like: Tensor) -> Tensor:
+    """The in-degrees as (N_dst, 1, ...), of the type and with the axes of a tensor."""
+    return over.in_degrees.to(like).view(-1, *[1] * (like.dim() - 1))
+
 
 SCALERS = {"identity": 0.0, "amplification": 1.0, "attenuation": -1.0}
 """Powers of log(d + 1) / delta."""
@@ -44,7 +60,7 @@ class PNAConv(Conv):
     M and U are linear, with biases; the sum over neighbours is replaced by their mean, maximum, minimum and
     standard deviation side by side, each times each scaler s of the in-degree d. The message is a sum of a
     part of each node and of the edge; that of v, the same for all its messages, is added after. Memory:
-    (E, \*, in_feats) with edge features or "std", else nothing for each edge.
+    (E, \*, in_feats) with edge features, "std", "var" or a moment, else nothing for each edge.
 
     Differs from the paper: its networks add towers, norms and residuals around this, which are the caller's; the
     standard deviation has no epsilon. A node without in-edges gets U[x_v, 0].
@@ -54,7 +70,8 @@ class PNAConv(Conv):
         in_feats: width of the node features, or (source, destination) widths; messages are as wide as the source's
         out_feats: width of the output
         edge_feats: width of the edge features; 0: none
-        aggregators: of "mean", "max", "min", "std"
+        aggregators: of "mean", "max", "min", "std", "sum", "var", and "moment3" to "moment5" (the paper's equation 7,
+            roots of the central moments)
         scalers: of "identity", "amplification", "attenuation"
         delta: a typical log(d + 1): the paper takes the mean over the nodes of the training set,
             ``(graph.in_degrees() + 1).log().mean()``
@@ -117,17 +134,33 @@ class PNAConv(Conv):
         """
         x_src, x_dst = self.src_dst_features(graph, x)
         self.check_edge(graph, edge, self.edge_feats or None)
-        over = adjacency(graph, x_src.device)
-        degree = over.in_degrees.to(x_src).view(-1, *[1] * (x_dst.dim() - 1))
-        m_src, m_dst, m_edge = self.M.weight.split([x_src.shape[-1], x_dst.shape[-1], self.edge_feats], 1)
-        m, shift = linear(x_src, m_src), linear(x_dst, m_dst, self.M.bias) * (degree > 0)
-        m, over = per_edge_messages(over, m, always=edge is not None)
-        if edge is not None:
-            m = add_reusing_memory(m, linear(edge, m_edge).view(-1, *[1] * (m.dim() - 2), m.shape[-1]))
-        reduced = torch.cat([AGGREGATORS[name](over, m, shift) for name in self.aggregators], -1)
-        u_self, *u_scaled = self.U.weight.split([x_dst.shape[-1], *[reduced.shape[-1]] * len(self.scalers)], 1)
-        scale = (degree.clamp(min=1) + 1).log() / self.delta
-        y = linear(x_dst, u_self, self.U.bias)
-        for name, weight in zip(self.scalers, u_scaled, strict=True):
-            y = torch.addcmul(y, linear(reduced, weight), scale ** SCALERS[name])
-        return y
+        return principal_aggregation(self, graph, x_src, x_dst, edge)
+
+
+def principal_aggregation(layer: Any, graph: GraphLike, x_src: Tensor, x_dst: Tensor, edge: Tensor | None) -> Tensor:
+    """The output of one tower.
+
+    Args:
+        layer: with ``M``, ``U``, ``aggregators``, ``scalers`` and ``delta``
+        graph: the graph
+        x_src, x_dst: features of the sources and of the destinations
+        edge: edge features, or None
+
+    Returns:
+        The features of the destinations.
+    """
+    over = adjacency(graph, x_src.device)
+    degree = _degrees(over, x_dst)
+    edge_feats = 0 if edge is None else edge.shape[-1]
+    m_src, m_dst, m_edge = layer.M.weight.split([x_src.shape[-1], x_dst.shape[-1], edge_feats], 1)
+    m, shift = linear(x_src, m_src), linear(x_dst, m_dst, layer.M.bias) * (degree > 0)
+    m, over = per_edge_messages(over, m, always=edge is not None)
+    if edge is not None:
+        m = add_reusing_memory(m, linear(edge, m_edge).view(-1, *[1] * (m.dim() - 2), m.shape[-1]))
+    reduced = torch.cat([AGGREGATORS[name](over, m, shift) for name in layer.aggregators], -1)
+    u_self, *u_scaled = layer.U.weight.split([x_dst.shape[-1], *[reduced.shape[-1]] * len(layer.scalers)], 1)
+    scale = (degree.clamp(min=1) + 1).log() / layer.delta
+    y = linear(x_dst, u_self, layer.U.bias)
+    for name, weight in zip(layer.scalers, u_scaled, strict=True):
+        y = torch.addcmul(y, linear(reduced, weight), scale ** SCALERS[name])
+    return y

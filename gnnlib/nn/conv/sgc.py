@@ -1,8 +1,10 @@
 """Simplified graph convolution: k propagation steps, then one linear map."""
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
+from weakref import WeakKeyDictionary, ref
 
+import torch
 from torch import Tensor, nn
 
 from gnnlib.graph import GraphLike, is_graph
@@ -10,6 +12,9 @@ from gnnlib.nn._arguments import integer, one_of
 from gnnlib.nn.conv.base import Conv, Features, empty_linear
 from gnnlib.ops import propagate
 from gnnlib.ops.degrees import DEGREES, NORMS
+
+_propagated: "WeakKeyDictionary[SGConv, tuple[Versions, Tensor]]" = WeakKeyDictionary()
+"""The inputs and the result of the last propagation of a layer with ``cached``. A copy or a saved layer has none."""
 
 
 class SGConv(Conv):
@@ -29,10 +34,12 @@ class SGConv(Conv):
             edge weights their sums; without, in-edges counted at both ends (in blocks, where the
             in-edges of sources are not known, "unweighted")
         bias: whether to add c
+        cached: whether the propagated features are kept for the next call with the same graph, x and edge, as long as
+            these are not modified and need no gradient
 
     Shapes:
         - x: (N, \*, in_feats), or a pair whose second part is not used
-        - edge: weights (E,), or a list of such, one per block, or None
+        - edge: weights (E,) or (E, 1), or a list of such, one per block, or None
         - output: (N_dst, \*, out_feats)
 
     Raises:
@@ -59,11 +66,13 @@ class SGConv(Conv):
         norm: str = "both",
         degrees: str | None = None,
         bias: bool = True,
+        cached: bool = False,
     ):
         super().__init__(in_feats, out_feats)
         self.k = integer(self, "k", k, minimum=0)
         self.norm = one_of(self, "norm", norm, NORMS)
         self.degrees = one_of(self, "degrees", degrees, (None, *DEGREES))
+        self.cached = cached
         self.fc = empty_linear(self.in_feats, self.out_feats, bias=bias)
         self.reset_parameters()
 
@@ -98,18 +107,32 @@ class SGConv(Conv):
         Returns:
             the features of the destinations
         """
+        if not self.cached:
+            return self.fc(self._propagate(graph, x, edge))
+        inputs = _versions(graph, x, edge)
+        if inputs is None:
+            return self.fc(self._propagate(graph, x, edge))
+        last, h = _propagated.get(self, (None, None))
+        if h is None or last is None or not _are_same(inputs, last):
+            with torch.inference_mode(False):  # a result of inference mode could not be used in training
+                h = self._propagate(graph, x, edge)
+            _propagated[self] = inputs, h
+        return self.fc(h)
+
+    def _propagate(self, graph: Any, x: Features, edge: Any) -> Tensor:
+        """k hops of the features."""
         hops = self._hops(graph)
         edges = edge if isinstance(edge, (list, tuple)) else [edge] * len(hops)
         if len(edges) != len(hops):
             raise ValueError(f"SGConv: expected {len(hops)} edge weights, one for each hop, got {len(edges)}")
         if not hops and is_graph(graph):  # otherwise each hop checks its input
             self.src_features(graph, x)
-            self.check_edge(graph, edge)  # type: ignore[arg-type]
+            self.check_edge(graph, edge)
         for hop, weight in zip(hops, edges, strict=True):
             x, _ = self.src_features(hop, x)
-            self.check_edge(hop, weight)
+            weight = self.check_edge(hop, weight)
             x = propagate(hop, x, weight, self.norm, self._degrees(hop, weight))
-        return self.fc(x[0] if isinstance(x, tuple) else x)
+        return x[0] if isinstance(x, tuple) else x
 
     def _hops(self, graph: GraphLike | Sequence[GraphLike]) -> list[GraphLike]:
         if isinstance(graph, Sequence):
@@ -126,3 +149,29 @@ class SGConv(Conv):
         if weight is not None:
             return "weighted"
         return "in" if hop.is_homogeneous else "unweighted"
+
+
+Versions = list[tuple["ref[Any]", int]]
+
+
+def _versions(*values: Any) -> Versions | None:
+    """The graphs and tensors among some values, with their numbers of changes; None if one needs a gradient."""
+    versions: Versions = []
+    for value in values:
+        if isinstance(value, (list, tuple)):
+            inner = _versions(*value)
+            if inner is None:
+                return None
+            versions += inner
+        elif isinstance(value, Tensor):
+            if value.requires_grad or value.is_inference():
+                return None
+            versions.append((ref(value), value._version))
+        elif is_graph(value):  # an edit replaces its structure
+            versions.append((ref(value._graph), 0))
+    return versions
+
+
+def _are_same(a: Versions, b: Versions) -> bool:
+    """Whether all objects are the same, unmodified. A tensor is compared by its reference, which is one for each."""
+    return len(a) == len(b) and all(x is y and i == j for (x, i), (y, j) in zip(a, b))

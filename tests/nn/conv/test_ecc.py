@@ -8,6 +8,7 @@ from torch import nn
 
 from gnnlib import ECConv, aggregate
 from gnnlib._platform.dgl import dgl
+from gnnlib.nn.conv.base import width_pair
 from gnnlib.testing.case import Case
 from gnnlib.testing.checks import counted_kernels, on_every_graph, properties
 from gnnlib.testing.graphs import endpoints, random_graph
@@ -15,7 +16,7 @@ from gnnlib.testing.graphs import endpoints, random_graph
 
 def reference(conv, dense, x_src, x_dst, edge):
     """A matrix per edge, from the whole network."""
-    theta = conv.edge_func(edge).view(-1, conv.in_feats, conv.out_feats)
+    theta = conv.edge_func(edge).view(-1, x_src.shape[1], conv.out_feats)
     message = torch.einsum("ei,eio->eo", dense.src @ x_src, theta)
     y = dense.dst.T @ message
     y = y / dense.dst.sum(0).clamp(min=1).unsqueeze(1) if conv.reduce == "mean" else y
@@ -39,12 +40,12 @@ def case(name, in_feats=4, out_feats=3, edge_feats=2, func=None, counterpart=Tru
             in_feats,
             out_feats,
             edge_feats,
-            edge_func=func(edge_feats, in_feats * out_feats) if func else None,
+            edge_func=func(edge_feats, width_pair(in_feats)[0] * out_feats) if func else None,
             **options,
         )
 
     def make_counterpart():
-        func_or_default = func(edge_feats, in_feats * out_feats) if func else make().edge_func
+        func_or_default = func(edge_feats, width_pair(in_feats)[0] * out_feats) if func else make().edge_func
         reduce, bias = options.get("reduce", "mean"), options.get("bias", True)
         return dgl.nn.NNConv(in_feats, out_feats, func_or_default, reduce, bias=bias)
 
@@ -66,6 +67,7 @@ CASES = [
     case("linear-no-bias", func=lambda i, o: nn.Linear(i, o, bias=False), edge_feats=1, bias=False),
     case("deep", func=deep, in_feats=2, out_feats=5),
     case("deep-no-bias-sum", func=lambda i, o: deep(i, o, bias=False), reduce="sum"),
+    case("pair", in_feats=(4, 7), hidden=3),
     case("only-a-linear-in-a-row", func=lambda i, o: nn.Sequential(nn.Linear(i, o)), bias=False),
 ]
 

@@ -29,19 +29,20 @@ def isolated(conv, x_dst):
     return y if conv.bias is None else y + conv.bias
 
 
-def case(name, dim, num_kernels, reduce="sum", bias=True):
+def case(name, dim, num_kernels, reduce="sum", bias=True, in_feats=5):
     return Case(
         name,
-        lambda: MoNetConv(5, 3, dim, num_kernels, reduce=reduce, bias=bias),
+        lambda: MoNetConv(in_feats, 3, dim, num_kernels, reduce=reduce, bias=bias),
         reference,
         isolated,
+        in_feats=in_feats,
         edge=dim,
-        counterpart=lambda: dgl.nn.GMMConv(5, 3, dim, num_kernels, reduce, bias=bias, allow_zero_in_degree=True),
+        counterpart=lambda: dgl.nn.GMMConv(in_feats, 3, dim, num_kernels, reduce, bias=bias, allow_zero_in_degree=True),
         counterpart_edge="pseudo",
     )
 
 
-CASES = [case("plane", 2, 4), case("mean", 3, 2, "mean", bias=False)]
+CASES = [case("plane", 2, 4), case("mean", 3, 2, "mean", bias=False), case("pair", 2, 3, in_feats=(4, 6))]
 
 test_every_graph = on_every_graph(CASES)
 test_properties = properties(CASES)

@@ -12,25 +12,35 @@ from gnnlib.testing.graphs import bipartite, random_graph, sampled_blocks
 
 def reference(conv, dense, x_src, x_dst, edge):
     """[x_v, reduce over u of w_uv x_u] times one matrix on the concatenation, as in the paper."""
-    message = dense.src @ x_src
+    message = dense.src @ (x_src if conv.reduce != "pool" else torch.relu(conv.fc_pool(x_src)))
     message = message if edge is None else edge.unsqueeze(1) * message
     heard = [message[row > 0] for row in dense.dst.T]
+    if conv.reduce == "gcn":
+        heard = [torch.cat([m, x.unsqueeze(0)]) for m, x in zip(heard, x_dst)]
     nothing = message.new_zeros(message.shape[1])
     summary = {
         "mean": lambda m: m.mean(0) if len(m) else nothing,
+        "gcn": lambda m: m.mean(0),
+        "pool": lambda m: m.amax(0) if len(m) else nothing,
         "sum": lambda m: m.sum(0),
         "max": lambda m: m.amax(0) if len(m) else nothing,
     }[conv.reduce]
     neigh = torch.stack([summary(m) for m in heard]) if heard else nothing.expand(0, -1)
+    if conv.reduce == "gcn":
+        return conv.fc_neigh(neigh) if conv.bias is None else conv.fc_neigh(neigh) + conv.bias
     y = torch.cat([x_dst, neigh], 1) @ torch.cat([conv.fc_self.weight, conv.fc_neigh.weight], 1).T
     return y if conv.fc_self.bias is None else y + conv.fc_self.bias
 
 
 def isolated(conv, x_dst):
+    if conv.reduce == "gcn":
+        return conv.fc_neigh(x_dst) if conv.bias is None else conv.fc_neigh(x_dst) + conv.bias
     return conv.fc_self(x_dst)
 
 
 def case(name, in_feats=5, out_feats=3, edge=None, reduce="mean", bias=True):
+    # On one node set dgl.nn sums the second part of a pair for "gcn".
+    in_dgl = reduce in ("mean", "pool", "gcn") and not (reduce == "gcn" and isinstance(in_feats, tuple))
     return Case(
         name,
         lambda: SAGEConv(in_feats, out_feats, reduce=reduce, bias=bias),
@@ -39,7 +49,7 @@ def case(name, in_feats=5, out_feats=3, edge=None, reduce="mean", bias=True):
         in_feats=in_feats,
         edge=edge,
         needs_dst=True,
-        counterpart=(lambda: dgl.nn.SAGEConv(in_feats, out_feats, "mean", bias=bias)) if reduce == "mean" else None,
+        counterpart=(lambda: dgl.nn.SAGEConv(in_feats, out_feats, reduce, bias=bias)) if in_dgl else None,
     )
 
 
@@ -52,6 +62,11 @@ CASES = [
     *(case(f"{reduce}-{width}", in_feats=width, reduce=reduce) for reduce in ("sum", "max") for width in (2, 5)),
     case("sum-weighted", reduce="sum", edge="weight"),
     case("max-weighted", reduce="max", edge="weight", bias=False),
+    case("pool", in_feats=(2, 6), reduce="pool"),
+    case("pool-weighted", reduce="pool", edge="weight"),
+    case("gcn", reduce="gcn"),
+    case("gcn-widening-weighted", in_feats=3, out_feats=6, reduce="gcn", edge="weight"),
+    case("gcn-pair-no-bias", in_feats=(4, 4), reduce="gcn", bias=False),
 ]
 
 test_every_graph = on_every_graph(CASES)
@@ -87,7 +102,7 @@ def test_sampled_blocks_give_what_dgl_gives(widths):
 
 
 def test_its_state_is_that_of_dgl():
-    for layer in CASES[:5]:
+    for layer in (layer for layer in CASES if layer.counterpart):
         conv, counterpart = counterpart_of(layer, torch.float64)
         assert {k: v.shape for k, v in conv.state_dict().items()} == {
             k: v.shape for k, v in counterpart.state_dict().items()
@@ -109,8 +124,10 @@ def test_messages_are_as_narrow_as_the_reduction_allows(reduce, width, monkeypat
 
 
 def test_bad_reduce_is_refused():
-    with pytest.raises(ValueError, match="one of 'mean', 'sum', 'max', got 'pool'"):
-        SAGEConv(5, 3, reduce="pool")
+    with pytest.raises(ValueError, match="one of 'mean', 'sum', 'max', 'pool', 'gcn', got 'lstm'"):
+        SAGEConv(5, 3, reduce="lstm")
+    with pytest.raises(ValueError, match=r"equal widths for reduce='gcn', got \(5, 7\)"):
+        SAGEConv((5, 7), 3, reduce="gcn")
 
 
 def test_two_widths_want_a_pair_on_one_node_set_too():

@@ -1,12 +1,14 @@
 """SGConv: powers of the normalised adjacency matrix; and dgl.nn.SGConv."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 
 from gnnlib import GCNConv, SGConv
 from gnnlib._platform.dgl import dgl
 from gnnlib.testing.case import Case, Dense
-from gnnlib.testing.checks import on_every_graph, properties
+from gnnlib.testing.checks import counted_kernels, on_every_graph, properties
 from gnnlib.testing.graphs import random_graph, sampled_blocks, symmetric_graph
 
 POWERS = {"both": (-0.5, -0.5), "left": (-1, 0), "right": (0, -1), "none": (0, 0)}
@@ -19,13 +21,15 @@ def power(degree, exponent):
 
 def matrix(conv, dense, edge):
     weighted, counts = dense.adjacency(edge), dense.adjacency()
-    degrees = conv.degrees
+    degrees = conv.degrees if edge is None or conv.degrees != "in" else "weighted in"
     if degrees is None:
         square = dense.graph.is_homogeneous
         degrees = "weighted" if edge is not None else "in" if square else "unweighted"
     if degrees == "in":
         # as dgl.nn: a source that no one sends to counts as if one did
         out, into = counts.sum(1).clamp(min=1), counts.sum(1)
+    elif degrees == "weighted in":
+        out, into = weighted.sum(1), weighted.sum(1)
     else:
         by = weighted if degrees == "weighted" else counts
         out, into = by.sum(0), by.sum(1)
@@ -66,6 +70,8 @@ CASES = [
     case("one-hop-weighted", 1, edge="weight"),
     case("three-hops-weighted", 3, edge="weight"),
     case("unweighted", 2, edge="weight", degrees="unweighted", counterpart=False),
+    case("in-weighted", 2, edge="weight", degrees="in", counterpart=False),
+    case("cached", 2, cached=True),
     case("right", 2, norm="right", degrees="unweighted", counterpart=False),
     case("none-weighted", 2, edge="weight", norm="none", degrees="unweighted", counterpart=False),
     case("no-hop", 0),
@@ -129,6 +135,40 @@ def test_in_degrees_need_a_whole_graph():
     x = torch.ones(blocks[0].num_src_nodes(), 5)
     with pytest.raises(ValueError, match=f"got {len(x)} sources, 5 destinations"):
         SGConv(5, 3, degrees="in")(blocks[0], x)
+
+
+def test_a_cached_propagation_is_made_once_for_the_same_inputs():
+    graph, x = random_graph(), torch.randn(11, 5)
+    conv, plain = SGConv(5, 3, 2, cached=True), SGConv(5, 3, 2)
+    plain.load_state_dict(conv.state_dict())
+
+    def check(calls, graph, x, edge=None):
+        with counted_kernels() as called:
+            y = conv(graph, x, edge)
+        assert bool(called) == calls
+        torch.testing.assert_close(y, plain(graph, x, edge))
+
+    with torch.inference_mode():
+        check(True, graph, x)
+    check(False, graph, x)
+    conv(graph, x).sum().backward()
+    with torch.no_grad():
+        conv.fc.weight.add_(1)
+    plain.load_state_dict(conv.state_dict())
+    check(False, graph, x)
+    x += 1  # in place
+    check(True, graph, x)
+    check(True, graph, x.clone())
+    check(True, graph, x, torch.ones(23))
+    check(True, graph, x)
+    graph.add_edges(0, 1)
+    check(True, graph, x)
+    copy = deepcopy(conv)
+    with counted_kernels() as called:
+        torch.testing.assert_close(copy(graph, x), conv(graph, x))
+    assert called
+    check(True, graph, x.requires_grad_())
+    check(True, graph, x)
 
 
 @pytest.mark.parametrize("k", [-1, 1.5])
