@@ -59,6 +59,7 @@ def receptive_field(graphs: Sequence[GraphLike], node: int | Sequence[int]) -> T
     return mask
 
 
+@takes_graph("mask")
 def extent(graph: GraphLike, mask: Tensor) -> tuple[int, ...]:
     """The size in pixels, along each axis, of the smallest box around some source nodes.
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recompute
 
 from gnnlib._utils.calls import call_with_edge, positional_arguments
-from gnnlib.graph import GraphLike
+from gnnlib.graph import GraphLike, as_dgl
 from gnnlib.nn._arguments import Arguments, integer, renames, reset_parameters
 from gnnlib.nn._factories import (
     ACTIVATIONS,
@@ -191,6 +191,8 @@ class GNNLayer(Arguments, nn.Module):
         return y if self.activation is None else self.activation(y)
 
     def _convolve(self, graph: GraphLike, x: Tensor, edge: Tensor | None) -> Tensor:
+        if type(self.conv).__module__.startswith("dgl."):
+            graph = as_dgl(graph)
         if edge is None:
             return self.conv(graph, x)
         if hasattr(self.conv, "takes_edge"):
