@@ -58,7 +58,8 @@ def to_pyg(parts: Parts) -> Any:
         graphs = []
         for nodes, edges in (_pair(graph) for graph in split(parts)):
             edge_index = torch.stack([edges.src, edges.dst]).long()
-            graphs.append(Data(edge_index=edge_index, num_nodes=nodes.num, **nodes.columns, **edges.columns))
+            columns = {name if "edge" in name else f"edge_{name}": value for name, value in edges.columns.items()}
+            graphs.append(Data(edge_index=edge_index, num_nodes=nodes.num, **nodes.columns, **columns))
         return graphs[0] if parts.nodes[HOMOGENEOUS[0]].sizes is None else Batch.from_data_list(graphs)
     if any(nodes.sizes is not None for nodes in parts.nodes.values()):
         raise ValueError("Graph: expected a single graph with types for to_pyg, got a batch")

@@ -481,7 +481,8 @@ class Graph:
     def to_pyg(self) -> Any:
         """A ``Data`` of PyTorch Geometric, a ``Batch`` of several graphs, or a ``HeteroData`` of several types.
 
-        Features keep their names: PyG's models expect the node features as ``x``.
+        Features keep their names: PyG's models expect the node features as ``x``. Without types, edge features get the
+        prefix ``edge_`` if their names do not contain "edge", because PyG tells them from node features by it.
         """
         return to_pyg(self._parts())
 
@@ -498,7 +499,7 @@ class Graph:
         return to_scipy(self._parts(), weight)
 
     @property
-    def _graph(self) -> _Structure:
+    def _graph(self) -> Any:
         """What carries the cached adjacency, as the attribute of the same name of a DGLGraph."""
         return self._edges[self._edge_type()].structure
 

@@ -136,7 +136,7 @@ def _from_edge_index(edge_index: Any, num_nodes: Any) -> Parts:
 
 
 def _from_pair(pair: Any, num_nodes: Any) -> Parts:
-    src, dst = (as_node_numbers(end) for end in pair)
+    src, dst = (as_node_numbers(end).clone() for end in pair)  # which a change of the original does not reach
     if len(src) != len(dst):
         raise ValueError(f"expected one source and one destination per edge, got {len(src)} and {len(dst)}")
     if isinstance(num_nodes, (tuple, list)):
@@ -155,7 +155,7 @@ def _from_mapping(data: Mapping[Any, Any], num_nodes: Any) -> Parts:
     for edge_type, pair in data.items():
         if not (isinstance(edge_type, tuple) and len(edge_type) == 3):
             raise TypeError(f"expected edge types (source type, name, destination type), got {edge_type!r}")
-        src, dst = (as_node_numbers(end) for end in pair)
+        src, dst = (as_node_numbers(end).clone() for end in pair)  # which a change of the original does not reach
         if len(src) != len(dst):
             raise ValueError(
                 f"{edge_type}: expected one source and one destination per edge, got {len(src)}, {len(dst)}"
@@ -287,6 +287,7 @@ def _from_torch_sparse(matrix: Tensor) -> Parts:
     if matrix.layout not in SPARSE_FORMATS or matrix.dim() != 2:
         formats = ", ".join(SPARSE_FORMATS.values())
         raise ValueError(f"expected a sparse matrix ({formats}), got {matrix.layout} of shape {tuple(matrix.shape)}")
+    matrix = matrix.detach()  # whose parts refer to it
     if matrix.layout is torch.sparse_coo:
         (src, dst), values = matrix._indices(), matrix._values()
     elif matrix.layout is torch.sparse_csr:

@@ -62,6 +62,7 @@ def receptive_field(graphs: Sequence[GraphLike], node: int | Sequence[int]) -> T
 
 
 @names_checked()
+@takes_graph("mask")
 def extent(graph: GraphLike, mask: Tensor) -> tuple[int, ...]:
     """The size in pixels, along each axis, of the smallest box around some source nodes.
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from gnnlib._utils.calls import call_with_edge, names_checked, positional_arguments
-from gnnlib.graph import GraphLike
+from gnnlib.graph import GraphLike, as_dgl
 from gnnlib.nn._arguments import Arguments, reset_parameters
 from gnnlib.nn._factories import as_drop_edge, as_dropout
 from gnnlib.nn.conv.base import Conv
@@ -159,6 +159,8 @@ class GNNLayer(Arguments, nn.Module):
         return y if self.activation is None else self.activation(y)
 
     def _convolve(self, graph: GraphLike, x: Tensor, edge: Tensor | None) -> Tensor:
+        if type(self.conv).__module__.startswith("dgl."):
+            graph = as_dgl(graph)
         if edge is None:
             return self.conv(graph, x)
         if hasattr(self.conv, "takes_edge"):

@@ -242,7 +242,7 @@ def as_batches(
         TypeError: if the data are none of these
         ValueError: if there are none
     """
-    data = _as_graph(owner, data)
+    data = with_columns(data, owner)
     convert = partial(_as_batch, owner, columns)
     if is_graph(data) or isinstance(data, Batch) or (isinstance(data, tuple) and len(data) == 2):
         mask = columns.mask(data, part)
@@ -276,7 +276,7 @@ def as_batches(
     return lambda: map(prepare, map(convert, data))
 
 
-def _as_graph(owner: str, data: Any) -> Any:
+def with_columns(data: Any, owner: str = "Batch") -> Any:
     """A graph with columns, of another library, as a `Graph`; anything else as it is."""
     has_columns = str(kind_of(data)).startswith("torch_geometric.") or kind_of(data) == "networkx"
     return as_graph(data, owner=owner) if has_columns else data
@@ -302,8 +302,8 @@ def _as_batch(owner: str, columns: Columns, item: Any) -> Batch:
     if isinstance(item, Batch):
         return item
     if isinstance(item, (tuple, list)) and len(item) == 2:
-        item = (_as_graph(owner, item[0]), item[1])
-    graph, target = _as_graph(owner, item), getattr(item, columns.label or "", None)
+        item = (with_columns(item[0], owner), item[1])
+    graph, target = with_columns(item, owner), getattr(item, columns.label or "", None)
     if graph is not item and target is not None and columns.label not in {**graph.ndata, **graph.edata}:
         return columns.labelled(graph, target)  # one for each graph of PyG's Batch
     item = graph

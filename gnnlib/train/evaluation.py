@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from gnnlib._utils.calls import names_checked
 from gnnlib.data import GraphStore
-from gnnlib.graph import GraphLike, as_graph, batch, is_graph
-from gnnlib.nn._arguments import check_model, integer
-from gnnlib.train.batch import Batch, Columns, as_batches, for_model
+from gnnlib.graph import GraphLike, batch, is_graph
+from gnnlib.nn._arguments import check_model, integer, names_checked
+from gnnlib.train.batch import Batch, Columns, as_batches, for_model, with_columns
 from gnnlib.train.loop import outputs_and_targets
 from gnnlib.train.losses import TaskLoss
 from gnnlib.train.metrics import Evaluation, compute_metrics
@@ -69,7 +69,7 @@ def predict(
     size = integer("predict", "batch_size", batch_size)
     if isinstance(data, GraphStore):
         data = data.loader(size)
-    elif isinstance(data, (list, tuple)) and data and all(map(is_graph, graphs := list(map(as_graph, data)))):
+    elif isinstance(data, (list, tuple)) and data and all(map(is_graph, graphs := [with_columns(g) for g in data])):
         _check_column(graphs, feature, edge)
         data = (batch(graphs[start : start + size]) for start in range(0, len(graphs), size))
     return _outputs("predict", model, data, Columns(feature, None, edge), device)[0].cpu()

@@ -437,7 +437,7 @@ def test_superpixels():
     ("make", "error", "message"),
     [
         (lambda: [], ValueError, "at least one graph, got none"),
-        (lambda: [path(2), 5], TypeError, r"graph 1: expected a DGL graph, dgl.graph\(\(src, dst\)\), got int"),
+        (lambda: [path(2), 5], TypeError, r"graph 1: expected a graph \(DGL, PyG.*\) or an edge_index, got int"),
         (lambda: [path(2), block()], ValueError, "graph 1: expected one node type .* got a block"),
         (lambda: [bipartite()], ValueError, "graph 0: expected one node type .*'in', 'to', 'out'"),
         (lambda: [path(2), dgl.batch([path(2)] * 3)], ValueError, "graph 1: expected a single graph, got a batch of 3"),

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from gnnlib.graph import GraphLike
+from gnnlib.graph import GraphLike, takes_graph
 from gnnlib.nn._arguments import integer, positive
 from gnnlib.nn.conv.base import Conv, Features, add_bias, empty, empty_linear
 from gnnlib.ops import aggregate, convolve, edge_score
@@ -98,6 +98,7 @@ class PredEdgeConv(Conv):
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
+    @takes_graph("like")
     def edges(self, graph: GraphLike, like: Tensor) -> Tensor:
         """The predicted edge weights: (E, K)."""
         p_src, p_dst = (pos.to(like) / self.pos_scale for pos in self.positions(graph, self.pos_feats))

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from gnnlib.graph import GraphLike
+from gnnlib.graph import GraphLike, takes_graph
 from gnnlib.nn._arguments import integer, integers, one_of, positive
 from gnnlib.nn.conv.base import Conv, Features, add_bias, add_reusing_memory, empty, width_pair
 from gnnlib.ops import convolve, gather_dst, gather_src
@@ -133,6 +133,7 @@ class SplineConv(Conv):
         bound = self.weight[:, :, 0].numel() ** -0.5
         nn.init.uniform_(self.weight, -bound, bound)
 
+    @takes_graph()
     def basis(self, graph: GraphLike, like: Tensor) -> Tensor:
         """B_k of every edge: (E, K)."""
         dtype = torch.promote_types(like.dtype, torch.float32)  # float16 has no odd pixels past 2048, bfloat16 past 256
