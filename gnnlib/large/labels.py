@@ -13,6 +13,7 @@ from torch.nn.functional import one_hot
 
 from gnnlib._platform.dgl import dgl
 from gnnlib._utils.calls import names_checked
+from gnnlib._utils.indices import as_indices
 from gnnlib.nn.propagation import APPNP
 
 __all__ = [
@@ -31,7 +32,7 @@ def mask_labels(label: Tensor, nodes: Tensor) -> Tensor:
 
     Args:
         label: (N,)
-        nodes: ids of the nodes that keep their labels
+        nodes: those that keep their labels, as numbers or as a boolean mask
 
     Returns:
         (N,)
@@ -43,6 +44,7 @@ def mask_labels(label: Tensor, nodes: Tensor) -> Tensor:
         [2, -1, 1]
     """
     masked = torch.full_like(label, -1)
+    nodes = as_indices(nodes, len(label), "mask_labels: nodes").to(label.device)
     masked[nodes] = label[nodes]
     return masked
 
