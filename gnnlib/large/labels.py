@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from gnnlib._utils.calls import names_checked
+from gnnlib._utils.indices import as_indices
 from gnnlib.graph import GraphLike, takes_graph
 from gnnlib.nn.propagation import APPNP
 
@@ -31,7 +32,7 @@ def mask_labels(label: Tensor, nodes: Tensor) -> Tensor:
 
     Args:
         label: (N,)
-        nodes: ids of the nodes that keep their labels
+        nodes: those that keep their labels, as numbers or as a boolean mask
 
     Returns:
         (N,)
@@ -43,6 +44,7 @@ def mask_labels(label: Tensor, nodes: Tensor) -> Tensor:
         [2, -1, 1]
     """
     masked = torch.full_like(label, -1)
+    nodes = as_indices(nodes, len(label), "mask_labels: nodes").to(label.device)
     masked[nodes] = label[nodes]
     return masked
 

@@ -120,6 +120,8 @@ class Batch(NamedTuple):
         Returns:
             a batch, which shares what does not change
         """
+        if device is not None:
+            check_device(device)
         graph = [_move(block, device) for block in self.graph] if isinstance(self.graph, list) else self.graph
         graph = _move(graph, device) if is_graph(graph) else graph
         x, target, edge = (_convert(value, device, dtype) for value in (self.x, self.target, self.edge))
@@ -192,17 +194,19 @@ class Columns(NamedTuple):
 
 
 def check_device(device: Any) -> None:
-    """Whether a device has a name that PyTorch knows.
+    """Whether a device has a name that PyTorch knows, and is there.
 
     Raises:
-        ValueError: if it has not
+        ValueError: if it is not
     """
     try:
-        torch.device(device)
+        kind = torch.device(device).type
     except (RuntimeError, TypeError):
         raise ValueError(
             f"expected device to be 'cpu', 'cuda', 'cuda:1' or another of PyTorch, got {device!r}"
         ) from None
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"expected device='cpu', as this PyTorch reaches no GPU, got {device!r}")
 
 
 def for_model(model: nn.Module, device: torch.device | str | None) -> Callable[[Batch], Batch]:

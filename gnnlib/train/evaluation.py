@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from gnnlib._utils.calls import names_checked
 from gnnlib.data import GraphStore
 from gnnlib.graph import GraphLike, batch, is_graph
-from gnnlib.nn._arguments import check_model, integer, names_checked
+from gnnlib.nn._arguments import check_model, integer
 from gnnlib.train.batch import Batch, Columns, as_batches, for_model, with_columns
 from gnnlib.train.loop import outputs_and_targets
 from gnnlib.train.losses import TaskLoss

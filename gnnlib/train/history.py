@@ -48,7 +48,13 @@ class History(list[Record]):
 
     @property
     def best(self) -> Record:
-        """The record of the epoch whose weights the model has."""
+        """The record of the epoch whose weights the model has.
+
+        Raises:
+            ValueError: if there is no epoch
+        """
+        if not self:
+            raise ValueError("History: expected one epoch or more, got none")
         return self[-1 if self.best_epoch is None else self.best_epoch - 1]
 
     @property

@@ -2,10 +2,12 @@
 
 import math
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -185,8 +187,8 @@ def fit(
             records
         checkpoint: a `Checkpoint` or its path, written after each epoch; if it has epochs already, the training resumes
             after them and ends with the same weights as without the interruption, to the bit on a CPU. A checkpoint of
-            another model, optimizer, scheduler, loss, ``clip`` or ``precision`` is set aside with a warning that says
-            what differs
+            another model (layers, widths, dropout), optimizer, scheduler, loss, ``clip`` or ``precision`` is set aside
+            with a warning that says what differs
         generators: of random numbers that ``data`` uses, besides PyTorch's default one: the checkpoint stores their
             states, and all processes start an epoch with the first one's
         device: where to train: model, graphs and tensors are moved. None: tensors follow the model, and graphs stay
@@ -520,14 +522,33 @@ class _Trainer:
             "model": type(self.model).__name__,
             "optimizer": type(optimizer).__name__,
             "scheduler": type(scheduler).__name__,
-            "loss": getattr(self.loss, "__qualname__", type(self.loss).__name__),
+            "loss": _loss_text(self.loss),
             "step_per_batch": str(self.step.schedule.per_batch),
             "clip": str(self.step.clip),
             "precision": self.precision,
             **_group_settings(optimizer),
             **{f"{k} of the scheduler": _text(v) for k, v in state.items() if k[0] != "_" and k not in PROGRESS},
             **{f"parameter {name}": str(tuple(p.shape)) for name, p in self.model.named_parameters()},
+            **{f"module {name}": _module_text(part) for name, part in self.model.named_modules() if name},
         }
+
+
+def _module_text(module: nn.Module) -> str:
+    """The class and the arguments of a module, without the addresses of functions."""
+    return re.sub(" at 0x[0-9a-f]+", "", f"{type(module).__name__}({module.extra_repr()})")
+
+
+def _loss_text(loss: Any) -> str:
+    """A loss by its name and its plain attributes, such as the weights of classes."""
+    if isinstance(loss, partial):
+        return (
+            f"{_loss_text(loss.func)}({', '.join(f'{name}={_text(value)}' for name, value in loss.keywords.items())})"
+        )
+    if hasattr(loss, "__qualname__"):
+        return loss.__qualname__
+    values = {**vars(loss), **(dict(loss.named_buffers()) if isinstance(loss, nn.Module) else {})}
+    plain = {name: value for name, value in values.items() if name[0] != "_" and isinstance(value, PLAIN)}
+    return f"{type(loss).__name__}({', '.join(f'{name}={_text(value)}' for name, value in plain.items())})"
 
 
 def _group_settings(optimizer: torch.optim.Optimizer) -> dict[str, str]:
@@ -537,6 +558,9 @@ def _group_settings(optimizer: torch.optim.Optimizer) -> dict[str, str]:
         for name, value in group.items()
         if name != "params" and not (name in VARIED and VARIED[name] in group)
     }
+
+
+PLAIN = bool, int, float, str, Tensor
 
 
 def _text(value: Any) -> str:

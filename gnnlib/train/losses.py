@@ -116,7 +116,7 @@ def match_targets(task: str, outputs: Tensor, target: Tensor) -> tuple[Tensor, T
     elif outputs.numel() == target.numel() and outputs.squeeze(-1).shape == target.squeeze(-1).shape:
         outputs, target = outputs.squeeze(-1), target.squeeze(-1)
     if outputs.shape != target.shape:
-        hint = "; for classes, labels.long()" if task == "regression" and target.dim() == 1 else ""
+        hint = "; for classes, labels.long()" if target.numel() == len(target) else ""
         raise ValueError(
             f"loss: expected outputs of the shape of the targets, {tuple(target.shape)}, for task={task!r}{hint}, got "
             f"{tuple(outputs.shape)}"

@@ -140,6 +140,8 @@ def compute_metrics(
         if name not in names:
             raise ValueError(f"evaluate: expected metrics among {', '.join(names)} for task={task!r}, got {name!r}")
     columns = _columns(task, outputs.detach().cpu(), target.detach().cpu())
+    if not any(len(column.target) for column in columns):
+        raise ValueError(f"evaluate: expected a target or more that is not missing, got none of {len(target)}")
     rows = max((_nan_rows(column.score) for column in columns), default=0)
     if rows:
         raise ValueError(

@@ -1,5 +1,6 @@
 """Label propagation, Correct and Smooth, labels as input, soft labels: against dense definitions, and PyG."""
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.functional import cross_entropy, one_hot
@@ -117,3 +118,18 @@ def test_invalid_arguments(case):
         mix_soft_labels(label, prob, teacher_weight=2)
     with pytest.raises(ValueError, match=r"expected teacher \(N, C\)"):
         mix_soft_labels(label, prob[0])
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [0, 3],
+        np.array([0, 3]),
+        torch.tensor([0, -1]),
+        torch.tensor([0, 3], dtype=torch.int32),
+        [True, False, False, True],
+    ],
+    ids=str,
+)
+def test_nodes_that_keep_their_labels_as_numbers_or_mask(nodes):
+    assert mask_labels(torch.tensor([2, 0, 1, 1]), nodes).tolist() == [2, -1, -1, 1]

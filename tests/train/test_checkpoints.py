@@ -38,13 +38,15 @@ def train(
     schedule=ONE_CYCLE,
     loss=nn.functional.cross_entropy,
     clip=None,
+    dropout=0.5,
+    activation=nn.ReLU,
 ):
     """Dropout, batch norm, Adam, a schedule, batches shuffled by a generator; ``kill`` interrupts an epoch."""
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(1)
     graph = random_graph(20, 80, seed=0)
     x, target = torch.randn(20, 4), torch.arange(20) % 3
-    model = Stack.build(GCNConv, 4, width, 3, num_layers=3, norm=BatchNorm, dropout=0.5)
+    model = Stack.build(GCNConv, 4, width, 3, num_layers=3, norm=BatchNorm, dropout=dropout, activation=activation)
     optimizer = optimizer(model.parameters(), lr=lr, weight_decay=weight_decay)
     scheduler = schedule(optimizer)
     epochs_begun = []
@@ -213,6 +215,20 @@ CHANGES = {
     "scheduler": (dict(schedule=partial(torch.optim.lr_scheduler.StepLR, step_size=9)), "scheduler is OneCycleLR, exp"),
     "steps": (dict(schedule=partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=0.05, total_steps=99)), "total_steps"),
     "loss": (dict(loss=nn.functional.nll_loss), "loss is cross_entropy, expected nll_loss"),
+    "option of the loss": (
+        dict(loss=nn.CrossEntropyLoss(label_smoothing=0.1)),
+        r"loss is cross_entropy, expected CrossEntropyLoss\(.*label_smoothing=0.1\)",
+    ),
+    "weights of classes": (
+        dict(loss=nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 1.0]))),
+        r"expected CrossEntropyLoss\(.*weight=\[1.0, 2.0, 1.0\]",
+    ),
+    "partial loss": (
+        dict(loss=partial(nn.functional.cross_entropy, label_smoothing=0.1)),
+        r"expected cross_entropy\(label_smoothing=0.1\)",
+    ),
+    "dropout": (dict(dropout=0.25), r"module blocks.0.dropout is .*, expected Dropout\(p=0.25"),
+    "activation": (dict(activation=nn.ELU), r"module blocks.0.activation is ReLU\(\), expected ELU\(alpha=1.0\)"),
     "clip": (dict(clip=0.5), "clip is None, expected 0.5"),
 }
 
