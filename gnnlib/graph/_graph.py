@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.graph._export import fill_dgl, to_dgl, to_networkx, to_pyg, to_scipy
 from gnnlib.graph._parts import Edges, EdgeType, Nodes, Parts, parts_of
 
@@ -116,6 +117,7 @@ class _View:
         return SimpleNamespace(data=self._rows(kind).frame)
 
 
+@names_checked()
 class Graph:
     """A graph in PyTorch alone: edges, features, batch sizes and types, with the methods of a ``dgl.DGLGraph``.
 
