@@ -343,6 +343,7 @@ def test_report_prints_the_leaderboard_again(capsys, tmp_path, fake):
     assert table(capsys.readouterr().out) == first
 
 
+@pytest.mark.slow
 def test_report_names_a_damaged_result_and_shows_the_others(capsys, tmp_path, fake, monkeypatch):
     assert main(["run", "fake", "--out", str(tmp_path), "--seeds", "1"]) == 0
     path = tmp_path / "fake" / "gcn" / "result.json"
