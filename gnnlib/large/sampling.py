@@ -172,6 +172,7 @@ def clusters(graph: dgl.DGLGraph, num_clusters: int) -> Tensor:
         >>> clusters(dgl.graph((ring, ring.roll(1))), 2).bincount().tolist()
         [50, 50]
     """
+    check_graph("clusters", graph)
     if not 1 <= num_clusters <= graph.num_nodes():
         raise ValueError(f"clusters: expected 1 to {graph.num_nodes()} clusters, one node in each, got {num_clusters}")
     if num_clusters == 1:  # METIS divides by its logarithm
@@ -224,6 +225,7 @@ def cluster_batches(
         >>> [(batch.graph.num_nodes(), len(batch.target)) for batch in batches]
         [(20, 4), (20, 4), (10, 2)]
     """
+    check_graph("cluster_batches", graph)
     nodes = as_indices(nodes, graph.num_nodes(), "cluster_batches: nodes")
     is_training = torch.zeros(graph.num_nodes(), dtype=torch.bool)
     is_training[nodes] = True
