@@ -15,7 +15,7 @@ supported = import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, $(1)
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.10 python3; do \
 	$$p -c '$(call supported,13)' >/dev/null 2>&1 && echo $$p && break; done)
 
-.PHONY: help install bench docs test quick coverage test-dgl1 wheel lint types doctest format clean
+.PHONY: help install bench docs test quick coverage test-dgl1 wheel lint types doctest format clean same-python
 .DELETE_ON_ERROR:
 
 help:
@@ -74,11 +74,20 @@ doctest: .venv/installed
 	@.venv/bin/python -m pytest gnnlib $(wildcard README.md docs)
 
 # The stamp is newer than what it was installed from, so a second run calls no pip.
-.venv/installed: setup.cfg pyproject.toml constraints.txt
+.venv/installed: setup.cfg pyproject.toml constraints.txt | same-python
 	$(call install,$(@D),13)
 
 .venv-dgl1/installed: setup.cfg pyproject.toml constraints.txt
 	$(call install,$(@D),11,-e 's/^dgl==.*/dgl==1.1.3/')
+
+# An environment of another Python than the one that was asked for is an error.
+VERSION := import sys; print("Python %d.%d" % sys.version_info[:2])
+same-python:
+ifneq ($(origin PYTHON),file)
+	@[ ! -e .venv/bin/python ] || [ "$$(.venv/bin/python -c '$(VERSION)')" = "$$('$(PYTHON)' -c '$(VERSION)' 2>&1)" ] || { \
+		echo "make: expected .venv to be of $(PYTHON), got $$(.venv/bin/python -c '$(VERSION)')." >&2; \
+		echo 'To build it again: rm -r .venv' >&2; exit 1; }
+endif
 
 # $(1) the environment, $(2) the minor version of the newest Python, $(3) what sed does to the constraints.
 define install

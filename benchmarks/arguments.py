@@ -12,6 +12,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "list": (
         ("list", "the names of tasks, layers and remedies, on one screen"),
         ("list -v", "all of them, with descriptions"),
+        ("list -v | less", "the same, page by page"),
     ),
     "run": (
         ("run digits", "11 layers on handwritten digits, two minutes, no download"),
@@ -21,6 +22,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "report": (
         ("report", "every run's leaderboard again, and its report.html"),
         ("report --out results/cora", "of one run"),
+        ("report --out experiments", "of all runs in another folder"),
     ),
     "depth": (
         ("depth", "accuracy by depth on digits, with remedies: under three minutes"),
@@ -40,14 +42,17 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "partition": (
         ("partition planted --parts 2 --out parts", "then 'host' on each of two hosts"),
         ("partition ogbn-products --parts 4 --data DIR --out parts", "for four hosts"),
+        ("partition planted --parts 2 --limit 5000 --out parts", "a small graph, for a trial"),
     ),
     "host": (
         ("host --addresses 10.0.0.1,10.0.0.2 parts", "the same on both hosts"),
         ("host --addresses 10.0.0.1,10.0.0.2 --trainers 4 parts --epochs 5", "options of 'run' come last"),
+        ("host --addresses 10.0.0.1,10.0.0.2 --port 29600 parts", "where another program has the usual port"),
     ),
     "scaling": (
         ("scaling digits-superpixels", "the speed-up of a second process, beside a second thread"),
         ("scaling --processes 4 ogbg-molhiv --epochs 2 --data DIR", "options of 'run' come last"),
+        ("scaling --out trial digits-superpixels --epochs 1", "a short trial, in a folder of its own"),
     ),
     "install-dgl": (
         ("install-dgl", "DGL 2.1.0 on Python 3.13"),

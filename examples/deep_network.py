@@ -2,7 +2,7 @@
 A deep network, diagnosed and cured
 ===================================
 
-A GCN of 32 layers does not learn. ``diagnose`` gives the cause, and a remedy as a line of code.
+A GCN of 32 layers does not learn. ``diagnose`` returns the cause, and a line of code with a remedy.
 """
 
 import matplotlib.pyplot as plt
@@ -43,8 +43,9 @@ print(diagnosis.advice)
 print(f"test accuracy {train(plain):.2f}")
 
 # %%
-# **The cure** is the line that was printed. An initial residual adds the first hidden features to every layer, with an
-# identity mapping (GCNII: Chen et al. 2020). ``encoder=True`` makes the first hidden features.
+# **The remedy** is the printed line. ``InitialResidual`` adds the first hidden features to the output of every layer,
+# with an identity mapping (GCNII: Chen et al. 2020). ``encoder=True`` adds a linear layer that computes the first
+# hidden features.
 
 gcnii = gnn.Stack.build(gnn.GCNConv, 128, 32, 40, num_layers=32, encoder=True, skip=gnn.InitialResidual)
 remedy = diagnose(gcnii, graph, x, label, train=split["train"])
@@ -52,8 +53,9 @@ print(remedy.verdict)
 print(f"test accuracy {train(gcnii):.2f}")
 
 # %%
-# **The statistics of the layers.** In the plain network the distance between nodes falls with every layer on the
-# graph, and not on the control graph, in which no node has a neighbour. So the averages are the cause, not the weights.
+# **The statistics of the layers.** In the control graph, no node has a neighbour. In the plain network, the distance
+# between nodes falls with every layer on the graph, but not on the control graph. The averages over neighbours are
+# therefore the cause, and not the weights.
 
 _, axes = plt.subplots(2, 3, figsize=(10, 5), layout="constrained", sharex=True)
 for row, result, name in zip(axes, (diagnosis, remedy), ("plain", "initial residual"), strict=True):

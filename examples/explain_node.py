@@ -2,8 +2,8 @@
 A node explained
 ================
 
-Which neighbours does the prediction of a node depend on? Saliency (gradient times input) gives a number for each node
-of the graph, for any model. Attention gives one for each edge of a GAT.
+This example finds the neighbours on which the prediction of a node depends. Saliency (gradient times input) is a number
+for each node of the graph, for any model. Attention is a number for each edge, for a GAT.
 """
 
 import matplotlib.pyplot as plt
@@ -22,7 +22,8 @@ graph = dgl.add_self_loop(graph)
 x, label = graph.ndata["feat"], graph.ndata["label"]
 
 # %%
-# **A trained GAT** with four heads. Its heads are side by side, so each has a quarter of the width.
+# **The model** is a GAT with four heads. The outputs of the heads are concatenated, so each head has a quarter of the
+# width.
 
 model = gnn.Stack.build(lambda i, o: gnn.GATConv(i, o // 4, 4), 128, 32, 40, num_layers=2)
 optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
@@ -34,8 +35,8 @@ for _ in range(40):
 model.eval()
 
 # %%
-# **The saliency for one node.** ``saliency`` explains the rows of an output. The row of the node alone is the output of
-# the function ``scores``.
+# **The saliency for one node.** ``saliency`` explains all rows of an output. To explain one node, pass a function that
+# returns only the row of this node: ``scores``.
 
 with torch.no_grad():
     correct = model(graph, x).argmax(1) == label
@@ -54,8 +55,8 @@ means = importance[nearby][in_community].mean(), importance[nearby][~in_communit
 print(f"mean saliency: same community {means[0]:.3f}, others {means[1]:.3f}")
 
 # %%
-# **The picture**: the neighbours of the node. The size of a node is its saliency, the width of an edge the attention
-# of the last layer (mean of its heads), the colour the community.
+# **The picture** shows the neighbours of the node. The size of a node is its saliency. The width of an edge is its
+# attention in the last layer (mean over heads). The colour is the community.
 
 weight = attention(model, graph, x)[-1].mean(1)
 sources, _, edges = graph.in_edges(node, form="all")

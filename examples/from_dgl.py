@@ -2,8 +2,8 @@
 A DGL script, moved
 ===================
 
-The layers have the names, the mathematics and the state dicts of ``dgl.nn``. This is DGL's GCN, and the same network in
-gnnlib with the same weights and the same outputs. What changes is listed in "Coming from DGL".
+The layers have the mathematics and the state dicts of ``dgl.nn``. This example has a GCN written with DGL, and the same
+network in gnnlib with the same weights and the same outputs. The page "Coming from DGL" lists all differences.
 """
 
 import time
@@ -23,7 +23,7 @@ graph = dgl.add_self_loop(graph)
 x = graph.ndata["feat"]
 
 # %%
-# **Before**: a class, a list of layers, and a loop.
+# **Before**, with DGL, the network is a class with a list of layers and a loop.
 
 
 class GCN(nn.Module):
@@ -44,8 +44,8 @@ class GCN(nn.Module):
 before = GCN(128, 64, 40).eval()
 
 # %%
-# **After**: activation and dropout are parts of the stack, not of the layer. Each layer loads the state dict of its
-# counterpart.
+# **After**, with gnnlib, activation and dropout are arguments of the stack and not of the layer. Each layer loads the
+# state dict of its counterpart.
 
 after = gnn.Stack.build(gnn.GCNConv, 128, 64, 40, num_layers=2, dropout=0.5).eval()
 for block, layer in zip(after.blocks, before.layers, strict=True):
@@ -54,7 +54,8 @@ with torch.no_grad():
     print(f"largest difference of the outputs {(before(graph, x) - after(graph, x)).abs().max():.1e}")
 
 # %%
-# **Other layers move in the same way.** The mean of DGL's ``SAGEConv`` is a default here, and heads are an argument.
+# **Other layers** load the state dicts of their counterparts in the same way. The default of gnnlib's ``SAGEConv`` is
+# the mean. The number of heads of ``GATConv`` is the argument ``num_heads``.
 
 pairs = {
     "GCN": (GraphConv(128, 64), gnn.GCNConv(128, 64)),
@@ -72,7 +73,7 @@ for name, (dgl_conv, conv) in pairs.items():
         milliseconds[name, library] = 200 * (time.perf_counter() - start)
 
 # %%
-# **Time of a step**, forward and backward, on a small graph.
+# **The picture** shows the time of a training step, forward and backward, on a small graph.
 
 _, ax = plt.subplots(figsize=(5, 3), layout="constrained")
 for shift, library in ((-0.2, "dgl.nn"), (0.2, "gnnlib")):

@@ -2,9 +2,9 @@
 A PyG script, moved
 ===================
 
-PyTorch Geometric describes a graph by ``edge_index`` and a batch by a vector. Here both are a DGL graph. This is a PyG
-network for graph classification, and the same network with the same weights. It needs ``torch_geometric`` (the extra
-``peers``) for the comparison alone.
+PyTorch Geometric (PyG) stores a graph as ``edge_index`` and a batch as a vector. In gnnlib, both are a DGL graph. This
+example has a PyG network for graph classification, and the same network in gnnlib with the same weights. The example
+needs ``torch_geometric`` (the extra ``peers``) only for the comparison.
 """
 
 import gnnlib as gnn  # before dgl
@@ -18,7 +18,7 @@ from torch_geometric.nn import GCNConv, global_mean_pool
 torch.manual_seed(0)
 
 # %%
-# **Before**: data and network of PyG.
+# **Before**, the data and the network are PyG's.
 
 data_list = []
 for _ in range(20):
@@ -42,8 +42,8 @@ class GCN(nn.Module):
 before, batch = GCN(), Batch.from_data_list(data_list)
 
 # %%
-# **The data.** ``edge_index`` has sources and destinations, as ``dgl.graph`` takes them. PyG's ``GCNConv`` adds
-# self-loops itself; here that is one call, made once and not in every layer.
+# **The data.** The rows of ``edge_index`` are the sources and the destinations that ``dgl.graph`` takes. PyG's
+# ``GCNConv`` adds self-loops in every call. With gnnlib, you add them once, by ``dgl.add_self_loop``.
 
 
 def to_dgl(data):
@@ -56,8 +56,8 @@ store = gnn.GraphStore(map(to_dgl, data_list), labels=torch.cat([data.y for data
 graph, label = next(iter(store.loader(batch_size=20)))
 
 # %%
-# **After**: the graph comes first, and ``readout`` takes the place of ``global_mean_pool``. ``degrees="in"`` is PyG's
-# normalisation, which counts in-edges at both ends. PyG stores the transpose of the weight.
+# **After**, the graph is the first argument, and ``readout`` takes the place of ``global_mean_pool``. ``degrees="in"``
+# selects PyG's normalisation, which counts in-edges at both endpoints. PyG stores the transpose of the weight.
 
 after = gnn.Stack.build(lambda i, o: gnn.GCNConv(i, o, degrees="in"), 8, 32, 3, num_layers=2, readout=gnn.MeanReadout)
 print(after)
@@ -70,7 +70,7 @@ with torch.no_grad():
 print(f"largest difference {(expected - output).abs().max():.1e}")
 
 # %%
-# **The outputs**, three for each of the twenty graphs, lie on the diagonal.
+# **The picture** compares the three outputs for each of the twenty graphs. Equal outputs are on the diagonal.
 
 _, ax = plt.subplots(figsize=(4, 4), layout="constrained")
 ax.scatter(expected, output, s=12)

@@ -2,9 +2,9 @@
 Node classification: GCN on Cora
 ================================
 
-A graph convolutional network (Kipf and Welling 2017) on the citation network Cora. A node is a paper, its features are
-its words, and 140 of 2708 papers have a label. Where Cora's files are absent, a generated graph takes their place: the
-example does not download anything.
+This example trains a graph convolutional network (Kipf and Welling 2017) on the citation network Cora. A node is a
+paper, and its features are the words of the paper. Of 2708 papers, 140 have a label for training. If the files of Cora
+are absent, the example uses a generated graph. It does not download anything.
 """
 
 import os
@@ -36,15 +36,15 @@ graph = dgl.add_self_loop(graph)
 print(graph.num_nodes(), "nodes,", graph.num_edges(), "edges,", x.shape[1], "features")
 
 # %%
-# **The network.** Two layers, with dropout on the input of each.
+# **The network** has two layers, with dropout on the input of each layer.
 
 classes = int(label.max()) + 1
 model = gnn.Stack.build(gnn.GCNConv, x.shape[1], 64, classes, num_layers=2, dropout=0.5)
 print(model)
 
 # %%
-# **The training.** The whole graph is one batch, and the loss is taken of the training nodes alone. The weights of the
-# epoch with the best validation are restored.
+# **The training.** The whole graph is one batch. The loss is a mean over the training nodes only. At the end, ``fit``
+# restores the weights of the epoch with the lowest validation loss.
 
 graph.ndata["feat"] = x
 train, val, test = (Batch.from_graph(graph, rows=rows) for rows in parts.values())
@@ -54,8 +54,8 @@ result = gnn.evaluate(model, test)
 print(f"test accuracy {result['accuracy']:.3f}, macro F1 {result['f1']:.3f}")
 
 # %%
-# **The result.** Left: loss and accuracy by epoch. Right: the outputs of all nodes in two dimensions, a colour per
-# class.
+# **The result.** The left plot shows loss and accuracy by epoch. The right plot shows the outputs of all nodes in two
+# dimensions, with a colour for each class.
 
 _, axes = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
 axes[0].plot([record["loss"] for record in history], label="training loss")

@@ -2,8 +2,9 @@
 Link prediction: which pairs of nodes are joined
 ================================================
 
-A graph autoencoder (Kipf and Welling 2016) makes an embedding of each node. The score of a pair is the inner product of
-its embeddings. Some links are held out, and as many pairs without a link are the negatives.
+A graph autoencoder (Kipf and Welling 2016) computes an embedding of each node. The score of a pair of nodes is the
+inner product of the two embeddings. Some links are removed before the training and used for the test, with the same
+number of negatives, which are pairs without a link.
 """
 
 import matplotlib.pyplot as plt
@@ -18,7 +19,8 @@ import dgl
 torch.manual_seed(0)
 
 # %%
-# **The split**: a tenth of the links, and as many negatives, are for the test. Both directions of a link are held out.
+# **The split.** The test part has a tenth of the links, and the same number of negatives. Both directions of a test
+# link are removed from the training graph.
 
 graph, _ = planted(600)
 split = link_split(graph, seed=0)
@@ -40,8 +42,8 @@ for _ in range(60):
     losses.append(loss.item())
 
 # %%
-# **The result.** The ROC-AUC is the probability that a link has a higher score than a pair without one. It cannot
-# reach 1 here, as four of ten links of this graph join random nodes.
+# **The result.** The ROC-AUC is the probability that a link has a higher score than a pair without a link. It cannot
+# reach 1 on this graph, because four of ten links join random nodes.
 
 with torch.no_grad():
     scores = link_scores(model(train, x), split.test.u, split.test.v)

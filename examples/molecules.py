@@ -2,10 +2,11 @@
 Molecules: regression with edge features
 ========================================
 
-A graph is a molecule, a node an atom, an edge a bond. The target is a number per molecule. The bonds have features, so
-the layer takes features of edges: ``GINEConv`` (Hu et al. 2020). A network without them shows what the bonds are worth.
+A graph is a molecule, a node is an atom, and an edge is a bond. The target is a number per molecule. The bonds have
+features, so the layer must take edge features: ``GINEConv`` (Hu et al. 2020). A second network without edge features
+shows how much the bonds improve the prediction.
 
-The molecules are generated. Replace ``random_molecule`` by a function that reads yours.
+The molecules are generated. To use your own molecules, replace ``random_molecule``.
 """
 
 from functools import partial
@@ -59,7 +60,7 @@ for name, (conv, edge) in layers.items():
     print(f"{name}: mean absolute error {result['mae']:.2f}, R2 {result['r2']:.2f}")
 
 # %%
-# **The result**: the error by epoch, and the predictions of the network with bonds.
+# **The result** is the error by epoch, and the predictions of the network with bonds.
 
 _, axes = plt.subplots(1, 2, figsize=(8, 3.5), layout="constrained")
 for name, history in histories.items():

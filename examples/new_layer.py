@@ -2,8 +2,9 @@
 A new layer in twenty lines
 ===========================
 
-A layer computes messages and their sum. What it needs is here: ``Conv`` checks the arguments, ``aggregate`` sums over
-neighbours, and ``gnnlib.testing`` tests the layer on graphs that break layers.
+A layer computes messages and aggregates them. This example writes and tests one. ``Conv`` checks the arguments,
+``aggregate`` computes a reduction over neighbours, and ``gnnlib.testing`` tests the layer on graphs in which layers
+often fail.
 """
 
 import matplotlib.pyplot as plt
@@ -19,7 +20,8 @@ torch.manual_seed(0)
 
 
 # %%
-# **The layer**: y_v = x_v W_1 + max over u->v of (x_u - x_v) W_2, the strongest difference from a neighbour.
+# **The layer** computes y_v = x_v W_1 + max over u->v of (x_u - x_v) W_2. The second term is the largest difference
+# from a neighbour.
 
 
 class MaxDifferenceConv(Conv):
@@ -37,8 +39,9 @@ class MaxDifferenceConv(Conv):
 
 
 # %%
-# **The test.** The reference is the equation once more, with dense matrices. The checks compare outputs and gradients
-# on isolated nodes, parallel edges, self-loops, batches, blocks and bipartite graphs.
+# **The test.** The reference computes the same equation with dense matrices. The checks compare outputs and gradients
+# on graphs with isolated nodes, parallel edges and self-loops, and on batches, message-flow graphs (DGL blocks) and
+# bipartite graphs.
 
 
 def reference(conv, dense, x_src, x_dst, edge):
@@ -60,7 +63,7 @@ checks.bad_features_are_refused(case)
 print("all checks passed")
 
 # %%
-# **In a network** it is used like any other layer.
+# **In a network**, the new layer is used like any other layer.
 
 graph, split = planted(1000)
 x, label = graph.ndata["feat"], graph.ndata["label"]

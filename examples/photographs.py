@@ -2,11 +2,11 @@
 Your own photographs as superpixel graphs
 =========================================
 
-A folder per class holds the photographs. Each photograph becomes a graph: a node is a superpixel, a region of similar
-pixels, and its features are colour, deviation, shape and place. A network classifies the graphs. It is saved with all
-that it needs for new photographs.
+The photographs are in one folder per class. This example converts each photograph to a graph. A node is a superpixel,
+which is a region of similar pixels. Its features are the mean and deviation of the colour, the shape and the position.
+A network classifies the graphs. It is saved with the recipe of the conversion, so that it predicts new photographs.
 
-The photographs are crops of six pictures of scikit-image. Replace ``folder`` by yours.
+The photographs are crops of six pictures of scikit-image. To use your own photographs, replace ``folder``.
 """
 
 import tempfile
@@ -42,8 +42,8 @@ photos = image_folder(folder / "photographs")
 print(len(photos), "photographs of", photos.classes)
 
 # %%
-# **Convert.** A recipe says how an image becomes a graph. The store is written to a folder: a second run reads it, and
-# a run that was killed continues.
+# **Convert.** A recipe describes the conversion of an image to a graph. ``images_to_store`` writes a store of graphs to
+# a folder. A second run reads this folder, and a run that was killed continues.
 
 recipe = Recipe(SLIC(40, compactness=10.0), Touching(), features=("mean", "std", "eccentricity", "place"))
 store = images_to_store(photos, recipe, folder / "graphs", workers=0)
@@ -62,14 +62,15 @@ result = gnn.evaluate(model, test)
 print(f"test accuracy {result['accuracy']:.2f}")
 
 # %%
-# **Save it with its recipe**, and predict a photograph from its file.
+# **Save the model with its recipe**, and predict a photograph from its file.
 
 gnn.save_model(model, folder / "model", recipe=recipe, about={"classes": photos.classes})
 scores = gnn.predict_images(folder / "model", photos.paths[:1])
 print(photos.paths[0].name, "of the class", photos.classes[0], "is predicted as", photos.classes[scores.argmax()])
 
 # %%
-# **The result**: a photograph, its graph, and how often a class (row) was taken for another (column).
+# **The result** shows a photograph, its graph, and the confusion matrix. A row is a true class, and a column is a
+# predicted class.
 
 _, axes = plt.subplots(1, 3, figsize=(9, 3), layout="constrained")
 graph = recipe(photos[0])

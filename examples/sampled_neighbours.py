@@ -2,9 +2,9 @@
 A large graph: sampled neighbours
 =================================
 
-A graph that is too large for one step is trained on samples: some nodes, some of their neighbours, and some of the
-neighbours of these (GraphSAGE: Hamilton et al. 2017). The outputs of all nodes are then computed layer by layer, with
-all neighbours.
+If a graph is too large for one training step, each step uses a sample: some nodes, some of their neighbours, and some
+neighbours of these neighbours (GraphSAGE: Hamilton et al. 2017). After the training, the outputs of all nodes are
+computed layer by layer, with all neighbours.
 """
 
 import matplotlib.pyplot as plt
@@ -24,8 +24,9 @@ x, label = graph.ndata["feat"], graph.ndata["label"]
 model = gnn.Stack.build(gnn.SAGEConv, 128, 64, 40, num_layers=2, norm=gnn.BatchNorm, dropout=0.5)
 
 # %%
-# **The training.** A batch has a list of message-flow graphs (DGL blocks), one for each layer, the features of the
-# sources of the first, and the targets of the destinations of the last. ``fit`` calls the function in each epoch.
+# **The training.** A batch has a list of message-flow graphs (DGL blocks), one for each layer. It also has the features
+# of the source nodes of the first block, and the targets of the destination nodes of the last block. ``fit`` calls the
+# function in each epoch.
 
 generator = torch.Generator().manual_seed(0)
 sizes = []
@@ -47,7 +48,7 @@ history = gnn.fit(model, batches, epochs=6, measure=measure, generators=[generat
 print(f"test accuracy {history[-1]['test']:.3f}")
 
 # %%
-# **What a step holds**: its nodes. The dotted line is the number of nodes of the graph.
+# **The picture** shows the number of nodes in each step. The dotted line is the number of nodes of the graph.
 
 _, axes = plt.subplots(1, 2, figsize=(8, 3.5), layout="constrained")
 for part in split:

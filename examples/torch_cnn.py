@@ -2,9 +2,9 @@
 A convolutional network as a graph network
 ==========================================
 
-A convolution is message passing on a grid: there is an edge from each pixel of the window to the pixel that is
-computed, and the tap of the window is the type of the edge. ``from_torch`` converts a network of PyTorch. Its outputs
-and gradients stay the same, and it also takes graphs.
+A convolution is message passing on a grid. An edge goes from each pixel of the window to the pixel that is computed.
+The type of the edge is its position in the window (the tap). ``from_torch`` converts a PyTorch network. The converted
+network has the same outputs and gradients, and also takes graphs.
 """
 
 import matplotlib.pyplot as plt
@@ -22,7 +22,7 @@ import dgl
 torch.manual_seed(0)
 
 # %%
-# **A network of PyTorch**, on scikit-learn's digits of 8 x 8 pixels.
+# **A PyTorch network** is trained on scikit-learn's digits of 8 x 8 pixels.
 
 images, labels = digits()
 images = images.unsqueeze(1)
@@ -52,7 +52,8 @@ with torch.no_grad():
 print(f"test accuracy {(scores.argmax(1) == test_labels).float().mean():.3f}, largest difference {difference:.1e}")
 
 # %%
-# **Images with holes.** Every fifth pixel is removed from each image. A dense network cannot take what remains.
+# **Images without some pixels.** Every fifth pixel is removed from each image. The original network cannot take such an
+# image, and the graph network can.
 
 holes = pixel_graph((8, 8))
 holes.remove_nodes(torch.arange(0, 64, 5))
@@ -62,7 +63,7 @@ with torch.no_grad():
 print(f"test accuracy {(scores.argmax(1) == test_labels).float().mean():.3f} without every fifth pixel")
 
 # %%
-# **The first filters**, and a digit with the graph that remains.
+# **The picture** shows the filters of the first layer, and a digit with the graph of the remaining pixels.
 
 figure, axes = plt.subplots(1, 6, figsize=(10, 2), layout="constrained")
 show_filters(net[0].weight.detach()[:5, 0], axes=axes[:5])

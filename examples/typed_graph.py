@@ -2,8 +2,8 @@
 A typed graph: authors, papers and venues
 =========================================
 
-A typed graph (heterogeneous graph) has several types of nodes and of edges. DGL's ``HeteroGraphConv`` holds one layer
-for each type of edge and adds their outputs. The layers of gnnlib fit in.
+A typed graph (heterogeneous graph) has several types of nodes and edges. DGL's ``HeteroGraphConv`` holds one layer for
+each type of edge and adds the outputs of these layers. It takes the layers of gnnlib.
 """
 
 import matplotlib.pyplot as plt
@@ -17,8 +17,8 @@ import dgl
 torch.manual_seed(0)
 
 # %%
-# **The graph.** Papers have a field and noisy features. Authors write papers of their own field, and mostly one venue
-# prints a field. The task: the field of a paper.
+# **The graph.** Papers have a field and noisy features. Authors write papers in their own field, and most papers of a
+# venue have the same field. The task is to predict the field of a paper.
 
 PAPERS, AUTHORS, VENUES, FIELDS = 600, 200, 12, 4
 field, author_field = torch.randint(FIELDS, (PAPERS,)), torch.randint(FIELDS, (AUTHORS,))
@@ -40,8 +40,9 @@ print(graph)
 
 
 # %%
-# **The network.** Authors and venues have no features: an embedding takes their place. A layer between two types takes
-# the pair of its sources and destinations; a pair of widths says that these differ.
+# **The network.** Authors and venues have no features, so the network uses an embedding instead. A layer between two
+# types takes a pair of features, of the source nodes and of the destination nodes. If these have different widths,
+# ``in_feats`` is a pair too.
 
 
 class TypedSAGE(nn.Module):
@@ -77,7 +78,7 @@ for name, model in {"typed graph": TypedSAGE(32), "papers alone": perceptron}.it
 print({name: round(curve[-1], 3) for name, curve in accuracy.items()})
 
 # %%
-# **The result**: test accuracy by epoch, with and without the graph.
+# **The result** is the test accuracy by epoch, with and without the graph.
 
 _, ax = plt.subplots(figsize=(5, 3.5), layout="constrained")
 for name, curve in accuracy.items():

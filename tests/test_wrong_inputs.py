@@ -425,6 +425,43 @@ def test_missing_unknown_and_too_many_arguments(path):
         assert sentence(lambda: function(*[None] * 50)).endswith("got 50 arguments by position")
 
 
+PLAUSIBLE = {
+    "x": X, "y": X, "z": X, "feat": X[:, None], "a": X, "b": X, "features": X, "inputs": X, "values": X[:, 0],
+    "score": WEIGHT, "basis": torch.rand(23, 2), "weight": torch.rand(2, 3, 4), "kernel": torch.rand(1, 1, 3, 3),
+    "att": torch.rand(3), "att_src": torch.rand(1, 3), "att_dst": torch.rand(1, 3), "prob": torch.rand(11, 2),
+    "label": LABEL, "labels": LABEL, "target": LABEL, "nodes": torch.arange(4), "node": 3, "mask": LABEL > 0,
+    "keep": LABEL > 0, "cluster": LABEL, "size": 2.0, "k": 2, "num_clusters": 2, "num_classes": 2, "seed": 0,
+    "batch_size": 2, "fanouts": [2], "generator": torch.Generator(), "device": "cpu", "folder": "no/such/folder",
+    "model": Stack([SAGEConv(3, 2)]), "layer": CONV, "image": np.zeros((8, 8)),
+}  # fmt: skip
+INTERNAL = {"graph_index", "set_adjacency_factory", "with_message_dropout"}
+OR_LABEL_MAPS = {"paint", "show_regions", "show_values"}
+FUNCTIONS_OF_GRAPHS = {
+    function.__name__: function
+    for function in CALLABLE.values()
+    if inspect.isfunction(function)
+    and "graph" in inspect.signature(function).parameters
+    and function.__name__ not in INTERNAL | OR_LABEL_MAPS
+}
+
+
+@pytest.mark.parametrize("graph", ["edge_index", "numpy", "networkx", "number", "string", "dictionary"])
+@pytest.mark.parametrize("name", FUNCTIONS_OF_GRAPHS)
+def test_every_public_function_says_what_a_graph_is(name, graph, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    function = FUNCTIONS_OF_GRAPHS[name]
+    required = [p.name for p in inspect.signature(function).parameters.values() if p.default is p.empty]
+    arguments = {parameter: PLAUSIBLE[parameter] for parameter in required if parameter != "graph"}
+
+    def call():
+        result = function(**arguments, graph=GRAPHS[graph])
+        next(result)  # of a generator
+
+    message = sentence(call)
+    assert "DGL graph" in message or "DGLGraph" in message or "dgl." in message, message
+    assert not any(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("case", WRONG)
 def test_a_wrong_input_is_one_sentence_that_says_what_to_write(case):
     call, write = WRONG[case]

@@ -34,12 +34,15 @@ batch, unbatch = graphs.batch, graphs.unbatch
 FUNCTIONS = {"dataloading", "distributed", "heterograph_index", "metis_partition_assignment", "nn", "ops", "seed"}
 METHODS = {
     "add_edges",
+    "adj_external",
+    "adj_tensors",
     "add_nodes",
     "apply_edges",
     "clone",
     "edge_ids",
     "has_edges_between",
     "in_edges",
+    "predecessors",
     "remove_edges",
     "remove_nodes",
     "update_all",

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 from torch import nn
 
 __all__ = [
+    "ARGUMENT_ERRORS",
     "BY_POSITION",
     "EDGE_NAMES",
     "VARIADIC",
@@ -24,6 +25,9 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 BY_POSITION = Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD
 VARIADIC = Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD
+
+ARGUMENT_ERRORS: dict[str, Callable[[str, Any], Exception | None]] = {}
+"""By the name of a parameter: the error for an argument of another kind, or None. `gnnlib.graph` has graph and x."""
 
 EDGE_NAMES = ("edge", "edge_weight", "edge_attr", "edge_feat", "edge_feats", "eweight", "efeat", "pseudo")
 """Names of edge weights or edge features here, in DGL and in PyTorch Geometric."""
@@ -118,7 +122,7 @@ def call_model(model: nn.Module, graph: Any, x: Any, edge: Any = None) -> Any:
 
 def names_checked(owner: str | None = None, /, **names: str) -> Callable[[Function], Function]:
     """Decorator of a function, a method or a class: the messages of `check_call` for wrong, missing and too many
-    arguments. A correct call costs one more frame.
+    arguments, and after any other error those of `ARGUMENT_ERRORS`. A correct call costs one more frame.
 
     Args:
         owner: name in the messages; None: that of the function or the class
@@ -156,12 +160,28 @@ def _checked(
     def checked(*args: Any, **options: Any) -> Any:
         try:
             return function(*args, **options)
-        except TypeError:
+        except Exception as error:
             kind = args[0] if bound and isinstance(args[0], type) else type(args[0] if bound else None)
-            check_call(owner or kind.__name__, function, args if bound else (None, *args), options, names, bound)
+            name = owner or kind.__name__
+            if isinstance(error, TypeError):
+                check_call(name, function, args if bound else (None, *args), options, names, bound)
+            wrong = None if "expected " in str(error) else _argument_error(name, function, args, options)
+            if wrong is not None:
+                raise wrong from error
             raise
 
     return checked
+
+
+def _argument_error(
+    name: str, function: Callable[..., Any], args: tuple[Any, ...], options: Mapping[str, Any]
+) -> Exception | None:
+    """The error for an argument that is of another kind than the name of its parameter says, which explains another."""
+    for parameter, value in {**dict(zip(signature(function).parameters, args)), **options}.items():
+        wrong = ARGUMENT_ERRORS[parameter](name, value) if parameter in ARGUMENT_ERRORS else None
+        if wrong is not None:
+            return wrong
+    return None
 
 
 def check_call(

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gnnlib._utils.calls import ARGUMENT_ERRORS
 from gnnlib.graph._convert import is_graph
 
 __all__ = ["check_dense", "check_graph", "check_one_node_set", "features_error", "graph_error"]
@@ -104,3 +105,18 @@ def features_error(
     if like is not None and x.device != like.device:
         return ValueError(f"{owner}: expected {name} on the parameters' device, {like.device}, got {x.device}")
     return None
+
+
+def _no_graph(owner: str, value: Any) -> Exception | None:
+    """The error for a value that is no graph at all: of neither DGL nor this library, and no message-flow graphs."""
+    blocks = isinstance(value, (list, tuple)) and all(getattr(graph, "is_block", False) for graph in value)
+    ours = type(value).__module__.startswith(("dgl.", "gnnlib."))
+    return None if blocks or ours else graph_error(owner, value)
+
+
+def _no_features(owner: str, value: Any) -> Exception | None:
+    """The error for features that are the name of a column, columns, lists or arrays of NumPy."""
+    return features_error(owner, value) if isinstance(value, (str, Mapping, list, np.ndarray)) else None
+
+
+ARGUMENT_ERRORS.update(graph=_no_graph, x=_no_features)

@@ -176,6 +176,7 @@ def clusters(graph: GraphLike, num_clusters: int) -> Tensor:
         >>> clusters(dgl.graph((ring, ring.roll(1))), 2).bincount().tolist()
         [50, 50]
     """
+    check_graph("clusters", graph)
     if not 1 <= num_clusters <= graph.num_nodes():
         raise ValueError(f"clusters: expected 1 to {graph.num_nodes()} clusters, one node in each, got {num_clusters}")
     if num_clusters == 1:  # METIS divides by its logarithm
@@ -229,7 +230,8 @@ def cluster_batches(
         >>> [(batch.graph.num_nodes(), len(batch.target)) for batch in batches]
         [(20, 4), (20, 4), (10, 2)]
     """
-    nodes, graph = as_indices(nodes, graph.num_nodes(), "cluster_batches: nodes"), as_dgl(graph)
+    check_graph("cluster_batches", graph)
+    nodes = as_indices(nodes, graph.num_nodes(), "cluster_batches: nodes")
     is_training = torch.zeros(graph.num_nodes(), dtype=torch.bool)
     is_training[nodes] = True
     members = cluster.argsort(stable=True).split(torch.bincount(cluster).tolist())

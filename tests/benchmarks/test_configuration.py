@@ -73,6 +73,7 @@ def test_a_missing_file_and_damaged_json(tmp_path, capsys):
         read_config(write(tmp_path, "{", "result.json"))
 
 
+@pytest.mark.slow
 def test_a_result_is_run_again(tmp_path, monkeypatch):
     monkeypatch.setitem(TASKS, "fake", Fake)
     words = ["fake", "--layers", "gcn,mlp", "--epochs", "3", "--clip", "0.5", "--out"]

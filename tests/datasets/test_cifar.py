@@ -103,6 +103,7 @@ def test_missing_and_truncated(tmp_path):
         cifar10(path.parent)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("forge", "message"),
     [

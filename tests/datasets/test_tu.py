@@ -80,6 +80,7 @@ def test_a_zip_cut_anywhere_is_an_error(tmp_path):
         tu("MUTAG", tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("forge", "message"),
     [
@@ -101,6 +102,7 @@ def test_foreign_zips(tmp_path, forge, message):
         tu("MUTAG", tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("forge", [zips.bomb_beside, zips.traversal])
 def test_other_members_are_not_read(tmp_path, monkeypatch, forge):
     path = write(tmp_path)

@@ -224,6 +224,7 @@ def test_bits_do_not_depend_on_threads(name, dtype, two_threads):
                 assert torch.equal(bits(a), bits(b))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["attend", "attend_grad", "attend_ends_grad"])
 def test_tiles(name):
     """1 x 2 and 2 x 4 heads and cache lines."""

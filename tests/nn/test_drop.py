@@ -44,6 +44,7 @@ def number_edges(graph):
     return graph
 
 
+@pytest.mark.slow
 @few
 @given(graph_strategy(), st.floats(0, 1), st.integers(0, 1000))
 def test_a_subset_of_the_edges_in_their_order(graph, p, seed):

@@ -64,6 +64,7 @@ def look(model, graph, x, edge=None):
     return torch.stack([y.var() for y in seen]).detach(), torch.stack([g.norm() for g in grads])
 
 
+@pytest.mark.slow
 @all_convs
 def test_variance_is_held_through_64_layers(conv):
     graph, x, edge = feed(conv)
@@ -150,6 +151,7 @@ def test_skip_init_starts_as_the_identity(conv):
     assert all(block.norm.scale.grad != 0 for block in model.blocks)
 
 
+@pytest.mark.slow
 def test_skip_init_learns_where_plain_residuals_explode():
     """64 sums over neighbours with residuals: the loss is out of reach; scaled by 0 at the start it falls."""
     graph, x, _ = feed()

@@ -79,6 +79,7 @@ def test_the_inverse_is_exact(conv, groups):
     torch.testing.assert_close(y, x, rtol=0, atol=1e-11)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("conv", CONVS)
 @pytest.mark.parametrize("groups", [2, 3])
 def test_gradients_are_those_of_the_plain_net(conv, groups):
@@ -167,6 +168,7 @@ def test_stored_memory_does_not_grow_with_depth():
     assert ordinary[1] == 10 * ordinary[0]
 
 
+@pytest.mark.slow
 def test_a_thousand_layers_train():
     torch.manual_seed(0)
     graph, x = symmetric_graph(), torch.randn(11, 8)

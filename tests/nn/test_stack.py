@@ -554,6 +554,7 @@ def test_checkpoints_on_sampled_blocks_with_gradients_of_gradients():
     torch.testing.assert_close(actual[1], actual[0], rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_memory_grows_with_the_square_root_of_depth():
     graph, x = random_graph(60, 300), torch.randn(60, 32)
 

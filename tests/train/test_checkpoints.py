@@ -233,6 +233,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_checkpoint_of_another_training_is_set_aside_in_words_and_the_training_is_as_without(change, tmp_path):
     options, words = CHANGES[change]

@@ -149,6 +149,7 @@ def test_all_schedulers_of_torch_are_there():
     assert kinds - {"LRScheduler", "_LRScheduler"} <= set(SCHEDULES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("per_batch", [False, True])
 def test_every_scheduler_steps_and_resumes_to_the_same_bits(name, per_batch, tmp_path):

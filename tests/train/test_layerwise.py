@@ -217,6 +217,7 @@ def accuracy(model, some):
     return (outputs.argmax(1) == targets).float().mean().item()
 
 
+@pytest.mark.slow
 def test_layerwise_training_succeeds_where_a_plain_deep_net_fails(digits):
     """16 plain layers, 40 steps for every weight: layer by layer, or end to end."""
     training, test = digits

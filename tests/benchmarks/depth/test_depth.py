@@ -271,6 +271,7 @@ def test_processes_give_the_same_figures(tmp_path, rows):
     assert [without_times(row) for row in document["rows"]] == rows
 
 
+@pytest.mark.slow
 def test_failed_cell_keeps_other_cells(monkeypatch, tmp_path, one_thread):
     run_cell = pool.run_cell
 

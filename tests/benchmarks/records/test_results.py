@@ -129,6 +129,7 @@ def test_a_crash_within_writing_leaves_the_last_whole_file(store, monkeypatch):
     assert [path.name for path in store.folder.iterdir()] == ["result.json"]
 
 
+@pytest.mark.slow
 def test_a_reader_never_sees_half_a_file(store):
     long = Outcome(90.0, 100, curve={"loss": [0.1] * 20_000})
     store.add(0, long)

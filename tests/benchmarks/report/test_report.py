@@ -39,6 +39,7 @@ def run(tmp_path_factory):
     return run
 
 
+@pytest.mark.slow
 def test_texts_of_the_page(run):
     page = assert_self_contained((run / "report.html").read_text())
     for words in (
@@ -96,6 +97,7 @@ def test_plots_are_files(run):
     assert not list(run.rglob(".*"))
 
 
+@pytest.mark.slow
 def test_bytes_do_not_depend_on_settings_of_matplotlib(run):
     files = [run / "report.html", *sorted((run / "plots").iterdir())]
     before = [path.read_bytes() for path in files]
@@ -117,6 +119,7 @@ def test_smallest_result(tmp_path):
         assert heading not in page.text
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("error")
 def test_hostile_texts_are_escaped(tmp_path):
     hostile = result(
@@ -213,6 +216,7 @@ def test_damaged_extra_is_removed(tmp_path, part, value, message):
     assert message in problem
 
 
+@pytest.mark.slow
 def test_problems_in_the_page(tmp_path):
     run = save(tmp_path, GAT, "{", **SAMPLE | {"image_1": np.eye(2), "title_1": np.array("half")})
     (run / "sgc").mkdir()
@@ -255,6 +259,7 @@ def run_with_attributions(run, **attributions):
     return run
 
 
+@pytest.mark.slow
 def test_attributions_are_drawn(tmp_path):
     run = run_with_attributions(tmp_path, **ATTRIBUTIONS)
     page = assert_self_contained(write_report(run).read_text())
@@ -288,6 +293,7 @@ def test_figures_of_other_networks(tmp_path):
     assert "Luo" not in printed([result("gcn", (95.91,))])
 
 
+@pytest.mark.slow
 def test_levels_of_superpixels(tmp_path):
     shape = (8, 8)
     label_map = np.arange(64).reshape(shape) // 4
@@ -332,6 +338,7 @@ def test_damaged_attributions(tmp_path, damage, message):
     assert message in problem
 
 
+@pytest.mark.slow
 def test_attributions_without_their_samples(tmp_path):
     run = run_with_attributions(tmp_path, attention_0=ATTRIBUTIONS["attention_0"])
     (one,), _ = samples.load(run / "samples.npz")
@@ -346,6 +353,7 @@ def test_attributions_without_their_samples(tmp_path):
     assert "gat/attributions.npz: left out: " in Page(write_report(run).read_text()).text
 
 
+@pytest.mark.slow
 def test_damaged_file_of_samples(tmp_path):
     run = save(tmp_path, result(curves=None, confusion=None))
     (run / "samples.npz").write_bytes(b"PK\x03\x04 half a zip")
@@ -377,6 +385,7 @@ def test_terminal_has_the_same_cells(run):
     assert max(map(len, printed(results, 80).splitlines())) <= 80
 
 
+@pytest.mark.slow
 def test_other_figures(tmp_path, run):
     error = {"error, 1 px": {"values": [0.1, 0.3], "mean": 0.2, "std": 0.1}, "<b>": {"mean": 98.765}}
     save(tmp_path, result(figures=error), result("gat", figures={"<b>": {"mean": 1e-9}}), result("sgc"))
@@ -391,6 +400,7 @@ def test_other_figures(tmp_path, run):
     assert figures_table(load_results(run)[0]) is None
 
 
+@pytest.mark.slow
 def test_seeds_and_read_outs_that_differ_have_columns(tmp_path):
     other = result("gat", (98.0,), readout="mean: of all nodes")
     page = assert_self_contained(write_report(save(tmp_path, result(), other)).read_text())
@@ -430,6 +440,7 @@ def test_unfinished_layer():
     assert seeds == ["1 of 3"]
 
 
+@pytest.mark.slow
 def test_recorded_command_and_time(tmp_path):
     text = Page(write_report(save(tmp_path, result(command="make bench", when="1 May 2026"))).read_text()).text
     assert "command make bench when 1 May 2026" in text
@@ -467,6 +478,7 @@ def test_figures_need_no_pyplot(run):
         plots.confusion(result(confusion=None))
 
 
+@pytest.mark.slow
 def test_confusion_matrix_of_many_classes(tmp_path):
     matrix = np.eye(40, dtype=int).tolist()
     text = write_report(save(tmp_path, result(confusion=matrix, classes=None, curves=None))).read_text()

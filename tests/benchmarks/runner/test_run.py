@@ -56,6 +56,7 @@ def start(module, *arguments, **environment):
     )
 
 
+@pytest.mark.slow
 def test_every_layer_and_seed(tmp_path, capsys, ran):
     assert main(["run", "fake", "--out", str(tmp_path), "--epochs", "3"]) == 0
     assert ran == ALL
@@ -338,6 +339,7 @@ def test_a_full_disk_ends_the_run_in_one_line_and_loses_nothing(tmp_path, uninte
     assert not list(out.rglob(".*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fresh", "epochs"), [([], 8), (["--fresh"], 4 + 8)])
 def test_an_interrupted_training_resumes_after_its_last_epoch(tmp_path, no_report, monkeypatch, fresh, epochs):
     words = ["run", "digits", "--limit", "64", "--epochs", "8", "--layers", "gcn", "--out"]

@@ -93,6 +93,7 @@ def test_process_measures_and_trains(tmp_path):
     assert row["losses"][1] < row["losses"][0]
 
 
+@pytest.mark.slow
 def test_checkpointed_losses_equal_plain_losses():
     plain, checkpointed = (
         measure(MemoryJob("digits", None, way, 6, 16))["losses"] for way in ("plain", "checkpointed")

@@ -126,6 +126,7 @@ def test_contenders_take_turns_and_slow_ones_repeat_less():
     assert {name: len(values) for name, values in seconds.items()} == {"gnnlib": 1, "dgl": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the system has no high-water mark")
 def test_peak_memory_includes_freed_memory():
     size = 64 << 20
