@@ -33,6 +33,7 @@ PAGES = {  # of the reference: the packages, in the order of the floors from abo
     "io": "Saving and loading",
     "viz": "Plots",
     "compat": "Programs of other libraries",
+    "compat.dgl_nn": "DGL's layers",
     "ops": "Message passing",
     "graph": "Graphs",
     "testing": "Tests of layers",

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gnnlib._utils.calls import ARGUMENT_ERRORS
 from gnnlib.graph._convert import is_graph
+from gnnlib.graph._parts import kind_of
 
 __all__ = ["check_dense", "check_graph", "check_one_node_set", "features_error", "graph_error"]
 
@@ -108,10 +109,10 @@ def features_error(
 
 
 def _no_graph(owner: str, value: Any) -> Exception | None:
-    """The error for a value that is no graph at all: of neither DGL nor this library, and no message-flow graphs."""
+    """The error for a value that is no graph of any kind, and no message-flow graphs."""
     blocks = isinstance(value, (list, tuple)) and all(getattr(graph, "is_block", False) for graph in value)
     ours = type(value).__module__.startswith(("dgl.", "gnnlib."))
-    return None if blocks or ours else graph_error(owner, value)
+    return None if blocks or ours or kind_of(value) is not None else graph_error(owner, value)
 
 
 def _no_features(owner: str, value: Any) -> Exception | None:

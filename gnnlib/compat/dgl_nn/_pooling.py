@@ -1,0 +1,148 @@
+"""Readouts of each graph in a batch."""
+
+from torch import Tensor
+
+from gnnlib._platform.dgl import dgl
+from gnnlib.compat.dgl_nn._adapter import Adapter
+from gnnlib.graph import graph_sizes, segments
+from gnnlib.ops import aggregate, edge_softmax
+
+
+class _Pooling(Adapter):
+    def pool(self, graph: dgl.DGLGraph, feat: Tensor, reduce: str) -> Tensor:
+        """The reduction over the nodes of each graph, (N, \\*, F) -> (B, \\*, F)."""
+        sizes = graph_sizes(graph).to(feat.device)
+        self._check("features of the nodes", feat, int(sizes.sum()), None)
+        return aggregate(segments(sizes), feat, reduce=reduce)
+
+
+class SumPooling(_Pooling, dgl.nn.SumPooling):
+    """``dgl.nn.SumPooling``: the sum over the nodes of each graph.
+
+    Example:
+        >>> import torch
+        >>> import dgl
+        >>> from gnnlib.compat.dgl_nn import SumPooling
+        >>> SumPooling()(dgl.graph(([0, 1], [1, 0])), torch.ones(2, 3)).tolist()
+        [[2.0, 2.0, 2.0]]
+    """
+
+    def forward(self, graph: dgl.DGLGraph, feat: Tensor) -> Tensor:
+        """Pool the nodes.
+
+        Args:
+            graph: a graph or a batch of B graphs
+            feat: features of the nodes, (N, \\*, F)
+
+        Returns:
+            One vector for each graph, (B, \\*, F).
+        """
+        return self.pool(graph, feat, "sum")
+
+
+class AvgPooling(_Pooling, dgl.nn.AvgPooling):
+    """``dgl.nn.AvgPooling``: the mean over the nodes of each graph.
+
+    Example:
+        >>> import torch
+        >>> import dgl
+        >>> from gnnlib.compat.dgl_nn import AvgPooling
+        >>> AvgPooling()(dgl.graph(([0, 1], [1, 0])), torch.ones(2, 3)).tolist()
+        [[1.0, 1.0, 1.0]]
+    """
+
+    def forward(self, graph: dgl.DGLGraph, feat: Tensor) -> Tensor:
+        """Pool the nodes.
+
+        Args:
+            graph: a graph or a batch of B graphs
+            feat: features of the nodes, (N, \\*, F)
+
+        Returns:
+            One vector for each graph, (B, \\*, F).
+        """
+        return self.pool(graph, feat, "mean")
+
+
+class MaxPooling(_Pooling, dgl.nn.MaxPooling):
+    """``dgl.nn.MaxPooling``: the maximum over the nodes of each graph; 0 for a graph without nodes.
+
+    Example:
+        >>> import torch
+        >>> import dgl
+        >>> from gnnlib.compat.dgl_nn import MaxPooling
+        >>> MaxPooling()(dgl.graph(([0, 1], [1, 0])), torch.tensor([[1.0], [3.0]])).tolist()
+        [[3.0]]
+    """
+
+    def forward(self, graph: dgl.DGLGraph, feat: Tensor) -> Tensor:
+        """Pool the nodes.
+
+        Args:
+            graph: a graph or a batch of B graphs
+            feat: features of the nodes, (N, \\*, F)
+
+        Returns:
+            One vector for each graph, (B, \\*, F).
+        """
+        return self.pool(graph, feat, "max")
+
+
+class WeightAndSum(_Pooling, dgl.nn.WeightAndSum):
+    """``dgl.nn.WeightAndSum``: the sum over the nodes of each graph, each with a learned weight from 0 to 1.
+
+    Example:
+        >>> import torch
+        >>> import dgl
+        >>> from gnnlib.compat.dgl_nn import WeightAndSum
+        >>> WeightAndSum(3)(dgl.graph(([0, 1], [1, 0])), torch.ones(2, 3)).shape
+        torch.Size([1, 3])
+    """
+
+    def forward(self, g: dgl.DGLGraph, feats: Tensor) -> Tensor:
+        """Pool the nodes.
+
+        Args:
+            g: a graph or a batch of B graphs
+            feats: features of the nodes, (N, in_feats)
+
+        Returns:
+            One vector for each graph, (B, in_feats).
+        """
+        return self.pool(g, feats * self.atom_weighting(feats), "sum")
+
+
+class GlobalAttentionPooling(_Pooling, dgl.nn.GlobalAttentionPooling):
+    """``dgl.nn.GlobalAttentionPooling`` (Li et al. 2016): an average over the nodes of each graph, by a softmax.
+
+    Example:
+        >>> import torch
+        >>> import dgl
+        >>> from gnnlib.compat.dgl_nn import GlobalAttentionPooling
+        >>> GlobalAttentionPooling(torch.nn.Linear(3, 1))(dgl.graph(([0, 1], [1, 0])), torch.ones(2, 3)).shape
+        torch.Size([1, 3])
+    """
+
+    def forward(self, graph: dgl.DGLGraph, feat: Tensor, get_attention: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+        """Pool the nodes.
+
+        Args:
+            graph: a graph or a batch of B graphs
+            feat: features of the nodes, (N, F)
+            get_attention: whether to return the weights of the nodes too
+
+        Returns:
+            One vector for each graph, (B, F), and the weights, (N, 1).
+
+        Raises:
+            ValueError: if ``gate_nn`` returns other than one number for a node
+        """
+        gate = self.gate_nn(feat)
+        if gate.shape[-1] != 1:
+            raise ValueError(
+                f"GlobalAttentionPooling: expected gate_nn to return (N, 1), got shape {tuple(gate.shape)}"
+            )
+        feat = self.feat_nn(feat) if self.feat_nn else feat
+        gate = edge_softmax(segments(graph_sizes(graph).to(feat.device)), gate)
+        y = self.pool(graph, feat * gate, "sum")
+        return (y, gate) if get_attention else y
