@@ -58,9 +58,9 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("scaling --out trial digits-superpixels --epochs 1", "run a short trial, with results in the folder trial"),
     ),
     "install-dgl": (
-        ("install-dgl", "DGL 2.1.0 on Python 3.13"),
-        ("install-dgl --upgrade", "in place of another DGL"),
-        ("install-dgl --remove", "without DGL again"),
+        ("install-dgl", "install DGL 2.1.0 on Python 3.13"),
+        ("install-dgl --upgrade", "replace another version of DGL"),
+        ("install-dgl --remove", "remove DGL"),
     ),
 }
 NOTES = """
@@ -102,9 +102,9 @@ COMMANDS: dict[str, dict[str, Any]] = {
         "'run' come after the task: scaling --processes 2 ogbg-molhiv --epochs 2",
     },
     "install-dgl": {
-        "help": "install DGL on a Python for which pip has none; see docs/install.md",
-        "description": "The wheel of DGL 2.1.0 for Python 3.12 runs on later versions, where DGL calls its library "
-        "through ctypes. pip downloads it; its SHA-256 is checked; it appears completely or not at all.",
+        "help": "install DGL on a Python for which PyPI has no wheel; see docs/install.md",
+        "description": "Installs the wheel of DGL 2.1.0 for Python 3.12, which runs on later versions of Python. pip "
+        "downloads the wheel, and its SHA-256 is verified. If a step fails, nothing is installed.",
     },
 }
 
