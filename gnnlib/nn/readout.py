@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
 from gnnlib._utils.calls import names_checked
-from gnnlib.graph import Adjacency, graph_sizes, segments
+from gnnlib.graph import Adjacency, check_num_rows, graph_sizes, segments
 from gnnlib.graph._check import features_error
 from gnnlib.nn._arguments import Arguments, integer
 from gnnlib.ops import aggregate
@@ -159,6 +159,7 @@ def _sizes(owner: str, graph: dgl.DGLGraph, x: Tensor) -> Tensor:
     wrong = features_error(owner, x)
     if wrong is not None:
         raise wrong
+    check_num_rows(f"{owner}: x", x, int(sizes.sum()), "node")
     return sizes
 
 
