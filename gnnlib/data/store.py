@@ -28,8 +28,8 @@ Indices = Sequence[int] | np.ndarray | Tensor
 class GraphStore(Dataset):
     """Many small graphs in flat arrays. Batches equal ``dgl.batch`` of the same graphs and are built faster.
 
-    A batch is gathered from the arrays (see `FlatGraphs`) without sorting: it has the CSC of DGL's message passing, and
-    its `Adjacency` is gathered in the same way at its first use.
+    A batch is copied from the arrays (see `FlatGraphs`) without sorting. It has the CSC that DGL's message passing
+    uses. Its `Adjacency` is copied in the same way at the first use.
 
     It is a torch ``Dataset``: `loader`, or any ``DataLoader`` with ``collate_fn=store.collate``, yields batched graphs,
     or pairs (graph, labels) if the store has labels. Worker processes, forked or spawned, send flat tensors, and the
