@@ -26,6 +26,8 @@ def graph_error(owner: str, graph: Any) -> TypeError | None:
             f"{owner}: expected one graph, gnnlib.graph.batch(graphs), or a Stack for one message-flow graph "
             f"(DGL block) per layer, got a {kind.__name__} of {len(graph)}"
         )
+    if isinstance(graph, Tensor) and graph.is_floating_point():
+        return TypeError(f"{owner}: expected the graph first, and then x, got a tensor of shape {tuple(graph.shape)}")
     got = "None" if graph is None else f"{kind.__module__}.{kind.__name__}".removeprefix("builtins.")
     return TypeError(f"{owner}: expected a graph (DGL, PyG, networkx, SciPy, torch.sparse) or an edge_index, got {got}")
 
