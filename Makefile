@@ -15,7 +15,7 @@ supported = import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, $(1)
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.10 python3; do \
 	$$p -c '$(call supported,13)' >/dev/null 2>&1 && echo $$p && break; done)
 
-.PHONY: help install bench docs test quick coverage test-dgl1 wheel lint types doctest format clean same-python
+.PHONY: help install bench docs test quick coverage test-dgl1 test-without-dgl wheel lint types doctest format clean same-python
 .DELETE_ON_ERROR:
 
 help:
@@ -26,6 +26,7 @@ help:
 	@echo 'make coverage   all tests, with the lines that they reach: a table, and htmlcov/'
 	@echo 'make docs       build the site into build/docs, with warnings as errors'
 	@echo 'make test-dgl1  the same tests on DGL 1.1.3, in .venv-dgl1 (Python 3.10 or 3.11)'
+	@echo 'make test-without-dgl   the same tests where import dgl fails'
 	@echo 'make wheel      build the sdist and the wheel into dist/, and try the wheel in a fresh environment'
 	@echo 'make lint | types | doctest | format     one step of it; format rewrites the files'
 	@echo 'make clean      remove the environments, caches and build products; results/ stays'
@@ -53,6 +54,9 @@ docs: .venv/installed
 
 test-dgl1: .venv-dgl1/installed
 	@$(subst .venv,.venv-dgl1,$(PYTEST)) --durations 12 $(ARGS)
+
+test-without-dgl: .venv/installed
+	@GNNLIB_WITHOUT_DGL=1 $(PYTEST) --durations 12 $(ARGS)
 
 wheel: .venv/installed
 	@rm -rf dist

@@ -31,7 +31,16 @@ DGLGraph = Graph
 batch, unbatch = graphs.batch, graphs.unbatch
 
 # What only DGL has: a test that reaches one of them is skipped.
-FUNCTIONS = {"dataloading", "distributed", "heterograph_index", "metis_partition_assignment", "nn", "ops", "seed"}
+FUNCTIONS = {
+    "base",
+    "dataloading",
+    "distributed",
+    "heterograph_index",
+    "metis_partition_assignment",
+    "nn",
+    "ops",
+    "seed",
+}
 METHODS = {
     "add_edges",
     "adj_external",

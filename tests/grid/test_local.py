@@ -89,7 +89,7 @@ def test_arguments(case, check):
 
 def test_invalid_arguments():
     graph = lattice((5, 5), 3)
-    with pytest.raises(TypeError, match=r"LocalConv: expected a DGL graph, .*, got .*int"):
+    with pytest.raises(TypeError, match=r"LocalConv: expected a graph .*, got .*int"):
         LocalConv(3, 3, 4)
     with pytest.raises(ValueError, match="LocalConv: expected widths divisible by groups, got 3 -> 4, 2"):
         LocalConv(graph, 3, 4, groups=2)

@@ -1,5 +1,6 @@
 """Superpixel graphs: by hand on tiny label maps, against brute force on drawn ones."""
 
+import inspect
 import sys
 
 import numpy as np
@@ -249,7 +250,7 @@ def test_without_scikit_image(monkeypatch):
 def test_images_are_validated_once(build, image, monkeypatch):
     pytest.importorskip("skimage", reason="scikit-image is not installed")
     validated = []
-    parse_image = superpixel_graph.__globals__["parse_image"]
+    parse_image = inspect.unwrap(superpixel_graph).__globals__["parse_image"]
     monkeypatch.setitem(parse_image.__globals__, "Pixels", lambda *fields: validated.append(fields) or Pixels(*fields))
     build(image)
     assert len(validated) == 1
