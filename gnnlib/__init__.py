@@ -1,6 +1,6 @@
 """Graph neural networks on DGL graphs that stay accurate when they get deep, and images as graphs.
 
-Import gnnlib before dgl: it makes DGL run on any PyTorch.
+Import gnnlib before dgl. DGL then runs on any PyTorch.
 """
 
 import importlib  # noqa: I001  in this order: DGL may not import without the first of gnnlib's

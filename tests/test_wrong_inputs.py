@@ -426,6 +426,7 @@ def test_missing_unknown_and_too_many_arguments(path):
 
 
 PLAUSIBLE = {
+    "graph": G,
     "x": X, "y": X, "z": X, "feat": X[:, None], "a": X, "b": X, "features": X, "inputs": X, "values": X[:, 0],
     "score": WEIGHT, "basis": torch.rand(23, 2), "weight": torch.rand(2, 3, 4), "kernel": torch.rand(1, 1, 3, 3),
     "att": torch.rand(3), "att_src": torch.rand(1, 3), "att_dst": torch.rand(1, 3), "prob": torch.rand(11, 2),
@@ -460,6 +461,35 @@ def test_every_public_function_says_what_a_graph_is(name, graph, tmp_path, monke
     message = sentence(call)
     assert re.search(r"graph|edge_index|edge types", message), message
     assert not any(tmp_path.iterdir())
+
+
+FUNCTIONS_OF_FEATURES = {
+    name: function for name, function in FUNCTIONS_OF_GRAPHS.items() if "x" in inspect.signature(function).parameters
+}
+NO_FEATURES = {
+    "name": "feat",
+    "columns": G.ndata,
+    "list": X.tolist(),
+    "nothing": None,
+    "number": 5,
+    "graph": G,
+    "of other nodes": X[:5],
+}
+
+
+@pytest.mark.parametrize("kind", NO_FEATURES)
+@pytest.mark.parametrize("name", FUNCTIONS_OF_FEATURES)
+def test_every_public_function_says_what_features_are(name, kind):
+    function = FUNCTIONS_OF_FEATURES[name]
+    required = [p.name for p in inspect.signature(function).parameters.values() if p.default is p.empty]
+    arguments = {parameter: PLAUSIBLE[parameter] for parameter in required} | {"x": NO_FEATURES[kind]}
+
+    def call():
+        result = function(**arguments)
+        next(result)  # of a generator
+
+    message = sentence(call)
+    assert re.search(r"\bx\b|features|graphs of|rows|edata", message), message
 
 
 @pytest.mark.parametrize("case", WRONG)

@@ -63,7 +63,7 @@ def _lede(rows: Sequence[Row]) -> dict[str, str]:
     """The number of layers and seeds, and the best layer with its metric."""
     score = next(column.cells[0] for column in columns(rows) if column.name == "metric")
     metric = rows[0].result["metric"]
-    best = " and ".join(row.result["title"] for row in rows if row.best)
+    best = "; ".join(row.result["title"] for row in rows if row.best)  # titles have commas
     unit = f" {metric['unit']}" if metric.get("unit") else ""
     counts = sorted({len(row.result["seeds"]) for row in rows})
     seeds = "one seed" if counts == [1] else f"{' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} seeds"

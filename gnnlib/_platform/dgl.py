@@ -83,7 +83,7 @@ def _why_graphbolt_cannot_load(package: Path, torch_version: str) -> str | None:
     return (
         f"this DGL lacks {', '.join(missing)}, so gnnlib put a placeholder in GraphBolt's place. "
         "DGL graphs, message passing, samplers, loaders and distributed training work without it. "
-        f"For GraphBolt itself install PyTorch {torches}, {', '.join(GRAPHBOLT_NEEDS.values())}."
+        f"GraphBolt itself needs PyTorch {torches}, {', '.join(GRAPHBOLT_NEEDS.values())}."
     )
 
 

@@ -177,10 +177,12 @@ def _argument_error(
     name: str, function: Callable[..., Any], args: tuple[Any, ...], options: Mapping[str, Any]
 ) -> Exception | None:
     """The error for an argument that is of another kind than the name of its parameter says, which explains another."""
-    for parameter, value in {**dict(zip(signature(function).parameters, args)), **options}.items():
-        wrong = ARGUMENT_ERRORS[parameter](name, value) if parameter in ARGUMENT_ERRORS else None
-        if wrong is not None:
-            return wrong
+    parameters = signature(function).parameters
+    for parameter, value in {**dict(zip(parameters, args)), **options}.items():
+        if parameter in ARGUMENT_ERRORS and value is not parameters[parameter].default:
+            wrong = ARGUMENT_ERRORS[parameter](name, value)
+            if wrong is not None:
+                return wrong
     return None
 
 

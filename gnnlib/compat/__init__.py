@@ -1,4 +1,4 @@
-"""Other libraries' programs on gnnlib's kernels."""
+"""Programs of other libraries, run on gnnlib's kernels."""
 
 from gnnlib.compat._accelerate import Acceleration, accelerate
 

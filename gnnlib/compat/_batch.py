@@ -68,9 +68,14 @@ def _columns(frames: Sequence[Any], names: Any) -> dict[str, Tensor] | None:
 
 
 def _sizes(graphs: Sequence[Any], types: list[Any], frames: str, sizes: str) -> dict[Any, Tensor]:
-    """The number of nodes (edges) of each graph by type. DGL computes them for a single graph at the first request."""
-    if any(getattr(graph, f"_{sizes}") is not None for graph in graphs):
+    """The number of nodes (edges) of each graph by type. DGL computes them for a single graph at the first request, as
+    int64 in DGL 1 and in the graph's integer type in DGL 2."""
+    first, *others = graphs
+    if any(getattr(graph, f"_{sizes}") is not None for graph in others):
         return {kind: torch.cat([getattr(graph, sizes)(kind) for graph in graphs]) for kind in types}
-    options: dict[str, Any] = {"dtype": graphs[0].idtype, "device": graphs[0].device}
-    rows = zip(*([frame.num_rows for frame in getattr(graph, frames)] for graph in graphs))
-    return {kind: torch.tensor(of_type, **options) for kind, of_type in zip(types, rows)}
+    rows = [[frame.num_rows for frame in getattr(graph, frames)] for graph in others]
+    result = {}
+    for i, kind in enumerate(types):
+        size = getattr(first, sizes)(kind)
+        result[kind] = torch.cat([size, size.new_tensor([counts[i] for counts in rows])])
+    return result

@@ -17,7 +17,7 @@ from gnnlib.data import archive
 from gnnlib.data.flat import FlatGraphs
 from gnnlib.graph import GraphLike, as_graph, batch, is_graph
 from gnnlib.graph._check import graph_error
-from gnnlib.graph._parts import kind_of
+from gnnlib.graph._parts import graph_kind
 
 __all__ = ["GraphStore"]
 
@@ -28,8 +28,8 @@ Indices = Sequence[int] | np.ndarray | Tensor
 class GraphStore(Dataset):
     """Many small graphs in flat arrays. Batches equal ``dgl.batch`` of the same graphs and are built faster.
 
-    A batch is gathered from the arrays (see `FlatGraphs`) without sorting: it has the CSC of DGL's message passing, and
-    its `Adjacency` is gathered in the same way at its first use.
+    A batch is copied from the arrays (see `FlatGraphs`) without sorting. It has the CSC that DGL's message passing
+    uses. Its `Adjacency` is copied in the same way at the first use.
 
     It is a torch ``Dataset``: `loader`, or any ``DataLoader`` with ``collate_fn=store.collate``, yields batched graphs,
     or pairs (graph, labels) if the store has labels. Worker processes, forked or spawned, send flat tensors, and the
@@ -343,7 +343,7 @@ def _unpack(store: GraphStore) -> Any:
 
 
 def _as_list(graphs: Any) -> list[Any]:
-    if is_graph(graphs) or kind_of(graphs) not in (None, "pair"):
+    if is_graph(graphs) or graph_kind(graphs) not in (None, "pair"):
         got = f"one {type(graphs).__name__}"
         raise TypeError(f"GraphStore: expected a list of graphs, [graph], or gnnlib.graph.unbatch(batch), got {got}")
     if isinstance(graphs, (Tensor, np.ndarray, str)) or not (

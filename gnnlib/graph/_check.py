@@ -1,6 +1,8 @@
 """Arguments that should be graphs, or dense features: what to write in place of others."""
 
 from collections.abc import Mapping
+from numbers import Number
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -9,9 +11,9 @@ from torch import Tensor
 
 from gnnlib._utils.calls import ARGUMENT_ERRORS
 from gnnlib.graph._convert import is_graph
-from gnnlib.graph._parts import kind_of
+from gnnlib.graph._parts import graph_kind
 
-__all__ = ["check_dense", "check_graph", "check_one_node_set", "features_error", "graph_error"]
+__all__ = ["check_dense", "check_graph", "check_one_node_set", "features_error", "graph_error", "kind_of"]
 
 
 def graph_error(owner: str, graph: Any) -> TypeError | None:
@@ -69,6 +71,11 @@ def check_dense(name: str, value: Any) -> None:
         raise TypeError(f"{name}: expected a dense tensor, got one of layout {layout}; convert with .to_dense()")
 
 
+def kind_of(value: Any) -> str:
+    """The type of a value, for errors."""
+    return "None" if value is None else type(value).__name__
+
+
 def _column(name: str, value: Any) -> str:
     """The column of a graph that was meant, for the name of one or for all of them."""
     key = value if isinstance(value, str) else "feat"
@@ -97,7 +104,7 @@ def features_error(
     if isinstance(x, np.ndarray):
         return TypeError(f"{owner}: expected {name} to be a tensor, torch.from_numpy(x), got a numpy.ndarray")
     if not isinstance(x, Tensor):
-        return TypeError(f"{owner}: expected {name} to be a tensor{_column(name, x)}, got {type(x).__name__}")
+        return TypeError(f"{owner}: expected {name} to be a tensor{_column(name, x)}, got {kind_of(x)}")
     if width is not None and (x.dim() == 0 or x.shape[-1] != width):
         return ValueError(f"{owner}: expected {name} of shape (..., {width}), got {tuple(x.shape)}")
     if like is not None and like.is_floating_point() and x.is_floating_point() and x.dtype != like.dtype:
@@ -114,12 +121,13 @@ def _no_graph(owner: str, value: Any) -> Exception | None:
     """The error for a value that is no graph of any kind, and no message-flow graphs."""
     blocks = isinstance(value, (list, tuple)) and all(getattr(graph, "is_block", False) for graph in value)
     ours = type(value).__module__.startswith(("dgl.", "gnnlib."))
-    return None if blocks or ours or kind_of(value) is not None else graph_error(owner, value)
+    return None if blocks or ours or graph_kind(value) is not None else graph_error(owner, value)
 
 
 def _no_features(owner: str, value: Any) -> Exception | None:
-    """The error for features that are the name of a column, columns, lists or arrays of NumPy."""
-    return features_error(owner, value) if isinstance(value, (str, Mapping, list, np.ndarray)) else None
+    """The error for features that are no features at all: no tensor, pair, or table of this library."""
+    kinds = str, Mapping, list, np.ndarray, Number, NoneType, dgl.DGLGraph
+    return features_error(owner, value) if isinstance(value, kinds) else None
 
 
 ARGUMENT_ERRORS.update(graph=_no_graph, x=_no_features)

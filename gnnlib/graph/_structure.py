@@ -15,7 +15,7 @@ from torch import Tensor
 from gnnlib._platform.dgl import dgl
 from gnnlib._utils.calls import names_checked
 from gnnlib.graph._adjacency import Adjacency, MessageDropout, constants
-from gnnlib.graph._check import check_dense, check_graph
+from gnnlib.graph._check import check_dense, check_graph, kind_of
 from gnnlib.graph._convert import takes_graph
 from gnnlib.graph._graph import Graph
 from gnnlib.graph._parts import dgl_endpoints
@@ -117,7 +117,7 @@ def check_num_rows(name: str, value: Tensor, rows: int, kind: str) -> None:
         ValueError: if it has another number of rows.
     """
     if not isinstance(value, Tensor):
-        raise TypeError(f"{name}: expected a tensor, got {type(value).__name__}")
+        raise TypeError(f"{name}: expected a tensor, got {kind_of(value)}")
     check_dense(name, value)
     if not value.is_floating_point():
         raise TypeError(f"{name}: expected floating-point values, got {value.dtype}; convert with .float()")

@@ -67,7 +67,8 @@ def image_folder(
     """The pictures below a folder. Each subfolder that has any is a class; without subfolders there are no classes.
 
     Pictures are files with the suffixes of BMP, GIF, JPEG, PNG, TIFF and WebP, in any number of folders below. Hidden
-    files and folders are left out. Classes are in alphabetic order, and pictures in that of their class and path.
+    files and folders are ignored. Classes are in alphabetic order. Pictures are in the order of their class, then of
+    their path.
 
     One picture at a time is in memory. Each is turned as its EXIF orientation says; alpha is dropped; grey of 16 bits
     is uint16, which the converters divide by 65535; Pillow itself reads colour of 16 bits as 8 bits; of several frames

@@ -99,8 +99,8 @@ def load_model(folder: Folder, device: torch.device | str = "cpu", *, safe_globa
     Args:
         folder: of the model
         device: of its tensors
-        safe_globals: classes and functions outside gnnlib and ``torch.nn`` that the model may use (compare
-            ``torch.serialization.safe_globals``); all others are refused
+        safe_globals: classes and functions outside gnnlib, ``torch.nn`` and ``dgl.nn.HeteroGraphConv`` that the model
+            may use (compare ``torch.serialization.safe_globals``); all others are refused
 
     Returns:
         the model

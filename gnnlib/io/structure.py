@@ -18,6 +18,7 @@ from torch.nn.utils import parametrizations, parametrize
 
 import gnnlib.models
 import gnnlib.nn  # noqa: F401  what a model may be made of
+from gnnlib._platform.dgl import dgl
 from gnnlib.grid import GridNetwork
 from gnnlib.io.traced import describe_graph, rebuild_graph
 
@@ -34,10 +35,12 @@ MODULE_PACKAGES = (
     "gnnlib.train.",
     "torch.nn.modules.",
     "torch.nn.utils.parametriz",
+    "dgl.nn.pytorch.hetero",
 )
 """Module classes may be defined in Python modules whose names begin so."""
 
 FUNCTION_MODULES = (
+    "dgl.nn.pytorch.hetero",
     "gnnlib.nn.embedding",
     "gnnlib.nn.layer",
     "gnnlib.nn.readout",
@@ -109,7 +112,8 @@ def _resolve(name: Any, safe_globals: Mapping[str, Named]) -> Any:
     package, _, last = str(name).rpartition(".")
     if name in safe_globals:
         return safe_globals[name]
-    if package != "gnnlib" and not f"{package}.".startswith((*MODULE_PACKAGES, *FUNCTION_MODULES, "torch.nn.")):
+    ours = package == "gnnlib" or f"{package}.".startswith((*MODULE_PACKAGES, *FUNCTION_MODULES, "torch.nn."))
+    if not ours and not (package == "dgl.nn" and _is_allowed_class(vars(dgl.nn).get(last))):
         raise ValueError(f"expected parts of gnnlib and torch.nn, got {name}; if you trust it: safe_globals=[{last}]")
     thing = vars(sys.modules.get(package, object)).get(last)
     if thing is None:

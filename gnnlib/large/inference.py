@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gnnlib._utils.calls import names_checked
 from gnnlib._utils.model_state import evaluation_mode
 from gnnlib.graph import EID, NID, GraphLike, is_graph, message_flow_graph, takes_graph
-from gnnlib.graph._check import check_graph
+from gnnlib.graph._check import check_graph, kind_of
 from gnnlib.large.tables import NpyMatrix
 from gnnlib.nn._arguments import integer
 from gnnlib.nn.norm import BatchNorm, LayerNorm, NodeNorm
@@ -125,7 +125,8 @@ def check_rows(owner: str, graph: GraphLike, rows: Any, name: str = "x") -> None
     """
     column = f"graph.ndata[{rows!r}]" if isinstance(rows, str) else 'graph.ndata["feat"]'
     if isinstance(rows, (str, Mapping, list, tuple)) or is_graph(rows) or not hasattr(rows, "__getitem__"):
-        raise TypeError(f"{owner}: expected {name} to be a tensor with a row for each node, {column}, got {rows!r:.40}")
+        got = kind_of(rows) if is_graph(rows) else f"{rows!r:.40}".partition("\n")[0]
+        raise TypeError(f"{owner}: expected {name} to be a tensor with a row for each node, {column}, got {got}")
     shape = getattr(rows, "shape", None)
     if shape is not None and tuple(shape[:1]) != (graph.num_nodes(),):
         raise ValueError(f"{owner}: expected {name} of {graph.num_nodes()} rows, one for each node, got {tuple(shape)}")

@@ -204,9 +204,9 @@ class FeaturesWithLabels:
     """The label trick: node features with one-hot labels beside them, as input (UniMP: Shi et al. 2020, arXiv
     2009.03509, "masked label prediction").
 
-    ``features[ids]`` is [x_v, one-hot of v's label], with zeros for unknown labels. A node with its own label in its
-    input learns nothing but to copy it. Therefore, in each epoch the labels of some training nodes are input
-    (`mask_labels`), and those of the others are the targets.
+    ``features[ids]`` is [x_v, one-hot of v's label], with zeros for unknown labels. If the label of a node is in its
+    own input, the model only learns to copy it. Therefore, in each epoch the labels of some training nodes are input
+    (`mask_labels`), and the labels of the other training nodes are the targets.
 
     Args:
         x: features by node id, a tensor or an object that looks rows up

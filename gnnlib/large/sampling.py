@@ -231,6 +231,8 @@ def cluster_batches(
         [(20, 4), (20, 4), (10, 2)]
     """
     check_graph("cluster_batches", graph)
+    check_rows("cluster_batches", graph, x)
+    check_rows("cluster_batches", graph, target, "target")
     nodes = as_indices(nodes, graph.num_nodes(), "cluster_batches: nodes")
     is_training = torch.zeros(graph.num_nodes(), dtype=torch.bool)
     is_training[nodes] = True

@@ -51,7 +51,7 @@ class SGC(Stack):
 
 class GfNN(Stack):
     r"""Graph filter neural network (NT and Maehara 2019, arXiv 1905.09550, section 5): k hops of a low-pass filter,
-    then a network of two layers that sees no graph.
+    then a network of two layers without the graph.
 
     .. math:: Y = \mathrm{ReLU}(P^k X W_1 + c_1) W_2 + c_2, \qquad P = D^{-1/2} A D^{-1/2}
 
@@ -154,8 +154,8 @@ class HopInception(nn.Module):
 
 
 class APPNPNet(Stack):
-    r"""Predict, then propagate (Gasteiger et al. 2019, arXiv 1810.05997, equation 4): a network of two layers that sees
-    no graph, then k hops of personalised PageRank with `APPNP`.
+    r"""Predict, then propagate (Gasteiger et al. 2019, arXiv 1810.05997, equation 4): a network of two layers without
+    the graph, then k hops of personalised PageRank with `APPNP`.
 
     .. math:: Z_0 = \mathrm{ReLU}(X W_1 + c_1) W_2 + c_2, \qquad Z_{i+1} = (1 - \alpha) P Z_i + \alpha Z_0
 
@@ -198,8 +198,8 @@ class APPNPNet(Stack):
 
 
 class DAGNNNet(Stack):
-    r"""Deep adaptive graph neural network (Liu et al. 2020, arXiv 2007.09296, equation 8): a network of two layers that
-    sees no graph, then a weighted sum of the averages over 0 to k hops with `DAGNN`.
+    r"""Deep adaptive graph neural network (Liu et al. 2020, arXiv 2007.09296, equation 8): a network of two layers
+    without the graph, then a weighted sum of the averages over 0 to k hops with `DAGNN`.
 
     .. math:: H_0 = \mathrm{ReLU}(X W_1 + c_1) W_2 + c_2, \qquad Y = \sum_{i=0}^{k} \sigma(P^i H_0 s) \circ P^i H_0
 

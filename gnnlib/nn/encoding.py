@@ -85,7 +85,7 @@ def _number(graph: GraphLike) -> Tensor:
 @names_checked(num_eigenvectors="k=")
 @takes_graph()
 def laplacian_encoding(graph: GraphLike, k: int, weight: Tensor | None = None) -> Tensor:
-    r"""Laplacian encoding: eigenvectors of the normalised Laplacian to the k smallest eigenvalues after the first
+    r"""Laplacian encoding: eigenvectors of the normalised Laplacian for the k smallest eigenvalues after the first
     (Belkin and Niyogi 2003; Dwivedi et al. 2020, arXiv 2003.00982, section on positional encodings).
 
     .. math:: L = I - D^{-1/2} A D^{-1/2} = U \Lambda U^T, \qquad p_v = [U_{v1}, \dots, U_{vk}]

@@ -249,7 +249,7 @@ class PairNorm(Norm):
 
 class PairNormSCS(Norm):
     r"""PairNorm that scales and centres at once (the "PN-SCS" of the code of Zhao and Akoglu 2020, arXiv 1909.12223;
-    it is not in the paper): each row is scaled to length s, less the mean of the rows before scaling.
+    it is not in the paper): each row is scaled to length s, and the mean of the rows before scaling is subtracted.
 
     .. math:: y_v = s\, x_v / \lVert x_v \rVert - \frac1n \sum_u x_u
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib._utils.calls import names_checked
-from gnnlib.graph import Adjacency, GraphLike, graph_sizes, segments, takes_graph
+from gnnlib.graph import Adjacency, GraphLike, check_num_rows, graph_sizes, segments, takes_graph
 from gnnlib.graph._check import features_error
 from gnnlib.nn._arguments import Arguments, integer
 from gnnlib.ops import aggregate
@@ -163,6 +163,7 @@ def _sizes(owner: str, graph: GraphLike, x: Tensor) -> Tensor:
     wrong = features_error(owner, x)
     if wrong is not None:
         raise wrong
+    check_num_rows(f"{owner}: x", x, int(sizes.sum()), "node")
     return sizes
 
 

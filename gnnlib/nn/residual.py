@@ -147,7 +147,7 @@ class InitialResidual(_Skip):
 
 class DenseConnection(_Skip):
     """Dense connection (Huang et al. 2017, arXiv 1608.06993, equation 2; on graphs Li et al. 2019, arXiv 1904.03751):
-    concatenates x and y, so that each layer reads the outputs of all before it.
+    concatenates x and y, so that each layer receives the outputs of all earlier layers.
 
     The activation of a `GNNLayer` comes after the skip and applies to x too. An idempotent one, such as ReLU, does not
     change x.

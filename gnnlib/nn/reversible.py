@@ -127,9 +127,9 @@ class ReversibleBlock(Arguments, nn.Module):
 class Reversible(Arguments, nn.Module):
     """Reversible blocks in a row, with memory that does not grow with their number.
 
-    Only the output is stored. The backward pass computes the input of each block from its output, part by part, and the
-    gradients with it: each part runs twice in all. Its random draws are those of the forward pass. It serves as a block
-    of a `Stack`: ``Stack([Reversible(blocks)], encoder=encoder, head=head)``.
+    Only the output of the last block is stored. The backward pass computes the input of each block from its output,
+    together with the gradients, so each part of a block runs twice. It uses the same random numbers as the forward
+    pass. Use it as a block of a `Stack`: ``Stack([Reversible(blocks)], encoder=encoder, head=head)``.
 
     Memory: (N, \\*, F), and that of one part. Batch normalisation inside a part updates its running statistics in both
     passes. It is differentiable once.

@@ -1,4 +1,4 @@
-"""Tests for message-passing layers, of this library or yours: awkward graphs, and the checks that every layer passes.
+"""Tests for message-passing layers, of gnnlib or your own: graphs with special cases, and checks for every layer.
 
 Importing this package needs neither pytest nor hypothesis; `on_every_graph` and `properties` make tests for pytest.
 

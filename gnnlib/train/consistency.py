@@ -63,7 +63,8 @@ class StochasticPasses(nn.Module):
 @names_checked()
 class ConsistencyLoss(nn.Module):
     r"""Consistency regularisation loss (GRAND: Feng et al. 2020, arXiv 2005.11079, equations 3 to 5): cross-entropy on
-    the labelled nodes, and the squared distance from the sharpened average prediction on all nodes.
+    the labelled nodes, plus the squared distance of each prediction from the sharpened average prediction, on all
+    nodes.
 
     .. math:: L = \frac{1}{S} \sum_s \mathrm{CE}(Z^s)
         + \frac{\lambda}{S N} \sum_{s, v} \lVert \bar P'_v - P^s_v \rVert^2,

@@ -143,8 +143,8 @@ def fit(
 
     The data are one of
 
-    - a DGLGraph with its features and targets in ``ndata`` (targets of edges in ``edata``) and the masks ``train_mask``
-      and ``val_mask`` beside the targets, or without masks, when all rows count
+    - a DGLGraph with features and targets in ``ndata`` (targets of edges in ``edata``), and the masks ``train_mask``
+      and ``val_mask`` in the same place. Without masks, all rows are training rows
     - a `GraphStore` with labels, in batches of 32 in random order, or a loader of pairs (graph, labels):
       ``store.loader(64, shuffle=True)``
     - a `Batch`, such as of `Batch.from_graph`, or a list of batches
@@ -155,14 +155,13 @@ def fit(
 
     Args:
         model: called as ``model(graph, x, edge)``, ``model(graph, x)`` or ``model(x)``, as its forward takes them
-        data: of the training
+        data: training data
         loss: called on outputs and targets. None: by the task: cross-entropy, binary cross-entropy of logits, or mean
             squared error, a mean over the targets that are not missing
         optimizer: of the model's parameters, or a class or ``functools.partial`` that is called on them. None: Adam
             with a learning rate of 0.01
         epochs: number of epochs
-        val: data of the validation part: each record gets ``val_loss`` and metrics. A graph with a ``val_mask`` is
-            its own
+        val: validation data: each record gets ``val_loss`` and metrics. A graph with a ``val_mask`` needs none
         task: "multiclass" (targets are classes; a negative one is missing), "multilabel" (0 or 1 for each label; NaN
             or a negative number is missing) or "regression" (NaN is missing). None: "multiclass" for integers,
             "multilabel" for booleans, "regression" for floating-point numbers

@@ -33,6 +33,7 @@ from gnnlib import (
     PairNorm,
     PairNormSCS,
     Residual,
+    SAGEConv,
     SkipInit,
     Stack,
     load_model,
@@ -41,6 +42,7 @@ from gnnlib import (
     save_model,
 )
 from gnnlib import models as zoo
+from gnnlib._platform.dgl import dgl
 from gnnlib.grid import from_torch
 from gnnlib.io.save import about_model
 from gnnlib.nn.reparametrize import block_diagonal, circulant, identity_mapping, low_rank, share_parameters_
@@ -403,3 +405,18 @@ def test_numbers_of_numpy(layer, tmp_path):
     loaded = load_model(tmp_path)
     assert torch.equal(loaded(x), model(x))
     assert not [value for part in loaded.modules() for value in vars(part).values() if isinstance(value, np.generic)]
+
+
+@pytest.mark.parametrize("aggregate", ["sum", "max", "min", "mean", "stack"])
+def test_typed_networks_load_without_a_list(aggregate, tmp_path):
+    """`dgl.nn.HeteroGraphConv` and its functions are trusted; DGL's other classes are named with what to write."""
+    graph = dgl.heterograph({("user", "rates", "item"): ([0, 1], [0, 1]), ("item", "by", "user"): ([1, 0], [0, 1])})
+    layers = {etype: SAGEConv(3, 4) for etype in graph.etypes}
+    model = dgl.nn.HeteroGraphConv(layers, aggregate=aggregate)
+    x = {"user": torch.randn(2, 3), "item": torch.randn(2, 3)}
+    save_model(model, tmp_path)
+    actual, expected = load_model(tmp_path)(graph, x), model(graph, x)
+    assert all(torch.equal(actual[name], expected[name]) for name in expected)
+    save_model(nn.Sequential(dgl.nn.SAGEConv(3, 4, "mean")), tmp_path / "other")
+    with pytest.raises(ValueError, match=r"got dgl.nn.SAGEConv; if you trust it: safe_globals=\[SAGEConv\]"):
+        load_model(tmp_path / "other")

@@ -652,7 +652,7 @@ ERRORS = [
     (lambda: aggregate(G, X[:, 0], C), ValueError, "axes fitting x's (), got (23, 2) for x of shape (11, 3)"),
     (lambda: edge_softmax(G, C[:5]), ValueError, "score: expected 23 rows, one for each edge, got shape (5, 2)"),
     (lambda: edge_softmax(G, C.long()), TypeError, "score: expected floating-point values, got torch.int64"),
-    (lambda: edge_softmax(G, None), TypeError, "score: expected a tensor, got NoneType"),
+    (lambda: edge_softmax(G, None), TypeError, "score: expected a tensor, got None"),
     (
         lambda: edge_dot(G, X, X[:4]),
         ValueError,

@@ -103,7 +103,7 @@ def test_placeholder_raises_with_reason(use, name):
     assert message.startswith(f"dgl.graphbolt.{name} is not available: ")
     assert f"its binary for PyTorch {torch.__version__.split('+')[0]}" in message
     assert "torchdata.datapipes" in message
-    assert "install PyTorch 2.0.0 to 2.2.1, 'torchdata<0.10'" in message
+    assert "GraphBolt itself needs PyTorch 2.0.0 to 2.2.1, 'torchdata<0.10'" in message
     assert caught.value.name == "dgl.graphbolt"
 
 

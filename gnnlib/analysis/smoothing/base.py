@@ -6,7 +6,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from gnnlib.graph import Adjacency, GraphLike, adjacency, is_graph, takes_graph
-from gnnlib.graph._check import graph_error
+from gnnlib.graph._check import graph_error, kind_of
 from gnnlib.nn.readout import readout_sum
 from gnnlib.ops import aggregate
 
@@ -45,7 +45,7 @@ def check_features(graph: GraphLike, x: Tensor, name: str = "x") -> Tensor:
     """
     check_graph(graph)
     if not isinstance(x, Tensor):
-        raise TypeError(f"{name}: expected a tensor, torch.from_numpy(x) of an array, got {type(x).__name__}")
+        raise TypeError(f"{name}: expected a tensor, torch.from_numpy(x) of an array, got {kind_of(x)}")
     if not x.is_floating_point():
         raise TypeError(f"{name}: expected a tensor of floating-point values, x.float(), got {x.dtype}")
     if x.dim() < 2 or len(x) != graph.num_nodes():

@@ -16,7 +16,7 @@ from typing import Any
 
 from gnnlib._platform.dgl import dgl
 from gnnlib.compat.dgl_nn._attention import AGNNConv, DotGatConv, GATConv, GATv2Conv, edge_softmax
-from gnnlib.compat.dgl_nn._edges import GatedGCNConv, GMMConv, NNConv
+from gnnlib.compat.dgl_nn._edges import GMMConv, NNConv
 from gnnlib.compat.dgl_nn._isomorphism import GINConv, GINEConv
 from gnnlib.compat.dgl_nn._pna import PNAConv
 from gnnlib.compat.dgl_nn._pooling import AvgPooling, GlobalAttentionPooling, MaxPooling, SumPooling, WeightAndSum
@@ -45,7 +45,6 @@ __all__ = [
     "GINConv",
     "GINEConv",
     "GMMConv",
-    "GatedGCNConv",
     "GlobalAttentionPooling",
     "GraphConv",
     "HeteroGraphConv",
@@ -59,6 +58,12 @@ __all__ = [
     "WeightAndSum",
     "edge_softmax",
 ]
+
+
+if hasattr(dgl.nn, "GatedGCNConv"):  # from DGL 2.0 on
+    from gnnlib.compat.dgl_nn._edges import GatedGCNConv
+
+    __all__ += ["GatedGCNConv"]
 
 
 def __getattr__(name: str) -> Any:

@@ -128,44 +128,46 @@ class GMMConv(Adapter, dgl.nn.GMMConv):
         return y if self.bias is None else y + self.bias
 
 
-class GatedGCNConv(Adapter, dgl.nn.GatedGCNConv):
-    """``dgl.nn.GatedGCNConv`` (Bresson and Laurent 2017) on gnnlib's kernels.
+if hasattr(dgl.nn, "GatedGCNConv"):  # from DGL 2.0 on
 
-    The arguments, values, gradients, dropout masks, errors and state dict are DGL's.
+    class GatedGCNConv(Adapter, dgl.nn.GatedGCNConv):
+        """``dgl.nn.GatedGCNConv`` (Bresson and Laurent 2017) on gnnlib's kernels.
 
-    Example:
-        >>> import torch
-        >>> import dgl
-        >>> from gnnlib.compat.dgl_nn import GatedGCNConv
-        >>> x, e = GatedGCNConv(3, 5, 2)(dgl.graph(([0, 1], [1, 0])), torch.ones(2, 3), torch.ones(2, 5))
-        >>> x.shape, e.shape
-        (torch.Size([2, 2]), torch.Size([2, 2]))
-    """
+        The arguments, values, gradients, dropout masks, errors and state dict are DGL's.
 
-    def forward(self, graph: dgl.DGLGraph, feat: Tensor, edge_feat: Tensor) -> tuple[Tensor, Tensor]:
-        """Apply the layer.
-
-        Args:
-            graph: a whole graph or a batch
-            feat: features of the nodes, (N, input_feats)
-            edge_feat: features of the edges, (E, edge_feats)
-
-        Returns:
-            The features of the nodes, (N, output_feats), and of the edges, (E, output_feats).
-
-        Raises:
-            DGLError: if a number of rows is wrong
-            TypeError: if features are no floating-point tensor
-            ValueError: if a width is wrong, or the graph has two node sets
+        Example:
+            >>> import torch
+            >>> import dgl
+            >>> from gnnlib.compat.dgl_nn import GatedGCNConv
+            >>> x, e = GatedGCNConv(3, 5, 2)(dgl.graph(([0, 1], [1, 0])), torch.ones(2, 3), torch.ones(2, 5))
+            >>> x.shape, e.shape
+            (torch.Size([2, 2]), torch.Size([2, 2]))
         """
-        check_one_node_set("GatedGCNConv", graph)
-        adj, x, _ = self.ends(graph, feat, self.A.in_features)
-        self._check("edge_feat", edge_feat, adj.num_edges, self.C.in_features)
-        y, e = gated_convolution(self, adj, x, x, edge_feat, EPSILON)
-        if self.batch_norm:
-            y, e = self.bn_node(y), self.bn_edge(e)
-        if self.activation:
-            y, e = self.activation(y), self.activation(e)
-        if self.residual:
-            y, e = x + y, edge_feat + e
-        return self.dropout(y), self.dropout(e)
+
+        def forward(self, graph: dgl.DGLGraph, feat: Tensor, edge_feat: Tensor) -> tuple[Tensor, Tensor]:
+            """Apply the layer.
+
+            Args:
+                graph: a whole graph or a batch
+                feat: features of the nodes, (N, input_feats)
+                edge_feat: features of the edges, (E, edge_feats)
+
+            Returns:
+                The features of the nodes, (N, output_feats), and of the edges, (E, output_feats).
+
+            Raises:
+                DGLError: if a number of rows is wrong
+                TypeError: if features are no floating-point tensor
+                ValueError: if a width is wrong, or the graph has two node sets
+            """
+            check_one_node_set("GatedGCNConv", graph)
+            adj, x, _ = self.ends(graph, feat, self.A.in_features)
+            self._check("edge_feat", edge_feat, adj.num_edges, self.C.in_features)
+            y, e = gated_convolution(self, adj, x, x, edge_feat, EPSILON)
+            if self.batch_norm:
+                y, e = self.bn_node(y), self.bn_edge(e)
+            if self.activation:
+                y, e = self.activation(y), self.activation(e)
+            if self.residual:
+                y, e = x + y, edge_feat + e
+            return self.dropout(y), self.dropout(e)
