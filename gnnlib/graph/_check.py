@@ -126,8 +126,8 @@ def _no_graph(owner: str, value: Any) -> Exception | None:
 
 def _no_features(owner: str, value: Any) -> Exception | None:
     """The error for features that are no features at all: no tensor, pair, or table of this library."""
-    kinds = str, Mapping, list, np.ndarray, Number, NoneType, dgl.DGLGraph
-    return features_error(owner, value) if isinstance(value, kinds) else None
+    kinds = str, Mapping, list, np.ndarray, Number, NoneType
+    return features_error(owner, value) if isinstance(value, kinds) or is_graph(value) else None
 
 
 ARGUMENT_ERRORS.update(graph=_no_graph, x=_no_features)
