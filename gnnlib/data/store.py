@@ -17,7 +17,7 @@ from gnnlib.data import archive
 from gnnlib.data.flat import FlatGraphs
 from gnnlib.graph import GraphLike, as_graph, batch, is_graph
 from gnnlib.graph._check import graph_error
-from gnnlib.graph._parts import kind_of
+from gnnlib.graph._parts import graph_kind
 
 __all__ = ["GraphStore"]
 
@@ -343,7 +343,7 @@ def _unpack(store: GraphStore) -> Any:
 
 
 def _as_list(graphs: Any) -> list[Any]:
-    if is_graph(graphs) or kind_of(graphs) not in (None, "pair"):
+    if is_graph(graphs) or graph_kind(graphs) not in (None, "pair"):
         got = f"one {type(graphs).__name__}"
         raise TypeError(f"GraphStore: expected a list of graphs, [graph], or gnnlib.graph.unbatch(batch), got {got}")
     if isinstance(graphs, (Tensor, np.ndarray, str)) or not (

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from gnnlib._utils.calls import ARGUMENT_ERRORS
-from gnnlib.graph import _parts
 from gnnlib.graph._convert import is_graph
+from gnnlib.graph._parts import graph_kind
 
 __all__ = ["check_dense", "check_graph", "check_one_node_set", "features_error", "graph_error", "kind_of"]
 
@@ -28,6 +28,8 @@ def graph_error(owner: str, graph: Any) -> TypeError | None:
             f"{owner}: expected one graph, gnnlib.graph.batch(graphs), or a Stack for one message-flow graph "
             f"(DGL block) per layer, got a {kind.__name__} of {len(graph)}"
         )
+    if isinstance(graph, Tensor) and graph.is_floating_point():
+        return TypeError(f"{owner}: expected the graph first, and then x, got a tensor of shape {tuple(graph.shape)}")
     got = "None" if graph is None else f"{kind.__module__}.{kind.__name__}".removeprefix("builtins.")
     return TypeError(f"{owner}: expected a graph (DGL, PyG, networkx, SciPy, torch.sparse) or an edge_index, got {got}")
 
@@ -119,7 +121,7 @@ def _no_graph(owner: str, value: Any) -> Exception | None:
     """The error for a value that is no graph of any kind, and no message-flow graphs."""
     blocks = isinstance(value, (list, tuple)) and all(getattr(graph, "is_block", False) for graph in value)
     ours = type(value).__module__.startswith(("dgl.", "gnnlib."))
-    return None if blocks or ours or _parts.kind_of(value) is not None else graph_error(owner, value)
+    return None if blocks or ours or graph_kind(value) is not None else graph_error(owner, value)
 
 
 def _no_features(owner: str, value: Any) -> Exception | None:

@@ -15,7 +15,7 @@ from gnnlib._platform.dgl import dgl
 from gnnlib._utils.calls import names_checked
 from gnnlib.graph._adjacency import Adjacency
 from gnnlib.graph._graph import Graph
-from gnnlib.graph._parts import kind_of
+from gnnlib.graph._parts import graph_kind
 
 __all__ = ["NATIVE", "as_dgl", "as_graph", "is_graph", "takes_graph"]
 
@@ -63,7 +63,7 @@ def as_graph(data: Any, x: Any = None, owner: str = "as_graph") -> Any:
     """
     if isinstance(data, NATIVE):
         return data
-    kind = kind_of(data)
+    kind = graph_kind(data)
     if kind is None:
         return data
     num_nodes = _num_rows(x) if kind in ("edge_index", "pair") else None

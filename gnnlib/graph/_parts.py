@@ -18,7 +18,7 @@ __all__ = [
     "Parts",
     "as_node_numbers",
     "dgl_endpoints",
-    "kind_of",
+    "graph_kind",
     "parts_of",
 ]
 
@@ -71,7 +71,7 @@ def parts_of(data: Any, num_nodes: Any = None) -> Parts:
         TypeError: if ``data`` is no graph, or nodes are no integers
         ValueError: if nodes are out of range, or sources and destinations differ in number
     """
-    kind = kind_of(data)
+    kind = graph_kind(data)
     if kind is None:
         raise TypeError(
             "expected a graph: a pair (src, dst), an edge_index of shape (2, E), or a graph of DGL, PyTorch Geometric, "
@@ -84,13 +84,13 @@ def parts_of(data: Any, num_nodes: Any = None) -> Parts:
     return READERS[kind](data)
 
 
-def kind_of(data: Any) -> str | None:
+def graph_kind(data: Any) -> str | None:
     """Which kind of graph an object is; None if it is none.
 
     Example:
         >>> import torch
-        >>> from gnnlib.graph._parts import kind_of
-        >>> kind_of(torch.tensor([[0], [1]])), kind_of(([0], [1])), kind_of(None)
+        >>> from gnnlib.graph._parts import graph_kind
+        >>> graph_kind(torch.tensor([[0], [1]])), graph_kind(([0], [1])), graph_kind(None)
         ('edge_index', 'pair', None)
     """
     if isinstance(data, Tensor):

@@ -14,7 +14,7 @@ from gnnlib._utils.indices import as_indices
 from gnnlib.data import GraphStore
 from gnnlib.graph import GraphLike, as_graph, is_graph, takes_graph
 from gnnlib.graph._check import graph_error
-from gnnlib.graph._parts import kind_of
+from gnnlib.graph._parts import graph_kind
 from gnnlib.train.distributed import world_size
 
 __all__ = ["Batch", "Columns", "as_batches", "for_model"]
@@ -282,7 +282,7 @@ def as_batches(
 
 def with_columns(data: Any, owner: str = "Batch") -> Any:
     """A graph with columns, of another library, as a `Graph`; anything else as it is."""
-    has_columns = str(kind_of(data)).startswith("torch_geometric.") or kind_of(data) == "networkx"
+    has_columns = str(graph_kind(data)).startswith("torch_geometric.") or graph_kind(data) == "networkx"
     return as_graph(data, owner=owner) if has_columns else data
 
 

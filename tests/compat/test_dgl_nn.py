@@ -611,7 +611,7 @@ SENTENCES = {
     "second width": (lambda: ours.SAGEConv((5, -1), 3, "mean"), ValueError, "in_feats >= 1, got -1"),
     "hops": (lambda: ours.SGConv(5, 3, -1), ValueError, "k >= 0, got -1"),
     "dropout": (lambda: ours.GATConv(5, 3, 2, feat_drop=1.5), ValueError, "between 0 and 1, but got 1.5"),
-    "no graph": (lambda: ours.GraphConv(5, 3)(X, X), TypeError, "GraphConv: expected a DGL graph first"),
+    "no graph": (lambda: ours.GraphConv(5, 3)(X, X), TypeError, "GraphConv: expected the graph first, and then x"),
     "several types": (lambda: ours.GraphConv(5, 3)(typed(), X), TypeError, r"expected a graph with one edge type"),
     "no features": (lambda: ours.GraphConv(5, 3)(G, None), TypeError, "features of the sources to be a tensor"),
     "numpy": (lambda: ours.GATConv(5, 3, 2)(G, X.numpy()), TypeError, r"torch.from_numpy\(x\)"),

@@ -518,9 +518,10 @@ NOT_CONVERTED = {
 
 
 def public_functions():
+    """Those of all packages but ``compat``, which has DGL's interface, and of the tools."""
     for module in pkgutil.walk_packages(gnnlib.__path__, "gnnlib."):
         names = module.name.split(".")
-        skip = names[1] in ("benchmarks", "datasets", "kernels", "testing") or any(n.startswith("_") for n in names)
+        skip = names[1] in ("benchmarks", "compat", "datasets", "kernels", "testing") or any(n[0] == "_" for n in names)
         package = None if skip or not module.ispkg else importlib.import_module(module.name)
         for name in getattr(package, "__all__", ()):
             value = getattr(package, name)
