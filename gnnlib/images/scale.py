@@ -112,7 +112,8 @@ def images_to_store(
         ([81, 81, 81, 81, 81], [3, 1, 4, 1, 5])
     """
     if not isinstance(recipe, Recipe):
-        raise TypeError(f"recipe: expected one such as gnnlib.images.recipes.dwivedi, got {recipe!r}")
+        got = f"{recipe!r:.60}".partition("\n")[0]
+        raise TypeError(f"recipe: expected one such as gnnlib.images.recipes.dwivedi, got {got}")
     images = image_folder(images) if isinstance(images, str | os.PathLike) else images
     labels = getattr(images, "labels", None) if labels is None else labels
     labels = None if labels is None else torch.as_tensor(labels).detach().cpu()
