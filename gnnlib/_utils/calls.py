@@ -155,22 +155,43 @@ def _checked(
     function: Callable[..., Any], owner: str | None, names: Mapping[str, str], bound: int
 ) -> Callable[..., Any]:
     """A function with messages. ``bound`` is 1 if its first argument is an object, or a class, and not the caller's."""
+    parameters = signature(function).parameters.values()
+    flags = [(place, p.name) for place, p in enumerate(parameters) if p.annotation in (bool, "bool")]
+
+    def explain(error: Exception, args: tuple[Any, ...], options: Mapping[str, Any]) -> Exception:
+        """The error that says what to write, or the error itself."""
+        kind = args[0] if bound and isinstance(args[0], type) else type(args[0] if bound else None)
+        name = owner or kind.__name__
+        if isinstance(error, TypeError):
+            check_call(name, function, args if bound else (None, *args), options, names, bound)
+        if isinstance(error, _NoFlag):
+            return TypeError(f"{name}: {error}")
+        wrong = None if "expected " in str(error) else _argument_error(name, function, args, options)
+        return wrong or error
 
     @wraps(function)
     def checked(*args: Any, **options: Any) -> Any:
         try:
+            for place, flag in flags:
+                _check_flag(flag, options[flag] if flag in options else args[place] if place < len(args) else False)
             return function(*args, **options)
         except Exception as error:
-            kind = args[0] if bound and isinstance(args[0], type) else type(args[0] if bound else None)
-            name = owner or kind.__name__
-            if isinstance(error, TypeError):
-                check_call(name, function, args if bound else (None, *args), options, names, bound)
-            wrong = None if "expected " in str(error) else _argument_error(name, function, args, options)
-            if wrong is not None:
-                raise wrong from error
-            raise
+            explained = explain(error, args, options)
+            if explained is error:
+                raise
+            raise explained from (None if isinstance(error, _NoFlag) else error)
 
     return checked
+
+
+class _NoFlag(TypeError):
+    """A flag that is neither True nor False."""
+
+
+def _check_flag(name: str, value: Any) -> None:
+    if value is not True and value is not False and type(value).__name__ not in ("bool", "bool_"):
+        got = repr(value).partition("\n")[0][:50]
+        raise _NoFlag(f"expected {name} to be True or False, got {got}")
 
 
 def _argument_error(

@@ -115,8 +115,6 @@ def accelerate(verbose: bool = False) -> Acceleration:
         >>> acceleration.calls["u_mul_e_sum", "gnnlib"], acceleration.calls["edge_softmax", "gnnlib"]
         (1, 1)
     """
-    if not isinstance(verbose, bool):
-        raise TypeError(f"accelerate: expected verbose=True or nothing, got {type(verbose).__name__}")
     return Acceleration(verbose).start()
 
 

@@ -211,8 +211,6 @@ class GraphStore(Dataset):
         """
         sizes = _part_sizes(fractions, len(self))
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
-        if not isinstance(stratify, bool):
-            raise TypeError(f"split: expected stratify to be True or False, got {stratify!r}")
         if stratify:
             order = order[self._classes()[order].argsort(stable=True)]
         # Part p is due at (k + 1/2) / size_p: in this order every run of graphs has all parts in their shares.

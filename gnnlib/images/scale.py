@@ -112,7 +112,7 @@ def images_to_store(
         ([81, 81, 81, 81, 81], [3, 1, 4, 1, 5])
     """
     if not isinstance(recipe, Recipe):
-        raise TypeError(f"recipe: expected one such as gnnlib.images.recipes.dwivedi, got {recipe!r}")
+        raise TypeError(f"recipe: expected one such as gnnlib.images.recipes.dwivedi, got {_first_line(recipe)}")
     images = image_folder(images) if isinstance(images, str | os.PathLike) else images
     labels = getattr(images, "labels", None) if labels is None else labels
     labels = None if labels is None else torch.as_tensor(labels).detach().cpu()
@@ -228,6 +228,10 @@ def _is_complete(folder: Path, header: dict[str, Any]) -> bool:
                 "name another folder, or remove this one"
             )
     return True
+
+
+def _first_line(value: object) -> str:
+    return f"{value!r:.60}".partition("\n")[0]
 
 
 def _convert_all(images: Images, recipe: Recipe, folder: Path, workers: int | None, label_maps: bool) -> list[Path]:

@@ -56,6 +56,10 @@ class Checkpoint:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, origin: str | Mapping[str, Any] = ""):
+        if not isinstance(path, (str, os.PathLike)):
+            raise TypeError(f"Checkpoint: expected the path of a file, 'runs/gcn.checkpoint', got {path!r}")
+        if Path(path).is_dir():
+            raise ValueError(f"Checkpoint: expected a file, {Path(path) / 'run.checkpoint'}, got the folder {path}")
         self.path, self.origin = Path(path), origin if isinstance(origin, str) else json.dumps(origin, sort_keys=True)
         self._start = time.monotonic()
 

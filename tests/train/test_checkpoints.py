@@ -155,9 +155,6 @@ def test_an_unreadable_file_is_named_and_set_aside(tmp_path, monkeypatch):
         with pytest.warns(UserWarning, match=r"is unreadable \(Permission denied\); kept as run.checkpoint.old"):
             assert Checkpoint(path).read() is None
     assert (tmp_path / "run.checkpoint.old").read_bytes() == content
-    path.mkdir()  # no file at all
-    with pytest.warns(UserWarning, match=r"is unreadable \(Is a directory\); kept as run.checkpoint-1.old"):
-        assert Checkpoint(path).read() is None
 
 
 @pytest.fixture
@@ -302,3 +299,14 @@ def test_the_state_of_another_training(tmp_path):
     Checkpoint(path).write({"epoch": 3})
     with pytest.raises(ValueError, match=rf"{path}: expected best, model, random, records, got epoch"):
         TrainingState(nn.Linear(1, 1), checkpoint=Checkpoint(path))
+
+
+def test_a_folder_is_refused_and_stays(tmp_path):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "notes.txt").write_text("mine")
+    for checkpoint in (tmp_path / "runs", str(tmp_path / "runs")):
+        with pytest.raises(
+            ValueError, match=r"Checkpoint: expected a file, .*runs.run\.checkpoint, got the folder .*runs"
+        ):
+            train(checkpoint)
+    assert [path.name for path in tmp_path.rglob("*")] == ["runs", "notes.txt"]
