@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gnnlib._utils.calls import names_checked
-from gnnlib.graph import GraphLike, new_graph
+from gnnlib.graph import GraphLike, new_graph, takes_graph
 from gnnlib.graph._check import check_one_node_set
 from gnnlib.nn._arguments import integer, number
 
@@ -33,6 +33,7 @@ class LinkSplit(NamedTuple):
 
 
 @names_checked(val_ratio="val=", test_ratio="test=", num_val="val=", num_test="test=")
+@takes_graph()
 def link_split(graph: GraphLike, seed: int, val: float = 0.05, test: float = 0.1) -> LinkSplit:
     """The split of Kipf and Welling 2016 (arXiv 1611.07308, section 3): 5 % of the links for validation, 10 % for test.
 

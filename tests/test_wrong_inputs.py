@@ -316,7 +316,7 @@ WRONG = {
     # data sets
     "PyG's ratio of links": (lambda: gnnlib.datasets.link_split(G, 0, val_ratio=0.1), "val="),
     "links without seed": (lambda: gnnlib.datasets.link_split(G), "got no seed"),
-    "links of a tensor": (lambda: gnnlib.datasets.link_split(X, 0), "DGL graph"),
+    "links of a tensor": (lambda: gnnlib.datasets.link_split(X, 0), "the graph first"),
     "seed as text": (lambda: gnnlib.datasets.link_split(G, "seed"), "integer seed"),
     "all links held out": (lambda: gnnlib.datasets.link_split(G, 0, val=0.5, test=0.5), "leave some links"),
     "number of links": (lambda: gnnlib.datasets.link_split(G, 0, val=10), "val >= 0 and <= 1"),

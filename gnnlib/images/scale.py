@@ -118,6 +118,9 @@ def images_to_store(
     labels = None if labels is None else torch.as_tensor(labels).detach().cpu()
     if len(images) == 0:
         raise ValueError("images: expected at least one, got none")
+    shape = tuple(getattr(images, "shape", ()))
+    if len(shape) == 3 and shape[-1] in (3, 4):
+        raise ValueError(f"images: expected (G, H, W) or (G, H, W, C), images[None] for a single one, got {shape}")
     if labels is not None and labels.shape[:1] != (len(images),):
         raise ValueError(f"labels: expected one for each of {len(images)} images, got shape {tuple(labels.shape)}")
     folder = Path(out).absolute()

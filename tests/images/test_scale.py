@@ -429,6 +429,14 @@ def test_parts_of_other_arguments_are_ignored(converted, tmp_path, monkeypatch):
     assert_equal(images_to_store(IMAGES, recipes.avelar, tmp_path, workers=0), [*map(recipes.avelar, IMAGES)])
 
 
+@pytest.mark.parametrize("channels", [3, 4])
+def test_a_single_picture_is_not_taken_for_many(channels, tmp_path):
+    picture = np.zeros((9, 8, channels), np.uint8)
+    with pytest.raises(ValueError, match=r"images: expected .*images\[None\] for a single one, got \(9, 8, [34]\)"):
+        images_to_store(picture, FEW, tmp_path / "store", workers=0)
+    assert not (tmp_path / "store").exists()
+
+
 def test_other_scikit_image_raises(tmp_path):
     images_to_store(IMAGES, FEW, tmp_path, workers=0)
     alter(tmp_path, **{"scikit-image": "0.1"})
