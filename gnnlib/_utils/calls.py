@@ -166,7 +166,8 @@ def _checked(
             check_call(name, function, args if bound else (None, *args), options, names, bound)
         if isinstance(error, _NoFlag):
             return TypeError(f"{name}: {error}")
-        wrong = None if "expected " in str(error) else _argument_error(name, function, args, options)
+        explains_itself = "expected " in str(error) and not isinstance(error, AttributeError)
+        wrong = None if explains_itself else _argument_error(name, function, args, options)
         return wrong or error
 
     @wraps(function)
