@@ -81,7 +81,14 @@ def best_remedies(document: Document) -> str:
         cells = [percent(plain_row), f"{percent(deep)} (`{deep['remedy']}`)", f"{percent(best)} ({best['depth']})"]
         lines.append([conv, *cells, difference, str(seeds)])
     deep = max(depths(document))
-    head = ["", f"plain, {deep} layers", f"its best at {deep}", "that at its best depth", "difference", "seeds"]
+    head = [
+        "layer",
+        f"plain, {deep} layers",
+        f"best remedy, {deep} layers",
+        "same remedy, best depth",
+        "difference",
+        "seeds",
+    ]
     return markdown(head, lines)
 
 
@@ -91,7 +98,7 @@ def collapse(document: Document, conv: str) -> str:
     names = {"distance": "mean average distance", "energy": "Dirichlet energy", "effective_rank": "effective rank"}
     lines = [[title, *(f"{row['statistics'][0][name][-1]:.2g}" for row in rows)] for name, title in names.items()]
     lines += [["test accuracy, trained", *map(percent, rows)]]
-    return markdown(["", *(str(row["depth"]) for row in rows)], lines)
+    return markdown(["measure", *(f"{row['depth']} layers" for row in rows)], lines)
 
 
 def gaps(document: Document, conv: str, at: Sequence[int] = (2, 6, 16, 64)) -> str:
@@ -107,7 +114,7 @@ def gaps(document: Document, conv: str, at: Sequence[int] = (2, 6, 16, 64)) -> s
         return f"{mean(row, 'train'):.0f} − {mean(row):.0f}; {ratios[0]:.0e}, {ratios[1]:.0e}"
 
     lines = [[f"`{remedy}`", *(cell(find(document, conv, remedy, depth)) for depth in at)] for remedy in GAPS]
-    return markdown(["", *map(str, at)], lines)
+    return markdown(["remedy", *(f"{depth} layers" for depth in at)], lines)
 
 
 def remedies(document: Document, conv: str) -> str:
@@ -128,7 +135,7 @@ def thin(document: Document, at: Sequence[int] = (8, 16, 32)) -> str:
             rows = [find(document, conv, remedy, depth) for conv in CONVS]
             size = "" if rows[0] is None else f"{rows[0]['parameters'] / 1000:.0f}"
             lines.append([str(depth), f"`{remedy}`", size, *map(percent, rows)])
-    return markdown(["layers", "", "thousand parameters", *CONVS], lines)
+    return markdown(["layers", "remedy", "parameters (thousands)", *CONVS], lines)
 
 
 def at_the_deepest(document: Document) -> str:
@@ -151,7 +158,7 @@ def memory(document: Document) -> str:
         exponent = math.log(last / before) / math.log(deep[-1] / deep[-2])
         cells = [f"{steps[depth]['bytes'] / 1e6:.0f} MB, {steps[depth]['seconds']:.2g} s" for depth in deep]
         lines.append([title, *cells, f"{exponent:.2f}"])
-    return markdown(["", *(f"{depth} layers" for depth in deep), "memory grows as depth to the"], lines)
+    return markdown(["network", *(f"{depth} layers" for depth in deep), "exponent of memory"], lines)
 
 
 BOTH: dict[str, Callable[[Document], str]] = {

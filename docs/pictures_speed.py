@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "docs" / "speed.md", ROOT / "docs" / "results.md"]
 SHORT = ("gcn", "gin", "gat", "sage", "sgc", "weighted", "weighted-heads", "ecc-16", "superpixels-gat", "all-pairs")
 """The rows of docs/results.md."""
+PEAKS = "peak memory (MB): gnnlib, lowest of the others"
 
 
 def rows(folder: str = "speed") -> dict[tuple[str, str], Row]:
@@ -64,8 +65,9 @@ def full(folder: str = "speed") -> str:
             cells += [milliseconds(retained.median("gnnlib")), _times(retained, "dgl"), _times(retained, "pyg")]
             cells += [milliseconds(retained.median("dense"))]
         lines.append(cells)
-    head = ["workload", "ms", "dgl.nn", "PyG", "PyG, CSR", "dense, ms", "bound", "peak MB, best other"]
-    head += ["kept: ms", "dgl.nn", "PyG", "dense, ms"] if len(lines[0]) > len(head) else []
+    head = ["workload", "gnnlib (ms)", "dgl.nn", "PyG", "PyG, CSR", "dense part (ms)", "bound", PEAKS]
+    if len(lines[0]) > len(head):
+        head += [f"retained: {name}" for name in ("gnnlib (ms)", "dgl.nn", "PyG", "dense part (ms)")]
     return _markdown(head, *lines)
 
 
@@ -75,7 +77,7 @@ def growth() -> str:
         if allocator == "default" and row.factors:
             steps = ", ".join(f"{name} {milliseconds(row.median(name))}" for name in row.factors)
             lines.append([row.title, steps, f"{row.exponent or 0.0:.2f}"])
-    return _markdown(["what grows", "ms", "exponent"], *lines)
+    return _markdown(["workload and what is enlarged", "time (ms) at each size", "exponent"], *lines)
 
 
 def short() -> str:
@@ -84,7 +86,7 @@ def short() -> str:
         row = rows()["default", name]
         cells = [row.title, milliseconds(row.median("gnnlib")), _times(row, "dgl"), _times(row, "pyg")]
         lines.append([*cells, milliseconds(row.median("dense")), _peaks(row)])
-    return _markdown(["workload", "gnnlib (ms)", "dgl.nn", "PyG", "dense part (ms)", "peak MB, best other"], *lines)
+    return _markdown(["workload", "gnnlib (ms)", "dgl.nn", "PyG", "dense part (ms)", PEAKS], *lines)
 
 
 TABLES = {"speed-full": full, "speed-xeon": partial(full, "speed-xeon"), "speed-growth": growth, "speed": short}

@@ -127,11 +127,11 @@ def _measured(jobs: Sequence[MemoryJob], console: Console) -> Iterator[dict[str,
 
 
 def _table(request: MemoryRequest, rows: Sequence[dict[str, Any]]) -> Table:
-    """A row for each way, a column for each depth, and the power of depth with which memory grows."""
+    """A row for each way, a column for each depth, and the exponent of the growth of memory with depth."""
     table = Table("", box=box.SIMPLE_HEAD, title=f"A training step on {request.name}, GCN {request.width} wide: MB, s")
     for depth in request.depths:
         table.add_column(f"{depth} layers", justify="right")
-    table.add_column("grows as depth to the", justify="right")
+    table.add_column("exponent", justify="right")
     for way in request.ways or WAYS:
         by_depth = {row["depth"]: row for row in rows if row["way"] == way}
         cells = [
