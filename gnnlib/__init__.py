@@ -1,4 +1,4 @@
-"""Graph neural networks on DGL graphs that stay accurate when they get deep, and images as graphs.
+"""Graph neural networks for PyTorch: layers, networks of any depth, and graphs of images.
 
 Import gnnlib before dgl. DGL then runs on any PyTorch.
 """

@@ -95,7 +95,7 @@ def _check_version(version: str) -> None:
     if _numbers(version) < OLDEST:
         raise ImportError(
             f"gnnlib needs DGL {'.'.join(map(str, OLDEST))} or newer, found {version} "
-            "(pip falls back to such a one where no wheel fits: use Python 3.10 to 3.12).",
+            "(pip falls back to such a one where no wheel fits). To replace it: gnnlib install-dgl --upgrade.",
             name="dgl",
         )
 

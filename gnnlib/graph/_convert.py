@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import wraps
 from inspect import signature
 from typing import Any, TypeGuard, TypeVar, cast
+from weakref import ref
 
 import numpy as np
 import torch
@@ -151,6 +152,18 @@ def _state(value: Any) -> Any:
     return None if value.is_inference() else (value.data_ptr(), value.shape, value._version)
 
 
+class _Identity:
+    """An object, compared by identity and referred to weakly: another one may later have its address."""
+
+    def __init__(self, value: Any):
+        self.value = ref(value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Identity) and self.value() is other.value() is not None
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 def _of_edge_index(data: Any) -> tuple[Any, Any]:
     state = _state(data)
     return (None if state is None else data), state
@@ -161,7 +174,7 @@ def _of_pair(data: Any) -> tuple[Any, Any]:
     if not all(isinstance(end, (Tensor, np.ndarray)) for end in data):
         return None, None
     states = _state(src), _state(dst)
-    return (None if None in states else src), (states, id(dst))
+    return (None if None in states else src), (states, _Identity(dst))
 
 
 def _of_sparse(data: Tensor) -> tuple[Any, Any]:
@@ -186,11 +199,13 @@ def _of_scipy(data: Any) -> tuple[Any, Any]:
 
 def _of_pyg(data: Any) -> tuple[Any, Any]:
     values = [(store._key, name, value) for store in data.stores for name, value in store.items()]
-    states = tuple(
-        (key, name, id(value), _state(value) if isinstance(value, Tensor) and value.layout is torch.strided else None)
-        for key, name, value in values
-    )
-    return data, states
+    return data, [(key, name, _of_attribute(value)) for key, name, value in values]
+
+
+def _of_attribute(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return _Identity(value), _state(value) if value.layout is torch.strided else None
+    return value if isinstance(value, (int, str)) else type(value)  # what is neither does not reach the graph
 
 
 def _of_networkx(data: Any) -> tuple[Any, Any]:

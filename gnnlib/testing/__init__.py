@@ -23,7 +23,7 @@ Example:
     ...
     ...     def forward(self, graph, x, edge=None):
     ...         x, _ = self.src_features(graph, x)
-    ...         self.check_edge(graph, edge)
+    ...         edge = self.check_edge(graph, edge)
     ...         return self.linear(gnnlib.aggregate(graph, x, edge, reduce="mean"))
     >>> def reference(conv, dense, x_src, x_dst, edge):
     ...     degree = dense.adjacency().sum(1, keepdim=True).clamp(min=1)

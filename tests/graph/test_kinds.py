@@ -436,6 +436,17 @@ def test_a_change_is_noticed(kind):
     assert as_graph(graph, X) is after
 
 
+def test_another_tensor_at_the_same_address_is_noticed():
+    memory, data = torch.stack([SRC, DST]).numpy(), pyg.Data(x=X)
+    for shift in range(3):
+        memory[1] = (DST + shift) % NUM
+        expected = gnnlib.aggregate(Graph(memory, NUM), X)
+        assert torch.equal(gnnlib.aggregate((SRC, torch.from_numpy(memory[1])), X), expected)
+        data.edge_index = None  # frees the tensor of the last round
+        data.edge_index = torch.from_numpy(memory)
+        assert torch.equal(gnnlib.aggregate(data, X), expected)
+
+
 def test_inference_tensors_and_replaced_features():
     with torch.inference_mode():
         edge_index = torch.stack([SRC, DST])
@@ -496,6 +507,17 @@ def test_fit_takes_data_and_batches_of_pyg():
     fit(model, loader, epochs=1, feature="x", label="y")
     store = GraphStore(graphs, [graph.y.item() for graph in graphs])
     assert torch.equal(predict(model, graphs, "x"), predict(model, store, "x"))
+
+
+@pytest.mark.process
+def test_a_loader_with_workers_takes_converted_objects():
+    graphs = [pyg.Data(x=X[:n], edge_index=torch.tensor([[0, 1], [1, 2]])) for n in (3, 4, 5, 6)]
+    model = stack(readout="mean").eval()
+    expected = torch.cat([model(graph, graph.x) for graph in graphs])
+    loader = importlib.import_module("torch_geometric.loader").DataLoader
+    for num_workers in (0, 2):
+        outputs = [model(data, data.x) for data in loader(graphs, batch_size=2, num_workers=num_workers)]
+        torch.testing.assert_close(torch.cat(outputs), expected)
 
 
 # Every public function

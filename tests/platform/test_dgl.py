@@ -182,6 +182,7 @@ def test_old_dgl_raises_with_both_versions(tmp_path, first):
     done = python(first + "import gnnlib._platform.dgl", "-S", path=site(tmp_path, dgl="0.1.3"))
     assert done.returncode == 1
     assert "ImportError: gnnlib needs DGL 1.1.3 or newer, found 0.1.3 " in done.stderr
+    assert "gnnlib install-dgl --upgrade" in done.stderr
 
 
 @pytest.mark.parametrize("leftover", [False, True])
