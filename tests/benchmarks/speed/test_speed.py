@@ -177,6 +177,7 @@ def test_workloads_agree_and_are_timed():
             "grid": {"torch"},
             "pixels": {"dgl"},
             "accelerate": {"dgl"},
+            "pyg-scripts": {"pyg"},
             "images": row.seconds.keys() - {"gnnlib"},
         }
         peers = peers_of.get(row.group, {"dgl", "pyg"})
