@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gnnlib._platform.dgl import HAS_DGL, INSTALL, dgl  # before ogb imports it
+from gnnlib._platform.dgl import check_dgl, dgl  # before ogb imports it
 from gnnlib._platform.modules import module_as
 from gnnlib._utils.calls import names_checked
 from gnnlib.datasets.files import Folder, FormatError, cache_dir, cached
@@ -155,8 +155,7 @@ def ogb_nodes(name: str, data: Folder = None) -> Loaded:
 
 def _load(kind: str, name: str, data: Folder) -> Loaded:
     row, label = _row(kind, name), LABELS[kind]
-    if not HAS_DGL:
-        raise ImportError(f"{name}: expected DGL, whose graphs OGB's loader makes; {INSTALL}", name="dgl")
+    check_dgl(name)
     module = _import(PACKAGES[kind])
     files = find_files(name, row, label, data)
     root, folder = cache_dir() / "ogb" / files.key(), name.replace("-", "_")

@@ -34,6 +34,7 @@ PAGES = {  # of the reference: the packages, in the order of the floors from abo
     "viz": "Plots",
     "compat": "Programs of other libraries",
     "compat.dgl_nn": "DGL's layers",
+    "compat.pyg_nn": "PyG's layers",
     "ops": "Message passing",
     "graph": "Graphs",
     "testing": "Tests of layers",
@@ -259,9 +260,15 @@ def link_table() -> dict[str, str]:
     names = public_names()
     table = {f"{module}.{entry.name}": entry.path for entry in names for module in entry.modules}
     by_name: dict[str, set[str]] = {}
-    for entry in names:
-        by_name.setdefault(entry.name, set()).add(entry.path)
+    for entry in sorted(names, key=_is_compat):
+        if entry.name not in by_name or not _is_compat(entry):
+            by_name.setdefault(entry.name, set()).add(entry.path)
     return table | {name: min(paths) for name, paths in by_name.items() if len(paths) == 1 and _is_plain(name, paths)}
+
+
+def _is_compat(entry: Public) -> bool:
+    """Whether it stands for a name of another library: the name alone is then gnnlib's, if gnnlib has one."""
+    return entry.path.startswith("gnnlib.compat.")
 
 
 def _is_plain(name: str, paths: set[str]) -> bool:

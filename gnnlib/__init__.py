@@ -234,13 +234,18 @@ _OURS = {
 }
 """Names of DGL and PyG, and what is closest here."""
 
-_LAZY = {"benchmarks": "gnnlib.benchmarks", "datasets": "gnnlib.datasets", "depth_study": "gnnlib.benchmarks.depth"}
+_LAZY = {
+    "benchmarks": "gnnlib.benchmarks",
+    "datasets": "gnnlib.datasets",
+    "depth_study": "gnnlib.benchmarks.depth",
+    "large": "gnnlib.large",
+}
 
 
 if not TYPE_CHECKING:  # a type checker should report unknown names
 
     def __getattr__(name: str) -> Any:
-        """Imports what stands above the library on first use, so that no module of it imports upward."""
+        """Imports what stands above the library, or is rarely needed, on first use."""
         if name not in _LAZY:
             hint = f"; use gnnlib.{_OURS[name]}" if name in _OURS else ""
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}")

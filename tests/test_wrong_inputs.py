@@ -30,7 +30,7 @@ from gnnlib import (
     Stack,
     save_model,
 )
-from gnnlib._platform.dgl import dgl
+from gnnlib._platform.dgl import HAS_DGL, dgl
 from gnnlib.analysis import diagnose
 from gnnlib.grid import from_torch
 from gnnlib.images import SLIC, superpixel_graph
@@ -396,7 +396,9 @@ def sentence(call):
 def public_names():
     """Every function and class that a package exports, with its path."""
     packages = [info.name for info in pkgutil.walk_packages(gnnlib.__path__, "gnnlib.") if info.ispkg]
-    user = [name for name in packages if not name.startswith(("gnnlib.kernels", "gnnlib.benchmarks", "gnnlib._"))]
+    needs_dgl = () if HAS_DGL else ("gnnlib.compat.dgl_nn",)
+    apart = "gnnlib.kernels", "gnnlib.benchmarks", "gnnlib._", *needs_dgl
+    user = [name for name in packages if not name.startswith(apart)]
     for module in map(importlib.import_module, ["gnnlib", *user]):
         for name in getattr(module, "__all__", ()):
             value = getattr(module, name)

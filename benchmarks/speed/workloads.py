@@ -6,7 +6,7 @@ from functools import partial
 from math import isqrt
 
 from gnnlib.benchmarks.errors import UsageError
-from gnnlib.benchmarks.speed import accelerated, batches, convert, graphs, grid, growth, remedies, single
+from gnnlib.benchmarks.speed import accelerated, batches, convert, graphs, grid, growth, pyg_scripts, remedies, single
 from gnnlib.benchmarks.speed.layers import GAT, GCN, GIN, SAGE, Kind, ecc, messages
 from gnnlib.benchmarks.speed.measure import Case
 from gnnlib.images import recipes
@@ -104,6 +104,11 @@ def _accelerated(name: str) -> Workload:
     return Workload(f"accelerate-{name.replace(' ', '-')}", f"dgl.nn, {name}", "accelerate", make, {"dgl": least})
 
 
+def _script(name: str, least: float) -> Workload:
+    make = partial(pyg_scripts.script_case, name)
+    return Workload(f"pyg-script-{name}", f"PyG script, {name}", "pyg-scripts", make, {"pyg": least})
+
+
 def _growth(step: str, title: str) -> list[Workload]:
     """A sixteenth of the nodes, so that the edges dominate."""
     num_nodes, num_links = graphs.NUM_NODES // 16, graphs.NUM_LINKS // 16
@@ -182,6 +187,7 @@ WORKLOADS = [
     _conv("grid-conv", "convolution as a graph", train=False),
     _conv("grid-conv-train", "the same, with gradients", train=True),
     *(_accelerated(name) for name in accelerated.LAYERS),
+    *([_script("GCNConv", 5), _script("GATConv", 8)] if pyg_scripts.INSTALLED else []),
     *(_remedy(name) for name in remedies.COSTLY),
     *_growth("aggregate", "sum, one weight"),
     *_growth("gcn", "GCN step"),

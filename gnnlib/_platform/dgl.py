@@ -29,7 +29,7 @@ import torch
 
 from gnnlib._platform.modules import module_as
 
-__all__ = ["HAS_DGL", "dgl"]
+__all__ = ["HAS_DGL", "check_dgl", "dgl"]
 
 INSTALL = "install it with pip install 'dgl>=1.1.3,<3' (Python 3.10 to 3.12), or gnnlib install-dgl"
 OLDEST = (1, 1, 3)
@@ -157,3 +157,13 @@ if sys.modules.get("dgl") is not None:
 else:
     HAS_DGL = False
     dgl = _Placeholder("dgl", "DGL is not installed; " + INSTALL, "DGLGraph")
+
+
+def check_dgl(owner: str) -> None:
+    """Whether DGL is installed, for what it alone can do.
+
+    Raises:
+        ImportError: if it is not, with what to install
+    """
+    if not HAS_DGL:
+        raise ImportError(f"{owner}: expected DGL, which is not installed; {INSTALL}", name="dgl")

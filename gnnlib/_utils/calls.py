@@ -17,6 +17,7 @@ __all__ = [
     "call_model",
     "call_with_edge",
     "check_call",
+    "is_of",
     "names_checked",
     "positional_arguments",
 ]
@@ -34,6 +35,18 @@ EDGE_NAMES = ("edge", "edge_weight", "edge_attr", "edge_feat", "edge_feats", "ew
 
 FOREIGN = ("dgl.", "torch_geometric.")
 """Packages whose layers may have something else than edge values as their third argument."""
+
+
+def is_of(module: object, *packages: str) -> bool:
+    """Whether the class of a module, or one of its bases, is of one of the packages.
+
+    Example:
+        >>> from torch import nn
+        >>> from gnnlib._utils.calls import is_of
+        >>> is_of(nn.ReLU(), "torch.nn."), is_of(nn.ReLU(), "dgl.", "torch_geometric.")
+        (True, False)
+    """
+    return any(kind.__module__.startswith(packages) for kind in type(module).__mro__)
 
 
 class Positional(NamedTuple):
@@ -91,7 +104,7 @@ def call_with_edge(owner: str, module: Any, graph: Any, x: Any, edge: Any) -> An
     name = next((name for name in EDGE_NAMES if name in names), None)
     if name is not None:
         return module(graph, x, **{name: edge})
-    if len(names) > 2 and not type(module).__module__.startswith(FOREIGN):
+    if len(names) > 2 and not is_of(module, *FOREIGN):
         return module(graph, x, edge)
     raise TypeError(
         f"{owner}: expected no edge values, as {type(module).__name__}.forward takes {', '.join(names)} and none of "
@@ -166,7 +179,8 @@ def _checked(
             check_call(name, function, args if bound else (None, *args), options, names, bound)
         if isinstance(error, _NoFlag):
             return TypeError(f"{name}: {error}")
-        wrong = None if "expected " in str(error) else _argument_error(name, function, args, options)
+        explains_itself = "expected " in str(error) and not isinstance(error, AttributeError)
+        wrong = None if explains_itself else _argument_error(name, function, args, options)
         return wrong or error
 
     @wraps(function)

@@ -16,7 +16,7 @@ from typing import Any, TextIO
 import torch
 from torch import Tensor
 
-from gnnlib._platform.dgl import dgl
+from gnnlib._platform.dgl import check_dgl, dgl
 from gnnlib._utils.calls import names_checked
 from gnnlib.compat._batch import batch
 from gnnlib.graph import Adjacency, adjacency, segments
@@ -265,6 +265,7 @@ def _any_device(theirs: Callable, frames: str) -> Callable:
 
 
 def _install() -> None:
+    check_dgl("accelerate")
     structure_type = dgl.heterograph_index.HeteroGraphIndex
     replacements: list[tuple[Any, str, Callable[[Callable], Callable]]] = [
         (owner, name, partial(_routed, serve=serve, name=label))

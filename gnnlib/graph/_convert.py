@@ -1,20 +1,17 @@
 """Graphs of any kind as arguments: converted at their first use, and again after a change."""
 
-import zlib
 from collections.abc import Callable
 from functools import wraps
 from inspect import signature
 from typing import Any, TypeGuard, TypeVar, cast
-from weakref import ref
 
 import numpy as np
-import torch
 from torch import Tensor
-from torch.utils.weak import WeakIdKeyDictionary
 
 from gnnlib._platform.dgl import dgl
 from gnnlib._utils.calls import names_checked
 from gnnlib.graph._adjacency import Adjacency
+from gnnlib.graph._derived import derived
 from gnnlib.graph._graph import Graph
 from gnnlib.graph._parts import graph_kind
 
@@ -24,7 +21,6 @@ NATIVE = dgl.DGLGraph, Graph, Adjacency
 """What is not converted."""
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-_conversions = WeakIdKeyDictionary()  # object -> (fingerprint, graph), as long as the object lives
 
 
 @names_checked()
@@ -72,15 +68,7 @@ def as_graph(data: Any, x: Any = None, owner: str = "as_graph") -> Any:
         if kind == "edge_index" and isinstance(data, Tensor) and data.is_floating_point():
             got = f"{data.dtype} of shape {tuple(data.shape)}"
             raise TypeError(f"expected the graph first, and then x; edge_index holds integers, got {got}")
-        key, fingerprint = FINGERPRINTS[kind](data) if kind in FINGERPRINTS else (None, None)
-        if key is None:
-            return Graph(data, num_nodes)
-        fingerprint = (fingerprint, num_nodes)
-        stored, graph = _conversions.get(key, (None, None))
-        if stored != fingerprint:
-            graph = Graph(data, num_nodes)
-            _conversions[key] = fingerprint, graph
-        return graph
+        return derived(data, kind, ("graph", num_nodes), lambda: Graph(data, num_nodes))
     except (TypeError, ValueError) as error:
         raise type(error)(f"{owner}: {str(error).removeprefix('Graph: ')}") from None
 
@@ -140,86 +128,3 @@ def _owner(instance: Any) -> str:
 def as_dgl(graph: Any) -> Any:
     """A DGLGraph with the edges and features of a graph, for what DGL alone can do."""
     return graph.to_dgl() if isinstance(graph, Graph) else graph
-
-
-# What tells that an object has changed: a key that lives as long as the object, and values that change with it.
-
-
-def _state(value: Any) -> Any:
-    """The state of a tensor or an array; None for what cannot be observed."""
-    if isinstance(value, np.ndarray):
-        return value.shape, value.dtype, zlib.crc32(np.ascontiguousarray(value).tobytes())
-    return None if value.is_inference() else (value.data_ptr(), value.shape, value._version)
-
-
-class _Identity:
-    """An object, compared by identity and referred to weakly: another one may later have its address."""
-
-    def __init__(self, value: Any):
-        self.value = ref(value)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Identity) and self.value() is other.value() is not None
-
-    __hash__ = None  # type: ignore[assignment]
-
-
-def _of_edge_index(data: Any) -> tuple[Any, Any]:
-    state = _state(data)
-    return (None if state is None else data), state
-
-
-def _of_pair(data: Any) -> tuple[Any, Any]:
-    src, dst = data
-    if not all(isinstance(end, (Tensor, np.ndarray)) for end in data):
-        return None, None
-    states = _state(src), _state(dst)
-    return (None if None in states else src), (states, _Identity(dst))
-
-
-def _of_sparse(data: Tensor) -> tuple[Any, Any]:
-    if data.layout is torch.sparse_coo:
-        arrays: tuple[Tensor, ...] = data._indices(), data._values()
-    elif data.layout is torch.sparse_csr:
-        arrays = data.crow_indices(), data.col_indices(), data.values()
-    elif data.layout is torch.sparse_csc:
-        arrays = data.ccol_indices(), data.row_indices(), data.values()
-    else:
-        return None, None
-    states = tuple(map(_state, arrays))
-    return (None if None in states else data), states
-
-
-def _of_scipy(data: Any) -> tuple[Any, Any]:
-    names = {"csr": ("indptr", "indices", "data"), "csc": ("indptr", "indices", "data"), "coo": ("row", "col", "data")}
-    if data.format not in names:
-        return None, None
-    return data, (data.format, data.shape, *(_state(getattr(data, name)) for name in names[data.format]))
-
-
-def _of_pyg(data: Any) -> tuple[Any, Any]:
-    values = [(store._key, name, value) for store in data.stores for name, value in store.items()]
-    return data, [(key, name, _of_attribute(value)) for key, name, value in values]
-
-
-def _of_attribute(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return _Identity(value), _state(value) if value.layout is torch.strided else None
-    return value if isinstance(value, (int, str)) else type(value)  # what is neither does not reach the graph
-
-
-def _of_networkx(data: Any) -> tuple[Any, Any]:
-    """networkx empties this dict at every change of the graph."""
-    cache = getattr(data, "__networkx_cache__", None)
-    return (None, None) if cache is None else (data, cache.setdefault("gnnlib", object()))
-
-
-FINGERPRINTS: dict[str, Callable[[Any], tuple[Any, Any]]] = {
-    "edge_index": _of_edge_index,
-    "pair": _of_pair,
-    "torch.sparse": _of_sparse,
-    "scipy": _of_scipy,
-    "torch_geometric.Data": _of_pyg,
-    "torch_geometric.HeteroData": _of_pyg,
-    "networkx": _of_networkx,
-}

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gnnlib._platform.dgl import dgl
+from gnnlib._platform.dgl import check_dgl, dgl
 from gnnlib.graph._join import split
 from gnnlib.graph._parts import HOMOGENEOUS, Edges, Nodes, Parts
 
@@ -15,6 +15,7 @@ __all__ = ["fill_dgl", "to_dgl", "to_networkx", "to_pyg", "to_scipy"]
 
 def to_dgl(parts: Parts) -> Any:
     """A DGLGraph, or a message-flow graph (DGL block)."""
+    check_dgl("Graph.to_dgl")
     pairs = {kind: (edges.src, edges.dst) for kind, edges in parts.edges.items()}
     counts = {kind: nodes.num for kind, nodes in parts.nodes.items()}
     if parts.dst_nodes is not None:

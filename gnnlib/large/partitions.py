@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gnnlib._platform.dgl import dgl
+from gnnlib._platform.dgl import check_dgl, dgl
 from gnnlib._utils.calls import names_checked
 from gnnlib._utils.model_state import evaluation_mode
 from gnnlib.graph import GraphLike, takes_graph
@@ -81,6 +81,7 @@ def partition_graph(
         raise ValueError(
             f"partition_graph: expected ndata feat, label and ids of {', '.join(SPLITS)}, got no {missing}"
         )
+    check_dgl("partition_graph")
     plain = dgl.graph(graph.edges(order="eid"), num_nodes=graph.num_nodes())
     for key in ("feat", "label"):
         plain.ndata[key] = graph.ndata[key]
@@ -134,6 +135,7 @@ def open_dist_graph(folder: str | os.PathLike[str]) -> Any:
     Returns:
         the graph
     """
+    check_dgl("open_dist_graph")
     path, config = part_config(folder)
     with quiet():
         dgl.distributed.initialize(os.environ.get("DGL_IP_CONFIG", ""))

@@ -15,7 +15,7 @@ from io import StringIO
 import torch
 from torch import Tensor
 
-from gnnlib._platform.dgl import dgl
+from gnnlib._platform.dgl import check_dgl, dgl
 from gnnlib._utils.calls import names_checked
 from gnnlib._utils.indices import as_indices
 from gnnlib.graph import EID, GraphLike, as_dgl, edge_endpoints, node_subgraph, takes_graph
@@ -109,6 +109,7 @@ def sampled_batches(
         >>> [(len(batch.graph), batch.graph[-1].num_dst_nodes()) for batch in batches]
         [(2, 4), (2, 4), (2, 2)]
     """
+    check_dgl("sampled_batches")
     check_graph("sampled_batches", graph)
     check_rows("sampled_batches", graph, x)
     check_rows("sampled_batches", graph, target, "target")
@@ -181,6 +182,7 @@ def clusters(graph: GraphLike, num_clusters: int) -> Tensor:
         raise ValueError(f"clusters: expected 1 to {graph.num_nodes()} clusters, one node in each, got {num_clusters}")
     if num_clusters == 1:  # METIS divides by its logarithm
         return torch.zeros(graph.num_nodes(), dtype=torch.int64)
+    check_dgl("clusters")
     with quiet():
         return dgl.metis_partition_assignment(as_dgl(graph).long(), num_clusters)
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from gnnlib._utils.calls import call_with_edge, names_checked, positional_arguments
+from gnnlib._utils.calls import call_with_edge, is_of, names_checked, positional_arguments
 from gnnlib.graph import GraphLike, as_dgl
 from gnnlib.nn._arguments import Arguments, reset_parameters
 from gnnlib.nn._factories import as_drop_edge, as_dropout
@@ -67,7 +67,7 @@ def check_callables(owner: object, **values: Any) -> None:
             got = f"the class {value.__name__}" if isinstance(value, type) else repr(value)
             write = f"; write {name}={EXAMPLES[name]}" if name in EXAMPLES else ""
             raise TypeError(f"{type(owner).__name__}: expected {name} to be a module, got {got}{write}")
-        if type(value).__module__.startswith("torch_geometric."):
+        if is_of(value, "torch_geometric."):
             raise TypeError(
                 f"{type(owner).__name__}: expected {name} to be called with a DGL graph, such as a layer of gnnlib or "
                 f"dgl.nn, got {type(value).__name__} of PyTorch Geometric"
@@ -212,5 +212,5 @@ def _as_block(owner: str, block: Any) -> nn.Module:
             f"{owner}: expected blocks that are called with a graph, and GNNLayer(conv, activation=..., norm=..., "
             f"dropout=...) for all others, got {kind}"
         )
-    is_layer = isinstance(block, Conv) or type(block).__module__.startswith(("dgl.nn.", "torch_geometric."))
+    is_layer = isinstance(block, Conv) or is_of(block, "dgl.nn.", "torch_geometric.")
     return GNNLayer(block) if is_layer or num_arguments < 4 else block

@@ -653,3 +653,9 @@ def test_the_warning_of_chebconv():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         ours.ChebConv(5, 3, 2)(G, X, [2.0])
+
+
+def test_a_stack_takes_the_layers_as_those_of_dgl():
+    for package in (ours, theirs):
+        block = gnnlib.Stack([package.GraphConv(5, 3)]).blocks[0]
+        assert type(block) is gnnlib.GNNLayer

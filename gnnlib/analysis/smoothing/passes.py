@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from gnnlib._utils.calls import is_of
 from gnnlib.graph import GraphLike, adjacency, new_graph, takes_graph
 from gnnlib.nn.conv.base import Conv
 from gnnlib.nn.stack import Stack
@@ -27,7 +28,7 @@ def find_layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
 
 
 def _is_conv(module: nn.Module) -> bool:
-    return isinstance(module, Conv) or any(kind.__module__.startswith(FOREIGN_CONVS) for kind in type(module).__mro__)
+    return isinstance(module, Conv) or is_of(module, *FOREIGN_CONVS)
 
 
 def _children(prefix: str, module: nn.Module) -> list[tuple[str, nn.Module]]:

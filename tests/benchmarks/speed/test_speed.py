@@ -177,6 +177,7 @@ def test_workloads_agree_and_are_timed():
             "grid": {"torch"},
             "pixels": {"dgl"},
             "accelerate": {"dgl"},
+            "pyg-scripts": {"pyg"},
             "images": row.seconds.keys() - {"gnnlib"},
         }
         peers = peers_of.get(row.group, {"dgl", "pyg"})
@@ -244,7 +245,7 @@ def test_without_pyg(monkeypatch):
 
 
 def test_sparse_matrix_of_a_multigraph():
-    graph = graphs.dgl.graph(([0, 0, 1], [1, 1, 0]))
+    graph = graphs.new_graph([0, 0, 1], [1, 1, 0])
     x = torch.tensor([[1.0], [10.0]])
     matrix = layers.csr(graph, torch.tensor([2.0, 3.0, 7.0]))
     assert (matrix @ x).flatten().tolist() == [70.0, 5.0]
