@@ -439,7 +439,7 @@ def test_a_change_is_noticed(kind):
 def test_another_tensor_at_the_same_address_is_noticed():
     memory, data = torch.stack([SRC, DST]).numpy(), pyg.Data(x=X)
     for shift in range(3):
-        memory[1] = (DST + shift) % NUM
+        memory[1] = ((DST + shift) % NUM).numpy()
         expected = gnnlib.aggregate(Graph(memory, NUM), X)
         assert torch.equal(gnnlib.aggregate((SRC, torch.from_numpy(memory[1])), X), expected)
         data.edge_index = None  # frees the tensor of the last round
