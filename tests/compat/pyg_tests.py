@@ -40,9 +40,11 @@ import json
 import os
 
 import pytest
-from gnnlib.compat.pyg_nn import _routing, calls
+from gnnlib.compat.pyg_nn import calls
+from gnnlib.compat.pyg_nn.models import LAYERS
 
-_routing.MIN_PRODUCTS = 0
+for layer in LAYERS.values():
+    layer.min_products = 0
 COUNTS = {}
 
 @pytest.fixture(autouse=True)

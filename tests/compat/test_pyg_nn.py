@@ -15,7 +15,7 @@ from torch_geometric.utils import to_torch_coo_tensor, to_torch_csr_tensor  # no
 
 import gnnlib  # noqa: E402
 from gnnlib.compat import pyg_nn  # noqa: E402
-from gnnlib.compat.pyg_nn import _routing  # noqa: E402
+from gnnlib.compat.pyg_nn import models  # noqa: E402
 from gnnlib.graph import edge_endpoints  # noqa: E402
 from gnnlib.testing.graphs import GRAPHS  # noqa: E402
 
@@ -26,7 +26,8 @@ HOMOGENEOUS = {name: graph for name, graph in ZOO.items() if graph.is_homogeneou
 
 @pytest.fixture(autouse=True)
 def _small_graphs_too(monkeypatch):
-    monkeypatch.setattr(_routing, "MIN_PRODUCTS", 0)
+    for layer in models.LAYERS.values():
+        monkeypatch.setattr(layer, "min_products", 0)
 
 
 def edges(graph):
@@ -346,12 +347,14 @@ def test_other_names_are_those_of_pyg():
 
 def test_small_calls_run_the_code_of_pyg(monkeypatch):
     monkeypatch.undo()
-    layer, original = build(LAYERS["sage"])
-    for num_edges, library in ((5461, "torch_geometric"), (5462, "gnnlib")):
-        x, edge_index = torch.randn(100, 6), torch.randint(100, (2, num_edges))
-        before = pyg_nn.calls.copy()
-        torch.testing.assert_close(layer(x, edge_index), original(x, edge_index))
-        assert [by for _, by in pyg_nn.calls - before] == [library]
+    x = torch.randn(100, 6)
+    for kind in ("gat", "gcn", "sage"):
+        layer, original = build(LAYERS[kind])
+        least = -(-layer.min_products // 6)
+        for num_edges, library in ((least - 1, "torch_geometric"), (least, "gnnlib")):
+            edge_index, before = torch.randint(100, (2, num_edges)), pyg_nn.calls.copy()
+            torch.testing.assert_close(layer(x, edge_index), original(x, edge_index), rtol=1e-4, atol=1e-5)
+            assert [by for _, by in pyg_nn.calls - before] == [library]
 
 
 def test_a_stack_says_that_it_calls_layers_with_a_graph():

@@ -22,7 +22,6 @@ HOOKS = [
     for part in ("propagate", "message", "aggregate", "message_and_aggregate", "edge_update")
     for time in ("", "_pre")
 ]
-MIN_PRODUCTS = 1 << 15  # of edges and features; PyG's code has less overhead below it
 FLOATS = (torch.float32, torch.float64)
 INTEGERS = (torch.int32, torch.int64)
 
@@ -38,6 +37,7 @@ class KernelLayer:
     """
 
     _pyg: ClassVar[Any]
+    min_products: ClassVar[int] = 1 << 16  # of edges and features; PyG's code takes less time below it
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -64,7 +64,7 @@ def routed(forward: Callable[..., Any]) -> Callable[..., Any]:
     def route(self: Any, *args: Any, **options: Any) -> Any:
         if _is_traced():
             return self._pyg.forward(self, *args, **options)
-        if _is_plain(self) and _are_plain([*args, *options.values()]):
+        if _is_plain(self) and _are_plain([*args, *options.values()], self.min_products):
             try:
                 y = forward(self, *args, **options)
                 calls[self._pyg.__name__, "gnnlib"] += 1
@@ -108,7 +108,7 @@ def _is_customised(cls: Any, pyg: Any) -> bool:
     )
 
 
-def _are_plain(values: list[Any]) -> bool:
+def _are_plain(values: list[Any], min_products: int) -> bool:
     """Whether x is a matrix, and the tensors are large enough, on the CPU, of PyTorch's own classes and of one type."""
     parts = [part for value in values for part in (value if isinstance(value, (tuple, list)) else [value])]
     tensors = [part for part in parts if isinstance(part, Tensor)]
@@ -119,7 +119,7 @@ def _are_plain(values: list[Any]) -> bool:
         and edges is not None
         and features.layout is torch.strided
         and features.dim() == 2
-        and _num_edges(edges) * features.shape[1] >= MIN_PRODUCTS
+        and _num_edges(edges) * features.shape[1] >= min_products
         and all(
             type(t) in (Tensor, nn.Parameter)
             and t.device.type == "cpu"

@@ -17,6 +17,12 @@ from gnnlib.ops.rectified import rectified_sum
 __all__ = ["GINConv", "GINEConv", "GraphConv", "SAGEConv", "SimpleConv"]
 
 
+class _Neighbours(KernelLayer):
+    """A layer of which nothing but the adjacency is stored."""
+
+    min_products = 1 << 18
+
+
 def _ends(
     layer: Any, x: Any, edge_index: Tensor, size: Any, weight: Tensor | None = None
 ) -> tuple[Tensor, Tensor | None, Adjacency, Tensor | None]:
@@ -27,7 +33,7 @@ def _ends(
     return x_src, x_dst, adj, weight if values is None else values
 
 
-class SAGEConv(KernelLayer, pyg.SAGEConv):
+class SAGEConv(_Neighbours, pyg.SAGEConv):
     """``torch_geometric.nn.SAGEConv`` on gnnlib's kernels; ``aggr`` is "mean", "sum" or "max", others run PyG's code.
 
     Of equal maxima one gets the gradient, where PyG divides it.
@@ -44,7 +50,7 @@ class SAGEConv(KernelLayer, pyg.SAGEConv):
         return F.normalize(y) if self.normalize else y
 
 
-class GraphConv(KernelLayer, pyg.GraphConv):
+class GraphConv(_Neighbours, pyg.GraphConv):
     """``torch_geometric.nn.GraphConv`` on gnnlib's kernels."""
 
     @routed
@@ -54,7 +60,7 @@ class GraphConv(KernelLayer, pyg.GraphConv):
         return y if x_dst is None else y + dense(self.lin_root, x_dst)
 
 
-class GINConv(KernelLayer, pyg.GINConv):
+class GINConv(_Neighbours, pyg.GINConv):
     """``torch_geometric.nn.GINConv`` on gnnlib's kernels."""
 
     @routed
@@ -66,7 +72,7 @@ class GINConv(KernelLayer, pyg.GINConv):
         return self.nn(y if x_dst is None else y + (1 + self.eps) * x_dst)
 
 
-class GINEConv(KernelLayer, pyg.GINEConv):
+class GINEConv(_Neighbours, pyg.GINEConv):
     """``torch_geometric.nn.GINEConv`` on gnnlib's kernels; ``aggr`` is "sum", others run PyG's code."""
 
     @routed
@@ -82,7 +88,7 @@ class GINEConv(KernelLayer, pyg.GINEConv):
         return self.nn(y if x_dst is None else y + (1 + self.eps) * x_dst)
 
 
-class SimpleConv(KernelLayer, pyg.SimpleConv):
+class SimpleConv(_Neighbours, pyg.SimpleConv):
     """``torch_geometric.nn.SimpleConv`` on gnnlib's kernels.
 
     ``combine_root="self_loop"`` and several reductions run PyG's code.

@@ -16,6 +16,12 @@ from gnnlib.nn.conv.base import add_bias
 __all__ = ["APPNP", "ARMAConv", "ChebConv", "GCN2Conv", "GCNConv", "LGConv", "SGConv", "TAGConv"]
 
 
+class _Propagation(KernelLayer):
+    """A layer whose normalisation is stored, and computed once for the edges of a loader."""
+
+    min_products = 1 << 17
+
+
 def _edges(
     layer: Any, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None, **options: Any
 ) -> tuple[Adjacency, Tensor | None]:
@@ -27,7 +33,7 @@ def _edges(
     return adj, edge_weight if values is None else values
 
 
-class GCNConv(KernelLayer, pyg.GCNConv):
+class GCNConv(_Propagation, pyg.GCNConv):
     """``torch_geometric.nn.GCNConv`` on gnnlib's kernels.
 
     Example:
@@ -45,7 +51,7 @@ class GCNConv(KernelLayer, pyg.GCNConv):
         return add_bias(transformed_sum(self, adj, x, weight, self.lin), self.bias)
 
 
-class SGConv(KernelLayer, pyg.SGConv):
+class SGConv(_Propagation, pyg.SGConv):
     """``torch_geometric.nn.SGConv`` on gnnlib's kernels."""
 
     _cached_x: Tensor | None
@@ -62,7 +68,7 @@ class SGConv(KernelLayer, pyg.SGConv):
         return dense(self.lin, x)
 
 
-class APPNP(KernelLayer, pyg.APPNP):
+class APPNP(_Propagation, pyg.APPNP):
     """``torch_geometric.nn.APPNP`` on gnnlib's kernels. Dropout draws PyG's numbers."""
 
     @routed
@@ -78,7 +84,7 @@ class APPNP(KernelLayer, pyg.APPNP):
         return y
 
 
-class GCN2Conv(KernelLayer, pyg.GCN2Conv):
+class GCN2Conv(_Propagation, pyg.GCN2Conv):
     """``torch_geometric.nn.GCN2Conv`` on gnnlib's kernels."""
 
     @routed
@@ -95,7 +101,7 @@ class GCN2Conv(KernelLayer, pyg.GCN2Conv):
         return torch.addmm(x, x, weight, beta=1 - self.beta, alpha=self.beta)
 
 
-class LGConv(KernelLayer, pyg.LGConv):
+class LGConv(_Propagation, pyg.LGConv):
     """``torch_geometric.nn.LGConv`` on gnnlib's kernels."""
 
     @routed
@@ -104,7 +110,7 @@ class LGConv(KernelLayer, pyg.LGConv):
         return neighbour_sum(self, adj, x, weight)
 
 
-class TAGConv(KernelLayer, pyg.TAGConv):
+class TAGConv(_Propagation, pyg.TAGConv):
     """``torch_geometric.nn.TAGConv`` on gnnlib's kernels."""
 
     @routed
@@ -117,7 +123,7 @@ class TAGConv(KernelLayer, pyg.TAGConv):
         return add_bias(y, self.bias)
 
 
-class ARMAConv(KernelLayer, pyg.ARMAConv):
+class ARMAConv(_Propagation, pyg.ARMAConv):
     """``torch_geometric.nn.ARMAConv`` on gnnlib's kernels. Dropout draws PyG's numbers."""
 
     @routed
@@ -138,7 +144,7 @@ class ARMAConv(KernelLayer, pyg.ARMAConv):
         return y.mean(0)
 
 
-class ChebConv(KernelLayer, pyg.ChebConv):
+class ChebConv(_Propagation, pyg.ChebConv):
     """``torch_geometric.nn.ChebConv`` on gnnlib's kernels."""
 
     @routed
