@@ -110,7 +110,7 @@ def compare_tests(checkout: Path) -> None:
     """Prints a table in Markdown of the tests of shared layers, and the sums over all tests."""
     layers = layers_of_tests(checkout)
     counts = {library: run_tests(checkout, library) for library in LIBRARIES}
-    print("| layers in a test | cases | DGL | gnnlib |\n|---|---|---|---|")
+    print("| layers in a test | cases | passed with DGL | passed with gnnlib |\n|---|---|---|---|")
 
     def row(title: str, tests: Collection[str]) -> None:
         cases = sum(counts["DGL"][name, outcome] for name in tests for outcome in ("passed", "failed", "skipped"))
@@ -192,7 +192,7 @@ def run_example(checkout: Path, example: Example, library: str) -> tuple[float, 
 
 def compare_examples(checkout: Path, names: list[str]) -> None:
     """Prints a table in Markdown of the scripts."""
-    print("| script | lines changed | accuracy with DGL | with gnnlib |\n|---|---|---|---|")
+    print("| script | lines changed | accuracy with DGL | accuracy with gnnlib |\n|---|---|---|---|")
     for name in names or EXAMPLES:
         example = EXAMPLES[name]
         actual = [run_example(checkout, example, library)[0] for library in LIBRARIES]
