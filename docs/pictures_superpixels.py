@@ -29,7 +29,7 @@ from gnnlib.images import recipes
 
 ROOT = Path(__file__).parents[1]
 PAGE, IMAGES = ROOT / "docs" / "superpixels.md", ROOT / "docs" / "images"
-FIGURES = ("network", "published", "ours", "seeds", "parameters", "published by")
+FIGURES = ("network", "published", "gnnlib", "seeds", "parameters", "published by")
 
 
 def draw() -> None:
