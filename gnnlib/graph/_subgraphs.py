@@ -7,6 +7,7 @@ from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
 from gnnlib._utils.calls import names_checked
+from gnnlib._utils.indices import as_indices
 from gnnlib.graph._adjacency import CompressedRows
 from gnnlib.graph._build import makes_dgl, new_block, new_graph
 from gnnlib.graph._check import check_one_node_set
@@ -27,10 +28,10 @@ def node_subgraph(graph: GraphLike, nodes: Tensor) -> GraphLike:
 
     Args:
         graph: homogeneous
-        nodes: node numbers without repeats
+        nodes: node numbers without repeats, or a mask
 
     Shapes:
-        - nodes: (n,)
+        - nodes: (n,), or (N,) for a mask
 
     Returns:
         A new graph. ``ndata["_ID"]`` and ``edata["_ID"]`` are the numbers in the whole graph, as in DGL.
@@ -48,9 +49,9 @@ def node_subgraph(graph: GraphLike, nodes: Tensor) -> GraphLike:
         ([0], [2, 0], [2])
     """
     check_one_node_set("node_subgraph", graph)
+    nodes = as_indices(nodes, graph.num_nodes(), "node_subgraph").to(graph.device)
     if makes_dgl(graph):
         return dgl.node_subgraph(graph, nodes.to(graph.idtype))
-    nodes = nodes.long()
     position = torch.full((graph.num_nodes(),), -1)
     position[nodes] = torch.arange(len(nodes))
     src, dst, eid = _edges_of(adjacency(graph).csr, nodes)
@@ -73,10 +74,10 @@ def message_flow_graph(graph: GraphLike, nodes: Tensor) -> GraphLike:
 
     Args:
         graph: homogeneous
-        nodes: node numbers without repeats
+        nodes: node numbers without repeats, or a mask
 
     Shapes:
-        - nodes: (n,)
+        - nodes: (n,), or (N,) for a mask
 
     Returns:
         The message-flow graph. ``srcdata["_ID"]``, ``dstdata["_ID"]`` and ``edata["_ID"]`` are the numbers in the
@@ -95,9 +96,9 @@ def message_flow_graph(graph: GraphLike, nodes: Tensor) -> GraphLike:
         ([2, 1], [2], [1])
     """
     check_one_node_set("message_flow_graph", graph)
+    nodes = as_indices(nodes, graph.num_nodes(), "message_flow_graph").to(graph.device)
     if makes_dgl(graph):
         return _dgl_block(graph, nodes.to(graph.idtype))
-    nodes = nodes.long()
     dst, src, eid = _edges_of(adjacency(graph).csc, nodes)
     src_nodes, src = _in_order(torch.cat([nodes, src]))
     block = new_block(src[len(nodes) :], dst, len(src_nodes), len(nodes), like=graph)

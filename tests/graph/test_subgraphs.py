@@ -56,6 +56,16 @@ def test_message_flow_graph(make, idtype):
     assert block.idtype == idtype
 
 
+@pytest.mark.parametrize("subgraph", [node_subgraph, message_flow_graph])
+@pytest.mark.parametrize("make", [lambda graph: graph, Graph], ids=["default", "Graph"])
+def test_nodes_as_a_mask(make, subgraph):
+    graph, nodes = make(with_features(torch.int64)), NODES.sort().values
+    mask = torch.zeros(12, dtype=torch.bool).index_fill_(0, nodes, True)
+    assert contents(subgraph(graph, mask)) == contents(subgraph(graph, nodes))
+    with pytest.raises(IndexError, match=f"{subgraph.__name__}: expected numbers from -12 to 11, got 12"):
+        subgraph(graph, torch.tensor([12]))
+
+
 def test_both_kinds_are_dgls():
     for idtype in (torch.int32, torch.int64):
         graph = with_features(idtype)
