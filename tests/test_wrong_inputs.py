@@ -403,6 +403,8 @@ def public_names():
         for name in getattr(module, "__all__", ()):
             value = getattr(module, name)
             made_here = getattr(value, "__module__", "").startswith("gnnlib") and module.__name__ != "gnnlib.testing"
+            if inspect.isclass(value) and module.__name__ == "gnnlib.compat.pyg_nn":
+                continue  # subclasses of PyG's layers, whose constructors and errors are PyG's
             if made_here and (inspect.isfunction(value) or inspect.isclass(value)):
                 yield f"{module.__name__}.{name}", value
 

@@ -15,7 +15,7 @@ pytestmark = [
 ]
 
 PAGES = {
-    "home": ("index.html", "Graph neural networks"),
+    "home": ("index.html", "a Python library of graph neural networks"),
     "choosing": ("choosing.html", "How many superpixels"),
     "example": ("gallery/gcn_cora.html", "test accuracy"),
     "gallery": ("gallery/index.html", "Molecules"),

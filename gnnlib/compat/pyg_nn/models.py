@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 from torch import nn
 from torch_geometric import nn as pyg
 
+from gnnlib._utils.calls import names_checked
 from gnnlib.compat.pyg_nn import attention, edge_features, neighbours, pna, propagation
 
 __all__ = ["GAT", "GCN", "GIN", "PNA", "GraphSAGE", "from_pyg"]
@@ -18,6 +19,7 @@ LAYERS = {
 """The layer on gnnlib's kernels for each class of PyG."""
 
 
+@names_checked()
 def from_pyg(module: Module) -> Module:
     """Puts PyG's layers in a module on gnnlib's kernels. The module itself changes; parameters are untouched.
 
