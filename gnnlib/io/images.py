@@ -75,7 +75,8 @@ def predict_images(
     Raises:
         FileNotFoundError: if the folder holds no model, or a picture does not exist
         ValueError: if the model has no recipe, or as `load_model`
-        ValueError: if a picture cannot be read, with its number; if batch_size is below 1
+        ValueError: if a picture cannot be read, or has another number of channels, with its number; if batch_size is
+            below 1
 
     Example:
         >>> import tempfile
@@ -96,8 +97,26 @@ def predict_images(
     outputs = []
     for first in range(0, len(pictures), batch_size):
         graphs = [_graph(recipe, pictures, number) for number in range(first, min(first + batch_size, len(pictures)))]
-        outputs.append(predict(model, graphs, edge=edge, batch_size=batch_size))
+        outputs.append(_outputs(model, graphs, first, edge=edge, batch_size=batch_size))
     return torch.cat(outputs)
+
+
+def _outputs(model: Any, graphs: list[Any], first: int, **options: Any) -> Tensor:
+    """The outputs for the graphs of pictures with the numbers from ``first`` on."""
+    widths = [graph.ndata["feat"].shape[1] for graph in graphs]
+    other = next((i for i, width in enumerate(widths) if width != widths[0]), None)
+    if other is not None:
+        raise ValueError(
+            f"picture {first + other}: expected as many channels as picture {first}, whose nodes have {widths[0]} "
+            f"features, got nodes with {widths[other]}; a recipe with channels=1 or channels=3 converts pictures"
+        )
+    try:
+        return predict(model, graphs, **options)
+    except (ValueError, TypeError) as error:
+        raise type(error)(
+            "predict_images: expected grey or colour pictures like those of the training, or a recipe with channels=, "
+            f"got {widths[0]} features per node; {error}"
+        ) from error
 
 
 def _pictures(photos: Any) -> Sequence[Image]:

@@ -106,6 +106,11 @@ def test_errors(tmp_path):
         predict_images(tmp_path, tmp_path / "nowhere.png")
     with pytest.raises(ValueError, match="expected one picture or more, got none"):
         predict_images(tmp_path, [])
+    colour = np.stack([IMAGES[0]] * 3, -1)
+    with pytest.raises(ValueError, match=r"expected grey or colour pictures like.*, got 5 features"):
+        predict_images(tmp_path, colour)
+    with pytest.raises(ValueError, match="picture 1: expected as many channels as picture 0, whose nodes have 3 feat"):
+        predict_images(tmp_path, [IMAGES[0], colour])
     before = (tmp_path / "config.json").read_bytes()
     for recipe, message in (
         (Recipe(partial(cells, IMAGES), Touching()), "recipe.segment: expected functions, their partials with keyw"),
