@@ -81,9 +81,9 @@ def dataset_name(owner: str, name: str, names: Sequence[str]) -> str:
         >>> dataset_name("planetoid", "CiteSeer", ["cora", "citeseer"])
         'citeseer'
     """
-    for known in names:
-        if isinstance(name, str) and name.lower() == known.lower():
-            return known
+    for canonical in names:
+        if isinstance(name, str) and name.lower() == canonical.lower():
+            return canonical
     raise ValueError(f"{owner}: expected one of {', '.join(names)}, got {name!r}")
 
 

@@ -68,11 +68,11 @@ def test_library_runs(tmp_path):
     command = [sys.executable, "-W", "error", "-c", PROGRAM, str(tmp_path / "results")]
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    said = dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)
-    assert said["layer"] == "(3, 4)"
-    assert said["kinds"] == "{'Graph'}"
-    assert float(said["accuracy"]) > 0.8
+    output = dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)
+    assert output["layer"] == "(3, 4)"
+    assert output["kinds"] == "{'Graph'}"
+    assert float(output["accuracy"]) > 0.8
     assert len(list((tmp_path / "results").glob("digits*/gcn/result.json"))) == 1
-    assert {said[name] for name in ("accelerate", "clusters", "sampled_batches", "partition_graph", "to_dgl")} == {
+    assert {output[name] for name in ("accelerate", "clusters", "sampled_batches", "partition_graph", "to_dgl")} == {
         "True"
     }

@@ -73,8 +73,8 @@ def graph(data, num_nodes=None, idtype=None, device=None):
 
 
 def heterograph(data, num_nodes_dict=None, idtype=None):
-    made = Graph(dict(sorted(data.items())), num_nodes_dict)
-    return made if idtype is None else made._with_idtype(idtype)
+    graph = Graph(dict(sorted(data.items())), num_nodes_dict)
+    return graph if idtype is None else graph._with_idtype(idtype)
 
 
 def rand_graph(num_nodes, num_edges):

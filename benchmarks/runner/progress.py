@@ -22,7 +22,7 @@ class Progress:
 
     def __init__(self, title: str, total: int, done: int, quiet: bool = False):
         self.console = Console(quiet=quiet)
-        self.bars = Bars(*columns(left=lambda task: task.fields["remaining"]()), console=self.console)
+        self.bars = Bars(*columns(seconds_left=lambda task: task.fields["remaining"]()), console=self.console)
         self.done, self.total = done, total
         self.took: list[float] = []  # seconds of each training that is finished
         self.at_epoch = 0, 0.0  # the last one, and the seconds it came at

@@ -25,12 +25,12 @@ def clock(seconds: float | None) -> str:
     return "-:--:--" if seconds is None else str(timedelta(seconds=int(seconds)))
 
 
-def columns(count: str | None = None, left: Callable[[Any], float | None] | None = None) -> list[Any]:
+def columns(count: str | None = None, seconds_left: Callable[[Any], float | None] | None = None) -> list[Any]:
     """The columns of every bar: description, bar, count, time so far, time left.
 
     Args:
         count: the count in the markup of rich; None: the number completed of all
-        left: seconds left of a task of rich; None: by its speed
+        seconds_left: seconds left of a task of rich; None: by its speed
     """
     from rich.progress import (
         BarColumn,
@@ -44,11 +44,11 @@ def columns(count: str | None = None, left: Callable[[Any], float | None] | None
 
     class TimeLeft(ProgressColumn):
         def render(self, task: Any) -> Text:
-            assert left is not None
-            return Text(clock(left(task)), style="progress.remaining")
+            assert seconds_left is not None
+            return Text(clock(seconds_left(task)), style="progress.remaining")
 
     shown = MofNCompleteColumn() if count is None else TextColumn(count)
-    remaining = TimeRemainingColumn() if left is None else TimeLeft()
+    remaining = TimeRemainingColumn() if seconds_left is None else TimeLeft()
     return [TextColumn("{task.description}"), BarColumn(), shown, TimeElapsedColumn(), TextColumn("left"), remaining]
 
 

@@ -70,10 +70,10 @@ def _columns(frames: Sequence[Any], names: Any) -> dict[str, Tensor] | None:
 def _sizes(graphs: Sequence[Any], types: list[Any], frames: str, sizes: str) -> dict[Any, Tensor]:
     """The number of nodes (edges) of each graph by type. DGL computes them for a single graph at the first request, as
     int64 in DGL 1 and in the graph's integer type in DGL 2."""
-    first, *others = graphs
-    if any(getattr(graph, f"_{sizes}") is not None for graph in others):
+    first, *rest = graphs
+    if any(getattr(graph, f"_{sizes}") is not None for graph in rest):
         return {kind: torch.cat([getattr(graph, sizes)(kind) for graph in graphs]) for kind in types}
-    rows = [[frame.num_rows for frame in getattr(graph, frames)] for graph in others]
+    rows = [[frame.num_rows for frame in getattr(graph, frames)] for graph in rest]
     result = {}
     for i, kind in enumerate(types):
         size = getattr(first, sizes)(kind)

@@ -41,8 +41,8 @@ def fill_dgl(graph: Any, parts: Parts) -> None:
             frame[name] = value
 
     def sizes(types: Mapping[Any, Any]) -> dict[Any, Tensor]:
-        known = {kind: rows.sizes for kind, rows in types.items() if rows.sizes is not None}
-        return {kind: values.to(graph.device, graph.idtype) for kind, values in known.items()}
+        batch_sizes = {kind: rows.sizes for kind, rows in types.items() if rows.sizes is not None}
+        return {kind: values.to(graph.device, graph.idtype) for kind, values in batch_sizes.items()}
 
     if num_nodes := sizes(parts.nodes):
         graph.set_batch_num_nodes(num_nodes)

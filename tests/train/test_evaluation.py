@@ -83,8 +83,8 @@ def test_metrics_on_request():
     assert set(fit(net(), train, val=val, epochs=1)[0]) == {"epoch", "loss", "val_loss", "val_accuracy"}
     chosen = fit(net(), train, val=val, epochs=1, metrics=["f1", "roc_auc"])[0]
     assert set(chosen) == {"epoch", "loss", "val_loss", "val_f1", "val_roc_auc"}
-    own = fit(net(), train, nn.functional.cross_entropy, val=val, epochs=1)[0]
-    assert set(own) == {"epoch", "loss", "val_loss"}
+    record = fit(net(), train, nn.functional.cross_entropy, val=val, epochs=1)[0]
+    assert set(record) == {"epoch", "loss", "val_loss"}
 
 
 def test_defaults_are_what_they_say():

@@ -134,7 +134,7 @@ def test_layers_of_the_library_that_two_widths_make_are_named():
         }
         conv = kind(4, 4, **{n: extra[n] for n in required[2:]})
         text = sizes_of(nn.ModuleList([conv]), graph, torch.ones(11, 4), torch.ones(11, 4), [4, 4]).conv
-        made = eval(text, {"gnnlib": gnnlib})(8, 8)
-        assert isinstance(made, kind) or text == "gnnlib.GCNConv", (name, text)
+        module = eval(text, {"gnnlib": gnnlib})(8, 8)
+        assert isinstance(module, kind) or text == "gnnlib.GCNConv", (name, text)
         if text.startswith("lambda"):
-            assert made.extra_repr().split(", ")[2:] == conv.extra_repr().split(", ")[2:], name
+            assert module.extra_repr().split(", ")[2:] == conv.extra_repr().split(", ")[2:], name
