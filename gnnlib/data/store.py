@@ -15,8 +15,9 @@ from gnnlib._utils.calls import names_checked
 from gnnlib._utils.indices import as_indices
 from gnnlib.data import archive
 from gnnlib.data.flat import FlatGraphs
-from gnnlib.graph import GraphLike, as_graph, batch, is_graph
+from gnnlib.graph import GraphLike, batch, is_graph
 from gnnlib.graph._check import graph_error
+from gnnlib.graph._convert import convert_graph
 from gnnlib.graph._parts import graph_kind
 
 __all__ = ["GraphStore"]
@@ -70,7 +71,7 @@ class GraphStore(Dataset):
     """
 
     def __init__(self, graphs: Iterable[GraphLike], labels: Tensor | Sequence | None = None):
-        graphs = [as_graph(graph, owner=f"graph {i}") for i, graph in enumerate(_as_list(graphs))]
+        graphs = [convert_graph(graph, None, f"graph {i}") for i, graph in enumerate(_as_list(graphs))]
         _check(graphs)
         self.labels = _as_labels(labels)
         if self.labels is not None and self.labels.shape[:1] != (len(graphs),):

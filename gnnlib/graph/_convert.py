@@ -13,9 +13,9 @@ from gnnlib._utils.calls import names_checked
 from gnnlib.graph._adjacency import Adjacency
 from gnnlib.graph._derived import derived
 from gnnlib.graph._graph import Graph
-from gnnlib.graph._parts import graph_kind
+from gnnlib.graph._parts import graph_kind, not_a_graph
 
-__all__ = ["NATIVE", "as_dgl", "as_graph", "is_graph", "takes_graph"]
+__all__ = ["NATIVE", "as_dgl", "as_graph", "convert_graph", "is_graph", "takes_graph"]
 
 NATIVE = dgl.DGLGraph, Graph, Adjacency
 """What is not converted."""
@@ -30,7 +30,7 @@ def is_graph(data: Any) -> TypeGuard[Any]:
 
 
 @names_checked()
-def as_graph(data: Any, x: Any = None, owner: str = "as_graph") -> Any:
+def as_graph(data: Any, x: Any = None) -> Any:
     """A graph of another library, or an edge list, as a `Graph`.
 
     The conversion is stored beside the object, and runs again after the object has changed. Changes of a tensor through
@@ -40,7 +40,6 @@ def as_graph(data: Any, x: Any = None, owner: str = "as_graph") -> Any:
         data: what `Graph` takes. DGLGraphs, Graphs and lists of message-flow graphs are returned as they are
         x: node features, or a pair (x_src, x_dst) for a bipartite graph: their rows are the number of nodes of an
             ``edge_index`` or a pair of endpoints; None: the largest number plus one
-        owner: name of the function or the layer, for errors
 
     Returns:
         the graph
@@ -58,6 +57,14 @@ def as_graph(data: Any, x: Any = None, owner: str = "as_graph") -> Any:
         >>> as_graph(edge_index) is as_graph(edge_index)
         True
     """
+    graph = convert_graph(data, x, "as_graph")
+    if not isinstance(graph, (*NATIVE, list, tuple)):
+        raise TypeError(f"as_graph: {not_a_graph(data)}")
+    return graph
+
+
+def convert_graph(data: Any, x: Any, owner: str) -> Any:
+    """`as_graph`, with the name of a function or a layer in errors. What is no graph is returned, for its own check."""
     if isinstance(data, NATIVE):
         return data
     kind = graph_kind(data)
@@ -107,7 +114,7 @@ def takes_graph(x: str = "x") -> Callable[[Function], Function]:
             graph = args[place] if len(args) > place else options.get("graph")
             if not isinstance(graph, NATIVE) and graph is not None:
                 rows = args[x_place] if len(args) > x_place else options.get(x)
-                graph = as_graph(graph, rows, _owner(args[0]) if is_method else function.__name__)
+                graph = convert_graph(graph, rows, _owner(args[0]) if is_method else function.__name__)
                 if len(args) > place:
                     args = (*args[:place], graph, *args[place + 1 :])
                 else:

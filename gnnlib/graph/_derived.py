@@ -46,7 +46,7 @@ def derived(data: Any, kind: str, key: Hashable, compute: Callable[[], Result]) 
 def tensor_state(value: Any) -> Any:
     """The state of a tensor or an array; None for what cannot be observed."""
     if isinstance(value, np.ndarray):
-        return value.shape, value.dtype, zlib.crc32(np.ascontiguousarray(value).tobytes())
+        return value.shape, value.dtype, zlib.crc32(np.ascontiguousarray(value).data)
     return None if value.is_inference() else (value.data_ptr(), value.shape, value._version)
 
 

@@ -331,16 +331,17 @@ class Graph:
     def _endpoints(self, form: str = "uv", order: str = "eid", etype: Any = None) -> Any:
         edges = self._edges[self._edge_type(etype)]
         src, dst = edges.src.to(self.idtype), edges.dst.to(self.idtype)
+        if form not in ("uv", "eid", "all"):
+            raise ValueError(f"Graph: expected form 'uv', 'eid' or 'all', got {form!r}")
+        if order not in ("eid", "srcdst"):
+            raise ValueError(f"Graph: expected order 'eid' or 'srcdst', got {order!r}")
+        if order == "eid" and form == "uv":
+            return src, dst
         eid = torch.arange(edges.num, dtype=self.idtype, device=self.device)
         if order == "srcdst":
             eid = (src * max(1, self.num_dst_nodes()) + dst).argsort(stable=True).to(self.idtype)
             src, dst = src[eid.long()], dst[eid.long()]
-        elif order != "eid":
-            raise ValueError(f"Graph: expected order 'eid' or 'srcdst', got {order!r}")
-        forms = {"uv": (src, dst), "eid": eid, "all": (src, dst, eid)}
-        if form not in forms:
-            raise ValueError(f"Graph: expected form 'uv', 'eid' or 'all', got {form!r}")
-        return forms[form]
+        return {"uv": (src, dst), "eid": eid, "all": (src, dst, eid)}[form]
 
     def in_degrees(self) -> Tensor:
         """The number of in-edges of each destination."""

@@ -19,6 +19,7 @@ __all__ = [
     "as_node_numbers",
     "dgl_endpoints",
     "graph_kind",
+    "not_a_graph",
     "parts_of",
 ]
 
@@ -73,10 +74,7 @@ def parts_of(data: Any, num_nodes: Any = None) -> Parts:
     """
     kind = graph_kind(data)
     if kind is None:
-        raise TypeError(
-            "expected a graph: a pair (src, dst), an edge_index of shape (2, E), or a graph of DGL, PyTorch Geometric, "
-            f"networkx, SciPy or torch.sparse, got {_name(data)}"
-        )
+        raise TypeError(not_a_graph(data))
     if kind in COUNTED:
         return COUNTED[kind](data, num_nodes)
     if num_nodes is not None:
@@ -117,6 +115,14 @@ def _is_numbers(end: Any) -> bool:
     if isinstance(end, (list, tuple, range)):
         return all(isinstance(node, (int, np.integer)) for node in end[:1])
     return isinstance(end, (Tensor, np.ndarray))
+
+
+def not_a_graph(data: Any) -> str:
+    """What is expected in place of an object of no kind."""
+    return (
+        "expected a graph: a pair (src, dst), an edge_index of shape (2, E), or a graph of DGL, PyTorch Geometric, "
+        f"networkx, SciPy or torch.sparse, got {_name(data)}"
+    )
 
 
 def _name(data: Any) -> str:

@@ -106,9 +106,7 @@ def _propagate_columns(
     starts = {span: matrix.columns_like(files.columns(0, span), span) for span in spans}
     matrix.split_columns([(part, span) for span, part in starts.items() if not part.path.exists()], num_rows)
     for span, part in starts.items():
-        (block,) = part.blocks(
-            len(matrix)
-        )  # to its end: Python 3.10 keeps the block of a generator that is left earlier
+        (block,) = part.blocks(len(matrix))  # read to its end: Python 3.10 keeps the last block of other generators
         x = torch.from_numpy(block)
         for i in range(1, max(hops) + 1):
             x = propagate(graph, x)

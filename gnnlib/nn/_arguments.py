@@ -25,8 +25,9 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib._utils.calls import BY_POSITION, VARIADIC, check_call, names_checked
-from gnnlib.graph import Adjacency, as_graph, takes_graph
+from gnnlib.graph import Adjacency, takes_graph
 from gnnlib.graph._check import features_error, graph_error
+from gnnlib.graph._convert import convert_graph
 from gnnlib.nn._foreign import forward_answers
 
 __all__ = [
@@ -159,7 +160,7 @@ def _graph_error(module: nn.Module, values: Mapping[str, Any], error: Exception)
     if "graph" not in values or blocks or isinstance(graph, Adjacency):
         return None
     try:
-        return graph_error(_name(module), as_graph(graph, values.get("x")))
+        return graph_error(_name(module), convert_graph(graph, values.get("x"), _name(module)))
     except (TypeError, ValueError):  # of the conversion, whose error says what is wrong
         return None
 

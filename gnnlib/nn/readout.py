@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib._utils.calls import names_checked
-from gnnlib.graph import Adjacency, GraphLike, check_num_rows, graph_sizes, segments, takes_graph
+from gnnlib.graph import Adjacency, GraphLike, check_num_rows, graph_sizes, node_to_graph, takes_graph
 from gnnlib.graph._check import features_error
 from gnnlib.nn._arguments import Arguments, integer
 from gnnlib.ops import aggregate
@@ -149,7 +149,8 @@ def readout_flat(graph: GraphLike, x: Tensor) -> Tensor:
         >>> readout_flat(g, torch.arange(4.0).view(4, 1)).tolist()
         [[0.0, 1.0], [2.0, 3.0]]
     """
-    sizes = _sizes("readout_flat", graph, x)
+    sizes = graph_sizes(graph)
+    _check_features("readout_flat", x, int(sizes.sum()))
     if bool((sizes != sizes[0]).any()):
         raise ValueError(
             f"readout_flat: expected graphs of equal size, got {int(sizes.min())} to {int(sizes.max())} nodes"
@@ -157,19 +158,18 @@ def readout_flat(graph: GraphLike, x: Tensor) -> Tensor:
     return x.unflatten(0, (len(sizes), int(sizes[0]))).movedim(1, -2).flatten(-2)
 
 
-def _sizes(owner: str, graph: GraphLike, x: Tensor) -> Tensor:
-    """The number of nodes of each graph, if these are a graph and features."""
-    sizes = graph_sizes(graph)
+def _check_features(owner: str, x: Tensor, num_nodes: int) -> None:
     wrong = features_error(owner, x)
     if wrong is not None:
         raise wrong
-    check_num_rows(f"{owner}: x", x, int(sizes.sum()), "node")
-    return sizes
+    check_num_rows(f"{owner}: x", x, num_nodes, "node")
 
 
 def _to_graphs(owner: str, graph: GraphLike, x: Tensor) -> Adjacency:
-    """From every node to its graph."""
-    return segments(_sizes(owner, graph, x).to(x.device))
+    """From every node to its graph, if these are a graph and features."""
+    adj = node_to_graph(graph, getattr(x, "device", torch.device("cpu")))
+    _check_features(owner, x, adj.num_src)
+    return adj
 
 
 class _Readout(Arguments, nn.Module):

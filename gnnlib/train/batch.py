@@ -12,8 +12,9 @@ from torch.utils.data import DataLoader, Dataset
 from gnnlib._utils.calls import names_checked
 from gnnlib._utils.indices import as_indices
 from gnnlib.data import GraphStore
-from gnnlib.graph import GraphLike, as_graph, is_graph, takes_graph
+from gnnlib.graph import GraphLike, is_graph, takes_graph
 from gnnlib.graph._check import graph_error
+from gnnlib.graph._convert import convert_graph
 from gnnlib.graph._parts import graph_kind
 from gnnlib.train.distributed import world_size
 
@@ -282,8 +283,8 @@ def as_batches(
 
 def with_columns(data: Any, owner: str = "Batch") -> Any:
     """A graph with columns, of another library, as a `Graph`; anything else as it is."""
-    has_columns = str(graph_kind(data)).startswith("torch_geometric.") or graph_kind(data) == "networkx"
-    return as_graph(data, owner=owner) if has_columns else data
+    has_columns = (graph_kind(data) or "").startswith(("torch_geometric.", "networkx"))
+    return convert_graph(data, None, owner) if has_columns else data
 
 
 def _iterable(data: Any) -> bool:

@@ -559,3 +559,9 @@ def test_every_public_function_converts_its_graph():
     takes = {value.__qualname__: value for value in functions if "graph" in inspect.signature(value).parameters}
     assert len(takes) > 80
     assert {name for name, value in takes.items() if not getattr(value, "takes_graph", False)} == set(NOT_CONVERTED)
+
+
+@pytest.mark.parametrize("data", [None, "graph.bin", 3.0, object()])
+def test_as_graph_of_what_is_no_graph(data):
+    with pytest.raises(TypeError, match=r"^as_graph: expected a graph: a pair \(src, dst\), .*, got "):
+        as_graph(data)

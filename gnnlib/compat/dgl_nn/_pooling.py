@@ -1,5 +1,7 @@
 """Readouts of each graph in a batch."""
 
+from typing import ClassVar
+
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
@@ -16,7 +18,23 @@ class _Pooling(Adapter):
         return aggregate(segments(sizes), feat, reduce=reduce)
 
 
-class SumPooling(_Pooling, dgl.nn.SumPooling):
+class _Reduction(_Pooling):
+    reduce: ClassVar[str]
+
+    def forward(self, graph: dgl.DGLGraph, feat: Tensor) -> Tensor:
+        """Pool the nodes.
+
+        Args:
+            graph: a graph or a batch of B graphs
+            feat: features of the nodes, (N, \\*, F)
+
+        Returns:
+            One vector for each graph, (B, \\*, F).
+        """
+        return self.pool(graph, feat, self.reduce)
+
+
+class SumPooling(_Reduction, dgl.nn.SumPooling):
     """``dgl.nn.SumPooling``: the sum over the nodes of each graph.
 
     Example:
@@ -27,20 +45,10 @@ class SumPooling(_Pooling, dgl.nn.SumPooling):
         [[2.0, 2.0, 2.0]]
     """
 
-    def forward(self, graph: dgl.DGLGraph, feat: Tensor) -> Tensor:
-        """Pool the nodes.
-
-        Args:
-            graph: a graph or a batch of B graphs
-            feat: features of the nodes, (N, \\*, F)
-
-        Returns:
-            One vector for each graph, (B, \\*, F).
-        """
-        return self.pool(graph, feat, "sum")
+    reduce: ClassVar[str] = "sum"
 
 
-class AvgPooling(_Pooling, dgl.nn.AvgPooling):
+class AvgPooling(_Reduction, dgl.nn.AvgPooling):
     """``dgl.nn.AvgPooling``: the mean over the nodes of each graph.
 
     Example:
@@ -51,20 +59,10 @@ class AvgPooling(_Pooling, dgl.nn.AvgPooling):
         [[1.0, 1.0, 1.0]]
     """
 
-    def forward(self, graph: dgl.DGLGraph, feat: Tensor) -> Tensor:
-        """Pool the nodes.
-
-        Args:
-            graph: a graph or a batch of B graphs
-            feat: features of the nodes, (N, \\*, F)
-
-        Returns:
-            One vector for each graph, (B, \\*, F).
-        """
-        return self.pool(graph, feat, "mean")
+    reduce: ClassVar[str] = "mean"
 
 
-class MaxPooling(_Pooling, dgl.nn.MaxPooling):
+class MaxPooling(_Reduction, dgl.nn.MaxPooling):
     """``dgl.nn.MaxPooling``: the maximum over the nodes of each graph; 0 for a graph without nodes.
 
     Example:
@@ -75,17 +73,7 @@ class MaxPooling(_Pooling, dgl.nn.MaxPooling):
         [[3.0]]
     """
 
-    def forward(self, graph: dgl.DGLGraph, feat: Tensor) -> Tensor:
-        """Pool the nodes.
-
-        Args:
-            graph: a graph or a batch of B graphs
-            feat: features of the nodes, (N, \\*, F)
-
-        Returns:
-            One vector for each graph, (B, \\*, F).
-        """
-        return self.pool(graph, feat, "max")
+    reduce: ClassVar[str] = "max"
 
 
 class WeightAndSum(_Pooling, dgl.nn.WeightAndSum):

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch_geometric import nn as pyg
 
@@ -11,6 +10,7 @@ from gnnlib.compat.pyg_nn._routing import KernelLayer, Unserved, routed
 from gnnlib.compat.pyg_nn._sums import HOOKS, dense, is_linear, reduction
 from gnnlib.graph import Adjacency
 from gnnlib.nn.conv.base import add_bias
+from gnnlib.nn.conv.ecc import sum_with_edge_matrices
 from gnnlib.ops import aggregate, convolve
 from gnnlib.ops.degrees import mean_from_sum
 from gnnlib.ops.edges_as_nodes import incidence
@@ -32,9 +32,8 @@ def _ends(
     return x_src, x_dst, edge, adj
 
 
-def _convolved(layer: Any, adj: Adjacency, x: Tensor, basis: Tensor, weight: Tensor) -> Tensor:
-    """The sum or the mean over in-neighbours of x_u times the combination of the matrices by ``basis``."""
-    y = convolve(adj, x, basis, weight)
+def _reduced(layer: Any, adj: Adjacency, y: Tensor) -> Tensor:
+    """The reduction of a layer, the sum or the mean, from the sum."""
     return mean_from_sum(adj, y) if reduction(layer) == "mean" else y
 
 
@@ -52,13 +51,10 @@ class NNConv(KernelLayer, pyg.NNConv):
         last = modules.pop()
         if not is_linear(last) or any(getattr(self.nn, name) for name in HOOKS):
             raise Unserved
-        basis, weight = edge_attr, last.weight.view(self.in_channels_l, self.out_channels, -1).permute(2, 0, 1)
+        hidden = edge_attr
         for module in modules:
-            basis = module(basis)
-        if last.bias is not None:
-            basis = torch.cat([basis, basis.new_ones(len(basis), 1)], 1)
-            weight = torch.cat([weight, last.bias.view(1, *weight.shape[1:])])
-        y = _convolved(self, adj, x_src, basis, weight)
+            hidden = module(hidden)
+        y = _reduced(self, adj, sum_with_edge_matrices(adj, x_src, hidden, last.weight, last.bias, self.out_channels))
         if self.root_weight and x_dst is not None:
             y = y + dense(self.lin, x_dst)
         return add_bias(y, self.bias)
@@ -74,7 +70,7 @@ class GMMConv(KernelLayer, pyg.GMMConv):
             raise Unserved
         distance = (edge_attr.unsqueeze(1) - self.mu).square() / (self.sigma.square() + 1e-15)
         weight = self.g.view(-1, self.kernel_size, self.out_channels).transpose(0, 1)
-        y = _convolved(self, adj, x_src, (-0.5 * distance.sum(-1)).exp(), weight)
+        y = _reduced(self, adj, convolve(adj, x_src, (-0.5 * distance.sum(-1)).exp(), weight))
         if self.root_weight and x_dst is not None:
             y = y + dense(self.root, x_dst)
         return add_bias(y, self.bias)

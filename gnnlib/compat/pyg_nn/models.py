@@ -46,41 +46,29 @@ def from_pyg(module: Module) -> Module:
     return module
 
 
-class GCN(pyg.GCN):
+class _KernelModel:
+    """Base of the models: before PyG's class among the bases."""
+
+    def init_conv(self, *args: Any, **options: Any) -> Any:
+        """A layer."""
+        return from_pyg(super().init_conv(*args, **options))  # type: ignore[misc]
+
+
+class GCN(_KernelModel, pyg.GCN):
     """``torch_geometric.nn.GCN`` with layers on gnnlib's kernels."""
 
-    def init_conv(self, *args: Any, **options: Any) -> Any:
-        """A layer."""
-        return from_pyg(super().init_conv(*args, **options))
 
-
-class GraphSAGE(pyg.GraphSAGE):
+class GraphSAGE(_KernelModel, pyg.GraphSAGE):
     """``torch_geometric.nn.GraphSAGE`` with layers on gnnlib's kernels."""
 
-    def init_conv(self, *args: Any, **options: Any) -> Any:
-        """A layer."""
-        return from_pyg(super().init_conv(*args, **options))
 
-
-class GIN(pyg.GIN):
+class GIN(_KernelModel, pyg.GIN):
     """``torch_geometric.nn.GIN`` with layers on gnnlib's kernels."""
 
-    def init_conv(self, *args: Any, **options: Any) -> Any:
-        """A layer."""
-        return from_pyg(super().init_conv(*args, **options))
 
-
-class GAT(pyg.GAT):
+class GAT(_KernelModel, pyg.GAT):
     """``torch_geometric.nn.GAT`` with layers on gnnlib's kernels."""
 
-    def init_conv(self, *args: Any, **options: Any) -> Any:
-        """A layer."""
-        return from_pyg(super().init_conv(*args, **options))
 
-
-class PNA(pyg.PNA):
+class PNA(_KernelModel, pyg.PNA):
     """``torch_geometric.nn.PNA`` with layers on gnnlib's kernels."""
-
-    def init_conv(self, *args: Any, **options: Any) -> Any:
-        """A layer."""
-        return from_pyg(super().init_conv(*args, **options))

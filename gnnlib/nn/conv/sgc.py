@@ -2,18 +2,20 @@
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
-from weakref import WeakKeyDictionary, ref
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from gnnlib.graph import GraphLike, is_graph
+from gnnlib.graph._derived import Identity, tensor_state
 from gnnlib.nn._arguments import integer, one_of
 from gnnlib.nn.conv.base import Conv, Features, empty_linear
 from gnnlib.ops import propagate
 from gnnlib.ops.degrees import DEGREES, NORMS
 
-_propagated: "WeakKeyDictionary[SGConv, tuple[Versions, Tensor]]" = WeakKeyDictionary()
+States = list[tuple[Identity, Any]]
+_propagated: "WeakKeyDictionary[SGConv, tuple[States, Tensor]]" = WeakKeyDictionary()
 """The inputs and the result of the last propagation of a layer with ``cached``. A copy or a saved layer has none."""
 
 
@@ -109,11 +111,11 @@ class SGConv(Conv):
         """
         if not self.cached:
             return self.fc(self._propagate(graph, x, edge))
-        inputs = _versions(graph, x, edge)
+        inputs = _state(graph, x, edge)
         if inputs is None:
             return self.fc(self._propagate(graph, x, edge))
         last, h = _propagated.get(self, (None, None))
-        if h is None or last is None or not _are_same(inputs, last):
+        if h is None or inputs != last:
             with torch.inference_mode(False):  # a result of inference mode could not be used in training
                 h = self._propagate(graph, x, edge)
             _propagated[self] = inputs, h
@@ -151,27 +153,19 @@ class SGConv(Conv):
         return "in" if hop.is_homogeneous else "unweighted"
 
 
-Versions = list[tuple["ref[Any]", int]]
-
-
-def _versions(*values: Any) -> Versions | None:
-    """The graphs and tensors among some values, with their numbers of changes; None if one needs a gradient."""
-    versions: Versions = []
+def _state(*values: Any) -> States | None:
+    """Graphs and tensors among some values, with what tells their changes; None if one needs a gradient."""
+    states: States = []
     for value in values:
         if isinstance(value, (list, tuple)):
-            inner = _versions(*value)
+            inner = _state(*value)
             if inner is None:
                 return None
-            versions += inner
+            states += inner
         elif isinstance(value, Tensor):
             if value.requires_grad or value.is_inference():
                 return None
-            versions.append((ref(value), value._version))
+            states.append((Identity(value), tensor_state(value)))
         elif is_graph(value):  # an edit replaces its structure
-            versions.append((ref(value._graph), 0))
-    return versions
-
-
-def _are_same(a: Versions, b: Versions) -> bool:
-    """Whether all objects are the same, unmodified. A tensor is compared by its reference, which is one for each."""
-    return len(a) == len(b) and all(x is y and i == j for (x, i), (y, j) in zip(a, b))
+            states.append((Identity(value._graph), None))
+    return states
