@@ -47,7 +47,9 @@ def tensor_state(value: Any) -> Any:
     """The state of a tensor or an array; None for what cannot be observed."""
     if isinstance(value, np.ndarray):
         return value.shape, value.dtype, zlib.crc32(np.ascontiguousarray(value).data)
-    return None if value.is_inference() else (value.data_ptr(), value.shape, value._version)
+    if value.is_inference() or value.layout is not torch.strided:
+        return None
+    return value.data_ptr(), value.shape, value._version
 
 
 class Identity:
@@ -102,7 +104,7 @@ def _of_pyg(data: Any) -> tuple[Any, Any]:
 
 def _of_attribute(value: Any) -> Any:
     if isinstance(value, Tensor):
-        return Identity(value), tensor_state(value) if value.layout is torch.strided else None
+        return Identity(value), tensor_state(value)
     return value if isinstance(value, (int, str)) else type(value)  # what is neither does not reach the graph
 
 

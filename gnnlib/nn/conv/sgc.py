@@ -154,7 +154,7 @@ class SGConv(Conv):
 
 
 def _state(*values: Any) -> States | None:
-    """Graphs and tensors among some values, with what tells their changes; None if one needs a gradient."""
+    """Graphs and tensors among some values, with what tells their changes; None where a change cannot be noticed."""
     states: States = []
     for value in values:
         if isinstance(value, (list, tuple)):
@@ -163,9 +163,10 @@ def _state(*values: Any) -> States | None:
                 return None
             states += inner
         elif isinstance(value, Tensor):
-            if value.requires_grad or value.is_inference():
+            state = None if value.requires_grad else tensor_state(value)
+            if state is None:
                 return None
-            states.append((Identity(value), tensor_state(value)))
+            states.append((Identity(value), state))
         elif is_graph(value):  # an edit replaces its structure
             states.append((Identity(value._graph), None))
     return states
