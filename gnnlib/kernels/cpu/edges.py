@@ -1,13 +1,15 @@
 """Values of edges: dot products of both ends, softmax over the edges of a row, and scores of attention."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
 
-from gnnlib.kernels.cpu.rows import AHEAD, ahead_of, dot, fetch, scalar
-from gnnlib.kernels.cpu.team import CHUNKS, FASTMATH, Array, kernel
-from gnnlib.kernels.cpu.vectors import at, lanes, lines
+from gnnlib.kernels.cpu.rows import AHEAD, ahead_of, dot, fetch, scalar, static
+from gnnlib.kernels.cpu.team import CHUNKS, FASTMATH, Array, has_hubs, kernel
+from gnnlib.kernels.cpu.tiles import minus, over, plus, tile_exp, tile_fill, tile_numbers, times
+from gnnlib.kernels.cpu.vectors import at, lanes, lines, prefetch, store, where_above
 
 # LLVM vectorises a plain loop over a dot product only if it may reassociate the sum.
 FASTMATH_DOT = FASTMATH | {"reassoc"}
@@ -55,21 +57,32 @@ class EdgeSoftmaxArgs(NamedTuple):
     eid: Array
     score: Array
     prob: Array
+    heads: int
+    ahead: tuple
+    tile: tuple
 
 
 @kernel(EdgeSoftmaxArgs)
 def _edge_softmax(row, args):
-    eid, score, prob, start, stop = args.eid, args.score, args.prob, row.start, row.stop
-    for h in range(row.low, row.high):
-        top, sum_ = score.dtype.type(-np.inf), score.dtype.type(0)
-        for s in range(start, stop):
-            top = max(top, score[eid[s], h])
-        for s in range(start, stop):
-            p = np.exp(score[eid[s], h] - top)
-            prob[eid[s], h] = p
-            sum_ += p
-        for s in range(start, stop):
-            prob[eid[s], h] /= sum_
+    eid, score, prob, heads, tile = args.eid, args.score, args.prob, args.heads, args.tile
+    last = len(eid) - 1
+    for h in range(row.low * len(tile), row.high * len(tile), len(tile)):
+        top, sum_ = tile_fill(score, score.dtype.type(-np.inf), tile), tile_fill(score, score.dtype.type(0), tile)
+        for s in range(row.start, row.stop):
+            if len(args.ahead):
+                i = np.int64(at(eid, min(s + AHEAD, last))) * heads + h
+                prefetch(score, i)
+                prefetch(prob, i)
+            x = tile_numbers(score, np.int64(at(eid, s)) * heads + h, tile)
+            top = where_above(x, top, x, top)
+        for s in range(row.start, row.stop):
+            i = np.int64(at(eid, s)) * heads + h
+            p = tile_exp(minus(tile_numbers(score, i, tile), top))
+            store(prob, i, p)
+            sum_ = plus(sum_, p)
+        for s in range(row.start, row.stop):
+            i = np.int64(at(eid, s)) * heads + h
+            store(prob, i, over(tile_numbers(prob, i, tile), sum_))
 
 
 class EdgeSoftmaxGradArgs(NamedTuple):
@@ -77,28 +90,47 @@ class EdgeSoftmaxGradArgs(NamedTuple):
     prob: Array
     grad: Array
     out: Array
+    heads: int
+    ahead: tuple
+    tile: tuple
 
 
 @kernel(EdgeSoftmaxGradArgs)
 def _edge_softmax_grad(row, args):
-    eid, prob, grad, start, stop = args.eid, args.prob, args.grad, row.start, row.stop
-    for h in range(row.low, row.high):
-        mean = prob.dtype.type(0)
-        for s in range(start, stop):
-            mean += prob[eid[s], h] * grad[eid[s], h]
-        for s in range(start, stop):
-            args.out[eid[s], h] = prob[eid[s], h] * (grad[eid[s], h] - mean)
+    eid, prob, grad, out, heads, tile = args.eid, args.prob, args.grad, args.out, args.heads, args.tile
+    last = len(eid) - 1
+    for h in range(row.low * len(tile), row.high * len(tile), len(tile)):
+        mean = tile_fill(prob, prob.dtype.type(0), tile)
+        for s in range(row.start, row.stop):
+            if len(args.ahead):
+                i = np.int64(at(eid, min(s + AHEAD, last))) * heads + h
+                prefetch(prob, i)
+                prefetch(grad, i)
+                prefetch(out, i)
+            i = np.int64(at(eid, s)) * heads + h
+            mean = plus(mean, times(tile_numbers(prob, i, tile), tile_numbers(grad, i, tile)))
+        for s in range(row.start, row.stop):
+            i = np.int64(at(eid, s)) * heads + h
+            difference = minus(tile_numbers(grad, i, tile), mean)
+            store(out, i, times(tile_numbers(prob, i, tile), difference))
+
+
+def _tile(adj, heads: int) -> tuple[tuple[int, ...], ...]:
+    """The heads that are processed at a time; one head where hubs are divided by heads."""
+    return (static(1),) * (1 if has_hubs(adj.indptr) else math.gcd(heads, 8))
 
 
 def edge_softmax(adj, score: Tensor) -> Tensor:
-    prob = score.new_empty(*score.shape)
-    _edge_softmax(8 * score.numel(), adj.indptr, score.shape[1], EdgeSoftmaxArgs(adj.eid, score, prob))
+    heads, prob, tile = score.shape[1], score.new_empty(*score.shape), _tile(adj, score.shape[1])
+    args = EdgeSoftmaxArgs(adj.eid, score.view(-1), prob.view(-1), heads, ahead_of(score), tile)
+    _edge_softmax(8 * score.numel(), adj.indptr, heads // len(tile), args)
     return prob
 
 
 def edge_softmax_grad(adj, prob: Tensor, grad: Tensor) -> Tensor:
-    out = prob.new_empty(*prob.shape)
-    _edge_softmax_grad(4 * prob.numel(), adj.indptr, prob.shape[1], EdgeSoftmaxGradArgs(adj.eid, prob, grad, out))
+    heads, out, tile = prob.shape[1], prob.new_empty(*prob.shape), _tile(adj, prob.shape[1])
+    args = EdgeSoftmaxGradArgs(adj.eid, prob.view(-1), grad.view(-1), out.view(-1), heads, ahead_of(prob), tile)
+    _edge_softmax_grad(4 * prob.numel(), adj.indptr, heads // len(tile), args)
     return out
 
 
