@@ -485,12 +485,17 @@ class Graph:
         """A ``Data`` of PyTorch Geometric, a ``Batch`` of several graphs, or a ``HeteroData`` of several types.
 
         Features keep their names: PyG's models expect the node features as ``x``. Without types, edge features get the
-        prefix ``edge_`` if their names do not contain "edge", because PyG tells them from node features by it.
+        prefix ``edge_`` if their names do not contain "edge", because PyG tells them from node features by it. Features
+        with a name that has a meaning in PyG, such as ``num_nodes``, are ``node_feature_0`` or ``edge_feature_0``
+        there. `Graph` of the result, or of its copy, has the names of before.
         """
         return to_pyg(self._parts())
 
     def to_networkx(self) -> Any:
-        """A ``networkx.MultiDiGraph``, with features as attributes and the number of each edge as ``id``."""
+        """A ``networkx.MultiDiGraph``, with features as attributes and the number of each edge as ``id``.
+
+        `Graph` of the result has the same batch sizes.
+        """
         return to_networkx(self._parts())
 
     def to_scipy(self, weight: str | None = None) -> Any:

@@ -12,6 +12,8 @@ from gnnlib._platform.dgl import dgl
 __all__ = [
     "BIPARTITE",
     "HOMOGENEOUS",
+    "NETWORKX_SIZES",
+    "PYG_NAMES",
     "EdgeType",
     "Edges",
     "Nodes",
@@ -241,27 +243,39 @@ def _from_dgl(graph: Any) -> Parts:
     return Parts(sources, of_type, nodes(graph.dsttypes, graph._node_frames[num_types:]), idtype)
 
 
+PYG_NAMES = "_gnnlib_names"
+"""Attribute of a Data from `to_pyg`: by node and edge type, the names of the features that PyG has under others."""
+
+PYG_KEYS = "edge_index", "batch", "ptr"
+"""What is no feature."""
+
+
 def _from_pyg(data: Any) -> Parts:
     if data.edge_index is None:
         adj = ", or its adj_t as the graph" if "adj_t" in data else ""
         raise ValueError(f"expected a Data with edges in edge_index{adj}, got the keys {list(data.keys())}")
-    num_nodes, num_edges, keys = data.num_nodes, data.edge_index.shape[1], data.keys()
+    num_nodes, num_edges = data.num_nodes, data.edge_index.shape[1]
     edges = _from_edge_index(data.edge_index, num_nodes).edges[HOMOGENEOUS]
-    columns = {
-        name: {key: data[key] for key in keys if test(key) and _has_rows(data[key], rows)}
-        for name, test, rows in (("nodes", data.is_node_attr, num_nodes), ("edges", data.is_edge_attr, num_edges))
-    }
-    columns["edges"].pop("edge_index", None)
-    columns["nodes"].pop("batch", None)
+    names, kind, keys = vars(data).get(PYG_NAMES, {}), HOMOGENEOUS[0], data.keys()
+    of_nodes = {key: data[key] for key in keys if data.is_node_attr(key)}
+    of_edges = {key: data[key] for key in keys if data.is_edge_attr(key)}
+    node_columns = _pyg_columns(of_nodes, num_nodes, names.get(kind, {}))
+    edge_columns = _pyg_columns(of_edges, num_edges, names.get(HOMOGENEOUS, {}))
     node_sizes = edge_sizes = None
     if getattr(data, "ptr", None) is not None and data.batch is not None:
-        columns["nodes"].pop("ptr", None)
         node_sizes = data.ptr.diff()
         edge_sizes = torch.bincount(data.batch[data.edge_index[0]], minlength=len(node_sizes))
     return Parts(
-        {HOMOGENEOUS[0]: Nodes(num_nodes, columns["nodes"], node_sizes)},
-        {HOMOGENEOUS: edges._replace(columns=columns["edges"], sizes=edge_sizes)},
+        {kind: Nodes(num_nodes, node_columns, node_sizes)},
+        {HOMOGENEOUS: edges._replace(columns=edge_columns, sizes=edge_sizes)},
     )
+
+
+def _pyg_columns(features: Mapping[str, Any], rows: int, names: Mapping[str, str]) -> dict[str, Tensor]:
+    """The attributes that are tensors with a row for each node or edge, under their names before `to_pyg`."""
+    columns = {key: value for key, value in features.items() if key not in PYG_KEYS and _has_rows(value, rows)}
+    others = columns.keys() - names.keys()  # where one has the name of a column now, the column keeps PyG's
+    return {names[key] if key in names and names[key] not in others else key: columns[key] for key in columns}
 
 
 def _has_rows(value: Any, rows: int) -> bool:
@@ -271,10 +285,10 @@ def _has_rows(value: Any, rows: int) -> bool:
 def _from_hetero_data(data: Any) -> Parts:
     counts = {store._key: store.num_nodes for store in data.node_stores}
     parts = _from_mapping({store._key: store.edge_index for store in data.edge_stores}, counts)
+    names = vars(data).get(PYG_NAMES, {})
 
     def columns(store: Any, rows: int) -> dict[str, Tensor]:
-        skip = "edge_index", "batch", "ptr"
-        return {key: value for key, value in store.items() if key not in skip and _has_rows(value, rows)}
+        return _pyg_columns(dict(store.items()), rows, names.get(store._key, {}))
 
     def node_sizes(store: Any) -> Tensor | None:
         return store.ptr.diff() if "ptr" in store else None
@@ -287,6 +301,10 @@ def _from_hetero_data(data: Any) -> Parts:
             sizes = torch.bincount(data[store._key[0]].batch[pair.src.long()], minlength=len(sizes))
         edges[store._key] = pair._replace(columns=columns(store, len(pair.src)), sizes=sizes)
     return Parts(nodes, edges)
+
+
+NETWORKX_SIZES = "gnnlib_batch_sizes"
+"""Attribute of a graph from `to_networkx`: numbers of nodes and numbers of edges of the graphs of a batch."""
 
 
 def _from_torch_sparse(matrix: Tensor) -> Parts:
@@ -323,16 +341,22 @@ def _from_networkx(graph: Any) -> Parts:
     """Nodes in the order of the graph, edges in that of their attribute ``id``, or of the graph without it.
 
     An undirected edge is two, as in ``graph.to_directed()``. Attributes that are numbers or tensors become features.
+    Batch sizes are those of `to_networkx`, unless the number of nodes or of edges has changed.
     """
     number = {node: i for i, node in enumerate(graph)}
     edges = list((graph if graph.is_directed() else graph.to_directed()).edges(data=True))
-    if sorted(attributes.get("id", -1) for _, _, attributes in edges) == list(range(len(edges))):
+    numbers = [attributes.get("id") for _, _, attributes in edges]
+    if all(isinstance(i, int) for i in numbers) and sorted(numbers) == list(range(len(edges))):
         edges.sort(key=lambda edge: edge[2]["id"])
     src, dst = torch.tensor([(number[u], number[v]) for u, v, _ in edges], dtype=torch.int64).reshape(-1, 2).t()
-    parts = _from_pair((src, dst), len(number))
-    nodes = parts.nodes[HOMOGENEOUS[0]]._replace(columns=_columns([graph.nodes[node] for node in graph]))
+    pair = _from_pair((src, dst), len(number)).edges[HOMOGENEOUS]
     features = {name: values for name, values in _columns([edge[2] for edge in edges]).items() if name != "id"}
-    return Parts({HOMOGENEOUS[0]: nodes}, {HOMOGENEOUS: parts.edges[HOMOGENEOUS]._replace(columns=features)})
+    node_sizes, edge_sizes = graph.graph.get(NETWORKX_SIZES, ([], []))
+    if (sum(node_sizes), sum(edge_sizes)) != (len(number), len(edges)):
+        node_sizes = edge_sizes = []
+    sizes = [torch.tensor(values) if values else None for values in (node_sizes, edge_sizes)]
+    nodes = Nodes(len(number), _columns([graph.nodes[node] for node in graph]), sizes[0])
+    return Parts({HOMOGENEOUS[0]: nodes}, {HOMOGENEOUS: pair._replace(columns=features, sizes=sizes[1])})
 
 
 def _columns(rows: list[Mapping[str, Any]]) -> dict[str, Tensor]:

@@ -22,11 +22,11 @@ from gnnlib import Graph, GraphStore, Stack, adjacency, as_graph
 from gnnlib._platform.dgl import dgl
 from gnnlib.analysis import attention, diagnose, saliency, smoothing, symmetry
 from gnnlib.coarsening import coarsen, graclus
-from gnnlib.graph import batch, edge_endpoints, new_block, unbatch
+from gnnlib.graph import edge_endpoints, new_block
 from gnnlib.large import label_propagation, layerwise_inference, sampled_batches
 from gnnlib.models import GAE
 from gnnlib.nn import Hops
-from gnnlib.testing.graphs import GRAPHS, HOMOGENEOUS, random_graph
+from gnnlib.testing.graphs import random_graph
 from gnnlib.train import Batch, fit, predict
 
 pyg = pytest.importorskip("torch_geometric.data")
@@ -274,113 +274,6 @@ def test_a_stack_of_message_flow_graphs():
             frame["_ID"] = torch.arange(num)
     x = torch.rand(5, WIDTH)
     assert torch.equal(model([Graph(block) for block in blocks], x), model(blocks, x))
-
-
-# Round trips
-
-
-def same(first, second):
-    """Whether two DGLGraphs have the same nodes, edges, features and batch sizes in the same order."""
-    assert (first.ntypes, first.canonical_etypes, first.idtype) == (
-        second.ntypes,
-        second.canonical_etypes,
-        second.idtype,
-    )
-    assert first.is_block == second.is_block
-    assert (first.num_src_nodes(), first.num_dst_nodes()) == (second.num_src_nodes(), second.num_dst_nodes())
-    for kind in first.canonical_etypes:
-        ends = (graph.formats(["coo", "csr", "csc"]).edges(order="eid", etype=kind) for graph in (first, second))
-        assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(*ends))
-        frames(first.edges[kind].data, second.edges[kind].data)
-    for kind in [] if first.is_block else first.ntypes:
-        frames(first.nodes[kind].data, second.nodes[kind].data)
-        assert torch.equal(first.batch_num_nodes(kind), second.batch_num_nodes(kind))
-    for kind in [] if first.is_block else first.canonical_etypes:
-        assert torch.equal(first.batch_num_edges(kind), second.batch_num_edges(kind))
-    if len(first.canonical_etypes) == 1:
-        frames(first.srcdata, second.srcdata)
-        frames(first.dstdata, second.dstdata)
-
-
-def frames(first, second):
-    assert set(first) == set(second)
-    assert all(torch.equal(first[name], second[name]) and first[name].dtype == second[name].dtype for name in first)
-
-
-def featured(name):
-    graph = GRAPHS[name]()
-    torch.manual_seed(3)
-    for frame, num in (
-        (graph.srcdata, graph.num_src_nodes()),
-        (graph.dstdata, graph.num_dst_nodes()),
-        (graph.edata, graph.num_edges()),
-    ):
-        frame["feat"], frame["code"] = torch.rand(num, 2), torch.randint(9, (num,))
-    return graph
-
-
-@pytest.mark.parametrize("name", GRAPHS)
-def test_dgl_and_back(name):
-    graph = featured(name)
-    same(Graph(graph).to_dgl(), graph)
-    same(pickle.loads(pickle.dumps(Graph(graph))).to_dgl(), graph)
-    same(copy.deepcopy(Graph(graph)).to_dgl(), graph)
-    same(Graph(Graph(graph)).long().int().to_dgl(), graph.formats(["coo", "csr", "csc"]).int())
-
-
-@pytest.mark.parametrize("name", [name for name in HOMOGENEOUS if name != "batch"])
-def test_other_libraries_and_back(name):
-    graph = featured(name).formats(["coo", "csr", "csc"]).long()
-    if graph.num_edges():
-        same(Graph(Graph(graph).to_networkx()).to_dgl(), graph)
-        for column in ("feat", "code"):
-            graph.edata[f"edge_{column}"] = graph.edata.pop(column)
-        same(Graph(Graph(graph).to_pyg()).to_dgl(), graph)
-    src, dst = edge_endpoints(graph)
-    graph.edata["weight"] = torch.rand(graph.num_edges())
-    back = Graph(Graph(graph).to_scipy("weight"))
-    assert torch.equal(back.edges()[0], src)
-    assert torch.equal(back.edges()[1], dst)
-    assert torch.equal(back.edata["weight"], graph.edata["weight"])
-    assert back.num_nodes() == graph.num_nodes()
-
-
-def test_pyg_batches_and_types_and_back():
-    graphs = [featured("random"), featured("path"), featured("clique")]
-    data = Graph(batch(graphs)).to_pyg()
-    assert data.num_graphs == 3
-    for graph in graphs:
-        graph.edata["edge_feat"], graph.edata["edge_code"] = graph.edata.pop("feat"), graph.edata.pop("code")
-    same(Graph(data).to_dgl(), batch(graphs))
-    types = Graph({("a", "to", "b"): ([0, 1], [1, 1]), ("b", "of", "a"): ([0], [1])}, {"a": 3, "b": 2})
-    types.nodes["a"].data["feat"] = torch.rand(3, 2)
-    types.edges["of"].data["weight"] = torch.rand(1)
-    same(Graph(types.to_pyg()).to_dgl(), types.to_dgl())
-
-
-@pytest.mark.parametrize("name", [name for name in GRAPHS if "block" not in name and not name.endswith(("csc", "csr"))])
-def test_batches_are_those_of_dgl(name):
-    graphs = [featured(name) for _ in range(3)]
-    expected = dgl.batch(graphs)
-    same(batch(graphs), expected)
-    same(batch(map(Graph, graphs)).to_dgl(), expected)
-    same(batch([expected, *graphs]), dgl.batch([expected, *graphs]))
-    for first, second, third in zip(unbatch(expected), unbatch(Graph(expected)), dgl.unbatch(expected), strict=True):
-        same(first, third)
-        same(second.to_dgl(), third)
-
-
-def test_batches_of_graphs_that_differ():
-    graph, other = Graph(([0], [1])), Graph(([0], [1]), ndata={"feat": torch.ones(2)})
-    for graphs, message in (
-        ([], "at least one graph, got none"),
-        ([graph, other], r"graph 1: expected ndata of _N with the columns \[\], got \['feat'\]"),
-        ([graph, graph.int()], "graph 1: expected the same type of node numbers"),
-        ([graph, Graph({("a", "to", "b"): ([0], [0])})], "graph 1: expected the same edge types"),
-        ([Graph(GRAPHS["block"]())], r"got a message-flow graph \(DGL block\)"),
-    ):
-        with pytest.raises(ValueError, match=f"^batch: .*{message}"):
-            batch(graphs)
 
 
 # One conversion, until the object changes
