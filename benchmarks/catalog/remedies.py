@@ -237,6 +237,8 @@ REMEDIES: dict[str, Remedy] = {
     "decay": _decay,
     "decay-parts": _decay_parts,
     "residual": _with(skip=Residual),
+    "linear-residual": _with(skip=partial(Residual, linear=True)),
+    "norm-after": _with(norm_after_skip=True),
     "dense": _dense,
     "initial": _with(encoder=True, skip=_initial_alone),
     "gcnii": _gcnii,

@@ -40,7 +40,12 @@ NORMS: dict[str, Factory] = {
     "diffgroup": DiffGroupNorm,
     "nodenorm": NodeNorm,
 }
-SKIPS: dict[str, Factory] = {"residual": Residual, "dense": DenseConnection, "gru": GRUUpdate}
+SKIPS: dict[str, Factory] = {
+    "residual": Residual,
+    "linear-residual": partial(Residual, linear=True),
+    "dense": DenseConnection,
+    "gru": GRUUpdate,
+}
 ACTIVATIONS: dict[str, Factory] = {
     "relu": nn.ReLU,
     "elu": nn.ELU,

@@ -77,14 +77,18 @@ def check_callables(owner: object, **values: Any) -> None:
 class GNNLayer(Arguments, nn.Module):
     """A convolution with dropout of edges and features, normalisation, skip and activation, in this order.
 
+    ``norm_after_skip=True`` changes the order of the last three to skip, normalisation, activation.
+
     Args:
         conv: any layer of the library, of ``dgl.nn``, or a module called as ``conv(graph, x)``
         norm: called as ``norm(graph, y)``, or ``norm(y)`` where its forward takes one argument
-        skip: called as ``skip(y, x, x0)``, between norm and activation
+        skip: called as ``skip(y, x, x0)``
         activation: called on features
         dropout: called on features; a number is the probability of `Dropout`
         drop_edge: called as ``drop_edge(graph, edge)``; a number is the probability of `DropEdge`
         merge: called on the output of an attention layer, (N, \\*, H, F)
+        norm_after_skip: whether the norm comes after the skip, as in Luo et al. 2024 (arXiv 2406.08993), and not before
+            it, as in ResNet (He et al. 2016, arXiv 1512.03385)
 
     Shapes:
         - x: as ``conv`` takes it
@@ -118,6 +122,7 @@ class GNNLayer(Arguments, nn.Module):
         dropout: float | nn.Module | None = None,
         drop_edge: float | nn.Module | None = None,
         merge: Callable[[Tensor], Tensor] = concat_heads,
+        norm_after_skip: bool = False,
     ):
         super().__init__()
         check_callables(self, conv=conv, norm=norm, skip=skip, activation=activation, merge=merge)
@@ -128,14 +133,14 @@ class GNNLayer(Arguments, nn.Module):
             )
         self.conv, self.norm, self.skip, self.activation = conv, norm, skip, activation
         self.dropout, self.drop_edge = as_dropout("GNNLayer", dropout), as_drop_edge("GNNLayer", drop_edge)
-        self.merge = merge
+        self.merge, self.norm_after_skip = merge, norm_after_skip
 
     def reset_parameters(self) -> None:
         """Draw all parameters anew."""
         reset_parameters(*self.children())
 
     def forward(self, graph: GraphLike, x: Tensor, edge: Tensor | None = None, x0: Tensor | None = None) -> Tensor:
-        """Drop edges and features, convolve, normalise, skip, activate.
+        """Apply the layer.
 
         Args:
             graph: a graph, a batch, or a message-flow graph
@@ -152,11 +157,19 @@ class GNNLayer(Arguments, nn.Module):
         y = self._convolve(graph, h, edge)
         if y.dim() > h.dim():
             y = self.merge(y)
-        if self.norm is not None:
-            y = self.norm(y) if _takes_one(self.norm) else self.norm(graph, y)
-        if self.skip is not None:
-            y = self.skip(y, x, x0)
+        if self.norm_after_skip:
+            y = self._normalise(graph, self._add(y, x, x0))
+        else:
+            y = self._add(self._normalise(graph, y), x, x0)
         return y if self.activation is None else self.activation(y)
+
+    def _normalise(self, graph: GraphLike, y: Tensor) -> Tensor:
+        if self.norm is None:
+            return y
+        return self.norm(y) if _takes_one(self.norm) else self.norm(graph, y)
+
+    def _add(self, y: Tensor, x: Tensor, x0: Tensor | None) -> Tensor:
+        return y if self.skip is None else self.skip(y, x, x0)
 
     def _convolve(self, graph: GraphLike, x: Tensor, edge: Tensor | None) -> Tensor:
         if type(self.conv).__module__.startswith("dgl."):

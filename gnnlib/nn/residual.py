@@ -37,10 +37,14 @@ class _Skip(Arguments, nn.Module):
 class Residual(_Skip):
     """Residual connection (He et al. 2016, arXiv 1512.03385, equations 1 and 2): y + x, or y + x W if widths differ.
 
+    With ``linear=True`` it is y + x W at equal widths too, as in Luo et al. 2024 (arXiv 2406.08993, equation 3). A node
+    then has a weight of its own, beside that of its neighbours.
+
     Args:
         in_feats: width of x
         out_feats: width of y
         layer: not used
+        linear: whether x is always multiplied by W
 
     Shapes:
         - y: (N, \\*, out_feats)
@@ -52,11 +56,15 @@ class Residual(_Skip):
         >>> from gnnlib import Residual
         >>> Residual(2, 2)(torch.ones(3, 2), torch.ones(3, 2), None)[0].tolist()
         [2.0, 2.0]
+        >>> Residual(2, 2, linear=True).project
+        Linear(in_features=2, out_features=2, bias=False)
     """
 
-    def __init__(self, in_feats: int, out_feats: int, layer: int = 1):
+    def __init__(self, in_feats: int, out_feats: int, layer: int = 1, *, linear: bool = False):
         super().__init__(in_feats, out_feats, layer)
-        self.project = nn.Identity() if in_feats == out_feats else Linear(in_feats, out_feats, bias=False)
+        self.linear = linear
+        plain = in_feats == out_feats and not linear
+        self.project = nn.Identity() if plain else Linear(in_feats, out_feats, bias=False)
 
     def reset_parameters(self) -> None:
         """Draw the projection anew, if there is one."""

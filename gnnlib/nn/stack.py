@@ -118,6 +118,7 @@ class Stack(Arguments, nn.Module):
         head: bool | None = None,
         checkpoint: bool = False,
         reversible: int = 0,
+        norm_after_skip: bool = False,
     ) -> "Stack":
         """A stack of ``num_layers`` layers of one kind.
 
@@ -150,6 +151,7 @@ class Stack(Arguments, nn.Module):
             checkpoint: as for `Stack`
             reversible: number of groups: each layer is a `ReversibleBlock` of so many layers, each with
                 hidden_feats / reversible features, between an encoder and a head
+            norm_after_skip: as for `GNNLayer`
 
         Returns:
             The stack.
@@ -164,7 +166,7 @@ class Stack(Arguments, nn.Module):
         _check_sizes(in_feats=1 if has_encoder else in_feats, hidden_feats=hidden_feats, out_feats=out_feats)
         _check_sizes(num_layers=num_layers, reversible=1 + integer("Stack", "reversible", reversible, minimum=0))
         _check_ends(encoder, head)
-        layers = _Layers.of(conv, norm, skip, activation, dropout, drop_edge)
+        layers = _Layers.of(conv, norm, skip, activation, dropout, drop_edge, norm_after_skip)
         if reversible:
             _check_reversible(reversible, hidden_feats, jump, head)
         encoder = encoder or reversible > 0
@@ -255,9 +257,12 @@ class _Layers(NamedTuple):
     activation: Factory
     dropout: nn.Module
     drop_edge: nn.Module | None
+    norm_after_skip: bool
 
     @staticmethod
-    def of(conv: Any, norm: Any, skip: Any, activation: Any, dropout: Any, drop_edge: Any) -> "_Layers":
+    def of(
+        conv: Any, norm: Any, skip: Any, activation: Any, dropout: Any, drop_edge: Any, norm_after_skip: bool
+    ) -> "_Layers":
         """From what `Stack.build` takes."""
         return _Layers(
             as_layer(conv),
@@ -266,13 +271,14 @@ class _Layers(NamedTuple):
             as_factory("activation", activation, ACTIVATIONS) or nn.Identity,
             as_dropout("Stack", dropout) or Dropout(0.0),
             as_drop_edge("Stack", drop_edge),
+            norm_after_skip,
         )
 
     def make(self, before: int, after: int, layer: int) -> GNNLayer:
         """A layer with norm, skip and activation."""
         norm, skip = self.norm and self.norm(after), self.skip and self.skip(before, after, layer)
-        conv, activation = self.conv(before, after), self.activation()
-        return GNNLayer(conv, norm=norm, skip=skip, activation=activation, **self._drops())
+        parts = {"norm": norm, "skip": skip, "activation": self.activation(), **self._drops()}
+        return GNNLayer(self.conv(before, after), **parts, norm_after_skip=self.norm_after_skip)
 
     def in_a_row(
         self, width: int, hidden_feats: int, out_feats: int | None, num_layers: int

@@ -34,8 +34,9 @@ def test_residual_adds_the_input():
     assert not list(skip.parameters())
 
 
-def test_residual_projects_where_widths_differ():
-    y, x, skip = torch.randn(5, 3), torch.randn(5, 4), Residual(4, 3)
+@pytest.mark.parametrize("skip", [Residual(4, 3), Residual(4, 3, linear=True), Residual(3, 3, linear=True)])
+def test_residual_projects_where_widths_differ_or_as_asked(skip):
+    y, x = torch.randn(5, 3), torch.randn(5, skip.in_feats)
     (weight,) = skip.parameters()
     torch.testing.assert_close(skip(y, x, None), y + torch.einsum("oi,ni->no", weight, x))
 

@@ -223,6 +223,24 @@ def test_the_order_of_a_block():
     assert skip_x0 is x0
 
 
+def test_a_norm_after_the_skip():
+    """The layer of Luo et al. 2024, equation 3 of arXiv 2406.08993: relu(norm(conv(x) + x W))."""
+    graph, x = random_graph(), torch.randn(11, 3)
+    layers = Stack.build(
+        GCNConv, 3, 3, 2, 2, norm=BatchNorm, skip="linear-residual", norm_after_skip=True, head=True
+    ).blocks
+    for layer in layers:
+        weight = layer.skip.project.weight
+        sum_ = layer.conv(graph, x) + torch.einsum("oi,ni->no", weight, x)
+        torch.testing.assert_close(
+            layer(graph, x), torch.nn.functional.batch_norm(sum_, None, None, training=True).relu()
+        )
+        assert not torch.equal(
+            layer(graph, x),
+            GNNLayer(layer.conv, norm=layer.norm, skip=layer.skip, activation=layer.activation)(graph, x),
+        )
+
+
 def test_a_bare_block_is_its_layer():
     graph, x, weight = random_graph(), torch.randn(11, 3), torch.rand(23)
     conv = GCNConv(3, 2)
