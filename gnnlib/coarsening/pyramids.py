@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gnnlib._utils.calls import names_checked
-from gnnlib.graph import Adjacency, GraphLike, adjacency
+from gnnlib.graph import Adjacency, GraphLike, adjacency, takes_graphs
 from gnnlib.ops import aggregate, propagate
 
 __all__ = ["Pyramid", "haar_pyramid", "laplacian_pyramid"]
@@ -110,6 +110,7 @@ def _mean(graph: Adjacency, x: Tensor, weight: Tensor | None) -> Tensor:
 
 
 @names_checked()
+@takes_graphs
 def laplacian_pyramid(graphs: Sequence[GraphLike], weights: Sequence[Tensor | None] | None = None) -> Pyramid:
     r"""Laplacian pyramid (Burt and Adelson 1983, "The Laplacian Pyramid as a Compact Image Code"): the details of a
     level are the difference between its signal and the low resolution, interpolated.
@@ -194,6 +195,7 @@ class _Haar:
 
 
 @names_checked()
+@takes_graphs
 def haar_pyramid(graphs: Sequence[GraphLike], area: Tensor | None = None) -> Pyramid:
     r"""Haar wavelets on clusters of any size and area (Haar 1910; on trees: Gavish, Nadler and Coifman 2010,
     "Multiscale Wavelets on Trees, Graphs and High Dimensional Data", section 3). Within a cluster neighbours in number

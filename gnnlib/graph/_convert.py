@@ -15,7 +15,7 @@ from gnnlib.graph._derived import derived
 from gnnlib.graph._graph import Graph
 from gnnlib.graph._parts import graph_kind, not_a_graph
 
-__all__ = ["NATIVE", "as_dgl", "as_graph", "convert_graph", "is_graph", "takes_graph"]
+__all__ = ["NATIVE", "as_dgl", "as_graph", "convert_graph", "is_graph", "takes_graph", "takes_graphs"]
 
 NATIVE = dgl.DGLGraph, Graph, Adjacency
 """What is not converted."""
@@ -125,6 +125,41 @@ def takes_graph(x: str = "x") -> Callable[[Function], Function]:
         return cast(Function, converted)
 
     return decorate
+
+
+def takes_graphs(function: Function) -> Function:
+    """Decorator of a function with an argument ``graphs``, a sequence: it receives what `as_graph` gives for each.
+
+    Example:
+        >>> from gnnlib.graph import takes_graphs
+        >>> @takes_graphs
+        ... def num_edges(graphs):
+        ...     return sum(graph.num_edges() for graph in graphs)
+        >>> num_edges([([0, 1], [1, 2]), ([0], [1])])
+        3
+    """
+    place = list(signature(function).parameters).index("graphs")
+
+    @wraps(function)
+    def converted(*args: Any, **options: Any) -> Any:
+        if len(args) > place:
+            args = (*args[:place], _convert_all(args[place], function.__name__), *args[place + 1 :])
+        elif "graphs" in options:
+            options["graphs"] = _convert_all(options["graphs"], function.__name__)
+        return function(*args, **options)
+
+    vars(converted)["takes_graph"] = True  # for the test that no public function lacks this
+    return cast(Function, converted)
+
+
+def _convert_all(graphs: Any, owner: str) -> list[Any]:
+    if not isinstance(graphs, (list, tuple)):
+        raise TypeError(f"{owner}: expected a list of graphs, got {type(graphs).__name__}")
+    converted = [convert_graph(graph, None, owner) for graph in graphs]
+    for place, graph in enumerate(converted):
+        if not isinstance(graph, NATIVE):
+            raise TypeError(f"{owner}: graph {place}: {not_a_graph(graph)}")
+    return converted
 
 
 def _owner(instance: Any) -> str:

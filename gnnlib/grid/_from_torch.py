@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from gnnlib._utils.calls import names_checked
-from gnnlib.graph import GraphLike
+from gnnlib.graph import GraphLike, takes_graph
+from gnnlib.graph._check import check_graph
 from gnnlib.grid import masked
 from gnnlib.grid.convert import Step
 from gnnlib.grid.dense import to_images
@@ -164,8 +165,10 @@ class GridNetwork(nn.Module):
             return program.run(self.root, images, self._dense)
         return masked.run(program, self.root, Masked(images, mask), self._dense)
 
+    @takes_graph()
     def _images(self, graph: GraphLike, x: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """The images, and a mask (B, 1, \\*size) of the pixels that remain; None if all do."""
+        check_graph("GridNetwork", graph)
         channels, *size = self.input_size
         nodes = graph.batch_num_nodes(graph.srctypes[0])
         if (nodes > prod(size)).any():

@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 
 from gnnlib._utils.calls import names_checked
-from gnnlib.graph import GraphLike, edge_endpoints, takes_graph
+from gnnlib.graph import GraphLike, edge_endpoints, takes_graph, takes_graphs
 
 __all__ = ["extent", "filter_at", "influence", "receptive_field", "shift_invariance"]
 
 
 @names_checked()
+@takes_graphs
 def receptive_field(graphs: Sequence[GraphLike], node: int | Sequence[int]) -> Tensor:
     r"""The receptive field of an output node: the input nodes with a path to it through a sequence of graphs, one per
     layer. It is the support of row v of the product of their adjacency matrices.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib._utils.calls import names_checked
-from gnnlib.graph import GraphLike, adjacency
+from gnnlib.graph import GraphLike, adjacency, takes_graph
 from gnnlib.graph._check import check_graph
 from gnnlib.grid.conv import divisor_of_widths
 from gnnlib.grid.window import Window
@@ -55,6 +55,7 @@ class LocalConv(Conv):
         torch.Size([16, 7, 5])
     """
 
+    @takes_graph()
     def __init__(self, graph: GraphLike, in_feats: int, out_feats: int, *, groups: int = 1, bias: bool = True):
         super().__init__(in_feats, out_feats)
         check_graph("LocalConv", graph)

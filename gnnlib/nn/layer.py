@@ -12,7 +12,7 @@ from gnnlib.nn._arguments import Arguments, reset_parameters
 from gnnlib.nn._factories import as_drop_edge, as_dropout
 from gnnlib.nn.conv.base import Conv
 
-__all__ = ["GNNLayer", "as_blocks", "check_callables", "concat_heads", "mean_heads"]
+__all__ = ["GNNLayer", "as_blocks", "check_callables", "concat_heads", "graph_for", "mean_heads"]
 
 EXAMPLES = {
     "conv": "GCNConv(8, 16)",
@@ -166,19 +166,28 @@ class GNNLayer(Arguments, nn.Module):
     def _normalise(self, graph: GraphLike, y: Tensor) -> Tensor:
         if self.norm is None:
             return y
-        return self.norm(y) if _takes_one(self.norm) else self.norm(graph, y)
+        return self.norm(y) if _takes_one(self.norm) else self.norm(graph_for(self.norm, graph), y)
 
     def _add(self, y: Tensor, x: Tensor, x0: Tensor | None) -> Tensor:
         return y if self.skip is None else self.skip(y, x, x0)
 
     def _convolve(self, graph: GraphLike, x: Tensor, edge: Tensor | None) -> Tensor:
-        if type(self.conv).__module__.startswith("dgl."):
-            graph = as_dgl(graph)
+        graph = graph_for(self.conv, graph)
         if edge is None:
             return self.conv(graph, x)
         if hasattr(self.conv, "takes_edge"):
             return self.conv(graph, x, edge)
         return call_with_edge("GNNLayer", self.conv, graph, x, edge)
+
+
+def graph_for(module: Any, graph: GraphLike) -> GraphLike:
+    """The graph that a module takes: a DGLGraph for those of ``dgl.nn`` and for classes derived from them."""
+    return as_dgl(graph) if _any_of_dgl(type(module).__mro__) else graph
+
+
+@lru_cache(maxsize=512)
+def _any_of_dgl(classes: tuple[type, ...]) -> bool:
+    return any(base.__module__.startswith("dgl.") for base in classes)
 
 
 def _takes_one(module: Any) -> bool:

@@ -22,7 +22,7 @@ from gnnlib.nn._factories import (
     as_layer,
 )
 from gnnlib.nn.drop import Dropout
-from gnnlib.nn.layer import GNNLayer, as_blocks, check_callables
+from gnnlib.nn.layer import GNNLayer, as_blocks, check_callables, graph_for
 from gnnlib.nn.readout import readout_flat, readout_mean_max
 from gnnlib.nn.reversible import Reversible, ReversibleBlock
 from gnnlib.ops.linear import Linear
@@ -227,7 +227,7 @@ class Stack(Arguments, nn.Module):
         if self.jump is not None:
             x = self.jump(outputs)
         if self.readout is not None:
-            x = self.readout(graphs[-1] if graphs else graph, x)
+            x = self.readout(graph_for(self.readout, graphs[-1] if graphs else graph), x)
         return x if self.head is None else self.head(x)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from gnnlib._utils.calls import names_checked
 from gnnlib.data import GraphStore
 from gnnlib.graph import GraphLike, is_graph
+from gnnlib.graph._convert import convert_graph
 
 __all__ = ["Standardize"]
 
@@ -129,10 +130,12 @@ def _parts(data: GraphStore | GraphLike | Tensor, feature: str) -> Iterator[Tens
         yield data
     elif isinstance(data, GraphStore):
         yield from (_column(data[i : i + GRAPHS].ndata, feature) for i in range(0, len(data), GRAPHS))
-    elif is_graph(data):
-        yield _column(data.ndata, feature)
     else:
-        raise TypeError(f"Standardize: expected a GraphStore, a graph or a tensor (N, F), got {type(data).__name__}")
+        graph = convert_graph(data, None, "Standardize")
+        if not is_graph(graph):
+            got = type(data).__name__
+            raise TypeError(f"Standardize: expected a GraphStore, a graph or a tensor (N, F), got {got}")
+        yield _column(graph.ndata, feature)
 
 
 def _column(columns: Mapping[str, Tensor], feature: str) -> Tensor:

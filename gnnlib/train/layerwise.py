@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from gnnlib._utils.calls import names_checked
 from gnnlib._utils.model_state import evaluation_mode
 from gnnlib.graph import GraphLike
+from gnnlib.nn.layer import graph_for
 from gnnlib.nn.stack import Stack
 from gnnlib.train.loop import Batch, fit
 
@@ -115,7 +116,7 @@ class _Stage(nn.Module):
 
     def forward(self, graph: GraphLike, inputs: Features, edge: Tensor | None = None) -> Tensor:
         y, _ = self.features(graph, inputs, edge)
-        return self.head(y if self.readout is None else self.readout(graph, y))
+        return self.head(y if self.readout is None else self.readout(graph_for(self.readout, graph), y))
 
     def freeze(self, batches: Iterable[Batch]) -> list[Batch]:
         """The batches with the features after this block."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gnnlib._utils.calls import names_checked
-from gnnlib.graph import GraphLike, takes_graph
+from gnnlib.graph import GraphLike, takes_graph, takes_graphs
 from gnnlib.grid import lattice
 from gnnlib.grid.conv import GridConv
 from gnnlib.grid.dense import to_images
@@ -131,6 +131,7 @@ def show_shift_invariance(changes: Mapping[str, Tensor], ax: "Axes | None" = Non
 
 
 @names_checked()
+@takes_graphs
 def show_receptive_field(
     graphs: Sequence[GraphLike], node: int, labels: Image | None = None, ax: "Axes | None" = None
 ) -> "Axes":

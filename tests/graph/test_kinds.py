@@ -6,6 +6,7 @@ import importlib
 import inspect
 import pickle
 import pkgutil
+import tempfile
 import threading
 import warnings
 import weakref
@@ -18,15 +19,58 @@ import torch
 from torch import Tensor
 
 import gnnlib
-from gnnlib import Graph, GraphStore, Stack, adjacency, as_graph
+from gnnlib import Graph, GraphStore, Stack, adjacency, as_graph, models, ops
 from gnnlib._platform.dgl import dgl
 from gnnlib.analysis import attention, diagnose, saliency, smoothing, symmetry
-from gnnlib.coarsening import coarsen, graclus
-from gnnlib.graph import edge_endpoints, new_block
-from gnnlib.large import label_propagation, layerwise_inference, sampled_batches
-from gnnlib.models import GAE
+from gnnlib.coarsening import coarsen, graclus, haar_pyramid, laplacian_pyramid
+from gnnlib.graph import (
+    MessageDropout,
+    add_self_loop,
+    batch,
+    edge_endpoints,
+    graph_index,
+    graph_sizes,
+    keep_edges,
+    keep_nodes,
+    message_flow_graph,
+    new_block,
+    node_subgraph,
+    node_to_graph,
+    reverse,
+    to_bidirected,
+    unbatch,
+    with_message_dropout,
+)
+from gnnlib.grid import (
+    GridConv,
+    GridConvTranspose,
+    GridPool,
+    LocalConv,
+    extent,
+    filter_at,
+    from_torch,
+    grid_conv,
+    lattice,
+    matrix,
+    receptive_field,
+    transposed_lattice,
+    whole,
+)
+from gnnlib.images import pixel_graph, random_affine
+from gnnlib.large import (
+    cluster_batches,
+    clusters,
+    correct_residuals,
+    gcn_edge_weights,
+    label_propagation,
+    layerwise_inference,
+    precompute_propagation,
+    sampled_batches,
+    smooth_predictions,
+)
+from gnnlib.models import DGI, GAE, VGAE, reconstruction_loss
 from gnnlib.nn import Hops
-from gnnlib.testing.graphs import random_graph
+from gnnlib.testing.graphs import random_graph, symmetric_graph
 from gnnlib.train import Batch, fit, predict
 
 pyg = pytest.importorskip("torch_geometric.data")
@@ -129,6 +173,25 @@ def module(build, *inputs):
     return call
 
 
+def reversible_block():
+    return gnnlib.ReversibleBlock([gnnlib.GNNLayer(gnnlib.GCNConv(WIDTH // 2, WIDTH // 2)) for _ in range(2)])
+
+
+def seeded(value):
+    torch.manual_seed(1)
+    return value
+
+
+def dropped(graph):
+    return with_message_dropout(graph, seeded(MessageDropout).sample(0.5), torch.device("cpu"))
+
+
+def on_disk(graph):
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(f"{folder}/x.npy", X.numpy())
+        return [torch.from_numpy(np.load(path)) for path in precompute_propagation(graph, f"{folder}/x.npy", folder, 1)]
+
+
 def stack(**options):
     return Stack.build(gnnlib.GCNConv, WIDTH, 8, 2, num_layers=3, **options)
 
@@ -151,6 +214,7 @@ LAYERS = {
     "MessageConv": (lambda: gnnlib.MessageConv(WIDTH, 3),),
     "GINEConv": (lambda: gnnlib.GINEConv(WIDTH, 3, edge_feats=3), EDGE),
     "GCNEConv": (lambda: gnnlib.GCNEConv(WIDTH, 3, edge_feats=3), EDGE),
+    "MoNetConv": (lambda: gnnlib.MoNetConv(WIDTH, 3, dim=3, num_kernels=2), EDGE),
     "BatchNorm": (lambda: gnnlib.BatchNorm(WIDTH),),
     "LayerNorm": (lambda: gnnlib.LayerNorm(WIDTH),),
     "GraphNorm": (lambda: gnnlib.GraphNorm(WIDTH),),
@@ -161,6 +225,7 @@ LAYERS = {
     "DiffGroupNorm": (lambda: gnnlib.DiffGroupNorm(WIDTH, groups=2),),
     "MeanReadout": (lambda: gnnlib.MeanReadout(WIDTH),),
     "SumReadout": (lambda: gnnlib.SumReadout(WIDTH),),
+    "MaxReadout": (lambda: gnnlib.MaxReadout(WIDTH),),
     "MeanMaxReadout": (lambda: gnnlib.MeanMaxReadout(WIDTH),),
     "FlatReadout": (lambda: gnnlib.FlatReadout(WIDTH, NUM),),
     "DropMessage": (lambda: gnnlib.DropMessage(gnnlib.SAGEConv(WIDTH, 3), 0.5),),
@@ -171,24 +236,54 @@ LAYERS = {
     "VirtualNode": (lambda: gnnlib.VirtualNode([gnnlib.GNNLayer(gnnlib.GCNConv(WIDTH, WIDTH))], WIDTH),),
     "Stack": (lambda: stack(norm="pairnorm", readout="mean", jump="cat"),),
     "reversible": (lambda: stack(reversible=2),),
+    "SkipInit": (lambda: gnnlib.SkipInit(WIDTH),),
+    "ReversibleBlock": (lambda: reversible_block(),),
+    "Reversible": (lambda: gnnlib.Reversible([reversible_block(), reversible_block()]),),
+    "Standardize": (lambda: gnnlib.Standardize(gnnlib.GCNConv(WIDTH, 3), torch.ones(WIDTH), torch.ones(WIDTH)),),
     "GAE": (lambda: GAE(stack()),),
-    "layer of dgl.nn": (lambda: Stack([dgl.nn.GraphConv(WIDTH, 3, allow_zero_in_degree=True)]),),
+    "VGAE": (lambda: VGAE(stack()).eval(),),
+    "DGI": (lambda: DGI(stack(), 2),),
+    "SGC": (lambda: models.SGC(WIDTH, 2),),
+    "SIGN": (lambda: models.SIGN(WIDTH, 8, 2),),
+    "GfNN": (lambda: models.GfNN(WIDTH, 8, 2),),
+    "APPNPNet": (lambda: models.APPNPNet(WIDTH, 8, 2),),
+    "DAGNNNet": (lambda: models.DAGNNNet(WIDTH, 8, 2),),
+    "JKNet": (lambda: models.JKNet(WIDTH, 8, 2, num_layers=2),),
+    "GCNII": (lambda: models.GCNII(WIDTH, 8, 2, num_layers=2),),
+    "modules of dgl.nn": (
+        lambda: Stack([dgl.nn.GraphConv(WIDTH, 3, allow_zero_in_degree=True)], readout=dgl.nn.AvgPooling()),
+    ),
+    "class derived from dgl.nn": (lambda: Stack([type("Conv", (dgl.nn.SAGEConv,), {})(WIDTH, 3, "mean")]),),
 }
 FUNCTIONS = {
     "adjacency": lambda graph: [adjacency(graph).csc.eid, adjacency(graph).csr.eid],
+    "edge_endpoints": edge_endpoints,
+    "with_message_dropout": lambda graph: gnnlib.propagate(dropped(graph), x=X),
+    "DropEdge": lambda graph: edge_endpoints(seeded(gnnlib.DropEdge)(0.5)(graph)[0]),
     "aggregate": lambda graph: gnnlib.aggregate(graph, X, WEIGHT),
     "propagate": lambda graph: gnnlib.propagate(graph, x=X),
+    "attend": lambda graph: ops.attend(graph, X[:, None], torch.ones(1, WIDTH), torch.ones(1, WIDTH)),
+    "convolve": lambda graph: ops.convolve(graph, X, EDGE, torch.ones(3, WIDTH, 2)),
+    "edge_score": lambda graph: ops.edge_score(graph, X[:, None], X[:, None], torch.ones(1, WIDTH)),
+    "gather_src": lambda graph: ops.gather_src(graph, X),
+    "gather_dst": lambda graph: ops.gather_dst(graph, X),
     "edge_softmax": lambda graph: gnnlib.edge_softmax(graph, WEIGHT),
     "edge_dot": lambda graph: gnnlib.edge_dot(graph, X, X),
     "degree_norm": lambda graph: gnnlib.degree_norm(graph),
-    "readouts": lambda graph: [gnnlib.readout_sum(graph, X), gnnlib.readout_max(graph, X)],
+    **{
+        name: lambda graph, name=name: getattr(gnnlib, name)(graph, X)
+        for name in ("readout_sum", "readout_mean", "readout_max", "readout_mean_max", "readout_flat")
+    },
     "laplacian_encoding": lambda graph: gnnlib.laplacian_encoding(graph, 3).abs(),
     "random_walk_encoding": lambda graph: gnnlib.random_walk_encoding(graph, 3),
     "dirichlet_energy": lambda graph: smoothing.dirichlet_energy(graph, X),
     "mean_average_distance": lambda graph: smoothing.mean_average_distance(graph, X),
     "mad_gap": lambda graph: smoothing.mad_gap(graph, X, near=1, remote=2),
     "effective_rank": lambda graph: smoothing.effective_rank(graph, X),
+    "numerical_rank": lambda graph: smoothing.numerical_rank(graph, X),
+    "dead_feature_fraction": lambda graph: smoothing.dead_feature_fraction(graph, X),
     "group_distance_ratio": lambda graph: smoothing.group_distance_ratio(graph, X, LABEL),
+    "instance_information_gain": lambda graph: smoothing.instance_information_gain(graph, X, X),
     "diagnose": lambda graph: figures(diagnose(MODEL, graph, X, LABEL)),
     "summary": lambda graph: torch.tensor([len(gnnlib.summary(MODEL, graph, X).layers)]),
     "saliency": lambda graph: saliency(MODEL, graph, X, LABEL),
@@ -196,8 +291,23 @@ FUNCTIONS = {
     "permutation_error": lambda graph: torch.tensor(float(symmetry.permutation_error(MODEL, graph, X))),
     "coarsen": lambda graph: coarsen(graph, torch.arange(NUM) // 2).graph.edges(),
     "graclus": lambda graph: graclus(graph),
-    "label_propagation": lambda graph: label_propagation(graph, torch.where(torch.arange(NUM) < 6, LABEL, -1), 2),
+    "laplacian_pyramid": lambda graph: laplacian_pyramid([graph, graph]).split(X)[1],
+    "receptive_field": lambda graph: receptive_field([graph, graph], 1),
+    "filter_at": lambda graph: filter_at(SAGE, graph, X, 1),
+    "reconstruction_loss": lambda graph: reconstruction_loss(graph, X),
+    "label_propagation": lambda graph: label_propagation(graph, KNOWN, 2),
+    "correct_residuals": lambda graph: correct_residuals(graph, PROB, KNOWN),
+    "smooth_predictions": lambda graph: smooth_predictions(graph, PROB, KNOWN),
+    "gcn_edge_weights": gcn_edge_weights,
+    "clusters": lambda graph: clusters(graph, 2).bincount(),
+    "cluster_batches": lambda graph: [
+        part.x
+        for part in cluster_batches(
+            graph, X, LABEL, torch.arange(6), cluster=LABEL, batch_size=1, generator=torch.Generator().manual_seed(0)
+        )
+    ],
     "layerwise_inference": lambda graph: layerwise_inference(SAGE, graph, X, batch_size=4),
+    "precompute_propagation": lambda graph: on_disk(graph),
     "sampled_batches": lambda graph: [
         part.x
         for part in sampled_batches(
@@ -206,7 +316,20 @@ FUNCTIONS = {
     ],
     "predict": lambda graph: predict(MODEL, Batch(graph, X, LABEL)),
     "GraphStore": lambda graph: GraphStore([graph, graph]).batch([1, 0]).edges(),
+    "batch": lambda graph: edge_endpoints(batch([graph, graph])),
+    "unbatch": lambda graph: edge_endpoints(unbatch(graph)[0]),
+    "graph_sizes": graph_sizes,
+    "graph_index": lambda graph: graph_index(graph, torch.tensor([NUM])),
+    "node_to_graph": lambda graph: node_to_graph(graph, torch.device("cpu")).in_degrees,
+    "add_self_loop": lambda graph: edge_endpoints(add_self_loop(graph)),
+    "keep_edges": lambda graph: edge_endpoints(keep_edges(graph, torch.arange(len(SRC)) % 2 > 0)),
+    "keep_nodes": lambda graph: edge_endpoints(keep_nodes(graph, torch.arange(NUM) % 2 > 0)),
+    "reverse": lambda graph: edge_endpoints(reverse(graph)),
+    "to_bidirected": lambda graph: edge_endpoints(to_bidirected(graph)),
+    "node_subgraph": lambda graph: edge_endpoints(node_subgraph(graph, torch.arange(3))),
+    "message_flow_graph": lambda graph: edge_endpoints(message_flow_graph(graph, torch.arange(3))),
 }
+PROB, KNOWN = torch.full((NUM, 2), 0.5), torch.where(torch.arange(NUM) < 6, LABEL, -1)
 MODEL, ATTENTION, SAGE = (
     stack().eval(),
     Stack([gnnlib.GATConv(WIDTH, 2, 2)]).eval(),
@@ -224,20 +347,83 @@ def with_nodes(name, kind, graph):
     return Graph(graph, NUM) if alone and name in WITHOUT_FEATURES else graph
 
 
-WITHOUT_FEATURES = ("adjacency", "random_walk_encoding", "laplacian_encoding", "graclus", "GraphStore", "degree_norm")
+WITHOUT_FEATURES = {
+    *("adjacency", "edge_endpoints", "random_walk_encoding", "laplacian_encoding", "graclus", "GraphStore"),
+    *("degree_norm", "DropEdge", "with_message_dropout", "coarsen", "laplacian_pyramid", "receptive_field", "clusters"),
+    *("gcn_edge_weights", "precompute_propagation", "batch", "unbatch", "graph_sizes", "graph_index", "node_to_graph"),
+    *("add_self_loop", "keep_edges", "keep_nodes", "reverse", "to_bidirected", "node_subgraph", "message_flow_graph"),
+}
+
+
+def check_bits(call, objects, references):
+    """``objects``: of each kind a graph and its reference."""
+    expected = {key: tensors(call(graph)) for key, graph in references.items()}
+    for kind, (graph, key) in objects.items():
+        values = tensors(call(graph))
+        assert len(values) == len(expected[key]) > 0
+        for value, reference in zip(values, expected[key]):
+            assert value.dtype == reference.dtype, kind
+            assert torch.equal(value.nan_to_num(), reference.nan_to_num()), kind
 
 
 @pytest.mark.parametrize("name", [*LAYERS, *FUNCTIONS])
 def test_the_bits_are_the_same_whatever_the_graph_came_as(name):
     call = module(*LAYERS[name]) if name in LAYERS else FUNCTIONS[name]
-    references = {order: tensors(call(graph)) for order, graph in REFERENCES.items()}
-    for kind, graph in OBJECTS.items():
-        values = tensors(call(with_nodes(name, kind, graph)))
-        expected = references[KINDS[kind][0]]
-        assert len(values) == len(expected) > 0
-        for value, reference in zip(values, expected):
-            assert value.dtype == reference.dtype, kind
-            assert torch.equal(value.nan_to_num(), reference.nan_to_num()), kind
+    objects = {kind: (with_nodes(name, kind, graph), KINDS[kind][0]) for kind, graph in OBJECTS.items()}
+    check_bits(call, objects, REFERENCES)
+
+
+def placed():
+    """A graph with positions, features and labels."""
+    graph = dgl.graph((SRC, DST), num_nodes=NUM)
+    graph.ndata.update({"pos": X[:, :2].contiguous(), "feat": X, "label": LABEL})
+    return graph
+
+
+def homogeneous(graph):
+    return {"Graph": Graph(graph), "Data": Graph(graph).to_pyg(), "networkx": Graph(graph).to_networkx()}
+
+
+def typed(graph):
+    return {"Graph": Graph(graph), "HeteroData": Graph(graph).to_pyg()}
+
+
+WINDOW, PIXELS = lattice((4, 4), 2, stride=2), torch.rand(16, 1, 2)
+WITH_COLUMNS = {
+    "PredEdgeConv": (placed, module(lambda: gnnlib.PredEdgeConv(WIDTH, 3, pos_feats=2))),
+    "SplineConv": (placed, module(lambda: gnnlib.SplineConv(WIDTH, 3, (3, 3)))),
+    "fixed_point": (symmetric_graph, lambda graph: smoothing.fixed_point(graph, X)),
+    "fixed_point_distance": (symmetric_graph, lambda graph: smoothing.fixed_point_distance(graph, X)),
+    "voxel": (placed, lambda graph: gnnlib.voxel(graph, 0.5)),
+    "Batch": (placed, lambda graph: [Batch.from_graph(graph).x, Batch.from_graph(graph).target]),
+    "fit": (placed, lambda graph: torch.tensor([fit(seeded(stack)(), graph, epochs=1)[-1]["loss"]])),
+    "Standardize": (placed, lambda graph: gnnlib.Standardize.fit(torch.nn.Identity(), graph).mean),
+    "random_affine": (lambda: pixel_graph((3, 3)), lambda graph: random_affine(graph, flip=1.0).ndata["pos"]),
+    "extent": (lambda: WINDOW, lambda graph: torch.tensor(extent(graph, torch.arange(16) > 9))),
+    "GridConv": (lambda: WINDOW, lambda graph: seeded(GridConv)(2, 3, 2)(graph, PIXELS)),
+    "GridConvTranspose": (
+        lambda: transposed_lattice((4, 4), 2, stride=2),
+        lambda graph: seeded(GridConvTranspose)(2, 3, 2)(graph, PIXELS),
+    ),
+    "GridPool": (lambda: WINDOW, lambda graph: GridPool("max")(graph, PIXELS)),
+    "LocalConv": (lambda: WINDOW, lambda graph: seeded(LocalConv)(graph, 2, 3)(graph, PIXELS)),
+    "grid_conv": (lambda: WINDOW, lambda graph: grid_conv(graph, PIXELS, torch.ones(3, 2, 2, 2))),
+    "GridNetwork": (
+        lambda: lattice((4, 4), 3, padding=1),
+        lambda graph: from_torch(seeded(torch.nn.Conv2d)(2, 3, 3, padding=1), (2, 4, 4))(graph, PIXELS[:, 0]),
+    ),
+    "whole": (lambda: WINDOW, lambda graph: torch.tensor(whole(graph).window.stride)),
+    "matrix": (lambda: WINDOW, lambda graph: torch.from_numpy(matrix(graph, np.ones((2, 2))).toarray())),
+    "haar_pyramid": (lambda: WINDOW, lambda graph: haar_pyramid([graph]).split(PIXELS)[1]),
+}
+
+
+@pytest.mark.parametrize("name", WITH_COLUMNS)
+def test_the_bits_are_the_same_where_positions_and_taps_are_features(name):
+    build, call = WITH_COLUMNS[name]
+    graph = build()
+    objects = homogeneous(graph) if graph.is_homogeneous else typed(graph)
+    check_bits(call, {kind: (value, "DGL") for kind, value in objects.items()}, {"DGL": graph})
 
 
 @pytest.mark.parametrize("layer", [gnnlib.GCNConv, gnnlib.SAGEConv])
@@ -429,29 +615,73 @@ NOT_CONVERTED = {
     "_Propagation.hop": "called in forward",
     "ReversibleBlock.change": "called in forward",
     "Standardize.forward": "passes the graph to its model",
+    "batch": "reads the parts of its graphs",
+    "GraphStore.__init__": "likewise",
+    "GridNetwork.__init__": "of torch.fx",
+    "Hierarchy.__init__": "called by superpixel_hierarchy",
 }
 
 
-def public_functions():
+def public_objects():
     """Those of all packages but ``compat``, which has DGL's interface, and of the tools."""
     for module in pkgutil.walk_packages(gnnlib.__path__, "gnnlib."):
         names = module.name.split(".")
         skip = names[1] in ("benchmarks", "compat", "datasets", "kernels", "testing") or any(n[0] == "_" for n in names)
         package = None if skip or not module.ispkg else importlib.import_module(module.name)
-        for name in getattr(package, "__all__", ()):
-            value = getattr(package, name)
-            yield value
-            for base in value.__mro__ if inspect.isclass(value) else ():
-                if base.__module__.startswith("gnnlib."):
-                    yield from (member for key, member in vars(base).items() if not key.startswith("_"))
+        yield from ((name, getattr(package, name)) for name in getattr(package, "__all__", ()))
+
+
+def functions_of(value):
+    """A function, or the public methods of a class, that take a graph or several."""
+    keys = [key for key in dir(value) if key[0] != "_" or key == "__init__"] if inspect.isclass(value) else []
+    members = [value, *(getattr(value, key) for key in keys)]
+    functions = {function for member in members if inspect.isfunction(function := getattr(member, "__func__", member))}
+    return {function for function in functions if {"graph", "graphs"} & inspect.signature(function).parameters.keys()}
 
 
 def test_every_public_function_converts_its_graph():
-    functions = [getattr(value, "__func__", value) for value in public_functions()]
-    functions = {value for value in functions if inspect.isfunction(value)}
-    takes = {value.__qualname__: value for value in functions if "graph" in inspect.signature(value).parameters}
+    takes = {function.__qualname__: function for _, value in public_objects() for function in functions_of(value)}
     assert len(takes) > 80
     assert {name for name, value in takes.items() if not getattr(value, "takes_graph", False)} == set(NOT_CONVERTED)
+
+
+ELSEWHERE = {
+    "Conv": "base of the layers",
+    "paint": "paints what other functions return",
+    "set_adjacency_factory": "registers a function with the structure of the graph",
+    "Hierarchy": "is what superpixel_hierarchy returns",
+    "show_filter_at": "draws the result of filter_at",
+    "show_graph": "draws its positions",
+    "show_receptive_field": "draws the result of receptive_field",
+    "show_regions": "takes a label map too",
+    "show_values": "takes a label map too",
+    "as_dgl": "takes what as_graph returned",
+}
+
+
+def test_every_public_name_that_takes_a_graph_is_compared():
+    names = {name for name, value in public_objects() if functions_of(value)}
+    assert names - {*LAYERS, *FUNCTIONS, *WITH_COLUMNS} == set(ELSEWHERE)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda graphs: laplacian_pyramid(graphs),
+        lambda graphs: haar_pyramid(graphs=graphs),
+        lambda graphs: receptive_field(graphs, 0),
+    ],
+)
+def test_what_is_no_list_of_graphs(call):
+    for graphs, message in (
+        (Graph(([0], [0])), "expected a list of graphs, got Graph"),
+        ([Graph(([0], [0])), None], r"graph 1: expected a graph: a pair \(src, dst\), .*, got None"),
+        ((torch.zeros(3).long(), torch.zeros(3).long()), r"expected an edge_index of shape \(2, E\) got \(3,\)"),
+    ):
+        with pytest.raises(
+            (TypeError, ValueError), match=rf"^(laplacian_pyramid|haar_pyramid|receptive_field): {message}$"
+        ):
+            call(graphs)
 
 
 @pytest.mark.parametrize("data", [None, "graph.bin", 3.0, object()])
