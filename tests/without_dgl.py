@@ -48,8 +48,7 @@ METHODS = {
     "update_all",
 }
 REASON = re.compile(
-    rf"dgl\.(?:{'|'.join(FUNCTIONS)}) is not available"
-    r"|\w[-\w.]*: expected DGL, "
+    rf"(?:dgl\.(?:{'|'.join(FUNCTIONS)})|\b(?!dgl\.)\w[-\w.]*): expected DGL, "
     rf"|DGLGraph, got (?:{'|'.join(METHODS)})$"
 )
 

@@ -31,7 +31,10 @@ from gnnlib._platform.modules import module_as
 
 __all__ = ["HAS_DGL", "check_dgl", "dgl"]
 
-INSTALL = "install it with pip install 'dgl>=1.1.3,<3' (Python 3.10 to 3.12), or gnnlib install-dgl"
+NO_DGL = (
+    "expected DGL, which is not installed; install it with pip install 'dgl>=1.1.3,<3' (Python 3.10 to 3.12), "
+    "or gnnlib install-dgl"
+)
 OLDEST = (1, 1, 3)
 NAME = "dgl.graphbolt"
 # What GraphBolt imports beyond DGL's declared dependencies, and where to get it.
@@ -50,7 +53,7 @@ class _Placeholder(ModuleType):
         setattr(self, class_name, type(class_name, (), options))
 
     def _explain(self, name: str) -> NoReturn:
-        raise ImportError(f"{self.__name__}.{name} is not available: {self._reason}", name=self.__name__)
+        raise ImportError(f"{self.__name__}.{name}: {self._reason}", name=self.__name__)
 
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("_"):  # import machinery, inspection and notebooks probe these
@@ -81,7 +84,7 @@ def _why_graphbolt_cannot_load(package: Path, torch_version: str) -> str | None:
         return None
     torches = " to ".join(dict.fromkeys([built[0], built[-1]])) if built else "as your DGL was built for"
     return (
-        f"this DGL lacks {', '.join(missing)}, so gnnlib put a placeholder in GraphBolt's place. "
+        f"expected GraphBolt, but this DGL lacks {', '.join(missing)}, so gnnlib put a placeholder in its place. "
         "DGL graphs, message passing, samplers, loaders and distributed training work without it. "
         f"GraphBolt itself needs PyTorch {torches}, {', '.join(GRAPHBOLT_NEEDS.values())}."
     )
@@ -94,8 +97,8 @@ def _numbers(version: str) -> tuple[int, ...]:
 def _check_version(version: str) -> None:
     if _numbers(version) < OLDEST:
         raise ImportError(
-            f"gnnlib needs DGL {'.'.join(map(str, OLDEST))} or newer, found {version} "
-            "(pip falls back to such a one where no wheel fits). To replace it: gnnlib install-dgl --upgrade.",
+            f"gnnlib: expected DGL {'.'.join(map(str, OLDEST))} or newer, got {version}, which pip chooses where no "
+            "wheel fits; replace it with gnnlib install-dgl --upgrade",
             name="dgl",
         )
 
@@ -156,7 +159,7 @@ if sys.modules.get("dgl") is not None:
     HAS_DGL = True
 else:
     HAS_DGL = False
-    dgl = _Placeholder("dgl", "DGL is not installed; " + INSTALL, "DGLGraph")
+    dgl = _Placeholder("dgl", NO_DGL, "DGLGraph")
 
 
 def check_dgl(owner: str) -> None:
@@ -166,4 +169,4 @@ def check_dgl(owner: str) -> None:
         ImportError: if it is not, with what to install
     """
     if not HAS_DGL:
-        raise ImportError(f"{owner}: expected DGL, which is not installed; {INSTALL}", name="dgl")
+        raise ImportError(f"{owner}: {NO_DGL}", name="dgl")

@@ -100,7 +100,7 @@ def test_placeholder_raises_with_reason(use, name):
     with pytest.raises(ImportError) as caught:
         use()
     message = str(caught.value)
-    assert message.startswith(f"dgl.graphbolt.{name} is not available: ")
+    assert message.startswith(f"dgl.graphbolt.{name}: expected GraphBolt, but this DGL lacks ")
     assert f"its binary for PyTorch {torch.__version__.split('+')[0]}" in message
     assert "torchdata.datapipes" in message
     assert "GraphBolt itself needs PyTorch 2.0.0 to 2.2.1, 'torchdata<0.10'" in message
@@ -163,7 +163,7 @@ def test_complete_dgl_has_no_placeholder(tmp_path, version):
 def test_incomplete_dgl_has_placeholder(tmp_path, lacking, missing, install):
     done = python(KIND, "-S", path=site(tmp_path, **lacking))
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"_Placeholder this DGL lacks {missing}, so gnnlib put a placeholder")
+    assert done.stdout.startswith(f"_Placeholder expected GraphBolt, but this DGL lacks {missing}, so")
     assert install in done.stdout
 
 
@@ -181,7 +181,7 @@ def test_invalid_escape_sequences_of_dgl(tmp_path, file, warns):
 def test_old_dgl_raises_with_both_versions(tmp_path, first):
     done = python(first + "import gnnlib._platform.dgl", "-S", path=site(tmp_path, dgl="0.1.3"))
     assert done.returncode == 1
-    assert "ImportError: gnnlib needs DGL 1.1.3 or newer, found 0.1.3 " in done.stderr
+    assert "ImportError: gnnlib: expected DGL 1.1.3 or newer, got 0.1.3, " in done.stderr
     assert "gnnlib install-dgl --upgrade" in done.stderr
 
 
@@ -203,11 +203,11 @@ for use in (lambda: dgl.graph(([0], [1])), dgl.DGLGraph):
         "-S",
         path=path,
     )
-    reason = "DGL is not installed; install it with pip install 'dgl>=1.1.3,<3' (Python 3.10 to 3.12), or gnnlib"
+    reason = "expected DGL, which is not installed; install it with pip install 'dgl>=1.1.3,<3' (Python 3.10 to 3.12)"
     lines = done.stdout.splitlines()
     assert lines[0] == "False False", done.stderr
-    assert lines[1].startswith(f"dgl.graph is not available: {reason}")
-    assert lines[2].startswith(f"dgl.DGLGraph is not available: {reason}")
+    assert lines[1].startswith(f"dgl.graph: {reason}")
+    assert lines[2].startswith(f"dgl.DGLGraph: {reason}")
 
 
 def test_other_import_errors_are_raised_and_undone(tmp_path):

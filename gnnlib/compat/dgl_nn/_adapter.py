@@ -8,13 +8,15 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from gnnlib._platform.dgl import dgl
+from gnnlib._platform.dgl import check_dgl, dgl
 from gnnlib.graph import Adjacency, adjacency
 from gnnlib.graph._check import check_dense, check_graph, features_error
 from gnnlib.nn._arguments import check_call, integer
 from gnnlib.ops import aggregate
 from gnnlib.ops.edges_as_nodes import incidence
 from gnnlib.ops.linear import Linear
+
+check_dgl("gnnlib.compat.dgl_nn")
 
 Features = Tensor | tuple[Tensor, Tensor]
 
