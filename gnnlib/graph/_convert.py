@@ -6,6 +6,7 @@ from inspect import signature
 from typing import Any, TypeGuard, TypeVar, cast
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
@@ -13,7 +14,7 @@ from gnnlib._utils.calls import names_checked
 from gnnlib.graph._adjacency import Adjacency
 from gnnlib.graph._derived import derived
 from gnnlib.graph._graph import Graph
-from gnnlib.graph._parts import graph_kind, not_a_graph
+from gnnlib.graph._parts import OUT_OF_RANGE, graph_kind, not_a_graph
 
 __all__ = ["NATIVE", "as_dgl", "as_graph", "convert_graph", "is_graph", "takes_graph", "takes_graphs"]
 
@@ -72,12 +73,13 @@ def convert_graph(data: Any, x: Any, owner: str) -> Any:
         return data
     num_nodes = _num_rows(x) if kind in ("edge_index", "pair") else None
     try:
-        if kind == "edge_index" and isinstance(data, Tensor) and data.is_floating_point():
-            got = f"{data.dtype} of shape {tuple(data.shape)}"
-            raise TypeError(f"expected the graph first, and then x; edge_index holds integers, got {got}")
+        if kind == "edge_index" and len(data) != 2 and torch.as_tensor(data).is_floating_point():
+            raise TypeError(f"expected the graph first, and then x, got a tensor of shape {tuple(data.shape)}")
         return derived(data, kind, ("graph", num_nodes), lambda: Graph(data, num_nodes))
     except (TypeError, ValueError) as error:
-        raise type(error)(f"{owner}: {str(error).removeprefix('Graph: ')}") from None
+        message = str(error).removeprefix("Graph: ")
+        rows = f"; x has {num_nodes} rows" if num_nodes is not None and OUT_OF_RANGE.search(message) else ""
+        raise type(error)(f"{owner}: {message}{rows}") from None
 
 
 def _num_rows(x: Any) -> Any:
@@ -127,6 +129,7 @@ def takes_graph(x: str = "x") -> Callable[[Function], Function]:
     return decorate
 
 
+@names_checked()
 def takes_graphs(function: Function) -> Function:
     """Decorator of a function with an argument ``graphs``, a sequence: it receives what `as_graph` gives for each.
 

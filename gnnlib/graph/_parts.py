@@ -1,5 +1,6 @@
 """Nodes and edges of graphs of any kind: edge lists, DGL, PyTorch Geometric, sparse matrices, networkx."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ __all__ = [
     "BIPARTITE",
     "HOMOGENEOUS",
     "NETWORKX_SIZES",
+    "OUT_OF_RANGE",
     "PYG_NAMES",
     "EdgeType",
     "Edges",
@@ -138,8 +140,8 @@ def _name(data: Any) -> str:
 def _from_edge_index(edge_index: Any, num_nodes: Any) -> Parts:
     edge_index = torch.as_tensor(edge_index)
     if edge_index.dim() != 2 or edge_index.shape[0] != 2:
-        transposed = ", edge_index.t()," if edge_index.dim() == 2 and edge_index.shape[1] == 2 else ""
-        raise ValueError(f"expected an edge_index of shape (2, E){transposed} got {tuple(edge_index.shape)}")
+        transposed = ", edge_index.t()" if edge_index.dim() == 2 and edge_index.shape[1] == 2 else ""
+        raise ValueError(f"expected an edge_index of shape (2, E){transposed}, got {tuple(edge_index.shape)}")
     return _from_pair((edge_index[0], edge_index[1]), num_nodes)
 
 
@@ -186,6 +188,9 @@ def as_node_numbers(end: Any) -> Tensor:
     if nodes.dim() != 1:
         raise ValueError(f"expected nodes of shape (E,), got {tuple(nodes.shape)}")
     return nodes.detach()
+
+
+OUT_OF_RANGE = re.compile("^expected (node|source|destination)s from 0 to ")
 
 
 def _count(num: Any, name: str, *ends: Tensor) -> int:
@@ -283,6 +288,8 @@ def _has_rows(value: Any, rows: int) -> bool:
 
 
 def _from_hetero_data(data: Any) -> Parts:
+    if not all("edge_index" in store for store in data.edge_stores) or not data.edge_types:
+        raise ValueError(f"expected a HeteroData with an edge_index of each edge type, got the types {data.edge_types}")
     counts = {store._key: store.num_nodes for store in data.node_stores}
     parts = _from_mapping({store._key: store.edge_index for store in data.edge_stores}, counts)
     names = vars(data).get(PYG_NAMES, {})

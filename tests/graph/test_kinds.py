@@ -676,7 +676,7 @@ def test_what_is_no_list_of_graphs(call):
     for graphs, message in (
         (Graph(([0], [0])), "expected a list of graphs, got Graph"),
         ([Graph(([0], [0])), None], r"graph 1: expected a graph: a pair \(src, dst\), .*, got None"),
-        ((torch.zeros(3).long(), torch.zeros(3).long()), r"expected an edge_index of shape \(2, E\) got \(3,\)"),
+        ((torch.zeros(3).long(), torch.zeros(3).long()), r"expected an edge_index of shape \(2, E\), got \(3,\)"),
     ):
         with pytest.raises(
             (TypeError, ValueError), match=rf"^(laplacian_pyramid|haar_pyramid|receptive_field): {message}$"
