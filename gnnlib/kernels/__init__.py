@@ -1,7 +1,7 @@
 """Kernels: the loops under all operations, arrays in, arrays out, without autograd and without DGL.
 
-`reference` is plain PyTorch on any device and dtype, and defines the results; `cpu` is numba for float32, float64 and
-index arrays on the CPU. Both have the same functions with the same signatures.
+`reference` is plain PyTorch on any device and dtype, and defines the results; `cpu` is numba for float32, float64,
+bfloat16 and index arrays on the CPU. Both have the same functions with the same signatures.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gnnlib.kernels import reference
 
-_FAST = {torch.float32, torch.float64, torch.int32}
+_FAST = {torch.float32, torch.float64, torch.bfloat16, torch.int32}
 _forced: ModuleType | None = None
 
 

@@ -1,5 +1,7 @@
 """The kernels in plain torch: any device, any floating dtype. Slow and clear, they are the definition.
 
+bfloat16 and float16 are computed in float32, and results are rounded once.
+
 Sums run over sorted segments, never through atomic additions, so a GPU gives the same bits twice.
 
 Shapes: N_src and N_dst nodes, E edges, H heads, F features. ``adj`` is a group of edges
@@ -9,6 +11,8 @@ its rows are called v and the other ends u. A head axis of length 1 stands for "
 
 import torch
 from torch import Tensor
+
+from gnnlib.kernels.half import computed, widened
 
 __all__ = [
     "attend",
@@ -64,6 +68,7 @@ def _slots_to_edges(adj, data: Tensor, out: Tensor | None = None) -> Tensor:
     return (torch.empty_like(data) if out is None else out).index_copy_(0, adj.eid.long(), data)
 
 
+@widened
 def neighbour_sum(adj, x: Tensor, coeff: Tensor | None, heads: int, self_weight: float = 0.0) -> Tensor:
     """y_v[h] = sum over edges e from u of coeff_e[h] x_u[h]; summed over h too where ``heads`` is 1.
 
@@ -96,6 +101,7 @@ def retained(eid: Tensor, shape: torch.Size, key: int, level: int) -> Tensor:
     return (_mix((edge_hash.unsqueeze(1) + column * 0x9E3779B9) & 0xFFFFFFFF) >= level).view(len(eid), *shape)
 
 
+@widened
 def dropped_sum(adj, x: Tensor, coeff: Tensor | None, scale: float, key: int, level: int) -> Tensor:
     """y_v[h] = scale times the sum over edges e from u of coeff_e[h] x_u[h] without the dropped entries.
 
@@ -105,6 +111,7 @@ def dropped_sum(adj, x: Tensor, coeff: Tensor | None, scale: float, key: int, le
     return _reduce(adj, message if coeff is None else coeff[adj.eid].unsqueeze(-1) * message)
 
 
+@widened
 def dropped_dot(adj, x: Tensor, y: Tensor, heads: int, scale: float, key: int, level: int) -> Tensor:
     """s_e[h] = scale <x_u[h], y_v[h]> over the retained entries: the gradient of the coefficients of `dropped_sum`.
 
@@ -114,6 +121,7 @@ def dropped_dot(adj, x: Tensor, y: Tensor, heads: int, scale: float, key: int, l
     return _slots_to_edges(adj, products.sum(-1) if heads > 1 else products.sum((1, 2)).unsqueeze(1))
 
 
+@widened
 def scaled_sum(adj, x: Tensor, scale_u: Tensor, scale_v: Tensor) -> Tensor:
     """y_v = sum over edges from u of scale_v scale_u x_u: a sum normalised at both ends.
 
@@ -123,6 +131,7 @@ def scaled_sum(adj, x: Tensor, scale_u: Tensor, scale_v: Tensor) -> Tensor:
     return _reduce(adj, coeff.unsqueeze(-1) * x[adj.indices])
 
 
+@widened
 def tap_sum(adj, x: Tensor, tap: Tensor, num_taps: int) -> Tensor:
     """y_v[s, k] = sum over the edges e from u with tap_e = k of x_u[s]: the input of each tap of a window.
 
@@ -132,11 +141,13 @@ def tap_sum(adj, x: Tensor, tap: Tensor, num_taps: int) -> Tensor:
     return _reduce(adj, hot[:, None, :, None] * x[adj.indices].unsqueeze(2))
 
 
+@widened
 def edge_sum(adj, value: Tensor) -> Tensor:
     """The sum of (E, H) values over the edges of each row: (N_v, H)."""
     return _reduce(adj, value[adj.eid])
 
 
+@widened
 def neighbour_max(adj, x: Tensor, coeff: Tensor | None) -> tuple[Tensor, Tensor]:
     """The largest message coeff_e[h] x_u[h] for each row, head and feature, and the id of the first edge that
     has it (-1, and a maximum of 0, for a row without edges). NaN is larger than any number, as in torch.
@@ -158,6 +169,7 @@ def neighbour_max(adj, x: Tensor, coeff: Tensor | None) -> tuple[Tensor, Tensor]
     return y.where(exists, 0), arg
 
 
+@widened
 def max_grad(adj, grad: Tensor, arg: Tensor, coeff: Tensor | None) -> Tensor:
     """The gradient of `neighbour_max` for x: each source sums the gradients of the maxima that its edges are.
 
@@ -174,9 +186,12 @@ def edge_dot(adj, x: Tensor, y: Tensor, out: Tensor | None = None) -> Tensor:
 
     ``out``: the output, if ``adj`` has only some rows of a graph and its edge ids are those of the graph.
     """
-    return _slots_to_edges(adj, (x[adj.indices] * y[_rows(adj)]).sum(-1), out)
+    wide = computed(x.dtype)
+    dot = (x[adj.indices].to(wide) * y[_rows(adj)].to(wide)).sum(-1)
+    return _slots_to_edges(adj, dot.to(x.dtype), out)
 
 
+@widened
 def edge_softmax(adj, score: Tensor) -> Tensor:
     """Softmax of (E, H) scores over the edges of each row."""
     score, row = score[adj.eid], _rows(adj)
@@ -185,6 +200,7 @@ def edge_softmax(adj, score: Tensor) -> Tensor:
     return _slots_to_edges(adj, exp / _reduce(adj, exp)[row])
 
 
+@widened
 def edge_softmax_grad(adj, prob: Tensor, grad: Tensor) -> Tensor:
     """prob (grad - sum over the row of prob grad), all (E, H)."""
     prob, grad = prob[adj.eid], grad[adj.eid]
@@ -195,6 +211,7 @@ def _leaky(z: Tensor, slope: float) -> Tensor:
     return torch.where(z > 0, z, z * slope)
 
 
+@widened
 def edge_score(adj, a: Tensor, b: Tensor, att: Tensor, slope: float) -> Tensor:
     """s_e[h] = sum over j of att[h, j] leaky(a_u[h, j] + b_v[h, j]).
 
@@ -204,6 +221,7 @@ def edge_score(adj, a: Tensor, b: Tensor, att: Tensor, slope: float) -> Tensor:
     return _slots_to_edges(adj, (_leaky(z, slope) * att).sum(-1))
 
 
+@widened
 def edge_score_grad(adj, x: Tensor, y: Tensor, att: Tensor, slope: float, grad: Tensor) -> Tensor:
     """Gradient of `edge_score` for the end that ``adj`` groups by: x (rows, H or 1, J)."""
     z = x[_rows(adj)] + y[adj.indices]
@@ -214,6 +232,7 @@ def edge_score_grad(adj, x: Tensor, y: Tensor, att: Tensor, slope: float, grad: 
     return _reduce(adj, dz)
 
 
+@widened
 def edge_score_att_grad(adj, a: Tensor, b: Tensor, slope: float, grad: Tensor) -> Tensor:
     """Gradient of `edge_score` for att: (H, J)."""
     z = _leaky(a[adj.indices] + b[_rows(adj)], slope)
@@ -234,6 +253,7 @@ def _attention(
     return z, exp / total[row], top + total.log()
 
 
+@widened
 def attend(
     csc,
     csr,
@@ -259,6 +279,7 @@ def attend(
     return y if bias is None else y + bias, src_score, dst_score, log
 
 
+@widened
 def attend_grad(
     csc, csr, grad: Tensor, feat: Tensor, slope: float, coeff: Tensor | None, *saved: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -282,30 +303,37 @@ def attend_grad(
     return d_feat, by_edge, edge_sum(csc, by_edge)
 
 
-def attend_ends_grad(csr, feat: Tensor, att: Tensor, d_score: Tensor, d_dst: Tensor | None, d_feat: Tensor) -> Tensor:
+@widened
+def attend_ends_grad(
+    csr, feat: Tensor, att: Tensor, d_score: Tensor, d_dst: Tensor | None, d_feat: Tensor
+) -> tuple[Tensor, Tensor]:
     """Gradients through src_score_u = <att_0, feat_u> and, for the first N_v sources, dst_score_u = <att_1, feat_u>.
 
-    Adds the gradient of feat to d_feat, and returns that of att: (2, H, F), or (1, H, F) if d_dst is None.
+    Returns d_feat plus the gradient of feat, in the memory of d_feat where possible, and the gradient of att:
+    (2, H, F), or (1, H, F) if d_dst is None.
     """
     grads = feat.new_zeros(len(att), *feat.shape[:2])
     grads[0] = edge_sum(csr, d_score)
     if d_dst is not None:
         grads[1, : len(d_dst)] = d_dst
     d_feat += torch.einsum("knh,khf->nhf", grads, att)
-    return torch.einsum("knh,nhf->khf", grads, feat)
+    return d_feat, torch.einsum("knh,nhf->khf", grads, feat)
 
 
 def gated_sum(adj, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     """y_v = sum over edges e from u of sigmoid_e x_u, feature by feature, and the sum of the gates.
 
-    The input is t = tanh(e / 2), from -1 to 1: sigmoid(e) = (1 + t) / 2.
+    The input is t = tanh(e / 2), from -1 to 1: sigmoid(e) = (1 + t) / 2. Both results are float32 for bfloat16 and
+    float16: the caller divides them.
 
     t (E, F), x (N_u, F) -> (N_v, F), (N_v, F)
     """
+    t, x = t.to(computed(t.dtype)), x.to(computed(x.dtype))
     gate = (1 + t[adj.eid]) / 2
     return _reduce(adj, gate * x[adj.indices]), _reduce(adj, gate)
 
 
+@widened
 def gate_grad(adj, t: Tensor, x: Tensor, y: Tensor, grad: Tensor) -> Tensor:
     """sigmoid'(e) grad_v (x_u - y_v) for each edge e from u to v, with t as in `gated_sum`.
 
@@ -320,6 +348,7 @@ def edge_ids(like: Tensor) -> torch.dtype:
     return torch.int64 if like.element_size() == 8 else torch.int32
 
 
+@widened(results=2)
 def rectified_mean_max(csc, a: Tensor, b: Tensor, r: Tensor, c: Tensor, share: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Sum and maximum of the messages m_e = max(0, a_u + b_v + r_e C) over the edges e from u to v.
 
@@ -334,6 +363,7 @@ def rectified_mean_max(csc, a: Tensor, b: Tensor, r: Tensor, c: Tensor, share: T
     return share.unsqueeze(1) * _reduce(csc, message), top, arg.where(top > 0, -1).to(edge_ids(b))
 
 
+@widened(results=3)
 def rectified_mean_max_grad(
     csc, csr, a: Tensor, b: Tensor, r: Tensor, c: Tensor, share: Tensor, arg: Tensor, d_mean: Tensor, d_top: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -344,6 +374,7 @@ def rectified_mean_max_grad(
     return _reduce(csr, _slots_to_edges(csc, dz)[csr.eid]), _reduce(csc, dz), r[edge].T @ dz
 
 
+@widened
 def rectified_sum(adj, x: Tensor, e: Tensor, coeff: Tensor) -> Tensor:
     """y_v = sum over edges k from u of coeff_k max(0, x_u + e_k)
 
@@ -352,6 +383,7 @@ def rectified_sum(adj, x: Tensor, e: Tensor, coeff: Tensor) -> Tensor:
     return _reduce(adj, coeff[adj.eid].unsqueeze(1) * (x[adj.indices] + e[adj.eid]).relu())
 
 
+@widened
 def rectified_grad(adj, x: Tensor, e: Tensor, coeff: Tensor, grad: Tensor) -> Tensor:
     """The gradient of `rectified_sum` for e: coeff_k grad_v where the message is above 0.
 

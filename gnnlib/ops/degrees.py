@@ -5,6 +5,7 @@ from torch import Tensor
 
 from gnnlib._utils.calls import names_checked
 from gnnlib.graph import Adjacency, CompressedRows, GraphLike, adjacency, check_num_rows, takes_graph
+from gnnlib.kernels.half import computed
 from gnnlib.ops.autograd.sums import copy_dst, copy_src, sum_edges
 
 __all__ = ["DEGREES", "NORMS", "degree_norm", "divide_by_in_degree", "mean_from_sum"]
@@ -89,7 +90,8 @@ def check_norm(adj: Adjacency, norm: str, degrees: str) -> None:
 
 
 def degree_factors(adj: Adjacency, norm: str, degrees: str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """The factor of each source and of each destination, from counts of edges."""
+    """The factor of each source and of each destination, from counts of edges; float32 for half precision."""
+    dtype = computed(dtype)
 
     def factor(end: str, grouped: CompressedRows, power: float) -> Tensor:
         def make() -> Tensor:
@@ -115,7 +117,7 @@ def mean_from_sum(graph: GraphLike | Adjacency, y: Tensor) -> Tensor:
     """Divides values of the destinations (N_dst, \\*) by their in-degrees: a sum becomes a mean."""
     adj = adjacency(graph, y.device)
     factor = degree_factors(adj, "right", "unweighted", y.dtype)[1]
-    return y * factor.view(-1, *[1] * (y.dim() - 1))
+    return (y * factor.view(-1, *[1] * (y.dim() - 1))).to(y.dtype)
 
 
 def _power(degree: Tensor, power: float) -> Tensor:

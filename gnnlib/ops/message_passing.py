@@ -17,6 +17,7 @@ from torch import Tensor
 
 from gnnlib._utils.calls import names_checked
 from gnnlib.graph import Adjacency, GraphLike, adjacency, check_num_rows, takes_graph
+from gnnlib.kernels.half import computed
 from gnnlib.ops.autograd.attention import Attend, Score, Softmax, composed_attention
 from gnnlib.ops.autograd.convolution import Convolve
 from gnnlib.ops.autograd.sums import Dot, DroppedSum, Max, Scaled, Sum, copy_dst, copy_src
@@ -490,8 +491,10 @@ def convolve(graph: GraphLike | Adjacency, x: Tensor, basis: Tensor, weight: Ten
         )
     flat, target = per_edge_messages(adj, x.reshape(len(x), x.shape[1:-1].numel(), x.shape[-1]).contiguous())
     basis = basis.to(x.device if taps else x).contiguous()
-    y = Convolve.apply(flat, basis, weight.view(-1, *weight.shape[-3:]).contiguous(), target)
-    return y.view(adj.num_dst, *x.shape[1:-1], weight.shape[-1])
+    wide = computed(x.dtype)  # most of the time is spent in the products, which take float32 sums
+    basis = basis if taps else basis.to(wide)
+    y = Convolve.apply(flat.to(wide), basis, weight.view(-1, *weight.shape[-3:]).contiguous().to(wide), target)
+    return y.to(x.dtype).view(adj.num_dst, *x.shape[1:-1], weight.shape[-1])
 
 
 def _check_taps(taps: Tensor, num_edges: int, weight: Tensor) -> None:

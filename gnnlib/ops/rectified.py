@@ -4,7 +4,7 @@ from torch import Tensor
 
 from gnnlib.graph import Adjacency, GraphLike, adjacency, check_num_rows, takes_graph
 from gnnlib.ops.autograd.rectified import RectifiedMeanMax, RectifiedSum
-from gnnlib.ops.degrees import mean_from_sum
+from gnnlib.ops.degrees import degree_factors
 from gnnlib.ops.edges_as_nodes import per_edge_messages
 
 __all__ = ["rectified_mean_max", "rectified_sum"]
@@ -65,7 +65,7 @@ def rectified_mean_max(
     c = weight.repeat(1, a.shape[1:-1].numel())
     flat_a, flat_b = (t.reshape(len(t), c.shape[1]).contiguous() for t in (a, b.to(a)))
     flat_a, adj = per_edge_messages(adj, flat_a)
-    share = mean_from_sum(adj, flat_b.new_ones(adj.num_dst))
+    share = degree_factors(adj, "right", "unweighted", a.dtype)[1]
     mean, top = RectifiedMeanMax.apply(flat_a, flat_b, edge.to(a).contiguous(), c.to(a), share, adj)
     return mean.view(b.shape), top.view(b.shape)
 

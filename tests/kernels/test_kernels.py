@@ -25,7 +25,7 @@ from gnnlib.kernels.cpu import rows, sums, team
 from gnnlib.kernels.cpu.compile import jit
 from gnnlib.kernels.cpu.rows import static
 from gnnlib.kernels.cpu.tiles import tile_exp, tile_numbers
-from gnnlib.kernels.cpu.vectors import store
+from gnnlib.kernels.cpu.vectors import at, get, put, store, write
 from gnnlib.testing.graphs import GRAPHS, graph_strategy
 
 CLOSE = {torch.float64: 1e-12, torch.float32: 2e-5}
@@ -59,6 +59,13 @@ class Inputs:
     def attention(self, scale: float = 1.0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         src, dst = self.draw(self.adj.num_src, self.heads), self.draw(self.adj.num_dst, self.heads)
         return self.src(), scale * src, scale * dst
+
+
+class RoundedInputs(Inputs):
+    """Numbers that bfloat16 has, in any type."""
+
+    def draw(self, *shape: int) -> torch.Tensor:
+        return super().draw(*shape).bfloat16().to(self.dtype)
 
 
 CALLS: dict[str, Callable[[ModuleType, Inputs], object]] = {
@@ -95,7 +102,7 @@ CALLS: dict[str, Callable[[ModuleType, Inputs], object]] = {
     "edge_dot, one y": lambda k, i: k.edge_dot(i.adj.csc, i.src(), i.dst(False)),
     "edge_sum": lambda k, i: k.edge_sum(i.adj.csc, i.edge()),
     "edge_sum, by source": lambda k, i: k.edge_sum(i.adj.csr, i.edge()),
-    "edge_softmax": lambda k, i: k.edge_softmax(i.adj.csc, 3 * i.edge()),
+    "edge_softmax": lambda k, i: k.edge_softmax(i.adj.csc, 4 * i.edge()),
     "edge_softmax_grad": lambda k, i: k.edge_softmax_grad(i.adj.csc, i.edge(), i.edge()),
     "edge_score": lambda k, i: k.edge_score(i.adj.csc, i.src(), i.dst(), i.att(), 0.2),
     "edge_score, one a": lambda k, i: k.edge_score(i.adj.csc, i.src(False), i.dst(), i.att(), 0.0),
@@ -114,10 +121,10 @@ CALLS: dict[str, Callable[[ModuleType, Inputs], object]] = {
     "attend, one weight": lambda k, i: k.attend(
         i.adj.csc, i.adj.csr, *i.attention(), 0.0, i.edge()[:, :1].contiguous(), None
     )[0],
-    "attend, far apart": lambda k, i: k.attend(i.adj.csc, i.adj.csr, *i.attention(60), 0.2, i.edge(), i.att())[0],
+    "attend, far apart": lambda k, i: k.attend(i.adj.csc, i.adj.csr, *i.attention(64), 0.2, i.edge(), i.att())[0],
     "attend, beyond a slope": lambda k, i: k.attend(i.adj.csc, i.adj.csr, *i.attention(), -0.5, None, None)[0],
     "attend_grad": lambda k, i: attend_grad(k, i, None),
-    "attend_grad, far apart": lambda k, i: attend_grad(k, i, i.edge(), i.attention(60)),
+    "attend_grad, far apart": lambda k, i: attend_grad(k, i, i.edge(), i.attention(64)),
     "attend_grad, weighted": lambda k, i: attend_grad(k, i, i.edge()),
     "attend_grad, one weight": lambda k, i: attend_grad(k, i, i.edge()[:, :1].contiguous()),
     "attend_ends_grad": lambda k, i: attend_ends_grad(k, i, i.draw(2, i.heads, i.width)),
@@ -134,11 +141,15 @@ def attend_grad(k: ModuleType, i: Inputs, coeff: torch.Tensor | None, attention:
 def attend_ends_grad(k: ModuleType, i: Inputs, att: torch.Tensor):
     feat, d_feat, d_score = i.src(), i.src(), i.edge()
     d_dst = i.draw(min(i.adj.num_src, i.adj.num_dst), i.heads) if len(att) > 1 else None
-    return k.attend_ends_grad(i.adj.csr, feat, att, d_score, d_dst, d_feat), d_feat
+    return k.attend_ends_grad(i.adj.csr, feat, att, d_score, d_dst, d_feat)
 
 
 def call(name: str, module: ModuleType, *inputs) -> tuple[torch.Tensor, ...]:
-    got = CALLS[name](module, Inputs(*inputs))
+    return call_on(Inputs(*inputs), name, module)
+
+
+def call_on(inputs: Inputs, name: str, module: ModuleType) -> tuple[torch.Tensor, ...]:
+    got = CALLS[name](module, inputs)
     return got if isinstance(got, tuple) else (got,)  # type: ignore[return-value]
 
 
@@ -150,7 +161,8 @@ def assert_close(got: tuple[torch.Tensor, ...], want: tuple[torch.Tensor, ...], 
 
 
 def bits(t: torch.Tensor) -> torch.Tensor:
-    return t if not t.is_floating_point() else t.view(torch.int32 if t.dtype == torch.float32 else torch.int64)
+    integers = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+    return t.view(integers[t.element_size()]) if t.is_floating_point() else t
 
 
 def hub(num_nodes: int = 500, num_edges: int = 4000) -> dgl.DGLGraph:
@@ -222,6 +234,67 @@ def test_bits_do_not_depend_on_threads(name, dtype, two_threads):
         for run in parallel:
             for a, b in zip(run, serial, strict=True):
                 assert torch.equal(bits(a), bits(b))
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_bfloat16_is_float32_rounded_once(name, threads, monkeypatch):
+    """The float32 results on the same numbers, rounded to nearest, to the bit; with one thread and with two."""
+    monkeypatch.setattr(team, "TINY", 0)
+    adj = adjacency(hub())
+    expected = call_on(RoundedInputs(adj, 3, 7, torch.float32), name, cpu)
+    other = call_on(RoundedInputs(adj, 3, 7, torch.bfloat16), name, reference)
+    for num_threads in (1, 2):
+        torch.set_num_threads(num_threads)
+        actual = call_on(RoundedInputs(adj, 3, 7, torch.bfloat16), name, cpu)
+        assert actual[0].dtype == torch.bfloat16
+        for a, b in zip(actual, expected, strict=True):
+            assert torch.equal(bits(a), bits(b.to(a.dtype)))
+    assert [t.dtype for t in actual] == [t.dtype for t in other]
+    scale = float(other[0].abs().max())
+    torch.testing.assert_close(actual[0].float(), other[0].float(), rtol=2**-7, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize("width", [16, 50, 200, 293])
+@pytest.mark.parametrize("name", ["sum", "edge_sum"])
+def test_bfloat16_sums_equal_rounded_reference(name, width):
+    """Every path through a row: eight lines at a time, four, one, and an incomplete line."""
+    adj = adjacency(hub())
+    inputs = RoundedInputs(adj, 1 if name == "sum" else width, width, torch.float32)
+    (expected,) = call_on(inputs, name, reference)
+    (actual,) = call_on(RoundedInputs(adj, inputs.heads, width, torch.bfloat16), name, cpu)
+    assert torch.equal(actual, expected.bfloat16())
+
+
+@jit
+def _copy(x, y):
+    for i in range(0, len(x), 16):
+        put(y, i, get(x, i, len(x) - i), len(x) - i)
+        write(y, len(x) - 1, at(x, len(x) - 1))
+
+
+@pytest.mark.parametrize("count", [16, 5])
+def test_rounding_is_that_of_torch(count):
+    """All upper halves with lower halves around a tie: ties to even, overflow to infinity, NaN."""
+    upper = torch.arange(2**16, dtype=torch.int64).repeat_interleave(4)
+    bits_ = upper * 2**16 + torch.tensor([0, 0x7FFF, 0x8000, 0x8001]).repeat(2**16)
+    x = torch.where(bits_ >= 2**31, bits_ - 2**32, bits_).int().view(torch.float32)
+    expected, got = x.bfloat16(), np.zeros((len(x) // count, count), np.uint16)
+    numbers = x.numpy()[: got.size].reshape(got.shape)
+    for i in range(len(got)):
+        _copy(numbers[i], got[i])
+    actual = torch.from_numpy(got.reshape(-1).view(np.int16)).view(torch.bfloat16)
+    expected = expected[: got.size]
+    assert torch.equal(actual.isnan(), expected.isnan())
+    assert torch.equal(bits(actual.nan_to_num(0)), bits(expected.nan_to_num(0)))
+    widened = np.zeros(2**16, np.float32)
+    _copy(np.arange(2**16, dtype=np.uint16), widened)
+    torch.testing.assert_close(
+        torch.from_numpy(widened),
+        torch.arange(2**16).short().view(torch.bfloat16).float(),
+        rtol=0,
+        atol=0,
+        equal_nan=True,
+    )
 
 
 @pytest.mark.slow
@@ -354,7 +427,7 @@ def test_dropped_entries_are_independent():
 def test_choose():
     assert kernels.choose(torch.zeros(1)) is cpu
     assert kernels.choose(torch.zeros(1, dtype=torch.float64)) is cpu
-    assert kernels.choose(torch.zeros(1, dtype=torch.bfloat16)) is reference
+    assert kernels.choose(torch.zeros(1, dtype=torch.bfloat16)) is cpu
     assert kernels.choose(torch.zeros(1, dtype=torch.float16)) is reference
     assert kernels.choose(torch.zeros(1, device="meta")) is reference
     with kernels.force(reference):

@@ -1,4 +1,4 @@
-"""Kernels for the CPU in numba: float32 and float64. `gnnlib.kernels.reference` defines what each computes.
+"""Kernels for the CPU in numba: float32, float64 and bfloat16. `gnnlib.kernels.reference` defines what each computes.
 
 A kernel computes one row of a graph; `gnnlib.kernels.cpu.team` runs it over all rows, on PyTorch's threads. A row is
 summed by one thread in the order of edge ids, so any number of threads gives the same bits.

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from gnnlib.kernels.cpu.rows import AHEAD, fetch, inline, scalar, static
+from gnnlib.kernels.cpu.rows import AHEAD, fetch, inline, numbers, scalar, static
 from gnnlib.kernels.cpu.team import CHUNKS, Array, has_hubs, kernel
 from gnnlib.kernels.cpu.tiles import (
     minus,
@@ -28,7 +28,7 @@ from gnnlib.kernels.cpu.tiles import (
     tile_zero,
     times,
 )
-from gnnlib.kernels.cpu.vectors import at, lanes, lines, prefetch, store, where_above
+from gnnlib.kernels.cpu.vectors import at, lanes, lines, number, prefetch, store, where_above
 
 # With c the largest score of a source and z = src_score_u + dst_score_v: relative to leaky(c + dst_score_v), an upper
 # bound of the scores of v, exp(leaky(z)) is exp(src_score_u - c) for z > 0, else
@@ -102,8 +102,8 @@ def _attend(row, args):
     stride, last = heads * width, len(indices) - 1
     src_size, dst_size = (heads, 2 * heads) if exact else (3 * heads, 3 * heads)
     none, one, slope = (
-        tile_fill(y, y.dtype.type(0), tile),
-        tile_fill(y, y.dtype.type(1), tile),
+        tile_fill(y, number(y, 0), tile),
+        tile_fill(y, number(y, 1), tile),
         tile_fill(y, args.slope, tile),
     )
     for h in range(first, end, len(tile)):
@@ -174,7 +174,7 @@ def _attend_feat_grad(row, args):
     u, first, end = row.v, row.low * len(tile), row.high * len(tile)
     stride, last = heads * width, len(indices) - 1
     src_size, dst_size = (heads, 2 * heads) if exact else (3 * heads, 3 * heads)
-    none, slope = tile_fill(d_feat, d_feat.dtype.type(0), tile), tile_fill(d_feat, args.slope, tile)
+    none, slope = tile_fill(d_feat, number(d_feat, 0), tile), tile_fill(d_feat, args.slope, tile)
     for h in range(first, end, len(tile)):
         # at least one pass, which writes d_prob, also for a width of 0
         for f in range(h * width, h * width + max(width, 1), len(tile[0]) * lanes(d_feat)):
@@ -222,7 +222,7 @@ def _attend_score_grad(row, args):
     heads, exact, tile, start, stop = args.heads, args.exact, args.tile, row.start, row.stop
     first, end, last = row.low * len(tile), row.high * len(tile), len(indices) - 1
     src_size, dst_size = (heads, 2 * heads) if exact else (3 * heads, 3 * heads)
-    none, slope = tile_fill(score, score.dtype.type(0), tile), tile_fill(score, args.slope, tile)
+    none, slope = tile_fill(score, number(score, 0), tile), tile_fill(score, args.slope, tile)
     for h in range(first, end, len(tile)):
         t = row.v * dst_size + h
         mean, total, sum_ = none, none, none
@@ -268,7 +268,7 @@ def _ends_grad(row, args):
     eid, d_score, d_dst, feat, att = args.eid, args.d_score, args.d_dst, args.feat, args.att
     d_feat, d_att, heads, width, tile, u = args.d_feat, args.d_att, args.heads, args.width, args.tile, row.v
     stride, last = heads * width, len(eid) - 1
-    none = tile_fill(d_feat, d_feat.dtype.type(0), tile)
+    none = tile_fill(d_feat, number(d_feat, 0), tile)
     for h in range(row.low * len(tile), row.high * len(tile), len(tile)):
         d_src_u = none
         for s in range(row.start, row.stop):
@@ -278,12 +278,13 @@ def _ends_grad(row, args):
         for f in range(h * width, (h + 1) * width, len(tile[0]) * lanes(d_feat)):
             remaining, part, o = (h + 1) * width - f, row.chunk * args.vectors * stride + f, u * stride + f
             x = tile_get(feat, o, width, remaining, tile)
-            tile_add(d_feat, o, width, d_src_u, tile_get(att, f, width, remaining, tile), remaining, tile)
+            sums = tile_get(d_feat, o, width, remaining, tile)
+            sums = tile_scaled(d_src_u, tile_get(att, f, width, remaining, tile), sums)
             tile_add(d_att, part, width, d_src_u, x, remaining, tile)
             if args.vectors > 1:
-                att_dst = tile_get(att, stride + f, width, remaining, tile)
-                tile_add(d_feat, o, width, d_dst_u, att_dst, remaining, tile)
+                sums = tile_scaled(d_dst_u, tile_get(att, stride + f, width, remaining, tile), sums)
                 tile_add(d_att, part + stride, width, d_dst_u, x, remaining, tile)
+            tile_put(d_feat, o, width, sums, remaining, tile)
 
 
 class SourceTableArgs(NamedTuple):
@@ -316,8 +317,8 @@ def _sources(adj, src_score: Tensor, slope: float) -> tuple[Tensor, float]:
         if high - low <= SPREAD:
             (flat, stride), heads, tile = _flat(src_score), src_score.shape[1], _tile(adj, src_score.unsqueeze(2))
             table = src_score.new_empty(len(src_score), 3 * heads)
-            numbers = scalar(slope, src_score), scalar(high, src_score)
-            args = SourceTableArgs(flat, table.view(-1), *numbers, stride, heads, tile)
+            factors = scalar(slope, src_score), scalar(high, src_score)
+            args = SourceTableArgs(flat, table.view(-1), *factors, stride, heads, tile)
             _source_table(32 * src_score.numel(), adj.indptr, heads // len(tile), args)
             return table, high
     return src_score.contiguous(), 0.0
@@ -352,16 +353,17 @@ def attend(
     bias: Tensor | None,
 ) -> tuple[Tensor, ...]:
     heads, width = feat.shape[1:]
+    src_score, dst_score = numbers(src_score), numbers(dst_score)
     (src_table, src_top), (flat, stride) = _sources(csr, src_score, slope), _flat(dst_score)
     exact = src_table.shape[1] == heads
     y = feat.new_empty(len(dst_score), heads, width)
-    dst_table = feat.new_empty(len(dst_score), heads * (2 if exact else 3))
+    dst_table = dst_score.new_empty(len(dst_score), heads * (2 if exact else 3))
     weight = _coefficients(coeff, feat)
-    shift = feat.new_zeros(heads * width) if bias is None else bias.view(-1)
+    shift = dst_score.new_zeros(heads * width) if bias is None else numbers(bias).view(-1)
     ends, tile = (feat.view(-1), src_table.view(-1), flat, dst_table.view(-1)), _tile(csc, feat)
-    numbers, shape = (scalar(slope, feat), scalar(src_top, feat)), (heads, width, stride)
+    factors, shape = (scalar(slope, feat), scalar(src_top, feat)), (heads, width, stride)
     arrays = csc.indices, csc.eid, *ends, weight, shift, y.view(-1)
-    args = AttendArgs(*arrays, *numbers, *shape, exact, coeff is not None, tile)
+    args = AttendArgs(*arrays, *factors, *shape, exact, coeff is not None, tile)
     _attend(len(csc.eid) * heads * (width + 8), csc.indptr, heads // len(tile), args)
     return y, src_table, dst_table
 
@@ -386,11 +388,14 @@ def attend_grad(
     return d_feat, score, d_dst
 
 
-def attend_ends_grad(csr, feat: Tensor, att: Tensor, d_score: Tensor, d_dst: Tensor | None, d_feat: Tensor) -> Tensor:
+def attend_ends_grad(
+    csr, feat: Tensor, att: Tensor, d_score: Tensor, d_dst: Tensor | None, d_feat: Tensor
+) -> tuple[Tensor, Tensor]:
     heads, width = feat.shape[1:]
-    dst = feat.new_empty(0) if d_dst is None else d_dst.view(-1)
+    att, d_score = numbers(att), numbers(d_score)
+    dst = d_score.new_empty(0) if d_dst is None else numbers(d_dst).view(-1)
     arrays = csr.eid, d_score.view(-1), dst, feat.view(-1), att.view(-1), d_feat.view(-1)
-    tile, d_att = _tile(csr, feat), feat.new_zeros(CHUNKS, *att.shape)
+    tile, d_att = _tile(csr, feat), att.new_zeros(CHUNKS, *att.shape)
     args = EndsGradArgs(*arrays, d_att.view(-1), heads, width, len(att), tile)
     _ends_grad(d_score.numel() + 4 * feat.numel(), csr.indptr, heads // len(tile), args)
-    return d_att.sum(0)
+    return d_feat, d_att.sum(0)

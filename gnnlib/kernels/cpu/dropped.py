@@ -1,7 +1,7 @@
 """Sums of messages with dropout on single entries (DropMessage, Fang et al. 2023, arXiv 2204.10037).
 
 Neither messages nor masks are stored: whether an entry is dropped is a function of a key, its edge and its column, so
-every pass makes the same choice.
+every pass makes the same choice. bfloat16 is widened first: the hash takes longer than the reads.
 """
 
 from typing import NamedTuple
@@ -12,7 +12,8 @@ from torch import Tensor
 from gnnlib.kernels.cpu.edges import EDGE_PARTS, FASTMATH_DOT
 from gnnlib.kernels.cpu.rows import AHEAD, fetch, inline, scalar
 from gnnlib.kernels.cpu.team import Array, kernel
-from gnnlib.kernels.cpu.vectors import at, lanes, lines
+from gnnlib.kernels.cpu.vectors import at, lanes, lines, number, write
+from gnnlib.kernels.half import widened
 
 
 @inline
@@ -32,9 +33,10 @@ def retains(edge_hash, column, level):
 @inline
 def add_retained(y, o, x, i, c, n, first, edge_hash, level):
     """y[o : o + n] += c x[i : i + n] without the dropped entries; the columns are first, first + 1, ..."""
-    none = y.dtype.type(0)
-    for f in range(np.uint64(n)):
-        y[np.uint64(o) + f] += c * (x[np.uint64(i) + f] if retains(edge_hash, first + f, level) else none)
+    none = number(y, 0)
+    for f in range(n):
+        value = at(x, i + f) if retains(edge_hash, first + f, level) else none
+        write(y, o + f, at(y, o + f) + c * value)
 
 
 class DroppedSumArgs(NamedTuple):
@@ -57,8 +59,8 @@ def _dropped_sum(row, args):
     indices, x, coeff, y, heads, width = args.indices, args.x, args.coeff, args.y, args.heads, args.width
     stride, last, step, v = heads * width, len(indices) - 1, width if heads > 1 else lanes(y), row.v
     begin, end = row.low * step, min(row.high * step, stride)
-    for f in range(np.uint64(v * stride + begin), np.uint64(v * stride + end)):
-        y[f] = 0
+    for f in range(v * stride + begin, v * stride + end):
+        write(y, f, number(y, 0))
     for s in range(row.start, row.stop):
         fetch(x, np.int64(at(indices, min(s + AHEAD, last))) * stride, stride)
         i, e = np.int64(at(indices, s)) * stride, np.int64(at(args.eid, s))
@@ -88,22 +90,23 @@ class DroppedDotArgs(NamedTuple):
 @kernel(DroppedDotArgs, fastmath=FASTMATH_DOT)
 def _dropped_dot(row, args):
     x, y, heads, width, start, stop = args.x, args.y, args.heads, args.width, row.start, row.stop
-    stride, none = heads * width, y.dtype.type(0)
+    stride, none = heads * width, number(y, 0)
     first, end = start + (stop - start) * row.low // EDGE_PARTS, start + (stop - start) * row.high // EDGE_PARTS
     for s in range(first, end):
-        i, e = np.uint64(at(args.indices, s)) * np.uint64(stride), np.int64(at(args.eid, s))
-        edge_hash, o = mix(np.uint32(args.key + e)), np.uint64(row.v * stride)
+        i, e = np.int64(at(args.indices, s)) * stride, np.int64(at(args.eid, s))
+        edge_hash, o = mix(np.uint32(args.key + e)), row.v * stride
         for h in range(heads):
             sum_ = none
-            for f in range(np.uint64(h * width), np.uint64((h + 1) * width)):
-                sum_ += x[i + f] * (y[o + f] if retains(edge_hash, f, args.level) else none)
-            args.out[e * heads + h] = args.scale * sum_
+            for f in range(h * width, (h + 1) * width):
+                sum_ += at(x, i + f) * (at(y, o + f) if retains(edge_hash, f, args.level) else none)
+            write(args.out, e * heads + h, args.scale * sum_)
 
 
 def _choice(like: Tensor, scale: float, key: int, level: int) -> tuple:
     return scalar(scale, like), np.uint32(key), np.uint32(level)
 
 
+@widened
 def dropped_sum(adj, x: Tensor, coeff: Tensor | None, scale: float, key: int, level: int) -> Tensor:
     heads = 1 if coeff is None else coeff.shape[1]
     width = x.shape[1] * x.shape[2] // heads
@@ -116,6 +119,7 @@ def dropped_sum(adj, x: Tensor, coeff: Tensor | None, scale: float, key: int, le
     return y
 
 
+@widened
 def dropped_dot(adj, x: Tensor, y: Tensor, heads: int, scale: float, key: int, level: int) -> Tensor:
     out = x.new_empty(len(adj.eid), heads)
     width = x.shape[1] * x.shape[2] // heads

@@ -6,10 +6,11 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from gnnlib.kernels.cpu.rows import AHEAD, ahead_of, dot, fetch, scalar, static
+from gnnlib.kernels.cpu.rows import AHEAD, ahead_of, dot, fetch, numbers, scalar, static, sums
 from gnnlib.kernels.cpu.team import CHUNKS, FASTMATH, Array, has_hubs, kernel
 from gnnlib.kernels.cpu.tiles import minus, over, plus, tile_exp, tile_fill, tile_numbers, times
-from gnnlib.kernels.cpu.vectors import at, lanes, lines, prefetch, store, where_above
+from gnnlib.kernels.cpu.vectors import at, lanes, lines, number, prefetch, store, where_above, write
+from gnnlib.kernels.half import widened
 
 # LLVM vectorises a plain loop over a dot product only if it may reassociate the sum.
 FASTMATH_DOT = FASTMATH | {"reassoc"}
@@ -40,7 +41,7 @@ def _edge_dot(row, args):
             fetch(x, at(indices, min(s + AHEAD, last)) * stride, stride)
         i, o, e = at(indices, s) * stride, row.v * args.y_heads * width, np.int64(at(args.eid, s)) * heads
         for h in range(heads):
-            args.out[e + h] = dot(x, i + h * x_step, args.y, o + h * y_step, width)
+            write(args.out, e + h, dot(x, i + h * x_step, args.y, o + h * y_step, width))
 
 
 def edge_dot(adj, x: Tensor, y: Tensor, out: Tensor | None = None) -> Tensor:
@@ -100,7 +101,7 @@ def _edge_softmax_grad(row, args):
     eid, prob, grad, out, heads, tile = args.eid, args.prob, args.grad, args.out, args.heads, args.tile
     last = len(eid) - 1
     for h in range(row.low * len(tile), row.high * len(tile), len(tile)):
-        mean = tile_fill(prob, prob.dtype.type(0), tile)
+        mean = tile_fill(prob, number(prob, 0), tile)
         for s in range(row.start, row.stop):
             if len(args.ahead):
                 i = np.int64(at(eid, min(s + AHEAD, last))) * heads + h
@@ -120,6 +121,7 @@ def _tile(adj, heads: int) -> tuple[tuple[int, ...], ...]:
     return (static(1),) * (1 if has_hubs(adj.indptr) else math.gcd(heads, 8))
 
 
+@widened
 def edge_softmax(adj, score: Tensor) -> Tensor:
     heads, prob, tile = score.shape[1], score.new_empty(*score.shape), _tile(adj, score.shape[1])
     args = EdgeSoftmaxArgs(adj.eid, score.view(-1), prob.view(-1), heads, ahead_of(score), tile)
@@ -135,6 +137,8 @@ def edge_softmax_grad(adj, prob: Tensor, grad: Tensor) -> Tensor:
 
 
 class EdgeScoreArgs(NamedTuple):
+    """``att``: (heads, width). ``a_heads``, ``b_heads``: heads of a and b, or 1."""
+
     indices: Array
     eid: Array
     a: Array
@@ -142,25 +146,31 @@ class EdgeScoreArgs(NamedTuple):
     att: Array
     slope: float
     out: Array
+    heads: int
+    a_heads: int
+    b_heads: int
+    width: int
 
 
 @kernel(EdgeScoreArgs, fastmath=FASTMATH_DOT)
 def _edge_score(row, args):
-    a, b, att, slope, v, start, stop = args.a, args.b, args.att, args.slope, row.v, row.start, row.stop
-    heads, width = att.shape
-    a_step, b_step = min(a.shape[1] - 1, 1), min(b.shape[1] - 1, 1)
+    a, b, att, slope, heads, width = args.a, args.b, args.att, args.slope, args.heads, args.width
+    a_step, b_step, start, stop = width * (args.a_heads > 1), width * (args.b_heads > 1), row.start, row.stop
     first, end = start + (stop - start) * row.low // EDGE_PARTS, start + (stop - start) * row.high // EDGE_PARTS
     for s in range(first, end):
-        u, e = args.indices[s], args.eid[s]
+        i, e = np.int64(at(args.indices, s)) * args.a_heads * width, np.int64(at(args.eid, s)) * heads
+        o = row.v * args.b_heads * width
         for h in range(heads):
-            sum_ = a.dtype.type(0)
+            sum_ = number(att, 0)
             for j in range(width):
-                z = a[u, h * a_step, j] + b[v, h * b_step, j]
-                sum_ += att[h, j] * (z if z > 0 else z * slope)
-            args.out[e, h] = sum_
+                z = at(a, i + h * a_step + j) + at(b, o + h * b_step + j)
+                sum_ += at(att, h * width + j) * (z if z > 0 else z * slope)
+            write(args.out, e + h, sum_)
 
 
 class EdgeScoreGradArgs(NamedTuple):
+    """``x_heads``, ``y_heads``: heads of x and y, or 1."""
+
     indices: Array
     eid: Array
     x: Array
@@ -169,25 +179,28 @@ class EdgeScoreGradArgs(NamedTuple):
     slope: float
     grad: Array
     out: Array
+    heads: int
+    x_heads: int
+    y_heads: int
+    width: int
 
 
 @kernel(EdgeScoreGradArgs)
 def _edge_score_grad(row, args):
-    x, y, att, slope, out, v = args.x, args.y, args.att, args.slope, args.out, row.v
-    heads, width = att.shape
-    x_step, y_step = min(x.shape[1] - 1, 1), min(y.shape[1] - 1, 1)
-    first, end = np.uint64(row.low * lanes(out)), np.uint64(min(row.high * lanes(out), width))
-    for h in range(out.shape[1]):
+    x, y, att, slope, out, heads, width = args.x, args.y, args.att, args.slope, args.out, args.heads, args.width
+    x_step, y_step = width * (args.x_heads > 1), width * (args.y_heads > 1)
+    first, end, o = row.low * lanes(out), min(row.high * lanes(out), width), row.v * args.x_heads * width
+    for h in range(args.x_heads):
         for j in range(first, end):
-            out[v, h, j] = 0
+            write(out, o + h * width + j, number(out, 0))
     for s in range(row.start, row.stop):
-        u, e = args.indices[s], args.eid[s]
+        i, e = np.int64(at(args.indices, s)) * args.y_heads * width, np.int64(at(args.eid, s)) * heads
         for h in range(heads):
-            g = args.grad[e, h]
+            g, k = at(args.grad, e + h), o + h * x_step
             for j in range(first, end):
-                z = x[v, h * x_step, j] + y[u, h * y_step, j]
-                d = g * att[h, j]
-                out[v, h * x_step, j] += d if z > 0 else d * slope
+                z = at(x, k + j) + at(y, i + h * y_step + j)
+                d = g * at(att, h * width + j)
+                write(out, k + j, at(out, k + j) + (d if z > 0 else d * slope))
 
 
 class EdgeScoreAttGradArgs(NamedTuple):
@@ -198,38 +211,48 @@ class EdgeScoreAttGradArgs(NamedTuple):
     slope: float
     grad: Array
     out: Array
+    heads: int
+    a_heads: int
+    b_heads: int
+    width: int
 
 
 @kernel(EdgeScoreAttGradArgs)
 def _edge_score_att_grad(row, args):
-    a, b, slope, out, v = args.a, args.b, args.slope, args.out, row.v
-    heads, width = out.shape[1:]
-    a_step, b_step = min(a.shape[1] - 1, 1), min(b.shape[1] - 1, 1)
+    a, b, slope, out, heads, width = args.a, args.b, args.slope, args.out, args.heads, args.width
+    a_step, b_step, o = width * (args.a_heads > 1), width * (args.b_heads > 1), row.v * args.b_heads * width
     for s in range(row.start, row.stop):
-        u, e = args.indices[s], args.eid[s]
+        i, e = np.int64(at(args.indices, s)) * args.a_heads * width, np.int64(at(args.eid, s)) * heads
         for h in range(heads):
-            g = args.grad[e, h]
+            g, k = at(args.grad, e + h), (row.chunk * heads + h) * width
             for j in range(width):
-                z = a[u, h * a_step, j] + b[v, h * b_step, j]
-                out[row.chunk, h, j] += g * (z if z > 0 else z * slope)
+                z = at(a, i + h * a_step + j) + at(b, o + h * b_step + j)
+                write(out, k + j, at(out, k + j) + g * (z if z > 0 else z * slope))
 
 
 def edge_score(adj, a: Tensor, b: Tensor, att: Tensor, slope: float) -> Tensor:
     out = a.new_empty(len(adj.eid), len(att))
-    args = EdgeScoreArgs(adj.indices, adj.eid, a, b, att, scalar(slope, a), out)
+    arrays = adj.indices, adj.eid, a.view(-1), b.view(-1), numbers(att).view(-1)
+    shape = len(att), a.shape[1], b.shape[1], a.shape[2]
+    args = EdgeScoreArgs(*arrays, scalar(slope, a), out.view(-1), *shape)
     _edge_score(len(adj.eid) * att.numel(), adj.indptr, EDGE_PARTS, args)
     return out
 
 
 def edge_score_grad(adj, x: Tensor, y: Tensor, att: Tensor, slope: float, grad: Tensor) -> Tensor:
-    out = x.new_empty(*x.shape)
-    args = EdgeScoreGradArgs(adj.indices, adj.eid, x, y, att, scalar(slope, x), grad, out)
+    out = sums(x, *x.shape)
+    arrays = adj.indices, adj.eid, x.view(-1), y.view(-1), numbers(att).view(-1)
+    shape = len(att), x.shape[1], y.shape[1], x.shape[2]
+    args = EdgeScoreGradArgs(*arrays, scalar(slope, x), grad.view(-1), out.view(-1), *shape)
     _edge_score_grad(len(adj.eid) * att.numel(), adj.indptr, lines(x, x.shape[2]), args)
-    return out
+    return out.to(x.dtype)
 
 
 def edge_score_att_grad(adj, a: Tensor, b: Tensor, slope: float, grad: Tensor) -> Tensor:
-    partial_sums = a.new_zeros(CHUNKS, grad.shape[1], a.shape[2])
-    args = EdgeScoreAttGradArgs(adj.indices, adj.eid, a, b, scalar(slope, a), grad, partial_sums)
-    _edge_score_att_grad(len(adj.eid) * partial_sums[0].numel(), adj.indptr, 1, args)
-    return partial_sums.sum(0)
+    heads, width = grad.shape[1], a.shape[2]
+    partial_sums = sums(a, CHUNKS, heads, width).zero_()
+    arrays = adj.indices, adj.eid, a.view(-1), b.view(-1)
+    shape = heads, a.shape[1], b.shape[1], width
+    args = EdgeScoreAttGradArgs(*arrays, scalar(slope, a), grad.view(-1), partial_sums.view(-1), *shape)
+    _edge_score_att_grad(len(adj.eid) * heads * width, adj.indptr, 1, args)
+    return partial_sums.sum(0).to(a.dtype)

@@ -5,8 +5,9 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
+from gnnlib.kernels.cpu.rows import sums
 from gnnlib.kernels.cpu.team import Array, kernel
-from gnnlib.kernels.cpu.vectors import lanes, lines
+from gnnlib.kernels.cpu.vectors import at, fill, get, lanes, lines, number, put, scaled, zero
 
 
 class GatedSumArgs(NamedTuple):
@@ -16,22 +17,24 @@ class GatedSumArgs(NamedTuple):
     x: Array
     y: Array
     total: Array
+    width: int
 
 
 @kernel(GatedSumArgs)
 def _gated_sum(row, args):
-    t, x, y, total, v = args.t, args.x, args.y, args.total, row.v
-    first, end = np.uint64(row.low * lanes(y)), np.uint64(min(row.high * lanes(y), y.shape[1]))
-    half = y.dtype.type(0.5)
-    for f in range(first, end):
-        y[v, f] = 0
-        total[v, f] = 0
+    t, x, y, total, width = args.t, args.x, args.y, args.total, args.width
+    step, o, one, half = lanes(y), row.v * width, number(y, 1), number(y, 0.5)
+    first, end = row.low * step, min(row.high * step, width)
+    for f in range(first, end, step):
+        put(y, o + f, zero(y), width - f)
+        put(total, o + f, zero(y), width - f)
     for s in range(row.start, row.stop):
-        u, e = args.indices[s], args.eid[s]
-        for f in range(first, end):
-            gate = half + half * t[e, f]
-            y[v, f] += gate * x[u, f]
-            total[v, f] += gate
+        i, k = np.int64(at(args.indices, s)) * width, np.int64(at(args.eid, s)) * width
+        for f in range(first, end, step):
+            remaining = width - f
+            gate = scaled(half, get(t, k + f, remaining), fill(y, half))
+            put(y, o + f, scaled(gate, get(x, i + f, remaining), get(y, o + f, remaining)), remaining)
+            put(total, o + f, scaled(one, gate, get(total, o + f, remaining)), remaining)
 
 
 class GateGradArgs(NamedTuple):
@@ -42,26 +45,33 @@ class GateGradArgs(NamedTuple):
     y: Array
     grad: Array
     out: Array
+    width: int
 
 
 @kernel(GateGradArgs)
 def _gate_grad(row, args):
-    t, x, y, out, v = args.t, args.x, args.y, args.out, row.v
-    first, end = np.uint64(row.low * lanes(out)), np.uint64(min(row.high * lanes(out), out.shape[1]))
-    one, quarter = out.dtype.type(1), out.dtype.type(0.25)
+    t, x, y, out, width = args.t, args.x, args.y, args.out, args.width
+    step, o, one, quarter, none = lanes(out), row.v * width, number(out, 1), number(out, 0.25), zero(out)
+    first, end = row.low * step, min(row.high * step, width)
     for s in range(row.start, row.stop):
-        u, e = args.indices[s], args.eid[s]
-        for f in range(first, end):
-            out[e, f] = quarter * (one - t[e, f] * t[e, f]) * args.grad[v, f] * (x[u, f] - y[v, f])
+        i, k = np.int64(at(args.indices, s)) * width, np.int64(at(args.eid, s)) * width
+        for f in range(first, end, step):
+            remaining, gate = width - f, get(t, k + f, width - f)
+            slope = scaled(quarter, scaled(scaled(-one, gate, none), gate, fill(out, one)), none)
+            apart = scaled(-one, get(y, o + f, remaining), get(x, i + f, remaining))
+            put(out, k + f, scaled(scaled(slope, get(args.grad, o + f, remaining), none), apart, none), remaining)
 
 
 def gated_sum(adj, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    y, total = (x.new_empty(len(adj.indptr) - 1, x.shape[1]) for _ in range(2))
-    _gated_sum(2 * t.numel(), adj.indptr, lines(x, x.shape[1]), GatedSumArgs(adj.indices, adj.eid, t, x, y, total))
+    width = x.shape[1]
+    y, total = (sums(x, len(adj.indptr) - 1, width) for _ in range(2))
+    arrays = adj.indices, adj.eid, t.view(-1), x.view(-1), y.view(-1), total.view(-1)
+    _gated_sum(2 * t.numel(), adj.indptr, lines(x, width), GatedSumArgs(*arrays, width))
     return y, total
 
 
 def gate_grad(adj, t: Tensor, x: Tensor, y: Tensor, grad: Tensor) -> Tensor:
-    out = t.new_empty(*t.shape)
-    _gate_grad(4 * t.numel(), adj.indptr, lines(x, x.shape[1]), GateGradArgs(adj.indices, adj.eid, t, x, y, grad, out))
+    out, width = t.new_empty(*t.shape), x.shape[1]
+    arrays = adj.indices, adj.eid, t.view(-1), x.view(-1), y.view(-1), grad.view(-1), out.view(-1)
+    _gate_grad(4 * t.numel(), adj.indptr, lines(x, width), GateGradArgs(*arrays, width))
     return out

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from gnnlib.kernels.cpu.compile import jit_callee
-from gnnlib.kernels.cpu.rows import AHEAD, static
+from gnnlib.kernels.cpu.rows import AHEAD, numbers, static
 from gnnlib.kernels.cpu.team import CHUNKS, FASTMATH, Array, kernel
 from gnnlib.kernels.cpu.vectors import (
     at,
@@ -22,6 +22,8 @@ from gnnlib.kernels.cpu.vectors import (
     get,
     lanes,
     lines,
+    number,
+    per_line,
     prefetch,
     put,
     scaled,
@@ -95,7 +97,7 @@ def _ahead(indices, s):
 def _message(base, x, i, args, e, f, remaining):
     """base + x[i] + r[e] C, in the columns from f on."""
     r, c, k, width = args.r, args.c, e * args.stride, args.width
-    z = scaled(x.dtype.type(1), get(x, i + f, remaining), base)
+    z = scaled(number(x, 1), get(x, i + f, remaining), base)
     for d in range(0, BLOCK * len(args.blocks), BLOCK):
         o = d * width + f
         z = scaled(at(r, k + d), get(c, o, remaining), z)
@@ -109,22 +111,22 @@ def _message(base, x, i, args, e, f, remaining):
 def _message_grad(like, z, edge, arg, d_mean, d_top):
     """The gradient of z: ``d_mean`` where z is above 0, plus ``d_top`` where ``edge`` is the maximum."""
     part = where_above(z, zero(like), d_mean, zero(like))
-    return scaled(like.dtype.type(1), part, where_equal(arg, edge, d_top, zero(like)))
+    return scaled(number(like, 1), part, where_equal(arg, edge, d_top, zero(like)))
 
 
 @inline
 def _add(y, o, vector, remaining):
-    put(y, o, scaled(y.dtype.type(1), vector, get(y, o, remaining)), remaining)
+    put(y, o, scaled(number(y, 1), vector, get(y, o, remaining)), remaining)
 
 
 @kernel(MeanMaxArgs)
 def _mean_max(row, args):
     indices, mean, arg, width, v = args.indices, args.mean, args.arg, args.width, row.v
-    step, one, none = lanes(mean), mean.dtype.type(1), zero(mean)
+    step, one, none = lanes(mean), number(mean, 1), zero(mean)
     first, end = row.low * step, min(row.high * step, width)
     for s in range(row.start, row.stop):
         o = _ahead(indices, s) * width
-        for f in range(o + first, o + end, step):
+        for f in range(o + first, o + end, per_line(args.a)):
             prefetch(args.a, f)
     for f in range(first, end, step):
         remaining, o = width - f, v * width + f
@@ -144,11 +146,11 @@ def _mean_max(row, args):
 @kernel(GradArgs)
 def _grad_by_dst(row, args):
     indices, r, arg, d_b, width, v = args.indices, args.r, args.arg, args.d_out, args.width, row.v
-    step, one, none, num_feats = lanes(d_b), d_b.dtype.type(1), zero(d_b), BLOCK * len(args.blocks)
+    step, one, none, num_feats = lanes(d_b), number(d_b, 1), zero(d_b), BLOCK * len(args.blocks)
     first, end = row.low * step, min(row.high * step, width)
     for s in range(row.start, row.stop):
         o = _ahead(indices, s) * width
-        for f in range(o + first, o + end, step):
+        for f in range(o + first, o + end, per_line(args.a)):
             prefetch(args.a, f)
     for f in range(first, end, step):
         remaining, o = width - f, v * width + f
@@ -175,7 +177,7 @@ def _grad_by_dst(row, args):
 @kernel(GradArgs)
 def _grad_by_src(row, args):
     indices, arg, d_a, width, u = args.indices, args.arg, args.d_out, args.width, row.v
-    step, one, none = lanes(d_a), d_a.dtype.type(1), zero(d_a)
+    step, one, none = lanes(d_a), number(d_a, 1), zero(d_a)
     first, end = row.low * step, min(row.high * step, width)
     for s in range(row.start, row.stop):
         o = _ahead(indices, s) * width
@@ -202,8 +204,8 @@ def _inputs(a: Tensor, b: Tensor, r: Tensor, c: Tensor, share: Tensor) -> Inputs
     """The inputs of all kernels. Without edge features all edges share one row of zeros."""
     num_feats = BLOCK * max(1, -(-len(c) // BLOCK))
     r = pad(r, (0, num_feats - len(c))) if len(c) else r.new_zeros(num_feats)
-    weight = pad(c, (0, 0, 0, num_feats - len(c)))
-    arrays = a.view(-1), b.view(-1), r.view(-1), weight.view(-1), share
+    weight = numbers(pad(c, (0, 0, 0, num_feats - len(c))))
+    arrays = a.view(-1), b.view(-1), r.view(-1), weight.view(-1), numbers(share)
     return Inputs(*arrays, b.shape[1], num_feats if len(c) else 0, static(num_feats // BLOCK))
 
 
@@ -221,11 +223,11 @@ def rectified_mean_max_grad(
 ) -> tuple[Tensor, Tensor, Tensor]:
     inputs = _inputs(a, b, r, c, share)
     num_feats = BLOCK * len(inputs.blocks)
-    d_a, d_b, d_c = torch.empty_like(a), torch.empty_like(b), c.new_zeros(CHUNKS, num_feats, c.shape[1])
+    d_a, d_b, d_c = torch.empty_like(a), torch.empty_like(b), numbers(c).new_zeros(CHUNKS, num_feats, c.shape[1])
     work, columns = len(csc.eid) * (len(c) + BLOCK) * b.shape[1], lines(b, b.shape[1])
     grads = arg.view(-1), d_mean.view(-1), d_top.view(-1)
     by_dst = GradArgs(csc.indices, csc.eid, *inputs, *grads, d_b.view(-1), d_c.view(-1))
-    by_src = GradArgs(csr.indices, csr.eid, *inputs, *grads, d_a.view(-1), c.new_empty(0))
+    by_src = GradArgs(csr.indices, csr.eid, *inputs, *grads, d_a.view(-1), numbers(c).new_empty(0))
     _grad_by_dst(2 * work, csc.indptr, columns, by_dst)
     _grad_by_src(work, csr.indptr, columns, by_src)
     return d_a, d_b, d_c.sum(0)[: len(c)]

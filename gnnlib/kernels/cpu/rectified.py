@@ -5,8 +5,9 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
+from gnnlib.kernels.cpu.rows import sums
 from gnnlib.kernels.cpu.team import Array, kernel
-from gnnlib.kernels.cpu.vectors import lanes, lines
+from gnnlib.kernels.cpu.vectors import at, get, lanes, lines, number, put, scaled, where_above, where_at_most, zero
 
 
 class RectifiedSumArgs(NamedTuple):
@@ -16,21 +17,24 @@ class RectifiedSumArgs(NamedTuple):
     e: Array
     coeff: Array
     y: Array
+    width: int
 
 
 @kernel(RectifiedSumArgs)
 def _rectified_sum(row, args):
-    x, e, y, v = args.x, args.e, args.y, row.v
-    first, end = np.uint64(row.low * lanes(y)), np.uint64(min(row.high * lanes(y), y.shape[1]))
-    none = y.dtype.type(0)
-    for f in range(first, end):
-        y[v, f] = 0
+    x, e, y, width = args.x, args.e, args.y, args.width
+    step, o, one, none = lanes(y), row.v * width, number(y, 1), zero(y)
+    first, end = row.low * step, min(row.high * step, width)
+    for f in range(first, end, step):
+        put(y, o + f, none, width - f)
     for s in range(row.start, row.stop):
-        u, k = args.indices[s], args.eid[s]
-        b = args.coeff[k]
-        for f in range(first, end):
-            z = x[u, f] + e[k, f]
-            y[v, f] += b * (none if z <= none else z)  # NaN stays NaN
+        i, k = np.int64(at(args.indices, s)) * width, np.int64(at(args.eid, s))
+        b, k = at(args.coeff, k), k * width
+        for f in range(first, end, step):
+            remaining = width - f
+            z = scaled(one, get(x, i + f, remaining), get(e, k + f, remaining))
+            z = where_above(none, z, none, z)  # NaN stays NaN
+            put(y, o + f, scaled(b, z, get(y, o + f, remaining)), remaining)
 
 
 class RectifiedGradArgs(NamedTuple):
@@ -41,28 +45,34 @@ class RectifiedGradArgs(NamedTuple):
     coeff: Array
     grad: Array
     out: Array
+    width: int
 
 
 @kernel(RectifiedGradArgs)
 def _rectified_grad(row, args):
-    x, e, out, v = args.x, args.e, args.out, row.v
-    first, end = np.uint64(row.low * lanes(out)), np.uint64(min(row.high * lanes(out), out.shape[1]))
-    none = out.dtype.type(0)
+    x, e, out, width = args.x, args.e, args.out, args.width
+    step, o, one, none = lanes(out), row.v * width, number(out, 1), zero(out)
+    first, end = row.low * step, min(row.high * step, width)
     for s in range(row.start, row.stop):
-        u, k = args.indices[s], args.eid[s]
-        b = args.coeff[k]
-        for f in range(first, end):
-            out[k, f] = none if x[u, f] + e[k, f] <= none else b * args.grad[v, f]
+        i, k = np.int64(at(args.indices, s)) * width, np.int64(at(args.eid, s))
+        b, k = at(args.coeff, k), k * width
+        for f in range(first, end, step):
+            remaining = width - f
+            z = scaled(one, get(x, i + f, remaining), get(e, k + f, remaining))
+            grad = scaled(b, get(args.grad, o + f, remaining), none)
+            put(out, k + f, where_at_most(z, none, none, grad), remaining)
 
 
 def rectified_sum(adj, x: Tensor, e: Tensor, coeff: Tensor) -> Tensor:
-    y = x.new_empty(len(adj.indptr) - 1, x.shape[1])
-    _rectified_sum(e.numel(), adj.indptr, lines(x, x.shape[1]), RectifiedSumArgs(adj.indices, adj.eid, x, e, coeff, y))
-    return y
+    width = x.shape[1]
+    y = sums(x, len(adj.indptr) - 1, width)
+    arrays = adj.indices, adj.eid, x.view(-1), e.view(-1), coeff, y.view(-1)
+    _rectified_sum(e.numel(), adj.indptr, lines(x, width), RectifiedSumArgs(*arrays, width))
+    return y.to(x.dtype)
 
 
 def rectified_grad(adj, x: Tensor, e: Tensor, coeff: Tensor, grad: Tensor) -> Tensor:
-    out = e.new_empty(*e.shape)
-    args = RectifiedGradArgs(adj.indices, adj.eid, x, e, coeff, grad, out)
-    _rectified_grad(e.numel(), adj.indptr, lines(x, x.shape[1]), args)
+    out, width = e.new_empty(*e.shape), x.shape[1]
+    arrays = adj.indices, adj.eid, x.view(-1), e.view(-1), coeff, grad.view(-1), out.view(-1)
+    _rectified_grad(e.numel(), adj.indptr, lines(x, width), RectifiedGradArgs(*arrays, width))
     return out

@@ -5,11 +5,14 @@ Feature arrays are flat; a row is identified by the position of its first number
 
 from functools import partial
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from gnnlib.kernels.cpu.compile import jit_callee
 from gnnlib.kernels.cpu.team import FASTMATH
-from gnnlib.kernels.cpu.vectors import get, lanes, load, load_first, prefetch, put, scaled, total, zero
+from gnnlib.kernels.cpu.vectors import get, lanes, load, load_first, per_line, prefetch, put, scaled, total, zero
+from gnnlib.kernels.half import computed
 
 AHEAD = 64  # slots between a prefetch and its use; fewer are too few for rows of 128 in the last-level cache
 CACHED = 1 << 22  # bytes: a smaller array stays in the cache
@@ -30,8 +33,19 @@ def ahead_of(x: Tensor) -> tuple[int, ...]:
 
 
 def scalar(value: float, like: Tensor):
-    """A float in the precision of the tensor: a float64 scalar would turn float32 loops into float64 loops."""
-    return like.detach().numpy().dtype.type(value)
+    """A float in the precision of the tensor, float32 for bfloat16: a float64 scalar would turn float32 loops into
+    float64 loops."""
+    return np.float64(value) if like.dtype == torch.float64 else np.float32(value)
+
+
+def numbers(x: Tensor) -> Tensor:
+    """x in the type in which its numbers are computed: float32 for bfloat16."""
+    return x.to(computed(x.dtype))
+
+
+def sums(like: Tensor, *shape: int) -> Tensor:
+    """An array for sums that a kernel adds to in memory: float32 for bfloat16. The caller rounds it once."""
+    return like.new_empty(shape, dtype=computed(like.dtype))
 
 
 @inline
@@ -64,5 +78,5 @@ def dot(x, i, y, o, n):
 @inline
 def fetch(x, i, n):
     """Prefetches the first lines of x[i : i + n]; the hardware prefetches those that follow."""
-    for f in range(0, min(n, 8 * lanes(x)), lanes(x)):
+    for f in range(0, min(n, 8 * per_line(x)), per_line(x)):
         prefetch(x, i + f)

@@ -2,7 +2,8 @@
 
 A row is summed eight cache lines at a time, in registers, in one pass over its edges for each eight, while the lines
 of the edges `AHEAD` are prefetched. If each head has its own weights, the lines are those of eight heads. The
-remaining lines of a row are taken by four, then one by one.
+remaining lines of a row are taken by four, then one by one. Kernels that add to their output in memory (maxima, taps)
+widen bfloat16 first: rounding each time would lose digits, and they take longer than the reads.
 """
 
 from typing import NamedTuple
@@ -14,7 +15,21 @@ from torch import Tensor
 from gnnlib.kernels.cpu.rows import AHEAD, add, ahead_of, clear, fetch, scalar, static
 from gnnlib.kernels.cpu.team import Array, kernel
 from gnnlib.kernels.cpu.tiles import tile_fill, tile_get, tile_numbers, tile_put, tile_scaled, tile_zero
-from gnnlib.kernels.cpu.vectors import at, get, inlined, lanes, lines, prefetch, put, scaled, zero
+from gnnlib.kernels.cpu.vectors import (
+    at,
+    get,
+    inlined,
+    lanes,
+    lines,
+    number,
+    per_line,
+    prefetch,
+    put,
+    scaled,
+    write,
+    zero,
+)
+from gnnlib.kernels.half import widened
 
 EIGHT, FOUR, ONE = (static(1),) * 8, (static(1),) * 4, (static(1),)
 PLAIN, SCALED, WEIGHTED = range(3)
@@ -40,14 +55,14 @@ def _sum_lines(row, args, f, tile):
     """The lines of a tile, from column f on."""
     indices, eid, coeff, x, y, width = args.indices, args.eid, args.coeff, args.x, args.y, args.width
     step, remaining, last, o = lanes(y), width - f, len(indices) - 1, row.v * width + f
-    c = y.dtype.type(1)
+    c = number(y, 1)
     sums = tile_zero(y, tile)
     if args.self_weight != 0 and o < len(x):
         sums = tile_scaled(tile_fill(y, args.self_weight, tile), tile_get(x, o, step, remaining, tile), sums)
     for s in range(row.start, row.stop):
         ahead = min(s + AHEAD, last)
-        for k in range(len(tile)):
-            prefetch(x, np.int64(at(indices, ahead)) * width + f + k * step)
+        for k in range(0, len(tile) * step, per_line(x)):
+            prefetch(x, np.int64(at(indices, ahead)) * width + f + k)
         if len(args.mode) == WEIGHTED:
             prefetch(coeff, np.int64(at(eid, ahead)))
         u = np.int64(at(indices, s))
@@ -193,7 +208,7 @@ class TapSumArgs(NamedTuple):
 @kernel(TapSumArgs)
 def _tap_sum(row, args):
     indices, x, z, width, low, high = args.indices, args.x, args.z, args.width, row.low, row.high
-    stride, signal, one, last = args.signals * width, args.num_taps * width, z.dtype.type(1), len(indices) - 1
+    stride, signal, one, last = args.signals * width, args.num_taps * width, number(z, 1), len(indices) - 1
     o = row.v * args.signals * signal
     clear(z, o + low * signal, (high - low) * signal)
     for s in range(row.start, row.stop):
@@ -204,6 +219,7 @@ def _tap_sum(row, args):
             add(z, o + b * signal + t, x, i + b * width, one, width)
 
 
+@widened
 def tap_sum(adj, x: Tensor, tap: Tensor, num_taps: int) -> Tensor:
     signals, width = x.shape[1:]
     z = x.new_empty(len(adj.indptr) - 1, signals, num_taps, width)
@@ -223,7 +239,7 @@ class EdgeSumArgs(NamedTuple):
 @kernel(EdgeSumArgs)
 def _edge_sum(row, args):
     eid, y, heads = args.eid, args.y, args.heads
-    last, one = len(eid) - 1, y.dtype.type(1)
+    last, one = len(eid) - 1, number(y, 1)
     for f in range(row.low * lanes(y), min(row.high * lanes(y), heads), lanes(y)):
         n, sum_ = heads - f, zero(y)
         for s in range(row.start, row.stop):
@@ -240,7 +256,7 @@ def edge_sum(adj, value: Tensor) -> Tensor:
 
 
 class MaxArgs(NamedTuple):
-    """``coeff``: (E, H), or (0, 0) for none."""
+    """``coeff``: (E, H), or (0,) for none."""
 
     indices: Array
     eid: Array
@@ -248,26 +264,29 @@ class MaxArgs(NamedTuple):
     coeff: Array
     y: Array
     arg: Array
+    heads: int
+    width: int
 
 
 @kernel(MaxArgs)
 def _max(row, args):
-    x, coeff, y, arg, v = args.x, args.coeff, args.y, args.arg, row.v
-    heads, width, weighted = x.shape[1], x.shape[2], coeff.shape[1] > 0
-    first, end = np.uint64(row.low * lanes(y)), np.uint64(min(row.high * lanes(y), width))
+    x, coeff, y, arg, heads, width = args.x, args.coeff, args.y, args.arg, args.heads, args.width
+    first, end, weighted = row.low * lanes(y), min(row.high * lanes(y), width), len(coeff) > 0
     for h in range(heads):
+        o, c = (row.v * heads + h) * width, number(x, 1)
         for f in range(first, end):
-            y[v, h, f] = 0
-            arg[v, h, f] = -1
+            write(y, o + f, number(y, 0))
+            arg[np.uint64(o + f)] = -1
         for s in range(row.start, row.stop):
-            u, e = args.indices[s], args.eid[s]
-            c = coeff[e, h] if weighted else x.dtype.type(1)
+            e, i = np.int64(at(args.eid, s)), (np.int64(at(args.indices, s)) * heads + h) * width
+            if weighted:
+                c = at(coeff, e * heads + h)
             for f in range(first, end):
-                m = c * x[u, h, f]
-                best = y[v, h, f]
+                m = c * at(x, i + f)
+                best = at(y, o + f)
                 if s == row.start or m > best or (m != m and best == best):
-                    y[v, h, f] = m
-                    arg[v, h, f] = e
+                    write(y, o + f, m)
+                    arg[np.uint64(o + f)] = e
 
 
 class MaxGradArgs(NamedTuple):
@@ -277,35 +296,45 @@ class MaxGradArgs(NamedTuple):
     arg: Array
     coeff: Array
     dx: Array
+    heads: int
+    width: int
 
 
 @kernel(MaxGradArgs)
 def _max_grad(row, args):
-    coeff, dx, u = args.coeff, args.dx, row.v
-    heads, width, weighted = dx.shape[1], dx.shape[2], coeff.shape[1] > 0
-    first, end = np.uint64(row.low * lanes(dx)), np.uint64(min(row.high * lanes(dx), width))
+    coeff, dx, heads, width = args.coeff, args.dx, args.heads, args.width
+    first, end, weighted = row.low * lanes(dx), min(row.high * lanes(dx), width), len(coeff) > 0
     for h in range(heads):
+        o, c, none = (row.v * heads + h) * width, number(dx, 1), number(dx, 0)
         for f in range(first, end):
-            dx[u, h, f] = 0
+            write(dx, o + f, none)
         for s in range(row.start, row.stop):
-            v, e = args.indices[s], args.eid[s]
-            c = coeff[e, h] if weighted else dx.dtype.type(1)
+            e, i = np.int64(at(args.eid, s)), (np.int64(at(args.indices, s)) * heads + h) * width
+            if weighted:
+                c = at(coeff, e * heads + h)
             for f in range(first, end):
-                dx[u, h, f] += c * args.grad[v, h, f] if args.arg[v, h, f] == e else dx.dtype.type(0)
+                part = c * at(args.grad, i + f) if at(args.arg, i + f) == e else none
+                write(dx, o + f, at(dx, o + f) + part)
 
 
+@widened
 def neighbour_max(adj, x: Tensor, coeff: Tensor | None) -> tuple[Tensor, Tensor]:
-    y = x.new_empty(len(adj.indptr) - 1, *x.shape[1:])
+    heads, width = x.shape[1:]
+    y = x.new_empty(len(adj.indptr) - 1, heads, width)
     arg = torch.empty(y.shape, dtype=torch.int32)
-    weight = coeff if coeff is not None else x.new_empty(0, 0)
-    work = len(adj.eid) * x[:1].numel()
-    _max(work, adj.indptr, lines(x, x.shape[2]), MaxArgs(adj.indices, adj.eid, x, weight, y, arg))
+    weight = coeff if coeff is not None else x.new_empty(0)
+    work = len(adj.eid) * heads * width
+    arrays = adj.indices, adj.eid, x.view(-1), weight.view(-1), y.view(-1), arg.view(-1)
+    _max(work, adj.indptr, lines(y, width), MaxArgs(*arrays, heads, width))
     return y, arg
 
 
+@widened
 def max_grad(adj, grad: Tensor, arg: Tensor, coeff: Tensor | None) -> Tensor:
-    dx = grad.new_empty(len(adj.indptr) - 1, *grad.shape[1:])
-    weight = coeff if coeff is not None else grad.new_empty(0, 0)
-    work = len(adj.eid) * grad[:1].numel()
-    _max_grad(work, adj.indptr, lines(dx, dx.shape[2]), MaxGradArgs(adj.indices, adj.eid, grad, arg, weight, dx))
+    heads, width = grad.shape[1:]
+    dx = grad.new_empty(len(adj.indptr) - 1, heads, width)
+    weight = coeff if coeff is not None else grad.new_empty(0)
+    work = len(adj.eid) * heads * width
+    arrays = adj.indices, adj.eid, grad.view(-1), arg.view(-1), weight.view(-1), dx.view(-1)
+    _max_grad(work, adj.indptr, lines(dx, width), MaxGradArgs(*arrays, heads, width))
     return dx

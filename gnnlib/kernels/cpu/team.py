@@ -177,10 +177,17 @@ class Kernel:
             columns: units of columns that a hub may be divided into
             args: of the type ``arguments``; tensors must be contiguous
         """
-        arrays = [t.detach().numpy() if isinstance(t, Tensor) else t for t in args]
+        arrays = [_array(t) if isinstance(t, Tensor) else t for t in args]
         threads = torch.get_num_threads() if work >= TINY and _RUNTIME and not _in_fork else 1
         counter = np.array([0, max(1, CHUNKS // (8 * threads))])
         self.compiled(_RUNTIME, threads, counter, indptr.numpy(), plan(indptr), columns, *arrays)
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    """The tensor's memory as an array: uint16 for bfloat16, which numpy does not have."""
+    if tensor.dtype == torch.bfloat16:
+        return tensor.detach().view(torch.int16).numpy().view(np.uint16)
+    return tensor.detach().numpy()
 
 
 def kernel(arguments: type[tuple], fastmath: set[str] = FASTMATH) -> Callable[[Callable], Kernel]:

@@ -14,7 +14,22 @@ from numba import types
 from numba.core import cgutils
 
 from gnnlib.kernels.cpu.compile import intrinsic
-from gnnlib.kernels.cpu.vectors import Vector, address, call, inlined, lane_mask, lanes, splat, suffix
+from gnnlib.kernels.cpu.vectors import (
+    Vector,
+    address,
+    call,
+    computed,
+    inlined,
+    lane_mask,
+    lanes,
+    masked_load,
+    masked_store,
+    rounded,
+    splat,
+    stored,
+    suffix,
+    widened,
+)
 
 
 def _halves(builder, a, b, size):
@@ -54,43 +69,44 @@ def tile_totals(typingctx, lines, tile):
 @intrinsic
 def tile_numbers(typingctx, array, i, tile):
     """array[i], array[i + 1], ..., one for each row."""
-    kind = Vector(array.dtype, len(tile))
+    kind = Vector(computed(array), len(tile))
 
     def codegen(context, builder, signature, args):
-        place = address(context, builder, array, args[0], args[1], context.get_value_type(kind))
-        return builder.load(place, align=array.dtype.bitwidth // 8)
+        place = address(context, builder, array, args[0], args[1], stored(context, array, kind.count))
+        return widened(builder, array, builder.load(place, align=array.dtype.bitwidth // 8))
 
     return kind(array, types.int64, tile), codegen
 
 
 @intrinsic
 def tile_fill(typingctx, array, number, tile):
-    """One number, of the array's type, for all rows."""
-    kind = Vector(array.dtype, len(tile))
+    """One number, of the type in which the array's numbers are computed, for all rows."""
+    kind = Vector(computed(array), len(tile))
 
     def codegen(context, builder, signature, args):
         return splat(builder, args[1], context.get_value_type(kind))
 
-    return kind(array, array.dtype, tile), codegen
+    return kind(array, kind.dtype, tile), codegen
 
 
 def _lines(array, tile):
-    return types.UniTuple(Vector(array.dtype), len(tile) * tile.dtype.count)
+    return types.UniTuple(Vector(computed(array)), len(tile) * tile.dtype.count)
 
 
 def _places(context, builder, array, args, tile):
     """Pointers to the lines of all rows, from args (array, i, step, ...)."""
-    type_ = context.get_value_type(Vector(array.dtype))
+    count = Vector(computed(array)).count
     starts = [builder.add(args[1], builder.mul(args[2], ir.IntType(64)(row))) for row in range(len(tile))]
-    offsets = [ir.IntType(64)(line * type_.count) for line in range(tile.dtype.count)]
+    offsets = [ir.IntType(64)(line * count) for line in range(tile.dtype.count)]
     places = [builder.add(start, offset) for start in starts for offset in offsets]
-    return [address(context, builder, array, args[0], place, type_) for place in places], type_
+    return [address(context, builder, array, args[0], place, stored(context, array, count)) for place in places]
 
 
-def _masks(builder, n, type_, tile):
+def _masks(builder, n, array, tile):
     """The masks of the lines of all rows that select the first n numbers of a row."""
-    offsets = [ir.IntType(64)(line * type_.count) for line in range(tile.dtype.count)]
-    return [lane_mask(builder, builder.sub(n, offset), type_.count) for offset in offsets] * len(tile)
+    count = Vector(computed(array)).count
+    offsets = [ir.IntType(64)(line * count) for line in range(tile.dtype.count)]
+    return [lane_mask(builder, builder.sub(n, offset), count) for offset in offsets] * len(tile)
 
 
 @intrinsic
@@ -108,9 +124,9 @@ def tile_load(typingctx, array, i, step, tile):
     kind = _lines(array, tile)
 
     def codegen(context, builder, signature, args):
-        places, _ = _places(context, builder, array, args, tile)
-        align = array.dtype.bitwidth // 8
-        return context.make_tuple(builder, kind, [builder.load(place, align=align) for place in places])
+        places, align = _places(context, builder, array, args, tile), array.dtype.bitwidth // 8
+        vectors = [widened(builder, array, builder.load(place, align=align)) for place in places]
+        return context.make_tuple(builder, kind, vectors)
 
     return kind(array, types.int64, types.int64, tile), codegen
 
@@ -121,11 +137,10 @@ def tile_load_first(typingctx, array, i, step, n, tile):
     kind = _lines(array, tile)
 
     def codegen(context, builder, signature, args):
-        places, type_ = _places(context, builder, array, args, tile)
-        masks, align = _masks(builder, args[3], type_, tile), ir.IntType(32)(array.dtype.bitwidth // 8)
-        name, none = f"llvm.masked.load.{suffix(type_)}.p0", ir.Constant(type_, None)
+        places, masks = _places(context, builder, array, args, tile), _masks(builder, args[3], array, tile)
         vectors = [
-            call(builder, name, type_, [place, align, mask, none]) for place, mask in zip(places, masks, strict=True)
+            widened(builder, array, masked_load(context, builder, array, place, mask))
+            for place, mask in zip(places, masks, strict=True)
         ]
         return context.make_tuple(builder, kind, vectors)
 
@@ -135,9 +150,9 @@ def tile_load_first(typingctx, array, i, step, n, tile):
 @intrinsic
 def tile_store(typingctx, array, i, step, lines, tile):
     def codegen(context, builder, signature, args):
-        places, _ = _places(context, builder, array, args, tile)
+        places = _places(context, builder, array, args, tile)
         for place, vector in zip(places, cgutils.unpack_tuple(builder, args[3]), strict=True):
-            builder.store(vector, place, align=array.dtype.bitwidth // 8)
+            builder.store(rounded(builder, array, vector), place, align=array.dtype.bitwidth // 8)
         return context.get_dummy_value()
 
     return types.void(array, types.int64, types.int64, lines, tile), codegen
@@ -146,11 +161,9 @@ def tile_store(typingctx, array, i, step, lines, tile):
 @intrinsic
 def tile_store_first(typingctx, array, i, step, lines, n, tile):
     def codegen(context, builder, signature, args):
-        places, type_ = _places(context, builder, array, args, tile)
-        masks, align = _masks(builder, args[4], type_, tile), ir.IntType(32)(array.dtype.bitwidth // 8)
-        name = f"llvm.masked.store.{suffix(type_)}.p0"
+        places, masks = _places(context, builder, array, args, tile), _masks(builder, args[4], array, tile)
         for place, vector, mask in zip(places, cgutils.unpack_tuple(builder, args[3]), masks, strict=True):
-            call(builder, name, ir.VoidType(), [vector, place, align, mask])
+            masked_store(builder, array, rounded(builder, array, vector), place, mask)
         return context.get_dummy_value()
 
     return types.void(array, types.int64, types.int64, lines, types.int64, tile), codegen

@@ -89,10 +89,13 @@ class Attend(Function):
         d_bias = grad.sum(0) if ctx.needs_input_grad[5] else None
         if feat_dst is None:
             att = torch.stack([att_src, att_dst])
-            d_att_src, d_att_dst = k.attend_ends_grad(adj.csr, feat, att, d_score, d_dst, d_feat)
+            d_feat, (d_att_src, d_att_dst) = k.attend_ends_grad(adj.csr, feat, att, d_score, d_dst, d_feat)
             return d_feat, None, d_att_src, d_att_dst, None, d_bias, None, None
-        (d_att_src,) = k.attend_ends_grad(adj.csr, feat, att_src.unsqueeze(0), d_score, None, d_feat)
-        d_feat_dst, d_att_dst = d_dst.unsqueeze(2) * att_dst, torch.einsum("nh,nhf->hf", d_dst, feat_dst)
+        d_feat, (d_att_src,) = k.attend_ends_grad(adj.csr, feat, att_src.unsqueeze(0), d_score, None, d_feat)
+        d_feat_dst, d_att_dst = (
+            d_dst.unsqueeze(2) * att_dst,
+            torch.einsum("nh,nhf->hf", d_dst, feat_dst.to(d_dst.dtype)),
+        )
         return d_feat, d_feat_dst, d_att_src, d_att_dst, None, d_bias, None, None
 
 
@@ -114,6 +117,7 @@ def _blocks(*vectors: Tensor) -> Tensor:
 
 def _per_head(feat: Tensor, *vectors: Tensor) -> tuple[Tensor, ...]:
     """<feat_v[h], vector[h]> for each vector: (N, H)."""
+    vectors = tuple(vector.to(feat.dtype) for vector in vectors)
     return linear(feat.flatten(1), _blocks(*vectors)).split(feat.shape[1], 1)
 
 

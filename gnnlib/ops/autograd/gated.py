@@ -21,7 +21,7 @@ class GatedSum(Function):
         t = (e * 0.5).tanh_()  # unlike torch's sigmoid, the same bits under any number of threads
         y, total = kernels.choose(x).gated_sum(adj.csc, t, x)
         total = torch.ones_like(total) if epsilon is None else total.add_(epsilon)
-        y = y.div_(total)
+        y = y.div_(total).to(x.dtype)
         ctx.adj, ctx.epsilon = adj, epsilon
         ctx.save_for_backward(x, e, t, y, total)
         return y
@@ -31,8 +31,8 @@ class GatedSum(Function):
         x, e, t, y, total = ctx.saved_tensors
         if torch.is_grad_enabled():
             return *recompose(partial(composed_gated_sum, ctx.adj, ctx.epsilon), (x, e), grad, ctx), None, None
-        grad, k = (grad / total).contiguous(), kernels.choose(grad)
-        dx = k.gated_sum(ctx.adj.csr, t, grad)[0] if ctx.needs_input_grad[0] else None
+        grad, k = (grad / total).to(x.dtype).contiguous(), kernels.choose(x)
+        dx = k.gated_sum(ctx.adj.csr, t, grad)[0].to(x.dtype) if ctx.needs_input_grad[0] else None
         base = torch.zeros_like(y) if ctx.epsilon is None else y
         de = k.gate_grad(ctx.adj.csc, t, x, base, grad) if ctx.needs_input_grad[1] else None
         return dx, de, None, None

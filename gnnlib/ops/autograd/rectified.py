@@ -8,6 +8,7 @@ from torch.autograd import Function
 
 from gnnlib import kernels
 from gnnlib.graph import Adjacency
+from gnnlib.kernels.half import computed
 from gnnlib.ops.autograd.recompose import recompose
 from gnnlib.ops.autograd.sums import Max, Scaled, sum_sources
 from gnnlib.ops.edges_as_nodes import incidence
@@ -65,8 +66,10 @@ class RectifiedMeanMax(Function):
 
 
 def composed_mean_max(adj: Adjacency, share: Tensor, a: Tensor, b: Tensor, r: Tensor, c: Tensor) -> Tensor:
-    """(N_dst, 2 F): the mean beside the maximum."""
+    """(N_dst, 2 F): the mean beside the maximum. In half precision, messages that are rounded would be equal maxima."""
+    dtype = a.dtype
+    a, b, r, c = (t.to(computed(dtype)) for t in (a, b, r, c))
     from_src, from_dst = incidence(adj)
     messages, to_dst = (sum_sources(from_src, a) + sum_sources(from_dst, b) + r @ c).relu(), from_dst.reverse()
     mean = Scaled.apply(messages, share.new_ones(adj.num_edges), share, to_dst)
-    return torch.cat([mean, Max.apply(messages.unsqueeze(1), None, to_dst).squeeze(1)], 1)
+    return torch.cat([mean, Max.apply(messages.unsqueeze(1), None, to_dst).squeeze(1)], 1).to(dtype)
