@@ -37,6 +37,7 @@ from gnnlib import (
 )
 from gnnlib._platform.dgl import dgl
 from gnnlib.testing.graphs import edgeless, endpoints, path, random_graph, sampled_blocks, symmetric_graph
+from tests.pairs import parametrize_pairs
 
 CONVS = {
     "gcn": GCNConv,
@@ -79,10 +80,7 @@ def learns(model, y):
 
 
 @pytest.mark.slow
-@all_convs
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("skip", SKIPS)
-@pytest.mark.parametrize("jump", JUMPS)
+@parametrize_pairs(conv=CONVS, norm=NORMS, skip=SKIPS, jump=JUMPS)
 def test_any_layer_any_remedy_eight_deep(conv, norm, skip, jump):
     torch.manual_seed(0)
     graph = dgl.batch([random_graph(), edgeless(0), path(4), edgeless(2)])
@@ -109,9 +107,7 @@ def test_any_layer_any_remedy_eight_deep(conv, norm, skip, jump):
 
 
 @pytest.mark.slow
-@all_convs
-@pytest.mark.parametrize("skip", SKIPS)
-@pytest.mark.parametrize("jump", JUMPS)
+@parametrize_pairs(conv=CONVS, skip=SKIPS, jump=JUMPS)
 def test_any_layer_on_sampled_blocks(conv, skip, jump):
     torch.manual_seed(0)
     blocks = sampled_blocks(2)

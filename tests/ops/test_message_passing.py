@@ -1,7 +1,5 @@
 """The operations: their values on dense matrices, their derivatives to the third, their errors."""
 
-import itertools
-
 import numpy as np
 import pytest
 import torch
@@ -19,8 +17,10 @@ from gnnlib.ops import message_passing as ops
 from gnnlib.ops.autograd import convolution
 from gnnlib.ops.degrees import degree_norm
 from gnnlib.testing.graphs import GRAPHS, bipartite, endpoints, graph_strategy, path, random_graph
+from tests.pairs import parametrize_pairs
 
-MODULES = pytest.mark.parametrize("module", [cpu, reference], ids=["cpu", "reference"])
+KERNELS = [cpu, reference]
+MODULES = pytest.mark.parametrize("module", KERNELS, ids=["cpu", "reference"])
 EVERY = pytest.mark.parametrize("name", GRAPHS)
 
 
@@ -98,9 +98,7 @@ def test_aggregate_every_layout(inner, axes, reduce):
                     torch.testing.assert_close(grads, torch.autograd.grad(want, inputs, weight), rtol=1e-12, atol=1e-12)
 
 
-@EVERY
-@MODULES
-@pytest.mark.parametrize("reduce", ["sum", "mean", "max"])
+@parametrize_pairs(name=GRAPHS, module=KERNELS, reduce=["sum", "mean", "max"])
 def test_aggregate_every_graph(name, module, reduce):
     graph = GRAPHS[name]()
     num_src, _, num_edges = sizes(graph)
@@ -190,9 +188,7 @@ def test_edge_softmax_and_gather_every_layout(shape):
     assert gather_src(nothing, rand(4, *shape)).shape == (0, *shape)
 
 
-@MODULES
-@pytest.mark.parametrize(("heads_a", "heads_b"), list(itertools.product([1, 3], [1, 3])))
-@pytest.mark.parametrize("slope", [0.0, 0.2])
+@parametrize_pairs(module=KERNELS, heads_a=[1, 3], heads_b=[1, 3], slope=[0.0, 0.2])
 def test_edge_score(module, heads_a, heads_b, slope):
     for graph in (bipartite(), GRAPHS["block"]()):
         src, dst = endpoints(graph)
@@ -257,10 +253,7 @@ def composed(graph, feat, att_src, att_dst, feat_dst, slope, coeff, bias):
     return aggregate(graph, feat, prob) + bias
 
 
-@MODULES
-@EVERY
-@pytest.mark.parametrize("shape", [(2, 3), (4, 2, 3)], ids=["heads", "signals"])
-@pytest.mark.parametrize("weights", ["none", "one", "each"])
+@parametrize_pairs(name=GRAPHS, module=KERNELS, shape=[(2, 3), (4, 2, 3)], weights=["none", "one", "each"])
 def test_attend_is_its_composition(name, module, shape, weights):
     """Values and gradients, with the destinations' feat_dst features and without."""
     graph = GRAPHS[name]()
@@ -299,10 +292,7 @@ def test_derivatives_of_attend(name):
     assert gradgradcheck(function, (*inputs, coeff, bias), fast_mode=True)
 
 
-@MODULES
-@EVERY
-@pytest.mark.parametrize("inner", [(3,), (4, 3), (2, 4, 3)], ids=str)
-@pytest.mark.parametrize("part", [1, 60, 1 << 20])
+@parametrize_pairs(name=GRAPHS, module=KERNELS, inner=[(3,), (4, 3), (2, 4, 3)], part=[1, 60, 1 << 20])
 def test_convolve_is_its_sum(name, module, inner, part, monkeypatch):
     """Values and gradients, however few destinations are taken at a time."""
     monkeypatch.setitem(convolution.PART, "cpu", part)
@@ -323,10 +313,7 @@ def test_convolve_is_its_sum(name, module, inner, part, monkeypatch):
         torch.testing.assert_close(a, b)
 
 
-@MODULES
-@EVERY
-@pytest.mark.parametrize("part", [1, 60, 1 << 20])
-@pytest.mark.parametrize("integer", [torch.int32, torch.int64], ids=str)
+@parametrize_pairs(name=GRAPHS, module=KERNELS, part=[1, 60, 1 << 20], integer=[torch.int32, torch.int64])
 def test_taps_are_a_one_hot_basis(name, module, part, integer, monkeypatch):
     monkeypatch.setitem(convolution.PART, "cpu", part)
     graph = GRAPHS[name]()
@@ -342,11 +329,13 @@ def test_taps_are_a_one_hot_basis(name, module, part, integer, monkeypatch):
             torch.testing.assert_close(a, b)
 
 
-@MODULES
-@pytest.mark.parametrize("name", ["random", "multi_edge", "bipartite", "no_nodes", "bare"])
-@pytest.mark.parametrize("part", [60, 1 << 20])
-@pytest.mark.parametrize("taps", [True, False])
-@pytest.mark.parametrize("inner", [(), (4,)], ids=str)
+@parametrize_pairs(
+    name=["random", "multi_edge", "bipartite", "no_nodes", "bare"],
+    module=KERNELS,
+    part=[60, 1 << 20],
+    taps=[True, False],
+    inner=[(), (4,)],
+)
 def test_weights_per_group(name, module, part, taps, inner, monkeypatch):
     """Values and gradients, against one group after the other."""
     monkeypatch.setitem(convolution.PART, "cpu", part)
@@ -382,9 +371,7 @@ def test_derivatives_of_convolve(name):
     assert gradgradcheck(lambda *inputs: ops.convolve(graph, *inputs), inputs, fast_mode=True)
 
 
-@MODULES
-@EVERY
-@pytest.mark.parametrize("reduce", ["sum", "mean", "max"])
+@parametrize_pairs(name=GRAPHS, module=KERNELS, reduce=["sum", "mean", "max"])
 def test_self_weight_adds_the_node_itself(name, module, reduce):
     graph = GRAPHS[name]()
     num_src, num_dst, num_edges = sizes(graph)
@@ -431,9 +418,7 @@ def test_invalid_arguments_of_attend(wrong, message):
         wrong(path(5))
 
 
-@MODULES
-@pytest.mark.parametrize("name", DERIVATIVES)
-@pytest.mark.parametrize("kind", ["whole", "bipartite", "multi_edge"])
+@parametrize_pairs(name=DERIVATIVES, module=KERNELS, kind=["whole", "bipartite", "multi_edge"])
 def test_first_and_second_derivatives(name, module, kind):
     graph = {"whole": lambda: random_graph(6, 10), "bipartite": bipartite, "multi_edge": GRAPHS["multi_edge"]}[kind]()
     with kernels.force(module):
