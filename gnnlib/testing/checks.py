@@ -50,7 +50,17 @@ from gnnlib.testing.case import (
     seed,
     src_dst_inputs,
 )
-from gnnlib.testing.graphs import GRAPHS, HOMOGENEOUS, bipartite, clique, edgeless, endpoints, path, random_graph
+from gnnlib.testing.graphs import (
+    GRAPHS,
+    HOMOGENEOUS,
+    OTHER_FORMS,
+    bipartite,
+    clique,
+    edgeless,
+    endpoints,
+    path,
+    random_graph,
+)
 
 # ---------------------------------------------------------------- on every graph of the zoo
 
@@ -95,10 +105,9 @@ def with_counterpart(case: Case, graph: Any, dtype: torch.dtype) -> tuple[dict, 
 
 
 def equals_counterpart(case: Case, graph: GraphLike) -> None:
-    """Forward and gradients are those of ``dgl.nn`` with the same weights."""
+    """Forward and gradients are those of ``dgl.nn`` with the same weights; in float64, as float32 can hide an error."""
     if counterpart_fits(case, graph):
-        for dtype, tolerance in TOLERANCE.items():
-            assert_close(*with_counterpart(case, graph, dtype), tolerance)
+        assert_close(*with_counterpart(case, graph, torch.float64), TOLERANCE[torch.float64])
 
 
 def isolated_nodes(case: Case, graph: GraphLike) -> None:
@@ -131,13 +140,12 @@ def permutation(case: Case, graph: GraphLike) -> None:
 
 
 def kernels_agree(case: Case, graph: GraphLike) -> None:
-    """The compiled kernels compute what the reference kernels do."""
-    for dtype, tolerance in TOLERANCE.items():
-        conv, args = case.build(dtype), inputs(case, graph, dtype)
-        actual = outputs_and_gradients(conv, args)
-        with kernels.force(reference_kernels):
-            expected = outputs_and_gradients(conv, args)
-        assert_close(actual, expected, tolerance)
+    """The compiled kernels compute what the reference kernels do; `equals_reference` tests the compiled in float32."""
+    conv, args = case.build(), inputs(case, graph)
+    actual = outputs_and_gradients(conv, args)
+    with kernels.force(reference_kernels):
+        expected = outputs_and_gradients(conv, args)
+    assert_close(actual, expected, TOLERANCE[torch.float64])
 
 
 def same_bits_twice(case: Case, graph: GraphLike) -> None:
@@ -149,10 +157,18 @@ EVERY_GRAPH = [equals_reference, equals_counterpart, isolated_nodes, permutation
 
 
 def on_every_graph(cases: list[Case]) -> Callable:
-    """A test for pytest that runs `EVERY_GRAPH` for each case on each graph of the zoo."""
+    """A test for pytest that runs `EVERY_GRAPH` for each case on each graph of the zoo.
+
+    The first case runs on all graphs. In another form of a graph, each of the other cases runs on every third.
+    """
     import pytest
 
-    pairs = [(case, name) for case in cases for name in (HOMOGENEOUS if case.homogeneous else GRAPHS)]
+    pairs = [
+        (case, name)
+        for i, case in enumerate(cases)
+        for name in (HOMOGENEOUS if case.homogeneous else GRAPHS)
+        if i == 0 or name not in OTHER_FORMS or OTHER_FORMS.index(name) % 3 == i % 3
+    ]
 
     @pytest.mark.parametrize(("case", "name"), pairs, ids=[f"{case}-{name}" for case, name in pairs])
     def test(case: Case, name: str) -> None:

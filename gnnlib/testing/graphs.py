@@ -151,6 +151,8 @@ GRAPHS: dict[str, Callable[[], GraphLike]] = {
     "bipartite_csc": lambda: _sparse(bipartite(), "csc"),
 }
 HOMOGENEOUS = [name for name, make in GRAPHS.items() if make().is_homogeneous]
+OTHER_FORMS = ["random_int32", "random_csc", "random_csr", "block_int32", "bipartite_int32", "bipartite_csc"]
+"""Names of the graphs that are another graph of `GRAPHS` with other ids or another sparse format."""
 BIPARTITE = [name for name in GRAPHS if name not in HOMOGENEOUS]
 
 
