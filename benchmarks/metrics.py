@@ -11,6 +11,15 @@ def accuracy(outputs: Tensor, target: Tensor) -> float:
     return 100 * (outputs.argmax(-1) == target).double().mean().item()
 
 
+def roc_auc(outputs: Tensor, target: Tensor) -> float:
+    """Area under the ROC curve of the scores (N, 2) of two classes, in percent; NaN if one class alone occurs."""
+    from sklearn.metrics import roc_auc_score  # takes a second
+
+    if target.unique().numel() < 2:
+        return math.nan
+    return 100 * float(roc_auc_score(target.cpu().numpy(), outputs.diff(dim=1).squeeze(1).double().cpu().numpy()))
+
+
 def confusion_matrix(outputs: Tensor, target: Tensor, num_classes: int) -> list[list[int]]:
     """Counts of (true class, predicted class): a row for each true class."""
     index = target * num_classes + outputs.argmax(-1)

@@ -13,6 +13,7 @@ Example:
 
 from gnnlib.datasets._digits import digits
 from gnnlib.datasets._fashion import FASHION, fashion
+from gnnlib.datasets._heterophilous import HETEROPHILOUS, heterophilous
 from gnnlib.datasets._mnist import mnist
 from gnnlib.datasets._planetoid import planetoid, row_normalise
 from gnnlib.datasets._planted import planted
@@ -26,6 +27,7 @@ from gnnlib.datasets.ogb import Metric, ogb_graphs, ogb_names, ogb_nodes
 __all__ = [
     "CIFAR10",
     "FASHION",
+    "HETEROPHILOUS",
     "DownloadError",
     "FormatError",
     "LinkSplit",
@@ -34,6 +36,7 @@ __all__ = [
     "cifar10",
     "digits",
     "fashion",
+    "heterophilous",
     "link_split",
     "mnist",
     "ogb_graphs",

@@ -4,6 +4,7 @@ from gnnlib.benchmarks.tasks.base import Options, Task
 from gnnlib.benchmarks.tasks.cnn import CNN, Fashion, LeNet
 from gnnlib.benchmarks.tasks.equivariance import Equivariance
 from gnnlib.benchmarks.tasks.few_labels import FewLabels
+from gnnlib.benchmarks.tasks.heterophilous import HETEROPHILOUS
 from gnnlib.benchmarks.tasks.links import LinksCora, LinksPubMed
 from gnnlib.benchmarks.tasks.molecules import MUTAG, PROTEINS
 from gnnlib.benchmarks.tasks.nodes import CiteSeer, Cora, PubMed
@@ -26,7 +27,7 @@ GROUPS: dict[str, list[type[Task]]] = {
     "pixels": [Digits, MNIST, LeNet, CNN, Fashion, Tutorial],
     "superpixels": [DigitsSuperpixels, MNISTSuperpixels, FashionSuperpixels, CIFARSuperpixels],
     "symmetry": [Transfer, Equivariance, Sphere],
-    "nodes": [Cora, CiteSeer, PubMed, FewLabels],
+    "nodes": [Cora, CiteSeer, PubMed, FewLabels, *HETEROPHILOUS],
     "links": [LinksCora, LinksPubMed],
     "large graphs": [Planted, Arxiv, Mag, Products, Proteins, Papers100M, Partitioned],
     "molecules": [MUTAG, PROTEINS, *ogb_graph_tasks()],
