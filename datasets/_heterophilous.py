@@ -75,7 +75,7 @@ def heterophilous(name: str, data: Folder = None) -> GraphLike:
 def _read(path: Path) -> dict[str, np.ndarray]:
     """The arrays of the file. Objects, which numpy would unpickle, are refused."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             return {name: file[name] for name in KINDS}
     except KeyError as error:
         raise FormatError(f"{path}: expected the arrays {', '.join(KINDS)}, got none of the name {error}") from error

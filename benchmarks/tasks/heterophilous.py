@@ -58,7 +58,7 @@ class DeepNet:
 
 
 class Heterophilous(TrainingTask):
-    """The ten splits of Platonov et al. 2023 (arXiv 2302.11640); a seed is a split. The epoch is chosen on validation."""
+    """The ten splits of Platonov et al. 2023 (arXiv 2302.11640); a seed is a split. Validation chooses the epoch."""
 
     layers = ("gcn", "sage", "gat")
     seeds = 10

@@ -60,6 +60,19 @@ class Twins:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(gzip.compress(header + array.astype(np.uint8).tobytes()))
 
+    def heterophilous(self, name, num_nodes=60, num_splits=10):
+        """Two classes, which the features tell."""
+        rng = np.random.default_rng(0)
+        label = np.arange(num_nodes) % 2
+        part = rng.integers(0, 3, (num_splits, num_nodes))
+        arrays = {"node_features": rng.random((num_nodes, 4)) + label[:, None], "node_labels": label}
+        arrays |= {"edges": rng.integers(0, num_nodes, (150, 2))}
+        arrays |= {f"{name}_masks": part == i for i, name in enumerate(("train", "val", "test"))}
+        folder = self.folder / "heterophilous"
+        folder.mkdir()
+        np.savez(folder / f"{name.replace('-', '_')}.npz", **arrays)
+        return self.folder
+
     def planetoid(self, name="cora", num_feats=1433, num_classes=7):
         """As wide as the published network and with as many classes, with fewer nodes."""
         rng = np.random.default_rng(0)

@@ -8,16 +8,17 @@ import pytest
 import torch
 from torch import nn
 
-from gnnlib import DAGNN, datasets
+from gnnlib import DAGNN, GCNConv, datasets
 from gnnlib._platform.dgl import dgl
 from gnnlib.benchmarks.catalog import layers, published
 from gnnlib.benchmarks.catalog.layers import LAYERS, Geometry, choose
 from gnnlib.benchmarks.catalog.published import ELSEWHERE, PUBLISHED
 from gnnlib.benchmarks.errors import UsageError
-from gnnlib.benchmarks.metrics import accuracy, confusion_matrix
+from gnnlib.benchmarks.metrics import accuracy, confusion_matrix, roc_auc
 from gnnlib.benchmarks.records.results import Outcome
 from gnnlib.benchmarks.tasks import TASKS, Options, Task
 from gnnlib.benchmarks.tasks.base import shuffled
+from gnnlib.benchmarks.tasks.heterophilous import DeepNet
 from gnnlib.benchmarks.tasks.words import WordLinear, on_words, words
 from gnnlib.images import recipes
 from gnnlib.models import SGC, GfNN
@@ -582,3 +583,45 @@ def test_pointwise_is_a_linear_layer_without_messages():
     expected = nn.functional.linear(x, layer.weight, layer.bias)
     assert torch.equal(layer(dgl.graph(([0, 3], [1, 1])), x), expected)
     assert torch.equal(layer(sampled, x), layer(dgl.graph(([], []), num_nodes=2), x[:2]))  # its destinations
+
+
+# heterophilous graphs
+
+
+@pytest.mark.parametrize("name", ["minesweeper", "roman-empire", "questions"])
+@pytest.mark.parametrize("layer", ["gcn", "sage", "gat", "mlp"])
+def test_heterophilous_graphs_on_a_twin(twins, name, layer):
+    task, options = TASKS[name](), Options(data=twins.heterophilous(name), epochs=2)
+    task.load(options)
+    outcome = run(task, layer, options)
+    assert run(task, layer, options) == outcome
+    assert outcome.validation == max(outcome.curve["validation"])
+    assert run(task, layer, options, seed=1).validation != outcome.validation, "a seed is a split"
+
+
+@pytest.mark.parametrize("encoder", [False, True])
+def test_the_network_of_luo_et_al(encoder):
+    """Against their equations: y = dropout(relu(norm(conv(x) + x W))) for each layer, then a linear layer."""
+    net = DeepNet(3, width=8, dropout=0.0, encoder=encoder)
+    model = net.build(GCNConv, 5, 2).eval()
+    graph = dgl.add_self_loop(dgl.rand_graph(20, 60))
+    x = y = torch.randn(20, 5)
+    if encoder:
+        y = nn.functional.linear(y, model.encoder[0].weight, model.encoder[0].bias)
+    for block in model.blocks:
+        y = block.conv(graph, y) + y @ block.skip.project.weight.T
+        y = ((y - block.norm.running_mean) / (block.norm.running_var + block.norm.eps).sqrt()).relu()
+    y = nn.functional.linear(y, model.head[1].weight, model.head[1].bias)
+    assert len(model.blocks) == 3
+    torch.testing.assert_close(model(graph, x), y)
+
+
+def test_area_under_the_curve_is_the_share_of_ordered_pairs():
+    """Hanley and McNeil 1982: a positive one above a negative one; a tie counts half."""
+    outputs, target = torch.randint(0, 4, (30, 2)).float(), torch.arange(30) % 2
+    score = outputs[:, 1] - outputs[:, 0]
+    above, below = score[target == 1].unsqueeze(1), score[target == 0]
+    assert roc_auc(outputs, target) == pytest.approx(
+        100 * ((above > below) + 0.5 * (above == below)).double().mean().item()
+    )
+    assert math.isnan(roc_auc(outputs, torch.ones(30).long()))
