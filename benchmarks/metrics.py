@@ -1,4 +1,4 @@
-"""Metrics of classification, and statistics of a training."""
+"""Metrics of classification and regression, and statistics of a training."""
 
 import math
 
@@ -18,6 +18,14 @@ def roc_auc(outputs: Tensor, target: Tensor) -> float:
     if target.unique().numel() < 2:
         return math.nan
     return 100 * float(roc_auc_score(target.cpu().numpy(), outputs.diff(dim=1).squeeze(1).double().cpu().numpy()))
+
+
+def r2(outputs: Tensor, target: Tensor) -> float:
+    """The explained variance, or coefficient of determination, of numbers (N, F), in percent: 100 for exact outputs, 0
+    for the mean of the targets. The mean over the columns; NaN if a column is constant."""
+    target = target.view_as(outputs).double()
+    total = (target - target.mean(0)).square().sum(0)
+    return 100 * (1 - (target - outputs).square().sum(0) / total.where(total > 0, torch.nan)).mean().item()
 
 
 def confusion_matrix(outputs: Tensor, target: Tensor, num_classes: int) -> list[list[int]]:

@@ -146,7 +146,7 @@ OPTIONS = (
     Option("run", "patience", "N", "stop after N epochs without a better validation score", int,
            minimum=1, recorded="set", folder="patience{}"),
     # depth, memory
-    Option("depth memory", "name", "DATA", "digits (default), cora, citeseer, pubmed",
+    Option("depth memory", "name", "DATA", "digits (default), cora, cora-cold, minesweeper, ring-32, ...",
            default="digits", nargs="?", positional=True),
     Option("depth", "convs", "A,B", "gcn, gin, gat, sage, sgc, sgc-hops, mlp", names),
     Option("depth", "remedies", "A,B+C", "none, batchnorm, ..., names from 'list'", names),

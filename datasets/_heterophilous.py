@@ -106,7 +106,7 @@ def _check(path: Path, arrays: dict[str, np.ndarray]) -> None:
         raise FormatError(f"{path}: expected classes from 0, got {labels.min()}")
     if not np.isfinite(arrays["node_features"]).all():
         raise FormatError(f"{path}: expected finite node_features, got NaN or infinity")
-    counts = sum(arrays[f"{part}_masks"].astype(np.int64) for part in PARTS)
+    counts = np.sum([arrays[f"{part}_masks"] for part in PARTS], axis=0)
     if counts.max() > 1:
         split, node = np.argwhere(counts > 1)[0]
         raise FormatError(

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gnnlib import Reversible, Stack
+from gnnlib import MeanMaxReadout, Reversible, Stack
 from gnnlib.analysis.smoothing import Diagnosis, LayerStatistics, diagnose
 from gnnlib.benchmarks.catalog.remedies import Plan, make_plan
 from gnnlib.benchmarks.depth.data import NodeData
-from gnnlib.benchmarks.metrics import accuracy, num_parameters
+from gnnlib.benchmarks.metrics import num_parameters
 from gnnlib.train.layerwise import fit_layerwise
 from gnnlib.train.loop import Batch, decay_groups, fit, outputs_and_targets
 
@@ -39,7 +39,7 @@ class Cell(NamedTuple):
 
 
 class TrainingSettings(NamedTuple):
-    """How each cell is trained: full batches, Adam, and the weights of the best validation epoch (by accuracy, then
+    """How each cell is trained: full batches, Adam, and the weights of the best validation epoch (by the metric, then
     loss). ``weight_decay`` and ``drop`` are used only by the remedies that decay weights or drop parts."""
 
     width: int = 64
@@ -55,19 +55,24 @@ DEFAULT = TrainingSettings()
 
 def make_cell_plan(cell: Cell, data: NodeData, settings: TrainingSettings) -> Plan:
     """The model and the training of a cell, before anything is built."""
-    widths = data.feat.shape[1], settings.width, data.num_classes
+    widths = data.feat.shape[1], settings.width, data.out_feats
     strengths = {"drop": settings.drop, "weight_decay": settings.weight_decay}
-    return make_plan(cell.conv, cell.remedy, cell.depth, widths, **strengths)
+    plan = make_plan(cell.conv, cell.remedy, cell.depth, widths, **strengths)
+    if data.per_graph:
+        plan.set(readout=MeanMaxReadout)
+    return plan
 
 
 def run_cell(cell: Cell, data: NodeData, settings: TrainingSettings) -> dict[str, Any]:
-    """Trains one cell.
+    """Trains one cell, on the split of its seed if there are several.
 
     Returns:
-        Accuracies in percent, the cost, and for seed 0 the layers' statistics before and after training. A loss that is
-        not finite ends the training; then ``error`` is its message, and the accuracies are those of the last weights.
+        The metric of each part in percent, the cost, and for seed 0 the layers' statistics before and after training. A
+        loss that is not finite ends the training; then ``error`` is its message, and the metrics are those of the last
+        weights.
     """
     torch.manual_seed(cell.seed)
+    data = data.split(cell.seed)
     plan = make_cell_plan(cell, data, settings)
     model = plan.build(data.graph, data.feat)
     initial = _statistics(model, data) if cell.seed == 0 else None
@@ -79,7 +84,7 @@ def run_cell(cell: Cell, data: NodeData, settings: TrainingSettings) -> dict[str
     seconds = time.perf_counter() - start
     outputs, _ = outputs_and_targets(model, [Batch(data.graph, data.feat, data.label)])
     outcome: dict[str, Any] = {
-        **{part: round(accuracy(outputs[rows], data.label[rows]), 2) for part, rows in data.masks.items()},
+        **{part: round(data.score(outputs[rows], data.label[rows]), 2) for part, rows in data.masks.items()},
         "parameters": num_parameters(model),
         "epochs": len(records),
         "seconds": round(seconds, 2),
@@ -95,18 +100,17 @@ def _train(model: Stack, plan: Plan, data: NodeData, settings: TrainingSettings)
     """Trains a model, its layers one by one where the plan says so; returns the records of all epochs."""
     train, val = data.masks["train"], data.masks["val"]
     batch = Batch(data.graph, data.feat, data.label[train], rows=train)
-    loss = nn.functional.cross_entropy
     records: list[dict[str, float]] = []
     if plan.layerwise:
-        head = partial(nn.Linear, out_features=data.num_classes)
+        head = partial(nn.Linear, out_features=data.out_feats)
         adam = partial(torch.optim.Adam, lr=settings.lr, weight_decay=plan.decay.get("*", 0.0), fused=True)
-        records += chain(*fit_layerwise(model, [batch], head, loss, adam, settings.epochs))
+        records += chain(*fit_layerwise(model, [batch], head, data.loss, adam, settings.epochs))
     if not plan.end_to_end:
         return records
 
     def measure() -> dict[str, float]:
         outputs, target = outputs_and_targets(model, [batch._replace(target=data.label[val], rows=val)])
-        return {"validation": accuracy(outputs, target), "validation loss": loss(outputs, target).item()}
+        return {"validation": data.score(outputs, target), "validation loss": data.loss(outputs, target).item()}
 
     names = [name for name, _ in model.named_parameters()]
     decay = {pattern: value for pattern, value in plan.decay.items() if filter_names(names, pattern)}
@@ -114,7 +118,7 @@ def _train(model: Stack, plan: Plan, data: NodeData, settings: TrainingSettings)
     return records + fit(
         model,
         lambda: [batch],
-        loss,
+        data.loss,
         optimizer,
         settings.epochs,
         measure=measure,
@@ -160,6 +164,7 @@ def _projection(outputs: Tensor) -> list[list[int]] | None:
         return None
     centred = rows - rows.mean(0)
     norm = rows.norm() / math.sqrt(len(rows))
+    centred = nn.functional.pad(centred, (0, max(0, 2 - centred.shape[1])))  # one column is the first axis
     axes = torch.linalg.svd(centred, full_matrices=False)[2][:2]
     axes = axes * axes.sum(1, keepdim=True).sign()  # the decomposition leaves the sign open
     return (100 * centred @ axes.T / norm.clamp(min=1e-12)).round().int().tolist()

@@ -11,13 +11,14 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from gnnlib import datasets
 from gnnlib._utils.progress import columns
 from gnnlib.benchmarks.catalog.remedies import make_plan
 from gnnlib.benchmarks.depth.cells import DEFAULT, Cell, TrainingSettings
-from gnnlib.benchmarks.depth.data import load
+from gnnlib.benchmarks.depth.generated import PROPERTIES
+from gnnlib.benchmarks.depth.loading import load, transfer
 from gnnlib.benchmarks.depth.study import Study
-from gnnlib.benchmarks.depth.summary import deepest, mean
-from gnnlib.benchmarks.errors import UsageError
+from gnnlib.benchmarks.depth.summary import deepest, mean, metric_title
 from gnnlib.benchmarks.options import RESULTS
 from gnnlib.benchmarks.records.folders import exclusive_folder
 from gnnlib.benchmarks.request import Request
@@ -26,6 +27,11 @@ __all__ = ["DepthRequest", "run"]
 
 CITATIONS = ("none", "dropout+decay", "batchnorm", "pairnorm", "dropedge", "residual", "jk-max", "gcnii",
              "gcnii+dropout+decay-parts", "appnp+dropout+decay")  # fmt: skip
+COLD = ("none", "dropout+decay", "batchnorm", "residual", "linear-residual", "jk-max", "gcnii",
+        "gcnii+dropout+decay-parts", "appnp+dropout+decay")  # fmt: skip
+DEEP = ("none", "residual", "linear-residual", "batchnorm+residual", "batchnorm+linear-residual+norm-after", "gcnii")
+PUBMED = TrainingSettings(width=32, epochs=200, patience=50)  # seven times the nodes of Cora
+LONG = TrainingSettings(epochs=1000, patience=200)
 
 
 @dataclass(frozen=True)
@@ -46,8 +52,25 @@ PRESETS = {
         settings=TrainingSettings(width=32, epochs=100, patience=40),
     ),
     **dict.fromkeys(("cora", "citeseer"), Preset()),
-    "pubmed": Preset(settings=TrainingSettings(width=32, epochs=200, patience=50)),  # seven times the nodes of Cora
+    "pubmed": Preset(settings=PUBMED),
+    **dict.fromkeys(("cora-cold", "citeseer-cold"), Preset(remedies=COLD)),
+    "pubmed-cold": Preset(remedies=COLD, settings=PUBMED),
+    **dict.fromkeys(datasets.HETEROPHILOUS, Preset(("gcn", "sage", "mlp"), DEEP, (2, 4, 8, 16), LONG)),
+    **dict.fromkeys(PROPERTIES, Preset(("gcn", "gin", "sage", "mlp"), DEEP, (2, 4, 8, 16), LONG)),
 }
+
+
+def preset(name: str) -> Preset:
+    """The preset of a data set by name.
+
+    Raises:
+        UsageError: if the name is unknown
+    """
+    if name in PRESETS:
+        return PRESETS[name]
+    _, hops = transfer(name)
+    depths = sorted({max(1, depth) for depth in (2, hops - 1, hops, hops + 1)})
+    return Preset(("gcn", "gin", "gat", "sage"), DEEP, depths, LONG)
 
 
 @dataclass(frozen=True)
@@ -80,9 +103,7 @@ class DepthRequest(Request):
     @property
     def preset(self) -> Preset:
         """The defaults of the data set."""
-        if self.name not in PRESETS:
-            raise UsageError(f"unknown data {self.name!r}; expected one of: {', '.join(PRESETS)}")
-        return PRESETS[self.name]
+        return preset(self.name)
 
     def training_settings(self) -> TrainingSettings:
         """The preset's settings with the changes of the command line."""
@@ -116,7 +137,7 @@ class DepthRequest(Request):
 
 
 def run(request: DepthRequest) -> Path:
-    """Runs the study, prints the accuracies, and returns the study's folder."""
+    """Runs the study, prints the metric, and returns the study's folder."""
     cells, path = request.cells(), request.path
     data = load(request.name, request.data)
     settings, command = request.training_settings(), request.command()
@@ -126,7 +147,7 @@ def run(request: DepthRequest) -> Path:
             document = study.run(request.jobs or os.cpu_count() or 1, bar.advance)
     console = Console()
     for conv in dict.fromkeys(row["conv"] for row in document["rows"]):
-        console.print(_table(document["rows"], conv))
+        console.print(_table(document["rows"], conv, metric_title(document)))
     return path
 
 
@@ -169,12 +190,12 @@ def _weight(cell: Cell) -> int:
     return cell.depth + 2
 
 
-def _table(rows: Sequence[dict[str, Any]], conv: str) -> Table:
-    """Test accuracy, a line for each remedy, the best at the largest depth first."""
+def _table(rows: Sequence[dict[str, Any]], conv: str, metric: str) -> Table:
+    """The test metric, a line for each remedy, the best at the largest depth first."""
     by_cell = {(row["remedy"], row["depth"]): row for row in rows if row["conv"] == conv}
     depths = sorted({depth for _, depth in by_cell})
     remedies = dict.fromkeys([row["remedy"] for row in deepest(rows, conv)] + [remedy for remedy, _ in by_cell])
-    table = Table("remedy", *(f"{depth}" for depth in depths), title=f"{conv}: test accuracy (%) by depth")
+    table = Table("remedy", *(f"{depth}" for depth in depths), title=f"{conv}: test {metric} (%) by depth")
     for remedy in remedies:
         cells = [by_cell.get((remedy, depth)) for depth in depths]
         table.add_row(remedy, *(f"{mean(row):.1f}" if row else "" for row in cells))

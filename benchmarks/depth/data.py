@@ -1,46 +1,85 @@
-"""The graphs of depth studies: one graph with node features, labels and masks."""
+"""The data of depth studies: one graph with node features, labels, masks and a metric."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from gnnlib import datasets
 from gnnlib._utils.indices import as_indices
-from gnnlib.benchmarks.errors import UsageError
-from gnnlib.datasets.files import Folder
-from gnnlib.graph import GraphLike, add_self_loop, new_graph
+from gnnlib.benchmarks.metrics import accuracy, r2, roc_auc
+from gnnlib.graph import GraphLike
 from gnnlib.graph._check import graph_error
 
-__all__ = ["DATA", "NodeData", "check_data", "digits_graph", "load", "node_data"]
+__all__ = ["METRICS", "PARTS", "NodeData", "check_data", "node_data"]
 
 PARTS = ("train", "val", "test")
 
 
+class Metric(NamedTuple):
+    """What a study trains for and compares: ``function(outputs, target)`` is in percent, higher is better."""
+
+    title: str
+    function: Callable[[Tensor, Tensor], float]
+    loss: Callable[[Tensor, Tensor], Tensor] = nn.functional.cross_entropy
+
+
+METRICS = {
+    "accuracy": Metric("accuracy", accuracy),
+    "roc_auc": Metric("area under the ROC curve", roc_auc),
+    "r2": Metric("explained variance", r2, nn.functional.mse_loss),
+}
+
+
 class NodeData(NamedTuple):
-    """A graph of N nodes, features (N, F), a class for each node (N,), and masks (N,) for train, val and test."""
+    """A graph of N nodes, features (N, F), a label for each node, and masks for train, val and test.
+
+    Labels are classes (N,), or with the metric "r2" numbers (N, T). Masks are (N,), or (N, S) for S splits. With
+    ``per_graph`` the graph is a batch of B graphs, and labels and masks have a row for each graph.
+    """
 
     graph: GraphLike
     feat: Tensor
     label: Tensor
     masks: Mapping[str, Tensor]
+    metric: str = "accuracy"
+    per_graph: bool = False
 
     @property
-    def num_classes(self) -> int:
-        """One more than the largest label."""
-        return int(self.label.max()) + 1
+    def out_feats(self) -> int:
+        """The number of outputs of a model: classes, or columns of the labels."""
+        return self.label.shape[1] if self.label.is_floating_point() else int(self.label.max()) + 1
 
-    def describe(self) -> dict[str, int]:
-        """The sizes, for the results."""
-        sizes = {part: int(self.masks[part].sum()) for part in PARTS}
+    @property
+    def rows(self) -> int:
+        """The number of labels."""
+        return self.graph.batch_size if self.per_graph else self.graph.num_nodes()
+
+    def split(self, seed: int) -> "NodeData":
+        """The data of a seed: its column of the masks."""
+        masks = {part: mask if mask.dim() == 1 else mask[:, seed % mask.shape[1]] for part, mask in self.masks.items()}
+        return self._replace(masks=masks)
+
+    def score(self, outputs: Tensor, target: Tensor) -> float:
+        """The metric, in percent."""
+        return METRICS[self.metric].function(outputs, target)
+
+    def loss(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """The loss of training."""
+        return METRICS[self.metric].loss(outputs, target)
+
+    def describe(self) -> dict[str, Any]:
+        """The sizes, for the results; the metric if it is not the accuracy."""
         counts = {"nodes": self.graph.num_nodes(), "edges": self.graph.num_edges()}
-        return {**counts, "features": self.feat.shape[1], "classes": self.num_classes, **sizes}
+        counts |= {"graphs": self.graph.batch_size} if self.graph.batch_size > 1 else {}
+        outputs = {"targets" if self.label.is_floating_point() else "classes": self.out_feats}
+        sizes = {part: int(mask.sum()) for part, mask in self.split(0).masks.items()}
+        metric = {} if self.metric == "accuracy" else {"metric": self.metric}
+        return {**counts, "features": self.feat.shape[1], **outputs, **sizes, **metric}
 
 
-def node_data(graph: GraphLike, feat: Any, labels: Any, masks: Mapping[str, Any]) -> NodeData:
+def node_data(graph: GraphLike, feat: Any, labels: Any, masks: Mapping[str, Any], metric: str) -> NodeData:
     """From what a user gives: arrays become tensors, features float32, and numbers of nodes masks.
 
     Raises:
@@ -51,76 +90,51 @@ def node_data(graph: GraphLike, feat: Any, labels: Any, masks: Mapping[str, Any]
     wrong = graph_error("depth_study", graph)
     if wrong is not None:
         raise wrong
-    rows = {part: as_indices(nodes, graph.num_nodes(), f"masks: {part}") for part, nodes in masks.items()}
-    empty = torch.zeros(graph.num_nodes(), dtype=torch.bool)
-    full = {part: empty.index_fill(0, numbers, True) for part, numbers in rows.items()}
-    return NodeData(graph, torch.as_tensor(feat).float(), torch.as_tensor(labels), full)
+    full = {part: _as_mask(part, nodes, graph.num_nodes()) for part, nodes in masks.items()}
+    label = torch.as_tensor(labels)
+    if metric == "r2":
+        label = label.float().view(len(label), -1)
+    return NodeData(graph, torch.as_tensor(feat).float(), label, full, metric)
+
+
+def _as_mask(part: str, nodes: Any, num_nodes: int) -> Tensor:
+    """A mask of a part's nodes, given as a mask, masks of several splits, or numbers."""
+    if isinstance(nodes, (Tensor, np.ndarray)) and nodes.ndim == 2:
+        return torch.as_tensor(nodes)
+    rows = as_indices(nodes, num_nodes, f"masks: {part}")
+    return torch.zeros(num_nodes, dtype=torch.bool).index_fill(0, rows, True)
 
 
 def check_data(data: NodeData) -> None:
     """Checks shapes and types.
 
     Raises:
-        ValueError: if the parts do not belong together
+        ValueError: if the parts do not belong together, or the metric is unknown
     """
-    nodes = data.graph.num_nodes()
+    if data.metric not in METRICS:
+        raise ValueError(f"metric: expected one of {', '.join(METRICS)}, got {data.metric!r}")
+    nodes, rows = data.graph.num_nodes(), data.rows
     if data.feat.dim() != 2 or len(data.feat) != nodes:
         raise ValueError(f"feat: expected shape ({nodes}, F), got {tuple(data.feat.shape)}")
-    if data.label.shape != (nodes,) or data.label.is_floating_point():
-        raise ValueError(f"labels: expected {nodes} integers, got {data.label.dtype} {tuple(data.label.shape)}")
+    _check_labels(data)
     if set(data.masks) != set(PARTS):
         raise ValueError(f"masks: expected {', '.join(PARTS)}, got {', '.join(data.masks)}")
+    splits = {mask.shape[1:] for mask in data.masks.values()}
     for part, mask in data.masks.items():
-        if mask.shape != (nodes,) or mask.dtype != torch.bool or not mask.any():
+        if mask.shape[:1] != (rows,) or mask.dim() > 2 or mask.dtype != torch.bool or not mask.any(0).all():
             got = f"{mask.dtype} {tuple(mask.shape)} with {int(mask.sum())} set"
-            raise ValueError(f"masks: expected booleans ({nodes},) for {part}, some of them true, got {got}")
+            raise ValueError(f"masks: expected booleans ({rows},) for {part}, some of them true, got {got}")
+    if len(splits) > 1:
+        raise ValueError(f"masks: expected as many splits in all parts, got {sorted(map(tuple, splits))}")
 
 
-def digits_graph(neighbours: int = 6, labelled: int = 20, validation: int = 500) -> NodeData:
-    """The nearest-neighbour graph of scikit-learn's 1797 digits, with self-loops.
-
-    Args:
-        neighbours: number of nearest digits, by pixels, that each digit is joined with; edges go both ways
-        labelled: number of training digits of each class
-        validation: number of validation digits; the remaining ones are the test digits
-    """
-    from sklearn.neighbors import kneighbors_graph
-
-    splits = [datasets.digits(train) for train in (True, False)]
-    images, label = (torch.cat(tensors) for tensors in zip(*splits, strict=True))
-    feat = images.flatten(1)
-    nearest = kneighbors_graph(feat.numpy(), neighbours)
-    src, dst = (torch.from_numpy(ends).long() for ends in (nearest + nearest.T).nonzero())
-    order = torch.from_numpy(np.random.RandomState(0).permutation(len(label)))
-    indices = torch.cat([order[label[order] == c][:labelled] for c in range(10)])
-    train = torch.zeros(len(label), dtype=torch.bool).index_fill_(0, indices, True)
-    rest = order[~train[order]]
-    val = torch.zeros_like(train).index_fill_(0, rest[:validation], True)
-    graph = add_self_loop(new_graph(src, dst, len(label)))
-    return NodeData(graph, feat, label, {"train": train, "val": val, "test": ~(train | val)})
-
-
-def _planetoid(name: str, folder: Folder = None) -> NodeData:
-    graph = datasets.planetoid(name, folder)
-    masks = {part: graph.ndata.pop(f"{part}_mask") for part in PARTS}
-    feat, label = datasets.row_normalise(graph.ndata.pop("feat")), graph.ndata.pop("label")
-    return NodeData(add_self_loop(graph), feat, label, masks)
-
-
-DATA: dict[str, Callable[[Folder], NodeData]] = {
-    "digits": lambda folder: digits_graph(),
-    "cora": partial(_planetoid, "cora"),
-    "citeseer": partial(_planetoid, "citeseer"),
-    "pubmed": partial(_planetoid, "pubmed"),
-}
-
-
-def load(name: str, folder: Folder = None) -> NodeData:
-    """A graph by name.
-
-    Raises:
-        UsageError: if the name is unknown
-    """
-    if name not in DATA:
-        raise UsageError(f"unknown data {name!r}; expected one of: {', '.join(DATA)}")
-    return DATA[name](folder)
+def _check_labels(data: NodeData) -> None:
+    label, rows = data.label, data.rows
+    got = f"got {label.dtype} {tuple(label.shape)}"
+    if data.metric == "r2":
+        if label.dim() != 2 or len(label) != rows or not label.is_floating_point():
+            raise ValueError(f"labels: expected numbers ({rows}, T) for the metric r2, {got}")
+    elif label.shape != (rows,) or label.is_floating_point():
+        raise ValueError(f"labels: expected {rows} integers, {got}")
+    elif data.metric == "roc_auc" and data.out_feats != 2:
+        raise ValueError(f"labels: expected two classes for the metric roc_auc, got {data.out_feats}")

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gnnlib.benchmarks.depth.summary import Row, deepest, mean
+from gnnlib.benchmarks.depth.summary import Row, deepest, mean, metric_title
 from gnnlib.benchmarks.report.plots.style import INK, PALETTE, plain, report_style
 
 __all__ = [
@@ -79,7 +79,7 @@ def _rows(document: Document, conv: str, remedy: str) -> list[Row]:
 
 @_on_axes
 def accuracy_by_depth(ax: Axes, document: Document, conv: str) -> None:
-    """Mean test accuracy by depth, in a band of one standard deviation."""
+    """Mean test metric by depth, in a band of one standard deviation."""
     for remedy in chosen(document, conv):
         rows = _rows(document, conv, remedy)
         depths = [row["depth"] for row in rows]
@@ -94,7 +94,7 @@ def accuracy_by_depth(ax: Axes, document: Document, conv: str) -> None:
     ax.set_xticks(depths, [str(depth) for depth in depths])
     ax.minorticks_off()
     ax.set_xlabel("depth")
-    ax.set_title("test accuracy, %", loc="left")
+    ax.set_title(f"test {metric_title(document)}, %", loc="left")
 
 
 @_on_axes
@@ -116,7 +116,7 @@ def measure_by_layer(ax: Axes, document: Document, conv: str, name: str, depth: 
 
 @_on_axes
 def heat_map(ax: Axes, document: Document, conv: str) -> None:
-    """Mean test accuracy, a row for each remedy, the best at the largest depth on top."""
+    """Mean test metric, a row for each remedy, the best at the largest depth on top."""
     rows = [row for row in document["rows"] if row["conv"] == conv]
     depths = sorted({row["depth"] for row in rows})
     remedies = ranked(document, conv)
@@ -132,7 +132,7 @@ def heat_map(ax: Axes, document: Document, conv: str) -> None:
     ax.set_yticks(range(len(remedies)), [plain(remedy, 30) for remedy in remedies])
     ax.grid(False)
     ax.set_xlabel("depth")
-    ax.set_title(f"{plain(conv)}: test accuracy, %", loc="left")
+    ax.set_title(f"{plain(conv)}: test {metric_title(document)}, %", loc="left")
     ax.figure.colorbar(image, ax=ax)
 
 

@@ -15,7 +15,7 @@ from gnnlib._utils.files import atomic_write
 from gnnlib.analysis.smoothing.advice import REMEDIES, WORDS
 from gnnlib.benchmarks.depth import plots
 from gnnlib.benchmarks.depth.published import published
-from gnnlib.benchmarks.depth.summary import Row, deepest, mean
+from gnnlib.benchmarks.depth.summary import Row, deepest, mean, metric_title
 from gnnlib.benchmarks.metrics import mean_std
 from gnnlib.benchmarks.records.store import parse_sealed
 from gnnlib.benchmarks.report.plots import style
@@ -53,6 +53,7 @@ def write_report(folder: Path) -> Path:
         "depth/report.html",
         title=f"{heading}: gnnlib",
         heading=heading,
+        metric=metric_title(document),
         lede=[_lede(document, conv) for conv in convs],
         facts=_facts(document),
         ranking=_ranking(document, convs),
@@ -71,9 +72,10 @@ def _lede(document: Document, conv: str) -> Document:
 
 
 def _facts(document: Document) -> dict[str, list[str]]:
-    sizes = ("nodes", "edges", "features", "classes", "train", "val", "test")
+    names = ("graphs", "nodes", "edges", "features", "classes", "targets", "train", "val", "test")
+    counts = [f"{document[name]:,} {name}" for name in names if name in document]
     return {
-        "data": [f"{document['data']}: " + ", ".join(f"{document[name]:,} {name}" for name in sizes)],
+        "data": [f"{document['data']}: {', '.join(counts)}"],
         "command": [document["command"]] if document["command"] else [],
         "training": [f"{name.replace('_', ' ')} {value:g}" for name, value in document["settings"].items()],
         "when": [document["when"]],
@@ -106,7 +108,8 @@ def _ranking(document: Document, convs: Sequence[str]) -> Document:
                 f"{mean(last, 'seconds'):,.1f}",
             ]
             lines.append((-mean(last), cells))
-    head = ["convolution, remedy", "accuracy (%)", "depth", "at its best depth", "difference", "published", "seeds",
+    metric = f"{metric_title(document)} (%)"
+    head = ["convolution, remedy", metric, "depth", "at its best depth", "difference", "published", "seeds",
             "parameters", "seconds"]  # fmt: skip
     ranked = [cells for _, cells in sorted(lines, key=lambda line: line[0])]
     columns = [i for i in range(len(head)) if any(cells[i] for cells in ranked)]

@@ -37,6 +37,7 @@ def depth_study(
     depths: Sequence[int] = (2, 4, 8, 16),
     seeds: int = 1,
     *,
+    metric: str = "accuracy",
     settings: TrainingSettings = DEFAULT,
     jobs: int = 1,
     out: Path | None = None,
@@ -48,12 +49,15 @@ def depth_study(
     Args:
         graph: the training graph, with the self-loops that it should have
         feat: node features
-        labels: a class for each node; those of nodes in no mask are not used
-        masks: the nodes of "train", "val" and "test", each as a mask or as numbers
+        labels: a class for each node, or with the metric "r2" a number; those of nodes in no mask are not used
+        masks: the nodes of "train", "val" and "test", each as a mask or as numbers; or masks of S splits, of which seed
+            s takes the split s modulo S
         convs: names from `gnnlib.benchmarks.depth.CONVS`
         remedies: names from `gnnlib.benchmarks.depth.REMEDIES`; "a+b" combines two
         depths: numbers of layers
         seeds: number of seeds
+        metric: "accuracy"; "roc_auc", the area under the ROC curve, for two classes; or "r2", the explained variance,
+            for numbers
         settings: width, epochs, patience, learning rate, and the strength of weight decay and dropout
         jobs: number of processes, one thread each; more than 1 needs ``if __name__ == "__main__"`` in a script
         out: a folder for ``cells.jsonl``, with which a stopped study resumes, ``results.json``, ``report.html`` and
@@ -63,17 +67,19 @@ def depth_study(
 
     Shapes:
         - feat: (N, F)
-        - labels: (N,)
-        - masks: (N,) booleans, or (n,) integers
+        - labels: (N,), or (N, T) for T numbers
+        - masks: (N,) or (N, S) booleans, or (n,) integers
 
     Returns:
         The content of ``results.json``. ``rows`` has an entry for each convolution, remedy and depth, with the lists
-        ``test``, ``validation`` and ``train`` (percent, one number per seed), the cost and the layers' statistics.
+        ``test``, ``validation`` and ``train`` (the metric in percent, one number per seed), the cost and the layers'
+        statistics.
 
     Raises:
         UsageError: if a name is unknown or remedies cannot be combined, or another study is writing to ``out``; before
             any training
-        ValueError: if the data have wrong shapes, before any training; or if cells failed, after the others
+        ValueError: if the data have wrong shapes or the metric is unknown, before any training; or if cells failed,
+            after the others
         OSError: if a process of the pool died
 
     Example:
@@ -90,7 +96,7 @@ def depth_study(
         [('none', [100.0]), ('residual', [100.0])]
     """
     cells = [Cell(*parts) for parts in product(convs, remedies, depths, range(seeds))]
-    data = node_data(graph, feat, labels, masks)
+    data = node_data(graph, feat, labels, masks, metric)
     with exclusive_folder(out):
         return Study(data, cells, settings, name=name, out=out).run(jobs, on_cell)
 

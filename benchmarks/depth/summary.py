@@ -4,11 +4,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from gnnlib.benchmarks.depth.cells import Cell, projected_nodes
-from gnnlib.benchmarks.depth.data import NodeData
+from gnnlib.benchmarks.depth.data import METRICS, NodeData
 from gnnlib.benchmarks.depth.journal import Journal
 
-__all__ = ["deepest", "mean", "outcomes_of", "summarise"]
+__all__ = ["deepest", "mean", "metric_title", "outcomes_of", "summarise"]
 
 PICTURES = 4  # depths at which outputs are drawn
 # lists of a row, an entry per seed, and the name of that entry in a cell's outcome
@@ -29,7 +32,7 @@ def summarise(journal: Journal, data: NodeData, cells: Sequence[Cell]) -> dict[s
         "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "rows": rows,
         "pictures": _pictures(rows, journal),
-        "picture_labels": data.label[projected_nodes(len(data.label))].tolist(),
+        "picture_labels": _colours(data.label)[projected_nodes(len(data.label))].tolist(),
     }
 
 
@@ -65,13 +68,26 @@ def outcomes_of(document: Mapping[str, Any]) -> Iterator[tuple[Cell, dict[str, A
             yield cell, outcome
 
 
+def metric_title(document: Mapping[str, Any]) -> str:
+    """What the figures of a study are."""
+    return METRICS[document.get("metric", "accuracy")].title
+
+
+def _colours(label: Tensor) -> Tensor:
+    """The classes of a picture's points: those of the data, or five intervals of the first number."""
+    if not label.is_floating_point():
+        return label
+    column = label[:, 0].contiguous()
+    return torch.bucketize(column, torch.linspace(float(column.min()), float(column.max()), 6)[1:-1])
+
+
 def mean(row: Row, name: str = "test") -> float:
     """The mean over seeds."""
     return sum(row[name]) / len(row[name])
 
 
 def deepest(rows: Sequence[Row], conv: str) -> list[Row]:
-    """The rows of a convolution at its largest depth, one per remedy, sorted by validation accuracy, the best first."""
+    """The rows of a convolution at its largest depth, one per remedy, sorted by validation, the best first."""
     last: dict[str, Row] = {}
     for row in sorted((row for row in rows if row["conv"] == conv), key=lambda row: row["depth"]):
         last[row["remedy"]] = row

@@ -22,7 +22,7 @@ from rich.table import Table
 from torch import nn
 
 from gnnlib import GCNConv, InitialResidual, SkipInit, Stack
-from gnnlib.benchmarks.depth.data import load
+from gnnlib.benchmarks.depth.loading import load
 from gnnlib.benchmarks.errors import UsageError
 from gnnlib.benchmarks.options import RESULTS
 from gnnlib.benchmarks.records.folders import exclusive_folder
@@ -149,7 +149,7 @@ def measure(job: MemoryJob) -> dict[str, Any]:
     torch.manual_seed(0)
     torch.set_num_threads(1)
     data = load(job.data, job.folder)
-    model = Stack.build(GCNConv, data.feat.shape[1], job.width, data.num_classes, job.depth, **WAYS[job.way])
+    model = Stack.build(GCNConv, data.feat.shape[1], job.width, data.out_feats, job.depth, **WAYS[job.way])
     rows = data.masks["train"]
     batch = Batch(data.graph, data.feat, data.label[rows], rows=rows)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)

@@ -64,7 +64,6 @@ class Heterophilous(TrainingTask):
     seeds = 10
     max_seeds = 10
     nets: ClassVar[Mapping[str, DeepNet]]  # of each layer; other layers take that of "gcn"
-    score: ClassVar[Callable[[Tensor, Tensor], float]] = staticmethod(accuracy)
 
     def load(self, options: Options) -> None:
         graph = datasets.heterophilous(self.name, options.data)
@@ -73,6 +72,10 @@ class Heterophilous(TrainingTask):
         self.masks = {part: graph.ndata[f"{part}_mask"].to(options.device) for part in ("train", "val", "test")}
         self.num_classes = int(self.label.max()) + 1
         self.geometry = Geometry()
+
+    def score(self, outputs: Tensor, target: Tensor) -> float:
+        """The metric, in percent."""
+        return accuracy(outputs, target)
 
     def net(self, layer: LayerSpec) -> DeepNet:
         """The network in which a layer is trained."""
@@ -112,7 +115,9 @@ def _gat(in_feats: int, out_feats: int) -> nn.Module:
 
 class _Binary(Heterophilous):
     metric = "test area under the ROC curve"
-    score = staticmethod(roc_auc)
+
+    def score(self, outputs: Tensor, target: Tensor) -> float:
+        return roc_auc(outputs, target)
 
 
 class Minesweeper(_Binary):

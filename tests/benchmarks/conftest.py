@@ -69,7 +69,7 @@ class Twins:
         arrays |= {"edges": rng.integers(0, num_nodes, (150, 2))}
         arrays |= {f"{name}_masks": part == i for i, name in enumerate(("train", "val", "test"))}
         folder = self.folder / "heterophilous"
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         np.savez(folder / f"{name.replace('-', '_')}.npz", **arrays)
         return self.folder
 

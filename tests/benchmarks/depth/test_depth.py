@@ -17,8 +17,9 @@ from gnnlib.benchmarks.arguments import parser
 from gnnlib.benchmarks.catalog.remedies import make_plan
 from gnnlib.benchmarks.depth import CONVS, REMEDIES, Cell, TrainingSettings, cells, depth_study, plots, pool
 from gnnlib.benchmarks.depth.command import PRESETS, DepthRequest
-from gnnlib.benchmarks.depth.data import NodeData, digits_graph, node_data
+from gnnlib.benchmarks.depth.data import NodeData, node_data
 from gnnlib.benchmarks.depth.journal import Journal
+from gnnlib.benchmarks.depth.loading import digits_graph
 from gnnlib.benchmarks.depth.published import PUBLISHED, published
 from gnnlib.benchmarks.errors import UsageError
 from gnnlib.graph import add_self_loop
@@ -215,19 +216,19 @@ def test_digits_have_twenty_labels_a_class():
 def test_invalid_data(monkeypatch, change, message):
     monkeypatch.setattr(pool, "run_cell", lambda *args: pytest.fail("a training began"))
     with pytest.raises(ValueError, match=message):
-        depth_study(*DATA._replace(**change))
+        depth_study(*DATA._replace(**change)[:4])
 
 
 def test_nodes_as_numbers_and_arrays_are_the_same_data():
     """What a user may give, as the tensors and masks that a study trains on."""
     numbers = {part: mask.nonzero().flatten().tolist() for part, mask in DATA.masks.items()}
     for masks in (DATA.masks, numbers, {part: mask.numpy() for part, mask in DATA.masks.items()}):
-        data = node_data(DATA.graph, DATA.feat.double().numpy(), DATA.label.tolist(), masks)
+        data = node_data(DATA.graph, DATA.feat.double().numpy(), DATA.label.tolist(), masks, "accuracy")
         assert torch.equal(data.feat, DATA.feat)
         assert torch.equal(data.label, DATA.label)
         assert all(torch.equal(data.masks[part], mask) for part, mask in DATA.masks.items())
     with pytest.raises(IndexError, match="masks: train: expected numbers from -40 to 39, got 40"):
-        depth_study(*DATA._replace(masks={**numbers, "train": [40]}))
+        depth_study(*DATA._replace(masks={**numbers, "train": [40]})[:4])
 
 
 # resuming
@@ -237,7 +238,7 @@ SMALL = dict(convs=["gcn"], remedies=["none", "dropedge+dropout"], depths=[2], s
 
 @pytest.fixture(scope="module")
 def rows():
-    return [without_times(row) for row in depth_study(*DATA, **SMALL)["rows"]]
+    return [without_times(row) for row in depth_study(*DATA[:4], **SMALL)["rows"]]
 
 
 @pytest.mark.slow
@@ -250,24 +251,24 @@ def test_stopped_study_resumes_to_the_same_figures(monkeypatch, tmp_path, rows):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        depth_study(*DATA, **SMALL, out=tmp_path, on_cell=stop)
+        depth_study(*DATA[:4], **SMALL, out=tmp_path, on_cell=stop)
     path = tmp_path / "cells.jsonl"
     before = path.read_text()
     assert before.count("\n") == 4, "the first line describes the study"
     path.write_text(before[:-20])  # the last line is cut off
     resumed = []
-    document = depth_study(*DATA, **SMALL, out=tmp_path, on_cell=lambda cell, outcome: resumed.append(cell))
+    document = depth_study(*DATA[:4], **SMALL, out=tmp_path, on_cell=lambda cell, outcome: resumed.append(cell))
     assert len(resumed) == 4 - 2
     assert set(resumed) & set(trained) == {trained[-1]}
     assert [without_times(row) for row in document["rows"]] == rows
     assert path.read_text().startswith("".join(before.splitlines(keepends=True)[:3]))
     monkeypatch.setattr(pool, "run_cell", lambda *args: pytest.fail("a training began"))
-    assert depth_study(*DATA, **SMALL, out=tmp_path)["rows"] == document["rows"]
+    assert depth_study(*DATA[:4], **SMALL, out=tmp_path)["rows"] == document["rows"]
 
 
 @pytest.mark.process
 def test_processes_give_the_same_figures(tmp_path, rows):
-    document = depth_study(*DATA, **SMALL, jobs=2)
+    document = depth_study(*DATA[:4], **SMALL, jobs=2)
     assert [without_times(row) for row in document["rows"]] == rows
 
 
@@ -285,7 +286,7 @@ def test_failed_cell_keeps_other_cells(monkeypatch, tmp_path, one_thread):
     with pytest.raises(
         ValueError, match=r"1 of 3 cells failed.*gcn with residual, 2 layers, seed 0: MemoryError: no room"
     ):
-        depth_study(*DATA, **options)
+        depth_study(*DATA[:4], **options)
     rows = json.loads((tmp_path / "results.json").read_text())["rows"]
     assert [row["remedy"] for row in rows] == ["none", "batchnorm"]
 
@@ -321,19 +322,19 @@ def test_a_second_study_in_the_same_folder_says_who_is_there(tmp_path, monkeypat
     monkeypatch.setattr(pool, "run_cell", lambda *args: pytest.fail("a training began"))
     with held_by_another(tmp_path / "lock") as child:
         with pytest.raises(UsageError, match=f"expected {tmp_path} to be free, got one in use by process {child} on "):
-            depth_study(*DATA, **SMALL, out=tmp_path)
+            depth_study(*DATA[:4], **SMALL, out=tmp_path)
         assert [path.name for path in tmp_path.iterdir()] == ["lock"]
 
 
 @pytest.mark.slow
 def test_study_resumes_from_results(tmp_path, capsys, monkeypatch, one_thread):
     """As it does in a clone, where only ``results.json`` is committed."""
-    first = depth_study(*DATA, **SMALL, out=tmp_path)
+    first = depth_study(*DATA[:4], **SMALL, out=tmp_path)
     (tmp_path / "cells.jsonl").unlink()
     monkeypatch.setattr("gnnlib.benchmarks.depth.study.machine", lambda: "another machine")
     trained = []
     options = SMALL | {"depths": [*SMALL["depths"], 5]}
-    second = depth_study(*DATA, **options, out=tmp_path, on_cell=lambda cell, outcome: trained.append(cell.depth))
+    second = depth_study(*DATA[:4], **options, out=tmp_path, on_cell=lambda cell, outcome: trained.append(cell.depth))
     assert set(trained) == {5}
     rows = {(row["conv"], row["remedy"], row["depth"]): row for row in second["rows"]}
     assert all(rows[row["conv"], row["remedy"], row["depth"]] == row for row in first["rows"])
@@ -344,9 +345,9 @@ def test_study_resumes_from_results(tmp_path, capsys, monkeypatch, one_thread):
 
     (tmp_path / "cells.jsonl").unlink()
     (tmp_path / "results.json").write_text('{"rows": [')
-    depth_study(*DATA, **SMALL, out=tmp_path)
+    depth_study(*DATA[:4], **SMALL, out=tmp_path)
     assert re.search(r"results\.json is damaged \(.+\); kept as results-1\.json", capsys.readouterr().err)
-    depth_study(*DATA, **(SMALL | {"settings": SETTINGS._replace(lr=0.1)}), out=tmp_path)
+    depth_study(*DATA[:4], **(SMALL | {"settings": SETTINGS._replace(lr=0.1)}), out=tmp_path)
     errors = capsys.readouterr().err
     assert "cells.jsonl has other settings" in errors
     assert "results.json has other settings" in errors
@@ -377,7 +378,7 @@ def test_a_remedy_has_one_colour_in_all_plots():
 
 @pytest.mark.slow
 def test_report_and_pictures(tmp_path, one_thread):
-    document = depth_study(*DATA, **SMALL, out=tmp_path, name="cora")
+    document = depth_study(*DATA[:4], **SMALL, out=tmp_path, name="cora")
     page = (tmp_path / "report.html").read_text()
     assert not re.search(r"""(src|href)=["'](?!data:|#)""", page), "nothing is loaded"
     assert "<script" not in page
