@@ -3,22 +3,28 @@
 Dense float32 products take most of the time of many layers. PyTorch calls MKL for them. On processors that are not
 Intel's, MKL uses AVX2 even where AVX-512 is available. oneDNN, which PyTorch contains for convolutions and bfloat16,
 uses AVX-512 wherever it is available.
+
+PyTorch computes products in bfloat16 by oneDNN. Where the processor has no instructions for them, this takes several
+times as long as in float32. There `linear` widens a few thousand rows at a time and multiplies them in float32.
 """
 
 import platform
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import Function
+from torch.autograd import Function, forward_ad
 
 from gnnlib._utils.calls import names_checked
 from gnnlib.graph._check import features_error
+from gnnlib.kernels.half import computed
 
-__all__ = ["Linear", "linear"]
+__all__ = ["Linear", "linear", "wide_linear"]
 
 SMALL = 1 << 20  # multiply-adds; below it the overhead of a call dominates
+ROWS = 2048  # that are widened at a time: with fewer, calls take longer, and more do not stay in the cache
 
 
 @cache
@@ -71,24 +77,66 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         >>> linear(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0]]), torch.tensor([0.5])).tolist()
         [[11.5]]
     """
-    if not _fits(x, weight) or not _onednn_is_faster():
+    if not _is_large(x, weight):
+        return nn.functional.linear(x, weight, bias)
+    function: type[Function] | None = None
+    if _in_float32(x, weight):
+        function = _Linear if _onednn_is_faster() else None
+    elif _in_bfloat16(x, weight) and not _has_bfloat16():
+        function, x = _WidenedLinear, x.to(torch.bfloat16)
+    if function is None:
         return nn.functional.linear(x, weight, bias)
     if x.dim() == 2:  # no view: an in-place operation on y would have to copy it
-        return _Linear.apply(x, weight, bias)
-    return _Linear.apply(x.reshape(-1, x.shape[-1]), weight, bias).view(*x.shape[:-1], len(weight))
+        return function.apply(x, weight, bias)
+    return function.apply(x.reshape(-1, x.shape[-1]), weight, bias).view(*x.shape[:-1], len(weight))
 
 
-def _fits(x: Tensor, weight: Tensor) -> bool:
-    """Large float32 products on the CPU at full precision."""
+def _is_large(x: Tensor, weight: Tensor) -> bool:
+    """Large products on the CPU, outside of PyTorch's transforms."""
     return (
-        x.device.type == weight.device.type == "cpu"
-        and x.dtype == weight.dtype == torch.float32
+        not torch.compiler.is_compiling()
+        and x.device.type == weight.device.type == "cpu"
         and x.layout is torch.strided
         and x.numel() * len(weight) >= SMALL
         and x.shape[-1] == weight.shape[-1]  # else PyTorch's error says what is wrong
+        and not torch._C._are_functorch_transforms_active()
+        and forward_ad._current_level < 0
+    )
+
+
+def _in_float32(x: Tensor, weight: Tensor) -> bool:
+    """Products at full precision."""
+    return (
+        x.dtype == weight.dtype == torch.float32
         and torch.get_float32_matmul_precision() == "highest"
         and not torch.is_autocast_enabled("cpu")
     )
+
+
+def _in_bfloat16(x: Tensor, weight: Tensor) -> bool:
+    """Products that PyTorch computes in bfloat16, by the type of the factors or under autocast."""
+    if torch.is_autocast_enabled("cpu"):
+        dtypes = {x.dtype, weight.dtype} - {torch.float32, torch.bfloat16}
+        return torch.get_autocast_dtype("cpu") == torch.bfloat16 and not dtypes
+    return x.dtype == weight.dtype == torch.bfloat16
+
+
+@cache
+def _has_bfloat16() -> bool:
+    """Whether oneDNN multiplies bfloat16 by instructions of the processor."""
+    if not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
+        return False
+    flags = _processor_flags()
+    return not flags or bool(flags & {"avx512_bf16", "amx_bf16"})
+
+
+def _processor_flags() -> set[str]:
+    """The features of an x86 processor, as Linux names them; empty where they are not known."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return set()
+    return set(next((line for line in lines if line.startswith("flags")), "").split())
 
 
 class _Linear(Function):
@@ -109,6 +157,75 @@ class _Linear(Function):
         dx = linear(grad, weight.T) if ctx.needs_input_grad[0] else None
         dw = _thin_first(grad, x) if ctx.needs_input_grad[1] else None
         return dx, dw, grad.sum(0) if ctx.needs_input_grad[2] else None
+
+
+class _WidenedLinear(Function):
+    """x (M, K) in bfloat16, weight (N, K), bias (N,) or None -> (M, N) in bfloat16, with float32 sums."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return _widened_product(x, weight, bias, x.dtype)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        (x, weight), needs = ctx.saved_tensors, ctx.needs_input_grad
+        with torch.autocast("cpu", enabled=False):
+            if torch.is_grad_enabled():
+                wide = grad.float()
+                return (wide @ weight.float()).to(x.dtype), (wide.T @ x.float()).to(weight.dtype), wide.sum(0)
+            dx = _widened_product(grad, weight.T, None, x.dtype) if needs[0] else None
+            dw = _widened_thin_first(grad, x).to(weight.dtype) if needs[1] else None
+            return dx, dw, grad.sum(0, dtype=torch.float32) if needs[2] else None
+
+
+def _blocks(count: int) -> Iterator[slice]:
+    return (slice(start, min(start + ROWS, count)) for start in range(0, count, ROWS))
+
+
+def _widened_product(x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """x W^T + b in float32, rounded to ``dtype``."""
+    y, weight = x.new_empty(len(x), len(weight), dtype=dtype), weight.float().T
+    bias, wide = None if bias is None else bias.float(), torch.empty(min(ROWS, len(x)), x.shape[1])
+    product = torch.empty(len(wide), y.shape[1])
+    for rows in _blocks(len(x)):
+        part, out = (buffer[: rows.stop - rows.start] for buffer in (wide, product))
+        part.copy_(x[rows])
+        y[rows] = torch.mm(part, weight, out=out) if bias is None else torch.addmm(bias, part, weight, out=out)
+    return y
+
+
+def _widened_thin_first(a: Tensor, b: Tensor) -> Tensor:
+    """a^T b in float32"""
+    if a.shape[1] > b.shape[1]:
+        return _widened_thin_first(b, a).T
+    product = torch.zeros(a.shape[1], b.shape[1])
+    wide_a, wide_b = (torch.empty(min(ROWS, len(t)), t.shape[1]) for t in (a, b))
+    for rows in _blocks(len(a)):
+        count = rows.stop - rows.start
+        product.addmm_(wide_a[:count].copy_(a[rows]).T, wide_b[:count].copy_(b[rows]))
+    return product
+
+
+def wide_linear(x: Tensor, weight: Tensor) -> Tensor:
+    r"""`linear` whose result keeps its float32 sums where x is in half precision.
+
+    Args:
+        x: the input
+        weight: W
+
+    Shapes:
+        - x: (M, K)
+        - weight: (N, K)
+        - output: (M, N)
+    """
+    if x.dtype == computed(x.dtype):
+        return linear(x, weight)
+    with torch.autocast(x.device.type, enabled=False):
+        differentiable = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+        if differentiable or not _is_large(x, weight):
+            return linear(x.float(), weight.float())
+        return _widened_product(x, weight, None, torch.float32)
 
 
 def _thin_first(a: Tensor, b: Tensor) -> Tensor:

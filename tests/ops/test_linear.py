@@ -153,3 +153,100 @@ def test_which_processors(monkeypatch):
         monkeypatch.setattr(torch.backends.mkl, "is_available", lambda mkl=mkl: mkl)
         monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
         assert products._onednn_is_faster.__wrapped__() is expected
+
+
+# ---------------------------------------------------------------- bfloat16 without instructions for it
+
+
+@pytest.fixture
+def widened(monkeypatch):
+    """As on a processor without instructions for bfloat16, whatever the shape; PyTorch's product is not called."""
+
+    def refuse(*_):
+        raise AssertionError("expected the product in float32")
+
+    monkeypatch.setattr(products, "_has_bfloat16", lambda: False)
+    monkeypatch.setattr(products, "SMALL", 1)
+    monkeypatch.setattr(products, "ROWS", 64)
+    monkeypatch.setattr(nn.functional, "linear", refuse)
+
+
+def near(actual, exact):
+    """To one rounding to bfloat16."""
+    assert actual.shape == exact.shape
+    largest = exact.abs().max().item() if exact.numel() else 0.0
+    torch.testing.assert_close(actual.double(), exact, rtol=2**-8, atol=1e-6 * (1 + largest))
+
+
+def derivatives(x, weight, bias, loss):
+    """Values and derivatives of the linear map in float64."""
+    x, weight, bias = (t.detach().double().requires_grad_() for t in (x, weight, bias))
+    y = x @ weight.T + bias
+    return y, *torch.autograd.grad(y, (x, weight, bias), loss.double())
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (63, 5, 3), (64, 70, 64), (65, 3, 9), (300, 9, 3)])
+def test_widened_values_and_first_derivatives(widened, shape):
+    inputs = [t.detach().bfloat16().requires_grad_() for t in draw(*shape)]
+    y = linear(*inputs)
+    loss = torch.randn_like(y)
+    grads = torch.autograd.grad(y, inputs, loss)
+    assert {t.dtype for t in (y, *grads)} == {torch.bfloat16}
+    for actual, exact in zip((y, *grads), derivatives(*inputs, loss), strict=True):
+        near(actual, exact)
+    x, weight, _ = inputs
+    near(linear(x, weight), x.detach().double() @ weight.detach().double().T)
+
+
+def test_widened_under_autocast(widened):
+    """The features are rounded; the weights and their gradients stay float32."""
+    x, weight, bias = draw(300, 9, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = linear(x, weight, bias)
+        loss = torch.randn_like(y)
+        grads = torch.autograd.grad(y, (x, weight, bias), loss)
+    assert y.dtype == torch.bfloat16
+    assert [t.dtype for t in grads] == [torch.float32] * 3
+    exact = derivatives(x.bfloat16(), weight, bias, loss)
+    near(y, exact[0])
+    near(grads[0], exact[1])
+    for actual, expected in zip(grads[1:], exact[2:], strict=True):
+        torch.testing.assert_close(actual.double(), expected, rtol=1e-5, atol=1e-4)
+
+
+def test_widened_second_derivatives(widened):
+    inputs = [t.detach().bfloat16().requires_grad_() for t in draw(40, 30, 20)]
+    exact = [t.detach().double().requires_grad_() for t in inputs]
+    seconds = []
+    for f, leaves in ((linear, inputs), (lambda x, w, b: x @ w.T + b, exact)):
+        first = torch.autograd.grad(f(*leaves).sin().sum(), leaves, create_graph=True)
+        seconds.append(torch.autograd.grad(sum(g.square().sum() for g in first), leaves))
+    for actual, expected in zip(*seconds, strict=True):
+        assert (actual.double() - expected).abs().max() <= 0.05 * expected.abs().max()
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_wide_linear_keeps_float32_sums(monkeypatch, grad):
+    monkeypatch.setattr(products, "SMALL", 1)
+    x, weight, _ = (t.detach().bfloat16().requires_grad_(grad) for t in draw(3000, 9, 3))
+    with torch.autocast("cpu", torch.bfloat16):
+        y = products.wide_linear(x, weight)
+    assert y.dtype == torch.float32
+    assert y.requires_grad is grad
+    torch.testing.assert_close(y.double(), x.double() @ weight.double().T, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("onednn", "flags", "expected"),
+    [
+        (True, "avx512f avx512_bf16", True),
+        (True, "amx_bf16", True),
+        (True, "avx512f avx512bw", False),
+        (True, "", True),
+        (False, "avx512_bf16", False),
+    ],
+)
+def test_which_processors_have_bfloat16(monkeypatch, onednn, flags, expected):
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: onednn)
+    monkeypatch.setattr(products, "_processor_flags", lambda: set(flags.split()))
+    assert products._has_bfloat16.__wrapped__() is (expected and torch.ops.mkldnn._is_mkldnn_bf16_supported())

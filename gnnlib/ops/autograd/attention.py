@@ -11,7 +11,7 @@ from gnnlib import kernels
 from gnnlib.graph import Adjacency
 from gnnlib.ops.autograd.recompose import recompose
 from gnnlib.ops.autograd.sums import DroppedSum, Sum, copy_dst, copy_src, sum_edges
-from gnnlib.ops.linear import linear
+from gnnlib.ops.linear import wide_linear
 
 
 class Softmax(Function):
@@ -117,8 +117,7 @@ def _blocks(*vectors: Tensor) -> Tensor:
 
 def _per_head(feat: Tensor, *vectors: Tensor) -> tuple[Tensor, ...]:
     """<feat_v[h], vector[h]> for each vector: (N, H)."""
-    vectors = tuple(vector.to(feat.dtype) for vector in vectors)
-    return linear(feat.flatten(1), _blocks(*vectors)).split(feat.shape[1], 1)
+    return wide_linear(feat.flatten(1), _blocks(*vectors)).split(feat.shape[1], 1)
 
 
 def composed_attention(adj: Adjacency, slope: float, feat, feat_dst, att_src, att_dst, coeff, bias) -> Tensor:
