@@ -22,6 +22,7 @@ __all__ = [
     "Parts",
     "as_node_numbers",
     "dgl_endpoints",
+    "dgl_formats",
     "graph_kind",
     "not_a_graph",
     "parts_of",
@@ -209,22 +210,41 @@ def _count(num: Any, name: str, *ends: Tensor) -> int:
 # Other libraries
 
 
+class Formats(NamedTuple):
+    """A sparse format that a DGLGraph has, and all those that it may have."""
+
+    created: str
+    allowed: list[str]
+
+
+def dgl_formats(graph: Any) -> Formats:
+    """The formats of a DGLGraph, stored with its structure: on Python 3.13, DGL takes 0.2 ms to name them."""
+    structure = graph._graph
+    formats = getattr(structure, "_gnnlib_formats", None)
+    if formats is None:
+        names = graph.formats()
+        created = "coo" if "coo" in names["created"] else names["created"][0]
+        formats = structure._gnnlib_formats = Formats(created, [*names["created"], *names["not created"]])
+    return formats
+
+
 def dgl_endpoints(graph: Any) -> tuple[Tensor, Tensor]:
     """The endpoints of a DGLGraph with one edge type by edge id, from a sparse format that it already has."""
-    endpoints = getattr(graph._graph, "_gnnlib_endpoints", None)
+    structure = graph._graph
+    endpoints = getattr(structure, "_gnnlib_endpoints", None)
     if endpoints is not None:
         return endpoints
-    created = graph.formats()["created"]
-    if "coo" in created:
-        graph._graph._gnnlib_endpoints = graph.edges(order="eid")  # DGL's own memory
-        return graph._graph._gnnlib_endpoints
-    indptr, columns, eid = graph.adj_tensors(created[0])
+    created = dgl_formats(graph).created
+    if created == "coo":
+        structure._gnnlib_endpoints = graph.edges(order="eid")  # DGL's own memory
+        return structure._gnnlib_endpoints
+    indptr, columns, eid = graph.adj_tensors(created)
     rows = _rows(indptr).to(columns.dtype)
     if len(eid) == len(columns):  # DGL returns no ids if the edges are already sorted by them
         order = eid.long()
         columns = torch.empty_like(columns).index_copy_(0, order, columns)
         rows = torch.empty_like(rows).index_copy_(0, order, rows)
-    return (columns, rows) if created[0] == "csc" else (rows, columns)
+    return (columns, rows) if created == "csc" else (rows, columns)
 
 
 def _from_dgl(graph: Any) -> Parts:

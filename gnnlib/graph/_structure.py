@@ -18,7 +18,7 @@ from gnnlib.graph._adjacency import Adjacency, MessageDropout, constants
 from gnnlib.graph._check import check_dense, check_graph, kind_of
 from gnnlib.graph._convert import takes_graph
 from gnnlib.graph._graph import Graph
-from gnnlib.graph._parts import dgl_endpoints
+from gnnlib.graph._parts import dgl_endpoints, dgl_formats
 
 __all__ = [
     "GraphLike",
@@ -98,10 +98,14 @@ def adjacency(graph: GraphLike | Adjacency, device: torch.device | str | None = 
     if by_device is None:
         by_device = {}
         structure._gnnlib_adjacency = by_device
-    device = torch.device(device) if device is not None else graph.device
+    device = graph.device if device is None else torch.device(device)
+    return by_device[device] if device in by_device else _add_device(graph, by_device, device)
+
+
+def _add_device(graph: GraphLike, by_device: dict[torch.device, Adjacency], device: torch.device) -> Adjacency:
     with constants():
         if graph.device not in by_device:
-            factory = getattr(structure, "_gnnlib_adjacency_factory", lambda: _from_graph(graph))
+            factory = getattr(graph._graph, "_gnnlib_adjacency_factory", lambda: _from_graph(graph))
             by_device[graph.device] = factory()
         if device not in by_device:
             by_device[device] = by_device[graph.device].to(device)
@@ -133,7 +137,7 @@ def with_message_dropout(graph: GraphLike, dropout: MessageDropout, device: torc
     if isinstance(graph, Graph):
         view = graph._with_new_cache()
     else:
-        view = graph.formats([name for names in graph.formats().values() for name in names])
+        view = graph.formats(dgl_formats(graph).allowed)
     by_device = graph._graph._gnnlib_adjacency
     view._graph._gnnlib_adjacency = {key: replace(adj, dropout=dropout) for key, adj in by_device.items()}
     return view

@@ -12,6 +12,7 @@ import scipy.sparse
 import torch
 from hypothesis import given
 
+import gnnlib
 from gnnlib import adjacency, aggregate, degree_norm
 from gnnlib._platform.dgl import dgl
 from gnnlib.graph import Adjacency, CompressedRows, _adjacency
@@ -343,3 +344,19 @@ def test_built_in_training_used_under_inference_mode():
         assert torch.equal(degree_norm(graph), norm)
         assert torch.equal(degree_norm(graph).requires_grad_(False), norm)
     aggregate(graph, torch.ones(11, 2, requires_grad=True), degree_norm(graph)).sum().backward()
+
+
+@pytest.mark.parametrize("name", ["random", "random_csc"])
+def test_dgl_names_its_formats_once(name, monkeypatch):
+    """Through ctypes, on Python 3.13, this takes as long as a layer on a small graph."""
+    graph, names = GRAPHS[name](), []
+    formats = dgl.DGLGraph.formats
+    monkeypatch.setattr(
+        dgl.DGLGraph, "formats", lambda self, *args: (args or names.append(self), formats(self, *args))[1]
+    )
+    x, layers = torch.ones(graph.num_nodes(), 3), (gnnlib.GCNConv(3, 3), gnnlib.DropMessage(gnnlib.GATConv(3, 3, 1)))
+    for _ in range(3):
+        for layer in layers:
+            layer(graph, x)
+        gnnlib.DropEdge()(graph)
+    assert len(names) == 1
