@@ -1,12 +1,14 @@
-"""Analysis of models: summary, over-smoothing, attribution of outputs to nodes, errors of symmetry.
+"""Analysis of models: summary, over-smoothing, over-squashing, attribution of outputs to nodes, errors of symmetry.
 
-The measures of over-smoothing are in `gnnlib.analysis.smoothing`.
+The measures of over-smoothing are in `gnnlib.analysis.smoothing`, those of over-squashing in
+`gnnlib.analysis.squashing`.
 """
 
-from gnnlib.analysis import smoothing
+from gnnlib.analysis import smoothing, squashing
 from gnnlib.analysis._summary import LayerSummary, Summary, summary
 from gnnlib.analysis.attribution import attention, saliency
 from gnnlib.analysis.smoothing import Diagnosis, diagnose
+from gnnlib.analysis.squashing import Influence, influence
 from gnnlib.analysis.symmetry import (
     class_distances,
     deformation_distance,
@@ -17,16 +19,19 @@ from gnnlib.analysis.symmetry import (
 
 __all__ = [
     "Diagnosis",
+    "Influence",
     "LayerSummary",
     "Summary",
     "attention",
     "class_distances",
     "deformation_distance",
     "diagnose",
+    "influence",
     "permutation_error",
     "rotation_error",
     "saliency",
     "smoothing",
+    "squashing",
     "summary",
     "translation_error",
 ]
