@@ -7,8 +7,11 @@ EPOCHS ?= 8
 OUT ?= results
 ARGS ?=
 
-# A process for each core, with one thread each: tests that are about threads set their own number.
-PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --dist loadfile
+# A process for each core, with one thread each: tests that are about threads set their own number. A process without
+# tests takes half of the rest of another one, so that all end at the same time.
+PYTEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n auto --dist worksteal
+# The processes that tests start read compiled modules.
+unexport PYTHONDONTWRITEBYTECODE
 
 # $(1): the minor version of the newest Python
 supported = import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, $(1)))
@@ -36,11 +39,14 @@ install: .venv/installed
 bench: .venv/installed
 	@.venv/bin/python -m benchmarks run $(TASKS) --epochs $(EPOCHS) --out "$(OUT)" $(ARGS)
 
-# One recipe, so that the steps keep their order under -j and pytest has the last word.
+# The types are checked beside the tests, and reported after them: a core waits at times for a kernel that another one
+# compiles.
 test: .venv/installed
-	@echo '== lint';  .venv/bin/python -m ruff check --quiet . && .venv/bin/python -m ruff format --check --quiet .
-	@echo '== types'; .venv/bin/python -m mypy
-	@echo '== doctests and tests'; $(PYTEST) --durations 12 $(ARGS)
+	@echo '== lint'; .venv/bin/python -m ruff check --quiet . && .venv/bin/python -m ruff format --check --quiet .
+	@echo '== types, doctests and tests'; log=$$(mktemp); \
+		.venv/bin/python -m mypy > $$log 2>&1 & types=$$!; \
+		$(PYTEST) --durations 12 $(ARGS); tests=$$?; \
+		wait $$types; types=$$?; cat $$log; rm $$log; exit $$((tests > types ? tests : types))
 
 quick: .venv/installed
 	@$(PYTEST) -m 'not (slow or process or data)' $(ARGS)

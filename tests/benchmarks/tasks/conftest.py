@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
+FOLDER = str(Path(__file__).parent)
+
 
 @pytest.hookimpl(tryfirst=True)  # before -m selects
 def pytest_collection_modifyitems(items):
     for item in items:
-        if Path(__file__).parent in item.path.parents:
+        if str(item.path).startswith(FOLDER):
             item.add_marker(pytest.mark.slow)
