@@ -1,7 +1,9 @@
-"""Fixtures of all tests: the folder of the real data sets, and a browser."""
+"""Fixtures of all tests: the folder of the real data sets, processes without imports, and a browser."""
 
+import multiprocessing
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ settings.load_profile("untimed")
 pytest.register_assert_rewrite("gnnlib.testing.checks", "gnnlib.testing.case", "gnnlib.testing.arguments")
 
 from gnnlib.testing.graphs import GRAPHS  # noqa: E402  after the line above, or they are imported as they are
+from tests.forks import ForkServer, fork_server  # noqa: E402
+from tests.processes import preloaded_context  # noqa: E402
 
 # Read once, before a fixture hides the variable.
 DATA = Path(os.environ.get("GNNLIB_DATA") or Path(__file__).parents[1] / ".." / "shared" / "data").resolve()
@@ -40,6 +44,24 @@ def data_dir():
     if not DATA.is_dir():
         pytest.skip(f"no real data: {DATA} is not a directory; name one with GNNLIB_DATA")
     return DATA
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[ForkServer]:
+    """Runs programs without the seconds of their imports."""
+    with fork_server() as server:
+        yield server
+
+
+@pytest.fixture
+def preloaded(monkeypatch) -> None:
+    """What the library starts as spawned processes has imported gnnlib."""
+    get_context = multiprocessing.get_context
+    monkeypatch.setattr(
+        multiprocessing,
+        "get_context",
+        lambda method=None: preloaded_context() if method == "spawn" else get_context(method),
+    )
 
 
 @pytest.fixture(scope="session")

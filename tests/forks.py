@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
+ENVIRONMENT = dict(os.environ)  # before a fixture changes it
 
 
 class Program(NamedTuple):
@@ -51,7 +52,8 @@ class ForkServer:
 def fork_server() -> Iterator[ForkServer]:
     """A server for the time of the context."""
     command = [sys.executable, "-m", "tests.forks"]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+    pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, **pipes) as server:
         yield ForkServer(server)
         server.stdin.close()  # type: ignore[union-attr]
 

@@ -1,4 +1,4 @@
-"""Calls a function in forked processes of one process group, as ``torchrun`` does, without new imports."""
+"""Processes without new imports: a process group, as of ``torchrun``, and processes in place of spawned ones."""
 
 import multiprocessing
 import os
@@ -15,6 +15,16 @@ needs_fork = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked"),
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded"),  # Python 3.12, of fork
 ]
+
+
+def preloaded_context() -> multiprocessing.context.BaseContext:
+    """Starts processes from a server that has imported gnnlib.
+
+    As a spawned process, each has no state of this process, and receives its arguments as pickles.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["gnnlib"])
+    return context
 
 
 def forked(function, folder, number=2, group=process_group):

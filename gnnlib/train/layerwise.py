@@ -1,8 +1,8 @@
 """Greedy layer-wise training: each block of a `Stack` with its own head, on the frozen blocks before it."""
 
+import multiprocessing
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -146,7 +146,7 @@ def _train_in_processes(
         for layer, (stage, seed) in enumerate(zip(stages, seeds, strict=True), 1):
             torch.save((stage, settings, seed), task)
             # a fresh interpreter imports _work, and with it gnnlib, before it reads a graph
-            process = get_context("spawn").Process(target=_work, args=(task, features, result))
+            process = multiprocessing.get_context("spawn").Process(target=_work, args=(task, features, result))
             process.start()
             process.join()
             if process.exitcode:

@@ -247,7 +247,7 @@ PAIRS = [(c, n) for c in CASES for n in ZOO if (n in HOMOGENEOUS or not c.homoge
 @pytest.mark.parametrize(("case", "name"), PAIRS, ids=[f"{c}-{name}" for c, name in PAIRS])
 def test_values_and_gradients(case, name):
     graph = GRAPHS[name]()
-    for dtype in case.dtypes:
+    for dtype in case.dtypes if name in ("multi_edge", "block") else case.dtypes[-1:]:
         layer, other = both(case, dtype)
         x, options = arguments(case, graph, dtype)
         actual = results(layer, graph, x, options)

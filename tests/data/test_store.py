@@ -32,6 +32,7 @@ from gnnlib.testing.graphs import (
     star,
     tree,
 )
+from tests.processes import preloaded_context
 
 SINGLE = [name for name in HOMOGENEOUS if name not in ("batch", "random_int32")]
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than cores
@@ -350,9 +351,9 @@ def store():
     [
         {},
         dict(num_workers=2, multiprocessing_context="fork"),
-        dict(num_workers=2, multiprocessing_context="spawn", persistent_workers=True),
+        dict(num_workers=2, multiprocessing_context=preloaded_context(), persistent_workers=True),
     ],
-    ids=["main", "forked", "spawned"],
+    ids=["main", "forked", "not forked"],
 )
 def test_any_workers_give_the_same_batches(store, options):
     loader = store.loader(3, shuffle=True, generator=seeded(), **options)

@@ -17,6 +17,7 @@ from gnnlib.data.flat import FlatGraphs
 from gnnlib.graph import adjacency
 from gnnlib.testing.graphs import random_graph
 from tests.attack.kinds.stores import write_store
+from tests.processes import preloaded_context
 
 NUMBER = 9
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than cores
@@ -118,10 +119,10 @@ def test_all_that_a_view_does_is_what_a_copy_does(store, selection, way):
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_workers_of_a_view(store, method):
+@pytest.mark.parametrize("context", ["fork", preloaded_context()], ids=["forked", "not forked"])
+def test_workers_of_a_view(store, context):
     view = store[[8, 1, 5, 1]]
-    loader = view.loader(3, num_workers=1, multiprocessing_context=method)
+    loader = view.loader(3, num_workers=1, multiprocessing_context=context)
     for (graph, labels), (want, targets) in zip(loader, reference(store, [8, 1, 5, 1]).loader(3), strict=True):
         assert bits(graph) == bits(want)
         assert torch.equal(labels, targets)

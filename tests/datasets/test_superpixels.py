@@ -1,9 +1,6 @@
 """MNIST as superpixel graphs: the same graphs as one by one, from workers, and from the cache."""
 
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -102,23 +99,17 @@ def test_bad_limits(data, limit):
 
 
 @pytest.mark.process
-def test_workers_and_an_unguarded_script(data, tmp_path, cache):
+def test_workers_and_an_unguarded_script(data, tmp_path, cache, server):
     """Workers give the same graphs, also to a script without `if __name__ == "__main__"`."""
     script = tmp_path / "script.py"
     script.write_text(
-        "import sys\n"
+        "import warnings\n"
+        "warnings.simplefilter('error')\n"
         "print('running')\n"
         "from gnnlib.datasets import mnist, superpixels\n"
-        "print(len(superpixels(mnist, sys.argv[1], workers=1)))\n"
+        f"print(len(superpixels(mnist, {str(data)!r}, workers=1)))\n"
     )
-    root = Path(__file__).parents[2]
-    done = subprocess.run(
-        [sys.executable, "-W", "error", str(script), str(data)],
-        env={**os.environ, "PYTHONPATH": str(root)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = server.start(script, env={"GNNLIB_CACHE": str(cache)}).wait()
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["running", "6"]
     (path,) = cache.rglob("columns.bin")

@@ -171,13 +171,14 @@ def test_classic_networks(name):
 
 
 def narrow(net):
-    net.fc6, net.fc7, net.fc8 = nn.Linear(256 * 6 * 6, 16), nn.Linear(16, 16), nn.Linear(16, 10)
+    """For images of 67 x 67."""
+    net.fc6, net.fc7, net.fc8 = nn.Linear(256, 16), nn.Linear(16, 16), nn.Linear(16, 10)
     return net
 
 
 BIG = {
-    "AlexNet": (lambda: narrow(models.AlexNet()), (3, 224, 224)),
-    "AlexNet without groups": (lambda: narrow(models.AlexNet(groups=1)), (3, 224, 224)),
+    "AlexNet": (lambda: narrow(models.AlexNet()), (3, 67, 67)),
+    "AlexNet without groups": (lambda: narrow(models.AlexNet(groups=1)), (3, 67, 67)),
     "VGG16": (lambda: models.VGG16(10, input_size=32, hidden=64), (3, 32, 32)),
     "GoogLeNet": (lambda: models.GoogLeNet(10), (3, 224, 224)),  # three outputs
     "InceptionV3": (lambda: models.InceptionV3(10), (3, 75, 75)),

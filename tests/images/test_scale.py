@@ -108,7 +108,7 @@ def halves(values):
 
 
 @pytest.mark.process
-def test_functions_of_the_caller_are_parallel_and_resumed(tmp_path, monkeypatch):
+def test_functions_of_the_caller_are_parallel_and_resumed(tmp_path, monkeypatch, preloaded):
     recipe = Recipe(halves, Nearest(1), ("mean", texture, partial(texture)))
     monkeypatch.setattr(scale, "module_as", lambda *_: contextlib.nullcontext())  # pytest's own __main__ is importable
     store = images_to_store(IMAGES, recipe, tmp_path / "1", workers=1)
@@ -275,7 +275,7 @@ def test_single_nodes_and_graphs_of_more_than_two_bytes_side_by_side(tmp_path):
 
 
 @pytest.mark.process
-def test_a_worker_writes_the_same_bytes(tmp_path):
+def test_a_worker_writes_the_same_bytes(tmp_path, preloaded):
     for workers in (0, 1):
         images_to_store(torch.from_numpy(IMAGES), FEW, tmp_path / str(workers), LABELS, workers=workers)
     for name in ("columns.bin", "store.json"):

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import numba
@@ -22,7 +21,6 @@ from gnnlib.images import recipes, segment
 from gnnlib.kernels import reference
 from gnnlib.kernels.cpu.compile import jit
 from gnnlib.testing.graphs import random_graph
-from tests.forks import ForkServer, fork_server
 
 pytestmark = pytest.mark.process
 ROOT = Path(__file__).parents[2]
@@ -67,12 +65,6 @@ def equals_reference(results, graph, dtype=torch.float32):
 
 torch.set_num_threads(2)
 """
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ForkServer]:
-    with fork_server() as server:
-        yield server
 
 
 @pytest.fixture
@@ -132,10 +124,34 @@ print(bool(team._RUNTIME))
 
 
 @pytest.mark.parametrize("env", [{}, {"WITHOUT_OPENMP": "1"}], ids=["openmp", "no openmp"])
-def test_three_threads_at_once(run, env, tmp_path):
-    """The first of these finds an empty cache: the threads compile at once as well."""
-    cache = {} if env else {"NUMBA_CACHE_DIR": str(tmp_path / "empty")}
-    assert run(THREADS, **env, **cache).split() == [str(not env)]
+def test_three_threads_at_once(run, env):
+    assert run(THREADS, **env).split() == [str(not env)]
+
+
+def test_three_threads_compile_at_once(run, tmp_path):
+    """Each of them first needs another kernel of those that the cache lacks."""
+    run(
+        """
+graph = make()
+x, score, results = torch.rand(400, 2), torch.rand(4000, 1), []
+operations = [lambda: ops.aggregate(graph, x, reduce="max"), lambda: ops.edge_softmax(graph, score)]
+
+def repeat(number):
+    for turn in range(number, number + 10):
+        results.append((turn % 2, operations[turn % 2]()))
+
+threads = [threading.Thread(target=repeat, args=(number,)) for number in range(3)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+with kernels.force(reference):
+    want = [operation() for operation in operations]
+assert len(results) == 30
+assert all(torch.allclose(result, want[number]) for number, result in results)
+""",
+        NUMBA_CACHE_DIR=str(tmp_path / "empty"),
+    )
 
 
 def test_threads_are_those_of_torch(run):
@@ -320,10 +336,10 @@ LOGGED = """
 import logging
 logging.basicConfig(stream=sys.stdout, format="%(message)s")
 graph = make()
-x = torch.rand(graph.num_nodes(), 16)
-y = ops.aggregate(graph, x)
+score = torch.rand(graph.num_edges(), 2)
+prob = ops.edge_softmax(graph, score)
 with kernels.force(reference):
-    assert torch.allclose(ops.aggregate(graph, x), y)
+    assert torch.allclose(ops.edge_softmax(graph, score), prob)
 """
 
 
@@ -344,9 +360,9 @@ def test_nowhere_to_cache(tmp_path):
     where = str(package / "gnnlib" / "kernels" / "__pycache__" / "nowhere")
     env = {"HOME": where, "XDG_CACHE_HOME": where, "NUMBA_CACHE_DIR": where, "PYTHONPATH": str(package)}
     script = f"""{LOGGED}
-from gnnlib.kernels.cpu import sums
-assert sums.__file__.startswith({str(package)!r})
-assert sums._sum.compiled.stats.cache_path is None
+from gnnlib.kernels.cpu import edges
+assert edges.__file__.startswith({str(package)!r})
+assert edges._edge_softmax.compiled.stats.cache_path is None
 """
     assert run_interpreter(tmp_path, script, **env) == ""
 

@@ -169,8 +169,8 @@ def test_memory_is_that_of_one_layer():
 
 
 @pytest.mark.process
-def test_processes_give_the_same_results():
-    """Two spawned processes, with dropout, batch norm statistics, and an encoder."""
+def test_processes_give_the_same_results(preloaded):
+    """Two processes, with dropout, batch norm statistics, and an encoder."""
 
     def trained(processes):
         torch.manual_seed(0)

@@ -1,7 +1,6 @@
 """Freed memory that is retained, measured by the page faults of a separate process."""
 
 import ctypes
-import subprocess
 import sys
 
 import pytest
@@ -22,9 +21,11 @@ print(statistics.median_low(counts[3:]))  # one may find its gap taken by someth
 """
 
 
-def pages(first):
+def pages(server, path, first):
     """Fresh pages that most arrays of 64 MiB take, made one after the other."""
-    run = subprocess.run([sys.executable, "-c", COUNT.format(first=first)], capture_output=True, text=True, check=True)
+    path.write_text(COUNT.format(first=first))
+    run = server.start(path, env={}).wait()
+    assert run.returncode == 0, run.stderr
     return int(run.stdout)
 
 
@@ -34,9 +35,9 @@ def glibc():
 
 @pytest.mark.process
 @pytest.mark.skipif(sys.platform != "linux" or not glibc(), reason="malloc is not glibc's")
-def test_large_arrays_take_no_fresh_pages():
-    retained = pages("assert gnnlib.retain_freed_memory()")
-    plain = pages("")
+def test_large_arrays_take_no_fresh_pages(server, tmp_path):
+    retained = pages(server, tmp_path / "retained.py", "assert gnnlib.retain_freed_memory()")
+    plain = pages(server, tmp_path / "plain.py", "")
     if plain < 1000:
         pytest.skip("this system gives huge pages, or keeps memory by itself")
     assert retained < plain / 100

@@ -174,6 +174,7 @@ def test_verdicts(number, seed):
     assert (diagnosis.layer is None) == (cause in ("overfitting", "none"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [i for i, case in enumerate(CASES) if case[0] not in ("overfitting", "none")])
 def test_verdicts_without_labels(number):
     torch.manual_seed(0)

@@ -207,8 +207,8 @@ def idx_member_after(path):
     path.write_bytes(path.read_bytes() + gzip.compress(zeros()))
 
 
-def tar_bomb(path):
-    write_tar(path, {"bomb": bytes(2**28 + 2**20)})
+def tar_bomb(path, size=2**28 + 2**20):
+    write_tar(path, {"bomb": bytes(size)})
 
 
 def tar_traversal(path):

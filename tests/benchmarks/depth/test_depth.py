@@ -267,7 +267,7 @@ def test_stopped_study_resumes_to_the_same_figures(monkeypatch, tmp_path, rows):
 
 
 @pytest.mark.process
-def test_processes_give_the_same_figures(tmp_path, rows):
+def test_processes_give_the_same_figures(tmp_path, rows, preloaded):
     document = depth_study(*DATA[:4], **SMALL, jobs=2)
     assert [without_times(row) for row in document["rows"]] == rows
 
@@ -343,6 +343,7 @@ def test_study_resumes_from_results(tmp_path, capsys, monkeypatch, one_thread):
     assert {str(picture) for picture in first["pictures"]} & {str(picture) for picture in second["pictures"]}
     assert not capsys.readouterr().err
 
+    monkeypatch.setattr("gnnlib.benchmarks.depth.report.write_report", lambda folder: None)
     (tmp_path / "cells.jsonl").unlink()
     (tmp_path / "results.json").write_text('{"rows": [')
     depth_study(*DATA[:4], **SMALL, out=tmp_path)

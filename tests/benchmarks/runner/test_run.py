@@ -6,10 +6,7 @@ import random
 import re
 import resource
 import signal
-import subprocess
-import sys
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from rich.table import Table
@@ -27,7 +24,6 @@ from tests.benchmarks.fake_task import Fake
 from tests.kills import epochs_done, figures, kills, run_job
 from tests.utils.test_lock import held_by_another
 
-ROOT = Path(__file__).parents[3]
 ALL = [("gcn", 0), ("gcn", 1), ("mlp", 0), ("mlp", 1)]
 
 
@@ -45,15 +41,13 @@ def no_report(monkeypatch):
     monkeypatch.setattr(runner, "write_report", lambda folder: folder / "report.html")
 
 
-def start(module, *arguments, **environment):
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-m", module, "run", *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+FAKE = """
+import runpy, sys, warnings
+warnings.simplefilter("error")
+warnings.simplefilter("ignore", DeprecationWarning)
+sys.argv[1:] = ["run", "fake", "--out", {out!r}]
+runpy.run_module("tests.benchmarks.fake_task", run_name="__main__", alter_sys=True)
+"""
 
 
 @pytest.mark.slow
@@ -155,18 +149,20 @@ def uninterrupted(tmp_path, ran, no_report):
 
 @pytest.mark.process
 @pytest.mark.parametrize("place", ["train", "write"])
-def test_a_killed_run_resumes(tmp_path, uninterrupted, ran, place):
+def test_a_killed_run_resumes(tmp_path, uninterrupted, ran, place, server):
     """Killed within the training of a seed, and within writing its result."""
-    out = tmp_path / "killed"
-    process = start("tests.benchmarks.fake_task", "fake", "--out", out, FAKE_STOP=f"{place}:mlp:1")
-    output, errors = process.communicate(timeout=120)
-    assert process.returncode == -signal.SIGKILL, errors
-    assert [line.split(":")[0] for line in output.splitlines()[1:]] == [
+    out, script = tmp_path / "killed", tmp_path / "script.py"
+    script.write_text(FAKE.format(out=str(out)))
+    names = ("GNNLIB_CACHE", "GIT_DIR")
+    process = server.start(script, env={name: os.environ[name] for name in names} | {"FAKE_STOP": f"{place}:mlp:1"})
+    done = process.wait()
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert [line.split(":")[0] for line in done.stdout.splitlines()[1:]] == [
         "GCN, seed 0",
         "GCN, seed 1",
         "no graph (control), seed 0",
     ]
-    assert errors == ""
+    assert done.stderr == ""
     partial_run = figures(out)
     assert partial_run["fake/gcn/result.json"] == uninterrupted["fake/gcn/result.json"]
     assert partial_run["fake/mlp/result.json"]["seeds"] == [0]
@@ -306,11 +302,11 @@ def test_without_a_terminal_a_line_a_minute(progress, capsys):
 @pytest.mark.process
 def test_digits_killed_at_random_moments_give_the_same_figures(tmp_path, no_report):
     """One process does it all; others are killed from outside, and the run is finished later: the same bits."""
-    words = ["digits", "--limit", "64", "--epochs", "8", "--seeds", "3", "--layers", "gat,pred-edge"]
+    words = ["digits", "--limit", "64", "--epochs", "6", "--seeds", "2", "--layers", "gat,pred-edge"]
     reference, killed = tmp_path / "whole", tmp_path / "killed"
     assert main(["run", *words, "--out", str(reference)]) == 0
     epochs = epochs_done(reference)
-    assert len(epochs) == len(set(epochs)) == 2 * 3 * 8
+    assert len(epochs) == len(set(epochs)) == 2 * 2 * 6
     done = list(kills(run_job(words), killed, 2, len(epochs), random.Random(0)))
     assert 0 <= done[0] <= done[1] < len(epochs)
     assert main(["run", *words, "--out", str(killed)]) == 0
