@@ -13,6 +13,7 @@ from gnnlib._utils.calls import names_checked
 from gnnlib._utils.indices import as_indices
 from gnnlib.analysis.smoothing.advice import Sizes, advise, sizes_of
 from gnnlib.analysis.smoothing.base import check_features
+from gnnlib.analysis.smoothing.decay import Decay, exponential_decay
 from gnnlib.analysis.smoothing.passes import Forward, default_forward
 from gnnlib.analysis.smoothing.probe import LayerStatistics, probe
 from gnnlib.analysis.smoothing.verdict import Finding, find_causes, skill
@@ -20,6 +21,8 @@ from gnnlib.graph import GraphLike, takes_graph
 from gnnlib.nn._arguments import check_model
 
 __all__ = ["Diagnosis", "diagnose"]
+
+ROUNDING = 1e-12  # the square of float32's precision is 1.4e-14
 
 
 @names_checked()
@@ -30,6 +33,8 @@ class Diagnosis:
     ``verdict`` is "over-smoothing", "vanishing gradients", "exploding gradients", "overfitting" or "none"; ``layer``
     is the name of the layer where it starts; ``advice`` is a line of code with a remedy; ``findings`` are all causes,
     the most important first; ``layers`` and ``output`` are the statistics. ``print`` shows a table and the findings.
+    The energy of a layer is `rayleigh_quotient` with the norm that fits its average over neighbours, the column
+    ``average``: "both" for GCN, else "right", the mean.
     """
 
     layers: list[LayerStatistics]
@@ -56,16 +61,26 @@ class Diagnosis:
         return advise(self.verdict, self.sizes)
 
     @property
+    def decay(self) -> Decay:
+        """The exponential rate at which the energy falls over the layers, until it is a rounding error."""
+        return exponential_decay([layer.energy for layer in self.layers], floor=ROUNDING)
+
+    @property
     def table(self) -> list[dict[str, Any]]:
         """A record per layer, such as for ``pandas.DataFrame``."""
         return [asdict(layer) for layer in self.layers]
 
     def __str__(self) -> str:
-        columns = ("norm", "distance", "energy", "numerical_rank", "effective_rank", "dead", "gradient")
+        columns = ("norm", "distance", "average", "energy", "numerical_rank", "effective_rank", "dead", "gradient")
         width = max(len("layer"), *(len(layer.name) for layer in self.layers))
         lines = [f"{'layer':{width}}" + "".join(f"{name:>15}" for name in columns)]
         for layer in self.layers:
-            lines.append(f"{layer.name:{width}}" + "".join(f"{getattr(layer, name):15.3g}" for name in columns))
+            values = (getattr(layer, name) for name in columns)
+            cells = (f"{value:>15}" if isinstance(value, str) else f"{value:15.3g}" for value in values)
+            lines.append(f"{layer.name:{width}}" + "".join(cells))
+        rate, r2 = self.decay
+        if not math.isnan(rate):
+            lines.append(f"the energy falls by the factor {math.exp(-rate):.2g} a layer (r^2 = {r2:.2f})")
         lines.append(f"verdict: {self.verdict}")
         for finding in self.findings:
             where = f", from layer {finding.layer}" if finding.layer is not None else ""

@@ -1,6 +1,7 @@
 """Mean average distance and MADGap (Chen et al. 2020, arXiv 1909.03211): cosine distances between nodes."""
 
 import math
+import warnings
 
 import torch
 from torch import Tensor
@@ -26,7 +27,8 @@ def mean_average_distance(graph: GraphLike, x: Tensor, *, min_hops: int = 1, max
     P(u) are the other nodes of u's graph from ``min_hops`` to ``max_hops`` away, along edges of either direction.
 
     Differs from the paper: pairs at distance 0 count, so that equal nodes give 0. A zero vector has its own direction:
-    its distance is 0 to another zero vector and 1 to all others.
+    its distance is 0 to another zero vector and 1 to all others. A single feature has only the distances 0, 1 and 2:
+    a warning is given.
 
     Args:
         graph: a whole graph or a batch
@@ -56,6 +58,17 @@ def mean_average_distance(graph: GraphLike, x: Tensor, *, min_hops: int = 1, max
         ([0.6666666666666666], [1.0])
     """
     x = check_features(graph, x)
+    if x.shape[-1] == 1:
+        warnings.warn(
+            "mean_average_distance: expected several features, got one, whose cosine distances are 0, 1 or 2: "
+            "rayleigh_quotient measures its differences",
+            stacklevel=2,
+        )
+    return mad(graph, x, min_hops, max_hops)
+
+
+def mad(graph: GraphLike, x: Tensor, min_hops: int = 1, max_hops: float | None = None) -> Tensor:
+    """`mean_average_distance` of any number of features, (N, \\*, F) in float64."""
     if min_hops < 1 or (max_hops is not None and max_hops < min_hops):
         raise ValueError(f"expected 1 <= min_hops <= max_hops, got min_hops={min_hops}, max_hops={max_hops}")
     length = x.norm(dim=-1, keepdim=True)

@@ -11,12 +11,15 @@ from torch import Tensor, nn
 from gnnlib._utils.calls import names_checked
 from gnnlib._utils.model_state import preserve_state
 from gnnlib.analysis.smoothing.base import components, group_mean
-from gnnlib.analysis.smoothing.distance import mean_average_distance
-from gnnlib.analysis.smoothing.energy import dead_feature_fraction, dirichlet_energy, effective_rank, numerical_rank
+from gnnlib.analysis.smoothing.distance import mad
+from gnnlib.analysis.smoothing.energy import dead_feature_fraction, effective_rank, numerical_rank, rayleigh_quotient
 from gnnlib.analysis.smoothing.passes import Forward, control_graph, default_forward, find_layers, record_layers
 from gnnlib.graph import GraphLike
 
-__all__ = ["LayerStatistics", "Probe", "probe"]
+__all__ = ["LayerStatistics", "Probe", "average_of", "probe"]
+
+SYMMETRIC = {"APPNP", "ChebConv", "DAGNN", "GCN2Conv", "GCNConv", "GCNII", "SGConv", "TAGConv"}
+"""Layers that divide by the square roots of both degrees and have no argument that says so."""
 
 
 @names_checked()
@@ -28,7 +31,8 @@ class LayerStatistics:
     finite: bool
     norm: float  # root mean square
     distance: float  # mean average distance of connected pairs
-    energy: float  # Dirichlet energy with norm="both", divided by the squared norm: 0 to 2
+    average: str  # the norm of `rayleigh_quotient` that fits the layer: "both" for GCN's average, else "right"
+    energy: float  # `rayleigh_quotient` with this norm: 0 to 2
     numerical_rank: float
     effective_rank: float
     dead: float  # fraction of features
@@ -64,8 +68,12 @@ def probe(
         control = record_layers(model, control_graph(graph), x, loss, forward, layers)
         actual = record_layers(model, graph, x, loss, forward, layers)
     pairs = zip(actual.outputs, actual.gradients, control.outputs, control.gradients, strict=True)
-    rows = [_layer(graph, name, y, g, y_control, g_control) for (name, y), g, (_, y_control), g_control in pairs]
-    output = _layer(graph, "output", actual.output, None, control.output, None)
+    averages = {name: average_of(layer) for name, layer in layers}
+    rows = [
+        _layer(graph, name, averages[name.split("#")[0]], y, g, y_control, g_control)
+        for (name, y), g, (_, y_control), g_control in pairs
+    ]
+    output = _layer(graph, "output", rows[-1].average, actual.output, None, control.output, None)
     widths = [y[:1].flatten(1).shape[1] if y.dim() > 1 else 1 for _, y in actual.outputs]
     return Probe(rows, output, actual.output, _norm(actual.input_gradient), widths)
 
@@ -76,14 +84,32 @@ def _norm(gradient: Tensor | None) -> float:
     return gradient.double().norm().item() if bool(gradient.isfinite().all()) else math.inf
 
 
+def average_of(layer: nn.Module) -> str:
+    """The average over neighbours that a layer takes: GCN's, also of DGL and PyG, or another one."""
+    for module in layer.modules():
+        norms = [getattr(module, name, None) for name in ("norm", "_norm", "normalize")]
+        if any(isinstance(norm, str) for norm in norms):
+            return "both" if "both" in norms else "right"
+        if type(module).__name__ in SYMMETRIC and norms[-1] is not False:
+            return "both"
+    return "right"
+
+
 def _layer(
-    graph: GraphLike, name: str, y: Tensor, gradient: Tensor | None, control: Tensor, control_gradient: Tensor | None
+    graph: GraphLike,
+    name: str,
+    average: str,
+    y: Tensor,
+    gradient: Tensor | None,
+    control: Tensor,
+    control_gradient: Tensor | None,
 ) -> LayerStatistics:
     return LayerStatistics(
         name,
+        average=average,
         finite=bool(y.isfinite().all()),
         norm=y.double().square().mean().sqrt().item(),
-        **_measures(graph, y),
+        **_measures(graph, y, average),
         gradient=_norm(gradient),
         control_distance=_distance(graph, control),
         control_spread=_spread(graph, control),
@@ -99,7 +125,7 @@ def _node_features(graph: GraphLike, y: Tensor) -> Tensor | None:
 
 def _distance(graph: GraphLike, y: Tensor) -> float:
     rows = _node_features(graph, y)
-    return math.nan if rows is None else mean_average_distance(graph, rows, max_hops=math.inf).nanmean().item()
+    return math.nan if rows is None else mad(graph, rows, max_hops=math.inf).nanmean().item()
 
 
 def _spread(graph: GraphLike, y: Tensor) -> float:
@@ -109,16 +135,15 @@ def _spread(graph: GraphLike, y: Tensor) -> float:
     return (rows - group_mean(components(graph, y.device), rows)).square().sum(-1).mean().item()
 
 
-def _measures(graph: GraphLike, y: Tensor) -> dict[str, float]:
+def _measures(graph: GraphLike, y: Tensor, average: str) -> dict[str, float]:
     rows = _node_features(graph, y)
     names = ("energy", "numerical_rank", "effective_rank", "dead")
     if rows is None:
         return dict.fromkeys((*names, "distance", "spread"), math.nan)
-    square = rows.square().sum().clamp(min=torch.finfo(rows.dtype).tiny)
     return {
         "distance": _distance(graph, y),
         "spread": _spread(graph, y),
-        "energy": (dirichlet_energy(graph, rows, norm="both").sum() / square).item(),
+        "energy": rayleigh_quotient(graph, rows, norm=average).mean().item(),
         "numerical_rank": numerical_rank(graph, rows).mean().item(),
         "effective_rank": effective_rank(graph, rows).mean().item(),
         "dead": dead_feature_fraction(graph, rows).mean().item(),

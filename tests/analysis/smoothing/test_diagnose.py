@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+import gnnlib
 from gnnlib import (
     BatchNorm,
     GATConv,
@@ -25,8 +26,9 @@ from gnnlib import (
     readout_mean,
 )
 from gnnlib._platform.dgl import dgl
-from gnnlib.analysis.smoothing import Diagnosis, diagnose
+from gnnlib.analysis.smoothing import Diagnosis, diagnose, mean_average_distance
 from gnnlib.analysis.smoothing.passes import control_graph, find_layers
+from gnnlib.analysis.smoothing.probe import average_of
 from gnnlib.testing.graphs import bipartite, block, path
 
 matplotlib.use("Agg")
@@ -420,7 +422,7 @@ def test_print_and_plot():
     diagnosis = diagnose(stack(GCNConv, 32), GRAPH, X, LABELS)
     assert isinstance(diagnosis, Diagnosis)
     text = str(diagnosis)
-    assert len(text.splitlines()) == 1 + 32 + 1 + 2 * len(diagnosis.findings)
+    assert len(text.splitlines()) == 1 + 32 + 2 + 2 * len(diagnosis.findings)
     assert "verdict: over-smoothing" in text
     assert diagnosis.advice in text
     assert diagnosis.layer in text
@@ -450,3 +452,54 @@ def test_invalid_arguments():
         diagnose(nn.LSTM(FEATS, 4), GRAPH, X, forward=lambda model, graph, x: model(x))
     with pytest.raises(ValueError, match=r"got none from \['unused'\]"):
         diagnose(model, GRAPH, X, layers=[("unused", nn.Linear(2, 2))])
+
+
+# ---------------------------------------------------------------- the energy that fits a layer
+
+
+@pytest.mark.parametrize(
+    ("layer", "average"),
+    [
+        (GCNConv(4, 4), "both"),
+        (GCNConv(4, 4, norm="right"), "right"),
+        (SGConv(4, 4, k=2), "both"),
+        (GATConv(4, 4, 1), "right"),
+        (SAGEConv(4, 4), "right"),
+        (GINConv(4, 4), "right"),
+        (gnnlib.ChebConv(4, 4, k=2), "both"),
+        (gnnlib.APPNP(3), "both"),
+        (gnnlib.GNNLayer(GCNConv(4, 4), norm=BatchNorm(4)), "both"),
+        (gnnlib.GNNLayer(SAGEConv(4, 4), norm=BatchNorm(4)), "right"),
+        (dgl.nn.GraphConv(4, 4), "both"),
+        (dgl.nn.GraphConv(4, 4, norm="right"), "right"),
+        (dgl.nn.GATConv(4, 4, 1), "right"),
+        (dgl.nn.SGConv(4, 4), "both"),
+        (nn.Linear(4, 4), "right"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_average_of_a_layer(layer, average):
+    assert average_of(layer) == average
+
+
+@pytest.mark.parametrize(("conv", "remedy"), [(GCNConv, None), (gat, None), (mean_sage, None)])
+def test_the_energy_of_every_average_falls_exponentially(conv, remedy):
+    """The definition of over-smoothing by Rusch et al. 2023, for symmetric and for row-stochastic averages."""
+    torch.manual_seed(0)
+    diagnosis = diagnose(stack(conv, 32), GRAPH, X, LABELS)
+    assert diagnosis.decay.rate > 0.2
+    assert diagnosis.decay.r2 > 0.95
+    assert diagnosis.layers[-1].energy < 0.01 * diagnosis.layers[0].energy
+    assert f"r^2 = {diagnosis.decay.r2:.2f}" in str(diagnosis)
+
+
+def test_a_network_that_keeps_its_features_has_no_decay():
+    torch.manual_seed(0)
+    decay = diagnose(gcnii(32), GRAPH, X, LABELS).decay
+    assert decay.rate < 0.02
+
+
+def test_one_feature_has_no_cosine_distance():
+    with pytest.warns(UserWarning, match="mean_average_distance: expected several features, got one"):
+        mean_average_distance(GRAPH, X[:, :1])
+    diagnose(Stack.build(GCNConv, FEATS, 8, 1, 2), GRAPH, X)  # no warning

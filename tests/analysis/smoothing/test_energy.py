@@ -5,10 +5,20 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.analysis.smoothing import dead_feature_fraction, dirichlet_energy, effective_rank, numerical_rank
+from gnnlib.analysis.smoothing import (
+    dead_feature_fraction,
+    dirichlet_energy,
+    effective_rank,
+    exponential_decay,
+    feature_correlation,
+    fixed_point,
+    numerical_rank,
+    rank_one_distance,
+    rayleigh_quotient,
+)
 from gnnlib.analysis.smoothing import energy as energy_module
 from gnnlib.testing.graphs import (
     BIPARTITE,
@@ -22,7 +32,15 @@ from gnnlib.testing.graphs import (
     symmetric_graph,
 )
 
-MEASURES = [dirichlet_energy, numerical_rank, effective_rank, dead_feature_fraction]
+MEASURES = [
+    dirichlet_energy,
+    rayleigh_quotient,
+    numerical_rank,
+    effective_rank,
+    rank_one_distance,
+    feature_correlation,
+    dead_feature_fraction,
+]
 
 
 def features(graph, *axes):
@@ -165,3 +183,69 @@ def test_invalid_arguments_of_energy():
         dirichlet_energy(graph, torch.ones(4, 2), norm="left")
     with pytest.raises(ValueError, match=r"edge_weight: expected shape \(3,\), got \(4,\)"):
         dirichlet_energy(graph, torch.ones(4, 2), edge_weight=torch.ones(4))
+
+
+# ---------------------------------------------------------------- the quotient that fits an average
+
+
+@given(graph_strategy())
+def test_quotient_is_that_of_the_averages_laplacian(graph):
+    """tr(x^T M (I - P) x) / tr(x^T M x), with M = D for the mean, which is symmetric in this product."""
+    graph = dgl.add_self_loop(dgl.add_reverse_edges(graph))
+    assume(graph.num_nodes())
+    x = features(graph, 3)
+    a, n = counts(graph), x.numpy()
+    d = a.sum(0)
+    laplacian = np.eye(len(a)) - a / np.sqrt(np.outer(d, d))
+    both = np.trace(n.T @ laplacian @ n) / np.square(n).sum()
+    right = np.trace(n.T @ (np.diag(d) - a) @ n) / (d[:, None] * np.square(n)).sum()
+    np.testing.assert_allclose(rayleigh_quotient(graph, x), [both], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(rayleigh_quotient(graph, x, norm="right"), [right], rtol=1e-9, atol=1e-12)
+    assert 0 <= both <= 2 + 1e-9
+    assert 0 <= right <= 2 + 1e-9
+
+
+@pytest.mark.parametrize("norm", ["both", "right"])
+def test_quotient_is_0_at_the_fixed_point_of_its_average_alone(norm):
+    graph = dgl.add_self_loop(symmetric_graph())
+    x = fixed_point(graph, features(graph, 3), norm=norm)
+    assert float(rayleigh_quotient(graph, x, norm=norm)) < 1e-20
+    assert float(rayleigh_quotient(graph, x, norm="right" if norm == "both" else "both")) > 1e-3
+
+
+def test_quotient_of_other_norms():
+    with pytest.raises(ValueError, match="norm: expected 'both' or 'right', got 'none'"):
+        rayleigh_quotient(path(), features(path(), 2), norm="none")
+
+
+def test_rank_one_distance_is_that_of_the_truncated_decomposition():
+    graph, x = random_graph(), features(random_graph(), 4)
+    u, s, v = np.linalg.svd(x.numpy(), full_matrices=False)
+    nearest = s[0] * np.outer(u[:, 0], v[0])
+    expected = np.linalg.norm(x.numpy() - nearest) / np.linalg.norm(x.numpy())
+    np.testing.assert_allclose(rank_one_distance(graph, x), [expected], rtol=1e-12)
+    assert float(rank_one_distance(graph, x[:, :1] @ x[:1])) < 1e-7
+
+
+def test_correlation_is_that_of_numpy():
+    graph, x = random_graph(), features(random_graph(), 4)
+    matrix = np.abs(np.corrcoef(x.numpy().T))
+    np.testing.assert_allclose(feature_correlation(graph, x), [(matrix.sum() - 4) / 12], rtol=1e-10)
+    constant = torch.cat([x, torch.ones(11, 2, dtype=x.dtype)], 1)
+    torch.testing.assert_close(feature_correlation(graph, constant), feature_correlation(graph, x))
+    assert feature_correlation(graph, constant[:, 3:]).isnan().all(), "one feature varies"
+
+
+def test_decay_is_scipys_regression_of_logarithms():
+    from scipy.stats import linregress
+
+    values = np.exp(-0.3 * np.arange(9) + np.random.RandomState(0).normal(0, 0.2, 9))
+    line = linregress(np.arange(9), np.log(values))
+    rate, r2 = exponential_decay(values)
+    assert rate == pytest.approx(-line.slope)
+    assert r2 == pytest.approx(line.rvalue**2)
+    assert exponential_decay([8.0, 4.0, 0.0, 1.0, float("nan"), 1e-20], floor=1e-12).rate == pytest.approx(np.log(2))
+    assert exponential_decay([1.0, 2.0, 4.0]).rate == pytest.approx(-np.log(2)), "growth"
+    assert all(map(np.isnan, exponential_decay([1.0, 0.5])))
+    with pytest.raises(ValueError, match=r"expected a number for each layer, got shape \(2, 2\)"):
+        exponential_decay(np.ones((2, 2)))
