@@ -1,6 +1,8 @@
 """The data of depth studies: what a label depends on, splits, metrics, and studies of them."""
 
 import itertools
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,8 +10,9 @@ import torch
 from scipy.sparse import csgraph, csr_matrix
 
 from gnnlib import GCNConv, GINConv, Stack
+from gnnlib.analysis.smoothing import rayleigh_quotient
 from gnnlib.benchmarks.depth import TrainingSettings, depth_study
-from gnnlib.benchmarks.depth.cells import Cell, run_cell
+from gnnlib.benchmarks.depth.cells import Cell, make_cell_plan, run_cell
 from gnnlib.benchmarks.depth.command import preset
 from gnnlib.benchmarks.depth.data import NodeData, check_data
 from gnnlib.benchmarks.depth.generated import PROPERTIES, SIZES, graph_properties, ring_transfer, tree_transfer
@@ -197,3 +200,21 @@ def test_data_sets_are_of_one_form(twins):
         check_data(data)
         for one, other in itertools.combinations(data.split(0).masks.values(), 2):
             assert not (one & other).any()
+
+
+@pytest.mark.slow
+def test_energies_on_the_page_of_depth(data_dir, one_thread):
+    """Those of GAT before training, on Cora."""
+    if not (data_dir / "planetoid" / "ind.cora.graph").is_file():
+        pytest.skip(f"no real data: {data_dir}/planetoid has no cora")
+    page = Path(__file__).parents[3].joinpath("docs", "depth.md").read_text("utf-8")
+    numbers = re.search(r"In the same GATs it is ([\d., and]+) at ([\d, and]+)\s+layers", page.replace("\n", " "))
+    energies, depths = ([float(number) for number in re.findall(r"[\d.]+", group)] for group in numbers.groups())
+    data = load("cora", data_dir)
+    for depth, energy in zip(depths[:-2], energies):  # the last two take a minute
+        torch.manual_seed(0)
+        model = make_cell_plan(Cell("gat", "none", int(depth), 0), data, TrainingSettings()).build(
+            data.graph, data.feat
+        )
+        x = model(data.graph, data.feat).detach()
+        assert float(rayleigh_quotient(data.graph, x, norm="right")) == pytest.approx(energy, rel=0.06)
