@@ -42,12 +42,14 @@ def num_parameters(model: nn.Module) -> int:
 def mean_std(values: list[float]) -> tuple[float, float | None]:
     """Mean and unbiased standard deviation (None for a single value).
 
+    Sums are exact: those of ``sum`` differ between Python 3.11 and 3.12 in the last bit, and so may a rounded figure.
+
     Example:
         >>> from gnnlib.benchmarks.metrics import mean_std
         >>> mean_std([1.0, 3.0])
         (2.0, 1.4142135623730951)
     """
-    mean = sum(values) / len(values)
+    mean = math.fsum(values) / len(values)
     if len(values) == 1:
         return mean, None
-    return mean, math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1))
+    return mean, math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1))

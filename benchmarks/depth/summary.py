@@ -1,5 +1,6 @@
 """The summary of a depth study, ``results.json``: a row for each convolution, remedy and depth."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
@@ -83,7 +84,7 @@ def _colours(label: Tensor) -> Tensor:
 
 def mean(row: Row, name: str = "test") -> float:
     """The mean over seeds."""
-    return sum(row[name]) / len(row[name])
+    return math.fsum(row[name]) / len(row[name])
 
 
 def deepest(rows: Sequence[Row], conv: str) -> list[Row]:

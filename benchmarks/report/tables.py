@@ -74,7 +74,7 @@ def details(rows: Sequence[Row]) -> Table:
             "layer": result["title"],
             "seeds": ", ".join(map(str, result["seeds"])),
             "each seed": ", ".join(f"{value:.{digits}f}" for value in result["metric"]["values"]),
-            "validation, mean": f"{sum(validation) / len(validation):.{digits}f}" if validation else "",
+            "validation, mean": f"{math.fsum(validation) / len(validation):.{digits}f}" if validation else "",
             "read-out": result["readout"] or "",
             "commit": result["commit"] or "",
         })  # fmt: skip

@@ -1,5 +1,6 @@
 """Metrics of predictions, computed by scikit-learn, which is imported at the first use."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -163,7 +164,7 @@ def _nan_rows(score: np.ndarray) -> int:
 def _mean(metric: Metric, columns: Sequence[Scored]) -> float:
     values = [float(metric.function(column)) for column in columns if len(column.target)]
     values = [value for value in values if value == value]
-    return sum(values) / len(values) if values else float("nan")
+    return math.fsum(values) / len(values) if values else float("nan")
 
 
 def _columns(task: str, outputs: Tensor, target: Tensor) -> list[Scored]:
