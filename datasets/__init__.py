@@ -22,7 +22,7 @@ from gnnlib.datasets._tu import ten_folds, tu
 from gnnlib.datasets.cifar import CIFAR10, cifar10
 from gnnlib.datasets.files import DownloadError, FormatError
 from gnnlib.datasets.links import Links, LinkSplit, link_split
-from gnnlib.datasets.ogb import Metric, ogb_graphs, ogb_names, ogb_nodes
+from gnnlib.datasets.ogb import Metric, OGBDataset, ogb_graphs, ogb_names, ogb_nodes
 
 __all__ = [
     "CIFAR10",
@@ -39,6 +39,7 @@ __all__ = [
     "heterophilous",
     "link_split",
     "mnist",
+    "OGBDataset",
     "ogb_graphs",
     "ogb_names",
     "ogb_nodes",

@@ -1,39 +1,113 @@
-"""The Open Graph Benchmark (Hu et al. 2020, arXiv 2005.00687): its loaders, splits and evaluators.
+"""The Open Graph Benchmark (Hu et al. 2020, arXiv 2005.00687): its readers, splits and evaluators.
 
-OGB's loader writes beside the files it reads, prompts the user, and unpickles files in the folder. Here it runs in a
-folder of the cache, named by a hash of the files, with links to the files of the task only: the data directory is
-read-only. Its output, in DGL's format, is cached with a checksum. A ``split_dict.pt`` is not linked, so nothing is
-unpickled.
+OGB's readers may rename the files that they read. Here they run in a folder of the cache with links to the files of the
+task only: the data directory is read-only. The arrays are cached with a checksum, under a hash of the files. OGB's
+loaders, which prompt the user and unpickle files, are not called.
 """
 
-import os
 import tempfile
 import warnings
 import zipfile
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.utils.data import Subset
 
-from gnnlib._platform.dgl import check_dgl, dgl  # before ogb imports it
+from gnnlib._platform import dgl as _dgl  # noqa: F401  before ogb imports it
 from gnnlib._platform.modules import module_as
 from gnnlib._utils.calls import names_checked
 from gnnlib.datasets.files import Folder, FormatError, cache_dir, cached
-from gnnlib.datasets.ogb_files import PAPER, Files, Row, check, find_files, has_types, master
+from gnnlib.datasets.ogb_arrays import graphs_of, labels_of, read_arrays
+from gnnlib.datasets.ogb_files import PAPER, Files, Row, check, find_files, has_types, is_binary, master, split_ids
 from gnnlib.graph import GraphLike
 
-__all__ = ["Metric", "ogb_graphs", "ogb_names", "ogb_nodes"]
+__all__ = ["Metric", "OGBDataset", "ogb_graphs", "ogb_names", "ogb_nodes"]
 
 PACKAGES = {"ogbg": "graphproppred", "ogbn": "nodeproppred"}
 LABELS = {"ogbg": "graph", "ogbn": "node"}  # what has labels
-PROCESSED = Path("processed/dgl_data_processed")
-Loaded = tuple[Any, dict[str, Tensor], "Metric"]
+ARRAYS = "arrays-1.safetensors"  # with the number of the format
+
+
+@names_checked()
+@dataclass(frozen=True)
+class OGBDataset:
+    """The graphs and labels of a task, with the attributes of OGB's own data sets.
+
+    Of a task on graphs, ``dataset[i]`` is a pair of a graph and its labels, and ``dataset[ids]`` a part. Of a task on
+    nodes, ``dataset[0]`` is the pair of the graph and all labels.
+
+    Args:
+        name: of the task
+        graphs: all graphs; of a task on nodes, one
+        labels: a row for each graph or node; with node types, a dict by type
+        meta_info: the task in OGB's table
+
+    Example:
+        >>> import torch
+        >>> from gnnlib import Graph
+        >>> from gnnlib.datasets import OGBDataset
+        >>> graphs = [Graph(([0], [1])), Graph(([0, 1], [1, 0]))]
+        >>> dataset = OGBDataset("ogbg-pairs", graphs, torch.tensor([[0], [1]]), {"num tasks": "1", "num classes": "2"})
+        >>> dataset[1], dataset.num_classes
+        ((Graph(num_nodes=2, num_edges=2, ndata=[], edata=[]), tensor([1])), 2)
+        >>> len(dataset[torch.tensor([0])])
+        1
+    """
+
+    name: str
+    graphs: list[GraphLike] = field(repr=False)
+    labels: Any = field(repr=False)
+    meta_info: Row = field(repr=False)
+
+    @property
+    def num_tasks(self) -> int:
+        """The number of labels of a graph or a node."""
+        return int(self.meta_info["num tasks"])
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes; below 0 where the labels are numbers."""
+        return int(self.meta_info["num classes"])
+
+    @property
+    def task_type(self) -> str:
+        """As in OGB's table, such as "binary classification"."""
+        return self.meta_info["task type"]
+
+    @property
+    def eval_metric(self) -> str:
+        """As in OGB's table, such as "rocauc"."""
+        return self.meta_info["eval metric"]
+
+    @property
+    def is_hetero(self) -> bool:
+        """Whether the graph has several types of nodes and edges."""
+        return has_types(self.meta_info)
+
+    @property
+    def binary(self) -> bool:
+        """Whether OGB stores the task in NumPy's format."""
+        return is_binary(self.meta_info)
+
+    def __len__(self) -> int:
+        return len(self.graphs)
+
+    def __getitem__(self, i: Any) -> Any:
+        if isinstance(i, Tensor) and i.dim() == 1:
+            return Subset(self, i.tolist())  # type: ignore[arg-type]
+        graph = self.graphs[int(i)]
+        return graph, self.labels if self.name.startswith("ogbn") else self.labels[int(i)]
+
+
+Loaded = tuple[OGBDataset, dict[str, Tensor], "Metric"]
 
 
 @names_checked()
@@ -104,9 +178,9 @@ def ogb_graphs(name: str, data: Folder = None) -> Loaded:
     Returns:
         data set, split and metric
 
-        - dataset: OGB's own: ``dataset[i]`` is a pair of a graph and its labels (tasks,): int64, or float32 if some
-          are NaN. Molecules have ndata ``feat`` (n, 9) and edata ``feat`` (e, 3), int64 codes, each bond two edges;
-          ogbg-ppa has edata ``feat`` (e, 7), float32, and nothing on its nodes.
+        - dataset: an :class:`OGBDataset`: ``dataset[i]`` is a pair of a graph and its labels (tasks,): int64, or
+          float32 if some are NaN. Molecules have ndata ``feat`` (n, 9) and edata ``feat`` (e, 3), int64 codes, each
+          bond two edges; ogbg-ppa has edata ``feat`` (e, 7), float32, and nothing on its nodes.
         - split: ids of the graphs in ``"train"``, ``"valid"`` and ``"test"``, int64.
         - metric: of a model's outputs; see :class:`Metric`.
 
@@ -136,9 +210,9 @@ def ogb_nodes(name: str, data: Folder = None) -> Loaded:
     Returns:
         data set, split and metric
 
-        - dataset: OGB's own: ``graph, labels = dataset[0]``. ndata ``feat`` (N, F), float32, but in ogbn-proteins,
-          which has edata ``feat`` (E, 8) and ndata ``species``; labels (N, tasks), int64, but in ogbn-papers100M
-          float32 and NaN where a node has none. ogbn-mag has four types of nodes; features, labels (as
+        - dataset: an :class:`OGBDataset`: ``graph, labels = dataset[0]``. ndata ``feat`` (N, F), float32, but in
+          ogbn-proteins, which has edata ``feat`` (E, 8) and ndata ``species``; labels (N, tasks), int64, but in
+          ogbn-papers100M float32 and NaN where a node has none. ogbn-mag has four types of nodes; features, labels (as
           ``{"paper": labels}``) and split are of its papers.
         - split: ids of the nodes in ``"train"``, ``"valid"`` and ``"test"``, int64.
         - metric: of a model's outputs; see :class:`Metric`.
@@ -155,31 +229,23 @@ def ogb_nodes(name: str, data: Folder = None) -> Loaded:
 
 def _load(kind: str, name: str, data: Folder) -> Loaded:
     row, label = _row(kind, name), LABELS[kind]
-    check_dgl(name)
     module = _import(PACKAGES[kind])
     files = find_files(name, row, label, data)
-    root, folder = cache_dir() / "ogb" / files.key(), name.replace("-", "_")
-
-    def run_loader(top: Path) -> tuple[Any, dict[str, Tensor]]:
-        files.link(top / folder, row)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
-            dataset = getattr(module, f"Dgl{label.title()}PropPredDataset")(name=name, root=str(top))
-            split = dataset.get_idx_split()
-            return dataset, {part: ids[PAPER] for part, ids in split.items()} if has_types(row) else split
 
     def convert(part: Path) -> None:
         check(files, row, label)
         with tempfile.TemporaryDirectory(dir=part.parent) as scratch:
+            files.link(Path(scratch))
             try:
-                dataset, split = run_loader(Path(scratch))
-            except (dgl.DGLError, ValueError, TypeError, IndexError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-                raise FormatError(f"{files.origin}: OGB's loader cannot read it ({error})") from error
-            _check_values(dataset, split, label, files)
-            os.replace(Path(scratch) / folder / PROCESSED, part)
+                arrays = read_arrays(Path(scratch), row, label)
+            except (ValueError, TypeError, IndexError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+                raise FormatError(f"{files.origin}: OGB's reader cannot read it ({error})") from error
+        _check_values(OGBDataset(name, graphs_of(arrays), labels_of(arrays), row), split, label, files)
+        save_file(arrays, part)
 
-    cached(root / folder / PROCESSED, convert)
-    dataset, split = run_loader(root)
+    split = split_ids(files)
+    arrays = load_file(cached(cache_dir() / "ogb" / files.key() / name.replace("-", "_") / ARRAYS, convert))
+    dataset = OGBDataset(name, graphs_of(arrays), labels_of(arrays), row)
     return dataset, split, Metric.of(dataset, module.Evaluator(name=name))
 
 
@@ -204,7 +270,7 @@ def _unsupported(row: Row) -> str | None:
     return None
 
 
-def _check_values(dataset: Any, split: dict[str, Tensor], label: str, files: Files) -> None:
+def _check_values(dataset: OGBDataset, split: dict[str, Tensor], label: str, files: Files) -> None:
     """Raise FormatError for labels or codes out of range."""
     labels, classes, where = dataset.labels, int(dataset.num_classes), f"{files.origin}: labels:"
     types = isinstance(labels, dict)
@@ -219,7 +285,7 @@ def _check_values(dataset: Any, split: dict[str, Tensor], label: str, files: Fil
     ids = torch.cat(list(split.values()))
     if dataset.num_tasks == 1 and (absent := int(labels[ids].isnan().sum())):
         raise FormatError(f"{where} expected one for each of {len(ids)} in the split, {absent} have none")
-    if dataset.meta_info.get("data type") == "mol":
+    if dataset.meta_info.get("data type") == "mol":  # a column that tasks on nodes lack
         _check_codes(dataset.graphs, files)
 
 

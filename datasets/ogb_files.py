@@ -4,7 +4,6 @@ import csv
 import gzip
 import hashlib
 import importlib.util
-import os
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from gnnlib._utils.npy import read_npy_header
 from gnnlib.datasets.archives import BROKEN, open_zip
@@ -20,7 +21,6 @@ from gnnlib.datasets.files import (
     DownloadError,
     Folder,
     FormatError,
-    atomic_write,
     cache_dir,
     cached,
     data_dir,
@@ -28,7 +28,7 @@ from gnnlib.datasets.files import (
     find,
 )
 
-__all__ = ["PAPER", "Files", "Row", "check", "find_files", "has_types", "master"]
+__all__ = ["PAPER", "Files", "Row", "check", "find_files", "has_types", "is_binary", "master", "split_ids"]
 
 CHUNK = 2**20  # bytes
 PARTS = ("train", "valid", "test")
@@ -57,15 +57,11 @@ class Files(NamedTuple):
         """A hash of their content."""
         return hashlib.sha256("".join(map(digest, self.paths.values())).encode()).hexdigest()[:32]
 
-    def link(self, folder: Path, row: Row) -> None:
-        """Create a folder that OGB's loader reads without prompts or downloads."""
+    def link(self, folder: Path) -> None:
+        """Create a folder with links to the files, which OGB's readers may rename."""
         for name, path in self.paths.items():
-            link = folder / name
-            if not link.is_symlink() or os.readlink(link) != str(path):
-                with atomic_write(link) as part:
-                    part.symlink_to(path)
-        (folder / _release(row)).touch()
-        (folder / "processed").mkdir(exist_ok=True)
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).symlink_to(path)
 
 
 def master(package: str) -> dict[str, Row]:
@@ -86,7 +82,7 @@ def find_files(name: str, row: Row, label: str, data: Folder) -> Files:
         DownloadError: if the files are not found and the download fails.
         FormatError: if the zip is damaged.
     """
-    raw = ["data.npz", f"{label}-label.npz"] if _binary(row) else [f"{table}.csv.gz" for table in _tables(row, label)]
+    raw = ["data.npz", f"{label}-label.npz"] if is_binary(row) else [f"{table}.csv.gz" for table in _tables(row, label)]
     split = [*PARTS]
     if has_types(row):
         raw += [f"{table}.csv.gz" for table in ("num-node-dict", "triplet-type-list", "nodetype-has-label")]
@@ -108,19 +104,24 @@ def find_files(name: str, row: Row, label: str, data: Folder) -> Files:
 def check(files: Files, row: Row, label: str) -> None:
     """Raise FormatError unless the files are readable and consistent. OGB does not check the lengths of tables."""
     tables = _tables(row, label)
-    read = _in_arrays if _binary(row) else _of_types if has_types(row) else _in_lines
+    read = _in_arrays if is_binary(row) else _of_types if has_types(row) else _in_lines
     rows, sizes = read(files, list(tables))
     target = PAPER if has_types(row) else label
     for table, kind in tables.items():
         if rows[table] != sizes[kind]:
             raise FormatError(f"{files.origin}: {table}: expected {sizes[kind]} rows, got {rows[table]}")
-    parts = [name for name in files.paths if name.startswith("split/") and name.endswith(PART_FILES)]
-    ids = np.concatenate([_integers(files, name) for name in parts])
+    ids = np.concatenate([part.numpy() for part in split_ids(files).values()])
     if not len(ids) or len(np.unique(ids)) < len(ids) or ids.min() < 0 or ids.max() >= sizes[target]:
         actual = f"{len(ids)} ids" + (f" from {ids.min()} to {ids.max()}" if len(ids) else "")
         raise FormatError(
             f"{files.origin}: expected a split of {target}s 0 to {sizes[target] - 1}, none twice, got {actual}"
         )
+
+
+def split_ids(files: Files) -> dict[str, Tensor]:
+    """The graphs or nodes of each part, int64."""
+    names = [next(name for name in files.paths if name.endswith(file)) for file in PART_FILES]
+    return {part: torch.from_numpy(_integers(files, name)) for part, name in zip(PARTS, names, strict=True)}
 
 
 def _in_lines(files: Files, tables: list[str]) -> tuple[dict[str, int], dict[str, int]]:
@@ -197,7 +198,8 @@ def has_types(row: Row) -> bool:
     return row.get("is hetero") == "True"  # a column that tasks on graphs lack
 
 
-def _binary(row: Row) -> bool:
+def is_binary(row: Row) -> bool:
+    """Whether a task's tables are arrays in npz files."""
     return row["binary"] == "True"
 
 
