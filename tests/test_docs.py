@@ -6,6 +6,7 @@ pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 from docs import pictures_depth, pictures_speed, pictures_superpixels
 
 
+@pytest.mark.slow
 def test_tables_of_the_depth_study():
     pages = [page.read_text("utf-8") for page in pictures_depth.PAGES]
     assert sum(page.count("<!-- -->") for page in pages) == len(pictures_depth.TABLES)

@@ -36,6 +36,7 @@ def sources():
                 yield name, ast.parse(path.read_text())
 
 
+@pytest.mark.slow
 def test_modes_are_set_in_one_place():
     """No other code of the library and the benchmarks calls ``eval()`` or ``train()`` of a module."""
     calls = set()

@@ -235,6 +235,7 @@ def test_attention_weights_are_those_of_pyg():
         assert torch.equal(layer(x, edge_index), y)
 
 
+@pytest.mark.slow
 def test_what_is_stored_follows_the_edges_and_is_freed():
     edge_index, x = edges(ZOO["clique"]), torch.randn(ZOO["clique"].num_nodes(), 6)
     for case in ("gcn", "tag", "cheb", "gat", "gat edges", "sage"):
@@ -364,6 +365,7 @@ def test_a_stack_says_that_it_calls_layers_with_a_graph():
             make([pyg_nn.GCNConv(8, 4)])
 
 
+@pytest.mark.slow
 def test_torchscript_compiles_pyg_layers():
     edge_index, x = edges(ZOO["clique"]), torch.randn(ZOO["clique"].num_nodes(), 6)
     model = pyg_nn.Sequential("x, edge_index", [(pyg_nn.SAGEConv(6, 4), "x, edge_index -> x"), nn.ReLU()])

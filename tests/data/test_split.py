@@ -28,6 +28,7 @@ FRACTIONS = st.sampled_from([(0.8, 0.1, 0.1), (0.5, 0.5), (0.6, 0.2, 0.2), (0.34
 
 
 @given(CLASSES, FRACTIONS, st.integers(0, 5), st.booleans())
+@pytest.mark.slow
 def test_parts_are_disjoint_complete_and_of_their_shares(labels, fractions, seed, stratify):
     graphs, labels = store(torch.tensor(labels)), torch.tensor(labels)
     exact = [fraction * len(labels) for fraction in fractions]

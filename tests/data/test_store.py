@@ -97,6 +97,7 @@ def test_selections_of_all_graph_kinds(idtype):
 
 
 @given(graphs=st.lists(graph_strategy(), min_size=1, max_size=5), data=st.data())
+@pytest.mark.slow
 def test_selections_of_random_graphs(graphs, data):
     graphs = [with_frames(graph, i) for i, graph in enumerate(graphs)]
     chosen = data.draw(st.lists(st.integers(0, len(graphs) - 1), min_size=1, max_size=8))

@@ -64,6 +64,7 @@ CHOICE = st.lists(st.integers(0, NUMBER - 1), min_size=1, max_size=12)
 
 
 @given(st.lists(CHOICE, min_size=1, max_size=3), st.data())
+@pytest.mark.slow
 def test_views_of_views_are_numpys(choices, data):
     """Any selection of a selection of a selection, against the same of an array of numbers."""
     view, numbers = IN_MEMORY, np.arange(NUMBER)

@@ -120,6 +120,7 @@ def server():
         thread.join()
 
 
+@pytest.mark.slow
 def test_a_download_that_falls_short(server, cache):
     with pytest.raises(DownloadError, match=r"/short \(expected 10 bytes, got 3\)"):
         find("abc.txt", url=f"{server}/short")

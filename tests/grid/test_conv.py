@@ -141,6 +141,7 @@ def check_transpose(rng, axes, dtype=torch.float64, tolerance=1e-12):
 
 
 @draws.by_hypothesis
+@pytest.mark.slow
 def test_any_transposed_convolution(rng, axes):
     check_transpose(rng, axes)
 

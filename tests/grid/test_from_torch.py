@@ -102,7 +102,7 @@ def drawn(rng, axes):
 
 
 @pytest.mark.parametrize("axes", [1, 2, 3])
-@pytest.mark.parametrize("seed", range(16))
+@pytest.mark.parametrize("seed", [*range(4), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(4, 16))])
 def test_drawn_chains(axes, seed):
     torch.manual_seed(seed)
     net, size = drawn(random.Random(f"{axes} {seed}"), axes)

@@ -75,6 +75,7 @@ def check_pool(rng, axes, reduce, dtype=torch.float64, tolerance=1e-12):
 
 
 @draws.by_hypothesis
+@pytest.mark.slow
 def test_any_pooling(rng, axes):
     check_pool(rng, axes, rng.choice(["max", "mean"]))
 
@@ -208,6 +209,7 @@ def test_invalid_arguments():
             GridPool(dense=dense)(lattice((4, 4), 2), torch.ones(32, 3))
 
 
+@pytest.mark.slow
 def test_every_small_window_is_torchs_or_an_error_in_both():
     """Windows larger than the input too, which torch has when sizes are rounded up."""
     x = torch.randn(1, 2, 5, dtype=torch.float64)

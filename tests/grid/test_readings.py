@@ -41,6 +41,7 @@ def test_taps_splines_and_edge_networks_are_one_layer(cut):
         torch.testing.assert_close(layer(graph, to_nodes(images)[mask]), expected, rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_one_layer_on_a_small_and_a_large_image():
     """The same weights on 28 x 28 and on 512 x 512, along the edges and by torch's kernel."""
     torch.manual_seed(0)

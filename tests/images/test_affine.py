@@ -76,6 +76,7 @@ def test_parameters_cover_their_ranges(ranges, bounds):
     )
 
 
+@pytest.mark.slow
 def test_a_flip_mirrors_the_columns_of_that_share_of_the_graphs():
     """Det M = -1 for a mirrored graph; of 400 graphs a quarter, within four standard deviations."""
     batch = dgl.batch([grid(2, 3)] * 400)

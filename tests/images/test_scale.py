@@ -265,6 +265,7 @@ def test_label_maps_that_are_missing_or_damaged(tmp_path):
         assert torch.equal(label_maps(tmp_path / "maps")[6], FEW(IMAGES[6]).label_map)
 
 
+@pytest.mark.slow
 def test_single_nodes_and_graphs_of_more_than_two_bytes_side_by_side(tmp_path):
     images = [np.zeros((1, 1)), np.random.default_rng(1).random((14, 14)), np.zeros((1, 1)), np.zeros((1, 1))]
     recipe = Recipe(SLIC(196, compactness=100.0), Within(), self_loops=True)

@@ -175,6 +175,7 @@ def test_hops_of_other_inputs_are_refused(tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_memory_is_bounded(tmp_path):
     num, width, memory = 16384, 512, 3 * 2**20  # 32 MiB of features
     src = torch.arange(num)

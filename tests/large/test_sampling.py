@@ -78,6 +78,7 @@ def test_with_all_neighbours_a_batch_equals_the_whole_graph(case, conv, remedy):
 
 @pytest.mark.parametrize("batch_size", [1, 7, 100])
 @pytest.mark.parametrize("remedy", REMEDIES)
+@pytest.mark.slow
 def test_inference_equals_the_model_on_the_whole_graph(case, remedy, batch_size):
     graph, x, *_ = case
     for conv in ("sage", "gat"):
@@ -116,6 +117,7 @@ def test_gcn_edge_weights_equal_gcn_in_batches_and_in_inference(case):
             assert torch.allclose(model(batch.graph, batch.x, batch.edge), expected[batch.target], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_mean_over_samples_is_an_unbiased_estimate():
     graph = symmetric_graph(NUM)
     x, target, edge = torch.randn(NUM, 1), torch.arange(NUM), gcn_edge_weights(graph)

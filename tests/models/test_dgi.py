@@ -74,6 +74,7 @@ def test_every_order_of_rows_is_as_likely():
     assert all(140 < count < 260 for count in counts.values()), "200 each, within 4.5 deviations"
 
 
+@pytest.mark.slow
 def test_gradients():
     """Each node has neighbours: an isolated one is where the PReLU has its kink."""
     graph, model = symmetric_graph(6), build()

@@ -59,6 +59,7 @@ def test_size_and_scores(name):
 
 
 @pytest.mark.parametrize("name", RUN)
+@pytest.mark.slow
 def test_traced_network_is_the_same(name):
     torch.manual_seed(0)
     build, image = RUN[name]

@@ -68,6 +68,7 @@ def test_a_block_is_dgls(groups):
 
 @pytest.mark.parametrize("conv", CONVS)
 @pytest.mark.parametrize("groups", [2, 3])
+@pytest.mark.slow
 def test_the_inverse_is_exact(conv, groups):
     graph = symmetric_graph()
     edge = torch.randn(graph.num_edges(), 2, dtype=torch.float64) if conv == "ecc" else None

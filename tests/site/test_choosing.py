@@ -7,6 +7,7 @@ from docs import layers
 from gnnlib._platform.dgl import dgl
 
 
+@pytest.mark.slow
 def test_table_of_layers():
     page = layers.PAGE.read_text("utf-8")
     assert layers.with_tables(page) == page

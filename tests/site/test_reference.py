@@ -30,6 +30,7 @@ def test_each_public_name_has_an_entry():
 
 
 @built
+@pytest.mark.slow
 def test_each_package_lists_its_names():
     """The page of a package has a link to each name that the package exports."""
     for module, contents in public_modules().items():
@@ -80,6 +81,7 @@ def pages() -> dict[Path, Page]:
 
 
 @built
+@pytest.mark.slow
 def test_links_lead_somewhere(pages):
     dead = []
     for path, page in pages.items():

@@ -16,6 +16,7 @@ VALUES = st.recursive(
 
 
 @given(st.dictionaries(st.text(), VALUES, max_size=4))
+@pytest.mark.slow
 def test_a_sealed_document_comes_back(document):
     sealed = seal(document)
     again = parse_document(json.dumps(dict(reversed(sealed.items())), indent=3))

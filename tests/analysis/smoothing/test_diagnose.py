@@ -207,6 +207,7 @@ def test_remedies_change_the_verdict():
 
 
 @pytest.mark.parametrize("num_layers", [8, 64])
+@pytest.mark.slow
 def test_features_of_nearly_the_same_direction_are_not_over_smoothed(num_layers):
     """A constant offset: directions are close, but the rank is that of the input at every layer."""
     torch.manual_seed(0)
@@ -348,6 +349,7 @@ def test_custom_layers_and_layers_used_twice():
     assert [layer.name for layer in diagnose(Shared(), GRAPH, X).layers] == ["conv", "conv#2"]
 
 
+@pytest.mark.slow
 def test_batches_of_graphs_with_a_readout_and_graph_labels():
     torch.manual_seed(0)
     parts = [GRAPH] * 6
@@ -417,6 +419,7 @@ def test_another_forward_and_another_loss():
     assert set(seen) == {(int(TRAIN.sum()), CLASSES)}
 
 
+@pytest.mark.slow
 def test_print_and_plot():
     torch.manual_seed(0)
     diagnosis = diagnose(stack(GCNConv, 32), GRAPH, X, LABELS)

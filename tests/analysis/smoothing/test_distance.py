@@ -49,6 +49,7 @@ def test_against_the_mean_over_pairs(name, min_hops, max_hops):
 
 
 @given(graph_strategy())
+@pytest.mark.slow
 def test_mad_gap_against_the_mean_over_pairs(graph):
     x = torch.randn(graph.num_nodes(), 2, 3, dtype=torch.float64)
     far = hops(graph)

@@ -56,6 +56,7 @@ def test_normalisation_is_the_papers():
         torch.testing.assert_close(norm(a)[:, i], expected)
 
 
+@pytest.mark.slow
 def test_two_groups_do_not_meet_in_the_second_layer():
     conv = AlexNet(num_classes=1).conv2
     x = torch.randn(1, 96, 5, 5)

@@ -105,6 +105,7 @@ def test_traced_in_either_mode(network, training):
     assert (len(scores) if training else scores.dim()) == (3 if training else 2)
 
 
+@pytest.mark.slow
 def test_each_head_reaches_only_what_lies_before_it():
     torch.manual_seed(0)
     network = GoogLeNet(10)

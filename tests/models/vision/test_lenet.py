@@ -185,6 +185,7 @@ def test_weights_start_within_the_papers_bounds():
         assert network.c3.bias[out].abs() <= 2.4 / (25 * len(maps))
 
 
+@pytest.mark.slow
 def test_learns_ten_patterns():
     torch.manual_seed(0)
     images = F.interpolate(digit_codes().view(10, 1, 12, 7).clamp(min=0), (28, 28))

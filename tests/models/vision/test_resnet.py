@@ -29,6 +29,7 @@ def test_stages_of_fifty_layers():
 
 
 @pytest.mark.parametrize(("stride_first", "multiplications"), [(True, 3.8e9), (False, 4.1e9)])
+@pytest.mark.slow
 def test_multiplications(stride_first, multiplications):
     """He et al. 2016, Table 1: 3.8e9 for 50 layers; the public v1.5 has 4.1e9."""
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
