@@ -17,6 +17,7 @@ NEEDS = {"graph": "", "edge_feats": "edge features", "pos_feats": "positions", "
 def overview() -> "list[Table]":
     """The names, on one screen."""
     tasks = {group: [task.name for task in members] for group, members in GROUPS.items()}
+    tasks["molecules"].append("tu:NAME")
     layers: dict[str, list[str]] = {}
     for layer in LAYERS.values():
         layers.setdefault(_needs(layer) or "any graph", []).append(layer.name)
@@ -35,6 +36,7 @@ def descriptions() -> "list[Table]":
     tasks = Table("task", "description", "layers", "seeds", title="Tasks")
     for name, task in TASKS.items():
         tasks.add_row(name, task.summary, ", ".join(task.layers), str(task.seeds))
+    tasks.add_row("tu:NAME", "any data set of the TU collection, such as tu:NCI1, tu:ENZYMES+attributes", "gin", "10")
     layers = Table("layer", "title", "needs", title="Layers")
     for layer in _all_layers().values():
         layers.add_row(layer.name, layer.title, _needs(layer))

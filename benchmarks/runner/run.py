@@ -22,6 +22,7 @@ from gnnlib.benchmarks.runner.progress import Progress
 from gnnlib.benchmarks.runner.request import RunRequest, check
 from gnnlib.benchmarks.tasks import TASKS, Task
 from gnnlib.benchmarks.tasks.base import OnEpoch
+from gnnlib.benchmarks.tasks.molecules import PREFIX, tu_task
 from gnnlib.train import distributed
 
 
@@ -64,8 +65,10 @@ def find_task(name: str) -> Task:
     Raises:
         UsageError: for an unknown name
     """
+    if name.startswith(PREFIX):
+        return tu_task(name)
     if name not in TASKS:
-        raise UsageError(f"unknown task {name!r}; expected one of: {', '.join(TASKS)}")
+        raise UsageError(f"unknown task {name!r}; expected one of: {', '.join([*TASKS, 'tu:NAME'])}")
     return TASKS[name]()
 
 

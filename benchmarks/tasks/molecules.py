@@ -1,4 +1,4 @@
-"""Graph classification: molecules and proteins."""
+"""Graph classification: molecules, proteins and other data sets of the TU collection."""
 
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
@@ -8,12 +8,16 @@ from torch import Tensor, nn
 
 from gnnlib import BatchNorm, GINConv, GraphStore, JumpingKnowledge, Stack, datasets, readout_sum
 from gnnlib.benchmarks.catalog.layers import LayerSpec
+from gnnlib.benchmarks.errors import UsageError
 from gnnlib.benchmarks.metrics import accuracy
 from gnnlib.benchmarks.records.results import Outcome
 from gnnlib.benchmarks.tasks.base import Options, predict
 from gnnlib.benchmarks.tasks.training import Training, TrainingTask, classify
 from gnnlib.train.distributed import shard
 from gnnlib.train.loop import Batch
+
+PREFIX = "tu:"
+"""Of the names of tasks that are data sets of the collection."""
 
 
 def collate(graphs: GraphStore, labels: Tensor, rows: Tensor) -> Batch:
@@ -38,12 +42,16 @@ class TU(TrainingTask):
     epochs = 350
     metric = "10-fold accuracy"
     readout = "sum over nodes, of all layers"
+    dataset: ClassVar[str]  # its name in the collection
+    attributes: ClassVar[bool] = False  # whether nodes have them as features
     hidden: ClassVar[int] = 32
     batch_size: ClassVar[int] = 32
     steps: ClassVar[int] = 50  # an epoch
 
     def load(self, options: Options) -> None:
-        graphs, self.labels = datasets.tu(self.name.upper(), options.data)
+        graphs, self.labels = datasets.tu(self.dataset, options.data, attributes=self.attributes)
+        if self.labels.is_floating_point():
+            raise UsageError(f"{self.name}: expected a class for each graph, got {self.labels.shape[1]} numbers")
         self.graphs = GraphStore(graphs)
         self.folds = datasets.ten_folds(self.labels)
         self.classes = [str(c) for c in range(int(self.labels.max()) + 1)]
@@ -102,9 +110,33 @@ def _gin_of_xu(in_feats: int, out_feats: int) -> nn.Module:
 
 class MUTAG(TU):
     name = "mutag"
+    dataset = "MUTAG"
     summary = "MUTAG, 188 molecules, 2 classes: GIN's 10-fold protocol (a seed is a fold)"
 
 
 class PROTEINS(TU):
     name = "proteins"
+    dataset = "PROTEINS"
     summary = "PROTEINS, 1113 proteins, 2 classes: GIN's 10-fold protocol (a seed is a fold)"
+
+
+def tu_task(name: str) -> TU:
+    """The task of any data set of the collection.
+
+    Args:
+        name: such as "tu:NCI1"; "tu:ENZYMES+attributes" adds the attributes of nodes and edges to the features
+    """
+    dataset, plus, attributes = name.removeprefix(PREFIX).partition("+")
+    if not dataset or (plus and attributes != "attributes"):
+        raise UsageError(f"{name}: expected tu:NAME, such as tu:NCI1, or tu:NAME+attributes, got {name!r}")
+    summary = f"{dataset} of the TU collection: GIN's 10-fold protocol (a seed is a fold)"
+    fields = {"name": name, "dataset": dataset, "attributes": bool(plus), "summary": summary}
+    return type(dataset, (NamedTU,), fields)()
+
+
+class NamedTU(TU):
+    """A data set that the command line names."""
+
+    @property
+    def setting(self) -> str:
+        return self.name.replace(":", "-").replace("+", "-")

@@ -102,8 +102,8 @@ class Twins:
         (folder / f"ind.{name}.test.index").write_text("".join(f"{num_rest + i}\n" for i in range(num_test)))
         return self.folder
 
-    def mutag(self, num_graphs=40):
-        """Rings of class 1 and stars of class -1, on seven kinds of atom."""
+    def mutag(self, num_graphs=40, name="MUTAG", **further):
+        """Rings of class 1 and stars of class -1, on seven kinds of atom; ``further`` tables are rows of text."""
         edges, owner, labels = [], [], []
         for g in range(num_graphs):
             first, size = len(owner) + 1, 4 + g % 3
@@ -118,7 +118,7 @@ class Twins:
             "node_labels": [i % 7 for i in range(len(owner))],
             "graph_labels": labels,
         }
-        with zipfile.ZipFile(self.folder / "MUTAG.zip", "w") as archive:
-            for table, rows in tables.items():
-                archive.writestr(f"MUTAG/MUTAG_{table}.txt", "".join(f"{row}\n" for row in rows))
+        with zipfile.ZipFile(self.folder / f"{name}.zip", "w") as archive:
+            for table, rows in {**tables, **further}.items():
+                archive.writestr(f"{name}/{name}_{table}.txt", "".join(f"{row}\n" for row in rows))
         return self.folder

@@ -2,6 +2,7 @@
 
 import math
 import re
+import zipfile
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from gnnlib.benchmarks.catalog.published import ELSEWHERE, PUBLISHED
 from gnnlib.benchmarks.errors import UsageError
 from gnnlib.benchmarks.metrics import accuracy, confusion_matrix, roc_auc
 from gnnlib.benchmarks.records.results import Outcome
+from gnnlib.benchmarks.runner.run import find_task
 from gnnlib.benchmarks.tasks import TASKS, Options, Task
 from gnnlib.benchmarks.tasks.base import shuffled
 from gnnlib.benchmarks.tasks.heterophilous import DeepNet
@@ -559,6 +561,35 @@ def test_mutag_runs_on_a_twin(twins, monkeypatch, layer):
         assert outcome.score == outcome.curve["test"][-1], "the last epoch's; `values` chooses"
         assert sum(map(sum, outcome.confusion)) == 4
         assert run(task, layer, options, fold) == outcome
+
+
+def test_any_data_set_of_the_collection_by_name(twins, monkeypatch):
+    options = Options(data=twins.mutag(name="OWN", node_attributes=["0.5, 2"] * 199), epochs=2)
+    for name, width in (("tu:own", 7), ("tu:OWN+attributes", 9)):
+        task = find_task(name)
+        monkeypatch.setattr(type(task), "steps", 2)
+        task.load(options)
+        assert task.graphs[0].ndata["feat"].shape[1] == width
+        assert len(run(task, "gin", options).curve["test"]) == 2
+        assert task.setting == name.replace(":", "-").replace("+", "-"), "a folder's name"
+        assert (task.seeds, task.epochs, task.metric) == (10, 350, "10-fold accuracy")
+
+
+@pytest.mark.parametrize("name", ["tu:", "tu:+attributes", "tu:OWN+", "tu:OWN+labels"])
+def test_names_that_are_none_of_the_collection(name):
+    with pytest.raises(UsageError, match=r"expected tu:NAME, such as tu:NCI1, or tu:NAME\+attributes"):
+        find_task(name)
+
+
+def test_targets_are_no_classes(twins):
+    options = Options(data=twins.mutag(name="NUMBERS", graph_labels=[], graph_attributes=["0.5"] * 40))
+    with zipfile.ZipFile(twins.folder / "NUMBERS.zip") as archive:
+        members = {name: archive.read(name) for name in archive.namelist() if "graph_labels" not in name}
+    with zipfile.ZipFile(twins.folder / "NUMBERS.zip", "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    with pytest.raises(UsageError, match="tu:NUMBERS: expected a class for each graph, got 1 numbers"):
+        find_task("tu:NUMBERS").load(options)
 
 
 def test_xus_steps_and_rates(twins, monkeypatch):
