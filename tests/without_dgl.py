@@ -80,8 +80,9 @@ def rand_graph(num_nodes, num_edges):
     return new_graph(*torch.randint(num_nodes, (2, num_edges)), num_nodes)
 
 
-def create_block(data, num_src_nodes, num_dst_nodes, idtype=None):
-    return new_block(*data, num_src_nodes, num_dst_nodes, idtype=idtype)
+def create_block(data, num_src_nodes=None, num_dst_nodes=None, idtype=None):
+    nums = [max(end) + 1 if num is None else num for end, num in zip(data, (num_src_nodes, num_dst_nodes), strict=True)]
+    return new_block(*data, *nums, idtype=idtype)
 
 
 def reverse(graph, copy_ndata=True, copy_edata=False):

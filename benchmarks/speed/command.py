@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from rich.console import Console
 from rich.progress import Progress
 
+from gnnlib._platform.dgl import check_dgl
 from gnnlib._utils.progress import columns
 from gnnlib.benchmarks.errors import UsageError
 from gnnlib.benchmarks.options import RESULTS
@@ -89,9 +90,11 @@ def run(request: SpeedRequest) -> Path:
     """Times the workloads, prints the figures, and adds them to ``speed.json`` and ``speed.png``.
 
     Raises:
+        ImportError: if DGL is not installed
         UsageError: if another run is writing to the folder
         ValueError: if outputs disagree or a worker dies; the rows before are written and printed
     """
+    check_dgl("speed")
     with exclusive_folder(request.path.parent):
         return _run(request)
 

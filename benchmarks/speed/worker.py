@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 import gnnlib
+from gnnlib._platform.dgl import check_dgl
 from gnnlib.benchmarks.speed.bound import copy_bandwidth
 from gnnlib.benchmarks.speed.measure import Effort, Row, differences, times
 from gnnlib.benchmarks.speed.workloads import choose
@@ -39,8 +40,10 @@ def rows(job: TimingJob) -> Iterator[Row]:
     """Checks and times the workloads of a job.
 
     Raises:
+        ImportError: if DGL is not installed
         ValueError: if the outputs of the libraries disagree
     """
+    check_dgl("speed")
     effort = Effort(job.repeats, job.budget, memory=job.allocator == "default")
     for workload in choose(job.names):
         case = workload.make(job.shrink)

@@ -14,7 +14,7 @@ from hypothesis import given
 
 import gnnlib
 from gnnlib import adjacency, aggregate, degree_norm
-from gnnlib._platform.dgl import dgl
+from gnnlib._platform.dgl import HAS_DGL, dgl
 from gnnlib.graph import Adjacency, CompressedRows, _adjacency
 from gnnlib.testing.graphs import GRAPHS, bipartite, endpoints, graph_strategy, path, random_graph
 
@@ -346,6 +346,7 @@ def test_built_in_training_used_under_inference_mode():
     aggregate(graph, torch.ones(11, 2, requires_grad=True), degree_norm(graph)).sum().backward()
 
 
+@pytest.mark.skipif(not HAS_DGL, reason="needs DGL: formats")
 @pytest.mark.parametrize("name", ["random", "random_csc"])
 def test_dgl_names_its_formats_once(name, monkeypatch):
     """Through ctypes, on Python 3.13, this takes as long as a layer on a small graph."""
