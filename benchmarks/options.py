@@ -137,7 +137,7 @@ OPTIONS = (
            recorded="set", folder="{}"),
     Option("run", "labels", "A+B", "further uses of the training labels: input, distil, correct-smooth",
            recorded="set", folder="{}"),
-    Option("run", "precision", "P", "bfloat16 rounds the factors of matrix products in training (default: float32)",
+    Option("run", "precision", "P", "float32 (default) or bfloat16: products in training, and features of large graphs",
            recorded="set", folder="{}"),
     Option("run", "schedule", "S", "learning rate over the epochs: constant, cosine, warmup",
            recorded="set", folder="{}"),

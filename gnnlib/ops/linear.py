@@ -9,7 +9,7 @@ times as long as in float32. There `linear` widens a few thousand rows at a time
 """
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from gnnlib.kernels.half import computed
 __all__ = ["Linear", "linear", "wide_linear"]
 
 SMALL = 1 << 20  # multiply-adds; below it the overhead of a call dominates
-ROWS = 2048  # that are widened at a time: with fewer, calls take longer, and more do not stay in the cache
+ROWS = 1024  # that are widened at a time: with fewer, calls take longer, and more do not stay in the cache
 
 
 @cache
@@ -174,9 +174,7 @@ class _WidenedLinear(Function):
             if torch.is_grad_enabled():
                 wide = grad.float()
                 return (wide @ weight.float()).to(x.dtype), (wide.T @ x.float()).to(weight.dtype), wide.sum(0)
-            dx = _widened_product(grad, weight.T, None, x.dtype) if needs[0] else None
-            dw = _widened_thin_first(grad, x).to(weight.dtype) if needs[1] else None
-            return dx, dw, grad.sum(0, dtype=torch.float32) if needs[2] else None
+            return _widened_grads(grad, x, weight, needs)
 
 
 def _blocks(count: int) -> Iterator[slice]:
@@ -195,16 +193,31 @@ def _widened_product(x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torc
     return y
 
 
-def _widened_thin_first(a: Tensor, b: Tensor) -> Tensor:
-    """a^T b in float32"""
-    if a.shape[1] > b.shape[1]:
-        return _widened_thin_first(b, a).T
-    product = torch.zeros(a.shape[1], b.shape[1])
-    wide_a, wide_b = (torch.empty(min(ROWS, len(t)), t.shape[1]) for t in (a, b))
-    for rows in _blocks(len(a)):
-        count = rows.stop - rows.start
-        product.addmm_(wide_a[:count].copy_(a[rows]).T, wide_b[:count].copy_(b[rows]))
-    return product
+def _widened_grads(grad: Tensor, x: Tensor, weight: Tensor, needs: Sequence[bool]) -> tuple[Tensor | None, ...]:
+    """The gradients of x, the weight and the bias that are needed, from one pass over the rows."""
+    wide_weight, rows_at_once = weight.float(), min(ROWS, len(x))
+    wide_grad, wide_x = (torch.empty(rows_at_once, t.shape[1]) for t in (grad, x))
+    dx = torch.empty_like(x) if needs[0] else None
+    dw = torch.zeros_like(wide_weight) if needs[1] else None
+    db = wide_weight.new_zeros(len(weight)) if needs[2] else None
+    for rows in _blocks(len(x)):
+        g, part = (buffer[: rows.stop - rows.start] for buffer in (wide_grad, wide_x))
+        g.copy_(grad[rows])
+        if dw is not None:
+            _add_thin_first(dw, g, part.copy_(x[rows]))
+        if db is not None:
+            db += g.sum(0)
+        if dx is not None:
+            dx[rows] = torch.mm(g, wide_weight, out=part)
+    return dx, None if dw is None else dw.to(weight.dtype), db
+
+
+def _add_thin_first(sums: Tensor, a: Tensor, b: Tensor) -> None:
+    """Adds a^T b to the sums."""
+    if a.shape[1] <= b.shape[1]:
+        sums.addmm_(a.T, b)
+    else:
+        sums.T.addmm_(b.T, a)
 
 
 def wide_linear(x: Tensor, weight: Tensor) -> Tensor:

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from gnnlib import GCNConv, LayerNorm, Stack, aggregate
+from gnnlib import GATConv, GCNConv, GINConv, LayerNorm, SAGEConv, Stack, aggregate
 from gnnlib._platform.dgl import dgl
 from gnnlib.nn.reparametrize import share_parameters_
+from gnnlib.train import loop
 from gnnlib.train.loop import Batch, decay_groups, fit, matmul_precision, outputs_and_targets
 
 
@@ -196,6 +197,50 @@ def test_precision_applies_to_training_only(precision):
     with pytest.raises(RuntimeError, match="interrupted"):
         fit(model, interrupted, minus, optimizer, 1, precision=precision)
     assert torch.get_float32_matmul_precision() == "highest"
+
+
+class Seen(nn.Module):
+    """Two layers; records the types of the features and of the gradients."""
+
+    def __init__(self, conv):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second, self.seen = conv(8), conv(16), set()
+
+    def forward(self, graph, x, edge=None):
+        hidden = self.first(graph, x, edge).flatten(1).relu()
+        y = self.second(graph, hidden, edge).flatten(1)
+        self.seen |= {t.dtype for t in (x, hidden, y)}
+        return y
+
+
+@pytest.mark.parametrize(
+    "conv",
+    [
+        lambda width: GCNConv(width, 16),
+        lambda width: GATConv(width, 4, 4),
+        lambda width: SAGEConv(width, 16),
+        lambda width: GINConv(width, 16),
+    ],
+    ids=["gcn", "gat", "sage", "gin"],
+)
+def test_features_of_large_graphs_are_bfloat16_in_training(conv, monkeypatch):
+    """The training follows that in float32; parameters and gradients, and the evaluation, are float32."""
+    torch.manual_seed(1)
+    graph, x = dgl.add_self_loop(dgl.rand_graph(64, 512)), torch.randn(64, 8)
+    target = (aggregate(graph, x)[:, 0] > 0).long()
+    models, losses = [Seen(conv) for _ in range(4)], []
+    for model, precision, large in zip(models, ("float32", "bfloat16", "bfloat16", "bfloat16"), (1, 577, 576, 1)):
+        monkeypatch.setattr(loop, "LARGE", large)
+        history = fit(model, Batch(graph, x, target), epochs=20, precision=precision)
+        losses.append([record["loss"] for record in history])
+    assert [model.seen for model in models] == [{torch.float32}] * 2 + [{torch.bfloat16}] * 2
+    assert {t.dtype for model in models for p in model.parameters() for t in (p, p.grad)} == {torch.float32}
+    assert losses[2] == losses[3]
+    assert losses[0][-1] < 0.7 * losses[0][0]
+    torch.testing.assert_close(losses[3], losses[0], rtol=0.05, atol=0.01)
+    outputs_and_targets(models[3], [Batch(graph, x, target)])
+    assert models[3].seen == {torch.bfloat16, torch.float32}
 
 
 def interrupted():
