@@ -74,7 +74,7 @@ DATA: dict[str, Callable[[Folder], NodeData]] = {
     **{name: partial(_properties, name) for name in PROPERTIES},
 }
 TRANSFERS = {"ring": (ring_transfer, 1, 512), "tree": (tree_transfer, 1, 10)}
-"""Data with a number of hops, such as "ring-32", and the least and largest number."""
+"""Data with a number of hops, such as "ring-32", and the range of the number."""
 
 
 def load(name: str, folder: Folder = None) -> NodeData:
@@ -103,7 +103,7 @@ def transfer(name: str) -> tuple[str, int]:
     kind, _, hops = name.partition("-")
     if kind not in TRANSFERS or not hops.isdecimal():
         raise UsageError(f"unknown data {name!r}; expected one of: {', '.join([*DATA, 'ring-HOPS', 'tree-HOPS'])}")
-    _, least, most = TRANSFERS[kind]
-    if not least <= int(hops) <= most:
-        raise UsageError(f"{name}: expected {least} to {most} hops, got {hops}")
+    _, low, high = TRANSFERS[kind]
+    if not low <= int(hops) <= high:
+        raise UsageError(f"{name}: expected {low} to {high} hops, got {hops}")
     return kind, int(hops)

@@ -58,15 +58,15 @@ def _balanced(neighbours: list[set[int]], i: int, j: int) -> float:
     if i == j:
         return np.nan
     near_i, near_j = neighbours[i], neighbours[j]
-    least, most = sorted((len(near_i), len(near_j)))
-    if least == 1:
+    low, high = sorted((len(near_i), len(near_j)))
+    if low == 1:
         return 0.0
     triangles = len(near_i & near_j)
-    curvature = 2 / least + 2 / most - 2 + 2 * triangles / most + triangles / least
+    curvature = 2 / low + 2 / high - 2 + 2 * triangles / high + triangles / low
     squares = [_squares(neighbours, *ends) for ends in ((i, j), (j, i))]
     if squares[0]:
         largest = max(max(counts.values()) for counts in squares)
-        curvature += sum(map(len, squares)) / (largest * most)
+        curvature += sum(map(len, squares)) / (largest * high)
     return curvature
 
 
