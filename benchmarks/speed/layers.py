@@ -216,6 +216,14 @@ def csr(graph: dgl.DGLGraph, weight: Tensor | None = None) -> Tensor:
         )
 
 
+def edge_index(graph: dgl.DGLGraph) -> tuple[Tensor, Tensor]:
+    """PyG's edge list sorted by destination, with CSR and CSC cached; and the order of the edges in it."""
+    torch.sparse.check_sparse_tensor_invariants.disable()  # the default, about which PyTorch warns
+    edges, size = torch.stack(graph.edges()), (graph.num_src_nodes(), graph.num_dst_nodes())
+    edges, order = pyg("edge_index").EdgeIndex(edges, sparse_size=size).sort_by("col")
+    return edges.fill_cache_(), order
+
+
 @cache
 def gather_scatter() -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     """PyG's weighted sum over an edge list: x (N, *, F), edge_index (2, E), weight (E, *)."""

@@ -15,10 +15,15 @@ EXPLANATION = (
     "GCN, GIN, GAT, GraphSAGE: a training step of three layers 128 wide on one large graph; superpixels, pixels: of "
     "four layers 64 wide, a batch, from the loader to the optimizer; of images, one to a graph, or a batch from the "
     "disk by itself. dgl.nn, PyG, CSR: how many times longer they take (median of the ratios of neighbouring "
-    "repetitions), and the target. CSR: PyG with the adjacency as a sparse "
-    "matrix. dense: the same without aggregation. bound: the least time that the dense part and the gathered rows' way "
-    "from memory need, as a share of ours. peak: memory of a step, ours and the best peer's (for ECC, hidden 16, a "
-    "tenth of it)."
+    "repetitions), and the target. EdgeIndex: PyG with its sorted edge list, with CSR and CSC cached. CSR: the "
+    "adjacency as a sparse matrix of PyTorch, in PyG's layers or multiplied alone. dense: the same without "
+    "aggregation. bound: the least time that the dense part and the gathered rows' way from memory need, as a share of "
+    "ours. peak: memory of a step, ours and the best peer's (for ECC, hidden 16, a tenth of it)."
+)
+IN_BFLOAT16 = (
+    "Sums 128 wide, and training steps of three layers 128 wide, on the same large graph with features in bfloat16. "
+    "float32: how many times longer gnnlib takes in float32, and the target. Widened: without the processor's "
+    "instructions for bfloat16, products are computed in float32."
 )
 ON_GRIDS = (
     "dense: a training step of a network that went through `from_torch`, by PyTorch's own kernels. As a graph: a 3 x 3 "
@@ -29,7 +34,14 @@ REMEDIES = (
     "A training step of a network 64 wide on a graph of Cora's size, its time and the memory it takes, for each layer; "
     "and as multiples of the same network's without the remedy. appnp, dagnn: 16 hops after two layers without a graph."
 )
-HEADINGS = {"dgl": "dgl.nn\ntimes", "pyg": "PyG\ntimes", "csr": "CSR\ntimes", "torch": "torch\ntimes"}
+HEADINGS = {
+    "dgl": "dgl.nn\ntimes",
+    "pyg": "PyG\ntimes",
+    "edge-index": "PyG,\nEdgeIndex",
+    "csr": "CSR\ntimes",
+    "torch": "torch\ntimes",
+    "float32": "float32\ntimes",
+}
 
 
 def tables(rows: Sequence[Row]) -> Iterator[Table]:
@@ -38,10 +50,12 @@ def tables(rows: Sequence[Row]) -> Iterator[Table]:
         regime = list(group)
         remedies = [row for row in regime if "plain" in row.seconds]
         compared = [row for row in regime if not row.factors and row not in remedies]
-        if on_graphs := [row for row in compared if "torch" not in row.seconds]:
+        if on_graphs := [row for row in compared if not {"torch", "float32"} & row.seconds.keys()]:
             yield _compared(on_graphs, title, EXPLANATION)
         if on_grids := [row for row in compared if "torch" in row.seconds]:
             yield _compared(on_grids, title, ON_GRIDS)
+        if halves := [row for row in compared if "float32" in row.seconds]:
+            yield _compared(halves, title, IN_BFLOAT16)
         if remedies:
             yield _cost(remedies, title)
         if grown := [row for row in regime if row.factors]:
@@ -163,3 +177,5 @@ def notes(document: dict[str, Any]) -> Iterator[str]:
         yield f"Graphs are {document['shrink']} times smaller than in the full run: more of them fits into caches."
     if document["versions"]["torch_geometric"] is None:
         yield "PyTorch Geometric is not installed; to compare with it: pip install 'gnnlib[peers]'"
+    else:
+        yield "PyG runs without pyg-lib and torch-scatter, which have no wheels on PyPI."

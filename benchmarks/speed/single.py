@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +12,9 @@ from torch.nn.functional import cross_entropy
 import gnnlib
 from gnnlib._platform.dgl import dgl
 from gnnlib.benchmarks.speed import bound, graphs
-from gnnlib.benchmarks.speed.layers import Kind, both_norm, csr, gather_scatter, pyg
-from gnnlib.benchmarks.speed.measure import Case
+from gnnlib.benchmarks.speed.layers import Kind, both_norm, csr, edge_index, gather_scatter, pyg
+from gnnlib.benchmarks.speed.measure import BFLOAT16, Case
+from gnnlib.ops import linear as products
 
 Call = Callable[[nn.Module, Tensor], Tensor]
 CLASSES = 10
@@ -61,12 +63,16 @@ def step_case(
         index, norm = torch.stack(graph.edges()), both_norm(graph)
         extra = {"norm": (norm,), "feat": edges, None: ()}[kind.edge]
         calls["pyg"] = lambda layer, h: layer(h, index, *extra)
+        if kind.edge != "feat":
+            sorted_index, order = edge_index(graph)
+            in_order = [value[order] for value in extra]
+            calls["edge-index"] = lambda layer, h: layer(h, sorted_index, *in_order)
         if kind.csr:
             matrix = csr(graph, norm if kind.edge == "norm" else None)
             calls["csr"] = lambda layer, h: layer(h, matrix)
     if "dense" in layers:
         calls["dense"] = lambda layer, h: layer(h)
-    nets = {name: layers[{"gnnlib": "ours", "csr": "pyg"}.get(name, name)] for name in calls}
+    nets = {name: layers[{"gnnlib": "ours", "csr": "pyg", "edge-index": "pyg"}.get(name, name)] for name in calls}
     runs = {name: partial(forward, nets[name], call, x) for name, call in calls.items()}
     case = Case(
         steps={name: training(nets[name], run, target) for name, run in runs.items()},
@@ -137,10 +143,62 @@ def aggregation_case(graph: dgl.DGLGraph, coeffs: int = 1, width: int = WIDTH) -
     if pyg():
         index, plain = torch.stack(graph.edges()), pyg().SimpleConv("sum")
         outputs["pyg"] = lambda: gather_scatter()(x, index, weight) if coeffs else plain(x, index)
+        if not heads:
+            sorted_index, order = edge_index(graph)
+            value = weight[order] if coeffs else None
+            multiply: Any = sorted_index.matmul
+            outputs["edge-index"] = lambda: multiply(x, value, transpose=True)
     if not heads:
         matrix = csr(graph, weight if coeffs else None)
         outputs["csr"] = lambda: torch.sparse.mm(matrix, x)
     return with_bound(_without_gradients(outputs), graph, width, coeffs=coeffs)
+
+
+def _no() -> bool:
+    return False
+
+
+def bfloat16_sum_case(graph: dgl.DGLGraph, coeffs: int, width: int = WIDTH) -> Case:
+    """The sum over in-edges in bfloat16, beside the same in float32."""
+    graph.create_formats_()
+    x, weight = torch.randn(graph.num_nodes(), width), torch.rand(graph.num_edges()) if coeffs else None
+    half = x.bfloat16(), None if weight is None else weight.bfloat16()
+    outputs = {
+        "gnnlib": lambda: gnnlib.aggregate(graph, *half),
+        "float32": lambda: gnnlib.aggregate(graph, x, weight),
+    }
+    case = _without_gradients(outputs)
+    case.tolerance = BFLOAT16
+    return case
+
+
+def bfloat16_step_case(kind: Kind, graph: dgl.DGLGraph, widths: Sequence[int], instructions: bool) -> Case:
+    """A training step as of ``fit(precision="bfloat16")``, beside the same in float32.
+
+    Args:
+        kind: the layer
+        graph: the graph
+        widths: width of the input and of each layer
+        instructions: whether products use the processor's instructions for bfloat16, if it has them
+    """
+    torch.manual_seed(0)
+    graph.create_formats_()
+    x, target = 1e-3 * torch.randn(graph.num_nodes(), widths[0]), torch.randint(0, CLASSES, (graph.num_nodes(),))
+    half, net = x.bfloat16(), kind.layers(widths)["ours"]
+
+    def call(layer: nn.Module, h: Tensor) -> Tensor:
+        return layer(graph, h)
+
+    def in_bfloat16() -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return forward(net, call, half).float()
+
+    runs: dict[str, Callable[[], Tensor]] = {"gnnlib": in_bfloat16, "float32": partial(forward, net, call, x)}
+    steps: dict[str, Callable[[], object]] = {name: training(net, run, target) for name, run in runs.items()}
+    if not instructions:
+        without = mock.patch.object(products, "_has_bfloat16", new=_no)
+        runs["gnnlib"], steps["gnnlib"] = without(in_bfloat16), without(steps["gnnlib"])
+    return Case(steps, runs, tolerance=BFLOAT16)
 
 
 def all_pairs_case(side: int, images: int, width: int = 32, hidden: int = 32) -> Case:

@@ -47,7 +47,7 @@ def rows(job: TimingJob) -> Iterator[Row]:
     effort = Effort(job.repeats, job.budget, memory=job.allocator == "default")
     for workload in choose(job.names):
         case = workload.make(job.shrink)
-        errors = differences(workload.title, case.outputs)
+        errors = differences(workload.title, case.outputs, case.tolerance)
         seconds, peak = times(case, effort)
         row = Row(
             workload.name,

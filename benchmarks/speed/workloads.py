@@ -52,6 +52,30 @@ def _sum(name: str, title: str, coeffs: int, **targets: float) -> Workload:
     return Workload(name, title, "aggregation", make, {**targets, "bound": 2 / 3})
 
 
+def _bfloat16_sum(name: str, title: str, coeffs: int) -> Workload:
+    def make(shrink: int) -> Case:
+        return single.bfloat16_sum_case(_large(shrink), coeffs)
+
+    return Workload(f"bfloat16-{name}", f"{title}, bfloat16", "bfloat16", make, {"float32": 1.7})
+
+
+def _bfloat16_step(name: str, kind: Kind, with_instructions: float, without: float) -> list[Workload]:
+    """A step in bfloat16, with the processor's instructions for it and without them."""
+    workloads = []
+    for suffix, title, instructions, least in (
+        ("", "bfloat16", True, with_instructions),
+        ("-widened", "bfloat16, widened", False, without),
+    ):
+
+        def make(shrink: int, instructions: bool = instructions) -> Case:
+            return single.bfloat16_step_case(kind, _large(shrink), [single.WIDTH] * 4, instructions)
+
+        workloads.append(
+            Workload(f"bfloat16-{name}{suffix}", f"{kind.title}, {title}", "bfloat16", make, {"float32": least})
+        )
+    return workloads
+
+
 def _ecc(hidden: int, **targets: float) -> Workload:
     def make(shrink: int) -> Case:
         return single.ecc_case(ecc(8, hidden), hidden, 25_000 // shrink)
@@ -144,6 +168,11 @@ WORKLOADS = [
     _sum("sum", "sum", 0),
     _sum("weighted", "sum, one weight", 1, dgl=5, pyg=8),
     _sum("weighted-heads", "sum, four heads", 4, dgl=5, pyg=8),
+    _bfloat16_sum("sum", "sum", 0),
+    _bfloat16_sum("weighted", "sum, one weight", 1),
+    *_bfloat16_step("gcn", GCN, 1.5, 1.2),
+    *_bfloat16_step("gin", GIN, 1.5, 1.1),
+    *_bfloat16_step("gat", GAT, 1.5, 1.25),
     _ecc(16, dgl=10, pyg=10, peak=0.1),
     _ecc(64, dgl=4, pyg=4),
     Workload(
