@@ -21,7 +21,7 @@ from torch import Tensor
 import gnnlib
 from gnnlib import Graph, GraphStore, Stack, adjacency, as_graph, models, ops
 from gnnlib._platform.dgl import dgl
-from gnnlib.analysis import attention, diagnose, saliency, smoothing, symmetry
+from gnnlib.analysis import attention, diagnose, saliency, smoothing, squashing, symmetry
 from gnnlib.coarsening import coarsen, graclus, haar_pyramid, laplacian_pyramid
 from gnnlib.graph import (
     MessageDropout,
@@ -284,6 +284,14 @@ FUNCTIONS = {
     "dead_feature_fraction": lambda graph: smoothing.dead_feature_fraction(graph, X),
     "group_distance_ratio": lambda graph: smoothing.group_distance_ratio(graph, X, LABEL),
     "instance_information_gain": lambda graph: smoothing.instance_information_gain(graph, X, X),
+    "rayleigh_quotient": lambda graph: smoothing.rayleigh_quotient(graph, X),
+    "rank_one_distance": lambda graph: smoothing.rank_one_distance(graph, X),
+    "feature_correlation": lambda graph: smoothing.feature_correlation(graph, X),
+    "influence": lambda graph: squashing.influence(MODEL, graph, X, 3, nodes=[1]).by_hops,
+    "balanced_forman_curvature": squashing.balanced_forman_curvature,
+    "ollivier_curvature": squashing.ollivier_curvature,
+    "effective_resistance": squashing.effective_resistance,
+    "commute_time": squashing.commute_time,
     "diagnose": lambda graph: figures(diagnose(MODEL, graph, X, LABEL)),
     "summary": lambda graph: torch.tensor([len(gnnlib.summary(MODEL, graph, X).layers)]),
     "saliency": lambda graph: saliency(MODEL, graph, X, LABEL),
@@ -351,6 +359,7 @@ WITHOUT_FEATURES = {
     *("adjacency", "edge_endpoints", "random_walk_encoding", "laplacian_encoding", "graclus", "GraphStore"),
     *("degree_norm", "DropEdge", "with_message_dropout", "coarsen", "laplacian_pyramid", "receptive_field", "clusters"),
     *("gcn_edge_weights", "precompute_propagation", "batch", "unbatch", "graph_sizes", "graph_index", "node_to_graph"),
+    *("balanced_forman_curvature", "ollivier_curvature", "effective_resistance", "commute_time"),
     *("add_self_loop", "keep_edges", "keep_nodes", "reverse", "to_bidirected", "node_subgraph", "message_flow_graph"),
 }
 
