@@ -24,7 +24,7 @@ from gnnlib.kernels.half import computed
 __all__ = ["Linear", "linear", "wide_linear"]
 
 SMALL = 1 << 20  # multiply-adds; below it the overhead of a call dominates
-ROWS = 1024  # that are widened at a time: with fewer, calls take longer, and more do not stay in the cache
+ROWS = 4096  # that are widened at a time: with fewer, threads wait for each other; more do not stay in the caches
 
 
 @cache
