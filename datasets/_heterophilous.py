@@ -22,21 +22,18 @@ KINDS = {"node_features": "biuf", "node_labels": "iu", "edges": "iu", **{f"{part
 def heterophilous(name: str, data: Folder = None) -> GraphLike:
     """A graph of Platonov et al. 2023 (arXiv 2302.11640), with ten splits.
 
-    | name | nodes | edges | features | classes | metric |
-    |---|---|---|---|---|---|
-    | roman-empire | 22662 | 32927 | 300 | 18 | accuracy |
-    | amazon-ratings | 24492 | 93050 | 300 | 5 | accuracy |
-    | minesweeper | 10000 | 39402 | 7 | 2 | area under the ROC curve |
-    | tolokers | 11758 | 519000 | 10 | 2 | area under the ROC curve |
-    | questions | 48921 | 153540 | 301 | 2 | area under the ROC curve |
-    | squirrel-filtered | 2223 | 46998 | 2089 | 5 | accuracy |
-    | chameleon-filtered | 890 | 8854 | 2325 | 5 | accuracy |
+    - "roman-empire": 22662 words of an article, 300 features, 18 classes
+    - "amazon-ratings": 24492 products, 300 features, 5 classes
+    - "minesweeper": a grid of 10000 cells, 7 features, 2 classes
+    - "tolokers": 11758 workers, 10 features, 2 classes
+    - "questions": 48921 users, 301 features, 2 classes
+    - "squirrel-filtered", "chameleon-filtered": 2223 and 890 articles, 2089 and 2325 features, 5 classes
 
-    Every edge is in both directions, once; an edge counts once in the table. There are no self-loops but those of the
-    file.
+    The metric of the paper is the accuracy, and for two classes the area under the ROC curve. Every edge is in both
+    directions, once. There are no self-loops but those of the file.
 
     Args:
-        name: the name in the table
+        name: one of these, in any case
         data: a directory with the file, such as ``roman_empire.npz``, in it or in ``heterophilous/``; else
             ``GNNLIB_DATA``, else downloaded
 

@@ -325,7 +325,7 @@ WRONG = {
     "planted too small": (lambda: gnnlib.datasets.planted(10), "80 nodes or more"),
     "citation network": (lambda: gnnlib.datasets.planetoid("Citeser"), "citeseer"),
     "PyG's root": (lambda: gnnlib.datasets.planetoid(root="data", name="Cora"), "data="),
-    "molecules": (lambda: gnnlib.datasets.tu("ENZYMES"), "PROTEINS"),
+    "molecules": (lambda: gnnlib.datasets.tu("tu/ENZYMES"), "such as MUTAG"),
     # readouts, batches, acceleration
     "readout without x": (lambda: gnnlib.readout_mean(G), "got no x"),
     "readout of a name": (lambda: gnnlib.readout_max(G, "feat"), "graph.ndata['feat']"),
@@ -439,7 +439,7 @@ PLAUSIBLE = {
     "score": WEIGHT, "basis": torch.rand(23, 2), "weight": torch.rand(2, 3, 4), "kernel": torch.rand(1, 1, 3, 3),
     "att": torch.rand(3), "att_src": torch.rand(1, 3), "att_dst": torch.rand(1, 3), "prob": torch.rand(11, 2),
     "label": LABEL, "labels": LABEL, "target": LABEL, "nodes": torch.arange(4), "node": 3, "mask": LABEL > 0,
-    "keep": LABEL > 0, "cluster": LABEL, "size": 2.0, "k": 2, "num_clusters": 2, "num_classes": 2, "seed": 0,
+    "keep": LABEL > 0, "cluster": LABEL, "size": 2.0, "k": 2, "hops": 2, "num_clusters": 2, "num_classes": 2, "seed": 0,
     "batch_size": 2, "fanouts": [2], "generator": torch.Generator(), "device": "cpu", "folder": "no/such/folder",
     "model": Stack([SAGEConv(3, 2)]), "layer": CONV, "image": np.zeros((8, 8)),
 }  # fmt: skip

@@ -11,6 +11,7 @@ from gnnlib._utils.calls import names_checked
 __all__ = ["Decay", "exponential_decay"]
 
 
+@names_checked()
 class Decay(NamedTuple):
     """The result of `exponential_decay`.
 
