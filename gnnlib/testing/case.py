@@ -53,6 +53,7 @@ class Case:
         positive: whether edge weights are above 0
         needs_dst: whether the layer uses the features of the destinations
         homogeneous: whether the layer takes only graphs with one node set
+        maxima: whether the layer takes maxima, whose gradients jump where rounding makes two messages equal
         pos: number of coordinates in ``srcdata["pos"]`` and ``dstdata["pos"]``
         counterpart: makes the same layer of ``dgl.nn``, called as ``counterpart(graph, x, **{counterpart_edge: edge})``
         counterpart_edge: name of the edge argument of the counterpart
@@ -68,6 +69,7 @@ class Case:
     positive: bool = False
     needs_dst: bool = False
     homogeneous: bool = False
+    maxima: bool = False
     pos: int | None = None
     counterpart: Callable[[], nn.Module] | None = None
     counterpart_edge: str = "edge_weight"

@@ -66,7 +66,7 @@ def case(name, in_feats=5, edge_feats=0, **options):
     def make():
         return PNAConv(in_feats, 3, edge_feats, **options)
 
-    return Case(name, make, reference, isolated, in_feats, edge=edge_feats or None, needs_dst=True)
+    return Case(name, make, reference, isolated, in_feats, edge=edge_feats or None, needs_dst=True, maxima=True)
 
 
 CASES = [
