@@ -304,14 +304,14 @@ def _round(value):
 
 
 def half_precision_runs(case: Case) -> None:
-    """A layer in bfloat16 is that in float64 with the same numbers, up to the rounding of features and gradients."""
+    """A layer in bfloat16 is that in float64 with the same numbers, up to ten roundings of features and gradients."""
     conv, args = case.build(torch.bfloat16), inputs(case, random_graph(), torch.bfloat16)
     actual = outputs_and_gradients(conv, args)
     exact = Inputs(args.graph, _round(args.x), _round(args.edge))
     expected = outputs_and_gradients(case.build(torch.bfloat16).double(), exact)
     assert all(value.dtype == torch.bfloat16 for value in actual.values())
     names = ["y"] if case.maxima else list(actual)
-    assert_close({name: actual[name] for name in names}, {name: expected[name] for name in names}, 2e-2)
+    assert_close({name: actual[name] for name in names}, {name: expected[name] for name in names}, 4e-2)
 
 
 def threads_do_not_matter(case: Case) -> None:
