@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gnnlib._utils.calls import names_checked
 from gnnlib._utils.indices import as_indices
-from gnnlib._utils.model_state import preserve_state
+from gnnlib._utils.model_state import evaluation_mode
 from gnnlib._utils.progress import ProgressBar
 from gnnlib.analysis.smoothing.base import adjacency_matrix, check_features
 from gnnlib.analysis.smoothing.passes import Forward, default_forward
@@ -111,8 +111,7 @@ def influence(
     check_features(graph, x)
     hops = integer("influence", "hops", hops, minimum=0)
     rows = _examined(nodes, graph.num_nodes())
-    with preserve_state(model), torch.enable_grad():
-        model.eval()
+    with evaluation_mode(model), torch.enable_grad():
         x = x.detach().clone().requires_grad_()
         y = forward(model, graph, x.clone())
         if not isinstance(y, Tensor) or y.dim() != 2 or len(y) != graph.num_nodes():

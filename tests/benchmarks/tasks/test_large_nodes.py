@@ -88,7 +88,7 @@ def test_input_labels_exclude_targets(load, monkeypatch, mode):
     task, options = load(mode=mode, labels="input", epochs=2)
     targets = []
 
-    def told(model, batch: Batch):
+    def told(model, batch: Batch, **precision):
         blocks = batch.graph if isinstance(batch.graph, list) else None
         shown = batch.x[:, 128:]
         visible = shown[: len(batch.target)] if blocks else shown[batch.rows]
