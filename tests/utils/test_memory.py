@@ -14,11 +14,11 @@ import resource, statistics, torch, gnnlib
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 counts = []
-for _ in range(8):
+for _ in range(24):
     before = faults()
     x = torch.ones(1 << 24)  # 16384 pages
     counts.append(faults() - before)
-print(statistics.median_low(counts[3:]))  # one may find its gap taken by something small
+print(statistics.median_low(counts[12:]))  # some may find their gap taken by something small
 """
 
 
