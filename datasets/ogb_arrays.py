@@ -37,8 +37,8 @@ def read_arrays(folder: Path, row: Row, label: str) -> Arrays:
     arrays = _nodes_and_edges(graphs if types else map(_as_typed, graphs), extra)
     for kind, values in _labels(reader, folder / "raw", row, label).items():
         tensor = torch.from_numpy(values)
-        whole = "classification" in row["task type"] and not bool(tensor.isnan().any())
-        arrays[f"labels/{kind}"] = tensor.long() if whole else tensor.float()
+        integers = "classification" in row["task type"] and not bool(tensor.isnan().any())
+        arrays[f"labels/{kind}"] = tensor.long() if integers else tensor.float()
     return {name: tensor.contiguous() for name, tensor in arrays.items()}
 
 

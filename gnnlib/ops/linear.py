@@ -173,7 +173,8 @@ class _WidenedLinear(Function):
         with torch.autocast("cpu", enabled=False):
             if torch.is_grad_enabled():
                 wide = grad.float()
-                return (wide @ weight.float()).to(x.dtype), (wide.T @ x.float()).to(weight.dtype), wide.sum(0)
+                bias = wide.sum(0) if needs[2] else None
+                return (wide @ weight.float()).to(x.dtype), (wide.T @ x.float()).to(weight.dtype), bias
             return _widened_grads(grad, x, weight, needs)
 
 

@@ -214,11 +214,12 @@ def test_widened_under_autocast(widened):
         torch.testing.assert_close(actual.double(), expected, rtol=1e-5, atol=1e-4)
 
 
-def test_widened_second_derivatives(widened):
-    inputs = [t.detach().bfloat16().requires_grad_() for t in draw(40, 30, 20)]
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_widened_second_derivatives(widened, has_bias):
+    inputs = [t.detach().bfloat16().requires_grad_() for t in draw(40, 30, 20)[: 2 + has_bias]]
     exact = [t.detach().double().requires_grad_() for t in inputs]
     seconds = []
-    for f, leaves in ((linear, inputs), (lambda x, w, b: x @ w.T + b, exact)):
+    for f, leaves in ((linear, inputs), (lambda x, w, b=0.0: x @ w.T + b, exact)):
         first = torch.autograd.grad(f(*leaves).sin().sum(), leaves, create_graph=True)
         seconds.append(torch.autograd.grad(sum(g.square().sum() for g in first), leaves))
     for actual, expected in zip(*seconds, strict=True):
