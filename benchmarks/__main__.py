@@ -13,6 +13,7 @@ from .options import program  # noqa: TID251
 EXTRA = {
     "matplotlib": "matplotlib",
     "ogb": "ogb",
+    "optuna": "optuna",
     "skimage": "scikit-image",
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",

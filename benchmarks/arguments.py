@@ -30,7 +30,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
             "depth cora --remedies none,pairnorm,gcnii+dropout --seeds 3 --data DIR",
             "use some remedies, and a combination of two",
         ),
-        ("depth digits --convs gcn,sage --depths 2,16,64", "use other convolutions and depths"),
+        (
+            "depth digits --convs gcn,sage --depths 2,16 --tune 8 --seeds 5",
+            "use other convolutions and depths; tune each of them in 8 trials, then train it from 5 seeds",
+        ),
     ),
     "memory": (
         ("memory cora --data DIR", "measure the memory of 10, 100 and 1000 layers"),
@@ -81,7 +84,8 @@ COMMANDS: dict[str, dict[str, Any]] = {
         "description": "Measures accuracy by depth with and without remedies, and statistics of the layers. Each "
         "combination of convolution, remedy, depth and seed is trained with Adam on full batches, with early stopping. "
         "A remedy does not include other remedies: the network without a remedy, none, has no dropout and no weight "
-        "decay. Join several remedies by +, as in gcnii+dropout.",
+        "decay. Join several remedies by +, as in gcnii+dropout. With --tune N, the learning rate, width, dropout, "
+        "weight decay, position of the norm and strength of the remedy are tuned on validation data.",
     },
     "memory": {
         "help": "measure memory and time of a training step by depth; write memory.json",

@@ -91,6 +91,8 @@ class Plan:
     out_feats: int
     drop: float = 0.5
     weight_decay: float = 5e-4
+    alpha: float = 0.1  # share of the first features
+    lam: float = 0.5  # of identity mapping
     make: Factory = field(init=False)
     layers: int = field(init=False)
     keywords: dict[str, Any] = field(default_factory=dict)  # of `Stack.build`
@@ -128,7 +130,7 @@ class Plan:
 
 
 def _name(value: Any) -> str:
-    return getattr(value, "__name__", str(value))
+    return _name(value.func) if isinstance(value, partial) else getattr(value, "__name__", str(value))
 
 
 Remedy = Callable[[Plan], None]
@@ -167,22 +169,23 @@ def _jk_lstm(plan: Plan) -> None:
     plan.set(jump=partial(JumpingKnowledge.lstm, hidden=plan.width))
 
 
-_initial_alone = partial(InitialResidual, lam=None)
+def _initial(plan: Plan, lam: float | None = None) -> None:
+    plan.set(encoder=True, skip=partial(InitialResidual, alpha=plan.alpha, lam=lam))
 
 
 def _gcnii(plan: Plan) -> None:
     """The paper's layer where the convolution averages before its weight; else both halves around its own weights."""
     if plan.kind.average is not None:
         plan.make = plan.kind.average
-        plan.set(encoder=True, skip=InitialResidual)
+        _initial(plan, plan.lam)
         return
-    plan.set(encoder=True, skip=_initial_alone)
-    plan.finish.append(_map_identity)
+    _initial(plan)
+    plan.finish.append(partial(_map_identity, lam=plan.lam))
 
 
-def _map_identity(stack: Stack, graph: dgl.DGLGraph, x: Tensor) -> None:
+def _map_identity(stack: Stack, graph: dgl.DGLGraph, x: Tensor, lam: float) -> None:
     for layer, conv in enumerate(_convs(stack), 1):
-        identity_mapping(conv, layer)
+        identity_mapping(conv, layer, lam)
 
 
 def _convs(stack: Stack) -> list[nn.Module]:
@@ -240,7 +243,7 @@ REMEDIES: dict[str, Remedy] = {
     "linear-residual": _with(skip=partial(Residual, linear=True)),
     "norm-after": _with(norm_after_skip=True),
     "dense": _dense,
-    "initial": _with(encoder=True, skip=_initial_alone),
+    "initial": _initial,
     "gcnii": _gcnii,
     "jk-cat": _with(jump=JumpingKnowledge.cat),
     "jk-max": _with(jump=JumpingKnowledge.max),
@@ -255,7 +258,7 @@ REMEDIES: dict[str, Remedy] = {
     "variance": _lsuv,
     "layerwise": partial(_layerwise, end_to_end=False),
     "layerwise-tuned": partial(_layerwise, end_to_end=True),
-    "appnp": partial(_propagate, readout=lambda plan: APPNP(plan.depth)),
+    "appnp": partial(_propagate, readout=lambda plan: APPNP(plan.depth, alpha=plan.alpha)),
     "dagnn": partial(_propagate, readout=lambda plan: DAGNN(plan.out_feats, plan.depth)),
 }
 
@@ -267,6 +270,8 @@ def make_plan(
     widths: tuple[int, int, int],
     drop: float = 0.5,
     weight_decay: float = 5e-4,
+    alpha: float = 0.1,
+    lam: float = 0.5,
 ) -> Plan:
     """The plan of a convolution under one remedy, or several joined by ``+``, applied in this order.
 
@@ -277,6 +282,8 @@ def make_plan(
         widths: of the input, the hidden layers and the output
         drop: probability of the remedies that drop something
         weight_decay: of the remedies that decay
+        alpha: share of the first features, of the remedies that add them
+        lam: lambda of identity mapping, of GCNII
 
     Raises:
         UsageError: for unknown names, and for remedies that cannot be combined
@@ -289,7 +296,7 @@ def make_plan(
     if isinstance(conv, str) and conv not in CONVS:
         raise UsageError(f"unknown convolution {conv!r}; expected some of: {', '.join(CONVS)}")
     kind, title = (CONVS[conv], conv) if isinstance(conv, str) else (conv, conv.title)
-    plan = Plan(kind, depth, *widths, drop, weight_decay)
+    plan = Plan(kind, depth, *widths, drop, weight_decay, alpha, lam)
     for name in remedy.split("+"):
         if name not in REMEDIES:
             raise UsageError(f"unknown remedy {name!r}; expected some of: {', '.join(REMEDIES)}, or several with +")

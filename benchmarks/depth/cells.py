@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import filter as filter_names
 from functools import partial
 from itertools import chain
@@ -16,10 +16,25 @@ from gnnlib.analysis.smoothing import Diagnosis, LayerStatistics, diagnose
 from gnnlib.benchmarks.catalog.remedies import Plan, make_plan
 from gnnlib.benchmarks.depth.data import NodeData
 from gnnlib.benchmarks.metrics import num_parameters
+from gnnlib.nn.drop import Dropout
 from gnnlib.train.layerwise import fit_layerwise
 from gnnlib.train.loop import Batch, decay_groups, fit, outputs_and_targets
 
-__all__ = ["DEFAULT", "MEASURES", "Cell", "TrainingSettings", "make_cell_plan", "projected_nodes", "run_cell"]
+__all__ = [
+    "DEFAULT",
+    "MEASURES",
+    "Cell",
+    "Params",
+    "TrainingSettings",
+    "build_cell",
+    "make_cell_plan",
+    "projected_nodes",
+    "run_cell",
+    "train_model",
+]
+
+Params = Mapping[str, Any]
+"""Hyperparameters by name, as `gnnlib.benchmarks.depth.tuning.search_space` has them."""
 
 MAX_LAYERS = 16  # with statistics, evenly spaced; the last layer is among them
 MAX_NODES = 300  # in a projection of the outputs
@@ -37,6 +52,10 @@ class Cell(NamedTuple):
     def __str__(self) -> str:
         return f"{self.conv} with {self.remedy}, {self.depth} layers, seed {self.seed}"
 
+    def run(self, data: NodeData, settings: "TrainingSettings") -> dict[str, Any]:
+        """The outcome of `run_cell`."""
+        return run_cell(self, data, settings)
+
 
 class TrainingSettings(NamedTuple):
     """How each cell is trained: full batches, Adam, and the weights of the best validation epoch (by the metric, then
@@ -53,32 +72,61 @@ class TrainingSettings(NamedTuple):
 DEFAULT = TrainingSettings()
 
 
-def make_cell_plan(cell: Cell, data: NodeData, settings: TrainingSettings) -> Plan:
-    """The model and the training of a cell, before anything is built."""
-    widths = data.feat.shape[1], settings.width, data.out_feats
+def make_cell_plan(cell: Cell, data: NodeData, settings: TrainingSettings, params: Params | None = None) -> Plan:
+    """The model and the training of a cell, before anything is built.
+
+    Args:
+        cell: what to train
+        data: the graph
+        settings: how to train
+        params: tuned hyperparameters, in place of those of the settings and the remedies
+    """
+    params = params or {}
+    widths = data.feat.shape[1], params.get("width", settings.width), data.out_feats
     strengths = {"drop": settings.drop, "weight_decay": settings.weight_decay}
+    strengths |= {name: params[name] for name in ("drop", "alpha", "lam") if name in params}
     plan = make_plan(cell.conv, cell.remedy, cell.depth, widths, **strengths)
+    if "dropout" in params:
+        plan.keywords["dropout"] = Dropout(params["dropout"])
+    if "norm" in params:
+        plan.keywords["norm_after_skip"] = params["norm"] == "after"
+    if "weight_decay" in params:
+        decay = params["weight_decay"]
+        plan.decay = {"*": decay, "blocks.*": decay * params.get("block_decay", 1)}
     if data.per_graph:
         plan.set(readout=MeanMaxReadout)
     return plan
 
 
-def run_cell(cell: Cell, data: NodeData, settings: TrainingSettings) -> dict[str, Any]:
+def build_cell(
+    cell: Cell, data: NodeData, settings: TrainingSettings, params: Params | None = None
+) -> tuple[Plan, Stack]:
+    """The plan of a cell and its model, with the initial weights of the cell's seed."""
+    torch.manual_seed(cell.seed)
+    plan = make_cell_plan(cell, data, settings, params)
+    return plan, plan.build(data.graph, data.feat)
+
+
+def run_cell(cell: Cell, data: NodeData, settings: TrainingSettings, params: Params | None = None) -> dict[str, Any]:
     """Trains one cell, on the split of its seed if there are several.
+
+    Args:
+        cell: what to train
+        data: the graph
+        settings: how to train
+        params: tuned hyperparameters, in place of those of the settings and the remedies
 
     Returns:
         The metric of each part in percent, the cost, and for seed 0 the layers' statistics before and after training. A
         loss that is not finite ends the training; then ``error`` is its message, and the metrics are those of the last
         weights.
     """
-    torch.manual_seed(cell.seed)
     data = data.split(cell.seed)
-    plan = make_cell_plan(cell, data, settings)
-    model = plan.build(data.graph, data.feat)
+    plan, model = build_cell(cell, data, settings, params)
     initial = _statistics(model, data) if cell.seed == 0 else None
     start, records, error = time.perf_counter(), [], None
     try:
-        records = _train(model, plan, data, settings)
+        records = train_model(model, plan, data, settings, (params or {}).get("lr"))
     except FloatingPointError as exception:
         error = str(exception)
     seconds = time.perf_counter() - start
@@ -96,14 +144,37 @@ def run_cell(cell: Cell, data: NodeData, settings: TrainingSettings) -> dict[str
     return outcome
 
 
-def _train(model: Stack, plan: Plan, data: NodeData, settings: TrainingSettings) -> list[dict[str, float]]:
-    """Trains a model, its layers one by one where the plan says so; returns the records of all epochs."""
+def train_model(
+    model: Stack,
+    plan: Plan,
+    data: NodeData,
+    settings: TrainingSettings,
+    lr: float | None = None,
+    on_epoch: Callable[[dict[str, float]], None] | None = None,
+) -> list[dict[str, float]]:
+    """Trains a model, its layers one by one if the plan says so; the labels of the test part are not read.
+
+    Args:
+        model: of `build_cell`
+        plan: of `build_cell`
+        data: the graph, with the masks of one split
+        settings: how to train
+        lr: learning rate; None for that of the settings
+        on_epoch: called with the record of each epoch in which all layers are trained together
+
+    Returns:
+        The records of all epochs.
+
+    Raises:
+        FloatingPointError: if a loss is not finite
+    """
+    lr = settings.lr if lr is None else lr
     train, val = data.masks["train"], data.masks["val"]
     batch = Batch(data.graph, data.feat, data.label[train], rows=train)
     records: list[dict[str, float]] = []
     if plan.layerwise:
         head = partial(nn.Linear, out_features=data.out_feats)
-        adam = partial(torch.optim.Adam, lr=settings.lr, weight_decay=plan.decay.get("*", 0.0), fused=True)
+        adam = partial(torch.optim.Adam, lr=lr, weight_decay=plan.decay.get("*", 0.0), fused=True)
         records += chain(*fit_layerwise(model, [batch], head, data.loss, adam, settings.epochs))
     if not plan.end_to_end:
         return records
@@ -114,7 +185,7 @@ def _train(model: Stack, plan: Plan, data: NodeData, settings: TrainingSettings)
 
     names = [name for name, _ in model.named_parameters()]
     decay = {pattern: value for pattern, value in plan.decay.items() if filter_names(names, pattern)}
-    optimizer = torch.optim.Adam(decay_groups(model, decay), lr=settings.lr, fused=True)
+    optimizer = torch.optim.Adam(decay_groups(model, decay), lr=lr, fused=True)
     return records + fit(
         model,
         lambda: [batch],
@@ -124,6 +195,7 @@ def _train(model: Stack, plan: Plan, data: NodeData, settings: TrainingSettings)
         measure=measure,
         score=lambda record: (record["validation"], -record["validation loss"]),
         patience=settings.patience,
+        on_epoch=on_epoch,
     )
 
 

@@ -19,6 +19,7 @@ from gnnlib.benchmarks.depth.generated import PROPERTIES
 from gnnlib.benchmarks.depth.loading import load, transfer
 from gnnlib.benchmarks.depth.study import Study
 from gnnlib.benchmarks.depth.summary import deepest, mean, metric_title
+from gnnlib.benchmarks.depth.tuning import Trial
 from gnnlib.benchmarks.options import RESULTS
 from gnnlib.benchmarks.records.folders import exclusive_folder
 from gnnlib.benchmarks.request import Request
@@ -96,6 +97,7 @@ class DepthRequest(Request):
     lr: float | None = None
     weight_decay: float | None = None
     drop: float | None = None
+    tune: int | None = None
     jobs: int | None = None
     data: Path | None = None
     out: Path = RESULTS
@@ -133,6 +135,7 @@ class DepthRequest(Request):
         """The folder of the study; changed settings are part of its name."""
         preset, settings = self.preset.settings._asdict(), self.training_settings()._asdict()
         changes = [f"{name.replace('_', '')}{value:g}" for name, value in settings.items() if value != preset[name]]
+        changes += [] if self.tune is None else [f"tune{self.tune}"]
         return self.out / "-".join(["depth", self.name, *changes])
 
 
@@ -142,9 +145,9 @@ def run(request: DepthRequest) -> Path:
     data = load(request.name, request.data)
     settings, command = request.training_settings(), request.command()
     with exclusive_folder(path):
-        study = Study(data, cells, settings, name=request.name, out=path, command=command)
+        study = Study(data, cells, settings, tune=request.tune, name=request.name, out=path, command=command)
         with _Bar(study, Console(stderr=True)) as bar:
-            document = study.run(request.jobs or os.cpu_count() or 1, bar.advance)
+            document = study.run(request.jobs or os.cpu_count() or 1, bar.advance, bar.show_trial)
     console = Console()
     for conv in dict.fromkeys(row["conv"] for row in document["rows"]):
         console.print(_table(document["rows"], conv, metric_title(document)))
@@ -179,11 +182,18 @@ class _Bar:
 
     def advance(self, cell: Cell, outcome: dict[str, Any]) -> None:
         self.done += 1
+        self._show(f"{cell}: {outcome['test']:.1f} %", _weight(cell))
+
+    def show_trial(self, trial: Trial, outcome: dict[str, Any]) -> None:
+        complete = outcome["state"] == "complete"
+        result = f"{outcome['validation']:.1f} % on validation data" if complete else outcome["state"]
+        self._show(f"{trial}: {result} after {outcome['epochs']} epochs", 0)
+
+    def _show(self, line: str, weight: int) -> None:
         count = f"{self.done} of {len(self.study.cells)}"
-        line = f"{cell}: {outcome['test']:.1f} %"
-        self.bars.update(self.task, advance=_weight(cell), count=count, description=line)
+        self.bars.update(self.task, advance=weight, count=count, description=line)
         if self.bars.disable:
-            self.console.print(f"{count}  {line}", highlight=False)
+            self.console.print(f"{count}  {line}", highlight=False, soft_wrap=True)
 
 
 def _weight(cell: Cell) -> int:

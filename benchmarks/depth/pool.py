@@ -1,30 +1,41 @@
 """The training of many cells: one after the other, or in a pool of processes with one thread each."""
 
 import multiprocessing
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 
 from gnnlib._utils.workers import start_worker
-from gnnlib.benchmarks.depth.cells import Cell, TrainingSettings, run_cell
+from gnnlib.benchmarks.depth.cells import TrainingSettings
 from gnnlib.benchmarks.depth.data import NodeData
 
-__all__ = ["one_thread", "train_cells"]
+__all__ = ["Task", "one_thread", "run_tasks"]
 
 Outcome = dict[str, Any]
 
 
-def train_cells(
-    cells: Sequence[Cell], data: NodeData, settings: TrainingSettings, jobs: int
-) -> Iterator[tuple[Cell, Outcome | Exception]]:
-    """Yields each cell with its outcome, or with the exception that ended it, as soon as it is done.
+class Task(Protocol):
+    """A training of a study: a cell, or a trial of its hyperparameters."""
+
+    def run(self, data: NodeData, settings: TrainingSettings) -> Outcome:
+        """The outcome of the training."""
+
+
+T = TypeVar("T", bound=Task)
+
+
+def run_tasks(
+    tasks: deque[T], data: NodeData, settings: TrainingSettings, jobs: int
+) -> Iterator[tuple[T, Outcome | Exception]]:
+    """Yields each task with its outcome, or with the exception that ended it, as soon as it is done.
 
     Args:
-        cells: what to train
+        tasks: a queue, from the left. The caller may add tasks to it while it iterates
         data: the graph
         settings: how to train
         jobs: number of processes; 1 trains in this process
@@ -32,26 +43,31 @@ def train_cells(
     Raises:
         OSError: if a process of the pool died
     """
-    if jobs == 1 or len(cells) < 2:
+    if jobs == 1:
         with one_thread():
-            for cell in cells:
-                yield cell, _train(cell, data, settings)
+            while tasks:
+                task = tasks.popleft()
+                yield task, _run(task, data, settings)
         return
-    with _pool(min(jobs, len(cells)), data, settings) as pool:
-        futures = {pool.submit(_train_in_worker, cell): cell for cell in cells}
-        for future in as_completed(futures):
-            try:
-                yield futures[future], future.result()
-            except BrokenProcessPool as error:
-                raise OSError(
-                    "a process died, perhaps for lack of memory; finished cells are saved: run the same command "
-                    "again, with fewer --jobs"
-                ) from error
+    with _pool(jobs, data, settings) as pool:
+        futures: dict[Future[Outcome | Exception], T] = {}
+        while tasks or futures:
+            while tasks and len(futures) < jobs:
+                task = tasks.popleft()
+                futures[pool.submit(_run_in_worker, task)] = task
+            for future in wait(futures, return_when=FIRST_COMPLETED).done:
+                try:
+                    yield futures.pop(future), future.result()
+                except BrokenProcessPool as error:
+                    raise OSError(
+                        "a process died, perhaps for lack of memory; finished cells are saved: run the same command "
+                        "again, with fewer --jobs"
+                    ) from error
 
 
-def _train(cell: Cell, data: NodeData, settings: TrainingSettings) -> Outcome | Exception:
+def _run(task: Task, data: NodeData, settings: TrainingSettings) -> Outcome | Exception:
     try:
-        return run_cell(cell, data, settings)
+        return task.run(data, settings)
     except Exception as error:  # one cell of thousands must not end the study
         return error
 
@@ -92,5 +108,5 @@ def _start_worker(data: NodeData, settings: TrainingSettings) -> None:
     start_worker()
 
 
-def _train_in_worker(cell: Cell) -> Outcome | Exception:
-    return _train(cell, *_worker_args)
+def _run_in_worker(task: Task) -> Outcome | Exception:
+    return _run(task, *_worker_args)

@@ -11,8 +11,9 @@ from torch import Tensor
 from gnnlib.benchmarks.depth.cells import Cell, projected_nodes
 from gnnlib.benchmarks.depth.data import METRICS, NodeData
 from gnnlib.benchmarks.depth.journal import Journal
+from gnnlib.benchmarks.depth.tuning import Trial, Tuner, best_trial
 
-__all__ = ["deepest", "mean", "metric_title", "outcomes_of", "summarise"]
+__all__ = ["deepest", "mean", "metric_title", "outcomes_of", "summarise", "trials_of"]
 
 PICTURES = 4  # depths at which outputs are drawn
 # lists of a row, an entry per seed, and the name of that entry in a cell's outcome
@@ -22,10 +23,12 @@ LISTS = {"test": "test", "validation": "val", "train": "train", "epochs": "epoch
 Row = dict[str, Any]
 
 
-def summarise(journal: Journal, data: NodeData, cells: Sequence[Cell]) -> dict[str, Any]:
+def summarise(
+    journal: Journal[Cell], data: NodeData, cells: Sequence[Cell], tuner: Tuner | None = None
+) -> dict[str, Any]:
     """The content of ``results.json``: these cells first, then those of earlier runs of the same study."""
-    order = dict.fromkeys(cell[:3] for cell in (*cells, *sorted(journal.cells)))
-    rows = [row for key in order if (row := _row(key, journal)) is not None]
+    order = dict.fromkeys(cell[:3] for cell in (*cells, *sorted(journal.entries)))
+    rows = [row for key in order if (row := _row(key, journal, tuner)) is not None]
     return {
         **journal.origin,
         "commits": sorted({str(commit) for row in rows for commit in row["commits"]}),
@@ -37,12 +40,12 @@ def summarise(journal: Journal, data: NodeData, cells: Sequence[Cell]) -> dict[s
     }
 
 
-def _row(key: tuple, journal: Journal) -> Row | None:
+def _row(key: tuple, journal: Journal[Cell], tuner: Tuner | None) -> Row | None:
     conv, remedy, depth = key
-    seeds = sorted(cell.seed for cell in journal.cells if cell[:3] == key)
-    if not seeds:
+    seeds = sorted(cell.seed for cell in journal.entries if cell[:3] == key)
+    if not seeds or (tuner and not tuner.is_tuned(Cell(conv, remedy, depth, 0))):
         return None
-    outcomes = [journal.cells[Cell(conv, remedy, depth, seed)] for seed in seeds]
+    outcomes = [journal.entries[Cell(conv, remedy, depth, seed)] for seed in seeds]
     return {
         "conv": conv,
         "remedy": remedy,
@@ -51,7 +54,20 @@ def _row(key: tuple, journal: Journal) -> Row | None:
         **{name: [outcome[part] for outcome in outcomes] for name, part in LISTS.items()},
         "parameters": outcomes[0]["parameters"],
         "statistics": next((outcome["statistics"] for outcome in outcomes if "statistics" in outcome), None),
+        **({} if tuner is None else _tuning(tuner.history(conv, remedy, depth))),
     }
+
+
+def _tuning(trials: list[dict[str, Any]]) -> Row:
+    """The hyperparameters of a tuned row, and the trials that they were chosen from."""
+    return {"params": best_trial(trials)["params"], "trials": trials}
+
+
+def trials_of(document: Mapping[str, Any]) -> Iterator[tuple[Trial, dict[str, Any]]]:
+    """All trials of a tuned study."""
+    for row in document["rows"]:
+        for number, outcome in enumerate(row["trials"]):
+            yield Trial(row["conv"], row["remedy"], row["depth"], number), outcome
 
 
 def outcomes_of(document: Mapping[str, Any]) -> Iterator[tuple[Cell, dict[str, Any]]]:
@@ -97,7 +113,7 @@ def deepest(rows: Sequence[Row], conv: str) -> list[Row]:
     return sorted(rows, key=lambda row: -mean(row, "validation"))
 
 
-def _pictures(rows: Sequence[Row], journal: Journal) -> list[dict[str, Any]]:
+def _pictures(rows: Sequence[Row], journal: Journal[Cell]) -> list[dict[str, Any]]:
     """The outputs with the first remedy of a study and with the best, at up to four depths."""
     pictures = []
     for conv in dict.fromkeys(row["conv"] for row in rows):
@@ -106,7 +122,7 @@ def _pictures(rows: Sequence[Row], journal: Journal) -> list[dict[str, Any]]:
             depths = sorted(row["depth"] for row in rows if (row["conv"], row["remedy"]) == (conv, remedy))
             spread = {depths[round(i * (len(depths) - 1) / (PICTURES - 1))] for i in range(PICTURES)}
             for depth in sorted(spread):
-                points = journal.cells.get(Cell(conv, remedy, depth, 0), {}).get("points")
+                points = journal.entries.get(Cell(conv, remedy, depth, 0), {}).get("points")
                 if points is not None:
                     pictures.append({"conv": conv, "remedy": remedy, "depth": depth, "points": points})
     return pictures

@@ -15,7 +15,7 @@ from gnnlib._platform.dgl import dgl
 from gnnlib.benchmarks.__main__ import main
 from gnnlib.benchmarks.arguments import parser
 from gnnlib.benchmarks.catalog.remedies import make_plan
-from gnnlib.benchmarks.depth import CONVS, REMEDIES, Cell, TrainingSettings, cells, depth_study, plots, pool
+from gnnlib.benchmarks.depth import CONVS, REMEDIES, Cell, TrainingSettings, cells, depth_study, plots
 from gnnlib.benchmarks.depth.command import PRESETS, DepthRequest
 from gnnlib.benchmarks.depth.data import NodeData, node_data
 from gnnlib.benchmarks.depth.journal import Journal
@@ -214,7 +214,7 @@ def test_digits_have_twenty_labels_a_class():
     ],
 )
 def test_invalid_data(monkeypatch, change, message):
-    monkeypatch.setattr(pool, "run_cell", lambda *args: pytest.fail("a training began"))
+    monkeypatch.setattr(cells, "run_cell", lambda *args: pytest.fail("a training began"))
     with pytest.raises(ValueError, match=message):
         depth_study(*DATA._replace(**change)[:4])
 
@@ -262,7 +262,7 @@ def test_stopped_study_resumes_to_the_same_figures(monkeypatch, tmp_path, rows):
     assert set(resumed) & set(trained) == {trained[-1]}
     assert [without_times(row) for row in document["rows"]] == rows
     assert path.read_text().startswith("".join(before.splitlines(keepends=True)[:3]))
-    monkeypatch.setattr(pool, "run_cell", lambda *args: pytest.fail("a training began"))
+    monkeypatch.setattr(cells, "run_cell", lambda *args: pytest.fail("a training began"))
     assert depth_study(*DATA[:4], **SMALL, out=tmp_path)["rows"] == document["rows"]
 
 
@@ -274,14 +274,14 @@ def test_processes_give_the_same_figures(tmp_path, rows, preloaded):
 
 @pytest.mark.slow
 def test_failed_cell_keeps_other_cells(monkeypatch, tmp_path, one_thread):
-    run_cell = pool.run_cell
+    run_cell = cells.run_cell
 
     def run(cell, *args):
         if cell.remedy == "residual":
             raise MemoryError("no room")
         return run_cell(cell, *args)
 
-    monkeypatch.setattr(pool, "run_cell", run)
+    monkeypatch.setattr(cells, "run_cell", run)
     options = dict(depths=[2], remedies=["none", "residual", "batchnorm"], settings=SETTINGS, out=tmp_path)
     with pytest.raises(
         ValueError, match=r"1 of 3 cells failed.*gcn with residual, 2 layers, seed 0: MemoryError: no room"
@@ -294,32 +294,32 @@ def test_failed_cell_keeps_other_cells(monkeypatch, tmp_path, one_thread):
 def test_journal(tmp_path, capsys):
     path, origin = tmp_path / "cells.jsonl", {"data": "mine"}
     first, second = Cell("gcn", "none", 2, 0), Cell("gcn", "none", 4, 0)
-    journal = Journal(path, origin)
+    journal = Journal(path, origin, Cell)
     journal.add(first, {"test": 1.0})
     journal.add(second, {"test": 2.0})
-    assert Journal(path, origin).cells == {first: {"test": 1.0}, second: {"test": 2.0}}
+    assert Journal(path, origin, Cell).entries == {first: {"test": 1.0}, second: {"test": 2.0}}
     assert not capsys.readouterr().err
 
     for damaged in (path.read_text()[:-1], path.read_text().replace("2.0", "3.0")):
         text = path.read_text()
         path.write_text(damaged)
-        assert Journal(path, origin).cells == {first: {"test": 1.0}}
+        assert Journal(path, origin, Cell).entries == {first: {"test": 1.0}}
         assert "1 damaged or cut off" in capsys.readouterr().err
         path.write_text(text)
     path.write_text(text[:-1])
-    assert Journal(path, origin).cells == {first: {"test": 1.0}}
+    assert Journal(path, origin, Cell).entries == {first: {"test": 1.0}}
     capsys.readouterr()
     assert path.read_text().endswith("}\n"), "so that the next line begins a line"
 
-    assert Journal(path, {"data": "other"}).cells == {}
+    assert Journal(path, {"data": "other"}, Cell).entries == {}
     assert "has other data; kept as cells-1.jsonl" in capsys.readouterr().err
-    assert first in Journal(tmp_path / "cells-1.jsonl", origin).cells
+    assert first in Journal(tmp_path / "cells-1.jsonl", origin, Cell).entries
 
 
 @pytest.mark.process
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")  # Python 3.12, of fork
 def test_a_second_study_in_the_same_folder_says_who_is_there(tmp_path, monkeypatch):
-    monkeypatch.setattr(pool, "run_cell", lambda *args: pytest.fail("a training began"))
+    monkeypatch.setattr(cells, "run_cell", lambda *args: pytest.fail("a training began"))
     with held_by_another(tmp_path / "lock") as child:
         with pytest.raises(UsageError, match=f"expected {tmp_path} to be free, got one in use by process {child} on "):
             depth_study(*DATA[:4], **SMALL, out=tmp_path)
@@ -439,7 +439,7 @@ def test_command(monkeypatch, tmp_path, capsys):
     ],
 )
 def test_invalid_arguments_raise_before_training(monkeypatch, tmp_path, capsys, words, message):
-    monkeypatch.setattr(pool, "run_cell", lambda *args: pytest.fail("a training began"))
+    monkeypatch.setattr(cells, "run_cell", lambda *args: pytest.fail("a training began"))
     assert main(["depth", *words, "--out", str(tmp_path / "results")]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"benchmarks: error: {message}")
@@ -451,7 +451,16 @@ def test_help(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["depth", "--help"])
     text = capsys.readouterr().out
-    for flag in ("--convs A,B", "--remedies A,B+C", "--depths N,M", "--seeds N", "--jobs N", "--data DIR", "--drop P"):
+    for flag in (
+        "--convs A,B",
+        "--remedies A,B+C",
+        "--depths N,M",
+        "--seeds N",
+        "--jobs N",
+        "--data DIR",
+        "--drop P",
+        "--tune N",
+    ):
         assert re.search(rf"^  {re.escape(flag)}\s+\w+", text, re.M), flag
     for example in re.findall(r"^  python -m benchmarks (depth.*?)(?:   .*)?$", text, re.M):
         options = parser().parse_args(example.split())
