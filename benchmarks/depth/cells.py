@@ -117,19 +117,19 @@ def run_cell(cell: Cell, data: NodeData, settings: TrainingSettings, params: Par
         params: tuned hyperparameters, in place of those of the settings and the remedies
 
     Returns:
-        The metric of each part in percent, the cost, and for seed 0 the layers' statistics before and after training. A
-        loss that is not finite ends the training; then ``error`` is its message, and the metrics are those of the last
-        weights.
+        The metric of each part in percent, the cost (``seconds`` of a processor), and for seed 0 the layers' statistics
+        before and after training. A loss that is not finite ends the training; then ``error`` is its message, and the
+        metrics are those of the last weights.
     """
     data = data.split(cell.seed)
     plan, model = build_cell(cell, data, settings, params)
     initial = _statistics(model, data) if cell.seed == 0 else None
-    start, records, error = time.perf_counter(), [], None
+    start, records, error = time.process_time(), [], None
     try:
         records = train_model(model, plan, data, settings, (params or {}).get("lr"))
     except FloatingPointError as exception:
         error = str(exception)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     outputs, _ = outputs_and_targets(model, [Batch(data.graph, data.feat, data.label)])
     outcome: dict[str, Any] = {
         **{part: round(data.score(outputs[rows], data.label[rows]), 2) for part, rows in data.masks.items()},
