@@ -8,14 +8,17 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gnnlib.benchmarks.depth.summary import Row, deepest, mean, metric_title
-from gnnlib.benchmarks.report.plots.style import INK, PALETTE, plain, report_style
+from gnnlib.benchmarks.depth.ranking import Ranking, groups
+from gnnlib.benchmarks.depth.summary import Row, core_seconds, deepest, mean, metric_title
+from gnnlib.benchmarks.report.plots.style import INK, PALETTE, RULE, label_powers, plain, report_style
 
 __all__ = [
     "BY_LAYER",
     "accuracy_by_depth",
+    "budget_by_depth",
     "chosen",
     "colour",
+    "critical_difference_diagram",
     "heat_map",
     "measure_by_layer",
     "outputs_in_2d",
@@ -89,12 +92,47 @@ def accuracy_by_depth(ax: Axes, document: Document, conv: str) -> None:
         ax.fill_between(
             depths, centre - spread, centre + spread, color=colour(document, remedy), alpha=0.13, linewidth=0
         )
+    _depth_axis(ax, document, conv)
+    ax.set_title(f"test {metric_title(document)}, %", loc="left")
+
+
+@_on_axes
+def budget_by_depth(ax: Axes, document: Document, conv: str) -> None:
+    """The processor time of a cell with all seeds and, if it was tuned, all trials."""
+    for remedy in chosen(document, conv):
+        rows = _rows(document, conv, remedy)
+        seconds = [max(core_seconds(row), 0.01) for row in rows]
+        depths = [row["depth"] for row in rows]
+        ax.plot(depths, seconds, marker="o", ms=3, color=colour(document, remedy), label=plain(remedy))
+    _depth_axis(ax, document, conv)
+    ax.set_yscale("log")
+    label_powers(ax.yaxis, ax.get_ylim()[1] / ax.get_ylim()[0])
+    ax.set_title("core-seconds, tuning and training", loc="left")
+
+
+def _depth_axis(ax: Axes, document: Document, conv: str) -> None:
     ax.set_xscale("log", base=2)
     depths = sorted({row["depth"] for row in document["rows"] if row["conv"] == conv})
     ax.set_xticks(depths, [str(depth) for depth in depths])
     ax.minorticks_off()
     ax.set_xlabel("depth")
-    ax.set_title(f"test {metric_title(document)}, %", loc="left")
+
+
+@_on_axes
+def critical_difference_diagram(ax: Axes, ranking: Ranking) -> None:
+    """The mean ranks, the best on top, with a bar of the critical difference (Demsar 2006, figure 1). The remedies of a
+    vertical line do not differ significantly."""
+    places = np.arange(len(ranking.names))
+    ax.hlines(places, 1, ranking.ranks, color=RULE)
+    ax.plot(ranking.ranks, places, "o", color=INK, ms=4)
+    right = max(ranking.ranks)
+    for i, (first, last) in enumerate(groups(ranking), 1):
+        ax.plot([right + 0.15 * i] * 2, [first - 0.15, last + 0.15], color=PALETTE[0][0], linewidth=2.5)
+    ax.plot([1, 1 + ranking.critical_difference], [len(places) - 0.2] * 2, color=PALETTE[1][0], linewidth=2.5)
+    ax.set_yticks([*places, len(places) - 0.2], [*(plain(name, 30) for name in ranking.names), "critical difference"])
+    ax.set_ylim(len(places) + 0.2, -0.5)
+    ax.grid(False)
+    ax.set_title("mean rank", loc="left")
 
 
 @_on_axes

@@ -15,6 +15,7 @@ from gnnlib._utils.files import atomic_write
 from gnnlib.analysis.smoothing.advice import REMEDIES, WORDS
 from gnnlib.benchmarks.depth import plots
 from gnnlib.benchmarks.depth.published import published
+from gnnlib.benchmarks.depth.ranking import Ranking, rank_remedies
 from gnnlib.benchmarks.depth.summary import Row, deepest, mean, metric_title
 from gnnlib.benchmarks.metrics import mean_std
 from gnnlib.benchmarks.records.store import parse_sealed
@@ -47,7 +48,7 @@ def write_report(folder: Path) -> Path:
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error})") from error
     convs = list(dict.fromkeys(row["conv"] for row in document["rows"]))
-    heading = f"Depth on {document['data']}"
+    heading = f"Depth on {document['data']}{', tuned' if _is_tuned(document) else ''}"
     return write_page(
         folder / "report.html",
         "depth/report.html",
@@ -57,10 +58,17 @@ def write_report(folder: Path) -> Path:
         lede=[_lede(document, conv) for conv in convs],
         facts=_facts(document),
         ranking=_ranking(document, convs),
+        comparison=_comparison(document, folder / "plots"),
+        budget=_budget(document),
+        tuned=_is_tuned(document),
         convs=[_conv(document, conv, folder / "plots") for conv in convs],
         num_projected=len(document["picture_labels"]),
         inside=_inside(document, convs),
     )
+
+
+def _is_tuned(document: Document) -> bool:
+    return document.get("tuning") is not None
 
 
 def _lede(document: Document, conv: str) -> Document:
@@ -78,11 +86,82 @@ def _facts(document: Document) -> dict[str, list[str]]:
         "data": [f"{document['data']}: {', '.join(counts)}"],
         "command": [document["command"]] if document["command"] else [],
         "training": [f"{name.replace('_', ' ')} {value:g}" for name, value in document["settings"].items()],
+        "hyperparameters": [_tuning_text(document)],
         "when": [document["when"]],
         "commit": document["commits"],
         "versions": [f"{name} {value}" for name, value in document["versions"].items()],
         "machine": document["machines"],
     }
+
+
+def _tuning_text(document: Document) -> str:
+    if not _is_tuned(document):
+        return "untuned: the same for all cells"
+    tuning = document["tuning"]
+    rungs = ", ".join(map(str, tuning["rungs"]))
+    return (
+        f"tuned on validation data: {tuning['trials']} trials for each cell, the first with the values above, pruned "
+        f"below the median after {rungs} epochs"
+    )
+
+
+def _comparison(document: Document, folder: Path) -> Document | None:
+    """The remedies by their mean ranks over convolutions and depths; None if the study has too few."""
+    ranking = rank_remedies([document])
+    if ranking is None:
+        return None
+    figure = _figure(plots.critical_difference_diagram(ranking, size=(5.2, 1.1 + 0.24 * len(ranking.names))))
+    style.save(figure, folder / "remedies-ranks.png")
+    return {
+        "blocks": ranking.blocks,
+        "p_value": f"{ranking.p_value:.2g}",
+        "difference": f"{ranking.critical_difference:.2f}",
+        "diagram": style.svg(figure, "ranks", "Mean ranks of the remedies with the critical difference"),
+        "head": ["remedy", "mean rank", "not significantly different"],
+        "lines": [[name, f"{value:.2f}", _similar(ranking, i)]
+                  for i, (name, value) in enumerate(zip(ranking.names, ranking.ranks, strict=True))],
+    }  # fmt: skip
+
+
+def _similar(ranking: Ranking, i: int) -> str:
+    """The remedies whose mean ranks differ from one by less than the critical difference."""
+    near = [abs(value - ranking.ranks[i]) < ranking.critical_difference for value in ranking.ranks]
+    return ", ".join(name for j, name in enumerate(ranking.names) if near[j] and j != i)
+
+
+def _budget(document: Document) -> Document | None:
+    """The cost of a tuned study: trials, epochs and processor time, by convolution and remedy, over all depths."""
+    if not _is_tuned(document):
+        return None
+    keys = dict.fromkeys((row["conv"], row["remedy"]) for row in document["rows"])
+    parts = {", ".join(key): [row for row in document["rows"] if (row["conv"], row["remedy"]) == key] for key in keys}
+    return {
+        "head": ["convolution, remedy", "trials", "pruned", "failed", "epochs of trials", "core-seconds of trials",
+                 "trainings", "epochs", "core-seconds"],
+        "lines": [[name, *_costs(rows)] for name, rows in {**parts, "all": document["rows"]}.items()],
+        "winners": [[f"{row['conv']}, {row['remedy']}, {row['depth']}", _params_text(row)] for row in document["rows"]],
+    }  # fmt: skip
+
+
+def _costs(rows: Sequence[Row]) -> list[str]:
+    trials = [trial for row in rows for trial in row["trials"]]
+    states = [trial["state"] for trial in trials]
+    return [
+        str(len(trials)),
+        str(states.count("pruned")),
+        str(states.count("failed")),
+        f"{sum(trial['epochs'] for trial in trials):,}",
+        f"{sum(trial['seconds'] for trial in trials):,.0f}",
+        str(sum(len(row["seeds"]) for row in rows)),
+        f"{sum(sum(row['epochs']) for row in rows):,}",
+        f"{sum(sum(row['seconds']) for row in rows):,.0f}",
+    ]
+
+
+def _params_text(row: Row) -> str:
+    """The hyperparameters of a tuned row."""
+    values = {name: value if isinstance(value, str) else f"{value:.3g}" for name, value in row["params"].items()}
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in values.items())
 
 
 def _ranking(document: Document, convs: Sequence[str]) -> Document:
@@ -153,7 +232,8 @@ def _heat_map(document: Document, conv: str) -> Document:
         if row is None:
             return None
         share = (mean(row) - low) / (high - low) if high > low else 0.5
-        title = f"{_mean_std(row['test'])} % ({len(row['seeds'])} seeds)"
+        tuned = f"tuned: {_params_text(row)}" if "params" in row else "untuned"
+        title = f"{_mean_std(row['test'])} % ({len(row['seeds'])} seeds, {tuned})"
         return {"share": f"{share:.3f}", "title": title, "text": f"{mean(row):.1f}{'*' if any(row['errors']) else ''}"}
 
     lines = [
@@ -166,6 +246,8 @@ def _heat_map(document: Document, conv: str) -> Document:
 def _curves(document: Document, conv: str, folder: Path) -> list[Markup]:
     """Accuracy by depth, and the measures by layer."""
     axes = {"accuracy": plots.accuracy_by_depth(document, conv)}
+    if _is_tuned(document):
+        axes["budget"] = plots.budget_by_depth(document, conv)
     if any(row["statistics"] for row in document["rows"] if row["conv"] == conv):
         axes |= {measure: plots.measure_by_layer(document, conv, measure) for measure in plots.BY_LAYER}
     drawings = []

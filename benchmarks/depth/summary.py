@@ -13,7 +13,7 @@ from gnnlib.benchmarks.depth.data import METRICS, NodeData
 from gnnlib.benchmarks.depth.journal import Journal
 from gnnlib.benchmarks.depth.tuning import Trial, Tuner, best_trial
 
-__all__ = ["deepest", "mean", "metric_title", "outcomes_of", "summarise", "trials_of"]
+__all__ = ["core_seconds", "deepest", "mean", "metric_title", "outcomes_of", "summarise", "trials_of"]
 
 PICTURES = 4  # depths at which outputs are drawn
 # lists of a row, an entry per seed, and the name of that entry in a cell's outcome
@@ -101,6 +101,11 @@ def _colours(label: Tensor) -> Tensor:
 def mean(row: Row, name: str = "test") -> float:
     """The mean over seeds."""
     return math.fsum(row[name]) / len(row[name])
+
+
+def core_seconds(row: Row) -> float:
+    """The processor time of all seeds and, if the row is tuned, of all trials."""
+    return math.fsum(row["seconds"]) + math.fsum(trial["seconds"] for trial in row.get("trials", ()))
 
 
 def deepest(rows: Sequence[Row], conv: str) -> list[Row]:

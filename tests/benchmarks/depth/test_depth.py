@@ -386,6 +386,8 @@ def test_report_and_pictures(tmp_path, one_thread):
     assert "28.7 at 64" in page
     assert "results.json" in page.rpartition("<footer>")[2]
     assert "DropEdge" in page
+    assert "untuned: the same for all cells" in page
+    assert "tuned on validation data" not in page
     for remedy in ("none", "dropedge+dropout"):
         assert f'<th scope="row">{remedy}</th><td class="good"' in page
     names = {path.name for path in (tmp_path / "plots").iterdir()}

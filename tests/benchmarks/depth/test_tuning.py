@@ -1,6 +1,7 @@
 """Tuned depth studies: the search space, trials and pruning, resuming, and the part of the data that is not read."""
 
 import json
+import re
 import sys
 
 import numpy as np
@@ -204,6 +205,25 @@ def test_journal_of_another_space(tmp_path, capsys):
     assert "trials.jsonl has other tuning; kept as trials-1.jsonl, starting again" in capsys.readouterr().err
     Study(DATA, cells, SETTINGS, out=tmp_path)
     assert "cells.jsonl has other tuning; kept as cells-2.jsonl" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_report_of_a_tuned_study(tmp_path, document):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    from gnnlib.benchmarks.depth.report import write_report, write_results
+
+    write_results(document, tmp_path)
+    page = write_report(tmp_path).read_text()
+    assert "Depth on custom, tuned" in page
+    assert "tuned on validation data: 3 trials for each cell" in page
+    assert re.search(r'title="[\d.]+ ± [\d.]+ % \(2 seeds, tuned: lr [\d.e-]+, width \d', page)
+    trials = [trial for row in document["rows"] for trial in row["trials"]]
+    pruned, epochs = sum(trial["state"] == "pruned" for trial in trials), sum(trial["epochs"] for trial in trials)
+    costs = "".join(f'<td class="right">{value}</td>' for value in (6, pruned, 0, epochs))
+    assert f'<th scope="row">all</th>{costs}' in page
+    assert {"gcn-budget-curves.png", "gcn-accuracy-curves.png"} <= {
+        path.name for path in (tmp_path / "plots").iterdir()
+    }
 
 
 @pytest.mark.process
