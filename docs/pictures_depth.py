@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from docs.tables import fill_tables
 from gnnlib.benchmarks.catalog.remedies import REMEDIES
 from gnnlib.benchmarks.depth import plots
+from gnnlib.benchmarks.depth.ranking import rank_remedies
 from gnnlib.benchmarks.depth.summary import Row, deepest, mean
 from gnnlib.benchmarks.metrics import mean_std
 from gnnlib.benchmarks.report.plots.style import report_style
@@ -20,6 +21,7 @@ from gnnlib.benchmarks.report.plots.style import report_style
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "docs" / name for name in ("depth.md", "depth-remedies.md", "depth-command.md")]
 IMAGES = ROOT / "docs" / "images"
+RESULTS = ROOT / "benchmarks" / "results"
 CONVS = ("gcn", "gin", "gat", "sgc")
 DRAWN = {"cora": ("heat", "layers", "accuracy", "outputs"), "pubmed": ("heat", "layers", "accuracy")}
 INSTEAD = ("appnp", "dagnn")
@@ -31,7 +33,7 @@ Lines = list[list[str]]
 
 
 def read(*path: str) -> Document:
-    return json.loads(ROOT.joinpath("benchmarks", "results", *path).read_text())
+    return json.loads(RESULTS.joinpath(*path).read_text())
 
 
 def study(data: str) -> Document:
@@ -175,6 +177,75 @@ SHOWN = {"cora": {**BOTH, "start-gat": partial(collapse, conv="gat"), "thin": th
 TABLES = {f"{data}-{name}": (data, make) for data, tables in SHOWN.items() for name, make in tables.items()}
 
 
+# ---------------------------------------------------------------- tuned studies
+
+
+def tuned_studies() -> dict[str, Document]:
+    """The tuned studies of the committed results, by data."""
+    documents = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("depth-*-tune*/results.json"))]
+    return {document["data"]: document for document in documents}
+
+
+def tuned(document: Document) -> str:
+    """The test metric by depth, a row for each convolution with each remedy."""
+    keys = dict.fromkeys((row["conv"], row["remedy"]) for row in document["rows"])
+    lines = [
+        [f"{conv}, `{remedy}`", *(percent(find(document, conv, remedy, depth)) for depth in depths(document))]
+        for conv, remedy in keys
+    ]
+    return markdown([f"{document['data']}, tuned", *map(str, depths(document))], lines)
+
+
+def budget(documents: Sequence[Document]) -> str:
+    """The cost of tuned studies: the trials, and the trainings of the winners."""
+    lines = []
+    for document in documents:
+        rows = document["rows"]
+        trials = [trial for row in rows for trial in row["trials"]]
+        pruned = sum(trial["state"] == "pruned" for trial in trials) / len(trials)
+        hours = [sum(trial["seconds"] for trial in trials) / 3600, sum(sum(row["seconds"]) for row in rows) / 3600]
+        epochs, trainings = sum(trial["epochs"] for trial in trials), sum(len(row["seeds"]) for row in rows)
+        numbers = [f"{len(trials):,}", f"{pruned:.0%}", f"{epochs:,}", f"{hours[0]:.1f}", f"{trainings:,}"]
+        lines.append([document["data"], str(len(rows)), *numbers, f"{hours[1]:.1f}"])
+    head = ["data", "cells", "trials", "pruned", "epochs", "core-hours", "trainings of winners", "core-hours"]
+    return markdown(head, lines)
+
+
+def mean_ranks(documents: Sequence[Document]) -> str:
+    """The mean ranks of the remedies over all tuned studies, with the critical difference."""
+    ranking = rank_remedies(documents)
+    if ranking is None:
+        return ""
+    lines = [[f"`{name}`", f"{value:.2f}"] for name, value in zip(ranking.names, ranking.ranks, strict=True)]
+    lines.append([f"critical difference, {ranking.blocks} combinations", f"{ranking.critical_difference:.2f}"])
+    return markdown(["remedy, tuned", "mean rank"], lines)
+
+
+@report_style()
+def draw_tuned(document: Document) -> None:
+    """The test metric in a band of one standard deviation, and the processor time below it."""
+    convs = list(dict.fromkeys(row["conv"] for row in document["rows"]))
+    figure = Figure((3.4 * len(convs), 4.6), layout="constrained")
+    for column, conv in zip(figure.subplots(2, len(convs), squeeze=False).T, convs, strict=True):
+        plots.accuracy_by_depth(document, conv, ax=column[0])
+        plots.budget_by_depth(document, conv, ax=column[1])
+        column[0].set_title(f"{conv}, tuned: {column[0].get_title('left')}", loc="left")
+        column[0].legend(fontsize=5)
+    figure.savefig(IMAGES / f"depth-{document['data']}-tuned.png", dpi=90)
+
+
+def tables() -> dict[str, Callable[[], str]]:
+    """All tables of the pages, by name."""
+    documents = {data: study(data) for data in SHOWN}
+    makers = {name: partial(make, documents[data]) for name, (data, make) in TABLES.items()}
+    studies = tuned_studies()
+    if not studies:
+        return makers
+    makers |= {f"tuned-{data}": partial(tuned, document) for data, document in studies.items()}
+    together = list(studies.values())
+    return makers | {"tuned-budget": partial(budget, together), "tuned-ranks": partial(mean_ranks, together)}
+
+
 @report_style()
 def draw(document: Document) -> None:
     def save(figure: Figure, name: str) -> None:
@@ -201,13 +272,14 @@ def draw(document: Document) -> None:
 
 
 def with_tables(page: str) -> str:
-    documents = {data: study(data) for data in SHOWN}
-    return fill_tables(page, {name: partial(make, documents[data]) for name, (data, make) in TABLES.items()})
+    return fill_tables(page, tables())
 
 
 def main() -> None:
     for data in SHOWN:
         draw(study(data))
+    for document in tuned_studies().values():
+        draw_tuned(document)
     for page in PAGES:
         page.write_text(with_tables(page.read_text("utf-8")), "utf-8")
 

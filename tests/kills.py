@@ -8,6 +8,7 @@ compares the figures with those of an uninterrupted one. Then tries installation
 run       20 kills of ``benchmarks run digits``
 store     20 kills of `gnnlib.images.images_to_store` with two spawned workers
 depth     10 kills of ``benchmarks depth``
+tune      10 kills of ``benchmarks depth --tune``
 torchrun  10 kills of two processes that train one network: of all, or of one of them
 cache     20 rounds of four processes that compile the same kernels at once
 readonly  a run, a store and kernels where the installation cannot be written to, without a home
@@ -111,7 +112,12 @@ def store_files(out: Path) -> dict[str, bytes]:
 
 def study_rows(out: Path) -> list[dict[str, Any]]:
     (path,) = out.glob("*/results.json")
-    return [{name: row[name] for name in row if name not in TIMES} for row in json.loads(path.read_text())["rows"]]
+    rows = [without_times(row) for row in json.loads(path.read_text())["rows"]]
+    return [row | {"trials": [without_times(trial) for trial in row.get("trials", ())]} for row in rows]
+
+
+def without_times(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if name not in TIMES}
 
 
 def lines(out: Path, pattern: str) -> int:
@@ -130,6 +136,7 @@ JOBS = {
         lambda out: ["-c", STORE, str(out)], lambda out: len(list(out.glob("parts/*/*.npz"))), store_files, total=13
     ),
     "depth": Job(lambda out: [*STUDY, str(out)], lambda out: lines(out, "*/cells.jsonl"), study_rows, 10),
+    "tune": Job(lambda out: [*STUDY, str(out), "--tune", "3"], lambda out: lines(out, "*/*.jsonl"), study_rows, 10),
     "torchrun": run_job(
         ["planted", "--limit", "3000", "--mode", "sampled", "--epochs", "12", "--layers", "gcn", "--seeds", "2"],
         TORCHRUN,
@@ -305,7 +312,7 @@ def main(arguments: list[str] | None = None) -> int:
     choices = [*JOBS, "cache", "readonly"]
     parser = argparse.ArgumentParser(prog="python -m tests.kills", description=__doc__.split("\n\n")[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(choices)} (all)")
-    parser.add_argument("--times", type=int, metavar="N", help="kills, or rounds (20; depth and torchrun 10)")
+    parser.add_argument("--times", type=int, metavar="N", help="kills, or rounds (20; depth, tune and torchrun 10)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the random moments (0)")
     options = parser.parse_args(arguments)
     if unknown := set(options.names) - set(choices):

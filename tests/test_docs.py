@@ -9,7 +9,7 @@ from docs import pictures_depth, pictures_speed, pictures_superpixels
 @pytest.mark.slow
 def test_tables_of_the_depth_study():
     pages = [page.read_text("utf-8") for page in pictures_depth.PAGES]
-    assert sum(page.count("<!-- -->") for page in pages) == len(pictures_depth.TABLES)
+    assert sum(page.count("<!-- -->") for page in pages) == len(pictures_depth.tables())
     assert [pictures_depth.with_tables(page) for page in pages] == pages
     assert "dirty" not in str(pictures_depth.study("cora")["commits"])
 

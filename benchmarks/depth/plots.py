@@ -31,7 +31,7 @@ BY_LAYER = {
     "effective_rank": "effective rank",
     "gradient": "gradient norm",
 }
-LINES = 5  # in one plot
+LINES = 6  # in one plot
 TINY = 1e-12  # smaller values are drawn as this one on a logarithmic axis
 Document = dict[str, Any]
 
