@@ -355,7 +355,7 @@ def test_nowhere_to_cache(tmp_path):
     """A package and a home that cannot be written: compiled in memory, without a message."""
     package = tmp_path / "package"
     shutil.copytree(ROOT / "gnnlib", package / "gnnlib", ignore=shutil.ignore_patterns("__pycache__"))
-    for folder in (package / "gnnlib").rglob("*/"):
+    for folder in filter(Path.is_dir, [*(package / "gnnlib").rglob("*")]):
         (folder / "__pycache__").write_text("a file: no directory can be made here, not even by root")
     where = str(package / "gnnlib" / "kernels" / "__pycache__" / "nowhere")
     env = {"HOME": where, "XDG_CACHE_HOME": where, "NUMBA_CACHE_DIR": where, "PYTHONPATH": str(package)}
