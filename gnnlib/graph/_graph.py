@@ -1,6 +1,6 @@
 """A graph in PyTorch alone, with the methods of a DGLGraph."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -343,16 +343,22 @@ class Graph:
             src, dst = src[eid.long()], dst[eid.long()]
         return {"uv": (src, dst), "eid": eid, "all": (src, dst, eid)}[form]
 
-    def in_degrees(self) -> Tensor:
-        """The number of in-edges of each destination."""
-        return self._degrees("dst", self.num_dst_nodes())
+    def in_degrees(self, v: int | Sequence[int] | Tensor | None = None) -> Any:
+        """The number of in-edges of the destinations v, or of all; a number for one node."""
+        return self._degrees("dst", self.num_dst_nodes(), v)
 
-    def out_degrees(self) -> Tensor:
-        """The number of out-edges of each source."""
-        return self._degrees("src", self.num_src_nodes())
+    def out_degrees(self, u: int | Sequence[int] | Tensor | None = None) -> Any:
+        """The number of out-edges of the sources u, or of all; a number for one node."""
+        return self._degrees("src", self.num_src_nodes(), u)
 
-    def _degrees(self, end: str, num: int) -> Tensor:
-        return torch.bincount(getattr(self._edges[self._edge_type()], end), minlength=num).to(self.idtype)
+    def _degrees(self, end: str, num: int, nodes: int | Sequence[int] | Tensor | None) -> Any:
+        degrees = torch.bincount(getattr(self._edges[self._edge_type()], end), minlength=num).to(self.idtype)
+        if nodes is None:
+            return degrees
+        index = torch.as_tensor(nodes, device=self.device)
+        if index.numel() and not (index.min() >= 0 and index.max() < num):
+            raise IndexError(f"Graph: expected nodes 0 to {num - 1}, got {index.min()} to {index.max()}")
+        return degrees[index.long()] if index.dim() else int(degrees[index])
 
     # Features
 

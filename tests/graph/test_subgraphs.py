@@ -82,3 +82,19 @@ def test_empty():
     assert message_flow_graph(graph, torch.tensor([2, 1])).num_src_nodes() == 2
     assert to_bidirected(graph).num_nodes() == 3
     assert to_bidirected(new_graph([], [], 0)).num_nodes() == 0
+
+
+@pytest.mark.parametrize("make", [lambda graph: graph, Graph], ids=["default", "Graph"])
+def test_degrees_of_some_nodes(make):
+    graph = make(message_flow_graph(random_graph(12, 60), NODES))
+    src, dst = (nodes.tolist() for nodes in edge_endpoints(graph))
+    assert graph.in_degrees([3, 0]).tolist() == [dst.count(3), dst.count(0)]
+    assert graph.out_degrees(torch.tensor([6, 5])).tolist() == [src.count(6), src.count(5)]
+    assert graph.in_degrees(4) == dst.count(4)
+    assert (type(graph.out_degrees(5)), graph.in_degrees([3]).dtype) == (int, graph.idtype)
+
+
+@pytest.mark.parametrize("node", [-1, 12])
+def test_degrees_of_no_node(node):
+    with pytest.raises(IndexError, match=f"expected nodes 0 to 11, got {node} to {node}"):
+        Graph(random_graph(12, 60)).in_degrees(node)
