@@ -20,6 +20,7 @@ import os
 import re
 import sys
 import warnings
+from functools import wraps
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -35,6 +36,7 @@ NO_DGL = (
     "expected DGL, which is not installed; install it with pip install 'dgl>=1.1.3,<3' (Python 3.10 to 3.12), "
     "or gnnlib install-dgl"
 )
+NO_CUDA = "leave the graph on the CPU and move the features, for which gnnlib copies the edges"
 OLDEST = (1, 1, 3)
 NAME = "dgl.graphbolt"
 # What GraphBolt imports beyond DGL's declared dependencies, and where to get it.
@@ -147,6 +149,23 @@ def _import_dgl() -> None:
     _attach_submodules()
 
 
+def _explain_to_cuda(graph: type) -> None:
+    """Makes ``graph.to("cuda")`` on a DGL without CUDA say what to write, beside the error of DGL's library."""
+    to = graph.to  # type: ignore[attr-defined]
+
+    @wraps(to)
+    def explained(self, device, **options):
+        try:
+            return to(self, device, **options)
+        except Exception as error:
+            if "is not enabled" not in str(error):
+                raise
+            message = f"DGLGraph.to: expected a DGL with CUDA for {str(device)!r}, got one for the CPU; {NO_CUDA}"
+            raise type(error)(message) from error
+
+    graph.to = explained  # type: ignore[attr-defined]
+
+
 def _dgl_spec() -> ModuleSpec | None:
     """Where DGL is; None if it is not installed, or ``sys.modules["dgl"]`` is None, which blocks its import."""
     return None if sys.modules.get("dgl", "") is None else importlib.util.find_spec("dgl")
@@ -156,6 +175,7 @@ _import_dgl()
 if sys.modules.get("dgl") is not None:
     import dgl
 
+    _explain_to_cuda(dgl.DGLGraph)
     HAS_DGL = True
 else:
     HAS_DGL = False

@@ -62,6 +62,18 @@ def test_import_prints_and_writes_nothing(tmp_path):
     assert not home.exists()
 
 
+def test_graph_to_cuda_says_what_to_write():
+    graph = dgl.graph(([0], [1]))
+    with pytest.raises(dgl.DGLError) as raised:
+        graph.to("cuda:0")
+    assert str(raised.value) == (
+        "DGLGraph.to: expected a DGL with CUDA for 'cuda:0', got one for the CPU; "
+        "leave the graph on the CPU and move the features, for which gnnlib copies the edges"
+    )
+    assert graph.to("cpu").num_edges() == 1
+    assert "Move ndata" in dgl.DGLGraph.to.__doc__
+
+
 @needs_placeholder
 def test_placeholder_is_a_module():
     module = sys.modules["dgl.graphbolt"]
