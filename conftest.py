@@ -26,6 +26,7 @@ if not HAS_DGL:
 ROOT = Path(__file__).parent
 GENERATED = [ROOT / "docs" / "api", ROOT / "docs" / "gallery"]
 ABOUT_DGL = [ROOT / "gnnlib" / path for path in ("_platform/dgl.py", "compat/_batch.py", "compat/dgl_nn")]
+WITH_TRITON = [ROOT / "gnnlib" / "kernels" / "cuda"]  # no examples; Triton is not everywhere
 LINKED = [ROOT / "benchmarks", ROOT / "datasets"]  # packages below gnnlib; under two names each module would load twice
 
 
@@ -45,7 +46,7 @@ def pytest_configure(config):
 
 def pytest_ignore_collect(collection_path):
     """``pytest .`` reaches both folders below gnnlib, and nothing that Sphinx wrote."""
-    return True if collection_path in LINKED + GENERATED + ([] if HAS_DGL else ABOUT_DGL) else None
+    return True if collection_path in LINKED + GENERATED + WITH_TRITON + ([] if HAS_DGL else ABOUT_DGL) else None
 
 
 def pytest_collection_modifyitems(items):

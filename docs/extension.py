@@ -41,8 +41,9 @@ PAGES = {  # of the reference: the packages, in the order of the floors from abo
     "benchmarks": "Depth study",
     "kernels": "Kernels",
 }
-INTERNAL = re.compile(r"gnnlib\.benchmarks\.(?!depth$)|gnnlib\.(.*\.)?_")
-"""Modules without public names: those of the command line, and those with a leading underscore."""
+INTERNAL = re.compile(r"gnnlib\.benchmarks\.(?!depth$)|gnnlib\.kernels\.cuda|gnnlib\.(.*\.)?_")
+"""Modules without public names: those of the command line, those that need Triton, and those with a leading
+underscore."""
 LONG = 80  # characters of a value that is not shown
 
 EXAMPLES = [

@@ -312,8 +312,13 @@ def attend_ends_grad(
     Returns d_feat plus the gradient of feat, in the memory of d_feat where possible, and the gradient of att:
     (2, H, F), or (1, H, F) if d_dst is None.
     """
+    return ends_grad(feat, att, edge_sum(csr, d_score), d_dst, d_feat)
+
+
+def ends_grad(feat: Tensor, att: Tensor, d_src: Tensor, d_dst: Tensor | None, d_feat: Tensor) -> tuple[Tensor, Tensor]:
+    """`attend_ends_grad` with the gradient of src_score, (N_u, H)."""
     grads = feat.new_zeros(len(att), *feat.shape[:2])
-    grads[0] = edge_sum(csr, d_score)
+    grads[0] = d_src
     if d_dst is not None:
         grads[1, : len(d_dst)] = d_dst
     d_feat += torch.einsum("knh,khf->nhf", grads, att)
