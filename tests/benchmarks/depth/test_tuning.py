@@ -1,6 +1,7 @@
 """Tuned depth studies: the search space, trials and pruning, resuming, and the part of the data that is not read."""
 
 import json
+import math
 import re
 import sys
 
@@ -16,6 +17,7 @@ from gnnlib.benchmarks.depth.space import Choice, common_params, declared_space,
 from gnnlib.benchmarks.depth.study import Study
 from gnnlib.benchmarks.depth.tuning import SEED, Trial, _Progress, best_trial, run_trial, rungs
 from gnnlib.benchmarks.errors import UsageError
+from gnnlib.nn.reparametrize import IdentityMapping
 from tests.benchmarks.depth.test_depth import DATA
 
 pytest.importorskip("optuna", reason="optuna is not installed")
@@ -70,6 +72,12 @@ def test_params_change_the_model():
     assert plan.decay == {"*": 0.1, "blocks.*": 2.0}
     for block in model.blocks:
         assert (block.skip.alpha, block.skip.lam, block.skip.weight.shape, block.dropout.p) == (0.25, 1.0, (4, 4), 0.3)
+    _, model = build_cell(Cell("gat", "gcnii", 3, 0), DATA, SETTINGS, params)
+    mappings = [module.beta for module in model.modules() if isinstance(module, IdentityMapping)]
+    assert mappings == [pytest.approx(math.log(1.0 / layer + 1)) for layer in (1, 2, 3)]
+    assert {block.skip.alpha for block in model.blocks} == {0.25}
+    _, model = build_cell(Cell("gcn", "appnp", 3, 0), DATA, SETTINGS, params)
+    assert model.readout.alpha == 0.25
     remedy, mapping = "batchnorm+residual", {"before": False, "after": True}
     for norm, after in mapping.items():
         _, model = build_cell(Cell("gcn", remedy, 3, 0), DATA, SETTINGS, {"norm": norm})
