@@ -76,6 +76,12 @@ CALLS: dict[str, Callable[[ModuleType, Inputs], object]] = {
     "edge_dot": lambda k, i: k.edge_dot(i.adj.csc, i.src(), i.dst()),
     "edge_dot, one x": lambda k, i: k.edge_dot(i.adj.csc, i.src(False), i.dst()),
     "edge_dot, one y": lambda k, i: k.edge_dot(i.adj.csc, i.src(), i.dst(False)),
+    "edge_dot, eight heads": lambda k, i: k.edge_dot(
+        i.adj.csc, i.draw(i.adj.num_src, 8, i.width), i.draw(i.adj.num_dst, 8, i.width)
+    ),
+    "edge_dot, four heads of one y": lambda k, i: k.edge_dot(
+        i.adj.csc, i.draw(i.adj.num_src, 4, i.width), i.dst(False)
+    ),
     "edge_sum": lambda k, i: k.edge_sum(i.adj.csc, i.edge()),
     "edge_sum, by source": lambda k, i: k.edge_sum(i.adj.csr, i.edge()),
     "edge_softmax": lambda k, i: k.edge_softmax(i.adj.csc, 4 * i.edge()),

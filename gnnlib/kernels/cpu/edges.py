@@ -8,12 +8,25 @@ from torch import Tensor
 
 from gnnlib.kernels.cpu.rows import AHEAD, ahead_of, dot, fetch, numbers, scalar, static, sums
 from gnnlib.kernels.cpu.team import CHUNKS, FASTMATH, Array, has_hubs, kernel
-from gnnlib.kernels.cpu.tiles import minus, over, plus, tile_exp, tile_fill, tile_numbers, times
+from gnnlib.kernels.cpu.tiles import (
+    minus,
+    over,
+    plus,
+    tile_exp,
+    tile_fill,
+    tile_get,
+    tile_numbers,
+    tile_scaled,
+    tile_totals,
+    tile_zero,
+    times,
+)
 from gnnlib.kernels.cpu.vectors import at, lanes, lines, number, prefetch, store, where_above, write
 from gnnlib.kernels.half import widened
 
 # LLVM vectorises a plain loop over a dot product only if it may reassociate the sum.
 FASTMATH_DOT = FASTMATH | {"reassoc"}
+FOUR_HEADS = (static(1),) * 4
 EDGE_PARTS = 16  # parts that the edges of a hub are divided into where edges are independent
 
 
@@ -39,9 +52,28 @@ def _edge_dot(row, args):
     for s in range(first, end):
         if len(args.ahead):
             fetch(x, at(indices, min(s + AHEAD, last)) * stride, stride)
+            prefetch(args.out, np.int64(at(args.eid, min(s + AHEAD, last))) * heads)
         i, o, e = at(indices, s) * stride, row.v * args.y_heads * width, np.int64(at(args.eid, s)) * heads
         for h in range(heads):
             write(args.out, e + h, dot(x, i + h * x_step, args.y, o + h * y_step, width))
+
+
+@kernel(EdgeDotArgs)
+def _edge_dot_narrow(row, args):
+    """Heads of one line each, four at a time."""
+    indices, x, y, heads, width, start, stop = args.indices, args.x, args.y, args.heads, args.width, row.start, row.stop
+    stride, last, tile = args.x_heads * width, len(indices) - 1, FOUR_HEADS
+    x_step, y_step = width * (args.x_heads > 1), width * (args.y_heads > 1)
+    first, end = start + (stop - start) * row.low // EDGE_PARTS, start + (stop - start) * row.high // EDGE_PARTS
+    for s in range(first, end):
+        if len(args.ahead):
+            fetch(x, at(indices, min(s + AHEAD, last)) * stride, stride)
+            prefetch(args.out, np.int64(at(args.eid, min(s + AHEAD, last))) * heads)
+        i, o, e = at(indices, s) * stride, row.v * args.y_heads * width, np.int64(at(args.eid, s)) * heads
+        for h in range(0, heads, len(tile)):
+            a = tile_get(x, i + h * x_step, x_step, width, tile)
+            b = tile_get(y, o + h * y_step, y_step, width, tile)
+            store(args.out, e + h, tile_totals(tile_scaled(a, b, tile_zero(x, tile)), tile))
 
 
 def edge_dot(adj, x: Tensor, y: Tensor, out: Tensor | None = None) -> Tensor:
@@ -50,7 +82,8 @@ def edge_dot(adj, x: Tensor, y: Tensor, out: Tensor | None = None) -> Tensor:
     out = x.new_empty(len(adj.eid), heads) if out is None else out
     arrays = adj.indices, adj.eid, x.view(-1), y.view(-1), out.view(-1)
     args = EdgeDotArgs(*arrays, heads, x_heads, y_heads, width, ahead_of(x))
-    _edge_dot(len(adj.eid) * heads * width, adj.indptr, EDGE_PARTS, args)
+    compute = _edge_dot_narrow if heads % 4 == 0 and lines(x, width) == 1 else _edge_dot
+    compute(len(adj.eid) * heads * width, adj.indptr, EDGE_PARTS, args)
     return out
 
 
