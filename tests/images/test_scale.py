@@ -530,7 +530,7 @@ import signal, sys, numpy as np
 from gnnlib.images import images_to_store, recipes, scale
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite that runs in the background ignores it
 scale.PART = 784
-images_to_store(np.zeros((10**5, 28, 28), np.uint8), recipes.dwivedi, sys.argv[1], workers=1)
+images_to_store(np.zeros((10**4, 28, 28), np.uint8), recipes.dwivedi, sys.argv[1], workers=1)
 """
 
 
