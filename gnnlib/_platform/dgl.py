@@ -20,7 +20,7 @@ import os
 import re
 import sys
 import warnings
-from functools import wraps
+from functools import cache, wraps
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -30,7 +30,7 @@ import torch
 
 from gnnlib._platform.modules import module_as
 
-__all__ = ["HAS_DGL", "check_dgl", "dgl"]
+__all__ = ["HAS_DGL", "check_dgl", "dgl", "has_graphs_on"]
 
 NO_DGL = (
     "expected DGL, which is not installed; install it with pip install 'dgl>=1.1.3,<3' (Python 3.10 to 3.12), "
@@ -180,6 +180,12 @@ if sys.modules.get("dgl") is not None:
 else:
     HAS_DGL = False
     dgl = _Placeholder("dgl", NO_DGL, "DGLGraph")
+
+
+@cache
+def has_graphs_on(kind: str) -> bool:
+    """Whether this DGL has graphs on a type of device: on "cuda" only if it was built with CUDA."""
+    return kind == "cpu" or (kind == "cuda" and bool(dgl.ndarray.gpu(0).exist))
 
 
 def check_dgl(owner: str) -> None:

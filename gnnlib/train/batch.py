@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from gnnlib._platform.dgl import dgl, has_graphs_on
 from gnnlib._utils.calls import names_checked
 from gnnlib._utils.indices import as_indices
 from gnnlib.data import GraphStore
@@ -115,7 +116,7 @@ class Batch(NamedTuple):
         """The batch on another device, or with floating-point numbers of another type.
 
         Args:
-            device: of the graph and of all tensors; None: where they are
+            device: of the graph and of all tensors; None: where they are. Graphs of a DGL without CUDA stay on the CPU
             dtype: of those features, edge values and targets that are floating-point; None: as they are
 
         Returns:
@@ -130,8 +131,14 @@ class Batch(NamedTuple):
 
 
 def _move(graph: GraphLike, device: torch.device | str | None) -> GraphLike:
-    """A graph on a device; the graph itself, with its cached adjacency, if it is there or the device is None."""
-    return graph if device is None or graph.device == torch.device(device) else graph.to(device)
+    """A graph on a device; the graph itself, with its cached adjacency, if it is there or the device is None.
+
+    A graph of a DGL without CUDA stays on the CPU: layers copy its edges to the device of the features, once.
+    """
+    if device is None or graph.device == torch.device(device):
+        return graph
+    stays = isinstance(graph, dgl.DGLGraph) and not has_graphs_on(torch.device(device).type)
+    return graph if stays else graph.to(device)
 
 
 def _column(frame: Any, name: str, where: str, argument: str) -> Tensor:

@@ -18,7 +18,7 @@ class Inputs:
         self.random = torch.Generator().manual_seed(seed)
 
     def draw(self, *shape: int) -> torch.Tensor:
-        return torch.randn(shape, generator=self.random, dtype=torch.float64).to(self.dtype)
+        return torch.randn(shape, generator=self.random, dtype=torch.float64).to(self.adj.device, self.dtype)
 
     def src(self, many: bool = True) -> torch.Tensor:
         return self.draw(self.adj.num_src, self.heads if many else 1, self.width)
@@ -64,8 +64,10 @@ CALLS: dict[str, Callable[[ModuleType, Inputs], object]] = {
     "sum, scaled, by source": lambda k, i: k.scaled_sum(
         i.adj.csr, i.dst().flatten(1), i.draw(i.adj.num_dst), i.draw(i.adj.num_src)
     ),
-    "tap_sum": lambda k, i: k.tap_sum(i.adj.csc, i.src(), torch.arange(i.adj.num_edges, dtype=torch.int32) % 3, 4),
-    "tap_sum, by source": lambda k, i: k.tap_sum(i.adj.csr, i.dst(), torch.arange(i.adj.num_edges) % 3, 4),
+    "tap_sum": lambda k, i: k.tap_sum(i.adj.csc, i.src(), torch.arange(i.adj.num_edges).to(i.adj.src) % 3, 4),
+    "tap_sum, by source": lambda k, i: k.tap_sum(
+        i.adj.csr, i.dst(), torch.arange(i.adj.num_edges, device=i.adj.device) % 3, 4
+    ),
     "max": lambda k, i: k.neighbour_max(i.adj.csc, i.src(), None),
     "max, weighted": lambda k, i: k.neighbour_max(i.adj.csc, i.src(), i.edge()),
     "max, tied": lambda k, i: k.neighbour_max(i.adj.csc, i.src().round(), i.edge().sign()),

@@ -1,15 +1,13 @@
-"""Kernels for CUDA in Triton's interpreter: cases that compare them with the reference, on request of another process.
+"""Kernels for CUDA in Triton's interpreter: cases that compare them with the reference, in a process of its own.
 
-TRITON_INTERPRET=1 has to be set before Triton is imported, so the tests call `serve` in a process of its own. The
+TRITON_INTERPRET=1 has to be set before Triton is imported, so the tests call these functions by `tests.served`. The
 interpreter runs one program after the other, on the CPU. It sees neither races nor the limits of a launch.
 """
 
-import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from multiprocessing.connection import Client
 from unittest import mock
 
 import torch
@@ -143,26 +141,15 @@ def compare_layer(name: str) -> None:
     assert_close(results[1], results[0], 1e-4)  # gradients of parameters are sums over all nodes, of products
 
 
-COMPARE = {f.__name__: f for f in (compare_call, compare_tile_of_a_card, compare_gradients, compare_layer)}
+FUNCTIONS = {f.__name__: f for f in (compare_call, compare_tile_of_a_card, compare_gradients, compare_layer)}
 
 
 @contextmanager
-def small_pieces() -> Iterator[None]:
+def setting() -> Iterator[None]:
+    """One thread, small pieces, and no warnings of numpy about NaN and infinity."""
     from gnnlib.kernels.cuda import plan
 
-    with mock.patch.object(plan, "PIECE", PIECE), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # numpy's about NaN and infinity
-        yield
-
-
-def serve(address: str) -> None:
-    """Answers requests with None, or the text of an exception, until None is requested."""
     torch.set_num_threads(1)
-    with Client(address) as connection, small_pieces():
-        while (request := connection.recv()) is not None:
-            function, *arguments = request
-            try:
-                COMPARE[function](*arguments)
-                connection.send(None)
-            except Exception:
-                connection.send(traceback.format_exc())
+    with mock.patch.object(plan, "PIECE", PIECE), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

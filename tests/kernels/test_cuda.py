@@ -4,7 +4,6 @@ import inspect
 import logging
 import re
 import subprocess
-from multiprocessing.connection import Listener
 from types import SimpleNamespace
 
 import pytest
@@ -12,8 +11,9 @@ import torch
 
 from gnnlib import adjacency, kernels
 from gnnlib.kernels import reference
-from tests.kernels.cases import CALLS, VECTOR_CALLS, Inputs, call_on, hub
-from tests.kernels.interpreted import LAYERS, OPERATIONS
+from tests.kernels.cases import CALLS, VECTOR_CALLS, Inputs, RoundedInputs, call_on, hub
+from tests.kernels.interpreted import CLOSE, LAYERS, OPERATIONS, assert_close
+from tests.served import served
 
 NAMES = [*CALLS, *VECTOR_CALLS]
 SHAPES = ((1, 1), (4, 3), (8, 32), (1, 100), (4, 128), (1, 300))
@@ -98,24 +98,11 @@ def test_tensors_on_two_devices_raise():
 
 @pytest.fixture(scope="module")
 def compare(server, tmp_path_factory):
-    """Calls a function of `tests.kernels.interpreted` in a process of its own; fails with its exception."""
+    """Calls a function of `tests.kernels.interpreted` in a process of its own."""
     pytest.importorskip("triton", reason="Triton is not installed (pip install triton)")
     folder = tmp_path_factory.mktemp("interpreted")
-    script = folder / "serve.py"
-    with Listener(str(folder / "socket")) as listener:
-        script.write_text(f"from tests.kernels.interpreted import serve\n\nserve({listener.address!r})\n")
-        program = server.start(script, env={"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}, seconds=600)
-        with listener.accept() as connection:
-
-            def call(function: str, *arguments: object) -> None:
-                connection.send((function, *arguments))
-                error = connection.recv()
-                if error:
-                    pytest.fail(error, pytrace=False)
-
-            yield call
-            connection.send(None)
-        assert program.wait().returncode == 0
+    with served(server, folder, "tests.kernels.interpreted", TRITON_INTERPRET="1") as call:
+        yield call
 
 
 @pytest.mark.process
@@ -280,3 +267,21 @@ TILES = [(1, 1), (4, 8), (1, 7), (4, 16), (1, 30), (1, 64), (4, 128), (1, 100), 
 def test_compiles_each_tile_without_spills(check, heads, width):
     for dtype, capability in ((torch.float32, 80), (torch.bfloat16, 90)):
         check("sum, weighted", heads, width, dtype, capability)
+
+
+# ---------------------------------------------------------------- on a card
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no card")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("name", NAMES if torch.cuda.is_available() else ["any"])
+def test_call_on_a_card(name, dtype):
+    """All shapes against the reference, on a graph with hubs of the real size of pieces; the same bits twice."""
+    from gnnlib.kernels import cuda
+
+    kind, adj = getattr(torch, dtype), adjacency(hub(500, 20000)).to(torch.device("cuda"))
+    for heads, width in SHAPES:
+        expected = call_on(RoundedInputs(adj, heads, width, kind), name, reference)
+        first, second = (call_on(RoundedInputs(adj, heads, width, kind), name, cuda) for _ in range(2))
+        assert_close(first, expected, 10 * CLOSE[kind])  # sums of thousands of numbers
+        assert all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(first, second, strict=True))

@@ -87,7 +87,7 @@ def _parts(adj: CompressedRows, width: int, like: Tensor) -> list[tuple[slice, C
     cached = adj.indices.__dict__.setdefault("_gnnlib_parts", {})
     if step not in cached:
         bounds = [*range(0, rows, step), rows]
-        slots = adj.indptr[bounds].tolist()
+        slots = adj.indptr[torch.tensor(bounds)].tolist()
         cached[step] = [
             (
                 slice(bounds[i], bounds[i + 1]),
