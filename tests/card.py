@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from unittest import mock
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
@@ -230,6 +231,13 @@ def convert_a_cnn() -> None:
     torch.testing.assert_close(y.cpu(), expected)
 
 
+def explain_two_devices() -> None:
+    """Features on another device than the parameters raise an error of one sentence."""
+    conv, graph = gnnlib.GCNConv(6, 4).to(NAME), random_graph()
+    with pytest.raises(ValueError, match=r"^GCNConv: expected x on the parameters' device, card:0, got cpu$"):
+        conv(graph, torch.randn(graph.num_nodes(), 6))
+
+
 def save_and_load() -> None:
     """A model is saved from the card, and loaded onto it."""
     model = gnnlib.Stack.build(gnnlib.GCNConv, 6, 8, 2, num_layers=2).to(NAME)
@@ -257,6 +265,7 @@ PROGRAMS: dict[str, Callable[[], None]] = {
         train_on_samples,
         diagnose,
         convert_a_cnn,
+        explain_two_devices,
         save_and_load,
     )
 }

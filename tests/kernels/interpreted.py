@@ -75,6 +75,31 @@ def compare_tile_of_a_card(name: str) -> None:
         compare_call(name, "random", 2, 130, "float32")
 
 
+SPECIAL = {
+    "nan": [1.0, float("nan"), 2.0],
+    "inf": [0.0, float("inf"), 1.0],
+    "minus inf": [float("-inf"), 0.0, 1.0],
+    "only minus inf": [float("-inf")] * 3,
+    "huge": [3e38, 3e38, -3e38],
+    "far apart": [0.0, 200.0, -1e30],
+}
+
+
+def compare_special_values(name: str) -> None:
+    """Maxima, softmax and attention of three edges, and of nodes without edges."""
+    from gnnlib.kernels import cuda
+
+    adj, values = adjacency(new_graph([0, 1, 2], [1, 1, 1])), torch.tensor(SPECIAL[name])
+    x, zeros, feat = values.view(3, 1, 1), torch.zeros(3, 1), torch.tensor([1.0, 2.0, 4.0]).view(3, 1, 1)
+    for call in (
+        lambda k: k.neighbour_max(adj.csc, x, None),
+        lambda k: (k.edge_softmax(adj.csc, values.view(3, 1)),),
+        lambda k: (k.neighbour_sum(adj.csc, x, None, 1),),
+        lambda k: k.attend(adj.csc, adj.csr, feat, values.view(3, 1), zeros, 0.2, None, None)[:1],
+    ):
+        assert_close(call(cuda), call(reference), CLOSE[torch.float32])
+
+
 OPERATIONS: dict[str, Callable[..., Tensor]] = {
     "aggregate": lambda g, x, e: aggregate(g, x),
     "aggregate, weighted": lambda g, x, e: aggregate(g, x, e),
@@ -141,7 +166,10 @@ def compare_layer(name: str) -> None:
     assert_close(results[1], results[0], 1e-4)  # gradients of parameters are sums over all nodes, of products
 
 
-FUNCTIONS = {f.__name__: f for f in (compare_call, compare_tile_of_a_card, compare_gradients, compare_layer)}
+FUNCTIONS = {
+    f.__name__: f
+    for f in (compare_call, compare_tile_of_a_card, compare_special_values, compare_gradients, compare_layer)
+}
 
 
 @contextmanager

@@ -2,8 +2,6 @@
 
 import inspect
 import logging
-import re
-import subprocess
 from types import SimpleNamespace
 
 import pytest
@@ -11,8 +9,9 @@ import torch
 
 from gnnlib import adjacency, kernels
 from gnnlib.kernels import reference
-from tests.kernels.cases import CALLS, VECTOR_CALLS, Inputs, RoundedInputs, call_on, hub
-from tests.kernels.interpreted import CLOSE, LAYERS, OPERATIONS, assert_close
+from tests.kernels.cases import CALLS, VECTOR_CALLS, RoundedInputs, call_on, hub
+from tests.kernels.compiled import configurations, fault
+from tests.kernels.interpreted import CLOSE, LAYERS, OPERATIONS, SPECIAL, assert_close
 from tests.served import served
 
 NAMES = [*CALLS, *VECTOR_CALLS]
@@ -142,6 +141,12 @@ def test_interpreted_tile_of_a_card(compare, name):
 
 
 @pytest.mark.process
+@pytest.mark.parametrize("name", SPECIAL)
+def test_interpreted_special_values(compare, name):
+    compare("compare_special_values", name)
+
+
+@pytest.mark.process
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_interpreted_gradients_match_reference(compare, name):
     compare("compare_gradients", name, False)
@@ -162,65 +167,6 @@ def test_interpreted_layer_matches_reference(compare, name):
 
 # ---------------------------------------------------------------- compiled ahead
 
-TYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16", torch.int32: "i32", torch.int64: "i64"}
-REGISTERS = 64
-
-
-class Configuration:
-    """What a launch asks the compiler for: pointers are multiples of 16 bytes, as PyTorch's memory is."""
-
-    def __init__(self, kernel, arguments: tuple, options: dict):
-        self.kernel, pointers = kernel, {}
-        self.constants = {name: options[name] for name in kernel.arg_names if name in options}
-        self.options = {name: value for name, value in options.items() if name not in self.constants}
-        self.signature = dict.fromkeys(kernel.arg_names, "constexpr")
-        for i, argument in enumerate(arguments):
-            if isinstance(argument, torch.Tensor):
-                self.signature[kernel.arg_names[i]] = "*" + TYPES[argument.dtype]
-                pointers[(i,)] = [["tt.divisibility", 16]]
-            else:
-                self.signature[kernel.arg_names[i]] = "i32" if isinstance(argument, int) else "fp32"
-        self.pointers = pointers
-        self.key = kernel.__name__, str(self.signature), str(self.constants)
-
-    def compile(self, capability: int):
-        from triton.backends.compiler import GPUTarget
-        from triton.compiler import ASTSource, compile
-
-        source = ASTSource(self.kernel, self.signature, self.constants, self.pointers)
-        return compile(source, GPUTarget("cuda", capability, 32), self.options)
-
-
-def configurations(name: str, heads: int, width: int, dtype: torch.dtype) -> list[Configuration]:
-    """Those of a call on a graph with hubs."""
-    from triton.runtime.jit import JITFunction
-
-    from gnnlib.kernels import cuda
-    from gnnlib.kernels.cuda import plan
-
-    launches: dict[tuple, Configuration] = {}
-
-    def record(kernel, *arguments, grid, warmup, **options) -> None:
-        configuration = Configuration(kernel, arguments, options)
-        launches[configuration.key] = configuration
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(JITFunction, "run", record)
-        patch.setattr(plan, "PIECE", 64)
-        call_on(Inputs(adjacency(hub(60, 900)), heads, width, dtype), name, cuda)
-    return list(launches.values())
-
-
-def resources(binary: bytes, path) -> dict[str, int]:
-    """Registers, stack and others, as cuobjdump prints them."""
-    from triton import knobs
-
-    path.write_bytes(binary)
-    command = [knobs.nvidia.cuobjdump.path, "-res-usage", str(path)]
-    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return {name: int(value) for name, value in re.findall(r"(\w+):(\d+)", text)}
-
-
 CHECKED: set[tuple] = set()
 
 
@@ -236,14 +182,30 @@ def check(request, tmp_path, monkeypatch):
             if key in CHECKED:
                 continue
             CHECKED.add(key)
-            compiled = configuration.compile(capability)
-            used = resources(compiled.asm["cubin"], tmp_path / "kernel.cubin")
-            assert used["STACK"] == 0, (key, used)
-            assert used["REG"] <= REGISTERS, (key, used)
-            if configuration.constants.get("VEC", 1) > 1:
-                assert "ld.global.v4" in compiled.asm["ptx"], key
+            assert fault(configuration, capability, tmp_path) is None, key
 
     return call
+
+
+def test_configurations_are_those_of_the_launcher():
+    """Triton's launcher derives the same types, constants, alignments and options from the arguments of a launch."""
+    pytest.importorskip("triton", reason="Triton is not installed (pip install triton)")
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import make_backend
+    from triton.runtime.jit import create_function_from_signature
+
+    backend = make_backend(GPUTarget("cuda", 90, 32))
+    for name in ("sum, scaled", "dropped_sum", "attend_grad, weighted", "rectified_mean_max_grad"):
+        for configuration in configurations(name, 4, 32, torch.bfloat16):
+            kernel = configuration.kernel
+            bind = create_function_from_signature(kernel.signature, kernel.params, backend)
+            keywords = configuration.constants | configuration.options
+            bound = bind(*configuration.arguments, **keywords)
+            options, signature, constants, attributes = kernel._pack_args(backend, keywords, *bound)
+            assert signature == configuration.signature
+            assert {kernel.arg_names[i]: value for (i,), value in constants.items()} == configuration.constants
+            assert {place: value for place, value in attributes.items() if value} == configuration.pointers
+            assert {key: getattr(options, key) for key in configuration.options} == configuration.options
 
 
 FIRST = "sum, weighted", "max", "edge_dot", "attend_grad"
