@@ -44,6 +44,7 @@ def _dot(
     COLS: tl.constexpr,
     VEC: tl.constexpr,
 ):
+    """A number of both ends for each edge and head: MODE is "dot", "dropped" or "score"."""
     pair = tl.arange(0, ITEMS * HEADS)
     slot = tl.program_id(0).to(tl.int64) * ITEMS + pair // HEADS
     head = tl.program_id(1) * HEADS + pair % HEADS
@@ -141,6 +142,7 @@ def _score_grad(
     COLS: tl.constexpr,
     VEC: tl.constexpr,
 ):
+    """The gradient of the score for x, the end that the rows are: one head of x takes all heads."""
     pair = tl.arange(0, ITEMS * HEADS)
     item = tl.program_id(0).to(tl.int64) * ITEMS + pair // HEADS
     x_head = tl.program_id(1) * HEADS + pair % HEADS
@@ -211,6 +213,7 @@ def _att_grad(
     COLS: tl.constexpr,
     VEC: tl.constexpr,
 ):
+    """The gradient of the score for att over a chunk of edges."""
     chunk, head = tl.program_id(0).to(tl.int64), tl.program_id(1)
     column = tl.program_id(2) * COLS + tl.arange(0, COLS)
     width = groups * VEC

@@ -28,6 +28,7 @@ def _gated_sum(
     COLS: tl.constexpr,
     VEC: tl.constexpr,
 ):
+    """The sums of gated messages and of gates."""
     item = tl.program_id(0).to(tl.int64) * ITEMS + tl.arange(0, ITEMS)
     column = tl.program_id(2) * COLS + tl.arange(0, COLS)
     width = groups * VEC
@@ -88,6 +89,7 @@ def _edge_grad(
     COLS: tl.constexpr,
     VEC: tl.constexpr,
 ):
+    """The gradient of a vector per edge: MODE is "gate" or "rectified"."""
     slot = tl.program_id(0).to(tl.int64) * ITEMS + tl.arange(0, ITEMS)
     column = tl.program_id(2) * COLS + tl.arange(0, COLS)
     width = groups * VEC

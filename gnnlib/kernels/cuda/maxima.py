@@ -31,6 +31,7 @@ def _max(
     COLS: tl.constexpr,
     VEC: tl.constexpr,
 ):
+    """The largest message of each item, and its edge. JOIN: x and edge are those of pieces."""
     pair = tl.arange(0, ITEMS * HEADS)
     item = tl.program_id(0).to(tl.int64) * ITEMS + pair // HEADS
     head = tl.program_id(1) * HEADS + pair % HEADS

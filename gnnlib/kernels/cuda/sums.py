@@ -61,6 +61,12 @@ def _sum(
     COLS: tl.constexpr,
     VEC: tl.constexpr,
 ):
+    """The sum of the messages of each item. MODE: the message of an edge from u.
+
+    "plain": x_u; "scaled": extra_u x_u; "dropped": the entries of x_u that dropout retains; "selected": the entries of
+    x_u whose edge, in extra, is this one; "rectified": max(0, x_u + extra_e); "tap": x_u in the columns of the tap
+    extra_e; "join": the sum of a piece. WEIGHTED: times coeff_e. OWN: what `Sum.end` says, if FINISH is true.
+    """
     pair = tl.arange(0, ITEMS * HEADS)
     item = tl.program_id(0).to(tl.int64) * ITEMS + pair // HEADS
     head = tl.program_id(1) * HEADS + pair % HEADS
@@ -190,6 +196,7 @@ def _sum_over_heads(
     COLS: tl.constexpr,
     VEC: tl.constexpr,
 ):
+    """The sum over edges and heads of coeff_e[h] x_u[h]."""
     item = tl.program_id(0).to(tl.int64) * ITEMS + tl.arange(0, ITEMS)
     column = tl.program_id(2) * COLS + tl.arange(0, COLS)
     width = groups * VEC
