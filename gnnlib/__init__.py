@@ -30,6 +30,7 @@ from gnnlib.graph import (
     Graph,
     adjacency,
     as_graph,
+    prepare,
 )
 from gnnlib.io import (
     load_model,
@@ -192,6 +193,7 @@ __all__ = [
     "one_hot",
     "predict",
     "predict_images",
+    "prepare",
     "propagate",
     "random_walk_encoding",
     "readout_flat",

@@ -10,6 +10,7 @@ from gnnlib.graph._structure import (
     adjacency,
     check_num_rows,
     edge_endpoints,
+    prepare,
     set_adjacency_factory,
     with_message_dropout,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "new_graph",
     "node_subgraph",
     "node_to_graph",
+    "prepare",
     "reverse",
     "segments",
     "set_adjacency_factory",

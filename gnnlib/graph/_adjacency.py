@@ -1,17 +1,26 @@
 """Adjacency in CSC and CSR: the arrays that message passing reads."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 
 from gnnlib import kernels
 from gnnlib._utils.calls import names_checked
 
 INT32_MAX = 2**31 - 1
+
+transforms_active = torch._C._are_functorch_transforms_active
+"""Whether the call is within a transform of ``torch.func``."""
+
+
+def is_traced() -> bool:
+    """Whether the numbers of tensors may not be read: within ``torch.compile``, ``torch.export`` or ``torch.func``."""
+    return torch.compiler.is_compiling() or transforms_active()
 
 
 @names_checked()
@@ -136,6 +145,8 @@ class Adjacency:
 
         It is computed again if a caller has modified it in place.
         """
+        if torch.compiler.is_compiling():  # in the traced graph, which serves other adjacencies too
+            return compute()
         tensor, version = self.cache.get(key, (None, 0))
         if tensor is None or tensor._version != version:
             with constants():
@@ -146,9 +157,10 @@ class Adjacency:
 
 @contextmanager
 def constants() -> Iterator[None]:
-    """Tensors made here are cached beyond the caller's context: they need no gradient, and are not inference tensors,
-    which autograd would refuse later."""
-    with torch.inference_mode(False), torch.no_grad():
+    """Tensors made here are cached beyond the caller's context: they need no gradient, are not inference tensors, which
+    autograd would refuse later, and do not belong to a transform of ``torch.func``."""
+    transforms = temporarily_clear_interpreter_stack() if transforms_active() else nullcontext()
+    with transforms, torch.inference_mode(False), torch.no_grad():
         yield
 
 

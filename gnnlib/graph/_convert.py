@@ -11,10 +11,11 @@ from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
 from gnnlib._utils.calls import names_checked
-from gnnlib.graph._adjacency import Adjacency
+from gnnlib.graph._adjacency import Adjacency, constants
 from gnnlib.graph._derived import derived
 from gnnlib.graph._graph import Graph
 from gnnlib.graph._parts import OUT_OF_RANGE, graph_kind, not_a_graph
+from gnnlib.graph._prepare import is_prepared, run_eagerly
 
 __all__ = ["NATIVE", "as_dgl", "as_graph", "convert_graph", "is_graph", "takes_graph", "takes_graphs"]
 
@@ -75,11 +76,16 @@ def convert_graph(data: Any, x: Any, owner: str) -> Any:
     try:
         if kind == "edge_index" and len(data) != 2 and torch.as_tensor(data).is_floating_point():
             raise TypeError(f"expected the graph first, and then x, got a tensor of shape {tuple(data.shape)}")
-        return derived(data, kind, ("graph", num_nodes), lambda: Graph(data, num_nodes))
+        return derived(data, kind, ("graph", num_nodes), lambda: _converted(data, num_nodes))
     except (TypeError, ValueError) as error:
         message = str(error).removeprefix("Graph: ")
         rows = f"; x has {num_nodes} rows" if num_nodes is not None and OUT_OF_RANGE.search(message) else ""
         raise type(error)(f"{owner}: {message}{rows}") from None
+
+
+def _converted(data: Any, num_nodes: Any) -> Graph:
+    with constants():
+        return Graph(data, num_nodes)
 
 
 def _num_rows(x: Any) -> Any:
@@ -114,6 +120,8 @@ def takes_graph(x: str = "x") -> Callable[[Function], Function]:
         @wraps(function)
         def converted(*args: Any, **options: Any) -> Any:
             graph = args[place] if len(args) > place else options.get("graph")
+            if torch.compiler.is_compiling() and graph is not None and not is_prepared(graph):
+                return run_eagerly(converted, *args, **options)
             if not isinstance(graph, NATIVE) and graph is not None:
                 rows = args[x_place] if len(args) > x_place else options.get(x)
                 graph = convert_graph(graph, rows, _owner(args[0]) if is_method else function.__name__)

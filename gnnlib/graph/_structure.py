@@ -19,12 +19,14 @@ from gnnlib.graph._check import check_dense, check_graph, kind_of
 from gnnlib.graph._convert import takes_graph
 from gnnlib.graph._graph import Graph
 from gnnlib.graph._parts import dgl_endpoints, dgl_formats
+from gnnlib.graph._prepare import PreparedGraph, adjacency_of_tensors, run_eagerly
 
 __all__ = [
     "GraphLike",
     "adjacency",
     "check_num_rows",
     "edge_endpoints",
+    "prepare",
     "set_adjacency_factory",
     "with_message_dropout",
 ]
@@ -85,6 +87,8 @@ def adjacency(graph: GraphLike | Adjacency, device: torch.device | str | None = 
         >>> adjacency(g) is before, adjacency(g).num_edges
         (False, 3)
     """
+    if torch.compiler.is_compiling():
+        return graph if isinstance(graph, Adjacency) else adjacency_of_tensors(*graph._tensors)  # type: ignore[union-attr]
     if torch.jit.is_tracing():
         raise RuntimeError(
             "expected message passing outside of torch.jit.trace, got it inside: TorchScript has no DGL graphs; "
@@ -113,6 +117,41 @@ def _add_device(graph: GraphLike, by_device: dict[torch.device, Adjacency], devi
 
 
 @names_checked()
+@takes_graph()
+def prepare(graph: GraphLike) -> Graph:
+    """Prepares a graph for ``torch.compile`` and ``torch.export``: a `Graph` whose adjacency is computed.
+
+    Compiled functions read the tensors of a prepared graph and no other object, so that a layer on it is one graph
+    without breaks (``fullgraph=True``). Prepared graphs of different sizes share a compilation. On any other graph, a
+    compiled function calls the layers of this library in eager mode. A prepared graph is a pytree of tensors, and
+    therefore an input of ``torch.export``.
+
+    Args:
+        graph: with one edge type
+
+    Returns:
+        the graph, with the same features and batch sizes
+
+    Raises:
+        TypeError: if it is no graph of one edge type
+
+    Example:
+        >>> import torch
+        >>> from gnnlib import GCNConv, prepare
+        >>> graph = prepare(torch.tensor([[0, 1, 2], [1, 2, 0]]))
+        >>> layer = torch.compile(GCNConv(8, 4), backend="eager", fullgraph=True)
+        >>> layer(graph, torch.ones(3, 8)).shape
+        torch.Size([3, 4])
+    """
+    check_graph("prepare", graph)
+    if isinstance(graph, PreparedGraph):
+        return graph
+    with constants():
+        copy = graph.local_var() if isinstance(graph, Graph) else Graph(graph)
+        return PreparedGraph.of(copy, adjacency(copy))
+
+
+@names_checked()
 def check_num_rows(name: str, value: Tensor, rows: int, kind: str) -> None:
     """Check that ``value`` is a floating-point tensor with one row per node or edge.
 
@@ -133,6 +172,8 @@ def check_num_rows(name: str, value: Tensor, rows: int, kind: str) -> None:
 @takes_graph()
 def with_message_dropout(graph: GraphLike, dropout: MessageDropout, device: torch.device) -> GraphLike:
     """A view of the graph whose adjacency carries a message dropout, which sums, attention and gating apply."""
+    if torch.compiler.is_compiling():  # the key of the dropout would be a constant
+        return run_eagerly(with_message_dropout, graph, dropout, device)
     adjacency(graph, device)
     if isinstance(graph, Graph):
         view = graph._with_new_cache()

@@ -1,8 +1,8 @@
 """A layer of a network: a convolution with dropout, normalisation, skip and activation."""
 
 from collections.abc import Callable
-from functools import lru_cache
-from typing import Any, ClassVar
+from functools import lru_cache, wraps
+from typing import Any, ClassVar, TypeVar, cast
 
 from torch import Tensor, nn
 
@@ -13,6 +13,8 @@ from gnnlib.nn._factories import as_drop_edge, as_dropout
 from gnnlib.nn.conv.base import Conv
 
 __all__ = ["GNNLayer", "as_blocks", "check_callables", "concat_heads", "graph_for", "mean_heads"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 EXAMPLES = {
     "conv": "GCNConv(8, 16)",
@@ -185,7 +187,19 @@ def graph_for(module: Any, graph: GraphLike) -> GraphLike:
     return as_dgl(graph) if _any_of_dgl(type(module).__mro__) else graph
 
 
-@lru_cache(maxsize=512)
+def _traced_as_constant(function: Function) -> Function:
+    """A cached function of classes, whose result ``torch.compile`` takes as a constant and does not trace."""
+    cached = lru_cache(maxsize=512)(function)
+
+    @wraps(function)
+    def call(*args: Any) -> Any:
+        return cached(*args)
+
+    vars(call)["_dynamo_marked_constant"] = True  # as torch._dynamo.assume_constant_result, which is slow to import
+    return cast(Function, call)
+
+
+@_traced_as_constant
 def _any_of_dgl(classes: tuple[type, ...]) -> bool:
     return any(base.__module__.startswith("dgl.") for base in classes)
 
@@ -198,7 +212,7 @@ def _takes_one(module: Any) -> bool:
     return arguments is not None and len(arguments.names) == 1
 
 
-@lru_cache(maxsize=512)
+@_traced_as_constant
 def _forward_takes_one(forward: Callable[..., Any]) -> bool:
     """The same of a class's method; cached, as each step of each layer asks for its norm."""
     arguments = positional_arguments(forward)

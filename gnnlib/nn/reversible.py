@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from gnnlib.graph import GraphLike, takes_graph
+from gnnlib.graph._prepare import run_eagerly
 from gnnlib.nn._arguments import Arguments, reset_parameters
 from gnnlib.nn.layer import as_blocks
 
@@ -176,6 +177,8 @@ class Reversible(Arguments, nn.Module):
         Returns:
             Node features, (N, \\*, F).
         """
+        if torch.compiler.is_compiling():
+            return run_eagerly(self.forward, graph, x, edge, x0)
         start = int(torch.randint(2**31, ()))
         return _Reverse.apply(list(self.blocks), graph, start, x, edge, x0, *_learned(self))
 

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from gnnlib._utils.calls import names_checked
 from gnnlib.graph import Adjacency, CompressedRows, GraphLike, adjacency, check_num_rows, takes_graph
+from gnnlib.graph._adjacency import is_traced
 from gnnlib.kernels.half import computed
 from gnnlib.ops.autograd.sums import copy_dst, copy_src, sum_edges
 
@@ -132,7 +133,7 @@ def _weighted_norm(adj: Adjacency, weight: Tensor, powers: tuple[float, float], 
     for power, view, copy in ((powers[0], of_source, copy_src), (powers[1], adj, copy_dst)):
         if power:
             degree = sum_edges(view, flat)
-            if power == -0.5 and bool((degree < 0).any()):
+            if power == -0.5 and not is_traced() and bool((degree < 0).any()):
                 raise ValueError(f"expected weighted degrees of at least 0 under a square root, got {degree.min():.3g}")
             factor = factor * copy(adj, _power(degree, power))
     return factor.reshape(weight.shape)

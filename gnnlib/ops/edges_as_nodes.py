@@ -1,11 +1,13 @@
 """Incidence graphs: edges as nodes, so that operations along edges are those over neighbours."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from gnnlib.graph import Adjacency, CompressedRows, GraphLike, adjacency, takes_graph
+from gnnlib.graph._adjacency import constants, transforms_active
 from gnnlib.ops.autograd.sums import DroppedSum, Sum
 
 __all__ = ["incidence", "per_edge_messages"]
@@ -38,8 +40,9 @@ def incidence(graph: GraphLike | Adjacency, like: Tensor | None = None) -> tuple
         ([[1.0, 4.0], [3.0, 2.0]], [[0.0, 0.0], [0.0, 0.0], [3.0, 4.0]])
     """
     adj = adjacency(graph, None if like is None else like.device)
-    numbers = torch.arange(adj.num_edges + 1, dtype=torch.int32, device=adj.device)
-    edge = numbers[:-1]
+    with constants() if transforms_active() else nullcontext():
+        numbers = torch.arange(adj.num_edges + 1, dtype=torch.int32, device=adj.device)
+        edge = numbers[:-1]
 
     def to_edges(node: Tensor, rows: CompressedRows, num_nodes: int) -> Adjacency:
         csc = CompressedRows(numbers, node, edge)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.autograd import Function, forward_ad
 
 from gnnlib._utils.calls import names_checked
+from gnnlib.graph._adjacency import transforms_active
 from gnnlib.graph._check import features_error
 from gnnlib.kernels.half import computed
 
@@ -99,7 +100,7 @@ def _is_large(x: Tensor, weight: Tensor) -> bool:
         and x.layout is torch.strided
         and x.numel() * len(weight) >= SMALL
         and x.shape[-1] == weight.shape[-1]  # else PyTorch's error says what is wrong
-        and not torch._C._are_functorch_transforms_active()
+        and not transforms_active()
         and forward_ad._current_level < 0
     )
 
@@ -171,7 +172,7 @@ class _WidenedLinear(Function):
     def backward(ctx, grad: Tensor):
         (x, weight), needs = ctx.saved_tensors, ctx.needs_input_grad
         with torch.autocast("cpu", enabled=False):
-            if torch.is_grad_enabled():
+            if torch.is_grad_enabled() or transforms_active():
                 wide = grad.float()
                 bias = wide.sum(0) if needs[2] else None
                 return (wide @ weight.float()).to(x.dtype), (wide.T @ x.float()).to(weight.dtype), bias

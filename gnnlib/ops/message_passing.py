@@ -17,8 +17,9 @@ from torch import Tensor
 
 from gnnlib._utils.calls import names_checked
 from gnnlib.graph import Adjacency, GraphLike, adjacency, check_num_rows, takes_graph
+from gnnlib.graph._adjacency import is_traced
 from gnnlib.kernels.half import computed
-from gnnlib.ops.autograd.attention import Attend, Score, Softmax, composed_attention
+from gnnlib.ops.autograd.attention import Attend, Score, Softmax
 from gnnlib.ops.autograd.convolution import Convolve
 from gnnlib.ops.autograd.sums import Dot, DroppedSum, Max, Scaled, Sum, copy_dst, copy_src
 from gnnlib.ops.degrees import check_norm, degree_factors, degree_norm, divide_by_in_degree
@@ -432,7 +433,7 @@ def attend(
 
     vectors, shift = (per_head(att_src), per_head(att_dst)), None if bias is None else per_head(bias).contiguous()
     inputs = flatten(feat), None if feat_dst is None else flatten(feat_dst), *vectors, coeff, shift
-    y = Attend.apply(*inputs, adj, slope) if adj.dropout is None else composed_attention(adj, slope, *inputs)
+    y = (Attend.apply if adj.dropout is None else Attend.composition)(*inputs, adj, slope)
     return y if y.shape[1:] == feat.shape[1:] else y.view(adj.num_dst, *feat.shape[1:])
 
 
@@ -500,7 +501,7 @@ def convolve(graph: GraphLike | Adjacency, x: Tensor, basis: Tensor, weight: Ten
 def _check_taps(taps: Tensor, num_edges: int, weight: Tensor) -> None:
     if taps.shape != (num_edges,):
         raise ValueError(f"taps: expected shape ({num_edges},), one for each edge, got {tuple(taps.shape)}")
-    low, high = (t.item() for t in taps.aminmax()) if num_edges else (0, -1)
+    low, high = (t.item() for t in taps.aminmax()) if num_edges and not is_traced() else (0, -1)
     if low < 0 or high >= weight.shape[-3]:
         raise ValueError(f"taps: expected numbers from 0 to {weight.shape[-3] - 1}, got {low} to {high}")
 

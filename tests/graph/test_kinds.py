@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 import gnnlib
-from gnnlib import Graph, GraphStore, Stack, adjacency, as_graph, models, ops
+from gnnlib import Graph, GraphStore, Stack, adjacency, as_graph, models, ops, prepare
 from gnnlib._platform.dgl import dgl
 from gnnlib.analysis import attention, diagnose, saliency, smoothing, squashing, symmetry
 from gnnlib.coarsening import coarsen, graclus, haar_pyramid, laplacian_pyramid
@@ -258,6 +258,7 @@ LAYERS = {
 FUNCTIONS = {
     "adjacency": lambda graph: [adjacency(graph).csc.eid, adjacency(graph).csr.eid],
     "edge_endpoints": edge_endpoints,
+    "prepare": lambda graph: [adjacency(prepare(graph)).csc.eid, *prepare(graph).edges()],
     "with_message_dropout": lambda graph: gnnlib.propagate(dropped(graph), x=X),
     "DropEdge": lambda graph: edge_endpoints(seeded(gnnlib.DropEdge)(0.5)(graph)[0]),
     "aggregate": lambda graph: gnnlib.aggregate(graph, X, WEIGHT),
@@ -356,7 +357,7 @@ def with_nodes(name, kind, graph):
 
 
 WITHOUT_FEATURES = {
-    *("adjacency", "edge_endpoints", "random_walk_encoding", "laplacian_encoding", "graclus", "GraphStore"),
+    *("adjacency", "edge_endpoints", "prepare", "random_walk_encoding", "laplacian_encoding", "graclus", "GraphStore"),
     *("degree_norm", "DropEdge", "with_message_dropout", "coarsen", "laplacian_pyramid", "receptive_field", "clusters"),
     *("gcn_edge_weights", "precompute_propagation", "batch", "unbatch", "graph_sizes", "graph_index", "node_to_graph"),
     *("balanced_forman_curvature", "ollivier_curvature", "effective_resistance", "commute_time"),

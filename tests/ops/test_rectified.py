@@ -8,7 +8,7 @@ from gnnlib._platform.dgl import dgl
 from gnnlib.graph import adjacency
 from gnnlib.kernels import cpu, reference
 from gnnlib.kernels.cpu import team
-from gnnlib.ops.autograd.rectified import composed_mean_max
+from gnnlib.ops.autograd.rectified import RectifiedMeanMax
 from gnnlib.ops.degrees import mean_from_sum
 from gnnlib.ops.rectified import rectified_mean_max, rectified_sum
 from gnnlib.testing.case import assert_close, assert_same_bits
@@ -38,8 +38,8 @@ def outputs_and_grads(graph, args, function=rectified_mean_max):
 def composed(graph, a, b, edge, weight):
     share = mean_from_sum(graph, b.new_ones(len(b)))
     repeated = weight.repeat(1, a[0].numel() // a.shape[-1])
-    y = composed_mean_max(adjacency(graph), share, a.flatten(1), b.flatten(1), edge, repeated)
-    return (t.view(b.shape) for t in y.chunk(2, 1))
+    y = RectifiedMeanMax.composition(a.flatten(1), b.flatten(1), edge, repeated, share, adjacency(graph))
+    return (t.view(b.shape) for t in y)
 
 
 def star(num_leaves):

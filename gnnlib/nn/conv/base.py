@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib.graph import NID, GraphLike
+from gnnlib.graph._adjacency import is_traced
 from gnnlib.graph._check import check_dense, features_error
 from gnnlib.nn._arguments import Arguments, integer, reset_parameters
 from gnnlib.nn._foreign import constructor_answers
@@ -186,7 +187,7 @@ class Conv(Arguments, nn.Module):
             pos = data["pos"]
             if pos.dim() != 2 or pos.shape[1] != axes:
                 raise ValueError(f"{self._name}: expected positions of shape (N, {axes}), got {tuple(pos.shape)}")
-            bad = int((~torch.isfinite(pos)).sum())
+            bad = 0 if is_traced() else int((~torch.isfinite(pos)).sum())
             if bad:
                 raise ValueError(f"{self._name}: expected finite positions, got {bad} NaN or inf")
             positions.append(pos)
@@ -228,7 +229,7 @@ def add_bias(y: Tensor, bias: Tensor | None) -> Tensor:
 
 def add_reusing_memory(y: Tensor, more: Tensor) -> Tensor:
     """y + more, in the memory of y: for a y that the layer has just made and that no derivative needs."""
-    return y + more if y._base is not None else y.add_(more)
+    return y + more if is_traced() or y._base is not None else y.add_(more)
 
 
 def empty(*shape: int) -> nn.Parameter:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib.graph import GraphLike
+from gnnlib.graph._adjacency import is_traced
 from gnnlib.nn._arguments import number, one_of
 from gnnlib.nn.conv.base import Conv, Features, add_bias
 from gnnlib.ops import aggregate
@@ -125,7 +126,7 @@ def isomorphism_update(
     first, rest = (None, mlp) if reduce == "max" else _narrowing(mlp)
     if first is not None:
         x_src, x_dst = linear(x_src, first.weight), None if x_dst is None else linear(x_dst, first.weight)
-    if x_dst is not None or eps.requires_grad:
+    if x_dst is not None or eps.requires_grad or is_traced():
         y = aggregate(graph, x_src, edge, reduce)
         y = (1 + eps) * (x_src[: len(y)] if x_dst is None else x_dst) + y
     else:

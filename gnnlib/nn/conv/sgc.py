@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib.graph import GraphLike, is_graph
+from gnnlib.graph._adjacency import is_traced
 from gnnlib.graph._derived import Identity, tensor_state
 from gnnlib.nn._arguments import integer, one_of
 from gnnlib.nn.conv.base import Conv, Features, empty_linear
@@ -109,7 +110,7 @@ class SGConv(Conv):
         Returns:
             the features of the destinations
         """
-        if not self.cached:
+        if not self.cached or is_traced():
             return self.fc(self._propagate(graph, x, edge))
         inputs = _state(graph, x, edge)
         if inputs is None:
