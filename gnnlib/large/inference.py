@@ -174,9 +174,10 @@ def check_stack(model: nn.Module) -> Stack:
     if model.readout is not None:
         raise ValueError(f"inference: expected no readout, got {model.readout}")
     for block in model.blocks:
-        if not isinstance(block.norm, (*NODEWISE_NORMS, type(None))):
-            names = ", ".join(kind.__name__ for kind in NODEWISE_NORMS)
-            raise ValueError(f"inference: expected {names} or none, which treat nodes one by one, got {block.norm}")
+        for norm in (block.norm, getattr(block.feed_forward, "norm", None)):
+            if not isinstance(norm, (*NODEWISE_NORMS, type(None))):
+                names = ", ".join(kind.__name__ for kind in NODEWISE_NORMS)
+                raise ValueError(f"inference: expected {names} or none, which treat nodes one by one, got {norm}")
         for module in block.modules():
             norm = getattr(module, "norm", None)
             if isinstance(norm, str) and NORMS[norm][0]:

@@ -26,6 +26,7 @@ from gnnlib.nn.drop import (
 )
 from gnnlib.nn.embedding import SumOfEmbeddings, one_hot
 from gnnlib.nn.encoding import laplacian_encoding, random_walk_encoding
+from gnnlib.nn.feed_forward import FeedForward
 from gnnlib.nn.init import SkipInit, lsuv_init_
 from gnnlib.nn.layer import GNNLayer, concat_heads, mean_heads
 from gnnlib.nn.norm import (
@@ -77,6 +78,7 @@ __all__ = [
     "DropNode",
     "Dropout",
     "ECConv",
+    "FeedForward",
     "FlatReadout",
     "GATConv",
     "GATv2Conv",

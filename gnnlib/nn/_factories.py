@@ -12,6 +12,7 @@ from torch import nn
 
 from gnnlib.nn._arguments import probability
 from gnnlib.nn.drop import DropEdge, DropMessage, DropNode, Dropout
+from gnnlib.nn.feed_forward import FeedForward
 from gnnlib.nn.norm import (
     BatchNorm,
     DiffGroupNorm,
@@ -25,7 +26,18 @@ from gnnlib.nn.norm import (
 from gnnlib.nn.readout import MaxReadout, MeanMaxReadout, MeanReadout, SumReadout
 from gnnlib.nn.residual import DenseConnection, GRUUpdate, JumpingKnowledge, Residual
 
-__all__ = ["ACTIVATIONS", "JUMPS", "NORMS", "READOUTS", "SKIPS", "as_drop_edge", "as_dropout", "as_factory", "as_layer"]
+__all__ = [
+    "ACTIVATIONS",
+    "FEED_FORWARDS",
+    "JUMPS",
+    "NORMS",
+    "READOUTS",
+    "SKIPS",
+    "as_drop_edge",
+    "as_dropout",
+    "as_factory",
+    "as_layer",
+]
 
 Factory = Callable[..., Any]
 
@@ -46,6 +58,7 @@ SKIPS: dict[str, Factory] = {
     "dense": DenseConnection,
     "gru": GRUUpdate,
 }
+FEED_FORWARDS: dict[str, Factory] = {"ffn": FeedForward}
 ACTIVATIONS: dict[str, Factory] = {
     "relu": nn.ReLU,
     "elu": nn.ELU,
@@ -74,6 +87,7 @@ CALLS = {
     "norm": ("feats",),
     "skip": ("in_feats", "out_feats", "layer"),
     "activation": (),
+    "feed_forward": ("feats",),
     "jump": ("feats", "num_layers"),
     "readout": ("in_feats",),
 }

@@ -21,6 +21,7 @@ EXAMPLES = {
     "norm": "BatchNorm(16)",
     "skip": "Residual(8, 16)",
     "activation": "torch.nn.ReLU()",
+    "feed_forward": "FeedForward(16)",
     "encoder": "torch.nn.Linear(8, 16)",
     "jump": "JumpingKnowledge.cat(16, num_layers)",
     "readout": "MeanReadout(16)",
@@ -79,7 +80,8 @@ def check_callables(owner: object, **values: Any) -> None:
 class GNNLayer(Arguments, nn.Module):
     """A convolution with dropout of edges and features, normalisation, skip and activation, in this order.
 
-    ``norm_after_skip=True`` changes the order of the last three to skip, normalisation, activation.
+    ``norm_after_skip=True`` changes the order of the last three to skip, normalisation, activation. A feed-forward
+    block comes after them.
 
     Args:
         conv: any layer of the library, of ``dgl.nn``, or a module called as ``conv(graph, x)``
@@ -91,6 +93,7 @@ class GNNLayer(Arguments, nn.Module):
         merge: called on the output of an attention layer, (N, \\*, H, F)
         norm_after_skip: whether the norm comes after the skip, as in Luo et al. 2024 (arXiv 2406.08993), and not before
             it, as in ResNet (He et al. 2016, arXiv 1512.03385)
+        feed_forward: a `FeedForward`, or another module called as ``norm`` is
 
     Shapes:
         - x: as ``conv`` takes it
@@ -125,9 +128,11 @@ class GNNLayer(Arguments, nn.Module):
         drop_edge: float | nn.Module | None = None,
         merge: Callable[[Tensor], Tensor] = concat_heads,
         norm_after_skip: bool = False,
+        feed_forward: nn.Module | None = None,
     ):
         super().__init__()
         check_callables(self, conv=conv, norm=norm, skip=skip, activation=activation, merge=merge)
+        check_callables(self, feed_forward=feed_forward)
         if conv is None or _takes_one(conv):
             got = "None" if conv is None else f"{type(conv).__name__}, which is called as conv(x)"
             raise TypeError(
@@ -135,7 +140,7 @@ class GNNLayer(Arguments, nn.Module):
             )
         self.conv, self.norm, self.skip, self.activation = conv, norm, skip, activation
         self.dropout, self.drop_edge = as_dropout("GNNLayer", dropout), as_drop_edge("GNNLayer", drop_edge)
-        self.merge, self.norm_after_skip = merge, norm_after_skip
+        self.merge, self.norm_after_skip, self.feed_forward = merge, norm_after_skip, feed_forward
 
     def reset_parameters(self) -> None:
         """Draw all parameters anew."""
@@ -160,15 +165,10 @@ class GNNLayer(Arguments, nn.Module):
         if y.dim() > h.dim():
             y = self.merge(y)
         if self.norm_after_skip:
-            y = self._normalise(graph, self._add(y, x, x0))
+            y = _call(self.norm, graph, self._add(y, x, x0))
         else:
-            y = self._add(self._normalise(graph, y), x, x0)
-        return y if self.activation is None else self.activation(y)
-
-    def _normalise(self, graph: GraphLike, y: Tensor) -> Tensor:
-        if self.norm is None:
-            return y
-        return self.norm(y) if _takes_one(self.norm) else self.norm(graph_for(self.norm, graph), y)
+            y = self._add(_call(self.norm, graph, y), x, x0)
+        return _call(self.feed_forward, graph, y if self.activation is None else self.activation(y))
 
     def _add(self, y: Tensor, x: Tensor, x0: Tensor | None) -> Tensor:
         return y if self.skip is None else self.skip(y, x, x0)
@@ -180,6 +180,13 @@ class GNNLayer(Arguments, nn.Module):
         if hasattr(self.conv, "takes_edge"):
             return self.conv(graph, x, edge)
         return call_with_edge("GNNLayer", self.conv, graph, x, edge)
+
+
+def _call(module: nn.Module | None, graph: GraphLike, y: Tensor) -> Tensor:
+    """A module called as ``module(graph, y)``, or as ``module(y)`` where its forward takes one argument."""
+    if module is None:
+        return y
+    return module(y) if _takes_one(module) else module(graph_for(module, graph), y)
 
 
 def graph_for(module: Any, graph: GraphLike) -> GraphLike:

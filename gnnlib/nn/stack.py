@@ -12,6 +12,7 @@ from gnnlib.graph import GraphLike
 from gnnlib.nn._arguments import Arguments, integer, renames, reset_parameters
 from gnnlib.nn._factories import (
     ACTIVATIONS,
+    FEED_FORWARDS,
     JUMPS,
     NORMS,
     READOUTS,
@@ -119,13 +120,14 @@ class Stack(Arguments, nn.Module):
         checkpoint: bool = False,
         reversible: int = 0,
         norm_after_skip: bool = False,
+        feed_forward: Factory | str | None = None,
     ) -> "Stack":
         """A stack of ``num_layers`` layers of one kind.
 
-        Layer, norm, skip, activation and jump are given by factories: a class of the library, a ``functools.partial``
-        of one, or a function. A module without parameters, such as ``PairNorm(scale=2.0)``, is copied for each layer. A
-        name of the command line stands for its class: ``norm="pairnorm"``, ``skip="residual"``, ``jump="cat"``,
-        ``readout="mean"``, ``activation="elu"``.
+        Layer, norm, skip, activation, feed-forward block and jump are given by factories: a class of the library, a
+        ``functools.partial`` of one, or a function. A module without parameters, such as ``PairNorm(scale=2.0)``, is
+        copied for each layer. A name of the command line stands for its class: ``norm="pairnorm"``,
+        ``skip="residual"``, ``jump="cat"``, ``readout="mean"``, ``activation="elu"``.
 
         Args:
             conv: factory of the layer, called as ``conv(in_feats, out_feats)``. The heads of an attention layer must
@@ -152,6 +154,8 @@ class Stack(Arguments, nn.Module):
             reversible: number of groups: each layer is a `ReversibleBlock` of so many layers, each with
                 hidden_feats / reversible features, between an encoder and a head
             norm_after_skip: as for `GNNLayer`
+            feed_forward: factory of the feed-forward block after each layer but a bare last one, called as
+                ``feed_forward(feats)``: `FeedForward`, or a partial of it
 
         Returns:
             The stack.
@@ -166,7 +170,7 @@ class Stack(Arguments, nn.Module):
         _check_sizes(in_feats=1 if has_encoder else in_feats, hidden_feats=hidden_feats, out_feats=out_feats)
         _check_sizes(num_layers=num_layers, reversible=1 + integer("Stack", "reversible", reversible, minimum=0))
         _check_ends(encoder, head)
-        layers = _Layers.of(conv, norm, skip, activation, dropout, drop_edge, norm_after_skip)
+        layers = _Layers.of(conv, norm, skip, activation, dropout, drop_edge, norm_after_skip, feed_forward)
         if reversible:
             _check_reversible(reversible, hidden_feats, jump, head)
         encoder = encoder or reversible > 0
@@ -258,10 +262,18 @@ class _Layers(NamedTuple):
     dropout: nn.Module
     drop_edge: nn.Module | None
     norm_after_skip: bool
+    feed_forward: Factory | None
 
     @staticmethod
     def of(
-        conv: Any, norm: Any, skip: Any, activation: Any, dropout: Any, drop_edge: Any, norm_after_skip: bool
+        conv: Any,
+        norm: Any,
+        skip: Any,
+        activation: Any,
+        dropout: Any,
+        drop_edge: Any,
+        norm_after_skip: bool,
+        feed_forward: Any,
     ) -> "_Layers":
         """From what `Stack.build` takes."""
         return _Layers(
@@ -272,13 +284,16 @@ class _Layers(NamedTuple):
             as_dropout("Stack", dropout) or Dropout(0.0),
             as_drop_edge("Stack", drop_edge),
             norm_after_skip,
+            as_factory("feed_forward", feed_forward, FEED_FORWARDS),
         )
 
     def make(self, before: int, after: int, layer: int) -> GNNLayer:
-        """A layer with norm, skip and activation."""
+        """A layer with norm, skip, activation and feed-forward block."""
         norm, skip = self.norm and self.norm(after), self.skip and self.skip(before, after, layer)
+        feed_forward = self.feed_forward and self.feed_forward(getattr(skip, "out_feats", after))
         parts = {"norm": norm, "skip": skip, "activation": self.activation(), **self._drops()}
-        return GNNLayer(self.conv(before, after), **parts, norm_after_skip=self.norm_after_skip)
+        conv = self.conv(before, after)
+        return GNNLayer(conv, **parts, norm_after_skip=self.norm_after_skip, feed_forward=feed_forward)
 
     def in_a_row(
         self, width: int, hidden_feats: int, out_feats: int | None, num_layers: int

@@ -88,6 +88,7 @@ REMEDIES = {
     "scs": {"norm": PairNormSCS, "drop_edge": DropEdge(0.5)},
     "skipinit": {"norm": SkipInit, "skip": Residual},
     "linear": {"norm": BatchNorm, "skip": partial(Residual, linear=True), "norm_after_skip": True},
+    "ffn": {"norm": BatchNorm, "skip": Residual, "feed_forward": gnnlib.FeedForward},
     "mean": {"norm": MeanSubtraction, "skip": DenseConnection},
     "groups": {"norm": partial(DiffGroupNorm, groups=3), "skip": GRUUpdate, "activation": partial(nn.LeakyReLU, 0.1)},
     "nodes": {"norm": NodeNorm, "jump": JumpingKnowledge.lstm},

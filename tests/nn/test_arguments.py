@@ -146,6 +146,7 @@ MODULES = [  # what makes it, its representation; the same with other arguments;
     (lambda: gnnlib.DiffGroupNorm(4, groups=3, lam=0.1), "4, groups=3, lam=0.1"),
     (lambda: gnnlib.NodeNorm(4, p=1), "feats=4, p=1"),
     (lambda: gnnlib.SkipInit(4), "feats=4"),
+    (lambda: gnnlib.FeedForward(4, norm=gnnlib.LayerNorm, dropout=0.5), "4, hidden=8, dropout=0.5"),
     (lambda: gnnlib.Residual(4, 3), "4, 3"),
     (lambda: gnnlib.Residual(4, 4, layer=2), "4, 4, layer=2"),
     (lambda: gnnlib.InitialResidual(4, 4), "4, 4"),
@@ -279,6 +280,7 @@ def test_reset_parameters_gives_the_start(make):
         (lambda: gnnlib.DiffGroupNorm(4, groups=0), "DiffGroupNorm: expected groups >= 1, got 0"),
         (lambda: gnnlib.NodeNorm(4, p=0), "NodeNorm: expected a number p >= 1, got 0"),
         (lambda: gnnlib.SkipInit("a"), "SkipInit: expected an integer feats >= 1, got 'a'"),
+        (lambda: gnnlib.FeedForward(0), "FeedForward: expected feats >= 1, got 0"),
         (lambda: gnnlib.Residual(4, 0), "Residual: expected out_feats >= 1, got 0"),
         (lambda: gnnlib.InitialResidual(4, 4, 0), "InitialResidual: expected layer >= 1, got 0"),
         (lambda: gnnlib.InitialResidual(4, 4, alpha=2), "InitialResidual: expected a probability alpha"),
@@ -306,6 +308,7 @@ def test_values_are_checked_when_a_module_is_made(make, message):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: gnnlib.FeedForward(4, norm=3), "FeedForward: expected norm to be a class, such as BatchNorm, or None"),
         (lambda: gnnlib.JumpingKnowledge("cat", 4), r"expected JumpingKnowledge.cat\(feats, num_layers\).*, got 'cat'"),
         (
             lambda: gnnlib.JumpingKnowledge(mode="cat"),

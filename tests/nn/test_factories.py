@@ -20,7 +20,7 @@ from gnnlib import (
     Stack,
 )
 from gnnlib.benchmarks.catalog.remedies import make_plan
-from gnnlib.nn._factories import JUMPS, NORMS, SKIPS
+from gnnlib.nn._factories import FEED_FORWARDS, JUMPS, NORMS, SKIPS
 from gnnlib.testing.graphs import random_graph
 
 GRAPH, X = random_graph(), torch.randn(11, 3, generator=torch.Generator().manual_seed(0))
@@ -37,6 +37,7 @@ SAME = {
     "norm module": (dict(norm=PairNorm(scale=2.0)), dict(norm=partial(PairNorm, scale=2.0))),
     "norm of torch": (dict(norm=nn.BatchNorm1d), dict(norm=BatchNorm)),
     "layer norm of torch": (dict(norm=nn.LayerNorm), dict(norm=LayerNorm)),
+    "feed-forward name": (dict(feed_forward="ffn"), dict(feed_forward=gnnlib.FeedForward)),
     "skip name": (dict(skip="residual"), dict(skip=Residual)),
     "activation name": (dict(activation="elu"), dict(activation=nn.ELU)),
     "activation of torch": (dict(activation=torch.tanh), dict(activation=nn.Tanh)),
@@ -73,7 +74,7 @@ def test_plain_meanings_are_accepted_and_mean_the_same(case):
 
 def test_names_are_those_of_the_command_line():
     """Each name of a norm, skip or jump is a remedy too, and the same class there; the LSTM is narrower there."""
-    for names, keyword in ((NORMS, "norm"), (SKIPS, "skip"), (JUMPS, "jump")):
+    for names, keyword in ((NORMS, "norm"), (SKIPS, "skip"), (FEED_FORWARDS, "feed_forward"), (JUMPS, "jump")):
         for name, factory in names.items():
             actual = make_plan("gcn", name, 4, (8, 8, 8)).keywords[keyword]
             sizes = (8, 8, 1) if keyword == "skip" else (8, 4) if keyword == "jump" else (8,)
