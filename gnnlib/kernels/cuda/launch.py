@@ -70,4 +70,4 @@ def launch(kernel: Any, grid: tuple[int, ...], *args: Tensor | int | float, **co
         raise ValueError(f"expected all tensors on one device, got {' and '.join(sorted(map(str, devices)))}")
     if all(grid):
         with torch.cuda.device_of(args[0]):
-            kernel[grid](*args, **constants, **OPTIONS)
+            kernel[grid](*args, **OPTIONS | constants)

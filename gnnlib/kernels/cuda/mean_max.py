@@ -11,6 +11,12 @@ from gnnlib.kernels.cuda.plan import Items, run, slot_rows
 from gnnlib.kernels.cuda.sums import Sum
 
 
+def registers(dtype: torch.dtype) -> int:
+    """The largest number of registers. In half precision a thread has eight columns of a row, of their sums, of maxima
+    and of edges: with 64 registers it would spill."""
+    return 96 if dtype.itemsize == 2 else 64
+
+
 @jit
 def _message(base, x, u, r, c, e, live, mask, column, width, num_feats):
     """base + x[u] + r[e] C: the message before the ReLU."""
@@ -98,7 +104,8 @@ def rectified_mean_max(csc, a: Tensor, b: Tensor, r: Tensor, c: Tensor, share: T
         sums, maxima, edges = partial or (a, b, csc.eid)
         arrays = csc.indices, csc.eid, sums, maxima, r, c, share, edges, *out
         numbers, grid = (num_items, len(c), width // form.VEC), blocks(form, num_items, 1, width)
-        launch(_mean_max, grid, *items, *arrays, *numbers, JOIN=join, FINISH=finish, **form._asdict())
+        constants = {"JOIN": join, "FINISH": finish, "maxnreg": registers(b.dtype), **form._asdict()}
+        launch(_mean_max, grid, *items, *arrays, *numbers, **constants)
         return out
 
     run(csc.indptr, compute)
@@ -229,7 +236,7 @@ def _compute_end_grad(adj, centre: Tensor, x: Tensor, edges: tuple[Tensor, ...],
         num_items = len(items.row)
         out = result if finish else result.new_empty(num_items, 1, width, dtype=torch.float32)
         arrays, grid = (adj.indices, adj.eid, centre, x, *edges, out), blocks(form, num_items, 1, width)
-        constants = {"BY_DST": by_dst, "FINISH": finish, **form._asdict()}
+        constants = {"BY_DST": by_dst, "FINISH": finish, "maxnreg": registers(centre.dtype), **form._asdict()}
         launch(_end_grad, grid, *items, *arrays, num_items, num_feats, width // form.VEC, **constants)
         return out
 
