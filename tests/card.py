@@ -116,7 +116,16 @@ MODULES: dict[str, Callable[[], nn.Module]] = {
     "MeanReadout": lambda: gnnlib.MeanReadout(6),
     **{
         f"norm {norm}": lambda norm=norm: gnnlib.Stack.build(gnnlib.GCNConv, 6, 8, 3, num_layers=2, norm=norm)
-        for norm in ("batchnorm", "layernorm", "graphnorm", "pairnorm", "pairnorm-scs", "diffgroup", "nodenorm")
+        for norm in (
+            "batchnorm",
+            "layernorm",
+            "graphnorm",
+            "pairnorm",
+            "pairnorm-scs",
+            "diffgroup",
+            "nodenorm",
+            "contranorm",
+        )
     },
     **{
         f"skip {skip}": lambda skip=skip: gnnlib.Stack.build(gnnlib.GCNConv, 6, 8, 3, num_layers=3, skip=skip)

@@ -31,6 +31,7 @@ from gnnlib.nn.init import SkipInit, lsuv_init_
 from gnnlib.nn.layer import GNNLayer, concat_heads, mean_heads
 from gnnlib.nn.norm import (
     BatchNorm,
+    ContraNorm,
     DiffGroupNorm,
     GraphNorm,
     LayerNorm,
@@ -70,6 +71,7 @@ __all__ = [
     "APPNP",
     "BatchNorm",
     "ChebConv",
+    "ContraNorm",
     "DAGNN",
     "DenseConnection",
     "DiffGroupNorm",

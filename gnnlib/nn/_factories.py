@@ -15,6 +15,7 @@ from gnnlib.nn.drop import DropEdge, DropMessage, DropNode, Dropout
 from gnnlib.nn.feed_forward import FeedForward
 from gnnlib.nn.norm import (
     BatchNorm,
+    ContraNorm,
     DiffGroupNorm,
     GraphNorm,
     LayerNorm,
@@ -51,6 +52,7 @@ NORMS: dict[str, Factory] = {
     "meansub": MeanSubtraction,
     "diffgroup": DiffGroupNorm,
     "nodenorm": NodeNorm,
+    "contranorm": ContraNorm,
 }
 SKIPS: dict[str, Factory] = {
     "residual": Residual,

@@ -8,14 +8,16 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint as recompute
 
 from gnnlib.graph import GraphLike, graph_sizes, node_to_graph
-from gnnlib.nn._arguments import Arguments, integer, number, reset_parameters
+from gnnlib.nn._arguments import Arguments, integer, number, positive, reset_parameters
 from gnnlib.ops import aggregate
 from gnnlib.ops.linear import Linear
 
 __all__ = [
     "BatchNorm",
+    "ContraNorm",
     "DiffGroupNorm",
     "GraphNorm",
     "LayerNorm",
@@ -27,6 +29,8 @@ __all__ = [
 ]
 
 WIDTHS = ("in_channels", "hidden_channels", "channels", "num_features", "in_feats", "hidden_dim", "hidden", "dim")
+STORED_NODES = 2048
+"""Up to this number of nodes of a graph, `ContraNorm` stores the matrix of its weights."""
 
 
 def graph_mean(graph: GraphLike, device: torch.device) -> Callable[[Tensor], Tensor]:
@@ -434,6 +438,83 @@ class DiffGroupNorm(Norm):
         share = self.assign(x).softmax(-1)
         parts = share.unsqueeze(-1) * x.unsqueeze(-2)  # (N, *, G, F)
         return x + self.lam * self.norm(graph, parts.flatten(-2)).view(parts.shape).sum(-2)
+
+
+class ContraNorm(Norm):
+    r"""ContraNorm (Guo et al. 2023, arXiv 2303.06562): moves each node away from nodes that are similar to it, as a
+    gradient step on the uniformity loss of contrastive learning does.
+
+    .. math:: y_v = \mathrm{LayerNorm}\Big(x_v - s \sum_u a_{vu} x_u\Big), \qquad
+        a_{vu} = \mathrm{softmax}_u\big(\cos(x_v, x_u) / \tau\big)
+
+    The softmax is over all nodes of the graph. The nodes need not be linked.
+
+    Similarities are cosines, as in the authors' code; the paper has dot products. Differs from the authors' code for
+    graph networks: it leaves neighbours out of the softmax, adds s x_v, and has no layer normalisation.
+
+    Time grows with the square of the number of nodes. The matrix a is computed for some nodes at a time, and again in
+    the backward pass, if the graph has more than 2048 nodes. Otherwise it is stored, (\*, N, N).
+
+    Args:
+        feats: width of x
+        scale: s
+        temperature: tau
+        eps: added to the variance of the layer normalisation
+
+    Shapes:
+        - x: (N, \*, feats)
+        - output: the same
+
+    Example:
+        >>> import torch
+        >>> from gnnlib import ContraNorm
+        >>> import dgl
+        >>> g = dgl.graph(([0], [1]))
+        >>> ContraNorm(2)(g, torch.tensor([[1.0, 0.0], [1.0, 3.0]])).round(decimals=2).tolist()
+        [[1.0, -1.0], [-1.0, 1.0]]
+    """
+
+    renamed: ClassVar = {**Norm.renamed, "tau": "temperature", "temp": "temperature"}
+
+    def __init__(self, feats: int, *, scale: float = 0.1, temperature: float = 1.0, eps: float = 1e-5):
+        super().__init__(integer(self, "feats", feats))
+        self.scale, self.temperature = number(self, "scale", scale), positive(self, "temperature", temperature)
+        self.eps = number(self, "eps", eps, minimum=0)
+        self.norm = LayerNorm(feats, eps=eps)
+
+    def reset_parameters(self) -> None:
+        """Reset the layer normalisation."""
+        reset_parameters(self.norm)
+
+    def forward(self, graph: GraphLike, x: Tensor) -> Tensor:
+        """Normalise.
+
+        Args:
+            graph: a graph or a batch
+            x: node features, (N, \\*, feats)
+
+        Returns:
+            The normalised features, of the same shape.
+        """
+        parts = x.split(graph_sizes(graph).tolist())
+        return self.norm(graph, x - self.scale * torch.cat([self._weighted_sums(part) for part in parts]))
+
+    def _weighted_sums(self, x: Tensor) -> Tensor:
+        """The sum over u of a_vu x_u, of one graph."""
+        value = x.unsqueeze(1).flatten(1, -2).transpose(0, 1)  # (S, n, F)
+        key = nn.functional.normalize(value, dim=-1)
+        query = key / self.temperature
+        if len(x) <= STORED_NODES:
+            y = _softmax_sums(query, key, value)
+        else:
+            pieces = query.split(max(1, STORED_NODES**2 // len(x)), 1)
+            y = torch.cat([recompute(_softmax_sums, q, key, value, use_reentrant=False) for q in pieces], 1)
+        return y.transpose(0, 1).reshape(x.shape)
+
+
+def _softmax_sums(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """softmax(query key^T) value, for each signal: (S, m, F), (S, n, F), (S, n, F) -> (S, m, F)."""
+    return (query @ key.transpose(1, 2)).softmax(-1) @ value
 
 
 class NodeNorm(Norm):

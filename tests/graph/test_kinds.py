@@ -222,6 +222,7 @@ LAYERS = {
     "PairNormSCS": (gnnlib.PairNormSCS,),
     "NodeNorm": (gnnlib.NodeNorm,),
     "MeanSubtraction": (gnnlib.MeanSubtraction,),
+    "ContraNorm": (lambda: gnnlib.ContraNorm(WIDTH),),
     "DiffGroupNorm": (lambda: gnnlib.DiffGroupNorm(WIDTH, groups=2),),
     "MeanReadout": (lambda: gnnlib.MeanReadout(WIDTH),),
     "SumReadout": (lambda: gnnlib.SumReadout(WIDTH),),

@@ -91,6 +91,7 @@ REMEDIES = {
     "ffn": {"norm": BatchNorm, "skip": Residual, "feed_forward": gnnlib.FeedForward},
     "mean": {"norm": MeanSubtraction, "skip": DenseConnection},
     "groups": {"norm": partial(DiffGroupNorm, groups=3), "skip": GRUUpdate, "activation": partial(nn.LeakyReLU, 0.1)},
+    "contra": {"norm": gnnlib.ContraNorm},
     "nodes": {"norm": NodeNorm, "jump": JumpingKnowledge.lstm},
     "graphs": {"norm": gnnlib.GraphNorm, "jump": JumpingKnowledge.cat, "readout": readout_mean},
     "reversible": {"norm": LayerNorm, "reversible": 2},

@@ -7,6 +7,7 @@ from torch import nn
 import gnnlib
 from gnnlib import (
     BatchNorm,
+    ContraNorm,
     DiffGroupNorm,
     GraphNorm,
     LayerNorm,
@@ -16,10 +17,11 @@ from gnnlib import (
     PairNormSCS,
 )
 from gnnlib._platform.dgl import dgl
+from gnnlib.nn import norm as norms
 from gnnlib.nn.norm import RowBatchNorm
 from gnnlib.testing.graphs import GRAPHS, bipartite, edgeless, path, random_graph
 
-NORMS = [BatchNorm, DiffGroupNorm, GraphNorm, LayerNorm, MeanSubtraction, NodeNorm, PairNorm, PairNormSCS]
+NORMS = [BatchNorm, ContraNorm, DiffGroupNorm, GraphNorm, LayerNorm, MeanSubtraction, NodeNorm, PairNorm, PairNormSCS]
 
 
 def shaken(norm):
@@ -119,6 +121,16 @@ def graph_norm(norm, x):
     return norm.weight * shifted / ((shifted**2).mean(0) + norm.eps).sqrt() + norm.bias
 
 
+def contra_norm(norm, x):
+    """Each row minus s times the average of all rows, weighted by the softmax of cosines."""
+    length = (x**2).sum(1).sqrt()
+    weight = (x @ x.T / (length[:, None] * length) / norm.temperature).exp()
+    y = x - norm.scale * weight @ x / weight.sum(1, keepdim=True)
+    centred = y - y.mean(1, keepdim=True)
+    deviation = ((centred**2).mean(1, keepdim=True) + norm.eps).sqrt()
+    return centred / deviation * norm.norm.weight + norm.norm.bias
+
+
 def node_norm(norm, x):
     rows = []
     for row in x:
@@ -132,6 +144,7 @@ DENSE = {
     "scs": (PairNormSCS, scs),
     "scs scaled": (lambda feats: PairNormSCS(feats, scale=3.0), scs),
     "graph": (GraphNorm, graph_norm),
+    "contra": (lambda feats: ContraNorm(feats, scale=0.7, temperature=0.3), contra_norm),
     "node": (NodeNorm, node_norm),
     "node p=1": (lambda feats: NodeNorm(feats, p=1.0), node_norm),
 }
@@ -190,6 +203,32 @@ def test_mean_subtraction_leads_to_the_second_eigenvector():
     assert abs((x[:, 0] @ vectors[:, -2]).item()) == pytest.approx(1, abs=1e-6)
 
 
+def test_contra_norm_in_pieces(monkeypatch):
+    """More nodes than are stored at once: the same outputs and gradients, of first and second order."""
+    monkeypatch.setattr(norms, "STORED_NODES", 4)
+    graph, norm = random_graph(), ContraNorm(3, scale=0.7).double()
+    x = torch.randn(11, 2, 3, dtype=torch.float64, requires_grad=True)
+    y, expected = norm(graph, x), torch.stack([contra_norm(norm, x[:, s]) for s in (0, 1)], 1)
+    torch.testing.assert_close(y, expected, rtol=0, atol=1e-12)
+    ours, theirs = (torch.autograd.grad(z.sin().sum(), x, create_graph=True)[0] for z in (y, expected))
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+    ours, theirs = (torch.autograd.grad(z.sin().sum(), x)[0] for z in (ours, theirs))
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-10)
+
+
+def test_contra_norm_separates_similar_nodes():
+    """The share of the first singular value of features near one direction, beside that of layer norm alone."""
+    torch.manual_seed(0)
+    x = torch.randn(1, 8, dtype=torch.float64) + 0.1 * torch.randn(11, 8, dtype=torch.float64)
+
+    def share(y):
+        values = torch.linalg.svdvals(y)
+        return (values[0] / values.sum()).item()
+
+    graph = random_graph()
+    assert share(ContraNorm(8, scale=0.9).double()(graph, x)) < 0.8 * share(ContraNorm(8, scale=0.0).double()(graph, x))
+
+
 def test_node_norm_sets_the_deviation_to_its_root():
     x = 10 + torch.randn(11, 64, dtype=torch.float64) * torch.logspace(-1, 2, 11, dtype=torch.float64)[:, None]
     before = x.std(1, correction=0)
@@ -218,7 +257,7 @@ def test_no_node_one_node_and_equal_nodes_have_finite_outputs_and_gradients(norm
         assert all(bool(leaf.grad.isfinite().all()) for leaf in (x, *one.parameters()) if leaf.grad is not None)
 
 
-@pytest.mark.parametrize("norm", [DiffGroupNorm, GraphNorm, MeanSubtraction, NodeNorm, PairNormSCS])
+@pytest.mark.parametrize("norm", [ContraNorm, DiffGroupNorm, GraphNorm, MeanSubtraction, NodeNorm, PairNormSCS])
 def test_differentiable_twice(norm):
     graph, one = dgl.batch([path(3), path(2)]), shaken(norm(2).double())
     x = torch.randn(5, 2, dtype=torch.float64, requires_grad=True)
