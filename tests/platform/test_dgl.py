@@ -131,7 +131,7 @@ def site(folder: Path, dgl: str | None = "2.1.0", built=("2.2.0", "2.2.1", "2.10
     }
     if dgl:
         files["dgl/_ffi/libinfo.py"] = f'__version__ = "{dgl}"'
-        files["dgl/__init__.py"] = "from ._ffi.libinfo import __version__"
+        files["dgl/__init__.py"] = "from ._ffi.libinfo import __version__\nclass DGLGraph:\n    to = print"
     if dgl and dgl >= "2":
         files["dgl/__init__.py"] += "\nfrom . import graphbolt"
         files["dgl/graphbolt/__init__.py"] = "REAL = True"
