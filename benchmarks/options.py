@@ -161,7 +161,7 @@ OPTIONS = (
            "stop after N epochs without a better validation score (100; digits: 40, pubmed: 50)", positive),
     Option("depth", "lr", "X", "learning rate of Adam (0.01)", float),
     Option("depth", "weight-decay", "X", "weight decay of the remedy 'decay' (0.0005)", float),
-    Option("depth", "drop", "P", "probability of dropout, dropedge, dropnode, dropmessage (0.5)", float),
+    Option("depth", "drop", "P", "probability of dropout, dropedge, dropnode, dropmessage, skipnode (0.5)", float),
     Option("depth", "tune", "N", "tune each cell on validation data, in N trials of Optuna (default: none)", positive),
     Option("depth", "jobs", "N", "number of processes, with one thread each (default: number of cores)", positive,
            shown=""),

@@ -36,6 +36,7 @@ from gnnlib import (
     Residual,
     SGConv,
     SkipInit,
+    SkipNode,
     Stack,
     lsuv_init_,
 )
@@ -171,6 +172,10 @@ def _jk_lstm(plan: Plan) -> None:
     plan.set(jump=partial(JumpingKnowledge.lstm, hidden=plan.width))
 
 
+def _skip_node(plan: Plan) -> None:
+    plan.set(encoder=True, skip=partial(SkipNode, p=plan.drop))
+
+
 def _initial(plan: Plan, lam: float | None = None) -> None:
     plan.set(encoder=True, skip=partial(InitialResidual, alpha=plan.alpha, lam=lam))
 
@@ -253,6 +258,7 @@ REMEDIES: dict[str, Remedy] = {
     "jk-max": _with(jump=JumpingKnowledge.max),
     "jk-lstm": _jk_lstm,
     "gru": _with(encoder=True, skip=GRUUpdate, activation=nn.Identity),
+    "skipnode": _skip_node,
     "reversible": _with(reversible=2),
     "shared": _share,
     "lowrank": _smaller(lambda conv, plan: low_rank(conv, max(1, plan.width // 8))),

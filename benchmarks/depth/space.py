@@ -25,7 +25,7 @@ class Choice(NamedTuple):
 
 Space = dict[str, Interval | Choice]
 
-DROPS = {"dropedge", "dropnode", "dropmessage"}
+DROPS = {"dropedge", "dropnode", "dropmessage", "skipnode"}
 FIRST_FEATURES = {"initial", "gcnii", "appnp"}
 
 
@@ -39,7 +39,7 @@ def declared_space(settings: TrainingSettings) -> Space:
     - ``norm``: "before" or "after" the sum of a residual connection
     - ``block_decay``: the weight decay of the blocks, as a multiple (GCNII's code has 20)
     - ``alpha``, ``lam``: the share of the first features, and lambda of identity mapping (GCNII)
-    - ``drop``: the probability of dropping edges, nodes or messages
+    - ``drop``: the probability of dropping edges, nodes or messages, or of nodes that skip a layer
 
     Example:
         >>> from gnnlib.benchmarks.depth import TrainingSettings

@@ -60,6 +60,7 @@ from gnnlib.nn.residual import (
     InitialResidual,
     JumpingKnowledge,
     Residual,
+    SkipNode,
 )
 from gnnlib.nn.reversible import Reversible, ReversibleBlock
 from gnnlib.nn.stack import Stack
@@ -115,6 +116,7 @@ __all__ = [
     "SAGEConv",
     "SGConv",
     "SkipInit",
+    "SkipNode",
     "SplineConv",
     "Stack",
     "Standardize",

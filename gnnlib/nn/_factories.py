@@ -25,7 +25,7 @@ from gnnlib.nn.norm import (
     PairNormSCS,
 )
 from gnnlib.nn.readout import MaxReadout, MeanMaxReadout, MeanReadout, SumReadout
-from gnnlib.nn.residual import DenseConnection, GRUUpdate, JumpingKnowledge, Residual
+from gnnlib.nn.residual import DenseConnection, GRUUpdate, JumpingKnowledge, Residual, SkipNode
 
 __all__ = [
     "ACTIVATIONS",
@@ -59,6 +59,7 @@ SKIPS: dict[str, Factory] = {
     "linear-residual": partial(Residual, linear=True),
     "dense": DenseConnection,
     "gru": GRUUpdate,
+    "skipnode": SkipNode,
 }
 FEED_FORWARDS: dict[str, Factory] = {"ffn": FeedForward}
 ACTIVATIONS: dict[str, Factory] = {

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from gnnlib.nn._arguments import Arguments, integer, number, probability, reset_parameters
 from gnnlib.ops.linear import Linear, linear
 
-__all__ = ["DenseConnection", "GRUUpdate", "InitialResidual", "JumpingKnowledge", "Residual"]
+__all__ = ["DenseConnection", "GRUUpdate", "InitialResidual", "JumpingKnowledge", "Residual", "SkipNode"]
 
 
 class _Skip(Arguments, nn.Module):
@@ -247,6 +247,67 @@ class GRUUpdate(_Skip):
         """
         rows = y.reshape(-1, y.shape[-1])
         return self.cell(rows, x[: len(y)].reshape(rows.shape)).view(y.shape)
+
+
+class SkipNode(_Skip):
+    r"""SkipNode (Lu et al. 2021, arXiv 2112.11628; IEEE TKDE 2024): in training, a random part of the nodes skips the
+    layer.
+
+    .. math:: z_v = b_v x_v + (1 - b_v) y_v, \qquad b_v \sim \mathrm{Bernoulli}(p)
+
+    The nodes that skip a layer are neither averaged with their neighbours nor multiplied by a weight, in the forward
+    and in the backward pass. In evaluation no node skips a layer. The activation of a `GNNLayer` comes after the skip
+    and applies to x too. An idempotent one, such as ReLU, does not change x.
+
+    Differs from the paper: this is its uniform sampling; the other one samples nodes by their degree. The authors' code
+    draws a fixed number of nodes.
+
+    Args:
+        in_feats: width of x
+        out_feats: width of y, the same
+        layer: not used
+        p: probability that a node skips the layer, drawn for each signal
+
+    Shapes:
+        - y: (N, \*, out_feats)
+        - x: (N_src, \*, in_feats)
+        - output: (N, \*, out_feats)
+
+    Raises:
+        ValueError: if the widths differ, or p is no probability
+
+    Example:
+        >>> import torch
+        >>> from gnnlib import SkipNode
+        >>> skip, y, x = SkipNode(2, 2, p=0.5), torch.zeros(100, 2), torch.ones(100, 2)
+        >>> skip(y, x, None).unique(dim=0).tolist()
+        [[0.0, 0.0], [1.0, 1.0]]
+        >>> torch.equal(skip.eval()(y, x, None), y)
+        True
+    """
+
+    renamed: ClassVar = {**_Skip.renamed, "drop_prob": "p", "prob": "p", "rate": "p"}
+
+    def __init__(self, in_feats: int, out_feats: int, layer: int = 1, *, p: float = 0.5):
+        super().__init__(in_feats, out_feats, layer)
+        self.equal_widths()
+        self.p = probability(self, "p", p)
+
+    def forward(self, y: Tensor, x: Tensor, x0: Tensor | None = None) -> Tensor:
+        """Replace the output of sampled nodes by their input in training.
+
+        Args:
+            y: output of the layer, (N, \\*, out_feats)
+            x: input of the layer, (N_src, \\*, in_feats)
+            x0: not used
+
+        Returns:
+            (N, \\*, out_feats); y itself in evaluation.
+        """
+        if not self.training or self.p == 0:
+            return y
+        skips = torch.rand(*y.shape[:-1], 1, device=y.device) < self.p
+        return torch.where(skips, x[: len(y)], y)
 
 
 class JumpingKnowledge(Arguments, nn.Module):

@@ -89,6 +89,7 @@ REMEDIES = {
     "skipinit": {"norm": SkipInit, "skip": Residual},
     "linear": {"norm": BatchNorm, "skip": partial(Residual, linear=True), "norm_after_skip": True},
     "ffn": {"norm": BatchNorm, "skip": Residual, "feed_forward": gnnlib.FeedForward},
+    "skipnode": {"skip": partial(gnnlib.SkipNode, p=0.3), "encoder": True},
     "mean": {"norm": MeanSubtraction, "skip": DenseConnection},
     "groups": {"norm": partial(DiffGroupNorm, groups=3), "skip": GRUUpdate, "activation": partial(nn.LeakyReLU, 0.1)},
     "contra": {"norm": gnnlib.ContraNorm},

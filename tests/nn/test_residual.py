@@ -18,6 +18,7 @@ from gnnlib import (
     LayerNorm,
     Residual,
     SAGEConv,
+    SkipNode,
     Stack,
 )
 from gnnlib._platform.dgl import dgl
@@ -46,6 +47,36 @@ def test_residuals_of_a_block_take_the_first_rows():
     assert torch.equal(Residual(3, 3)(y, x, None), x[:2])
     mixed = InitialResidual(3, 3, alpha=0.5, lam=None)(y, x, 2 * x)
     torch.testing.assert_close(mixed, x[:2])
+
+
+def test_skip_node_is_a_sampled_identity():
+    """z = P x + (1 - P) y with a diagonal P of zeros and ones, of the mean p; so is the gradient. y in evaluation."""
+    torch.manual_seed(0)
+    y, x = (torch.randn(4000, 2, 3, requires_grad=True) for _ in range(2))
+    skip = SkipNode(3, 3, p=0.3)
+    z = skip(y, x, None)
+    skips = (z == x).all(-1, keepdim=True).float()
+    torch.testing.assert_close(z, skips * x + (1 - skips) * y, rtol=0, atol=0)
+    torch.testing.assert_close(skips.mean((0, 2)), torch.tensor([0.3, 0.3]), rtol=0, atol=0.03)
+    assert not torch.equal(skips[:, 0], skips[:, 1])
+    loss = torch.randn_like(z)
+    grads = torch.autograd.grad(z, [x, y], loss)
+    torch.testing.assert_close(grads, (skips * loss, (1 - skips) * loss), rtol=0, atol=0)
+    assert torch.equal(SkipNode(3, 3, p=1)(y, x, None), x)
+    assert SkipNode(3, 3, p=0)(y, x, None) is y
+    assert skip.eval()(y, x, None) is y
+
+
+def test_nodes_skip_a_layer_with_its_activation():
+    """Rows of the output are those of the input, or of the layer; without a skip all are those of the layer."""
+    torch.manual_seed(0)
+    graph, x, conv = symmetric_graph(), torch.rand(11, 4), GCNConv(4, 4)
+    layer = GNNLayer(conv, skip=SkipNode(4, 4), activation=nn.ReLU())
+    z, y = layer(graph, x), conv(graph, x).relu()
+    skips = (z == x).all(1)
+    assert 0 < int(skips.sum()) < 11
+    assert torch.equal(z, torch.where(skips.unsqueeze(1), x, y))
+    assert torch.equal(layer.eval()(graph, x), y)
 
 
 @pytest.mark.parametrize("layer", [1, 4, 64])

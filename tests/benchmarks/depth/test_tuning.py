@@ -64,6 +64,7 @@ def test_space_of_remedies():
     assert names("gcnii") == {"dropout", "block_decay", "alpha", "lam"}
     assert names("appnp") == {"dropout", "alpha"}
     assert names("dropnode") == {"drop"}
+    assert names("skipnode") == {"dropout", "drop"}
 
 
 def test_params_change_the_model():
