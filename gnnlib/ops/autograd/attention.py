@@ -94,22 +94,22 @@ class Score(Operation):
         if is_composed():
             return recompose(lambda a, b, att: Score.composition(a, b, att, adj, slope), (a, b, att), grad, ctx)
         grad = grad.contiguous()
-        da = ScoreGrad.apply(a, b, att, grad, adj.reverse(), slope) if needs[0] else None
-        db = ScoreGrad.apply(b, a, att, grad, adj, slope) if needs[1] else None
+        da = ScoreGrad.apply(a, b, att, grad, adj, slope, True) if needs[0] else None
+        db = ScoreGrad.apply(b, a, att, grad, adj, slope, False) if needs[1] else None
         return da, db, ScoreAttGrad.apply(a, b, grad, adj, slope) if needs[2] else None
 
 
 class ScoreGrad(Operator):
-    """The gradient of `Score` for the features x of the destinations; y are those of the sources."""
+    """The gradient of `Score` for the features x of the sources or of the destinations; y are those of the others."""
 
-    schema = "Tensor x, Tensor y, Tensor att, Tensor grad, adj, float slope -> Tensor"
-
-    @staticmethod
-    def forward(x: Tensor, y: Tensor, att: Tensor, grad: Tensor, adj: Adjacency, slope: float) -> Tensor:
-        return kernels.choose(grad).edge_score_grad(adj.csc, x, y, att, slope, grad)
+    schema = "Tensor x, Tensor y, Tensor att, Tensor grad, adj, float slope, bool of_src -> Tensor"
 
     @staticmethod
-    def fake(x: Tensor, y: Tensor, att: Tensor, grad: Tensor, adj: Adjacency, slope: float) -> Tensor:
+    def forward(x: Tensor, y: Tensor, att: Tensor, grad: Tensor, adj: Adjacency, slope: float, of_src: bool) -> Tensor:
+        return kernels.choose(grad).edge_score_grad(adj.csr if of_src else adj.csc, x, y, att, slope, grad)
+
+    @staticmethod
+    def fake(x: Tensor, y: Tensor, att: Tensor, grad: Tensor, adj: Adjacency, slope: float, of_src: bool) -> Tensor:
         return x.new_empty(x.shape)
 
 

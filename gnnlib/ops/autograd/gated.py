@@ -49,23 +49,23 @@ class GatedSum(Operation):
         if is_composed():
             return recompose(lambda x, e: GatedSum.composition(x, e, ctx.adj, epsilon), (x, e), grad, ctx)
         grad = (grad / total).to(x.dtype).contiguous()
-        dx = GatedSumGrad.apply(grad, t, ctx.adj.reverse()) if needs[0] else None
+        dx = GatedSumGrad.apply(grad, t, ctx.adj) if needs[0] else None
         base = torch.zeros_like(y) if epsilon is None else y
         return dx, GateGrad.apply(t, x, base, grad, ctx.adj) if needs[1] else None
 
 
 class GatedSumGrad(Operator):
-    """The sum of features with gates (1 + t) / 2."""
+    """The gradient of `GatedSum` for x: a gated sum over out-edges."""
 
-    schema = "Tensor x, Tensor t, adj -> Tensor"
-
-    @staticmethod
-    def forward(x: Tensor, t: Tensor, adj: Adjacency) -> Tensor:
-        return kernels.choose(x).gated_sum(adj.csc, t, x)[0].to(x.dtype)
+    schema = "Tensor grad, Tensor t, adj -> Tensor"
 
     @staticmethod
-    def fake(x: Tensor, t: Tensor, adj: Adjacency) -> Tensor:
-        return x.new_empty(adj.num_dst, x.shape[1])
+    def forward(grad: Tensor, t: Tensor, adj: Adjacency) -> Tensor:
+        return kernels.choose(grad).gated_sum(adj.csr, t, grad)[0].to(grad.dtype)
+
+    @staticmethod
+    def fake(grad: Tensor, t: Tensor, adj: Adjacency) -> Tensor:
+        return grad.new_empty(adj.num_src, grad.shape[1])
 
 
 class GateGrad(Operator):
