@@ -24,6 +24,7 @@ from gnnlib import (
     FeedForward,
     GCNConv,
     GNNLayer,
+    GradientGating,
     GraphNorm,
     GRUUpdate,
     InitialResidual,
@@ -172,6 +173,12 @@ def _jk_lstm(plan: Plan) -> None:
     plan.set(jump=partial(JumpingKnowledge.lstm, hidden=plan.width))
 
 
+def _gradient_gating(plan: Plan) -> None:
+    make, activation = plan.make, plan.kind.activation
+    plan.make = lambda i, o: GradientGating(make(i, o), make(i, o), activation=activation)
+    plan.set(encoder=True)
+
+
 def _skip_node(plan: Plan) -> None:
     plan.set(encoder=True, skip=partial(SkipNode, p=plan.drop))
 
@@ -259,6 +266,7 @@ REMEDIES: dict[str, Remedy] = {
     "jk-lstm": _jk_lstm,
     "gru": _with(encoder=True, skip=GRUUpdate, activation=nn.Identity),
     "skipnode": _skip_node,
+    "g2": _gradient_gating,
     "reversible": _with(reversible=2),
     "shared": _share,
     "lowrank": _smaller(lambda conv, plan: low_rank(conv, max(1, plan.width // 8))),

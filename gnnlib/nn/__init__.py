@@ -27,6 +27,7 @@ from gnnlib.nn.drop import (
 from gnnlib.nn.embedding import SumOfEmbeddings, one_hot
 from gnnlib.nn.encoding import laplacian_encoding, random_walk_encoding
 from gnnlib.nn.feed_forward import FeedForward
+from gnnlib.nn.gradient_gating import GradientGating
 from gnnlib.nn.init import SkipInit, lsuv_init_
 from gnnlib.nn.layer import GNNLayer, concat_heads, mean_heads
 from gnnlib.nn.norm import (
@@ -92,6 +93,7 @@ __all__ = [
     "GNNLayer",
     "GRUUpdate",
     "GatedGCNConv",
+    "GradientGating",
     "GraphNorm",
     "Hops",
     "InitialResidual",

@@ -12,7 +12,7 @@ from gnnlib.nn._arguments import Arguments, reset_parameters
 from gnnlib.nn._factories import as_drop_edge, as_dropout
 from gnnlib.nn.conv.base import Conv
 
-__all__ = ["GNNLayer", "as_blocks", "check_callables", "concat_heads", "graph_for", "mean_heads"]
+__all__ = ["GNNLayer", "apply_conv", "as_blocks", "check_callables", "concat_heads", "graph_for", "mean_heads"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -161,7 +161,7 @@ class GNNLayer(Arguments, nn.Module):
         if self.drop_edge is not None:
             graph, edge = self.drop_edge(graph, edge)
         h = x if self.dropout is None else self.dropout(x)
-        y = self._convolve(graph, h, edge)
+        y = apply_conv("GNNLayer", self.conv, graph, h, edge)
         if y.dim() > h.dim():
             y = self.merge(y)
         if self.norm_after_skip:
@@ -173,13 +173,15 @@ class GNNLayer(Arguments, nn.Module):
     def _add(self, y: Tensor, x: Tensor, x0: Tensor | None) -> Tensor:
         return y if self.skip is None else self.skip(y, x, x0)
 
-    def _convolve(self, graph: GraphLike, x: Tensor, edge: Tensor | None) -> Tensor:
-        graph = graph_for(self.conv, graph)
-        if edge is None:
-            return self.conv(graph, x)
-        if hasattr(self.conv, "takes_edge"):
-            return self.conv(graph, x, edge)
-        return call_with_edge("GNNLayer", self.conv, graph, x, edge)
+
+def apply_conv(owner: str, conv: nn.Module, graph: GraphLike, x: Tensor, edge: Tensor | None) -> Tensor:
+    """The output of a layer of any library; ``edge`` goes to the argument that its forward has for edge values."""
+    graph = graph_for(conv, graph)
+    if edge is None:
+        return conv(graph, x)
+    if hasattr(conv, "takes_edge"):
+        return conv(graph, x, edge)
+    return call_with_edge(owner, conv, graph, x, edge)
 
 
 def _call(module: nn.Module | None, graph: GraphLike, y: Tensor) -> Tensor:
