@@ -175,7 +175,7 @@ def _jk_lstm(plan: Plan) -> None:
 
 def _gradient_gating(plan: Plan) -> None:
     make, activation = plan.make, plan.kind.activation
-    plan.make = lambda i, o: GradientGating(make(i, o), make(i, o), activation=activation)
+    plan.make = lambda i, o: GradientGating(make(i, o), gate=make(i, o), activation=activation)
     plan.set(encoder=True)
 
 

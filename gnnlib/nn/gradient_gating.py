@@ -56,7 +56,7 @@ class GradientGating(Arguments, nn.Module):
         >>> import dgl
         >>> g, x = dgl.graph(([0, 1], [1, 0])), torch.ones(2, 4)
         >>> model = Stack.build(
-        ...     lambda i, o: GradientGating(GCNConv(i, o), GCNConv(i, o)), 4, 8, 3, num_layers=16, encoder=True
+        ...     lambda i, o: GradientGating(GCNConv(i, o), gate=GCNConv(i, o)), 4, 8, 3, num_layers=16, encoder=True
         ... )
         >>> model(g, x).shape
         torch.Size([2, 3])
@@ -67,8 +67,8 @@ class GradientGating(Arguments, nn.Module):
     def __init__(
         self,
         conv: nn.Module,
-        gate: nn.Module,
         *,
+        gate: nn.Module,
         p: float = 2.0,
         reduce: str = "sum",
         activation: Callable[[], nn.Module] = nn.ReLU,

@@ -76,7 +76,7 @@ CONVS = {
     "pna": partial(gnnlib.PNAConv, edge_feats=3),
     "message": partial(gnnlib.MessageConv, edge_feats=0),
     "drop-message": lambda i, o: DropMessage(gnnlib.GCNConv(i, o), 0.5),
-    "g2": lambda i, o: gnnlib.GradientGating(gnnlib.GCNConv(i, o), gnnlib.SAGEConv(i, o), p=3),
+    "g2": lambda i, o: gnnlib.GradientGating(gnnlib.GCNConv(i, o), gate=gnnlib.SAGEConv(i, o), p=3),
     "low-rank": lambda i, o: low_rank(gnnlib.GCNConv(i, o), 2),
     "grouped": lambda i, o: block_diagonal(gnnlib.SAGEConv(i, o), 2),
     "channels": lambda i, o: identity_mapping(circulant(gnnlib.GCNConv(i, o), 3), layer=2),

@@ -162,7 +162,7 @@ MODULES = [  # what makes it, its representation; the same with other arguments;
     (lambda: gnnlib.DropEdge(0.2, keep_self_loops=False), "p=0.2, keep_self_loops=False"),
     (lambda: gnnlib.DropNode(0.2), "p=0.2"),
     (lambda: gnnlib.DropMessage(gnnlib.GCNConv(4, 3), 0.2), "p=0.2"),
-    (lambda: gnnlib.GradientGating(Hops(1), gnnlib.GCNConv(4, 4), p=3, reduce="mean"), "p=3.0, reduce='mean'"),
+    (lambda: gnnlib.GradientGating(Hops(1), gate=gnnlib.GCNConv(4, 4), p=3, reduce="mean"), "p=3, reduce='mean'"),
     (lambda: Hops(3), "3"),
     (lambda: gnnlib.APPNP(), "k=10"),
     (lambda: gnnlib.APPNP(3, alpha=0.2, drop=nn.Dropout(0.5)), "k=3, alpha=0.2"),
@@ -289,7 +289,10 @@ def test_reset_parameters_gives_the_start(make):
         (lambda: gnnlib.InitialResidual(4, 4, 0), "InitialResidual: expected layer >= 1, got 0"),
         (lambda: gnnlib.InitialResidual(4, 4, alpha=2), "InitialResidual: expected a probability alpha"),
         (lambda: gnnlib.InitialResidual(4, 4, lam=-1), "InitialResidual: expected a number lam >= 0, got -1"),
-        (lambda: gnnlib.GradientGating(Hops(1), Hops(1), p=0.5), "GradientGating: expected a number p >= 1, got 0.5"),
+        (
+            lambda: gnnlib.GradientGating(Hops(1), gate=Hops(1), p=0.5),
+            "GradientGating: expected a number p >= 1",
+        ),
         (lambda: gnnlib.SkipNode(4, 4, p=2), "SkipNode: expected a probability p"),
         (lambda: gnnlib.SkipNode(4, 3), "SkipNode: expected equal widths, got 4 -> 3"),
         (lambda: gnnlib.GRUUpdate(4, 3), "GRUUpdate: expected equal widths, got 4 -> 3"),
@@ -315,7 +318,7 @@ def test_values_are_checked_when_a_module_is_made(make, message):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: gnnlib.GradientGating(gnnlib.GCNConv, Hops(1)), "GradientGating: expected conv to be a layer"),
+        (lambda: gnnlib.GradientGating(gnnlib.GCNConv, gate=Hops(1)), "GradientGating: expected conv to be a layer"),
         (lambda: gnnlib.FeedForward(4, norm=3), "FeedForward: expected norm to be a class, such as BatchNorm, or None"),
         (lambda: gnnlib.JumpingKnowledge("cat", 4), r"expected JumpingKnowledge.cat\(feats, num_layers\).*, got 'cat'"),
         (

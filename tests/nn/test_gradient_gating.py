@@ -24,7 +24,7 @@ def dense(layer, graph, x, edge=None):
 @pytest.mark.parametrize("signals", [(), (2,)])
 @pytest.mark.parametrize(("p", "reduce"), [(2, "sum"), (1, "sum"), (2.5, "mean")])
 def test_formula_and_gradients(p, reduce, signals):
-    graph, layer = random_graph(), GradientGating(GCNConv(4, 4), SAGEConv(4, 4), p=p, reduce=reduce).double()
+    graph, layer = random_graph(), GradientGating(GCNConv(4, 4), gate=SAGEConv(4, 4), p=p, reduce=reduce).double()
     x = torch.randn(11, *signals, 4, dtype=torch.float64, requires_grad=True)
     edge = torch.rand(23, dtype=torch.float64)
     y, expected = layer(graph, x, edge), dense(layer, graph, x, edge)
@@ -35,7 +35,7 @@ def test_formula_and_gradients(p, reduce, signals):
 
 
 def test_second_derivative():
-    graph, layer = path(4), GradientGating(GCNConv(2, 2), GCNConv(2, 2), activation=nn.Tanh).double()
+    graph, layer = path(4), GradientGating(GCNConv(2, 2), gate=GCNConv(2, 2), activation=nn.Tanh).double()
     x = torch.randn(4, 2, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: layer(graph, x), x)
     assert torch.autograd.gradgradcheck(lambda x: layer(graph, x), x, fast_mode=True)
@@ -43,7 +43,7 @@ def test_second_derivative():
 
 def test_heads_are_concatenated_and_one_layer_may_be_both():
     graph, x, conv = random_graph(), torch.randn(11, 4), GATConv(4, 2, num_heads=2)
-    layer = GradientGating(conv, conv)
+    layer = GradientGating(conv, gate=conv)
     assert len(list(layer.parameters())) == len(list(conv.parameters()))
     torch.testing.assert_close(layer(graph, x), dense(layer, graph, x))
     assert torch.equal(GNNLayer(layer, activation=nn.ReLU())(graph, x), layer(graph, x).relu())
@@ -51,7 +51,7 @@ def test_heads_are_concatenated_and_one_layer_may_be_both():
 
 def test_equal_nodes_and_nodes_without_neighbours_keep_their_features():
     conv = SAGEConv(3, 3)
-    layer = GradientGating(conv, conv)
+    layer = GradientGating(conv, gate=conv)
     x = torch.randn(5, 3)
     assert torch.equal(layer(edgeless(5), x), x)
     ring = dgl.graph((torch.arange(5), (torch.arange(5) + 1) % 5))
@@ -59,7 +59,7 @@ def test_equal_nodes_and_nodes_without_neighbours_keep_their_features():
 
 
 def test_batch_equals_one_by_one():
-    layer, parts = GradientGating(GCNConv(3, 3), SAGEConv(3, 3)), [random_graph(), edgeless(0), path(4)]
+    layer, parts = GradientGating(GCNConv(3, 3), gate=SAGEConv(3, 3)), [random_graph(), edgeless(0), path(4)]
     xs = [torch.randn(part.num_nodes(), 3) for part in parts]
     alone = torch.cat([layer(part, x) for part, x in zip(parts, xs)])
     torch.testing.assert_close(layer(dgl.batch(parts), torch.cat(xs)), alone)
@@ -71,17 +71,17 @@ def test_layers_of_dgl_receive_edge_weights_by_name():
     conv.load_state_dict(foreign.state_dict())
     for values in (None, edge):
         torch.testing.assert_close(
-            GradientGating(foreign, foreign)(graph, x, values), GradientGating(conv, conv)(graph, x, values)
+            GradientGating(foreign, gate=foreign)(graph, x, values), GradientGating(conv, gate=conv)(graph, x, values)
         )
 
 
 def test_widths_and_node_sets_are_checked():
-    layer = GradientGating(GCNConv(3, 4), GCNConv(3, 4))
+    layer = GradientGating(GCNConv(3, 4), gate=GCNConv(3, 4))
     with pytest.raises(ValueError, match=r"output has the shape of x, \(4, 3\), got \(4, 4\).*encoder=True"):
         layer(path(4), torch.rand(4, 3))
     block = GRAPHS["block"]()
     with pytest.raises(ValueError, match="GradientGating: expected a graph with one node set"):
-        GradientGating(GCNConv(3, 3), GCNConv(3, 3))(block, torch.rand(block.num_src_nodes(), 3))
+        GradientGating(GCNConv(3, 3), gate=GCNConv(3, 3))(block, torch.rand(block.num_src_nodes(), 3))
 
 
 def test_sixty_four_layers_keep_nodes_apart():
@@ -89,7 +89,7 @@ def test_sixty_four_layers_keep_nodes_apart():
     torch.manual_seed(0)
     graph, x = dgl.add_self_loop(random_graph()), torch.rand(11, 8)
     spread = {}
-    for name, conv in (("gcn", GCNConv), ("g2", lambda i, o: GradientGating(GCNConv(i, o), GCNConv(i, o)))):
+    for name, conv in (("gcn", GCNConv), ("g2", lambda i, o: GradientGating(GCNConv(i, o), gate=GCNConv(i, o)))):
         model = Stack.build(conv, 8, 8, 2, 64, encoder=True)
         model.head = None
         spread[name] = model(graph, x).std(0).mean().item()
