@@ -233,7 +233,9 @@ LAYERS = {
     "APPNP": (lambda: gnnlib.APPNP(3),),
     "DAGNN": (lambda: gnnlib.DAGNN(WIDTH, 3),),
     "Hops": (lambda: Hops(2),),
-    "GradientGating": (lambda: gnnlib.GradientGating(Hops(1), gate=gnnlib.SAGEConv(WIDTH, WIDTH)),),
+    "GradientGating": (
+        lambda: gnnlib.GradientGating(gnnlib.GCNConv(WIDTH, WIDTH), gate=gnnlib.SAGEConv(WIDTH, WIDTH)),
+    ),
     "FeedForward": (lambda: gnnlib.FeedForward(WIDTH),),
     "GNNLayer": (lambda: gnnlib.GNNLayer(gnnlib.GCNConv(WIDTH, 3), norm=gnnlib.BatchNorm(3), drop_edge=0.5),),
     "VirtualNode": (lambda: gnnlib.VirtualNode([gnnlib.GNNLayer(gnnlib.GCNConv(WIDTH, WIDTH))], WIDTH),),
