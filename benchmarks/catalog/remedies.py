@@ -241,6 +241,7 @@ REMEDIES: dict[str, Remedy] = {
     "batchnorm": _with(norm=BatchNorm),
     "layernorm": _with(norm=LayerNorm),
     "graphnorm": _with(norm=GraphNorm),
+    "instancenorm": _with(norm=partial(GraphNorm, mean_scale=False)),
     "pairnorm": _with(norm=PairNorm),
     "pairnorm-si": _with(norm=partial(PairNorm, individually=True)),
     "pairnorm-scs": _with(norm=PairNormSCS),

@@ -46,6 +46,7 @@ NORMS: dict[str, Factory] = {
     "batchnorm": BatchNorm,
     "layernorm": LayerNorm,
     "graphnorm": GraphNorm,
+    "instancenorm": partial(GraphNorm, mean_scale=False),
     "pairnorm": PairNorm,
     "pairnorm-si": partial(PairNorm, individually=True),
     "pairnorm-scs": PairNormSCS,

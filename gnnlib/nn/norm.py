@@ -341,9 +341,14 @@ class GraphNorm(Norm):
     Alpha, gamma and beta have one value for each feature, initially 1, 1 and 0. A graph of one node gives beta
     initially.
 
+    The authors' code has two forms. One is the formula of the paper, which PyTorch Geometric has too. The other one,
+    for the Open Graph Benchmark, has no alpha: it subtracts the whole mean, as with ``mean_scale=False``. The paper
+    calls this instance normalisation.
+
     Args:
         feats: width of x
         eps: added to the variance
+        mean_scale: whether alpha is learned; otherwise it is 1
 
     Shapes:
         - x: (N, \*, feats)
@@ -358,17 +363,20 @@ class GraphNorm(Norm):
         [-0.9999949932098389, 0.9999949932098389]
     """
 
-    def __init__(self, feats: int, *, eps: float = 1e-5):
+    mean_scale: nn.Parameter | None
+
+    def __init__(self, feats: int, *, eps: float = 1e-5, mean_scale: bool = True):
         super().__init__(integer(self, "feats", feats))
         self.eps = number(self, "eps", eps, minimum=0)
-        self.mean_scale = nn.Parameter(torch.empty(feats))
+        self.register_parameter("mean_scale", nn.Parameter(torch.empty(feats)) if mean_scale else None)
         self.weight = nn.Parameter(torch.empty(feats))
         self.bias = nn.Parameter(torch.empty(feats))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Set alpha and gamma to 1, beta to 0."""
-        nn.init.ones_(self.mean_scale)
+        if self.mean_scale is not None:
+            nn.init.ones_(self.mean_scale)
         nn.init.ones_(self.weight)
         nn.init.zeros_(self.bias)
 
@@ -383,7 +391,7 @@ class GraphNorm(Norm):
             The normalised features, of the same shape.
         """
         mean = graph_mean(graph, x.device)
-        shifted = x - self.mean_scale * mean(x)
+        shifted = x - (mean(x) if self.mean_scale is None else self.mean_scale * mean(x))
         return self.weight * shifted * torch.rsqrt(mean(shifted.square()) + self.eps) + self.bias
 
 

@@ -93,6 +93,7 @@ REMEDIES = {
     "skipnode": {"skip": partial(gnnlib.SkipNode, p=0.3), "encoder": True},
     "mean": {"norm": MeanSubtraction, "skip": DenseConnection},
     "groups": {"norm": partial(DiffGroupNorm, groups=3), "skip": GRUUpdate, "activation": partial(nn.LeakyReLU, 0.1)},
+    "instances": {"norm": partial(gnnlib.GraphNorm, mean_scale=False)},
     "contra": {"norm": gnnlib.ContraNorm},
     "nodes": {"norm": NodeNorm, "jump": JumpingKnowledge.lstm},
     "graphs": {"norm": gnnlib.GraphNorm, "jump": JumpingKnowledge.cat, "readout": readout_mean},

@@ -143,6 +143,7 @@ MODULES = [  # what makes it, its representation; the same with other arguments;
     (lambda: gnnlib.PairNormSCS(4, scale=2.0), "feats=4, scale=2.0"),
     (lambda: gnnlib.MeanSubtraction(4), "feats=4"),
     (lambda: gnnlib.GraphNorm(4, eps=0.1), "4, eps=0.1"),
+    (lambda: gnnlib.GraphNorm(4, mean_scale=False), "4, mean_scale=False"),
     (lambda: gnnlib.DiffGroupNorm(4, groups=3, lam=0.1), "4, groups=3, lam=0.1"),
     (lambda: gnnlib.NodeNorm(4, p=1), "feats=4, p=1"),
     (lambda: gnnlib.ContraNorm(4, scale=0.5, temperature=2), "4, scale=0.5, temperature=2.0"),

@@ -117,7 +117,7 @@ def scs(norm, x):
 
 def graph_norm(norm, x):
     """Section 4 of the paper, x (n, F)."""
-    shifted = x - norm.mean_scale * x.mean(0)
+    shifted = x - (1 if norm.mean_scale is None else norm.mean_scale) * x.mean(0)
     return norm.weight * shifted / ((shifted**2).mean(0) + norm.eps).sqrt() + norm.bias
 
 
@@ -144,6 +144,7 @@ DENSE = {
     "scs": (PairNormSCS, scs),
     "scs scaled": (lambda feats: PairNormSCS(feats, scale=3.0), scs),
     "graph": (GraphNorm, graph_norm),
+    "instance": (lambda feats: GraphNorm(feats, mean_scale=False), graph_norm),
     "contra": (lambda feats: ContraNorm(feats, scale=0.7, temperature=0.3), contra_norm),
     "node": (NodeNorm, node_norm),
     "node p=1": (lambda feats: NodeNorm(feats, p=1.0), node_norm),
@@ -201,6 +202,14 @@ def test_mean_subtraction_leads_to_the_second_eigenvector():
     values, vectors = torch.linalg.eigh(dense)
     assert values[-1].item() == pytest.approx(1)
     assert abs((x[:, 0] @ vectors[:, -2]).item()) == pytest.approx(1, abs=1e-6)
+
+
+def test_graph_norm_without_a_scale_of_the_mean_is_torchs_instance_norm():
+    norm, twin = GraphNorm(4, mean_scale=False), nn.InstanceNorm1d(4, affine=True)
+    shaken(norm)
+    twin.load_state_dict(norm.state_dict())
+    x = 3 + torch.randn(11, 4)
+    torch.testing.assert_close(norm(random_graph(), x), twin(x.T.unsqueeze(0))[0].T)
 
 
 def test_contra_norm_in_pieces(monkeypatch):
