@@ -18,7 +18,6 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch._C._dynamo.eval_frame import get_eval_frame_callback
 from torch._C._functorch import TransformType, get_interpreter_stack, is_legacy_batchedtensor
 from torch._functorch.utils import unwrap_dead_wrappers
 from torch.autograd import Function, forward_ad
@@ -26,6 +25,14 @@ from torch.autograd import Function, forward_ad
 from gnnlib.graph import CompressedRows
 from gnnlib.graph._adjacency import transforms_active
 from gnnlib.graph._prepare import adjacency_of_tensors, run_eagerly, tensors_of_adjacency
+
+try:
+    from torch._C._dynamo.eval_frame import get_eval_frame_callback
+except ImportError:  # PyTorch 2.4 and 2.5, where layers between the graphs of a compiled function are traced
+
+    def get_eval_frame_callback() -> Any:
+        return None
+
 
 TENSORS = ("src", "dst", *(f"{rows}_{name}" for rows in ("csc", "csr") for name in CompressedRows._fields))
 """The arguments of an operator for an adjacency."""
