@@ -212,11 +212,11 @@ def as_drop_edge(owner: str, value: Any) -> nn.Module | None:
     return _as_drop(owner, "drop_edge", value, "a probability or DropEdge(0.5)", (DropNode, DropMessage, nn.Dropout))
 
 
-def _as_drop(owner: str, name: str, value: Any, expected: str, others: tuple[type, ...]) -> Any:
+def _as_drop(owner: str, name: str, value: Any, expected: str, wrong_types: tuple[type, ...]) -> Any:
     kind = value if isinstance(value, type) else type(value)
     if issubclass(kind, DropMessage):
         expected = f"{expected}, and a layer inside of DropMessage, conv=lambda i, o: DropMessage(GCNConv(i, o), 0.5)"
-    elif issubclass(kind, others):
+    elif issubclass(kind, wrong_types):
         expected = f"{expected}, and {kind.__name__} as {'dropout' if name == 'drop_edge' else 'drop_edge'}="
     elif isinstance(getattr(value, "func", value), type):  # a class, or a partial of one
         return value()

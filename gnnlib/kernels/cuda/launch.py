@@ -11,8 +11,8 @@ from torch import Tensor
 INTERPRETED = os.environ.get("TRITON_INTERPRET", "0") not in ("", "0")
 """Whether kernels run in Triton's interpreter, which takes milliseconds per program and little per number."""
 NUMBERS = [
-    *("num_items", "num_own", "num_slots", "num_feats", "heads", "x_heads", "y_heads", "coeff_heads", "groups", "taps"),
-    *("key", "level", "scale", "slope"),
+    *("num_items", "num_row_values", "num_slots", "num_feats", "heads", "x_heads", "y_heads", "coeff_heads"),
+    *("groups", "taps", "key", "level", "scale", "slope"),
 ]
 """Arguments whose values are not compiled in: a kernel is compiled once for all graphs and numbers of heads."""
 WARPS = 4

@@ -38,10 +38,10 @@ def _sum(
     x,
     coeff,
     extra,
-    own,
+    row_values,
     y,
     num_items,
-    num_own,
+    num_row_values,
     heads,
     x_heads,
     coeff_heads,
@@ -53,7 +53,7 @@ def _sum(
     MODE: tl.constexpr,
     WEIGHTED: tl.constexpr,
     BY_EDGE: tl.constexpr,
-    OWN: tl.constexpr,
+    END: tl.constexpr,
     FINISH: tl.constexpr,
     UNROLL: tl.constexpr,
     ITEMS: tl.constexpr,
@@ -65,7 +65,7 @@ def _sum(
 
     "plain": x_u; "scaled": extra_u x_u; "dropped": the entries of x_u that dropout retains; "selected": the entries of
     x_u whose edge, in extra, is this one; "rectified": max(0, x_u + extra_e); "tap": x_u in the columns of the tap
-    extra_e; "join": the sum of a piece. WEIGHTED: times coeff_e. OWN: what `Sum.end` says, if FINISH is true.
+    extra_e; "join": the sum of a piece. WEIGHTED: times coeff_e. END: `Sum.end`, if FINISH is true.
     """
     pair = tl.arange(0, ITEMS * HEADS)
     item = tl.program_id(0).to(tl.int64) * ITEMS + pair // HEADS
@@ -107,13 +107,13 @@ def _sum(
                 message *= tl.load(coeff + e * coeff_heads + coeff_head, live, 0).to(tl.float32)[:, None]
             total += message
     target = tl.load(row + item, inside, 0).to(tl.int64) if FINISH else item
-    if FINISH and OWN == "scale":
-        total *= tl.load(own + target, inside, 0).to(tl.float32)[:, None]
-    elif FINISH and OWN == "row":
-        mask = (inside & (target < num_own))[:, None] & columns
+    if FINISH and END == "scale":
+        total *= tl.load(row_values + target, inside, 0).to(tl.float32)[:, None]
+    elif FINISH and END == "row":
+        mask = (inside & (target < num_row_values))[:, None] & columns
         offset = (target * heads + head) * width
-        total += scale * tl.load(own + offset[:, None] + column[None, :], mask, 0).to(tl.float32)
-    elif FINISH and OWN == "number":
+        total += scale * tl.load(row_values + offset[:, None] + column[None, :], mask, 0).to(tl.float32)
+    elif FINISH and END == "number":
         total *= scale
     offset = (target * heads + head) * width
     tl.store(y + offset[:, None] + column[None, :], total, inside[:, None] & columns)
@@ -122,8 +122,8 @@ def _sum(
 class Sum(NamedTuple):
     """A sum over the edges of each row, on (N, heads, width).
 
-    ``mode`` is that of `_sum`. ``end`` says what the result of a row is: the sum, the sum times own, by row ("scale"),
-    the sum plus ``scale`` times own ("row"), or ``scale`` times the sum ("number").
+    ``mode`` is that of `_sum`. ``end`` selects the result of a row: the sum, the sum times a number of row_values
+    ("scale"), the sum plus ``scale`` times a row of row_values ("row"), or ``scale`` times the sum ("number").
     """
 
     indices: Tensor
@@ -131,7 +131,7 @@ class Sum(NamedTuple):
     x: Tensor
     coeff: Tensor | None = None
     extra: Tensor | None = None
-    own: Tensor | None = None
+    row_values: Tensor | None = None
     mode: str = "plain"
     end: str = ""
     taps: int = 1
@@ -144,15 +144,15 @@ class Sum(NamedTuple):
         num_items, (heads, width) = len(items.row), y.shape[1:]
         form, weighted = tile(heads, width, self.x.dtype), self.coeff is not None
         out = y if finish else y.new_empty(num_items, heads, width, dtype=torch.float32)
-        arrays = self.x, *(self.x if t is None else t for t in (self.coeff, self.extra, self.own))
-        own = 0 if self.own is None else len(self.own)
+        arrays = self.x, *(self.x if t is None else t for t in (self.coeff, self.extra, self.row_values))
+        num_row_values = 0 if self.row_values is None else len(self.row_values)
         sizes = heads, self.x.shape[1], 1 if self.coeff is None else self.coeff.shape[1], self.taps, width // form.VEC
-        numbers = num_items, own, *sizes, self.key, self.level, self.scale
+        numbers = num_items, num_row_values, *sizes, self.key, self.level, self.scale
         constants = {
             "MODE": self.mode,
             "WEIGHTED": weighted,
             "BY_EDGE": weighted or self.mode in BY_EDGE,
-            "OWN": self.end,
+            "END": self.end,
             "FINISH": finish,
             "UNROLL": UNROLL.get(self.mode, 2),
         }
@@ -240,13 +240,13 @@ def neighbour_sum(adj, x: Tensor, coeff: Tensor | None, heads: int, self_weight:
     if coeff is not None and heads == 1 and coeff.shape[1] > 1:
         return _compute_over_heads(adj, y, x, coeff)
     if self_weight:
-        return compute_sum(adj, y, x, own=x, end="row", scale=self_weight)
+        return compute_sum(adj, y, x, row_values=x, end="row", scale=self_weight)
     return compute_sum(adj, y, x, coeff=coeff)
 
 
 def scaled_sum(adj, x: Tensor, scale_u: Tensor, scale_v: Tensor) -> Tensor:
     y = x.new_empty(len(adj.indptr) - 1, 1, x.shape[1])
-    return compute_sum(adj, y, x.unsqueeze(1), extra=scale_u, own=scale_v, mode="scaled", end="scale").squeeze(1)
+    return compute_sum(adj, y, x.unsqueeze(1), extra=scale_u, row_values=scale_v, mode="scaled", end="scale").squeeze(1)
 
 
 def edge_sum(adj, value: Tensor) -> Tensor:
