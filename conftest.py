@@ -75,6 +75,12 @@ def _below_gnnlib(argument: str, start: Path) -> str:
     return "::".join([path, *names])
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _default_data_dir():
+    """Without the variable, which the tests' conftest has read: it would be in the commands that results name."""
+    os.environ.pop("GNNLIB_DATA", None)
+
+
 @pytest.fixture(autouse=True)
 def _seed():
     """The same random numbers, whichever tests ran before. torch.manual_seed notes a stack trace for each device."""

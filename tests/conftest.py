@@ -17,7 +17,7 @@ from gnnlib.testing.graphs import GRAPHS  # noqa: E402  after the line above, or
 from tests.forks import ForkServer, fork_server  # noqa: E402
 from tests.processes import preloaded_context  # noqa: E402
 
-# Read once, before a fixture hides the variable.
+# Read once, before a fixture removes the variable.
 DATA = Path(os.environ.get("GNNLIB_DATA") or Path(__file__).parents[1] / ".." / "shared" / "data").resolve()
 
 QUICK_GRAPHS = {"random", "bare", "batch", "block", "bipartite"}  # of GRAPHS

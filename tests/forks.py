@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
-ENVIRONMENT = dict(os.environ)  # before a fixture changes it
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "GNNLIB_DATA"}  # before fixtures change it
 
 
 class Program(NamedTuple):

@@ -14,9 +14,8 @@ import torch
 
 @pytest.fixture(autouse=True)
 def _own_place(tmp_path, monkeypatch):
-    """An empty cache, no data directory but the one a test names, and no commit, which an edit would change."""
+    """An empty cache, and no commit, which an edit would change."""
     monkeypatch.setenv("GNNLIB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("GNNLIB_DATA", raising=False)
     monkeypatch.delenv("GNNLIB_DEBUG", raising=False)
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "no-git"))
 

@@ -39,14 +39,14 @@ def test_two_hosts_train_on_a_partitioned_graph(tmp_path, monkeypatch):
     graph, split = communities(1200, noise=0.4)
     partition_graph(graph, split, 2, tmp_path / "parts", name="communities")
     command = [sys.executable, "-m", "benchmarks", "host", "--addresses", "10.77.0.1,10.77.0.2", tmp_path / "parts"]
-    options = ["--epochs", "20", "--out", tmp_path / "out"]
+    options = ["--epochs", "8", "--out", tmp_path / "out"]
     alone = ["timeout", "900", "tests/two_hosts.sh"]  # which takes its hosts down when told to stop
     done = subprocess.run([*alone, *map(str, command + options)], cwd=ROOT, capture_output=True, text=True)
     if done.returncode == 77:
         pytest.skip(done.stderr.strip())
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Report: ") == 1
-    [path] = (tmp_path / "out").glob("partitioned-communities-parts2-epochs20-processes2/sage/result.json")
+    [path] = (tmp_path / "out").glob("partitioned-communities-parts2-epochs8-processes2/sage/result.json")
     result = json.loads(path.read_text())
     assert result["metric"]["mean"] == pytest.approx(full_batch(graph, split), abs=0.5)
     assert result["metric"]["mean"] > 99
