@@ -31,6 +31,7 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module] | None]
     "MessageConv": (lambda: gnnlib.MessageConv(64, 64, 8), lambda: gnnlib.MessageConv(64, 64)),
     "ECConv": (lambda: gnnlib.ECConv(64, 64, 8), None),
     "MoNetConv": (lambda: gnnlib.MoNetConv(64, 64, 8, num_kernels=3), None),
+    "RelGraphConv": (lambda: gnnlib.RelGraphConv(64, 64, 3), None),
     "SplineConv": (lambda: gnnlib.SplineConv(64, 64, 3), None),
     "PredEdgeConv": (lambda: gnnlib.PredEdgeConv(64, 64, 2), None),
 }
@@ -44,7 +45,12 @@ def random_graph() -> dgl.DGLGraph:
     generator = torch.Generator().manual_seed(0)
     src = torch.randint(NODES, (EDGES,), generator=generator)
     dst = 1 + torch.randint(NODES - 1, (EDGES,), generator=generator)
-    return dgl.graph((src, dst.where(dst != src, (dst % (NODES - 1)) + 1)), num_nodes=NODES)
+    return _with_relations(dgl.graph((src, dst.where(dst != src, (dst % (NODES - 1)) + 1)), num_nodes=NODES))
+
+
+def _with_relations(graph: dgl.DGLGraph) -> dgl.DGLGraph:
+    graph.edata["_TYPE"] = torch.arange(graph.num_edges()) % 3
+    return graph
 
 
 def _edge(conv: nn.Module, graph: dgl.DGLGraph) -> tuple[Tensor, ...]:
@@ -61,7 +67,7 @@ def _runs(conv: nn.Module, graph: dgl.DGLGraph, pair: bool) -> bool:
     x = torch.rand(graph.num_src_nodes(), FEATS, dtype=torch.double)
     features = (x, torch.rand(graph.num_dst_nodes(), FEATS, dtype=torch.double)) if pair else x
     try:
-        conv(_with_positions(graph), features, *_edge(conv, graph))
+        conv(_with_positions(_with_relations(graph)), features, *_edge(conv, graph))
     except ValueError as error:
         if "two node sets" not in str(error):
             raise

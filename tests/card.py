@@ -110,6 +110,7 @@ MODULES: dict[str, Callable[[], nn.Module]] = {
     "GatedGCNConv": lambda: gnnlib.GatedGCNConv(6, 4, EDGE_FEATS),
     "GINEConv": lambda: gnnlib.GINEConv(6, 4, edge_feats=EDGE_FEATS),
     "GCNEConv": lambda: gnnlib.GCNEConv(6, 4, edge_feats=EDGE_FEATS),
+    "RelGraphConv": lambda: gnnlib.RelGraphConv(6, 4, num_rels=3),
     "MessageConv": lambda: gnnlib.MessageConv(6, 4, edge_feats=EDGE_FEATS),
     "APPNP": lambda: nn.ModuleList([gnnlib.APPNP(2)])[0],
     "VirtualNode": lambda: gnnlib.VirtualNode([gnnlib.GNNLayer(gnnlib.GCNConv(6, 6))], 6),
@@ -143,6 +144,7 @@ def compare_module(name: str) -> None:
     graph, on_cpu = batch(), MODULES[name]()
     on_card = copy.deepcopy(on_cpu).to(NAME)
     x, edge = torch.randn(graph.num_nodes(), 6), torch.rand(graph.num_edges(), EDGE_FEATS)
+    graph.edata["_TYPE"] = torch.arange(graph.num_edges()) % 3
     expected = outputs(on_cpu, graph, x, *([edge] if name in WITH_EDGES else []))
     results = outputs(on_card, graph, x.to(NAME), *([edge.to(NAME)] if name in WITH_EDGES else []))
     for a, b in zip(results, expected, strict=True):

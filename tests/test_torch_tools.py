@@ -22,6 +22,7 @@ from gnnlib import (
     MoNetConv,
     PNAConv,
     PredEdgeConv,
+    RelGraphConv,
     SAGEConv,
     SGConv,
     SplineConv,
@@ -63,6 +64,8 @@ CASES = [
     case("MoNetConv", lambda: MoNetConv(5, 4, dim=3, num_kernels=2), 3),
     case("ECConv", lambda: ECConv(5, 4, edge_feats=3), 3),
     case("PredEdgeConv", lambda: PredEdgeConv(5, 4, pos_feats=2), pos=2),
+    case("RelGraphConv", lambda: RelGraphConv(5, 4, num_rels=3), "weight", num_rels=3),
+    case("RelGraphConv-basis", lambda: RelGraphConv(5, 4, 3, regularizer="basis", num_bases=2), num_rels=3),
     case("SplineConv", lambda: SplineConv(5, 4, kernel_size=3), pos=2),
 ]
 BY_NAME = {str(case): case for case in CASES}

@@ -4,7 +4,7 @@ from gnnlib.graph._adjacency import Adjacency, CompressedRows, MessageDropout
 from gnnlib.graph._batch import batch, graph_index, graph_sizes, node_to_graph, segments, unbatch
 from gnnlib.graph._build import makes_dgl, new_bipartite, new_block, new_graph
 from gnnlib.graph._convert import as_dgl, as_graph, is_graph, takes_graph, takes_graphs
-from gnnlib.graph._graph import EID, NID, Frame, Graph
+from gnnlib.graph._graph import EID, ETYPE, NID, NTYPE, Frame, Graph
 from gnnlib.graph._structure import (
     GraphLike,
     adjacency,
@@ -21,10 +21,12 @@ __all__ = [
     "Adjacency",
     "CompressedRows",
     "EID",
+    "ETYPE",
     "Frame",
     "Graph",
     "GraphLike",
     "NID",
+    "NTYPE",
     "MessageDropout",
     "add_self_loop",
     "adjacency",

@@ -13,10 +13,13 @@ from gnnlib._utils.calls import names_checked
 from gnnlib.graph._export import fill_dgl, to_dgl, to_networkx, to_pyg, to_scipy
 from gnnlib.graph._parts import Edges, EdgeType, Nodes, Parts, parts_of
 
-__all__ = ["EID", "NID", "Frame", "Graph"]
+__all__ = ["EID", "ETYPE", "NID", "NTYPE", "Frame", "Graph"]
 
 NID = EID = "_ID"
 """The column of original node and edge numbers in a subgraph or a message-flow graph, as ``dgl.NID``, ``dgl.EID``."""
+
+NTYPE = ETYPE = "_TYPE"
+"""The column of node and edge types in a graph without types, as ``dgl.NTYPE``, ``dgl.ETYPE``."""
 
 
 class Frame(dict[str, Tensor]):

@@ -8,8 +8,9 @@ from gnnlib.graph import Adjacency, CompressedRows, GraphLike, adjacency, check_
 from gnnlib.graph._adjacency import is_traced
 from gnnlib.kernels.half import computed
 from gnnlib.ops.autograd.sums import copy_dst, copy_src, sum_edges
+from gnnlib.ops.autograd.taps import TapShare
 
-__all__ = ["DEGREES", "NORMS", "degree_norm", "divide_by_in_degree", "mean_from_sum"]
+__all__ = ["DEGREES", "NORMS", "degree_norm", "divide_by_in_degree", "mean_from_sum", "relation_share"]
 
 NORMS = {"both": (-0.5, -0.5), "left": (-1.0, 0.0), "right": (0.0, -1.0), "none": (0.0, 0.0)}
 """Powers of the degree of the source and of the destination."""
@@ -119,6 +120,12 @@ def mean_from_sum(graph: GraphLike | Adjacency, y: Tensor) -> Tensor:
     adj = adjacency(graph, y.device)
     factor = degree_factors(adj, "right", "unweighted", y.dtype)[1]
     return (y * factor.view(-1, *[1] * (y.dim() - 1))).to(y.dtype)
+
+
+def relation_share(adj: Adjacency, etypes: Tensor, num_rels: int, dtype: torch.dtype) -> Tensor:
+    """One over the number of in-edges that a destination has of the edge's relation, (E,): with it as coefficient, a
+    sum is the sum of the means of all relations. In float32 for half precision."""
+    return TapShare.apply(etypes, adj, num_rels, computed(dtype))
 
 
 def _power(degree: Tensor, power: float) -> Tensor:

@@ -439,29 +439,34 @@ def attend(
 
 @names_checked()
 @takes_graph()
-def convolve(graph: GraphLike | Adjacency, x: Tensor, basis: Tensor, weight: Tensor) -> Tensor:
+def convolve(
+    graph: GraphLike | Adjacency, x: Tensor, basis: Tensor, weight: Tensor, coeff: Tensor | None = None
+) -> Tensor:
     r"""Sums the features of the in-neighbours, each transformed by a combination of K matrices.
 
     .. math:: y_v = \sum_{u \to v} \sum_k b_k(u \to v)\, x_u W_k
 
     Nothing of shape (E, F), (E, O) or (N, K, F) is stored: the sums over neighbours are made for a few hundred
-    destinations at a time and multiplied by the matrices at once.
+    destinations at a time and multiplied by the matrices at once. With integers, where most destinations have edges of
+    few k only, as in a graph with many relations, only the sums of these k are made.
 
     Args:
         graph: a DGLGraph with one edge type, or a block
         x: features of the source nodes
-        basis: the coefficients b, K per edge; or integers, the one k of each edge, as the taps of a window
+        basis: the coefficients b, K per edge; or integers, the one k of each edge, as the taps of a window or relations
         weight: a matrix per k; or one per group and k, where the last but one axis of x is that of the groups
+        coeff: edge weights, where the basis is integers; None: 1
 
     Shapes:
         - x: (N_src, \*, F), or (N_src, \*, G, F) with groups
         - basis: (E, K) or (E,)
         - weight: (K, F, O), or (G, K, F, O) with groups
+        - coeff: (E,)
         - output: (N_dst, \*, O), or (N_dst, \*, G, O) with groups
 
     Raises:
         TypeError: if x holds integers
-        ValueError: if the shapes do not fit, or an integer is not below K
+        ValueError: if the shapes do not fit, an integer is not below K, or ``coeff`` comes with K coefficients per edge
 
     Example:
         >>> import torch
@@ -490,11 +495,14 @@ def convolve(graph: GraphLike | Adjacency, x: Tensor, basis: Tensor, weight: Ten
             "expected x (N, *, F), basis (E, K) and weight (K, F, O), or x (N, *, G, F) and weight (G, K, F, O), "
             f"got {tuple(x.shape)}, {tuple(basis.shape)} and {tuple(weight.shape)}"
         )
+    if coeff is not None:
+        _check_tap_weights(coeff, adj.num_edges, taps)
     flat, target = per_edge_messages(adj, x.reshape(len(x), x.shape[1:-1].numel(), x.shape[-1]).contiguous())
     basis = basis.to(x.device if taps else x).contiguous()
     wide = computed(x.dtype)  # most of the time is spent in the products, which take float32 sums
     basis = basis if taps else basis.to(wide)
-    y = Convolve.apply(flat.to(wide), basis, weight.view(-1, *weight.shape[-3:]).contiguous().to(wide), target)
+    coeff = None if coeff is None else coeff.to(x.device, wide).contiguous()
+    y = Convolve.apply(flat.to(wide), basis, weight.view(-1, *weight.shape[-3:]).contiguous().to(wide), coeff, target)
     return y.to(x.dtype).view(adj.num_dst, *x.shape[1:-1], weight.shape[-1])
 
 
@@ -504,6 +512,13 @@ def _check_taps(taps: Tensor, num_edges: int, weight: Tensor) -> None:
     low, high = (t.item() for t in taps.aminmax()) if num_edges and not is_traced() else (0, -1)
     if low < 0 or high >= weight.shape[-3]:
         raise ValueError(f"taps: expected numbers from 0 to {weight.shape[-3] - 1}, got {low} to {high}")
+
+
+def _check_tap_weights(coeff: Tensor, num_edges: int, taps: bool) -> None:
+    check_num_rows("coeff", coeff, num_edges, "edge")
+    if not taps or coeff.dim() != 1:
+        expected = "integers as the basis" if not taps else f"shape ({num_edges},)"
+        raise ValueError(f"coeff: expected {expected}, got coefficients of shape {tuple(coeff.shape)}")
 
 
 @names_checked()

@@ -26,7 +26,7 @@ NO_KERNELS = types.ModuleType("no_kernels")  # forced where an error must come b
 
 POSITIONAL = {
     *("graph", "in_feats", "out_feats", "num_heads", "k", "kernel_size", "edge_feats", "pos_feats", "dim"),
-    "num_kernels",
+    *("num_kernels", "num_rels"),
 }
 """Arguments that a constructor may take by position."""
 

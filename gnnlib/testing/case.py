@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gnnlib.graph import NID, GraphLike
+from gnnlib.graph import ETYPE, NID, GraphLike
 from gnnlib.testing.graphs import endpoints
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
@@ -55,6 +55,7 @@ class Case:
         homogeneous: whether the layer takes only graphs with one node set
         maxima: whether the layer takes maxima, whose gradients jump where rounding makes two messages equal
         pos: number of coordinates in ``srcdata["pos"]`` and ``dstdata["pos"]``
+        num_rels: number of relations in ``edata["_TYPE"]``
         counterpart: makes the same layer of ``dgl.nn``, called as ``counterpart(graph, x, **{counterpart_edge: edge})``
         counterpart_edge: name of the edge argument of the counterpart
         counterpart_homogeneous: whether the counterpart takes only graphs with one node set
@@ -71,6 +72,7 @@ class Case:
     homogeneous: bool = False
     maxima: bool = False
     pos: int | None = None
+    num_rels: int | None = None
     counterpart: Callable[[], nn.Module] | None = None
     counterpart_edge: str = "edge_weight"
     counterpart_homogeneous: bool = False
@@ -115,13 +117,15 @@ def has_dst_features(graph: GraphLike) -> bool:
 
 
 def inputs(case: Case, graph: GraphLike, dtype: torch.dtype = torch.float64, signals: tuple[int, ...] = ()) -> Inputs:
-    """Random features of scale 1 (and positions, written on the graph)."""
+    """Random features of scale 1 (and positions and relations, written on the graph)."""
     seed(2)
     num_src, num_dst, num_edges = graph.num_src_nodes(), graph.num_dst_nodes(), graph.num_edges()
     if case.pos is not None:
         graph.srcdata["pos"] = _rand(num_src, case.pos, dtype=dtype)
         if not graph.is_homogeneous:
             graph.dstdata["pos"] = _rand(num_dst, case.pos, dtype=dtype)
+    if case.num_rels is not None:
+        graph.edata[ETYPE] = torch.randint(case.num_rels, (num_edges,), generator=torch.Generator().manual_seed(0))
     x: Any
     if isinstance(case.in_feats, tuple):
         widths = case.in_feats

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnlib import kernels
-from gnnlib.graph import GraphLike, batch, new_bipartite, new_graph
+from gnnlib.graph import ETYPE, GraphLike, batch, new_bipartite, new_graph
 from gnnlib.kernels import reference as reference_kernels
 from gnnlib.testing.arguments import (
     bad_edges_are_refused,
@@ -134,6 +134,8 @@ def permutation(case: Case, graph: GraphLike) -> None:
         other = new_bipartite(("in", "to", "out"), src, dst, graph.num_src_nodes(), graph.num_dst_nodes())
     if case.pos is not None:
         other.srcdata["pos"], other.dstdata["pos"] = graph.srcdata["pos"][old_src], graph.dstdata["pos"][old_dst]
+    if case.num_rels is not None:
+        other.edata[ETYPE] = graph.edata[ETYPE][old_edge]
     x = args.x[old_src] if isinstance(args.x, Tensor) else (args.x[0][old_src], args.x[1][old_dst])
     moved = apply(conv, Inputs(other, x, None if args.edge is None else args.edge[old_edge]))
     assert_close({"y": moved}, {"y": y[old_dst]}, 1e-13)

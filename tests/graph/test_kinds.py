@@ -196,6 +196,16 @@ def stack(**options):
     return Stack.build(gnnlib.GCNConv, WIDTH, 8, 2, num_layers=3, **options)
 
 
+def typed(build):
+    """A layer with the relations of its edges."""
+
+    def make():
+        conv = build()
+        return lambda graph, x: conv(graph, x, etypes=torch.arange(len(SRC)) % 4)
+
+    return make
+
+
 def figures(diagnosis):
     return [torch.tensor(float(value)) for value in str(diagnosis).split() if value.replace(".", "").isdigit()]
 
@@ -214,6 +224,7 @@ LAYERS = {
     "MessageConv": (lambda: gnnlib.MessageConv(WIDTH, 3),),
     "GINEConv": (lambda: gnnlib.GINEConv(WIDTH, 3, edge_feats=3), EDGE),
     "GCNEConv": (lambda: gnnlib.GCNEConv(WIDTH, 3, edge_feats=3), EDGE),
+    "RelGraphConv": (typed(lambda: gnnlib.RelGraphConv(WIDTH, 3, num_rels=4)),),
     "MoNetConv": (lambda: gnnlib.MoNetConv(WIDTH, 3, dim=3, num_kernels=2), EDGE),
     "BatchNorm": (lambda: gnnlib.BatchNorm(WIDTH),),
     "LayerNorm": (lambda: gnnlib.LayerNorm(WIDTH),),

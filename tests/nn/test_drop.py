@@ -26,6 +26,7 @@ from gnnlib import (
     MoNetConv,
     PNAConv,
     PredEdgeConv,
+    RelGraphConv,
     Residual,
     SAGEConv,
     SGConv,
@@ -195,16 +196,18 @@ CONVS = {
     "monet": lambda: MoNetConv(5, 3, dim=2, num_kernels=2),
     "pna": lambda: PNAConv(5, 3),
     "pna with edges": lambda: PNAConv(5, 3, edge_feats=2),
+    "rel_graph": lambda: RelGraphConv(5, 3, num_rels=3),
     "spline": lambda: SplineConv(5, 3, (3, 3), spacing=0.4),
 }
 NEEDS_BOTH_ENDS = ("gin", "gin max", "sage", "sage sum", "gat", "gatv2", "gated_gcn", "gine", "message", "pna",
-                   "pna with edges")  # fmt: skip
+                   "rel_graph", "pna with edges")  # fmt: skip
 KINKED = ("gin", "gin max", "gatv2", "gcne", "gine", "message", "pna", "pna with edges", "spline")
 
 
 def feed(conv, graph, signals=()):
     graph.srcdata["pos"] = torch.rand(graph.num_src_nodes(), 2, dtype=torch.float64)
     graph.dstdata["pos"] = torch.rand(graph.num_dst_nodes(), 2, dtype=torch.float64)
+    graph.edata["_TYPE"] = torch.arange(graph.num_edges()) % 3
     edge = None
     if conv.takes_edge == "feature":
         edge = torch.randn(graph.num_edges(), 2, dtype=torch.float64)

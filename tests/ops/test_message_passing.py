@@ -329,6 +329,47 @@ def test_taps_are_a_one_hot_basis(name, module, part, integer, monkeypatch):
             torch.testing.assert_close(a, b)
 
 
+@parametrize_pairs(name=GRAPHS, module=KERNELS, part=[1, 60, 1 << 20], groups=[(), (2,)], num_taps=[2, 40])
+def test_weighted_taps_are_a_weighted_one_hot_basis(name, module, part, groups, num_taps, monkeypatch):
+    """Values and gradients, where most destinations have few of the taps too."""
+    monkeypatch.setitem(convolution.PART, "cpu", part)
+    graph = GRAPHS[name]()
+    num_src, _, num_edges = sizes(graph)
+    taps = torch.randint(num_taps, (num_edges,), generator=torch.Generator().manual_seed(0))
+    inputs = rand(num_src, 2, 3, grad=True), rand(*groups, num_taps, 3, 2, grad=True), rand(num_edges, grad=True)
+    basis = torch.nn.functional.one_hot(taps, num_taps) * inputs[2].unsqueeze(1)
+    want = ops.convolve(graph, inputs[0], basis, inputs[1])
+    with kernels.force(module):
+        got = ops.convolve(graph, inputs[0], taps, *inputs[1:])
+        torch.testing.assert_close(got, want)
+        grad = rand(*got.shape, seed=4)
+        for a, b in zip(torch.autograd.grad(got, inputs, grad), torch.autograd.grad(want, inputs, grad), strict=True):
+            torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("name", ["random", "multi_edge", "block"])
+def test_derivatives_of_weighted_taps(name):
+    graph = GRAPHS[name]()
+    num_src, _, num_edges = sizes(graph)
+    taps, inputs = torch.arange(num_edges) % 4, (rand(num_src, 2, 3), rand(4, 3, 2), rand(num_edges))
+    inputs = tuple(t.requires_grad_() for t in inputs)
+    assert gradcheck(lambda x, *rest: ops.convolve(graph, x, taps, *rest), inputs)
+    assert gradgradcheck(lambda x, *rest: ops.convolve(graph, x, taps, *rest), inputs, fast_mode=True)
+
+
+def test_taps_without_weights_are_summed_apart_where_most_are_absent(monkeypatch):
+    """Both orders give the same sums."""
+    graph, taps = random_graph(30, 60), torch.arange(60) % 17
+    inputs = rand(30, 3, grad=True), rand(17, 3, 2, grad=True)
+    apart = ops.convolve(graph, inputs[0], taps, inputs[1])
+    monkeypatch.setattr(convolution, "MAX_EMPTY", 100)
+    together = ops.convolve(graph, inputs[0], taps, inputs[1])
+    torch.testing.assert_close(apart, together)
+    grad = rand(*apart.shape)
+    for a, b in zip(*(torch.autograd.grad(y, inputs, grad) for y in (apart, together)), strict=True):
+        torch.testing.assert_close(a, b)
+
+
 @parametrize_pairs(
     name=["random", "multi_edge", "bipartite", "no_nodes", "bare"],
     module=KERNELS,
@@ -411,6 +452,15 @@ def test_self_weight_adds_the_node_itself(name, module, reduce):
             r"expected shape \(4,\), .* got \(3,\)",
         ),
         (lambda g: ops.convolve(g, rand(5, 3), rand(3, 2), rand(2, 3, 2)), "basis: expected 4 rows"),
+        (
+            lambda g: ops.convolve(g, rand(5, 3), rand(4, 2), rand(2, 3, 2), rand(4)),
+            r"coeff: expected integers as the basis, got coefficients of shape \(4,\)",
+        ),
+        (
+            lambda g: ops.convolve(g, rand(5, 3), torch.arange(4), rand(4, 3, 2), rand(4, 1)),
+            r"coeff: expected shape \(4,\), got coefficients of shape \(4, 1\)",
+        ),
+        (lambda g: ops.convolve(g, rand(5, 3), torch.arange(4), rand(4, 3, 2), rand(3)), "coeff: expected 4 rows"),
     ],
 )
 def test_invalid_arguments_of_attend(wrong, message):

@@ -20,6 +20,7 @@ def test_messages_go_from_source_to_destination(name):
     conv = layers.LAYERS[name][0]().double()
     graph = dgl.graph(([0, 0, 1], [1, 0, 1]))
     graph.ndata["pos"] = torch.tensor([[0.0, 0.0], [0.5, 0.5]], dtype=torch.double)
+    graph.edata["_TYPE"] = torch.tensor([0, 1, 2])
     edge = (torch.ones(3, 8, dtype=torch.double),) if conv.takes_edge == "feature" else ()
     x = torch.rand(2, 64, dtype=torch.double, requires_grad=True)
     (of_source,) = torch.autograd.grad(conv(graph, x, *edge)[0].sum(), x, materialize_grads=True)

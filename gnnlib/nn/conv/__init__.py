@@ -13,6 +13,7 @@ from gnnlib.nn.conv.message import MessageConv
 from gnnlib.nn.conv.monet import MoNetConv
 from gnnlib.nn.conv.pna import PNAConv
 from gnnlib.nn.conv.pred_edge import PredEdgeConv
+from gnnlib.nn.conv.rel_graph import RelGraphConv
 from gnnlib.nn.conv.sage import SAGEConv
 from gnnlib.nn.conv.sgc import SGConv
 from gnnlib.nn.conv.spline import SplineConv
@@ -32,6 +33,7 @@ __all__ = [
     "MoNetConv",
     "PNAConv",
     "PredEdgeConv",
+    "RelGraphConv",
     "SAGEConv",
     "SGConv",
     "SplineConv",

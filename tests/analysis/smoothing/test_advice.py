@@ -117,6 +117,7 @@ def test_a_healthy_network_gets_a_comment():
 def test_layers_of_the_library_that_two_widths_make_are_named():
     """Each layer keeps its class and its options of plain values; one that needs more becomes a GCN."""
     graph = random_graph(11, 23)
+    graph.edata["_TYPE"] = torch.arange(23) % 3
     for name in layers.__all__:
         kind = getattr(layers, name)
         if not inspect.isclass(kind) or name == "Conv":
@@ -131,6 +132,7 @@ def test_layers_of_the_library_that_two_widths_make_are_named():
             "kernel_size": (3, 3),
             "k": 2,
             "delta": 1.0,
+            "num_rels": 3,
         }
         conv = kind(4, 4, **{n: extra[n] for n in required[2:]})
         text = sizes_of(nn.ModuleList([conv]), graph, torch.ones(11, 4), torch.ones(11, 4), [4, 4]).conv

@@ -41,6 +41,7 @@ LAYERS = [
     *(gnnlib.SGConv, gnnlib.GATv2Conv, gnnlib.GatedGCNConv, partial(gnnlib.ChebConv, k=2)),
     *(partial(GridConv, kernel_size=2), partial(gnnlib.SplineConv, kernel_size=2)),
     *(partial(gnnlib.GCNEConv, edge_feats=2), partial(gnnlib.ECConv, edge_feats=2)),
+    partial(gnnlib.RelGraphConv, num_rels=3),
 ]
 
 
