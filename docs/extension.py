@@ -28,6 +28,7 @@ PAGES = {  # of the reference: the packages, in the order of the floors from abo
     "grid": "Grids",
     "coarsening": "Coarser graphs",
     "models": "Published networks",
+    "rewiring": "Graph rewiring",
     "analysis": "Analysis",
     "large": "Large graphs",
     "io": "Saving and loading",

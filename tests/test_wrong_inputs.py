@@ -442,6 +442,7 @@ PLAUSIBLE = {
     "keep": LABEL > 0, "cluster": LABEL, "size": 2.0, "k": 2, "hops": 2, "num_clusters": 2, "num_classes": 2, "seed": 0,
     "batch_size": 2, "fanouts": [2], "generator": torch.Generator(), "device": "cpu", "folder": "no/such/folder",
     "model": Stack([SAGEConv(3, 2)]), "layer": CONV, "image": np.zeros((8, 8)),
+    "src": torch.arange(2), "dst": torch.arange(2), "num_edges": 2, "rewired": G,
 }  # fmt: skip
 INTERNAL = {"as_dgl", "graph_index", "set_adjacency_factory", "with_message_dropout"}
 OR_LABEL_MAPS = {"paint", "show_regions", "show_values"}

@@ -15,7 +15,7 @@ from gnnlib.graph._structure import (
     with_message_dropout,
 )
 from gnnlib.graph._subgraphs import message_flow_graph, node_subgraph, to_bidirected
-from gnnlib.graph.transforms import add_self_loop, keep_edges, keep_nodes, reverse
+from gnnlib.graph.transforms import add_edges, add_self_loop, keep_edges, keep_nodes, reverse
 
 __all__ = [
     "Adjacency",
@@ -28,6 +28,7 @@ __all__ = [
     "NID",
     "NTYPE",
     "MessageDropout",
+    "add_edges",
     "add_self_loop",
     "adjacency",
     "as_dgl",

@@ -10,7 +10,7 @@ from gnnlib.graph._check import check_graph, check_one_node_set
 from gnnlib.graph._convert import takes_graph
 from gnnlib.graph._structure import GraphLike, edge_endpoints
 
-__all__ = ["add_self_loop", "keep_edges", "keep_nodes", "reverse"]
+__all__ = ["add_edges", "add_self_loop", "keep_edges", "keep_nodes", "reverse"]
 
 
 @names_checked()
@@ -104,6 +104,57 @@ def keep_nodes(graph: GraphLike, keep: Tensor) -> GraphLike:
 
 @names_checked()
 @takes_graph()
+def add_edges(graph: GraphLike, src: Tensor, dst: Tensor, *, fill: float = 1.0) -> GraphLike:
+    """Add edges, with node and edge frames and batch sizes. (``dgl.add_edges`` drops the batch sizes.)
+
+    In a batch the new edges follow the other edges of their graph, so that ``dgl.unbatch`` works.
+
+    Args:
+        graph: homogeneous
+        src, dst: the endpoints of the new edges
+        fill: the features of the new edges
+
+    Shapes:
+        - src, dst: (A,)
+
+    Returns:
+        A new graph.
+
+    Raises:
+        ValueError: if the endpoints are no pairs of nodes, or of two graphs of a batch.
+        ValueError: if the graph is a block or has two node types.
+        TypeError: if the graph has several edge types.
+
+    Example:
+        >>> import torch
+        >>> from gnnlib.graph import add_edges
+        >>> import dgl
+        >>> g = dgl.batch([dgl.graph(([0], [1])), dgl.graph(([0], [1]))])
+        >>> g = add_edges(g, torch.tensor([3, 1]), torch.tensor([2, 0]))
+        >>> [one.edges()[0].tolist() for one in dgl.unbatch(g)]
+        [[0, 1], [0, 1]]
+    """
+    check_one_node_set("add_edges", graph)
+    src, dst = (_as_endpoint(graph, name, nodes) for name, nodes in (("src", src), ("dst", dst)))
+    if len(src) != len(dst):
+        raise ValueError(f"add_edges: expected as many src as dst, got {len(src)} and {len(dst)}")
+    graph_of_node = graph_index(graph, graph.batch_num_nodes())
+    graph_of_edge = graph_of_node[src.long()]
+    if bool((graph_of_edge != graph_of_node[dst.long()]).any()):
+        raise ValueError("add_edges: expected both nodes of an edge in one graph of the batch, got two graphs")
+    index = torch.cat([graph_index(graph, graph.batch_num_edges()), graph_of_edge])
+    order = torch.argsort(index, stable=True)
+    ends = (torch.cat(pair)[order] for pair in zip(edge_endpoints(graph), (src, dst)))
+    larger = _with_edges(graph, *ends)
+    for name, value in graph.edata.items():
+        new = value.new_full((len(src), *value.shape[1:]), fill)
+        larger.edata[name] = torch.cat([value, new])[order.to(value.device)]
+    _keep_batch(graph, larger, torch.bincount(index, minlength=graph.batch_size))
+    return larger
+
+
+@names_checked()
+@takes_graph()
 def add_self_loop(graph: GraphLike) -> GraphLike:
     """Add one self-loop per node, in addition to those that the graph has.
 
@@ -128,14 +179,7 @@ def add_self_loop(graph: GraphLike) -> GraphLike:
         [[0, 0, 1], [0, 0, 1]]
     """
     check_one_node_set("add_self_loop", graph)
-    loops = graph.nodes()
-    index = torch.cat([graph_index(graph, graph.batch_num_edges()), graph_index(graph, graph.batch_num_nodes())])
-    order = torch.argsort(index, stable=True)
-    larger = _with_edges(graph, *(torch.cat([nodes, loops])[order] for nodes in edge_endpoints(graph)))
-    for name, value in graph.edata.items():
-        larger.edata[name] = torch.cat([value, value.new_ones(len(loops), *value.shape[1:])])[order.to(value.device)]
-    _keep_batch(graph, larger, graph.batch_num_edges() + graph.batch_num_nodes())
-    return larger
+    return add_edges(graph, graph.nodes(), graph.nodes())
 
 
 @names_checked()
@@ -172,6 +216,17 @@ def _mask(keep: Tensor, number: int) -> Tensor:
     if keep.dtype != torch.bool or tuple(keep.shape) != (number,):
         raise ValueError(f"expected a bool mask of shape ({number},), got {keep.dtype} {tuple(keep.shape)}")
     return keep
+
+
+def _as_endpoint(graph: GraphLike, name: str, nodes: Tensor) -> Tensor:
+    """Numbers of nodes, checked, of the graph's type and on its device."""
+    nodes = torch.as_tensor(nodes, device=graph.device)
+    if nodes.dim() != 1 or nodes.is_floating_point() or nodes.dtype == torch.bool:
+        raise ValueError(f"{name}: expected numbers of nodes (A,), got {nodes.dtype} {tuple(nodes.shape)}")
+    if len(nodes) and not 0 <= int(nodes.min()) <= int(nodes.max()) < graph.num_nodes():
+        got = f"{int(nodes.min())} to {int(nodes.max())}"
+        raise ValueError(f"{name}: expected nodes from 0 to {graph.num_nodes() - 1}, got {got}")
+    return nodes.to(graph.idtype)
 
 
 def _with_edges(graph: GraphLike, src: Tensor, dst: Tensor, *, reverse: bool = False) -> GraphLike:

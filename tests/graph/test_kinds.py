@@ -10,6 +10,7 @@ import tempfile
 import threading
 import warnings
 import weakref
+from dataclasses import astuple
 
 import networkx
 import numpy as np
@@ -25,6 +26,7 @@ from gnnlib.analysis import attention, diagnose, saliency, smoothing, squashing,
 from gnnlib.coarsening import coarsen, graclus, haar_pyramid, laplacian_pyramid
 from gnnlib.graph import (
     MessageDropout,
+    add_edges,
     add_self_loop,
     batch,
     edge_endpoints,
@@ -70,6 +72,7 @@ from gnnlib.large import (
 )
 from gnnlib.models import DGI, GAE, VGAE, reconstruction_loss
 from gnnlib.nn import Hops
+from gnnlib.rewiring import add_k_hop_edges, add_virtual_node, fosr, graph_statistics, gtr, rewiring_effect, sdrf
 from gnnlib.testing.graphs import random_graph, symmetric_graph
 from gnnlib.train import Batch, fit, predict
 
@@ -206,6 +209,10 @@ def typed(build):
     return make
 
 
+def numbers(statistics):
+    return torch.tensor(astuple(statistics), dtype=torch.float64)
+
+
 def figures(diagnosis):
     return [torch.tensor(float(value)) for value in str(diagnosis).split() if value.replace(".", "").isdigit()]
 
@@ -309,6 +316,11 @@ FUNCTIONS = {
     "ollivier_curvature": squashing.ollivier_curvature,
     "effective_resistance": squashing.effective_resistance,
     "commute_time": squashing.commute_time,
+    "spectral_gap": squashing.spectral_gap,
+    "graph_statistics": lambda graph: numbers(graph_statistics(graph)),
+    "rewiring_effect": lambda graph: numbers(rewiring_effect(graph, graph).after),
+    "add_k_hop_edges": lambda graph: edge_endpoints(add_k_hop_edges(graph, 2, fill=1.0)),
+    "add_virtual_node": lambda graph: edge_endpoints(add_virtual_node(graph, fill=1.0)),
     "diagnose": lambda graph: figures(diagnose(MODEL, graph, X, LABEL)),
     "summary": lambda graph: torch.tensor([len(gnnlib.summary(MODEL, graph, X).layers)]),
     "saliency": lambda graph: saliency(MODEL, graph, X, LABEL),
@@ -346,6 +358,7 @@ FUNCTIONS = {
     "graph_sizes": graph_sizes,
     "graph_index": lambda graph: graph_index(graph, torch.tensor([NUM])),
     "node_to_graph": lambda graph: node_to_graph(graph, torch.device("cpu")).in_degrees,
+    "add_edges": lambda graph: edge_endpoints(add_edges(graph, torch.tensor([3]), torch.tensor([0]))),
     "add_self_loop": lambda graph: edge_endpoints(add_self_loop(graph)),
     "keep_edges": lambda graph: edge_endpoints(keep_edges(graph, torch.arange(len(SRC)) % 2 > 0)),
     "keep_nodes": lambda graph: edge_endpoints(keep_nodes(graph, torch.arange(NUM) % 2 > 0)),
@@ -376,7 +389,8 @@ WITHOUT_FEATURES = {
     *("adjacency", "edge_endpoints", "prepare", "random_walk_encoding", "laplacian_encoding", "graclus", "GraphStore"),
     *("degree_norm", "DropEdge", "with_message_dropout", "coarsen", "laplacian_pyramid", "receptive_field", "clusters"),
     *("gcn_edge_weights", "precompute_propagation", "batch", "unbatch", "graph_sizes", "graph_index", "node_to_graph"),
-    *("balanced_forman_curvature", "ollivier_curvature", "effective_resistance", "commute_time"),
+    *("balanced_forman_curvature", "ollivier_curvature", "effective_resistance", "commute_time", "spectral_gap"),
+    *("graph_statistics", "rewiring_effect", "add_k_hop_edges", "add_virtual_node", "add_edges"),
     *("add_self_loop", "keep_edges", "keep_nodes", "reverse", "to_bidirected", "node_subgraph", "message_flow_graph"),
 }
 
@@ -419,6 +433,10 @@ WITH_COLUMNS = {
     "PredEdgeConv": (placed, module(lambda: gnnlib.PredEdgeConv(WIDTH, 3, pos_feats=2))),
     "SplineConv": (placed, module(lambda: gnnlib.SplineConv(WIDTH, 3, (3, 3)))),
     "fixed_point": (symmetric_graph, lambda graph: smoothing.fixed_point(graph, X)),
+    **{
+        method.__name__: (symmetric_graph, lambda graph, method=method: edge_endpoints(method(graph, 2, fill=1.0)))
+        for method in (sdrf, fosr, gtr)
+    },
     "fixed_point_distance": (symmetric_graph, lambda graph: smoothing.fixed_point_distance(graph, X)),
     "voxel": (placed, lambda graph: gnnlib.voxel(graph, 0.5)),
     "Batch": (placed, lambda graph: [Batch.from_graph(graph).x, Batch.from_graph(graph).target]),

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph import add_self_loop, keep_edges, keep_nodes, reverse
+from gnnlib.graph import add_edges, add_self_loop, keep_edges, keep_nodes, reverse
 from gnnlib.grid import lattice
 from gnnlib.testing.graphs import BIPARTITE, GRAPHS, HOMOGENEOUS, batch, endpoints, graph_strategy, random_graph
 
@@ -104,6 +104,42 @@ def test_keep_nodes_needs_one_node_set(name):
 def test_keep_nodes_invalid_mask():
     with pytest.raises(ValueError, match=r"shape \(11,\), got torch.bool \(10,\)"):
         keep_nodes(random_graph(), torch.ones(10).bool())
+
+
+@pytest.mark.parametrize("name", HOMOGENEOUS)
+def test_add_edges_are_dgls(name):
+    graph = GRAPHS[name]()
+    graph.edata["value"], graph.ndata["pos"] = torch.rand(graph.num_edges(), 2), torch.randn(graph.num_nodes(), 2)
+    parts, offset = dgl.unbatch(graph.formats(["coo"])), 0
+    new, expected = [], []
+    for part in parts:
+        ends = torch.randint(max(1, part.num_nodes()), (2, 3 * (part.num_nodes() > 0)), dtype=graph.idtype)
+        expected.append(dgl.add_edges(part, *ends, {"value": torch.full((ends.shape[1], 2), 7.0)}))
+        new.append(ends + offset)
+        offset += part.num_nodes()
+    larger = add_edges(graph, *torch.cat(new, 1).flip(1), fill=7.0)  # the graphs of a batch in any order
+    assert larger.idtype == graph.idtype
+    assert torch.equal(larger.ndata["pos"], graph.ndata["pos"])
+    for after, reference in zip(dgl.unbatch(larger), expected, strict=True):
+        before = reference.num_edges() - (3 if reference.num_nodes() else 0)
+        pairs, reference_pairs = (torch.stack(endpoints(one)) for one in (after, reference))
+        assert torch.equal(pairs[:, :before], reference_pairs[:, :before])
+        assert torch.equal(pairs[:, before:].flip(1), reference_pairs[:, before:])
+        assert torch.equal(after.edata["value"], reference.edata["value"])
+
+
+@pytest.mark.parametrize(
+    ("ends", "message"),
+    [
+        ((torch.tensor([0]), torch.tensor([0, 1])), "add_edges: expected as many src as dst, got 1 and 2"),
+        ((torch.tensor([0]), torch.tensor([13])), "dst: expected nodes from 0 to 12, got 13 to 13"),
+        ((torch.tensor([0.5]), torch.tensor([1])), r"src: expected numbers of nodes \(A,\), got torch.float32 \(1,\)"),
+        ((torch.tensor([0]), torch.tensor([12])), "expected both nodes of an edge in one graph of the batch"),
+    ],
+)
+def test_add_edges_invalid_ends(ends, message):
+    with pytest.raises(ValueError, match=message):
+        add_edges(batch(), *ends)
 
 
 @pytest.mark.parametrize("name", HOMOGENEOUS)

@@ -1,7 +1,7 @@
 """Functions that the measures share: checks of their input, sums per graph, connected components."""
 
 import torch
-from scipy.sparse import coo_matrix
+from scipy.sparse import coo_matrix, csr_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
@@ -16,6 +16,7 @@ __all__ = [
     "check_graph",
     "components",
     "group_mean",
+    "simple_adjacency",
     "split_by_graph",
     "sum_by_graph",
 ]
@@ -69,6 +70,17 @@ def adjacency_matrix(graph: GraphLike | Adjacency) -> coo_matrix:
     adj = adjacency(graph, "cpu")
     ones = torch.ones(adj.num_edges)
     return coo_matrix((ones.numpy(), (adj.src.numpy(), adj.dst.numpy())), (adj.num_src, adj.num_dst))
+
+
+@takes_graph()
+def simple_adjacency(graph: GraphLike | Adjacency) -> csr_matrix:
+    """The adjacency matrix of the simple graph: without directions, self-loops and parallel edges."""
+    matrix = adjacency_matrix(graph).tocsr()
+    matrix = (matrix + matrix.T).tocsr()
+    matrix.setdiag(0)
+    matrix.eliminate_zeros()
+    matrix.data[:] = 1
+    return matrix
 
 
 def components(graph: GraphLike, device: torch.device) -> Adjacency:

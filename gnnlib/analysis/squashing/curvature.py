@@ -1,7 +1,9 @@
 """Curvature of edges: balanced Forman (Topping et al. 2022) and Ollivier."""
 
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from itertools import chain
 
 import numpy as np
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor
 
 from gnnlib._utils.calls import names_checked
 from gnnlib._utils.progress import ProgressBar
-from gnnlib.analysis.smoothing.base import adjacency_matrix, check_graph
+from gnnlib.analysis.smoothing.base import check_graph, simple_adjacency
 from gnnlib.graph import GraphLike, takes_graph
 
 __all__ = ["balanced_forman_curvature", "ollivier_curvature"]
@@ -51,10 +53,11 @@ def balanced_forman_curvature(graph: GraphLike) -> Tensor:
         >>> balanced_forman_curvature(triangles).round(decimals=3).tolist()
         [1.5, 0.833, 0.833, -0.667, 0.833, 1.5, 0.833]
     """
-    return _of_edges(graph, _balanced)
+    return _of_edges(graph, balanced_forman)
 
 
-def _balanced(neighbours: list[set[int]], i: int, j: int) -> float:
+def balanced_forman(neighbours: list[set[int]], i: int, j: int) -> float:
+    """The curvature of i ~ j, where the neighbours of each node are a set."""
     if i == j:
         return np.nan
     near_i, near_j = neighbours[i], neighbours[j]
@@ -63,19 +66,22 @@ def _balanced(neighbours: list[set[int]], i: int, j: int) -> float:
         return 0.0
     triangles = len(near_i & near_j)
     curvature = 2 / low + 2 / high - 2 + 2 * triangles / high + triangles / low
-    squares = [_squares(neighbours, *ends) for ends in ((i, j), (j, i))]
+    squares = square_counts(neighbours, i, j)
     if squares[0]:
         largest = max(max(counts.values()) for counts in squares)
         curvature += sum(map(len, squares)) / (largest * high)
     return curvature
 
 
-def _squares(neighbours: list[set[int]], i: int, j: int) -> dict[int, int]:
-    """Of each neighbour of i in 4-cycles i - k - w - j without diagonals: the number of these cycles."""
-    near_i, near_j = neighbours[i], neighbours[j]
-    corners = near_j - near_i - {i}
-    counts = {k: len(neighbours[k] & corners) for k in near_i - near_j - {j}}
-    return {k: count for k, count in counts.items() if count}
+def square_counts(neighbours: list[set[int]], i: int, j: int) -> tuple[dict[int, int], dict[int, int]]:
+    """Of each neighbour of i, and of each of j, in 4-cycles i - k - w - j without diagonals: the number of these
+    cycles."""
+    only_i, only_j = neighbours[i] - neighbours[j] - {j}, neighbours[j] - neighbours[i] - {i}
+    few, many = (only_i, only_j) if len(only_i) <= len(only_j) else (only_j, only_i)
+    opposite = {k: neighbours[k] & many for k in few}
+    of_few = {k: len(nodes) for k, nodes in opposite.items() if nodes}
+    of_many = Counter(chain.from_iterable(opposite.values()))
+    return (of_few, of_many) if few is only_i else (of_many, of_few)
 
 
 @names_checked()
@@ -149,7 +155,8 @@ def _distance(neighbours: list[set[int]], a: int, b: int) -> int:
 
 def _of_edges(graph: GraphLike, compute: Callable[[list[set[int]], int, int], float]) -> Tensor:
     """The curvature of each edge; computed once for both directions and parallel edges."""
-    neighbours, ends = _neighbours(graph), torch.stack([end.long().cpu() for end in graph.edges()])
+    check_graph(graph)
+    neighbours, ends = neighbour_sets(simple_adjacency(graph)), torch.stack([end.long().cpu() for end in graph.edges()])
     pairs, edge = torch.unique(ends.sort(0).values, dim=1, return_inverse=True)
     values = []
     with ProgressBar("edges", pairs.shape[1]) as bar:
@@ -159,11 +166,6 @@ def _of_edges(graph: GraphLike, compute: Callable[[list[set[int]], int, int], fl
     return torch.tensor(values, dtype=torch.float64)[edge]
 
 
-def _neighbours(graph: GraphLike) -> list[set[int]]:
-    """The neighbours of each node in the simple graph without directions."""
-    check_graph(graph)
-    matrix = adjacency_matrix(graph).tocsr()
-    matrix = (matrix + matrix.T).tocsr()
-    matrix.setdiag(0)
-    matrix.eliminate_zeros()
+def neighbour_sets(matrix: csr_matrix) -> list[set[int]]:
+    """The neighbours of each node."""
     return [set(part.tolist()) for part in np.split(matrix.indices, matrix.indptr[1:-1])]

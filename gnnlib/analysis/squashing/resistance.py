@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from scipy.sparse import diags
+from scipy.sparse import csr_matrix, diags
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
@@ -62,7 +62,7 @@ def effective_resistance(graph: GraphLike, src: Tensor | None = None, dst: Tenso
     for label in np.unique(component[rows][rows != columns]):
         nodes = np.flatnonzero(component == label)
         pairs = (component[rows] == label) & (component[columns] == label)
-        inverse = _pseudo_inverse(laplacian[nodes][:, nodes].toarray())
+        inverse = pseudo_inverse(laplacian[nodes][:, nodes].toarray())
         u, v = (np.searchsorted(nodes, end[pairs]) for end in (rows, columns))
         resistance[pairs] = inverse[u, u] + inverse[v, v] - 2 * inverse[u, v]
     return torch.from_numpy(resistance).clamp(min=0)
@@ -112,16 +112,21 @@ def _nodes(graph: GraphLike, name: str, end: Tensor) -> np.ndarray:
     return nodes
 
 
-def _laplacian(graph: GraphLike):
+def _laplacian(graph: GraphLike) -> csr_matrix:
     """D - A without self-loops; an edge in both directions counts once."""
     counts = adjacency_matrix(graph).tocsr()
     weight = counts.maximum(counts.T).astype(np.float64)
     weight.setdiag(0)
     weight.eliminate_zeros()
+    return laplacian_of(weight)
+
+
+def laplacian_of(weight: csr_matrix) -> csr_matrix:
+    """D - A of a symmetric matrix."""
     return (diags(np.asarray(weight.sum(1)).ravel()) - weight).tocsr()
 
 
-def _pseudo_inverse(laplacian: np.ndarray) -> np.ndarray:
+def pseudo_inverse(laplacian: np.ndarray) -> np.ndarray:
     """Of a connected graph: the inverse after a shift of the constant vector."""
     n = len(laplacian)
     if n > MAX_NODES:
