@@ -44,13 +44,22 @@ from gnnlib import (
 from gnnlib._platform.dgl import dgl
 from gnnlib.benchmarks.catalog.layers import LAYERS, Geometry, Pointwise
 from gnnlib.benchmarks.errors import UsageError
+from gnnlib.graph import GraphLike
 from gnnlib.nn.conv.base import Conv
 from gnnlib.nn.drop import Dropout
 from gnnlib.nn.reparametrize import block_diagonal, circulant, identity_mapping, low_rank, share_parameters_
+from gnnlib.rewiring import add_k_hop_edges, add_virtual_node, fosr, gtr, sdrf
 
 __all__ = ["CONVS", "REMEDIES", "Kind", "Plan", "make_plan"]
 
 Factory = Callable[[int, int], nn.Module]
+Rewiring = Callable[[GraphLike], GraphLike]
+
+NEW_EDGES = 0.1
+"""The edges that SDRF and FoSR add, as a fraction of those of the graph."""
+
+NEW_EDGES_GTR = 0.01
+"""The edges that GTR adds. Each takes O(n^2) time, and few edges reduce the resistance most."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +111,7 @@ class Plan:
     keywords: dict[str, Any] = field(default_factory=dict)  # of `Stack.build`
     around: list[Callable[[nn.Module], nn.Module]] = field(default_factory=list)  # the layers between the ends
     finish: list[Callable[[Stack, dgl.DGLGraph, Tensor], None]] = field(default_factory=list)
+    rewirings: list[Rewiring] = field(default_factory=list)  # of the graph, before the model is built
     decay: dict[str, float] = field(default_factory=dict)  # as `decay_groups` takes it
     layerwise: bool = False
     end_to_end: bool = True  # whether all layers are trained together, perhaps after one by one
@@ -125,6 +135,17 @@ class Plan:
         for change in self.finish:
             change(stack, graph, x)
         return stack
+
+    def check_task(self, name: str, remedies: str) -> None:
+        """Checks that a task other than the depth study can have the plan.
+
+        Raises:
+            UsageError: if layers are trained one by one, or the graph is rewired
+        """
+        if self.layerwise:
+            raise UsageError(f"--remedy: {name} trains networks as a whole, got {remedies!r}")
+        if self.rewirings:
+            raise UsageError(f"--remedy: {name} trains networks on the graphs as they are, got {remedies!r}")
 
     def _conv(self, in_feats: int, out_feats: int) -> nn.Module:
         conv = self.make(in_feats, out_feats)
@@ -230,6 +251,10 @@ def _layerwise(plan: Plan, end_to_end: bool) -> None:
     plan.set(head=True)
 
 
+def _rewire(rewiring: Rewiring) -> Remedy:
+    return lambda plan: plan.rewirings.append(rewiring)
+
+
 def _propagate(plan: Plan, readout: Callable[[Plan], nn.Module]) -> None:
     """A network of two layers without a graph, then as many hops as the depth says: the papers' form."""
     plan.make, plan.layers = Pointwise, 2
@@ -279,6 +304,11 @@ REMEDIES: dict[str, Remedy] = {
     "layerwise-tuned": partial(_layerwise, end_to_end=True),
     "appnp": partial(_propagate, readout=lambda plan: APPNP(plan.depth, alpha=plan.alpha)),
     "dagnn": partial(_propagate, readout=lambda plan: DAGNN(plan.out_feats, plan.depth)),
+    "sdrf": _rewire(partial(sdrf, num_edges=NEW_EDGES)),
+    "fosr": _rewire(partial(fosr, num_edges=NEW_EDGES)),
+    "gtr": _rewire(partial(gtr, num_edges=NEW_EDGES_GTR)),
+    "k-hop": _rewire(partial(add_k_hop_edges, k=2)),
+    "virtual-node": _rewire(add_virtual_node),
 }
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gnnlib import MeanMaxReadout, Reversible, Stack
 from gnnlib.analysis.smoothing import Diagnosis, LayerStatistics, diagnose
 from gnnlib.benchmarks.catalog.remedies import Plan, make_plan
-from gnnlib.benchmarks.depth.data import NodeData
+from gnnlib.benchmarks.depth.data import PARTS, NodeData
 from gnnlib.benchmarks.metrics import num_parameters
 from gnnlib.nn.drop import Dropout
 from gnnlib.train.layerwise import fit_layerwise
@@ -38,6 +38,7 @@ Params = Mapping[str, Any]
 
 MAX_LAYERS = 16  # with statistics, evenly spaced; the last layer is among them
 MAX_NODES = 300  # in a projection of the outputs
+EVERY = "every"  # the name of the mask of all rows
 MEASURES = ("distance", "energy", "effective_rank", "norm", "gradient")
 
 
@@ -100,11 +101,13 @@ def make_cell_plan(cell: Cell, data: NodeData, settings: TrainingSettings, param
 
 def build_cell(
     cell: Cell, data: NodeData, settings: TrainingSettings, params: Params | None = None
-) -> tuple[Plan, Stack]:
-    """The plan of a cell and its model, with the initial weights of the cell's seed."""
+) -> tuple[Plan, Stack, NodeData]:
+    """The plan of a cell, its model with the initial weights of the cell's seed, and the data with the cell's graph."""
     torch.manual_seed(cell.seed)
     plan = make_cell_plan(cell, data, settings, params)
-    return plan, plan.build(data.graph, data.feat)
+    for rewiring in plan.rewirings:
+        data = data.rewired(rewiring)
+    return plan, plan.build(data.graph, data.feat), data
 
 
 def run_cell(cell: Cell, data: NodeData, settings: TrainingSettings, params: Params | None = None) -> dict[str, Any]:
@@ -122,7 +125,10 @@ def run_cell(cell: Cell, data: NodeData, settings: TrainingSettings, params: Par
         metrics are those of the last weights.
     """
     data = data.split(cell.seed)
-    plan, model = build_cell(cell, data, settings, params)
+    masks = {**data.masks, EVERY: torch.ones(data.rows, dtype=torch.bool)}
+    plan, model, data = build_cell(cell, data._replace(masks=masks), settings, params)
+    every = data.masks[EVERY]  # without new nodes
+    data = data._replace(masks={part: data.masks[part] for part in PARTS})
     initial = _statistics(model, data) if cell.seed == 0 else None
     start, records, error = time.process_time(), [], None
     try:
@@ -140,7 +146,7 @@ def run_cell(cell: Cell, data: NodeData, settings: TrainingSettings, params: Par
     }
     if initial is not None:
         outcome["statistics"] = [initial, _statistics(model, data)]
-        outcome["points"] = _projection(outputs)
+        outcome["points"] = _projection(outputs[every])
     return outcome
 
 

@@ -61,6 +61,17 @@ class NodeData(NamedTuple):
         masks = {part: mask if mask.dim() == 1 else mask[:, seed % mask.shape[1]] for part, mask in self.masks.items()}
         return self._replace(masks=masks)
 
+    def rewired(self, rewiring: Callable[[GraphLike], GraphLike]) -> "NodeData":
+        """The data with a rewired graph. New nodes have the features 0, and are in no part."""
+        by_node = {} if self.per_graph else {"label": self.label, **self.masks}
+        graph = self.graph.local_var()
+        graph.ndata.update({"feat": self.feat, **by_node})
+        graph = rewiring(graph)
+        feat, *rows = (graph.ndata.pop(name) for name in ("feat", *by_node))
+        if self.per_graph:
+            return self._replace(graph=graph, feat=feat)
+        return NodeData(graph, feat, rows[0], dict(zip(self.masks, rows[1:])), self.metric)
+
     def score(self, outputs: Tensor, target: Tensor) -> float:
         """The metric, in percent."""
         return METRICS[self.metric].function(outputs, target)

@@ -172,7 +172,7 @@ def run_trial(trial: Trial, history: Sequence[Outcome], data: NodeData, settings
     progress = _Progress(draw, rungs(settings.epochs))
     outcome: Outcome = {"params": draw.params, "state": "complete", "validation": None, "loss": None}
     try:
-        plan, model = build_cell(trial.cell, data, settings, draw.params)
+        plan, model, data = build_cell(trial.cell, data, settings, draw.params)
         train_model(model, plan, data, settings, draw.params["lr"], progress)
         outcome |= _validate(model, data)
     except FloatingPointError:

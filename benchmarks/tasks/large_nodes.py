@@ -153,8 +153,7 @@ class LargeNodes(Task):
             raise UsageError("--labels input: expected another --mode than propagated, whose hops are made once")
         if self.mode == "full" and world_size() > 1:
             raise UsageError(f"--mode full trains on everything at once: expected one process, got {world_size()}")
-        if make_plan("gcn", self.remedies, self.num_layers, (8, 8, 8)).layerwise:
-            raise UsageError(f"--remedy: {self.name} trains networks as a whole, got {self.remedies!r}")
+        make_plan("gcn", self.remedies, self.num_layers, (8, 8, 8)).check_task(self.name, self.remedies)
 
     def _on_disk(self, feat: Tensor) -> NpyMatrix:
         """The features as a file in the user's cache, in a folder named by their checksum."""

@@ -122,8 +122,7 @@ class OGBGraphs(TrainingTask):
             plan = make_plan(kind, self.remedies, self.num_layers, (width, width, self.ogb.out_feats), drop)
         except UsageError as error:
             raise UsageError(f"{error}; or {PUBLISHED} or {SMALL} alone") from error
-        if plan.layerwise:
-            raise UsageError(f"--remedy: {self.name} trains networks as a whole, got {self.remedies!r}")
+        plan.check_task(self.name, self.remedies)
         plan.set(readout=readout_mean, head=True)
         plan.keywords["encoder"] = SumOfEmbeddings(self.atoms, plan.width)
         return plan

@@ -13,7 +13,6 @@ from gnnlib import GraphStore, MeanMaxReadout, Stack, datasets
 from gnnlib._platform.dgl import dgl
 from gnnlib.benchmarks.catalog.layers import Geometry, LayerSpec
 from gnnlib.benchmarks.catalog.remedies import Kind, Plan, make_plan
-from gnnlib.benchmarks.errors import UsageError
 from gnnlib.benchmarks.metrics import num_parameters
 from gnnlib.benchmarks.tasks.base import Options, Records, attribution_maps, shuffled
 from gnnlib.benchmarks.tasks.cnn import enlarged
@@ -79,8 +78,7 @@ class Superpixels(TrainingTask):
         self.geometry = Geometry(edge_feats=3, pos_feats=2, pos_scale=self.size, spacing=self.spacing)
         self.classes = list(self.names)
         self.remedies, self.device = options.remedy or self.remedy, options.device
-        if self.plan(LayerSpec("mlp", "", lambda _: nn.Linear), 8).layerwise:
-            raise UsageError(f"--remedy: {self.name} trains networks as a whole, got {self.remedies!r}")
+        self.plan(LayerSpec("mlp", "", lambda _: nn.Linear), 8).check_task(self.name, self.remedies)
         self.train = self.part(options.data, True, options.limit)
         self.test = self.part(options.data, False, num_test)
 

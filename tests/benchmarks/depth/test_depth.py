@@ -18,6 +18,7 @@ from gnnlib.benchmarks.catalog.remedies import make_plan
 from gnnlib.benchmarks.depth import CONVS, REMEDIES, Cell, TrainingSettings, cells, depth_study, plots
 from gnnlib.benchmarks.depth.command import PRESETS, DepthRequest
 from gnnlib.benchmarks.depth.data import NodeData, node_data
+from gnnlib.benchmarks.depth.generated import graph_properties
 from gnnlib.benchmarks.depth.journal import Journal
 from gnnlib.benchmarks.depth.loading import digits_graph
 from gnnlib.benchmarks.depth.published import PUBLISHED, published
@@ -121,6 +122,39 @@ def test_parameter_sharing_remedies():
         assert sum(p.numel() for p in build("gcn", remedy, 16, 32).parameters()) < 0.6 * plain, remedy
 
 
+REWIRINGS = ("sdrf", "fosr", "gtr", "k-hop", "virtual-node")
+
+
+@pytest.mark.parametrize("remedy", REWIRINGS)
+def test_rewiring_remedies(one_thread, remedy):
+    """Features, labels and masks stay those of their nodes; a new node is in no part."""
+    cell = Cell("gcn", remedy, 2, 0)
+    _, model, data = cells.build_cell(cell, DATA, SETTINGS)
+    assert data.graph.num_edges() > DATA.graph.num_edges()
+    new = data.graph.num_nodes() - DATA.graph.num_nodes()
+    assert new == (remedy == "virtual-node")
+    assert torch.equal(data.feat[:40], DATA.feat)
+    assert torch.equal(data.label[:40], DATA.label)
+    assert not data.feat[40:].any()
+    assert {part: mask.nonzero().flatten().tolist() for part, mask in data.masks.items()} == {
+        part: mask.nonzero().flatten().tolist() for part, mask in DATA.masks.items()
+    }
+    assert model(data.graph, data.feat).shape == (40 + new, CLASSES)
+    assert not {"feat", "label", "train"} & set(DATA.graph.ndata)
+    outcome = cells.run_cell(cell, DATA, SETTINGS)
+    assert len(outcome["points"]) == 40
+
+
+@pytest.mark.parametrize("remedy", REWIRINGS)
+def test_rewiring_a_batch_with_labels_of_graphs(one_thread, remedy):
+    sizes = {"train": 7, "val": 7, "test": 7}
+    data = graph_properties("diameter", sizes)
+    _, _, rewired = cells.build_cell(Cell("gin", remedy, 2, 0), data, SETTINGS)
+    assert rewired.graph.batch_size == data.graph.batch_size == len(rewired.label)
+    added = rewired.graph.batch_num_edges() - data.graph.batch_num_edges()
+    assert bool((added > 0).all())
+
+
 def test_combined_remedies():
     model = build("gcn", "dropmessage+gcnii+batchnorm+dropout+dropedge+decay")
     block = model.blocks[0]
@@ -136,7 +170,7 @@ def test_combined_remedies():
         (
             "gcn",
             "pairnrom",
-            r"unknown remedy 'pairnrom'; expected some of: none, batchnorm, .*dagnn, or several with \+",
+            r"unknown remedy 'pairnrom'; expected some of: none, batchnorm, .*virtual-node, or several with \+",
         ),
         ("gcn", "batchnorm+", r"unknown remedy ''"),
         ("gcn", "batchnorm+pairnorm", r"gcn with batchnorm\+pairnorm: two of them set norm: BatchNorm and PairNorm"),

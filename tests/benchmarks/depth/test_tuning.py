@@ -69,19 +69,19 @@ def test_space_of_remedies():
 
 def test_params_change_the_model():
     params = {"width": 4, "dropout": 0.3, "weight_decay": 0.1, "block_decay": 20, "alpha": 0.25, "lam": 1.0}
-    plan, model = build_cell(Cell("gcn", "gcnii", 3, 0), DATA, SETTINGS, params)
+    plan, model, _ = build_cell(Cell("gcn", "gcnii", 3, 0), DATA, SETTINGS, params)
     assert plan.decay == {"*": 0.1, "blocks.*": 2.0}
     for block in model.blocks:
         assert (block.skip.alpha, block.skip.lam, block.skip.weight.shape, block.dropout.p) == (0.25, 1.0, (4, 4), 0.3)
-    _, model = build_cell(Cell("gat", "gcnii", 3, 0), DATA, SETTINGS, params)
+    _, model, _ = build_cell(Cell("gat", "gcnii", 3, 0), DATA, SETTINGS, params)
     mappings = [module.beta for module in model.modules() if isinstance(module, IdentityMapping)]
     assert mappings == [pytest.approx(math.log(1.0 / layer + 1)) for layer in (1, 2, 3)]
     assert {block.skip.alpha for block in model.blocks} == {0.25}
-    _, model = build_cell(Cell("gcn", "appnp", 3, 0), DATA, SETTINGS, params)
+    _, model, _ = build_cell(Cell("gcn", "appnp", 3, 0), DATA, SETTINGS, params)
     assert model.readout.alpha == 0.25
     remedy, mapping = "batchnorm+residual", {"before": False, "after": True}
     for norm, after in mapping.items():
-        _, model = build_cell(Cell("gcn", remedy, 3, 0), DATA, SETTINGS, {"norm": norm})
+        _, model, _ = build_cell(Cell("gcn", remedy, 3, 0), DATA, SETTINGS, {"norm": norm})
         assert model.blocks[0].norm_after_skip == after
 
 
