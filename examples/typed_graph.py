@@ -2,8 +2,8 @@
 A typed graph: authors, papers and venues
 =========================================
 
-A typed graph (heterogeneous graph) has several types of nodes and edges. DGL's ``HeteroGraphConv`` holds one layer for
-each type of edge and adds the outputs of these layers. It takes the layers of gnnlib.
+A typed graph (heterogeneous graph) has several types of nodes and edges. ``HeteroConv`` holds one layer for each type
+of edge and adds the outputs of these layers at each node.
 """
 
 import matplotlib.pyplot as plt
@@ -51,7 +51,7 @@ class TypedSAGE(nn.Module):
         self.author, self.venue = nn.Embedding(AUTHORS, hidden), nn.Embedding(VENUES, hidden)
         self.paper = gnn.Linear(FIELDS, hidden)
         self.layers = nn.ModuleList(
-            dgl.nn.HeteroGraphConv({etype: gnn.SAGEConv(hidden, hidden) for etype in graph.etypes}) for _ in range(2)
+            gnn.HeteroConv({etype: gnn.SAGEConv(hidden, hidden) for etype in graph.etypes}) for _ in range(2)
         )
         self.head = gnn.Linear(hidden, FIELDS)
 

@@ -440,6 +440,7 @@ PLAUSIBLE = {
     "att": torch.rand(3), "att_src": torch.rand(1, 3), "att_dst": torch.rand(1, 3), "prob": torch.rand(11, 2),
     "label": LABEL, "labels": LABEL, "target": LABEL, "nodes": torch.arange(4), "node": 3, "mask": LABEL > 0,
     "keep": LABEL > 0, "cluster": LABEL, "size": 2.0, "k": 2, "hops": 2, "num_clusters": 2, "num_classes": 2, "seed": 0,
+    "etype": "_E",
     "batch_size": 2, "fanouts": [2], "generator": torch.Generator(), "device": "cpu", "folder": "no/such/folder",
     "model": Stack([SAGEConv(3, 2)]), "layer": CONV, "image": np.zeros((8, 8)),
     "src": torch.arange(2), "dst": torch.arange(2), "num_edges": 2, "rewired": G,

@@ -20,6 +20,7 @@ from gnnlib._platform.dgl import check_dgl, dgl
 from gnnlib._utils.calls import names_checked
 from gnnlib.compat._batch import batch
 from gnnlib.graph import Adjacency, adjacency, segments
+from gnnlib.graph._relations import relation_structure
 from gnnlib.ops import aggregate, edge_dot, edge_softmax
 
 MIN_PRODUCTS = 1 << 16  # of edges, heads and features in a weighted sum or a dot product
@@ -240,10 +241,7 @@ def _relation_of(theirs: Callable) -> Callable:
     """DGL makes a new structure of a relation at each call, and with it a new adjacency: keep the first."""
 
     def get_relation_graph(self: Any, etype: int) -> Any:
-        relations = self.__dict__.setdefault("_gnnlib_relations", {})
-        if int(etype) not in relations:
-            relations[int(etype)] = theirs(self, etype)
-        return relations[int(etype)]
+        return relation_structure(self, int(etype), lambda: theirs(self, etype))
 
     return get_relation_graph
 

@@ -5,6 +5,7 @@ from gnnlib.graph._batch import batch, graph_index, graph_sizes, node_to_graph, 
 from gnnlib.graph._build import makes_dgl, new_bipartite, new_block, new_graph
 from gnnlib.graph._convert import as_dgl, as_graph, is_graph, takes_graph, takes_graphs
 from gnnlib.graph._graph import EID, ETYPE, NID, NTYPE, Frame, Graph
+from gnnlib.graph._relations import relation_graph
 from gnnlib.graph._structure import (
     GraphLike,
     adjacency,
@@ -49,6 +50,7 @@ __all__ = [
     "node_subgraph",
     "node_to_graph",
     "prepare",
+    "relation_graph",
     "reverse",
     "segments",
     "set_adjacency_factory",

@@ -16,11 +16,11 @@ from gnnlib.graph._parts import graph_kind
 __all__ = ["check_dense", "check_graph", "check_one_node_set", "features_error", "graph_error", "kind_of"]
 
 
-def graph_error(owner: str, graph: Any) -> TypeError | None:
-    """The error for an argument that is no graph of one edge type; None if it is one."""
+def graph_error(owner: str, graph: Any, types: bool = False) -> TypeError | None:
+    """The error for an argument that is no graph of one edge type (with ``types``, of any number); None if it is."""
     kind = type(graph)
     if is_graph(graph):
-        if len(graph.canonical_etypes) == 1:
+        if types or len(graph.canonical_etypes) == 1:
             return None
         return TypeError(f"{owner}: expected a graph with one edge type, graph[etype], got the types {graph.etypes}")
     if isinstance(graph, (list, tuple)):

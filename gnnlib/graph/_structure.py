@@ -62,7 +62,7 @@ def adjacency(graph: GraphLike | Adjacency, device: torch.device | str | None = 
     """The `Adjacency` of a DGLGraph or a message-flow graph (DGL block), built at the first call and then cached.
 
     An `Adjacency` is returned as it is, or moved to the device. Of a graph with several edge types pass
-    ``graph[etype]`` and keep a reference to it: DGL makes a new graph at each such call, and the cache belongs to it.
+    ``relation_graph(graph, etype)``: DGL makes a new structure at each ``graph[etype]``, and the cache belongs to it.
 
     Args:
         graph: with one edge type

@@ -29,6 +29,7 @@ from gnnlib.nn.embedding import SumOfEmbeddings, one_hot
 from gnnlib.nn.encoding import laplacian_encoding, random_walk_encoding
 from gnnlib.nn.feed_forward import FeedForward
 from gnnlib.nn.gradient_gating import GradientGating
+from gnnlib.nn.hetero import HeteroConv, SemanticAttention
 from gnnlib.nn.init import SkipInit, lsuv_init_
 from gnnlib.nn.layer import GNNLayer, concat_heads, mean_heads
 from gnnlib.nn.norm import (
@@ -96,6 +97,7 @@ __all__ = [
     "GatedGCNConv",
     "GradientGating",
     "GraphNorm",
+    "HeteroConv",
     "Hops",
     "InitialResidual",
     "JumpingKnowledge",
@@ -119,6 +121,7 @@ __all__ = [
     "RowBatchNorm",
     "SAGEConv",
     "SGConv",
+    "SemanticAttention",
     "SkipInit",
     "SkipNode",
     "SplineConv",

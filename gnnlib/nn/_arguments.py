@@ -55,9 +55,12 @@ class Arguments:
 
     ``renamed`` maps a name of another library to what to write here: the name of an argument, or a phrase that
     completes "expected ...". A subclass adds to it: ``renamed = {**Base.renamed, "heads": "num_heads"}``.
+
+    With ``takes_types``, the graph may have several edge types, and the features are dicts by node type.
     """
 
     renamed: ClassVar[Mapping[str, str]] = {}
+    takes_types: ClassVar[bool] = False
     shown_by_position: ClassVar[Collection[str] | None] = None  # required arguments without names; None: all of them
     always_shown: ClassVar[Collection[str]] = ()  # arguments that `extra_repr` shows even where they are the default
 
@@ -145,7 +148,7 @@ def _explained(forward: Callable[..., Any]) -> Callable[..., Any]:
                 raise wrong from None
             check_call(self, forward, (self, *args), options, forward_answers(getattr(self, "takes_edge", edge)))
             explained = ": expected " in str(error) and not str(error).startswith("Linear: ")  # a part of most layers
-            wrong = None if explained else _values_error(self, values)
+            wrong = None if explained or self.takes_types else _values_error(self, values)
             if wrong is not None:
                 raise wrong from error
             raise
@@ -160,7 +163,8 @@ def _graph_error(module: nn.Module, values: Mapping[str, Any], error: Exception)
     if "graph" not in values or blocks or isinstance(graph, Adjacency):
         return None
     try:
-        return graph_error(_name(module), convert_graph(graph, values.get("x"), _name(module)))
+        graph = convert_graph(graph, values.get("x"), _name(module))
+        return graph_error(_name(module), graph, getattr(module, "takes_types", False))
     except (TypeError, ValueError):  # of the conversion, whose error says what is wrong
         return None
 

@@ -55,6 +55,9 @@ FORWARD: dict[tuple[str, ...], str] = {
     ("g",): "graph=",
     ("feat", "node_feat", "nfeat", "h"): "x=",
     ("return_attention_weights",): "get_attention=True",
+    ("inputs", "x_dict"): "x=",
+    ("edge_index_dict",): "graph=",
+    ("mod_args", "mod_kwargs"): "edge values by edge type as edge, conv(graph, x, edge)",
     ("size",): "a pair of features, conv(edge_index, (x_src, x_dst))",
 }
 

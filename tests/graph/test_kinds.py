@@ -38,6 +38,7 @@ from gnnlib.graph import (
     new_block,
     node_subgraph,
     node_to_graph,
+    relation_graph,
     reverse,
     to_bidirected,
     unbatch,
@@ -213,6 +214,21 @@ def numbers(statistics):
     return torch.tensor(astuple(statistics), dtype=torch.float64)
 
 
+def of_one_type(build):
+    """A `HeteroConv` for the only edge type, whose name depends on the kind of graph."""
+
+    def make():
+        conv = build()
+
+        def call(graph, x):
+            etype = as_graph(graph, x).canonical_etypes[0]
+            return gnnlib.HeteroConv({etype: conv})(graph, {etype[0]: x})[etype[2]]
+
+        return call
+
+    return make
+
+
 def figures(diagnosis):
     return [torch.tensor(float(value)) for value in str(diagnosis).split() if value.replace(".", "").isdigit()]
 
@@ -231,6 +247,7 @@ LAYERS = {
     "MessageConv": (lambda: gnnlib.MessageConv(WIDTH, 3),),
     "GINEConv": (lambda: gnnlib.GINEConv(WIDTH, 3, edge_feats=3), EDGE),
     "GCNEConv": (lambda: gnnlib.GCNEConv(WIDTH, 3, edge_feats=3), EDGE),
+    "HeteroConv": (of_one_type(lambda: gnnlib.SAGEConv(WIDTH, 3)),),
     "RelGraphConv": (typed(lambda: gnnlib.RelGraphConv(WIDTH, 3, num_rels=4)),),
     "MoNetConv": (lambda: gnnlib.MoNetConv(WIDTH, 3, dim=3, num_kernels=2), EDGE),
     "BatchNorm": (lambda: gnnlib.BatchNorm(WIDTH),),
@@ -336,6 +353,7 @@ FUNCTIONS = {
     "correct_residuals": lambda graph: correct_residuals(graph, PROB, KNOWN),
     "smooth_predictions": lambda graph: smooth_predictions(graph, PROB, KNOWN),
     "gcn_edge_weights": gcn_edge_weights,
+    "relation_graph": lambda graph: edge_endpoints(relation_graph(graph, as_graph(graph).canonical_etypes[0])),
     "clusters": lambda graph: clusters(graph, 2).bincount(),
     "cluster_batches": lambda graph: [
         part.x
@@ -391,6 +409,7 @@ WITHOUT_FEATURES = {
     *("gcn_edge_weights", "precompute_propagation", "batch", "unbatch", "graph_sizes", "graph_index", "node_to_graph"),
     *("balanced_forman_curvature", "ollivier_curvature", "effective_resistance", "commute_time", "spectral_gap"),
     *("graph_statistics", "rewiring_effect", "add_k_hop_edges", "add_virtual_node", "add_edges"),
+    *("relation_graph", "HeteroConv"),
     *("add_self_loop", "keep_edges", "keep_nodes", "reverse", "to_bidirected", "node_subgraph", "message_flow_graph"),
 }
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from gnnlib._platform.dgl import dgl
 from gnnlib.compat.dgl_nn._adapter import Adapter
+from gnnlib.graph import relation_graph
 
 
 class _Relations:
@@ -16,10 +17,7 @@ class _Relations:
         return getattr(self._graph, name)
 
     def __getitem__(self, etype: Any) -> dgl.DGLGraph:
-        relation = self._graph[etype]
-        relations = self._graph._graph.__dict__.setdefault("_gnnlib_relation_structures", {})
-        relation._graph = relations.setdefault(self._graph.get_etype_id(etype), relation._graph)
-        return relation
+        return relation_graph(self._graph, etype)
 
 
 class HeteroGraphConv(Adapter, dgl.nn.HeteroGraphConv):
