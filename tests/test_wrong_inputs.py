@@ -443,7 +443,7 @@ PLAUSIBLE = {
     "etype": "_E",
     "batch_size": 2, "fanouts": [2], "generator": torch.Generator(), "device": "cpu", "folder": "no/such/folder",
     "model": Stack([SAGEConv(3, 2)]), "layer": CONV, "image": np.zeros((8, 8)),
-    "src": torch.arange(2), "dst": torch.arange(2), "num_edges": 2, "rewired": G,
+    "src": torch.arange(2), "dst": torch.arange(2), "num_edges": 2, "rewired": G, "u": LABEL, "v": LABEL,
 }  # fmt: skip
 INTERNAL = {"as_dgl", "graph_index", "set_adjacency_factory", "with_message_dropout"}
 OR_LABEL_MAPS = {"paint", "show_regions", "show_values"}

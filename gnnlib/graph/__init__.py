@@ -16,7 +16,7 @@ from gnnlib.graph._structure import (
     with_message_dropout,
 )
 from gnnlib.graph._subgraphs import message_flow_graph, node_subgraph, to_bidirected
-from gnnlib.graph.transforms import add_edges, add_self_loop, keep_edges, keep_nodes, reverse
+from gnnlib.graph.transforms import add_edges, add_self_loop, keep_edges, keep_nodes, remove_links, reverse
 
 __all__ = [
     "Adjacency",
@@ -51,6 +51,7 @@ __all__ = [
     "node_to_graph",
     "prepare",
     "relation_graph",
+    "remove_links",
     "reverse",
     "segments",
     "set_adjacency_factory",

@@ -4,13 +4,14 @@ import torch
 from torch import Tensor
 
 from gnnlib._utils.calls import names_checked
+from gnnlib._utils.indices import as_indices
 from gnnlib.graph._batch import graph_index
 from gnnlib.graph._build import new_bipartite, new_block, new_graph
 from gnnlib.graph._check import check_graph, check_one_node_set
 from gnnlib.graph._convert import takes_graph
 from gnnlib.graph._structure import GraphLike, edge_endpoints
 
-__all__ = ["add_edges", "add_self_loop", "keep_edges", "keep_nodes", "reverse"]
+__all__ = ["add_edges", "add_self_loop", "keep_edges", "keep_nodes", "remove_links", "reverse"]
 
 
 @names_checked()
@@ -180,6 +181,46 @@ def add_self_loop(graph: GraphLike) -> GraphLike:
     """
     check_one_node_set("add_self_loop", graph)
     return add_edges(graph, graph.nodes(), graph.nodes())
+
+
+@names_checked()
+@takes_graph()
+def remove_links(graph: GraphLike, u: Tensor, v: Tensor) -> GraphLike:
+    """The graph without the edges between pairs of nodes, in both directions, with frames and batch sizes.
+
+    A network that is trained to predict links must not receive messages along them: ``remove_links(graph, u, v)`` is
+    the graph for a step whose targets are the pairs (u, v).
+
+    Args:
+        graph: homogeneous
+        u: numbers of the first nodes
+        v: numbers of the second nodes; pairs without a link do no harm
+
+    Shapes:
+        - u, v: (n,)
+
+    Returns:
+        A new graph, with the same nodes.
+
+    Raises:
+        ValueError: if u and v have different lengths, or the graph has two node sets
+        IndexError: if a node is out of range
+        TypeError: if the graph has several edge types.
+
+    Example:
+        >>> from gnnlib.graph import remove_links
+        >>> import dgl
+        >>> [nodes.tolist() for nodes in remove_links(dgl.graph(([0, 1, 1, 2], [1, 0, 2, 1])), [1], [0]).edges()]
+        [[1, 2], [2, 1]]
+    """
+    check_one_node_set("remove_links", graph)
+    n = graph.num_nodes()
+    u, v = (as_indices(nodes, n, f"remove_links: {name}") for name, nodes in (("u", u), ("v", v)))
+    if len(u) != len(v):
+        raise ValueError(f"remove_links: expected u and v of one length, got {len(u)} and {len(v)}")
+    src, dst = (nodes.long() for nodes in edge_endpoints(graph))
+    pairs = torch.cat([u * n + v, v * n + u]).to(src.device)
+    return keep_edges(graph, ~torch.isin(src * n + dst, pairs))
 
 
 @names_checked()

@@ -19,6 +19,7 @@ from gnnlib.nn.conv import (
     SGConv,
     SplineConv,
 )
+from gnnlib.nn.decoder import Bilinear, ComplEx, DistMult, DotProduct, HadamardMLP
 from gnnlib.nn.drop import (
     DropEdge,
     DropMessage,
@@ -74,11 +75,15 @@ from gnnlib.ops.linear import Linear
 __all__ = [
     "APPNP",
     "BatchNorm",
+    "Bilinear",
     "ChebConv",
+    "ComplEx",
     "ContraNorm",
     "DAGNN",
     "DenseConnection",
     "DiffGroupNorm",
+    "DistMult",
+    "DotProduct",
     "DropEdge",
     "DropMessage",
     "DropNode",
@@ -97,6 +102,7 @@ __all__ = [
     "GatedGCNConv",
     "GradientGating",
     "GraphNorm",
+    "HadamardMLP",
     "HeteroConv",
     "Hops",
     "InitialResidual",

@@ -12,10 +12,13 @@ from gnnlib.ops.message_passing import (
     gather_src,
     propagate,
 )
+from gnnlib.ops.pair_scores import adamic_adar, common_neighbors, personalized_pagerank, resource_allocation
 
 __all__ = [
+    "adamic_adar",
     "aggregate",
     "attend",
+    "common_neighbors",
     "convolve",
     "degree_norm",
     "edge_dot",
@@ -23,5 +26,7 @@ __all__ = [
     "edge_softmax",
     "gather_dst",
     "gather_src",
+    "personalized_pagerank",
     "propagate",
+    "resource_allocation",
 ]

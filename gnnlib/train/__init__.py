@@ -12,6 +12,7 @@ from gnnlib.train.loop import (
     matmul_precision,
 )
 from gnnlib.train.metrics import Evaluation
+from gnnlib.train.ranking import hits_at_k, mean_reciprocal_rank
 
 __all__ = [
     "Batch",
@@ -25,6 +26,8 @@ __all__ = [
     "evaluate",
     "fit",
     "fit_layerwise",
+    "hits_at_k",
     "matmul_precision",
+    "mean_reciprocal_rank",
     "predict",
 ]

@@ -39,6 +39,7 @@ from gnnlib.graph import (
     node_subgraph,
     node_to_graph,
     relation_graph,
+    remove_links,
     reverse,
     to_bidirected,
     unbatch,
@@ -295,6 +296,7 @@ LAYERS = {
     ),
     "class derived from dgl.nn": (lambda: Stack([type("Conv", (dgl.nn.SAGEConv,), {})(WIDTH, 3, "mean")]),),
 }
+PAIR_SCORES = ("common_neighbors", "adamic_adar", "resource_allocation", "personalized_pagerank")
 FUNCTIONS = {
     "adjacency": lambda graph: [adjacency(graph).csc.eid, adjacency(graph).csr.eid],
     "edge_endpoints": edge_endpoints,
@@ -381,6 +383,8 @@ FUNCTIONS = {
     "keep_edges": lambda graph: edge_endpoints(keep_edges(graph, torch.arange(len(SRC)) % 2 > 0)),
     "keep_nodes": lambda graph: edge_endpoints(keep_nodes(graph, torch.arange(NUM) % 2 > 0)),
     "reverse": lambda graph: edge_endpoints(reverse(graph)),
+    "remove_links": lambda graph: edge_endpoints(remove_links(graph, [0, 1], [2, 3])),
+    **{name: lambda graph, name=name: getattr(ops, name)(graph, [0, 1, 2], [3, 4, 5]) for name in PAIR_SCORES},
     "to_bidirected": lambda graph: edge_endpoints(to_bidirected(graph)),
     "node_subgraph": lambda graph: edge_endpoints(node_subgraph(graph, torch.arange(3))),
     "message_flow_graph": lambda graph: edge_endpoints(message_flow_graph(graph, torch.arange(3))),
@@ -410,7 +414,9 @@ WITHOUT_FEATURES = {
     *("balanced_forman_curvature", "ollivier_curvature", "effective_resistance", "commute_time", "spectral_gap"),
     *("graph_statistics", "rewiring_effect", "add_k_hop_edges", "add_virtual_node", "add_edges"),
     *("relation_graph", "HeteroConv"),
-    *("add_self_loop", "keep_edges", "keep_nodes", "reverse", "to_bidirected", "node_subgraph", "message_flow_graph"),
+    *PAIR_SCORES,
+    *("add_self_loop", "keep_edges", "keep_nodes", "remove_links", "reverse", "to_bidirected"),
+    *("node_subgraph", "message_flow_graph"),
 }
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gnnlib._platform.dgl import dgl
-from gnnlib.graph import add_edges, add_self_loop, keep_edges, keep_nodes, reverse
+from gnnlib.graph import add_edges, add_self_loop, keep_edges, keep_nodes, remove_links, reverse
 from gnnlib.grid import lattice
 from gnnlib.testing.graphs import BIPARTITE, GRAPHS, HOMOGENEOUS, batch, endpoints, graph_strategy, random_graph
 
@@ -166,6 +166,37 @@ def test_add_self_loop_keeps_batches():
 def test_add_self_loop_needs_one_node_set(name):
     with pytest.raises(ValueError, match="one node set"):
         add_self_loop(GRAPHS[name]())
+
+
+@few
+@given(graph_strategy(), st.integers(0, 1000))
+def test_remove_links_in_both_directions(graph, seed):
+    """Every edge of a pair goes, parallel ones too; the others stay in order, with their features."""
+    n = graph.num_nodes()
+    pairs = torch.randint(n, (2, 5), generator=torch.Generator().manual_seed(seed)) if n else torch.empty(2, 0)
+    removed = {pair for u, v in pairs.T.tolist() for pair in ((u, v), (v, u))}
+    graph.edata["number"] = torch.arange(graph.num_edges())
+    rest = remove_links(graph, *pairs)
+    edges = list(zip(*(end.tolist() for end in endpoints(graph))))
+    expected = [i for i, edge in enumerate(edges) if edge not in removed]
+    assert rest.edata["number"].tolist() == expected
+    assert list(zip(*(end.tolist() for end in endpoints(rest)))) == [edges[i] for i in expected]
+    assert rest.num_nodes() == n
+
+
+def test_remove_links_keeps_batches():
+    graph = batch()
+    src, dst = endpoints(graph)
+    rest = remove_links(graph, src[:1], dst[:1])
+    assert rest.batch_num_nodes().tolist() == graph.batch_num_nodes().tolist()
+    assert rest.num_edges() == int(rest.batch_num_edges().sum()) < graph.num_edges()
+
+
+def test_remove_links_of_pairs_that_are_none():
+    with pytest.raises(ValueError, match="remove_links: expected u and v of one length, got 1 and 2"):
+        remove_links(random_graph(5, 9), [0], [1, 2])
+    with pytest.raises(IndexError, match="remove_links: u: expected numbers from -5 to 4, got 5"):
+        remove_links(random_graph(5, 9), [5], [1])
 
 
 def test_reversing_keeps_frames_and_sizes():
