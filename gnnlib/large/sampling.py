@@ -8,9 +8,10 @@ which divides by the degrees of both endpoints, is equal to ``norm="right"`` wit
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,8 +19,8 @@ from torch import Tensor
 from gnnlib._platform.dgl import check_dgl, dgl
 from gnnlib._utils.calls import names_checked
 from gnnlib._utils.indices import as_indices
-from gnnlib.graph import EID, GraphLike, as_dgl, edge_endpoints, node_subgraph, takes_graph
-from gnnlib.graph._check import check_graph
+from gnnlib.graph import EID, GraphLike, as_dgl, edge_endpoints, node_subgraph, relation_graph, takes_graph
+from gnnlib.graph._check import check_graph, graph_error
 from gnnlib.large.inference import FeatureRows, check_rows
 from gnnlib.nn._arguments import integer
 from gnnlib.train.distributed import rank, shard, shards, world_size
@@ -65,14 +66,15 @@ def gcn_edge_weights(graph: GraphLike) -> Tensor:
 @takes_graph()
 def sampled_batches(
     graph: GraphLike,
-    x: FeatureRows,
+    x: FeatureRows | Mapping[str, FeatureRows],
     target: Tensor,
     nodes: Tensor,
     *,
     fanouts: Sequence[int],
     batch_size: int,
     generator: torch.Generator,
-    edge: Tensor | None = None,
+    edge: Tensor | Mapping[Any, Tensor] | None = None,
+    ntype: str | None = None,
     num_workers: int = 0,
     device: torch.device | str = "cpu",
 ) -> Iterator[Batch]:
@@ -83,13 +85,16 @@ def sampled_batches(
 
     Args:
         graph: on the CPU
-        x: features by node id: a tensor, a `NpyMatrix`, ...
+        x: features by node id: a tensor, a `NpyMatrix`, ...; of a graph with types a dict of these by node type. For
+            a type with a learned embedding, pass the numbers of its nodes, ``torch.arange(num)``
         target: (N, ...) by node id
         nodes: the training nodes, as numbers or as a boolean mask
-        fanouts: maximum number of in-neighbours per node, one per layer, the first layer's first; -1 for all
+        fanouts: maximum number of in-neighbours per node, one per layer, the first layer's first; -1 for all. In a
+            graph with types, per edge type
         batch_size: training nodes per batch
         generator: of the order and of the samples; if ``fit`` gets it too, checkpoints contain its state
-        edge: weights or features of all edges, for layers that take them
+        edge: weights or features of all edges, for layers that take them; of a graph with types a dict by edge type
+        ntype: of a graph with types, the type of the training nodes
         num_workers: processes that sample ahead; the samples depend on their number, and on the number of PyTorch's
             threads
         device: of the batches
@@ -110,16 +115,14 @@ def sampled_batches(
         [(2, 4), (2, 4), (2, 2)]
     """
     check_dgl("sampled_batches")
-    check_graph("sampled_batches", graph)
-    check_rows("sampled_batches", graph, x)
-    check_rows("sampled_batches", graph, target, "target")
+    num_nodes = _check_data(graph, x, target, edge, ntype)
     if not isinstance(fanouts, (list, tuple)):
         raise TypeError(
             f"sampled_batches: expected fanouts to be a list, a number per layer, [10, 10], got {fanouts!r}"
         )
     fanouts = [integer("sampled_batches", "fanouts", fanout, minimum=-1) for fanout in fanouts]
     batch_size = integer("sampled_batches", "batch_size", batch_size)
-    nodes = as_indices(nodes, graph.num_nodes(), "sampled_batches: nodes")
+    nodes = as_indices(nodes, num_nodes, "sampled_batches: nodes")
     order = nodes[torch.randperm(len(nodes), generator=generator)]
     order = order[: len(order) - len(order) % world_size()]  # so that all processes have the same number of batches
     seed = int(torch.randint(2**31 - 2**16, (), generator=generator)) + rank()
@@ -131,7 +134,7 @@ def sampled_batches(
     graph = as_dgl(graph)
     loader = dgl.dataloading.DataLoader(
         graph,
-        shard(order).to(graph.idtype),
+        _by_type(shard(order).to(graph.idtype), ntype),
         # DGL's fused sampler, which it uses with several threads, returns wrong ids for graphs in int32.
         dgl.dataloading.NeighborSampler(list(fanouts), fused=graph.idtype == torch.int64),
         batch_size=-(-batch_size // world_size()),
@@ -141,8 +144,58 @@ def sampled_batches(
     with quiet():
         minibatches = iter(loader)
     for inputs, outputs, blocks in minibatches:
-        edges = None if edge is None else [edge[block.edata[dgl.EID].long()].to(device) for block in blocks]
-        yield Batch(blocks, x[inputs.long()].to(device), target[outputs.long()].to(device), edges)
+        edges = None if edge is None else [_edges_of(block, edge, device) for block in blocks]
+        rows = outputs if ntype is None else outputs[ntype]
+        yield Batch(blocks, _rows_of(x, inputs, device), target[rows.long()].to(device), edges)
+
+
+def _check_data(graph: GraphLike, x: Any, target: Any, edge: Any, ntype: str | None) -> int:
+    """Check features, targets and edge values of a graph with or without types.
+
+    Returns:
+        the number of nodes that may be training nodes
+    """
+    owner = "sampled_batches"
+    if ntype is None:
+        if isinstance(x, Mapping):
+            raise TypeError(f"{owner}: expected ntype, the type of the training nodes, with x by type, got none")
+        check_graph(owner, graph)
+        check_rows(owner, graph, x)
+        check_rows(owner, graph, target, "target")
+        return graph.num_nodes()
+    error = graph_error(owner, graph, types=True)
+    if error is not None:
+        raise error
+    if not isinstance(x, Mapping) or set(x) != set(graph.ntypes):
+        got = sorted(x) if isinstance(x, Mapping) else type(x).__name__
+        raise TypeError(f"{owner}: expected x to be a dict with the node types {sorted(graph.ntypes)}, got {got}")
+    if ntype not in graph.ntypes:
+        raise ValueError(f"{owner}: expected ntype to be one of {graph.ntypes}, got {ntype!r}")
+    for kind, rows, name in (*((kind, rows, f"x[{kind!r}]") for kind, rows in x.items()), (ntype, target, "target")):
+        if len(rows) != graph.num_nodes(kind):
+            raise ValueError(f"{owner}: expected {name} of {graph.num_nodes(kind)} rows, got {len(rows)}")
+    for etype, values in (edge or {}).items():
+        if len(values) != (num_edges := relation_graph(graph, etype).num_edges()):
+            raise ValueError(f"{owner}: expected edge[{etype!r}] of {num_edges} rows, got {len(values)}")
+    return graph.num_nodes(ntype)
+
+
+def _by_type(nodes: Tensor, ntype: str | None) -> Any:
+    return nodes if ntype is None else {ntype: nodes}
+
+
+def _rows_of(x: Any, nodes: Any, device: torch.device | str) -> Any:
+    """The features of nodes, by type where they are."""
+    if isinstance(x, Mapping):
+        return {kind: rows[nodes[kind].long()].to(device) for kind, rows in x.items()}
+    return x[nodes.long()].to(device)
+
+
+def _edges_of(block: Any, edge: Any, device: torch.device | str) -> Any:
+    """The values of the edges of a block, by type where they are."""
+    if isinstance(edge, Mapping):
+        return {kind: values[block.edges[kind].data[dgl.EID].long()].to(device) for kind, values in edge.items()}
+    return edge[block.edata[dgl.EID].long()].to(device)
 
 
 @contextmanager

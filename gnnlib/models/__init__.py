@@ -8,6 +8,7 @@ from gnnlib.models.autoencoder import GAE, VGAE, link_scores, reconstruction_los
 from gnnlib.models.decoupled import SGC, SIGN, APPNPNet, DAGNNNet, GfNN
 from gnnlib.models.deep import GCNII, JKNet
 from gnnlib.models.dgi import DGI
+from gnnlib.models.rgcn import RGCN
 from gnnlib.models.vision.alexnet import AlexNet
 from gnnlib.models.vision.googlenet import GoogLeNet
 from gnnlib.models.vision.inception import (
@@ -35,6 +36,7 @@ __all__ = [
     "DGI",
     "GAE",
     "GCNII",
+    "RGCN",
     "SGC",
     "SIGN",
     "VGAE",

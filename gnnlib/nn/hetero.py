@@ -1,7 +1,7 @@
 """Heterogeneous convolution: a layer per edge type, whose outputs are combined at each node type."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import reduce
 from typing import Any, ClassVar
 
@@ -15,7 +15,7 @@ from gnnlib.nn._arguments import Arguments, integer, one_of, reset_parameters
 from gnnlib.nn.conv.base import empty, empty_linear
 from gnnlib.nn.layer import apply_conv, check_callables
 
-__all__ = ["HeteroConv", "SemanticAttention"]
+__all__ = ["HeteroConv", "SemanticAttention", "type_name"]
 
 TypedFeatures = Mapping[str, Tensor]
 
@@ -93,9 +93,9 @@ class HeteroConv(Arguments, nn.Module):
         if not isinstance(aggregate, nn.Module):
             one_of(self, "aggregate", aggregate, tuple(AGGREGATES))
         self.etypes, self.self_types = list(convs), list(self_layers or {})
-        self.convs = nn.ModuleDict({_key(etype): conv for etype, conv in convs.items()})
+        self.convs = nn.ModuleDict({type_name(etype): conv for etype, conv in convs.items()})
         self.aggregate = aggregate
-        self.self_layers = nn.ModuleDict({_key(ntype): layer for ntype, layer in (self_layers or {}).items()})
+        self.self_layers = nn.ModuleDict({type_name(ntype): layer for ntype, layer in (self_layers or {}).items()})
         if len(self.convs) < len(convs) or len(self.self_layers) < len(self.self_types):
             raise ValueError(f"HeteroConv: expected types that differ in letters or digits, got {self.etypes}")
         for conv in convs.values():
@@ -112,6 +112,8 @@ class HeteroConv(Arguments, nn.Module):
         graph: GraphLike,
         x: TypedFeatures | tuple[TypedFeatures, TypedFeatures],
         edge: Mapping[Any, Tensor] | None = None,
+        *,
+        ntypes: Collection[str] | None = None,
     ) -> dict[str, Tensor]:
         """Apply the layers.
 
@@ -119,6 +121,7 @@ class HeteroConv(Arguments, nn.Module):
             graph: a graph or a block with several types
             x: node features by type
             edge: edge weights or edge features by edge type
+            ntypes: the node types whose outputs are computed; None: all
 
         Shapes:
             as of the class
@@ -128,24 +131,27 @@ class HeteroConv(Arguments, nn.Module):
         """
         if not is_graph(graph):
             raise graph_error("HeteroConv", graph) or TypeError("HeteroConv: expected a graph with types")
-        self._check_types(graph, edge or {})
+        ntypes = graph.dsttypes if ntypes is None else ntypes
+        self._check_types(graph, edge or {}, ntypes)
         x_src, x_dst = self._features(graph, x)
         is_pair = graph.is_block or isinstance(x, tuple)
         outputs: dict[str, list[Tensor]] = {ntype: [] for ntype in graph.dsttypes}
         for etype in graph.canonical_etypes:
             source, _, destination = etype
+            if destination not in ntypes:
+                continue
             pair = x_src[source], x_dst.get(destination)
             features: Any = pair if is_pair or source != destination else x_src[source]
             values = _of_type(edge or {}, etype)
-            conv, relation = self.convs[_key(_type_in(self.etypes, etype))], relation_graph(graph, etype)
+            conv, relation = self.convs[type_name(_type_in(self.etypes, etype))], relation_graph(graph, etype)
             outputs[destination].append(apply_conv("HeteroConv", conv, relation, features, values))
         aggregated = {ntype: self._aggregate(ntype, parts) for ntype, parts in outputs.items() if parts}
-        for ntype in self.self_types:
-            y = self.self_layers[_key(ntype)](x_dst[ntype])
+        for ntype in (ntype for ntype in self.self_types if ntype in ntypes):
+            y = self.self_layers[type_name(ntype)](x_dst[ntype])
             aggregated[ntype] = aggregated[ntype] + y if ntype in aggregated else y
         return aggregated
 
-    def _check_types(self, graph: GraphLike, edge: Mapping[Any, Tensor]) -> None:
+    def _check_types(self, graph: GraphLike, edge: Mapping[Any, Tensor], ntypes: Collection[str]) -> None:
         kinds = graph.canonical_etypes
         missing = [kind for kind in kinds if _type_in(self.etypes, kind) is None]
         if missing:
@@ -154,11 +160,10 @@ class HeteroConv(Arguments, nn.Module):
             unknown = [etype for etype in etypes if not any(etype in (kind, kind[1]) for kind in kinds)]
             if unknown:
                 raise ValueError(f"HeteroConv: expected edge types among {kinds}, got {name} for {unknown[0]!r}")
-        unknown = [ntype for ntype in self.self_types if ntype not in graph.dsttypes]
-        if unknown:
-            raise ValueError(
-                f"HeteroConv: expected node types among {graph.dsttypes}, got a self layer for {unknown[0]!r}"
-            )
+        for name, types in (("a self layer for ", self.self_types), ("ntypes with ", ntypes)):
+            unknown = [ntype for ntype in types if ntype not in graph.dsttypes]
+            if unknown:
+                raise ValueError(f"HeteroConv: expected node types among {graph.dsttypes}, got {name}{unknown[0]!r}")
 
     def _features(self, graph: GraphLike, x: Any) -> tuple[TypedFeatures, TypedFeatures]:
         """The features of the sources and of the destinations, by type."""
@@ -189,14 +194,14 @@ class HeteroConv(Arguments, nn.Module):
         return self.aggregate(torch.stack(outputs, 1))
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        names = {f"{prefix}mods.{etype}.": f"{prefix}convs.{_key(etype)}." for etype in self.etypes}  # of dgl.nn
+        names = {f"{prefix}mods.{etype}.": f"{prefix}convs.{type_name(etype)}." for etype in self.etypes}  # of dgl.nn
         for other, ours in names.items():
             for name in [name for name in state_dict if name.startswith(other)]:
                 state_dict[ours + name.removeprefix(other)] = state_dict.pop(name)
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
-def _key(kind: str | EdgeType) -> str:
+def type_name(kind: str | EdgeType) -> str:
     """The name of the layer of a type."""
     return re.sub(r"\W", "_", kind if isinstance(kind, str) else "__".join(kind))
 

@@ -254,3 +254,56 @@ def test_inference_with_layers_in_files(case, tmp_path, remedy):
     outputs = layerwise_inference(model, graph, features, batch_size=9, folder=tmp_path)
     assert isinstance(outputs, NpyMatrix)
     assert torch.equal(outputs[torch.arange(NUM)], layerwise_inference(model, graph, x, batch_size=9))
+
+
+def typed_case():
+    graph = dgl.heterograph(
+        {("user", "rates", "item"): ([0, 1, 2, 2], [0, 0, 1, 2]), ("item", "by", "user"): ([0, 1, 2], [1, 2, 0])},
+        {"user": 4, "item": 3},
+    )
+    return graph, {"user": torch.rand(4, 5), "item": torch.arange(3)}
+
+
+def typed_epoch(graph, x, target=None, nodes=None, **options):
+    generator = torch.Generator().manual_seed(0)
+    target, nodes = torch.arange(4) if target is None else target, torch.arange(4) if nodes is None else nodes
+    options = {"fanouts": [-1, -1], "batch_size": 2, "ntype": "user", "generator": generator} | options
+    return list(sampled_batches(graph, x, target, nodes, **options))
+
+
+def test_samples_of_a_graph_with_types():
+    """Features, node numbers and edge values by type are those of the sources and edges of the blocks."""
+    graph, x = typed_case()
+    weight = torch.rand(4)
+    batches = typed_epoch(graph, x, edge={"rates": weight})
+    assert torch.equal(torch.cat([batch.target for batch in batches]).sort()[0], torch.arange(4))
+    for batch in batches:
+        first, last = batch.graph
+        assert torch.equal(batch.x["user"], x["user"][first.srcnodes["user"].data[dgl.NID]])
+        assert torch.equal(batch.x["item"], first.srcnodes["item"].data[dgl.NID])
+        assert torch.equal(last.dstnodes["user"].data[dgl.NID], batch.target)
+        for block, edge in zip(batch.graph, batch.edge, strict=True):
+            assert torch.equal(edge["rates"], weight[block.edges["rates"].data[dgl.EID]])
+    again = typed_epoch(graph, x)
+    assert [batch.target.tolist() for batch in again] == [batch.target.tolist() for batch in batches]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"ntype": None}, "expected ntype, the type of the training nodes, with x by type, got none"),
+        ({"ntype": "shop"}, r"expected ntype to be one of \['item', 'user'\], got 'shop'"),
+        ({"x": torch.rand(4, 5)}, r"expected x to be a dict with the node types \['item', 'user'\], got Tensor"),
+        ({"x": {"user": torch.rand(4, 5)}}, r"x to be a dict with the node types .*, got \['user'\]"),
+        ({"x": {"user": torch.rand(4, 5), "item": torch.arange(2)}}, r"x\['item'\] of 3 rows, got 2"),
+        ({"target": torch.arange(3)}, "target of 4 rows, got 3"),
+        ({"edge": {"rates": torch.rand(3)}}, r"edge\['rates'\] of 4 rows, got 3"),
+        ({"edge": {"buys": torch.rand(3)}}, r"relation_graph: expected one of the edge types .*, got 'buys'"),
+        ({"nodes": torch.tensor([4])}, "nodes: expected .*4"),
+    ],
+)
+def test_invalid_samples_of_a_graph_with_types(options, message):
+    graph, x = typed_case()
+    with pytest.raises((TypeError, ValueError, IndexError), match=message) as caught:
+        typed_epoch(graph, **({"x": x} | options))
+    assert "\n" not in str(caught.value)

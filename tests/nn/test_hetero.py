@@ -240,6 +240,14 @@ def test_edge_features_of_one_edge_type():
     torch.testing.assert_close(y, expected)
 
 
+def test_outputs_of_some_node_types():
+    conv = HeteroConv(means(), self_layers={"user": Linear(6, 3), "shop": Linear(2, 3)}).double()
+    graph, x = typed(), features()
+    y, some = conv(graph, x), conv(graph, x, ntypes=["user"])
+    assert list(some) == ["user"]
+    assert torch.equal(some["user"], y["user"])
+
+
 def test_heads_are_kept():
     conv = HeteroConv({etype: GATConv((WIDTHS[etype[0]], WIDTHS[etype[2]]), 3, 2) for etype in EDGES})
     assert conv(typed(), features(torch.float32))["game"].shape == (4, 2, 3)
@@ -305,6 +313,10 @@ WRONG_CALLS = {
     "no features": (
         lambda: HeteroConv(means())(typed(), {"user": X["user"]}),
         r"features of the node types \['game', 'shop'\], got \['user'\]",
+    ),
+    "node types": (
+        lambda: HeteroConv(means())(typed(), X, ntypes=["cat"]),
+        r"node types among \[.*\], got ntypes with 'cat'",
     ),
     "self layer": (
         lambda: HeteroConv(means(), self_layers={"cat": Linear(2, 3)})(typed(), X),
