@@ -36,7 +36,7 @@ def read_arrays(folder: Path, row: Row, label: str) -> Arrays:
     graphs = read(str(folder / "raw"), inverse, **more)
     arrays = _nodes_and_edges(graphs if types else map(_as_typed, graphs), extra)
     for kind, values in _labels(reader, folder / "raw", row, label).items():
-        tensor = torch.from_numpy(values)
+        tensor = _tensor(values)
         integers = "classification" in row["task type"] and not bool(tensor.isnan().any())
         arrays[f"labels/{kind}"] = tensor.long() if integers else tensor.float()
     return {name: tensor.contiguous() for name, tensor in arrays.items()}
@@ -77,7 +77,12 @@ def _nodes_and_edges(graphs: Iterable[dict[str, Any]], extra: dict[str, list[str
             for name, columns in (("feat", f"{end}_feat_dict"), *((name[5:], name) for name in names)):
                 for kind, values in (graph.get(columns) or {}).items():
                     add(f"{end}/{name}/{kind if end == 'node' else '/'.join(kind)}", values)
-    return {name: torch.from_numpy(rows[0] if len(rows) == 1 else np.concatenate(rows)) for name, rows in parts.items()}
+    return {name: _tensor(rows[0] if len(rows) == 1 else np.concatenate(rows)) for name, rows in parts.items()}
+
+
+def _tensor(values: np.ndarray) -> Tensor:
+    """Arrays of pandas 3 are not writable; these are copied."""
+    return torch.from_numpy(np.require(values, requirements="W"))
 
 
 def _check_range(kind: Any, pairs: np.ndarray, counts: dict[str, int]) -> None:
