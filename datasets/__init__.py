@@ -22,7 +22,8 @@ from gnnlib.datasets._tu import ten_folds, tu
 from gnnlib.datasets.cifar import CIFAR10, cifar10
 from gnnlib.datasets.files import DownloadError, FormatError
 from gnnlib.datasets.links import Links, LinkSplit, link_split
-from gnnlib.datasets.ogb import Metric, OGBDataset, ogb_graphs, ogb_names, ogb_nodes
+from gnnlib.datasets.ogb import Metric, OGBDataset, ogb_graphs, ogb_links, ogb_names, ogb_nodes
+from gnnlib.datasets.ogb_links import LinkMetric
 
 __all__ = [
     "CIFAR10",
@@ -30,6 +31,7 @@ __all__ = [
     "HETEROPHILOUS",
     "DownloadError",
     "FormatError",
+    "LinkMetric",
     "LinkSplit",
     "Links",
     "Metric",
@@ -41,6 +43,7 @@ __all__ = [
     "mnist",
     "OGBDataset",
     "ogb_graphs",
+    "ogb_links",
     "ogb_names",
     "ogb_nodes",
     "planetoid",

@@ -1,4 +1,4 @@
-"""The Open Graph Benchmark (Hu et al. 2020, arXiv 2005.00687): its readers, splits and evaluators.
+"""The Open Graph Benchmark (Hu et al. 2020, arXiv 2005.00687): its readers, splits and metrics.
 
 OGB's readers may rename the files that they read. Here they run in a folder of the cache with links to the files of the
 task only: the data directory is read-only. The arrays are cached with a checksum, under a hash of the files. OGB's
@@ -9,7 +9,7 @@ import tempfile
 import warnings
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -26,13 +26,25 @@ from gnnlib._platform.modules import module_as
 from gnnlib._utils.calls import names_checked
 from gnnlib.datasets.files import Folder, FormatError, cache_dir, cached
 from gnnlib.datasets.ogb_arrays import graphs_of, labels_of, read_arrays
-from gnnlib.datasets.ogb_files import PAPER, Files, Row, check, find_files, has_types, is_binary, master, split_ids
+from gnnlib.datasets.ogb_files import (
+    LINK,
+    PAPER,
+    Files,
+    Row,
+    check,
+    find_files,
+    has_types,
+    is_binary,
+    master,
+    split_ids,
+)
+from gnnlib.datasets.ogb_links import LinkMetric, check_edge_split, read_edge_split
 from gnnlib.graph import GraphLike
 
-__all__ = ["Metric", "OGBDataset", "ogb_graphs", "ogb_names", "ogb_nodes"]
+__all__ = ["Metric", "OGBDataset", "ogb_graphs", "ogb_links", "ogb_names", "ogb_nodes"]
 
-PACKAGES = {"ogbg": "graphproppred", "ogbn": "nodeproppred"}
-LABELS = {"ogbg": "graph", "ogbn": "node"}  # what has labels
+PACKAGES = {"ogbg": "graphproppred", "ogbn": "nodeproppred", "ogbl": "linkproppred"}
+LABELS = {"ogbg": "graph", "ogbn": "node", "ogbl": LINK}  # what has labels
 ARRAYS = "arrays-1.safetensors"  # with the number of the format
 
 
@@ -42,12 +54,12 @@ class OGBDataset:
     """The graphs and labels of a task, with the attributes of OGB's own data sets.
 
     Of a task on graphs, ``dataset[i]`` is a pair of a graph and its labels, and ``dataset[ids]`` a part. Of a task on
-    nodes, ``dataset[0]`` is the pair of the graph and all labels.
+    nodes, ``dataset[0]`` is the pair of the graph and all labels. Of a task on links, it is the graph.
 
     Args:
         name: of the task
-        graphs: all graphs; of a task on nodes, one
-        labels: a row for each graph or node; with node types, a dict by type
+        graphs: all graphs; of a task on nodes or links, one
+        labels: a row for each graph or node; with node types, a dict by type; None for links
         meta_info: the task in OGB's table
 
     Example:
@@ -104,6 +116,8 @@ class OGBDataset:
         if isinstance(i, Tensor) and i.dim() == 1:
             return Subset(self, i.tolist())  # type: ignore[arg-type]
         graph = self.graphs[int(i)]
+        if self.name.startswith("ogbl"):
+            return graph
         return graph, self.labels if self.name.startswith("ogbn") else self.labels[int(i)]
 
 
@@ -154,8 +168,8 @@ class Metric:
 
 @names_checked()
 def ogb_names(kind: str) -> list[str]:
-    """The supported tasks of kind "ogbg" (on graphs) or "ogbn" (on nodes), in the order of OGB's table; none if ogb is
-    not installed.
+    """The supported tasks of kind "ogbg" (on graphs), "ogbn" (on nodes) or "ogbl" (on links), in the order of OGB's
+    table; none if ogb is not installed.
 
     Example:
         >>> from gnnlib.datasets import ogb_names
@@ -227,10 +241,55 @@ def ogb_nodes(name: str, data: Folder = None) -> Loaded:
     return _load("ogbn", name, data)
 
 
+@names_checked()
+def ogb_links(name: str, data: Folder = None) -> tuple[OGBDataset, dict[str, dict[str, Any]], LinkMetric]:
+    """A task on links: ogbl-ddi, ogbl-collab, ogbl-ppa, ogbl-citation2, ogbl-vessel, ogbl-wikikg2 or ogbl-biokg.
+
+    Arguments and errors are those of :func:`ogb_graphs`, with ``ogbl_ddi/`` or ``ddi.zip``. The split, which OGB stores
+    by pickle, is read without running anything that it names.
+
+    Returns:
+        data set, split and metric
+
+        - dataset: an :class:`OGBDataset`: ``graph = dataset[0]``, with the training edges alone. ndata ``feat``, but in
+          ogbl-ddi and the knowledge graphs; edata ``weight`` and ``year`` in ogbl-collab, ``reltype`` in the knowledge
+          graphs. ogbl-biokg has five types of nodes.
+        - split: of ``"train"``, ``"valid"`` and ``"test"``, the tables of OGB's ``get_edge_split`` as tensors: ``edge``
+          (n, 2) and ``edge_neg``; in ogbl-citation2 ``source_node``, ``target_node`` and ``target_node_neg``; in
+          knowledge graphs ``head``, ``relation``, ``tail``, ``head_neg``, ``tail_neg`` and lists ``head_type`` and
+          ``tail_type``.
+        - metric: of scores; see :class:`LinkMetric`.
+
+    Raises:
+        FormatError: also if two parts have a common edge, or a node is out of range
+
+    Example:
+        >>> from gnnlib.datasets import ogb_links
+        >>> dataset, split, metric = ogb_links("ogbl-ddi")  # doctest: +SKIP
+        >>> split["test"]["edge"].shape, metric.name  # doctest: +SKIP
+        (torch.Size([133489, 2]), 'hits@20')
+    """
+    row = _row("ogbl", name)
+    files = find_files(name, row, LINK, data)
+    split = read_edge_split(files)
+
+    def check_values(dataset: OGBDataset) -> None:
+        check_edge_split(split, dataset[0], row, files.origin)
+
+    return _dataset(name, row, LINK, files, check_values), split, LinkMetric(row["eval metric"])
+
+
 def _load(kind: str, name: str, data: Folder) -> Loaded:
     row, label = _row(kind, name), LABELS[kind]
     module = _import(PACKAGES[kind])
     files = find_files(name, row, label, data)
+    split = split_ids(files)
+    dataset = _dataset(name, row, label, files, lambda dataset: _check_values(dataset, split, label, files))
+    return dataset, split, Metric.of(dataset, module.Evaluator(name=name))
+
+
+def _dataset(name: str, row: Row, label: str, files: Files, check_values: Callable[[OGBDataset], None]) -> OGBDataset:
+    """The graphs and labels in the files, converted and checked at the first call, and then from the cache."""
 
     def convert(part: Path) -> None:
         check(files, row, label)
@@ -240,13 +299,11 @@ def _load(kind: str, name: str, data: Folder) -> Loaded:
                 arrays = read_arrays(Path(scratch), row, label)
             except (ValueError, TypeError, IndexError, EOFError, zipfile.BadZipFile, zlib.error) as error:
                 raise FormatError(f"{files.origin}: OGB's reader cannot read it ({error})") from error
-        _check_values(OGBDataset(name, graphs_of(arrays), labels_of(arrays), row), split, label, files)
+        check_values(OGBDataset(name, graphs_of(arrays), labels_of(arrays), row))
         save_file(arrays, part)
 
-    split = split_ids(files)
     arrays = load_file(cached(cache_dir() / "ogb" / files.key() / name.replace("-", "_") / ARRAYS, convert))
-    dataset = OGBDataset(name, graphs_of(arrays), labels_of(arrays), row)
-    return dataset, split, Metric.of(dataset, module.Evaluator(name=name))
+    return OGBDataset(name, graphs_of(arrays), labels_of(arrays), row)
 
 
 def _row(kind: str, name: str) -> Row:
@@ -258,7 +315,7 @@ def _row(kind: str, name: str) -> Row:
         return table[name]
     reason = ""
     if name in table:
-        other = {"ogbg": "a task on graphs", "ogbn": "a task on nodes"}[name[:4]]
+        other = f"a task on {LABELS[name[:4]]}s"
         reason = f": {_unsupported(table[name]) or other}"
     raise ValueError(f"expected one of {', '.join(names)}, got {name!r}{reason}")
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gnnlib.datasets.ogb_files import Row, has_types, is_binary
+from gnnlib.datasets.ogb_files import LINK, Row, has_types, is_binary
 from gnnlib.graph import Graph, GraphLike, makes_dgl, new_graph
 
 __all__ = ["graphs_of", "labels_of", "read_arrays"]
@@ -23,7 +23,7 @@ Arrays = dict[str, Tensor]
 
 
 def read_arrays(folder: Path, row: Row, label: str) -> Arrays:
-    """The arrays of the files in OGB's layout; ``label`` is "graph" or "node".
+    """The arrays of the files in OGB's layout; ``label`` is "graph", "node" or "link".
 
     Raises:
         ValueError: if an edge is out of range, or a file is no table of numbers
@@ -92,6 +92,8 @@ def _check_range(kind: Any, pairs: np.ndarray, counts: dict[str, int]) -> None:
 
 
 def _labels(reader: Any, raw: Path, row: Row, label: str) -> dict[str, np.ndarray]:
+    if label == LINK:
+        return {}
     if is_binary(row):
         with np.load(raw / f"{label}-label.npz") as archive:
             return {"": archive[f"{label}_label"]}
@@ -101,9 +103,9 @@ def _labels(reader: Any, raw: Path, row: Row, label: str) -> dict[str, np.ndarra
 
 
 def labels_of(arrays: Arrays) -> Any:
-    """The labels, or those of each node type."""
+    """The labels, or those of each node type; None without labels."""
     labels = {name.removeprefix("labels/"): values for name, values in arrays.items() if name.startswith("labels/")}
-    return labels.get("", labels)
+    return labels.get("", labels) if labels else None
 
 
 def graphs_of(arrays: Arrays) -> list[GraphLike]:

@@ -4,8 +4,9 @@ import csv
 import gzip
 import hashlib
 import importlib.util
+import re
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -28,17 +29,34 @@ from gnnlib.datasets.files import (
     find,
 )
 
-__all__ = ["PAPER", "Files", "Row", "check", "find_files", "has_types", "is_binary", "master", "split_ids"]
+__all__ = [
+    "LINK",
+    "PAPER",
+    "PARTS",
+    "Files",
+    "Row",
+    "check",
+    "find_files",
+    "has_types",
+    "is_binary",
+    "master",
+    "split_ids",
+]
 
 CHUNK = 2**20  # bytes
 PARTS = ("train", "valid", "test")
 PART_FILES = tuple(f"/{part}.csv.gz" for part in PARTS)
 RENAMED = {"raw/node_species.csv.gz": "raw/species.csv.gz"}  # as published, before OGB's loader renames it
 ARRAYS = {"num-node-list": "num_nodes_list", "num-edge-list": "num_edges_list", "edge": "edge_index"}  # in an npz
+LINK = "link"  # the label of a task on links, which has none
+ENDS = ("node", "edge")
 Row = dict[str, str]  # a task in OGB's table
-# The only task with several node types, ogbn-mag: its relations, and the type with features, labels and a split.
+Relation = tuple[str, str, str]
+Names = Callable[[Path, Callable[[str], bool], Callable[[str], bytes]], list[str]]
+"""Of the origin, whether a file exists, and its content."""
+# The only task on nodes of several types, ogbn-mag: its relations, and the type with features, labels and a split.
 PAPER = "paper"
-RELATIONS = (
+RELATIONS: Sequence[Relation] = (
     ("author", "affiliated_with", "institution"),
     ("author", "writes", PAPER),
     (PAPER, "cites", PAPER),
@@ -65,7 +83,8 @@ class Files(NamedTuple):
 
 
 def master(package: str) -> dict[str, Row]:
-    """OGB's table of the tasks of ``ogb.graphproppred`` or ``ogb.nodeproppred``, by name; empty without ogb."""
+    """OGB's table of the tasks of ``ogb.graphproppred``, ``nodeproppred`` or ``linkproppred``, by name; empty without
+    ogb."""
     spec = importlib.util.find_spec("ogb")
     if spec is None or spec.origin is None:
         return {}
@@ -82,12 +101,7 @@ def find_files(name: str, row: Row, label: str, data: Folder) -> Files:
         DownloadError: if the files are not found and the download fails.
         FormatError: if the zip is damaged.
     """
-    raw = ["data.npz", f"{label}-label.npz"] if is_binary(row) else [f"{table}.csv.gz" for table in _tables(row, label)]
-    split = [*PARTS]
-    if has_types(row):
-        raw += [f"{table}.csv.gz" for table in ("num-node-dict", "triplet-type-list", "nodetype-has-label")]
-        split = ["nodetype-has-split", *(f"{PAPER}/{part}" for part in PARTS)]
-    names = [*(f"raw/{file}" for file in raw), *(f"split/{row['split']}/{part}.csv.gz" for part in split)]
+    names = partial(_file_names, row, label)
     top, folder = data_dir(data), name.replace("-", "_")
     places = [top.absolute() / place for place in (f"ogb/{folder}", folder)] if top else []
     for place in places:
@@ -103,19 +117,25 @@ def find_files(name: str, row: Row, label: str, data: Folder) -> Files:
 
 def check(files: Files, row: Row, label: str) -> None:
     """Raise FormatError unless the files are readable and consistent. OGB does not check the lengths of tables."""
-    tables = _tables(row, label)
+    tables = _tables(row, label, relations_of(files))
     read = _in_arrays if is_binary(row) else _of_types if has_types(row) else _in_lines
     rows, sizes = read(files, list(tables))
+    _check_lengths(files, tables, rows, sizes)
+    if label == LINK:
+        return
     target = PAPER if has_types(row) else label
-    for table, kind in tables.items():
-        if rows[table] != sizes[kind]:
-            raise FormatError(f"{files.origin}: {table}: expected {sizes[kind]} rows, got {rows[table]}")
     ids = np.concatenate([part.numpy() for part in split_ids(files).values()])
     if not len(ids) or len(np.unique(ids)) < len(ids) or ids.min() < 0 or ids.max() >= sizes[target]:
         actual = f"{len(ids)} ids" + (f" from {ids.min()} to {ids.max()}" if len(ids) else "")
         raise FormatError(
             f"{files.origin}: expected a split of {target}s 0 to {sizes[target] - 1}, none twice, got {actual}"
         )
+
+
+def _check_lengths(files: Files, tables: dict[str, str], rows: dict[str, int], sizes: dict[str, int]) -> None:
+    for table, kind in tables.items():
+        if rows[table] != sizes[kind]:
+            raise FormatError(f"{files.origin}: {table}: expected {sizes[kind]} rows, got {rows[table]}")
 
 
 def split_ids(files: Files) -> dict[str, Tensor]:
@@ -136,9 +156,10 @@ def _of_types(files: Files, tables: list[str]) -> tuple[dict[str, int], dict[str
     sizes = {"graph": 1}
     with _reading(files, "raw/num-node-dict.csv.gz") as path, gzip.open(path, "rt") as lines:
         sizes |= {name: int(number) for name, number in next(csv.DictReader(lines), {}).items()}
-    if missing := {end for head, _, tail in RELATIONS for end in (head, tail)} - sizes.keys():
+    relations = relations_of(files)
+    if missing := {end for head, _, tail in relations for end in (head, tail)} - sizes.keys():
         raise FormatError(f"{files.origin}: num-node-dict: expected a number of each {', '.join(sorted(missing))}")
-    for relation in map("___".join, RELATIONS):
+    for relation in map("___".join, relations):
         sizes[relation] = int(_integers(files, f"raw/relations/{relation}/num-edge-list.csv.gz").sum())
     return _lines(files, tables), sizes
 
@@ -207,16 +228,20 @@ def _release(row: Row) -> str:
     return f"RELEASE_v{row['version']}.txt"
 
 
-def _tables(row: Row, label: str) -> dict[str, str]:
-    """OGB's names of a task's tables, each with the kind that has one row in it; ``label`` is "graph" or "node"."""
-    extra = [name for name in row["additional node files"].split(",") if name != "None"]
+def _tables(row: Row, label: str, relations: Sequence[Relation]) -> dict[str, str]:
+    """OGB's names of a task's tables, each with the kind that has one row in it; ``label`` is "graph", "node" or
+    "link"."""
+    extra, edge = ([name for name in row[f"additional {end} files"].split(",") if name != "None"] for end in ENDS)
     if has_types(row):
+        tables = {
+            f"relations/{relation}/{table}": "graph" if table == "num-edge-list" else relation
+            for relation in map("___".join, relations)
+            for table in ("num-edge-list", "edge", *edge)
+        }
+        if label == LINK:
+            return tables
         return {
-            **{
-                f"relations/{relation}/{table}": "graph" if table == "num-edge-list" else relation
-                for relation in map("___".join, RELATIONS)
-                for table in ("num-edge-list", "edge", *row["additional edge files"].split(","))
-            },
+            **tables,
             **{f"node-feat/{PAPER}/{table}": PAPER for table in ("node-feat", *extra)},
             f"node-label/{PAPER}/{label}-label": PAPER,
         }
@@ -227,7 +252,8 @@ def _tables(row: Row, label: str) -> dict[str, str]:
         **({"edge-feat": "edge"} if row["has_edge_attr"] == "True" else {}),
         **({"node-feat": "node"} if row["has_node_attr"] == "True" else {}),
         **dict.fromkeys(extra, "node"),
-        f"{label}-label": label,
+        **dict.fromkeys(edge, "edge"),
+        **({} if label == LINK else {f"{label}-label": label}),
     }
 
 
@@ -236,8 +262,53 @@ def _locate(names: list[str], exists: Callable[[str], bool]) -> dict[str, str]:
     return {name: name if exists(name) or name not in RENAMED else RENAMED[name] for name in names}
 
 
-def _in_folder(place: Path, names: list[str], row: Row) -> Files:
-    located = _locate(names, lambda name: (place / name).is_file())
+def _file_names(
+    row: Row, label: str, origin: Path, exists: Callable[[str], bool], read: Callable[[str], bytes]
+) -> list[str]:
+    """OGB's names of the files of a task. Of links, the split is one file or three, and the types are in a file."""
+    triplets, relations = "raw/triplet-type-list.csv.gz", RELATIONS
+    if has_types(row) and label == LINK and exists(triplets):
+        relations = _relations(f"{origin}: {triplets}", read(triplets))
+    tables = _tables(row, label, relations)
+    raw = ["data.npz"] if is_binary(row) else [f"{table}.csv.gz" for table in tables]
+    split = [f"{part}.csv.gz" for part in PARTS]
+    if is_binary(row) and label != LINK:
+        raw.append(f"{label}-label.npz")
+    if has_types(row):
+        raw += [f"{table}.csv.gz" for table in ("num-node-dict", "triplet-type-list")]
+    if has_types(row) and label != LINK:
+        raw.append("nodetype-has-label.csv.gz")
+        split = ["nodetype-has-split.csv.gz", *(f"{PAPER}/{part}" for part in split)]
+    if label == LINK:
+        whole = "split_dict.pt"
+        split = [whole] if exists(f"split/{row['split']}/{whole}") else [f"{part}.pt" for part in PARTS]
+    return [*(f"raw/{file}" for file in raw), *(f"split/{row['split']}/{file}" for file in split)]
+
+
+def _relations(name: str, content: bytes) -> list[Relation]:
+    """The relations in the table of triplets. Their names are those of folders."""
+    try:
+        rows = [line.split(",") for line in gzip.decompress(content).decode().splitlines()]
+    except BROKEN as error:
+        raise FormatError(f"{name} is truncated or damaged ({error})") from error
+    for row in rows:
+        if len(row) != 3 or not all(re.fullmatch(r"[\w-]+", word) for word in row):
+            raise FormatError(f"{name}: expected three names in a line, got {','.join(row)!r:.80}")
+    return [(head, relation, tail) for head, relation, tail in rows]
+
+
+def relations_of(files: Files) -> list[Relation]:
+    """The relations of a graph with types, those with files of edges."""
+    names = [name.split("/")[2] for name in files.paths if re.fullmatch(r"raw/relations/[^/]+/edge\.csv\.gz", name)]
+    return [(head, relation, tail) for head, relation, tail in (name.split("___") for name in names)]
+
+
+def _in_folder(place: Path, names_of: Names, row: Row) -> Files:
+    def exists(name: str) -> bool:
+        return (place / name).is_file()
+
+    names = names_of(place, exists, lambda name: (place / name).read_bytes())
+    located = _locate(names, exists)
     if missing := [name for name in located.values() if not (place / name).is_file()]:
         raise FileNotFoundError(f"{place}: expected {', '.join(names)}; missing {', '.join(missing)}")
     releases = sorted(path.name for path in place.glob("RELEASE_v*.txt"))
@@ -246,11 +317,16 @@ def _in_folder(place: Path, names: list[str], row: Row) -> Files:
     return Files(place, {name: place / actual for name, actual in located.items()})
 
 
-def _in_zip(path: Path, names: list[str], row: Row) -> Files:
+def _in_zip(path: Path, names_of: Names, row: Row) -> Files:
     """Unpack the files into a folder of the cache, named by the SHA-256 of the zip."""
     top = row["download_name"]
     place = cache_dir() / "ogb" / digest(path)[:32] / top
     with open_zip(path, f"a zip with {top}/raw and {top}/split") as members:
-        for name, actual in _locate(names, lambda name: f"{top}/{name}" in members).items():
+
+        def exists(name: str) -> bool:
+            return f"{top}/{name}" in members
+
+        names = names_of(path, exists, lambda name: members.read(f"{top}/{name}"))
+        for name, actual in _locate(names, exists).items():
             cached(place / name, partial(members.extract, f"{top}/{actual}"))
     return Files(path, {name: place / name for name in names})

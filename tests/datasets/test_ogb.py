@@ -16,9 +16,9 @@ import pytest
 import torch
 
 from gnnlib._platform.dgl import HAS_DGL
-from gnnlib.datasets import FormatError, ogb_graphs, ogb_names, ogb_nodes
+from gnnlib.datasets import FormatError, ogb_graphs, ogb_links, ogb_names, ogb_nodes
 from gnnlib.datasets.ogb_files import check, find_files, master
-from tests.ogb_raw import TASKS, needs_ogb, write_graphs, write_nodes, write_tables
+from tests.ogb_raw import TASKS, needs_ogb, write_graphs, write_links, write_nodes, write_tables
 
 pytestmark = needs_ogb
 SIZES = [3 + i % 4 for i in range(24)]
@@ -164,6 +164,104 @@ def test_node_types_equal_ogbs(tmp_path, library):
     assert score == {"acc": metric(outputs, truth)}
 
 
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("name", ogb_names("ogbl"))
+@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
+def test_links_equal_ogbs(tmp_path, name, library):
+    write_links(tmp_path / "data", name, arrays=False, whole=name == "ogbl-vessel")
+    before = snapshot(tmp_path / "data")
+    for _ in range(2):
+        dataset, split, metric = ogb_links(name, tmp_path / "data")
+    assert snapshot(tmp_path / "data") == before, "the data directory is only read"
+    theirs, evaluator = official(library, "link", name, tmp_path / "data")
+    same_graph(dataset[0], theirs[0])
+    for field in ("name", "task_type", "eval_metric", "is_hetero"):
+        assert getattr(dataset, field) == getattr(theirs, field)
+    same_split(split, theirs.get_edge_split())
+    positive = torch.randn(30)
+    negative = torch.randn(30, 40) if metric.name == "mrr" else torch.randn(150)
+    expected = evaluator.eval({"y_pred_pos": positive, "y_pred_neg": negative})
+    value = expected["mrr_list"].mean().item() if metric.name == "mrr" else expected[metric.name]
+    assert metric(positive, negative) == pytest.approx(value, rel=1e-6)
+
+
+def same_split(ours, theirs):
+    assert ours.keys() == theirs.keys()
+    for part, tables in theirs.items():
+        assert ours[part].keys() == tables.keys()
+        for key, table in tables.items():
+            same = ours[part][key] == table if isinstance(table, list) else torch.equal(ours[part][key], table)
+            assert same, (part, key)
+
+
+@pytest.mark.parametrize("name", ["ogbl-collab", "ogbl-biokg"])
+def test_splits_of_arrays_are_those_of_tensors(tmp_path, name):
+    """As OGB publishes them, in PyTorch's first format; its own loader unpickles them."""
+    splits = []
+    for arrays in (True, False):
+        write_links(tmp_path / str(arrays), name, arrays=arrays)
+        splits.append(ogb_links(name, tmp_path / str(arrays))[1])
+    same_split(*splits)
+
+
+def edges(*pairs):
+    return np.array(pairs, dtype=np.int64)
+
+
+DDI = "ogbl-ddi"
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "message"),
+    [
+        (DDI, {"split": {"test": {"edge": edges((1, 99))}}}, r"test: edge: expected nodes from 0 to 59, got 1 to 99"),
+        (DDI, {"split": {"test": {"edge": edges((1, -1))}}}, r"test: edge: expected nodes from 0 to 59, got -1 to 1"),
+        (DDI, {"split": {"test": {"edge": edges(1, 2)}}}, r"edge: expected numbers of int64 in 2 axes, got \(2,\)"),
+        (DDI, {"split": {"valid": {"edge_neg": edges((1, 99))}}}, r"valid: edge_neg: expected nodes from 0 to 59"),
+        (DDI, {"split": {"test": {"edge": np.ones((2, 2))}}}, r"in 2 axes, got \(2, 2\) of torch\.float64"),
+        (DDI, {"split": {"test": {"edge": np.array([Path()])}}}, r"test\.pt: expected tensors, arrays, dictionaries"),
+        (DDI, {"raw/num-edge-list": [3]}, r"edge: expected 3 rows, got 132"),
+        ("ogbl-collab", {"split": {"test": {"year": np.ones(3)}}}, r"test: expected tables of one length, .*'year': 3"),
+        ("ogbl-wikikg2", {"split": {"test": {"head_neg": edges((1, 60))}}}, r"test: expected tables of one length"),
+        ("ogbl-biokg", {"raw/num-node-dict": [["drug", "gene"], [30, 25]]}, r"expected a number of each disease"),
+        (
+            "ogbl-biokg",
+            {"raw/triplet-type-list": [("drug", "../x", "gene")]},
+            r"expected three names in a line, got .dr",
+        ),
+    ],
+)
+def test_inconsistent_link_files(tmp_path, name, changed, message):
+    write_links(tmp_path, name, **changed)
+    with pytest.raises(FormatError, match=message):
+        ogb_links(name, tmp_path)
+
+
+def test_a_split_that_overlaps(tmp_path):
+    write_links(tmp_path, DDI)
+    train = ogb_links(DDI, tmp_path)[1]["train"]["edge"].numpy()
+    write_links(tmp_path, DDI, split={"valid": {"edge": train[:2, ::-1].copy()}})
+    with pytest.raises(FormatError, match="expected parts of the split without a common edge, got 2 of valid in train"):
+        ogb_links(DDI, tmp_path)
+
+
+def test_an_edge_of_another_year_or_direction_is_another_edge(tmp_path):
+    write_links(tmp_path, "ogbl-collab")
+    tables = ogb_links("ogbl-collab", tmp_path)[1]
+    valid = {"edge": tables["train"]["edge"][: len(tables["valid"]["edge"])].numpy()}
+    write_links(tmp_path, "ogbl-collab", split={"valid": valid})
+    assert torch.equal(ogb_links("ogbl-collab", tmp_path)[1]["valid"]["edge"], torch.from_numpy(valid["edge"]))
+    write_links(tmp_path, "ogbl-citation2")
+    tables = ogb_links("ogbl-citation2", tmp_path)[1]
+    number = len(tables["valid"]["source_node"])
+    ends = [tables["train"][key][:number].numpy() for key in ("source_node", "target_node")]
+    write_links(tmp_path, "ogbl-citation2", split={"valid": {"source_node": ends[1], "target_node": ends[0]}})
+    ogb_links("ogbl-citation2", tmp_path)
+    write_links(tmp_path, "ogbl-citation2", split={"valid": {"source_node": ends[0], "target_node": ends[1]}})
+    with pytest.raises(FormatError, match=f"without a common edge, got {number} of valid in train"):
+        ogb_links("ogbl-citation2", tmp_path)
+
+
 def test_edges_of_molecules_go_both_ways(tmp_path):
     write_graphs(tmp_path)
     dataset, _, _ = ogb_graphs("ogbg-molhiv", tmp_path)
@@ -179,6 +277,9 @@ def test_the_tasks_are_those_of_ogbs_table():
     nodes = pd.read_csv(top / "nodeproppred" / "master.csv", index_col=0)
     assert ogb_names("ogbg") == [name for name in graphs if name != "ogbg-code2"]
     assert ogb_names("ogbn") == list(nodes)
+    links = pd.read_csv(top / "linkproppred" / "master.csv", index_col=0)
+    assert ogb_names("ogbl") == list(links)
+    assert len(links.columns) == 7
     expected = pd.read_csv(top / "graphproppred" / "master.csv", index_col=0, keep_default_na=False)
     assert master("graphproppred") == {name: dict(expected[name]) for name in expected}
 
@@ -188,6 +289,8 @@ def test_the_tasks_are_those_of_ogbs_table():
     [
         (ogb_nodes, "ogbg-molhiv", "expected one of ogbn-proteins, .*, got 'ogbg-molhiv': a task on graphs"),
         (ogb_graphs, "ogbn-arxiv", "expected one of ogbg-molbace, .*, got 'ogbn-arxiv': a task on nodes"),
+        (ogb_nodes, "ogbl-ddi", "expected one of ogbn-proteins, .*, got 'ogbl-ddi': a task on links"),
+        (ogb_links, "ogbn-arxiv", "expected one of ogbl-ppa, .*, got 'ogbn-arxiv': a task on nodes"),
         (ogb_graphs, "ogbg-code2", "got 'ogbg-code2': its labels are sequences of words"),
         (ogb_graphs, "ogbg-hiv", "got 'ogbg-hiv'$"),
     ],
