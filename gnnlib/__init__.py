@@ -267,6 +267,7 @@ _LAZY = {
     "datasets": "gnnlib.datasets",
     "depth_study": "gnnlib.benchmarks.depth",
     "large": "gnnlib.large",
+    "rewiring": "gnnlib.rewiring",
 }
 
 

@@ -288,14 +288,15 @@ def _inside(document: Document, convs: Sequence[str]) -> Document:
                  "gap", "gradient, trained", "gradient at the start"],
         "deepest": _diagnoses(last),
         "all": _diagnoses(document["rows"]),
-        "advice": [(verdict, _advice(verdict)) for verdict in verdicts if verdict in REMEDIES],
+        "advice": [(verdict, _advice(verdict)) for verdict in verdicts if verdict in WORDS],
     }  # fmt: skip
 
 
 def _advice(verdict: str) -> str:
-    """The remedies as keywords of `Stack.build`, and others."""
-    keywords = (", ".join(f"{name}={value}" for name, value in remedy.items()) for remedy in REMEDIES[verdict])
-    return ", ".join(f"Stack.build(..., {text})" for text in keywords) + f", {WORDS[verdict]}"
+    """The remedies as keywords of `Stack.build`, or a rewiring, and others."""
+    keywords = [", ".join(f"{name}={value}" for name, value in remedy.items()) for remedy in REMEDIES.get(verdict, ())]
+    first = [f"Stack.build(..., {text})" for text in keywords] or ["gnnlib.rewiring.fosr(graph, 0.3)"]
+    return ", ".join([*first, WORDS[verdict]])
 
 
 def _diagnoses(rows: Sequence[Row]) -> list[list[str]]:

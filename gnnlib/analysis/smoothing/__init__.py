@@ -1,5 +1,5 @@
 """Over-smoothing (Li, Han and Wu 2018, arXiv 1801.07606): measures of how similar the features of nodes are, and
-`diagnose`, which distinguishes over-smoothing from vanishing or exploding gradients and from overfitting.
+`diagnose`, which distinguishes over-smoothing from vanishing or exploding gradients, over-squashing and overfitting.
 
 A measure is ``f(graph, x)`` with x (N, \\*, F). It returns (B, \\*) in float64, a number for each of the B graphs of a
 batch and each signal.

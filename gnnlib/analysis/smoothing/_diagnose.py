@@ -1,4 +1,5 @@
-"""The cause of a deep model's failure: over-smoothing, vanishing or exploding gradients, overfitting, or none."""
+"""The cause of a deep model's failure: over-smoothing, vanishing or exploding gradients, over-squashing, overfitting,
+or none."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -14,8 +15,9 @@ from gnnlib._utils.indices import as_indices
 from gnnlib.analysis.smoothing.advice import Sizes, advise, sizes_of
 from gnnlib.analysis.smoothing.base import check_features
 from gnnlib.analysis.smoothing.decay import Decay, exponential_decay
-from gnnlib.analysis.smoothing.passes import Forward, default_forward
+from gnnlib.analysis.smoothing.passes import Forward, default_forward, find_layers
 from gnnlib.analysis.smoothing.probe import LayerStatistics, probe
+from gnnlib.analysis.smoothing.reach import measure_reach
 from gnnlib.analysis.smoothing.verdict import Finding, find_causes, skill
 from gnnlib.graph import GraphLike, takes_graph
 from gnnlib.nn._arguments import check_model
@@ -30,11 +32,11 @@ ROUNDING = 1e-12  # the square of float32's precision is 1.4e-14
 class Diagnosis:
     """The result of `diagnose`.
 
-    ``verdict`` is "over-smoothing", "vanishing gradients", "exploding gradients", "overfitting" or "none"; ``layer``
-    is the name of the layer where it starts; ``advice`` is a line of code with a remedy; ``findings`` are all causes,
-    the most important first; ``layers`` and ``output`` are the statistics. ``print`` shows a table and the findings.
-    The energy of a layer is `rayleigh_quotient` with the norm that fits its average over neighbours, the column
-    ``average``: "both" for GCN, else "right", the mean.
+    ``verdict`` is "over-smoothing", "vanishing gradients", "exploding gradients", "over-squashing", "overfitting" or
+    "none"; ``layer`` is the name of the layer where it starts; ``advice`` is a line of code with a remedy; ``findings``
+    are all causes, the most important first; ``layers`` and ``output`` are the statistics. ``print`` shows a table and
+    the findings. The energy of a layer is `rayleigh_quotient` with the norm that fits its average over neighbours, the
+    column ``average``: "both" for GCN, else "right", the mean. The call is its ``measure``.
     """
 
     layers: list[LayerStatistics]
@@ -56,8 +58,8 @@ class Diagnosis:
 
     @property
     def advice(self) -> str:
-        """A line of code, for ``import gnnlib``, that makes a stack of the model's sizes with a remedy; a comment
-        names others."""
+        """A line of code, for ``import gnnlib``, that makes a stack of the model's sizes with a remedy, or that rewires
+        ``graph``; a comment names others."""
         return advise(self.verdict, self.sizes)
 
     @property
@@ -78,6 +80,7 @@ class Diagnosis:
             values = (getattr(layer, name) for name in columns)
             cells = (f"{value:>15}" if isinstance(value, str) else f"{value:15.3g}" for value in values)
             lines.append(f"{layer.name:{width}}" + "".join(cells))
+        lines += [f"energy: {measure}" for measure in dict.fromkeys(layer.measure for layer in self.layers)]
         rate, r2 = self.decay
         if not math.isnan(rate):
             lines.append(f"the energy falls by the factor {math.exp(-rate):.2g} a layer (r^2 = {r2:.2f})")
@@ -149,21 +152,26 @@ def diagnose(
     forward: Forward = default_forward,
     layers: Sequence[tuple[str, nn.Module]] | None = None,
 ) -> Diagnosis:
-    """The cause of a deep model's failure, from one forward and backward pass on the graph and one on a control graph.
+    """The cause of a deep model's failure, from passes on the graph and on a control graph.
 
-    Deep networks fail for two reasons that look alike in the accuracy: gradients vanish or explode in any deep network,
-    and features become equal at all nodes of a deep graph network (over-smoothing: Li, Han and Wu 2018, arXiv
-    1801.07606). To distinguish them, the model also runs on a control graph, in which each edge u->v is replaced by
-    v->v. If features become equal there too, the graph is not the cause.
+    Deep networks fail for reasons that look alike in the accuracy: gradients vanish or explode in any deep network,
+    features become equal at all nodes of a deep graph network (over-smoothing: Li, Han and Wu 2018, arXiv 1801.07606),
+    and nodes hardly depend on distant ones (over-squashing: Alon and Yahav 2021, arXiv 2006.05205). To distinguish
+    them, the model also runs on a control graph, in which each edge u->v is replaced by v->v. If features become equal
+    there too, the graph is not the cause.
 
     - *over-smoothing*: the nodes of a component are equal at the last layer, and not so on the control graph
     - *vanishing gradients*, *exploding gradients*: the gradient at some layer is below 1/1000 or above 1000 times that
       at the last layer (and no shortcut carries it to the input), or a value is not finite
+    - *over-squashing*: more than a quarter of the nodes that influence another one are 3 or more hops away, and have
+      less than 1/10000 of the influence of a neighbour (the median). Influence is the norm of the Jacobian of the
+      output of one node with respect to the input of the other one (Topping et al. 2022, arXiv 2111.14522). It is
+      estimated for 8 random nodes
     - *overfitting*: the model fits the training rows, and less than half of its skill remains on held-out ones
-    - a model that fits its training rows has neither over-smoothing nor vanishing gradients
+    - a model that fits its training rows has neither over-smoothing nor vanishing gradients nor over-squashing
 
-    If several apply, exploding gradients come first, then the cause that needs fewer layers. The thresholds and their
-    reasons are in ``gnnlib/analysis/smoothing/verdict.py``.
+    If several apply, exploding gradients come first, then the cause that needs fewer layers, then over-squashing. The
+    thresholds and their reasons are in ``gnnlib/analysis/smoothing/verdict.py``.
 
     Args:
         model: any module; its parameters, gradients, buffers and modes, and the random number generator, are unchanged
@@ -233,6 +241,7 @@ def diagnose(
         math.nan if labels is None or part is None else skill(statistics.values[part], labels[part])
         for part in (rows, test)
     )
-    findings = find_causes(statistics, on_train, on_test)
+    recorded = find_layers(model) if layers is None else layers
+    findings = find_causes(statistics, on_train, on_test, lambda: measure_reach(model, graph, x, forward, recorded))
     sizes = sizes_of(model, graph, x, statistics.values, statistics.widths)
     return Diagnosis(statistics.layers, statistics.output, findings, sizes, on_train, on_test)

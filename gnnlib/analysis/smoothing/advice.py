@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, cast
 from torch import Tensor, nn
 
 import gnnlib.nn
+from gnnlib.analysis.smoothing.base import adjacency_matrix
 from gnnlib.graph import GraphLike
 from gnnlib.nn import Stack
 from gnnlib.nn.conv.base import Conv
@@ -20,6 +21,7 @@ WORDS = {
     "vanishing gradients": "or ReLU for saturating activations, lsuv_init_, or fit_layerwise",
     "exploding gradients": "or clip=1.0 in fit, a smaller initialisation, or a lower learning rate",
     "overfitting": "or weight decay, fewer parameters, patience= in fit, or more labels",
+    "over-squashing": "or gtr, sdrf or add_virtual_node of gnnlib.rewiring",
 }
 """Further remedies."""
 
@@ -40,7 +42,7 @@ REMEDIES: dict[str, Sequence[dict[str, str]]] = {
 
 
 class Sizes(NamedTuple):
-    """What `Stack.build` needs to make a stack like a model, as source text."""
+    """What `Stack.build` needs to make a stack like a model, as source text, and a rewiring that the graph can have."""
 
     conv: str
     in_feats: int
@@ -48,6 +50,7 @@ class Sizes(NamedTuple):
     out_feats: int
     num_layers: int
     keywords: dict[str, str]
+    rewiring: str
 
 
 def sizes_of(model: nn.Module, graph: GraphLike, x: Tensor, output: Tensor, widths: Sequence[int]) -> Sizes:
@@ -68,7 +71,16 @@ def sizes_of(model: nn.Module, graph: GraphLike, x: Tensor, output: Tensor, widt
     if "readout" not in keywords and len(output) == graph.batch_size != graph.num_nodes():
         keywords["readout"] = "gnnlib.MeanReadout"
     num_layers = len(widths) if stack is None else max(1, len(stack.blocks))
-    return Sizes(conv, x.shape[-1], -(-hidden // heads) * heads, output.shape[-1], num_layers, keywords)
+    widths = x.shape[-1], -(-hidden // heads) * heads, output.shape[-1]
+    return Sizes(conv, *widths, num_layers, keywords, _rewiring(graph))
+
+
+def _rewiring(graph: GraphLike) -> str:
+    counts = adjacency_matrix(graph).tocsr()
+    fill = ", fill=1.0" if len(graph.edata) else ""
+    if (counts != counts.T).nnz:  # edges in one direction
+        return f"gnnlib.rewiring.add_k_hop_edges(graph, 4{fill})"
+    return f"gnnlib.rewiring.fosr(graph, 0.3{fill})"
 
 
 def _conv(model: nn.Module) -> tuple[str, int]:
@@ -125,7 +137,10 @@ def _name_of(value: Any) -> str | None:
 
 
 def advise(cause: str, sizes: Sizes) -> str:
-    """A line of code that makes a stack with a remedy that the model lacks, and a comment with further remedies."""
+    """A line of code that makes a stack with a remedy that the model lacks, or rewires the graph, and a comment with
+    further remedies."""
+    if cause == "over-squashing":
+        return f"graph = {sizes.rewiring}  # {WORDS[cause]}"
     if cause not in REMEDIES:
         return "# nothing to change"
     missing = [remedy for remedy in REMEDIES[cause] if not remedy.items() <= sizes.keywords.items()]

@@ -1,8 +1,9 @@
 """Functions that the measures share: checks of their input, sums per graph, connected components."""
 
+import numpy as np
 import torch
 from scipy.sparse import coo_matrix, csr_matrix
-from scipy.sparse.csgraph import connected_components
+from scipy.sparse.csgraph import connected_components, shortest_path
 from torch import Tensor
 
 from gnnlib.graph import Adjacency, GraphLike, adjacency, is_graph, takes_graph
@@ -16,6 +17,7 @@ __all__ = [
     "check_graph",
     "components",
     "group_mean",
+    "hop_distances",
     "simple_adjacency",
     "split_by_graph",
     "sum_by_graph",
@@ -81,6 +83,13 @@ def simple_adjacency(graph: GraphLike | Adjacency) -> csr_matrix:
     matrix.eliminate_zeros()
     matrix.data[:] = 1
     return matrix
+
+
+@takes_graph()
+def hop_distances(graph: GraphLike | Adjacency, nodes: Tensor) -> np.ndarray:
+    """(nodes, N): the number of edges from each node to some nodes; infinity where there is no path."""
+    matrix = adjacency_matrix(graph).tocsr().T.tocsr()
+    return shortest_path(matrix, method="D", unweighted=True, indices=nodes.numpy())
 
 
 def components(graph: GraphLike, device: torch.device) -> Adjacency:

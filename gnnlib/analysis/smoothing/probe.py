@@ -42,6 +42,11 @@ class LayerStatistics:
     control_spread: float
     control_gradient: float
 
+    @property
+    def measure(self) -> str:
+        """The energy that fits the layer, as a call of `gnnlib.analysis.smoothing`."""
+        return f'rayleigh_quotient(graph, x, norm="{self.average}")'
+
 
 class Probe(NamedTuple):
     """The statistics of a model on a graph."""

@@ -3,17 +3,14 @@
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from scipy.sparse import csr_matrix
-from scipy.sparse.csgraph import shortest_path
 from torch import Tensor, nn
 
 from gnnlib._utils.calls import names_checked
 from gnnlib._utils.indices import as_indices
 from gnnlib._utils.model_state import evaluation_mode
 from gnnlib._utils.progress import ProgressBar
-from gnnlib.analysis.smoothing.base import adjacency_matrix, check_features
+from gnnlib.analysis.smoothing.base import check_features, hop_distances
 from gnnlib.analysis.smoothing.passes import Forward, default_forward
 from gnnlib.graph import GraphLike, takes_graph
 from gnnlib.nn._arguments import check_model, integer
@@ -122,7 +119,7 @@ def influence(
             for i, v in enumerate(rows.tolist()):
                 values[i] = _of_inputs(y[v], x)
                 bar.advance()
-    distance = torch.from_numpy(_distances(graph, rows))
+    distance = torch.from_numpy(hop_distances(graph, rows))
     at = torch.stack([distance == h for h in range(hops + 1)], 1)  # (nodes, hops + 1, N)
     return Influence(rows, (at * values.unsqueeze(1)).sum(2), at.sum(2))
 
@@ -144,9 +141,3 @@ def _of_inputs(y: Tensor, x: Tensor) -> Tensor:
         (gradient,) = torch.autograd.grad(output, x, retain_graph=True, materialize_grads=True)
         total += gradient.flatten(1).abs().sum(1)
     return total.cpu()
-
-
-def _distances(graph: GraphLike, rows: Tensor) -> np.ndarray:
-    """(nodes, N): the number of edges from each node to the rows; infinity where there is no path."""
-    matrix = csr_matrix(adjacency_matrix(graph)).T.tocsr()
-    return shortest_path(matrix, method="D", unweighted=True, indices=rows.numpy())

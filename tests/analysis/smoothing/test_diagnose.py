@@ -425,7 +425,8 @@ def test_print_and_plot():
     diagnosis = diagnose(stack(GCNConv, 32), GRAPH, X, LABELS)
     assert isinstance(diagnosis, Diagnosis)
     text = str(diagnosis)
-    assert len(text.splitlines()) == 1 + 32 + 2 + 2 * len(diagnosis.findings)
+    assert len(text.splitlines()) == 1 + 32 + 3 + 2 * len(diagnosis.findings)
+    assert 'energy: rayleigh_quotient(graph, x, norm="both")' in text
     assert "verdict: over-smoothing" in text
     assert diagnosis.advice in text
     assert diagnosis.layer in text
