@@ -5,6 +5,7 @@ import inspect
 import itertools
 import pkgutil
 import re
+import weakref
 from collections.abc import Iterator
 
 import numba
@@ -24,7 +25,7 @@ from gnnlib.kernels.cpu.compile import jit
 from gnnlib.kernels.cpu.rows import static
 from gnnlib.kernels.cpu.tiles import tile_exp, tile_numbers
 from gnnlib.kernels.cpu.vectors import at, get, put, store, write
-from gnnlib.testing.graphs import GRAPHS, graph_strategy
+from gnnlib.testing.graphs import GRAPHS, graph_strategy, random_graph
 from tests.kernels.cases import CALLS, Inputs, RoundedInputs, call, call_on, hub
 
 CLOSE = {torch.float64: 1e-12, torch.float32: 2e-5}
@@ -221,7 +222,7 @@ def test_runs_on_threads_of_torch(two_threads, monkeypatch):
         cpu.neighbour_sum(adj.csc, x, None, 1)
     assert seen == [2, 1, 64, 2]
     monkeypatch.setattr(team, "TINY", 1 << 15)
-    cpu.neighbour_sum(adj.csc, x[:, :, :1], None, 1)
+    cpu.neighbour_sum(adj.csc, x[:, :, :1].contiguous(), None, 1)
     monkeypatch.setattr(team, "TINY", 0)
     monkeypatch.setattr(team, "_RUNTIME", 0)  # a PyTorch without OpenMP
     cpu.neighbour_sum(adj.csc, x, None, 1)
@@ -244,6 +245,33 @@ def test_bits_do_not_depend_on_alignment(two_threads):
     for shift in (1, 3, 8):
         moved = torch.empty_like(x)[shift : shift + 500 * 33].copy_(x[:-8]).view(500, 1, 33)
         assert torch.equal(cpu.edge_dot(adj.csc, moved, moved), base)
+
+
+def test_arrays_of_an_adjacency_are_made_once():
+    """Until its tensors move, as to the shared memory of a worker."""
+    adj, x = adjacency(random_graph()), torch.rand(11, 1, 3)
+    y = cpu.neighbour_sum(adj.csc, x, None, 1)
+    array = team._array(adj.csc.indices)
+    assert team._array(adj.csc.indices) is array
+    assert array.ctypes.data == adj.csc.indices.data_ptr()
+    for tensor in adj.csc:
+        tensor.share_memory_()
+    assert team._array(adj.csc.indices).ctypes.data == adj.csc.indices.data_ptr() != array.ctypes.data
+    assert torch.equal(cpu.neighbour_sum(adj.csc, x, None, 1), y)
+
+
+def test_cached_arrays_keep_no_tensor():
+    tensor = torch.arange(5, dtype=torch.int32)
+    team._array(tensor)
+    reference = weakref.ref(tensor)
+    del tensor
+    assert reference() is None
+
+
+def test_kernels_take_contiguous_tensors():
+    adj = adjacency(random_graph())
+    with pytest.raises(ValueError, match=r"kernel: expected contiguous tensors, got strides \(1, 11, 11\) of"):
+        cpu.neighbour_sum(adj.csc, torch.rand(3, 1, 11).transpose(0, 2), None, 1)
 
 
 @pytest.mark.parametrize("num_groups", [1, 5, 40])
@@ -316,7 +344,12 @@ KERNELS = {
 
 def call_gated_and_rectified(i: Inputs) -> None:
     """The kernels that are tested with the operation they are part of."""
-    x, y, e, one = i.draw(i.adj.num_src, 8), i.draw(i.adj.num_dst, 8), i.draw(i.adj.num_edges, 8), i.edge()[:, 0]
+    x, y, e, one = (
+        i.draw(i.adj.num_src, 8),
+        i.draw(i.adj.num_dst, 8),
+        i.draw(i.adj.num_edges, 8),
+        i.edge()[:, 0].contiguous(),
+    )
     r, c, share = i.draw(i.adj.num_edges, 2), i.draw(2, 8), i.draw(i.adj.num_dst)
     cpu.gated_sum(i.adj.csc, e, x)
     cpu.gate_grad(i.adj.csc, e, x, y, y)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from gnnlib.kernels.cpu.rows import AHEAD, fetch, inline, numbers, scalar, static
+from gnnlib.kernels.cpu.rows import AHEAD, empty, fetch, inline, numbers, scalar, static
 from gnnlib.kernels.cpu.team import CHUNKS, Array, has_hubs, kernel
 from gnnlib.kernels.cpu.tiles import (
     minus,
@@ -318,7 +318,7 @@ def _sources(adj, src_score: Tensor, slope: float) -> tuple[Tensor, float]:
             (flat, stride), heads, tile = _flat(src_score), src_score.shape[1], _tile(adj, src_score.unsqueeze(2))
             table = src_score.new_empty(len(src_score), 3 * heads)
             factors = scalar(slope, src_score), scalar(high, src_score)
-            args = SourceTableArgs(flat, table.view(-1), *factors, stride, heads, tile)
+            args = SourceTableArgs(flat, table, *factors, stride, heads, tile)
             _source_table(32 * src_score.numel(), adj.indptr, heads // len(tile), args)
             return table, high
     return src_score.contiguous(), 0.0
@@ -339,7 +339,7 @@ def _tile(adj, feat: Tensor) -> tuple[tuple[int, ...], ...]:
 
 def _coefficients(coeff: Tensor | None, like: Tensor) -> Tensor:
     """Flat (E, H) coefficients, empty for none."""
-    return like.new_zeros(0) if coeff is None else coeff.expand(-1, like.shape[1]).contiguous().view(-1)
+    return empty(like) if coeff is None else coeff.expand(-1, like.shape[1]).contiguous()
 
 
 def attend(
@@ -359,10 +359,10 @@ def attend(
     y = feat.new_empty(len(dst_score), heads, width)
     dst_table = dst_score.new_empty(len(dst_score), heads * (2 if exact else 3))
     weight = _coefficients(coeff, feat)
-    shift = dst_score.new_zeros(heads * width) if bias is None else numbers(bias).view(-1)
-    ends, tile = (feat.view(-1), src_table.view(-1), flat, dst_table.view(-1)), _tile(csc, feat)
+    shift = dst_score.new_zeros(heads * width) if bias is None else numbers(bias)
+    ends, tile = (feat, src_table, flat, dst_table), _tile(csc, feat)
     factors, shape = (scalar(slope, feat), scalar(src_top, feat)), (heads, width, stride)
-    arrays = csc.indices, csc.eid, *ends, weight, shift, y.view(-1)
+    arrays = csc.indices, csc.eid, *ends, weight, shift, y
     args = AttendArgs(*arrays, *factors, *shape, exact, coeff is not None, tile)
     _attend(len(csc.eid) * heads * (width + 8), csc.indptr, heads // len(tile), args)
     return y, src_table, dst_table
@@ -376,13 +376,13 @@ def attend_grad(
     score, exact = src_table.new_empty(len(csr.eid), heads), src_table.shape[1] == heads
     weight = _coefficients(coeff, feat)
     work, factor = len(csr.eid) * heads, scalar(slope, feat)
-    tables, tile = (src_table.view(-1), dst_table.view(-1)), _tile(csr, feat)
-    arrays = csr.indices, csr.eid, grad.view(-1), feat.view(-1), *tables, weight
-    results = d_feat.view(-1), score.view(-1)
+    tables, tile = (src_table, dst_table), _tile(csr, feat)
+    arrays = csr.indices, csr.eid, grad, feat, *tables, weight
+    results = d_feat, score
     by_src = FeatGradArgs(*arrays, factor, *results, heads, width, exact, coeff is not None, tile)
     _attend_feat_grad(work * (2 * width + 8), csr.indptr, heads // len(tile), by_src)
     tile = _tile(csc, score.unsqueeze(2))
-    results = score.view(-1), d_dst.view(-1)
+    results = score, d_dst
     by_dst = ScoreGradArgs(csc.indices, csc.eid, *tables, factor, *results, heads, exact, tile)
     _attend_score_grad(work * 16, csc.indptr, heads // len(tile), by_dst)
     return d_feat, score, d_dst
@@ -393,9 +393,9 @@ def attend_ends_grad(
 ) -> tuple[Tensor, Tensor]:
     heads, width = feat.shape[1:]
     att, d_score = numbers(att), numbers(d_score)
-    dst = d_score.new_empty(0) if d_dst is None else numbers(d_dst).view(-1)
-    arrays = csr.eid, d_score.view(-1), dst, feat.view(-1), att.view(-1), d_feat.view(-1)
+    dst = empty(d_score) if d_dst is None else numbers(d_dst)
+    arrays = csr.eid, d_score, dst, feat, att, d_feat
     tile, d_att = _tile(csr, feat), att.new_zeros(CHUNKS, *att.shape)
-    args = EndsGradArgs(*arrays, d_att.view(-1), heads, width, len(att), tile)
+    args = EndsGradArgs(*arrays, d_att, heads, width, len(att), tile)
     _ends_grad(d_score.numel() + 4 * feat.numel(), csr.indptr, heads // len(tile), args)
     return d_feat, d_att.sum(0)

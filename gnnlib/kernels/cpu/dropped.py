@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from gnnlib.kernels.cpu.edges import EDGE_PARTS, FASTMATH_DOT
-from gnnlib.kernels.cpu.rows import AHEAD, fetch, inline, scalar
+from gnnlib.kernels.cpu.rows import AHEAD, empty, fetch, inline, scalar
 from gnnlib.kernels.cpu.team import Array, kernel
 from gnnlib.kernels.cpu.vectors import at, lanes, lines, number, write
 from gnnlib.kernels.half import widened
@@ -110,20 +110,20 @@ def _choice(like: Tensor, scale: float, key: int, level: int) -> tuple:
 def dropped_sum(adj, x: Tensor, coeff: Tensor | None, scale: float, key: int, level: int) -> Tensor:
     heads = 1 if coeff is None else coeff.shape[1]
     width = x.shape[1] * x.shape[2] // heads
-    y = x.new_empty(len(adj.indptr) - 1, *x.shape[1:])
-    coeff = x.new_empty(0) if coeff is None else coeff.view(-1)
+    y = x.new_empty(adj.indptr.shape[0] - 1, *x.shape[1:])
+    coeff = empty(x) if coeff is None else coeff
     columns = lines(x, width) if heads == 1 else heads
-    arrays = adj.indices, adj.eid, x.view(-1), coeff, y.view(-1)
+    arrays = adj.indices, adj.eid, x, coeff, y
     args = DroppedSumArgs(*arrays, heads, width, *_choice(x, scale, key, level))
-    _dropped_sum(len(adj.eid) * heads * width, adj.indptr, columns, args)
+    _dropped_sum(adj.eid.shape[0] * heads * width, adj.indptr, columns, args)
     return y
 
 
 @widened
 def dropped_dot(adj, x: Tensor, y: Tensor, heads: int, scale: float, key: int, level: int) -> Tensor:
-    out = x.new_empty(len(adj.eid), heads)
+    out = x.new_empty(adj.eid.shape[0], heads)
     width = x.shape[1] * x.shape[2] // heads
-    arrays = adj.indices, adj.eid, x.view(-1), y.view(-1), out.view(-1)
+    arrays = adj.indices, adj.eid, x, y, out
     args = DroppedDotArgs(*arrays, heads, width, *_choice(x, scale, key, level))
-    _dropped_dot(len(adj.eid) * heads * width, adj.indptr, EDGE_PARTS, args)
+    _dropped_dot(adj.eid.shape[0] * heads * width, adj.indptr, EDGE_PARTS, args)
     return out

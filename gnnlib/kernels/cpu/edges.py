@@ -79,11 +79,11 @@ def _edge_dot_narrow(row, args):
 def edge_dot(adj, x: Tensor, y: Tensor, out: Tensor | None = None) -> Tensor:
     x_heads, y_heads, width = x.shape[1], y.shape[1], x.shape[2]
     heads = x_heads if y_heads == 1 else y_heads
-    out = x.new_empty(len(adj.eid), heads) if out is None else out
-    arrays = adj.indices, adj.eid, x.view(-1), y.view(-1), out.view(-1)
+    out = x.new_empty(adj.eid.shape[0], heads) if out is None else out
+    arrays = adj.indices, adj.eid, x, y, out
     args = EdgeDotArgs(*arrays, heads, x_heads, y_heads, width, ahead_of(x))
     compute = _edge_dot_narrow if heads % 4 == 0 and lines(x, width) == 1 else _edge_dot
-    compute(len(adj.eid) * heads * width, adj.indptr, EDGE_PARTS, args)
+    compute(adj.eid.shape[0] * heads * width, adj.indptr, EDGE_PARTS, args)
     return out
 
 
@@ -157,14 +157,14 @@ def _tile(adj, heads: int) -> tuple[tuple[int, ...], ...]:
 @widened
 def edge_softmax(adj, score: Tensor) -> Tensor:
     heads, prob, tile = score.shape[1], score.new_empty(*score.shape), _tile(adj, score.shape[1])
-    args = EdgeSoftmaxArgs(adj.eid, score.view(-1), prob.view(-1), heads, ahead_of(score), tile)
+    args = EdgeSoftmaxArgs(adj.eid, score, prob, heads, ahead_of(score), tile)
     _edge_softmax(8 * score.numel(), adj.indptr, heads // len(tile), args)
     return prob
 
 
 def edge_softmax_grad(adj, prob: Tensor, grad: Tensor) -> Tensor:
     heads, out, tile = prob.shape[1], prob.new_empty(*prob.shape), _tile(adj, prob.shape[1])
-    args = EdgeSoftmaxGradArgs(adj.eid, prob.view(-1), grad.view(-1), out.view(-1), heads, ahead_of(prob), tile)
+    args = EdgeSoftmaxGradArgs(adj.eid, prob, grad, out, heads, ahead_of(prob), tile)
     _edge_softmax_grad(4 * prob.numel(), adj.indptr, heads // len(tile), args)
     return out
 
@@ -264,28 +264,28 @@ def _edge_score_att_grad(row, args):
 
 
 def edge_score(adj, a: Tensor, b: Tensor, att: Tensor, slope: float) -> Tensor:
-    out = a.new_empty(len(adj.eid), len(att))
-    arrays = adj.indices, adj.eid, a.view(-1), b.view(-1), numbers(att).view(-1)
+    out = a.new_empty(adj.eid.shape[0], len(att))
+    arrays = adj.indices, adj.eid, a, b, numbers(att)
     shape = len(att), a.shape[1], b.shape[1], a.shape[2]
-    args = EdgeScoreArgs(*arrays, scalar(slope, a), out.view(-1), *shape)
-    _edge_score(len(adj.eid) * att.numel(), adj.indptr, EDGE_PARTS, args)
+    args = EdgeScoreArgs(*arrays, scalar(slope, a), out, *shape)
+    _edge_score(adj.eid.shape[0] * att.numel(), adj.indptr, EDGE_PARTS, args)
     return out
 
 
 def edge_score_grad(adj, x: Tensor, y: Tensor, att: Tensor, slope: float, grad: Tensor) -> Tensor:
     out = sums(x, *x.shape)
-    arrays = adj.indices, adj.eid, x.view(-1), y.view(-1), numbers(att).view(-1)
+    arrays = adj.indices, adj.eid, x, y, numbers(att)
     shape = len(att), x.shape[1], y.shape[1], x.shape[2]
-    args = EdgeScoreGradArgs(*arrays, scalar(slope, x), grad.view(-1), out.view(-1), *shape)
-    _edge_score_grad(len(adj.eid) * att.numel(), adj.indptr, lines(x, x.shape[2]), args)
+    args = EdgeScoreGradArgs(*arrays, scalar(slope, x), grad, out, *shape)
+    _edge_score_grad(adj.eid.shape[0] * att.numel(), adj.indptr, lines(x, x.shape[2]), args)
     return out.to(x.dtype)
 
 
 def edge_score_att_grad(adj, a: Tensor, b: Tensor, slope: float, grad: Tensor) -> Tensor:
     heads, width = grad.shape[1], a.shape[2]
     partial_sums = sums(a, CHUNKS, heads, width).zero_()
-    arrays = adj.indices, adj.eid, a.view(-1), b.view(-1)
+    arrays = adj.indices, adj.eid, a, b
     shape = heads, a.shape[1], b.shape[1], width
-    args = EdgeScoreAttGradArgs(*arrays, scalar(slope, a), grad.view(-1), partial_sums.view(-1), *shape)
-    _edge_score_att_grad(len(adj.eid) * heads * width, adj.indptr, 1, args)
+    args = EdgeScoreAttGradArgs(*arrays, scalar(slope, a), grad, partial_sums, *shape)
+    _edge_score_att_grad(adj.eid.shape[0] * heads * width, adj.indptr, 1, args)
     return partial_sums.sum(0).to(a.dtype)

@@ -64,14 +64,14 @@ def _gate_grad(row, args):
 
 def gated_sum(adj, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     width = x.shape[1]
-    y, total = (sums(x, len(adj.indptr) - 1, width) for _ in range(2))
-    arrays = adj.indices, adj.eid, t.view(-1), x.view(-1), y.view(-1), total.view(-1)
+    y, total = (sums(x, adj.indptr.shape[0] - 1, width) for _ in range(2))
+    arrays = adj.indices, adj.eid, t, x, y, total
     _gated_sum(2 * t.numel(), adj.indptr, lines(x, width), GatedSumArgs(*arrays, width))
     return y, total
 
 
 def gate_grad(adj, t: Tensor, x: Tensor, y: Tensor, grad: Tensor) -> Tensor:
     out, width = t.new_empty(*t.shape), x.shape[1]
-    arrays = adj.indices, adj.eid, t.view(-1), x.view(-1), y.view(-1), grad.view(-1), out.view(-1)
+    arrays = adj.indices, adj.eid, t, x, y, grad, out
     _gate_grad(4 * t.numel(), adj.indptr, lines(x, width), GateGradArgs(*arrays, width))
     return out

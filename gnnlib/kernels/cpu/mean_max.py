@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from gnnlib.kernels.cpu.compile import jit_callee
-from gnnlib.kernels.cpu.rows import AHEAD, numbers, static
+from gnnlib.kernels.cpu.rows import AHEAD, empty, numbers, static
 from gnnlib.kernels.cpu.team import CHUNKS, FASTMATH, Array, kernel
 from gnnlib.kernels.cpu.vectors import (
     at,
@@ -205,14 +205,14 @@ def _inputs(a: Tensor, b: Tensor, r: Tensor, c: Tensor, share: Tensor) -> Inputs
     num_feats = BLOCK * max(1, -(-len(c) // BLOCK))
     r = pad(r, (0, num_feats - len(c))) if len(c) else r.new_zeros(num_feats)
     weight = numbers(pad(c, (0, 0, 0, num_feats - len(c))))
-    arrays = a.view(-1), b.view(-1), r.view(-1), weight.view(-1), numbers(share)
+    arrays = a, b, r, weight, numbers(share)
     return Inputs(*arrays, b.shape[1], num_feats if len(c) else 0, static(num_feats // BLOCK))
 
 
 def rectified_mean_max(csc, a: Tensor, b: Tensor, r: Tensor, c: Tensor, share: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     mean, top, arg = torch.empty_like(b), torch.empty_like(b), torch.empty_like(b, dtype=edge_ids(b))
     work, columns = len(csc.eid) * (len(c) + BLOCK) * b.shape[1], lines(b, b.shape[1])
-    outputs = mean.view(-1), top.view(-1), arg.view(-1)
+    outputs = mean, top, arg
     args = MeanMaxArgs(csc.indices, csc.eid, *_inputs(a, b, r, c, share), *outputs)
     _mean_max(work, csc.indptr, columns, args)
     return mean, top, arg
@@ -225,9 +225,9 @@ def rectified_mean_max_grad(
     num_feats = BLOCK * len(inputs.blocks)
     d_a, d_b, d_c = torch.empty_like(a), torch.empty_like(b), numbers(c).new_zeros(CHUNKS, num_feats, c.shape[1])
     work, columns = len(csc.eid) * (len(c) + BLOCK) * b.shape[1], lines(b, b.shape[1])
-    grads = arg.view(-1), d_mean.view(-1), d_top.view(-1)
-    by_dst = GradArgs(csc.indices, csc.eid, *inputs, *grads, d_b.view(-1), d_c.view(-1))
-    by_src = GradArgs(csr.indices, csr.eid, *inputs, *grads, d_a.view(-1), numbers(c).new_empty(0))
+    grads = arg, d_mean, d_top
+    by_dst = GradArgs(csc.indices, csc.eid, *inputs, *grads, d_b, d_c)
+    by_src = GradArgs(csr.indices, csr.eid, *inputs, *grads, d_a, empty(numbers(c)))
     _grad_by_dst(2 * work, csc.indptr, columns, by_dst)
     _grad_by_src(work, csr.indptr, columns, by_src)
     return d_a, d_b, d_c.sum(0)[: len(c)]

@@ -65,14 +65,14 @@ def _rectified_grad(row, args):
 
 def rectified_sum(adj, x: Tensor, e: Tensor, coeff: Tensor) -> Tensor:
     width = x.shape[1]
-    y = sums(x, len(adj.indptr) - 1, width)
-    arrays = adj.indices, adj.eid, x.view(-1), e.view(-1), coeff, y.view(-1)
+    y = sums(x, adj.indptr.shape[0] - 1, width)
+    arrays = adj.indices, adj.eid, x, e, coeff, y
     _rectified_sum(e.numel(), adj.indptr, lines(x, width), RectifiedSumArgs(*arrays, width))
     return y.to(x.dtype)
 
 
 def rectified_grad(adj, x: Tensor, e: Tensor, coeff: Tensor, grad: Tensor) -> Tensor:
     out, width = e.new_empty(*e.shape), x.shape[1]
-    arrays = adj.indices, adj.eid, x.view(-1), e.view(-1), coeff, grad.view(-1), out.view(-1)
+    arrays = adj.indices, adj.eid, x, e, coeff, grad, out
     _rectified_grad(e.numel(), adj.indptr, lines(x, width), RectifiedGradArgs(*arrays, width))
     return out

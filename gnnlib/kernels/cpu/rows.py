@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 
 from gnnlib.kernels.cpu.compile import jit_callee
-from gnnlib.kernels.cpu.team import FASTMATH
+from gnnlib.kernels.cpu.team import FASTMATH, keep_array
 from gnnlib.kernels.cpu.vectors import get, lanes, load, load_first, per_line, prefetch, put, scaled, total, zero
 from gnnlib.kernels.half import computed
 
 AHEAD = 64  # slots between a prefetch and its use; fewer are too few for rows of 128 in the last-level cache
 CACHED = 1 << 22  # bytes: a smaller array stays in the cache
+
+_EMPTY = {dtype: keep_array(torch.empty(0, dtype=dtype)) for dtype in (torch.float32, torch.float64, torch.bfloat16)}
 
 inline = partial(jit_callee, fastmath=FASTMATH, _nrt=False)
 
@@ -41,6 +43,11 @@ def scalar(value: float, like: Tensor):
 def numbers(x: Tensor) -> Tensor:
     """x in the type in which its numbers are computed: float32 for bfloat16."""
     return x.to(computed(x.dtype))
+
+
+def empty(like: Tensor) -> Tensor:
+    """An argument of a kernel that is not there."""
+    return _EMPTY[like.dtype]
 
 
 def sums(like: Tensor, *shape: int) -> Tensor:

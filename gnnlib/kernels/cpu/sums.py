@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gnnlib.kernels.cpu.rows import AHEAD, add, ahead_of, clear, fetch, scalar, static
+from gnnlib.kernels.cpu.rows import AHEAD, add, ahead_of, clear, empty, fetch, scalar, static
 from gnnlib.kernels.cpu.team import Array, kernel
 from gnnlib.kernels.cpu.tiles import tile_fill, tile_get, tile_numbers, tile_put, tile_scaled, tile_zero
 from gnnlib.kernels.cpu.vectors import (
@@ -154,23 +154,23 @@ def _sum_over_heads(row, args):
 
 def neighbour_sum(adj, x: Tensor, coeff: Tensor | None, heads: int, self_weight: float = 0.0) -> Tensor:
     x_heads, width = x.shape[1:]
-    y = x.new_empty(len(adj.indptr) - 1, heads, width)
+    y = x.new_empty(adj.indptr.shape[0] - 1, heads, width)
     if coeff is None:
         assert heads == x_heads
         _sum_rows(adj, x, y, heads * width, self_weight=self_weight)
     elif coeff.shape[1] == 1:
         assert self_weight == 0
-        _sum_rows(adj, x, y, width, coeff=coeff.view(-1))
+        _sum_rows(adj, x, y, width, coeff=coeff)
     else:
         compute, columns = (_sum_over_heads, lines(x, width)) if heads == 1 else (_sum_each_head, heads)
-        arrays = adj.indices, adj.eid, x.view(-1), coeff.view(-1), y.view(-1)
+        arrays = adj.indices, adj.eid, x, coeff, y
         args = HeadSumArgs(*arrays, coeff.shape[1], x_heads, width, ahead_of(x))
         compute(coeff.numel() * width, adj.indptr, columns, args)
     return y
 
 
 def scaled_sum(adj, x: Tensor, scale_u: Tensor, scale_v: Tensor) -> Tensor:
-    y = x.new_empty(len(adj.indptr) - 1, x.shape[1])
+    y = x.new_empty(adj.indptr.shape[0] - 1, x.shape[1])
     _sum_rows(adj, x, y, x.shape[1], scale=(scale_u, scale_v))
     return y
 
@@ -184,11 +184,11 @@ def _sum_rows(
     scale: tuple[Tensor, Tensor] | None = None,
     coeff: Tensor | None = None,
 ) -> None:
-    none = x.new_empty(0)
+    none = empty(x)
     mode = static(SCALED if scale is not None else PLAIN if coeff is None else WEIGHTED)
     factors = *(scale or (none, none)), none if coeff is None else coeff
-    args = SumArgs(adj.indices, adj.eid, *factors, x.view(-1), y.view(-1), scalar(self_weight, x), width, mode)
-    _sum(len(adj.indices) * width, adj.indptr, lines(x, width), args)
+    args = SumArgs(adj.indices, adj.eid, *factors, x, y, scalar(self_weight, x), width, mode)
+    _sum(adj.indices.shape[0] * width, adj.indptr, lines(x, width), args)
 
 
 class TapSumArgs(NamedTuple):
@@ -222,10 +222,10 @@ def _tap_sum(row, args):
 @widened
 def tap_sum(adj, x: Tensor, tap: Tensor, num_taps: int) -> Tensor:
     signals, width = x.shape[1:]
-    z = x.new_empty(len(adj.indptr) - 1, signals, num_taps, width)
+    z = x.new_empty(adj.indptr.shape[0] - 1, signals, num_taps, width)
     shape = signals, num_taps, width, ahead_of(x)
-    work = len(adj.eid) * signals * width + z.numel()
-    _tap_sum(work, adj.indptr, signals, TapSumArgs(adj.indices, adj.eid, tap.int(), x.view(-1), z.view(-1), *shape))
+    work = adj.eid.shape[0] * signals * width + z.numel()
+    _tap_sum(work, adj.indptr, signals, TapSumArgs(adj.indices, adj.eid, tap.int(), x, z, *shape))
     return z
 
 
@@ -250,8 +250,8 @@ def _edge_sum(row, args):
 
 def edge_sum(adj, value: Tensor) -> Tensor:
     heads = value.shape[1]
-    y = value.new_empty(len(adj.indptr) - 1, heads)
-    _edge_sum(value.numel(), adj.indptr, lines(value, heads), EdgeSumArgs(adj.eid, value.view(-1), y.view(-1), heads))
+    y = value.new_empty(adj.indptr.shape[0] - 1, heads)
+    _edge_sum(value.numel(), adj.indptr, lines(value, heads), EdgeSumArgs(adj.eid, value, y, heads))
     return y
 
 
@@ -320,11 +320,11 @@ def _max_grad(row, args):
 @widened
 def neighbour_max(adj, x: Tensor, coeff: Tensor | None) -> tuple[Tensor, Tensor]:
     heads, width = x.shape[1:]
-    y = x.new_empty(len(adj.indptr) - 1, heads, width)
+    y = x.new_empty(adj.indptr.shape[0] - 1, heads, width)
     arg = torch.empty(y.shape, dtype=torch.int32)
-    weight = coeff if coeff is not None else x.new_empty(0)
-    work = len(adj.eid) * heads * width
-    arrays = adj.indices, adj.eid, x.view(-1), weight.view(-1), y.view(-1), arg.view(-1)
+    weight = coeff if coeff is not None else empty(x)
+    work = adj.eid.shape[0] * heads * width
+    arrays = adj.indices, adj.eid, x, weight, y, arg
     _max(work, adj.indptr, lines(y, width), MaxArgs(*arrays, heads, width))
     return y, arg
 
@@ -332,9 +332,9 @@ def neighbour_max(adj, x: Tensor, coeff: Tensor | None) -> tuple[Tensor, Tensor]
 @widened
 def max_grad(adj, grad: Tensor, arg: Tensor, coeff: Tensor | None) -> Tensor:
     heads, width = grad.shape[1:]
-    dx = grad.new_empty(len(adj.indptr) - 1, heads, width)
-    weight = coeff if coeff is not None else grad.new_empty(0)
-    work = len(adj.eid) * heads * width
-    arrays = adj.indices, adj.eid, grad.view(-1), arg.view(-1), weight.view(-1), dx.view(-1)
+    dx = grad.new_empty(adj.indptr.shape[0] - 1, heads, width)
+    weight = coeff if coeff is not None else empty(grad)
+    work = adj.eid.shape[0] * heads * width
+    arrays = adj.indices, adj.eid, grad, arg, weight, dx
     _max_grad(work, adj.indptr, lines(dx, width), MaxGradArgs(*arrays, heads, width))
     return dx

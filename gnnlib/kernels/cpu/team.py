@@ -180,14 +180,33 @@ class Kernel:
         arrays = [_array(t) if isinstance(t, Tensor) else t for t in args]
         threads = torch.get_num_threads() if work >= TINY and _RUNTIME and not _in_fork else 1
         counter = np.array([0, max(1, CHUNKS // (8 * threads))])
-        self.compiled(_RUNTIME, threads, counter, indptr.numpy(), plan(indptr), columns, *arrays)
+        self.compiled(_RUNTIME, threads, counter, _array(indptr), plan(indptr), columns, *arrays)
 
 
 def _array(tensor: Tensor) -> np.ndarray:
-    """The tensor's memory as an array: uint16 for bfloat16, which numpy does not have."""
-    if tensor.dtype == torch.bfloat16:
-        return tensor.detach().view(torch.int16).numpy().view(np.uint16)
-    return tensor.detach().numpy()
+    """The memory of a contiguous tensor as a flat array: uint16 for bfloat16, which numpy does not have.
+
+    An array takes a microsecond. The arrays of int32 tensors, as those of an adjacency, are cached on them.
+    """
+    cached = getattr(tensor, "_gnnlib_array", None)
+    if cached is not None and cached[0] == tensor.data_ptr():  # `share_memory_` moves a tensor
+        return cached[1]
+    return _new_array(keep_array(tensor) if tensor.dtype == torch.int32 else tensor)
+
+
+def _new_array(tensor: Tensor) -> np.ndarray:
+    if not tensor.is_contiguous():
+        raise ValueError(f"kernel: expected contiguous tensors, got strides {tensor.stride()} of {tuple(tensor.shape)}")
+    if tensor.requires_grad:
+        tensor = tensor.detach()
+    array = tensor.view(torch.int16).numpy().view(np.uint16) if tensor.dtype == torch.bfloat16 else tensor.numpy()
+    return array if array.ndim == 1 else array.reshape(-1)
+
+
+def keep_array(tensor: Tensor) -> Tensor:
+    """Caches the array of a tensor on it. An array refers to its tensor, so it is that of a detached tensor."""
+    tensor._gnnlib_array = tensor.data_ptr(), _new_array(tensor.detach())  # type: ignore[attr-defined]
+    return tensor
 
 
 def kernel(arguments: type[tuple], fastmath: set[str] = FASTMATH) -> Callable[[Callable], Kernel]:

@@ -117,7 +117,7 @@ class _Part(NamedTuple):
 
     rows: slice | Tensor
     edges: CompressedRows
-    taps: slice = slice(None)
+    taps: slice | None = None
 
     def sums(self, x: Tensor, basis: Tensor, weight: Tensor, coeff: Tensor | None) -> Tensor:
         """The sums before the weights: (N_v, S, K F)"""
@@ -132,10 +132,10 @@ class _Part(NamedTuple):
 
     def weights(self, weight: Tensor) -> Tensor:
         """The weights of the taps, (G, K F, O): a view."""
-        return weight[:, self.taps].flatten(1, 2)
+        return (weight if self.taps is None else weight[:, self.taps]).flatten(1, 2)
 
     def num_kernels(self, weight: Tensor) -> int:
-        return weight[0, self.taps].shape[0]
+        return weight.shape[1] if self.taps is None else 1
 
 
 def _by_group(z: Tensor, weight: Tensor) -> Tensor:
@@ -150,8 +150,9 @@ def _by_signal(z: Tensor, like: Tensor) -> Tensor:
 
 def by_tap(adj: CompressedRows, basis: Tensor, weight: Tensor, coeff: Tensor | None) -> bool:
     """Whether the edges of each tap are summed alone: they have coefficients, or few taps have edges in most rows."""
-    rows = len(adj.indptr) - 1
-    return basis.dim() == 1 and (coeff is not None or rows * weight.shape[1] > MAX_EMPTY * len(basis))
+    if basis.dim() > 1:
+        return False
+    return coeff is not None or (adj.indptr.shape[0] - 1) * weight.shape[1] > MAX_EMPTY * basis.shape[0]
 
 
 def _parts(adj: CompressedRows, x: Tensor, basis: Tensor, weight: Tensor, coeff: Tensor | None) -> list[_Part]:

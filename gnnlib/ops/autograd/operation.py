@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch._C._functorch import TransformType, get_interpreter_stack, is_legacy_batchedtensor
+from torch._C._functorch import TransformType, get_interpreter_stack, is_legacy_batchedtensor, unwrap_if_dead
 from torch._functorch.utils import unwrap_dead_wrappers
 from torch.autograd import Function, forward_ad
 
@@ -185,11 +185,19 @@ class Operation(Operator):
             results = cls.function.apply(*args)
         elif forward_ad._current_level >= 0 and cls.composition is not None:
             return cls.composition(*args)
+        elif not torch.is_grad_enabled():  # as in a first backward pass: nothing to record
+            results = cls.forward(*cls._unwrapped(args))
         else:
-            results = cls._apply(*unwrap_dead_wrappers(args))
+            results = cls._apply(*cls._unwrapped(args))
         if isinstance(results, Tensor):
             return results
         return results[0] if cls.num_outputs == 1 else results[: cls.num_outputs]
+
+    @classmethod
+    def _unwrapped(cls, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Tensors of a transform that has ended are replaced by their values."""
+        tensors = [t if t is None else unwrap_if_dead(t) for t in args[: cls.num_inputs]]
+        return *tensors, *args[cls.num_inputs :]
 
     @classmethod
     def saved(cls, needs: Sequence[bool], inputs: tuple[Any, ...], outputs: tuple[Tensor, ...]) -> tuple[Any, ...]:
