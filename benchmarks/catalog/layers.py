@@ -37,6 +37,7 @@ class Geometry:
     """The inputs that a task has for its layers; empty values for those that it has not."""
 
     graph: bool = True  # with features on its nodes
+    types: bool = False  # of nodes and edges, some of them without features
     hops: bool = False  # features propagated once before training, for layers without a graph
     edge_feats: int = 0
     pos_feats: int = 0

@@ -130,6 +130,7 @@ PUBLISHED: dict[tuple[str, str], Published] = {
     ("ogbn-mag", "mlp"): Published(26.92, 0.26, OGB, BASELINE),
     ("ogbn-mag", "gcn"): Published(30.43, 0.25, PAPERS, BASELINE),
     ("ogbn-mag", "sage"): Published(31.53, 0.15, PAPERS, BASELINE),
+    ("ogbn-mag", "rgcn"): Published(46.78, 0.67, OGB, "NeighborSampling (R-GCN aggr), " + OGB_SPLIT),
     ("ogbn-papers100M", "mlp"): Published(47.24, 0.31, OGB, OGB_SPLIT),
     ("ogbn-papers100M", "sgc"): Published(63.29, 0.19, OGB, OGB_SPLIT),
     ("ogbn-papers100M", "sign"): Published(65.68, 0.06, SIGNS.format("E. Rossi"), OGB_SPLIT),

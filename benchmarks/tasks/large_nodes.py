@@ -171,7 +171,10 @@ class LargeNodes(Task):
         return graph, self.split
 
     def num_epochs(self, layer: LayerSpec, options: Options) -> int:
-        return options.epochs or self.settings[self.mode].epochs
+        return options.epochs or self._setting(layer).epochs
+
+    def _setting(self, layer: LayerSpec) -> Setting:
+        return self.settings[self.mode]
 
     def run(self, layer: LayerSpec, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
         reset_peak()
@@ -224,7 +227,7 @@ class LargeNodes(Task):
         return student
 
     def _mode(self, layer: LayerSpec) -> Mode:
-        setting = self.settings[self.mode]
+        setting = self._setting(layer)
         if layer.needs == "hops":
             return Rows(self.device, setting.batch_size or self.graph.num_nodes())
         edge = gcn_edge_weights(self.graph) if layer.name == "gcn" else None
@@ -267,7 +270,7 @@ class LargeNodes(Task):
 
         model, decay = self._build(layer, self.in_feats + masked * self.num_outputs)
         outputs = partial(mode.outputs, model, with_labels(train) if masked else x)
-        optimizer = torch.optim.Adam(decay_groups(model, decay), lr=self.settings[self.mode].lr)
+        optimizer = torch.optim.Adam(decay_groups(model, decay), lr=self._setting(layer).lr)
         epochs = self.num_epochs(layer, options)
         training = Training(
             model,

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from gnnlib._platform.dgl import dgl
 from gnnlib.benchmarks.tasks.base import predict
+from gnnlib.graph import GraphLike
 from gnnlib.large.inference import layerwise_inference
 from gnnlib.large.precomputed import row_batches
 from gnnlib.large.sampling import cluster_batches, clusters, sampled_batches
 from gnnlib.train.loop import Batch
 
-__all__ = ["Clusters", "Full", "Mode", "Rows", "Sampled"]
+__all__ = ["Clusters", "Full", "Mode", "Rows", "Sampled", "TypedFull", "TypedSampled"]
 
 
 class Mode(Protocol):
@@ -79,6 +80,38 @@ class Clusters(Sampled):
     def batches(self, x: Any, target: Tensor, nodes: Tensor, generator: torch.Generator) -> Iterator[Batch]:
         make = partial(cluster_batches, cluster=self.cluster, batch_size=self.batch_size)
         return make(self.graph, x, target, nodes, generator=generator, edge=self.edge, device=self.device)
+
+
+@dataclass
+class TypedFull:
+    """All of a graph with types. ``x`` has features by node type, or the numbers of nodes that have embeddings."""
+
+    graph: GraphLike
+    ntype: str  # of the nodes with targets, and with features
+    device: str
+
+    def _batch(self, x: Any, target: Tensor, nodes: Tensor) -> Batch:
+        feat = x[self.ntype][torch.arange(self.graph.num_nodes(self.ntype))].to(self.device)
+        return Batch(self.graph, {self.ntype: feat}, target[nodes].to(self.device), None, nodes.to(self.device))
+
+    def batches(self, x: Any, target: Tensor, nodes: Tensor, generator: torch.Generator) -> Iterator[Batch]:
+        yield self._batch(x, target, nodes)
+
+    def outputs(self, model: nn.Module, x: Any, nodes: Tensor) -> Tensor:
+        target = nodes.new_empty(self.graph.num_nodes(self.ntype))
+        return predict(model, [self._batch(x, target, nodes)])[0].cpu()
+
+
+@dataclass
+class TypedSampled(TypedFull):
+    """Sampled neighbours of each edge type; the whole graph in tests."""
+
+    fanouts: tuple[int, ...]
+    batch_size: int
+
+    def batches(self, x: Any, target: Tensor, nodes: Tensor, generator: torch.Generator) -> Iterator[Batch]:
+        make = partial(sampled_batches, fanouts=self.fanouts, batch_size=self.batch_size, ntype=self.ntype)
+        return make(self.graph, x, target, nodes, generator=generator, device=self.device)
 
 
 @dataclass

@@ -192,3 +192,39 @@ def test_ogbs_tasks_by_their_own_loader_and_evaluator(load, tmp_path, name, mode
     if mode == "full":
         assert torch.equal(task.graph.in_degrees(), task.graph.out_degrees()), "links in both directions"
         assert isinstance(outcome.model.blocks[0].norm, nn.BatchNorm1d)
+
+
+@needs_ogb
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["full", "sampled"])
+def test_rgcn_on_all_node_types(load, tmp_path, mode):
+    """In the twin, the field of a paper is its class: RGCN finds it there, and the citations are noisy."""
+    write_nodes(tmp_path, "ogbn-mag")
+    task, options = load("ogbn-mag", data=tmp_path, mode=mode, epochs=25)
+    outcome = run(task, options, "rgcn")
+    assert outcome.score > 90
+    assert set(task.typed.ntypes) == {"author", "field_of_study", "institution", "paper"}
+    assert len(task.typed.canonical_etypes) == 7
+    cites = task.typed["cites"]
+    assert torch.equal(cites.in_degrees(), cites.out_degrees()), "in both directions"
+    embedded = sum(task.typed.num_nodes(ntype) for ntype in ("author", "field_of_study", "institution"))
+    layers = 7 * (8 * 64 + 64 * 349) + 4 * (9 * 64 + 65 * 349)
+    assert outcome.parameters == 8 * embedded + layers
+    short = Options(data=tmp_path, mode=mode, epochs=2)
+    curves = [run(task, short, "rgcn").curve for _ in range(2)]
+    assert curves[0] == curves[1]
+    assert run(task, short, "sage").parameters < outcome.parameters, "the other layers take the citations"
+
+
+@needs_ogb
+def test_rgcn_needs_types_and_takes_no_remedies(load, tmp_path):
+    write_nodes(tmp_path, "ogbn-mag")
+    for options in ({"mode": "propagated"}, {"mode": "clusters"}, {"labels": "input"}):
+        task, _ = load("ogbn-mag", data=tmp_path, **options)
+        with pytest.raises(UsageError, match="ogbn-mag has no types for layer 'rgcn'; expected one of"):
+            choose(["rgcn"], task.geometry, "ogbn-mag", task.extra_layers)
+    task, options = load("ogbn-mag", data=tmp_path, remedy="dropout", epochs=1)
+    with pytest.raises(
+        UsageError, match="--remedy: expected another layer than rgcn, whose network is fixed, got 'drop"
+    ):
+        run(task, options, "rgcn")
