@@ -166,7 +166,7 @@ OPTIONS = (
     Option("depth", "jobs", "N", "number of processes, with one thread each (default: number of cores)", positive,
            shown=""),
     # speed
-    Option("speed", "only", "A,B", "workloads or groups of them (default: all but remedies)", names),
+    Option("speed", "only", "A,B", "workloads or groups of them (default: all but remedies and compiled)", names),
     Option("speed", "quick", help="use graphs an eighth as large, and the default allocator only", type=bool,
            default=False),
     Option("speed", "repeats", "N", "repetitions of each step; times are medians (5; quick: 3)", positive),

@@ -17,7 +17,7 @@ TOLERANCE = 1e-4  # of outputs, relative to the largest value; they are float32
 BFLOAT16 = 2e-2  # the same of outputs in bfloat16
 SHORTEST = 0.02  # seconds of one repetition; a faster step is called several times in a row
 SLOW = 1.0  # seconds; a step that takes longer is called only once to warm up
-PEERS = ("dgl", "pyg", "edge-index", "csr", "torch", "float32")  # in the order of the table
+PEERS = ("dgl", "pyg", "edge-index", "csr", "torch", "float32", "eager")  # in the order of the table
 Step = Callable[[], object]
 
 
@@ -27,7 +27,8 @@ class Case:
 
     Contenders are "gnnlib", those of `PEERS`, "dense", the same without aggregation, and "gather", the memory traffic
     of one aggregation; or, in a study of growth, the same step at several sizes. The peer "float32" is the step of
-    gnnlib in float32, where "gnnlib" computes in bfloat16.
+    gnnlib in float32, where "gnnlib" computes in bfloat16, and "eager" the same step in eager mode, where "gnnlib" and
+    "pyg" are compiled.
     """
 
     steps: dict[str, Step]

@@ -25,6 +25,10 @@ IN_BFLOAT16 = (
     "float32: how many times longer gnnlib takes in float32, and the target. Widened: without the processor's "
     "instructions for bfloat16, products are computed in float32."
 )
+COMPILED = (
+    "A training step of three layers 128 wide under torch.compile. PyG: how many times longer PyTorch Geometric takes, "
+    "on an edge list and under torch.compile. eager: how many times longer gnnlib takes in eager mode."
+)
 ON_GRIDS = (
     "dense: a training step of a network that went through `from_torch`, by PyTorch's own kernels. As a graph: a 3 x 3 "
     "convolution by messages, 16 channels, 64 images of 28 x 28. torch: how many times longer plain PyTorch takes, and "
@@ -41,6 +45,7 @@ HEADINGS = {
     "csr": "CSR\ntimes",
     "torch": "torch\ntimes",
     "float32": "float32\ntimes",
+    "eager": "eager\ntimes",
 }
 
 
@@ -50,12 +55,14 @@ def tables(rows: Sequence[Row]) -> Iterator[Table]:
         regime = list(group)
         remedies = [row for row in regime if "plain" in row.seconds]
         compared = [row for row in regime if not row.factors and row not in remedies]
-        if on_graphs := [row for row in compared if not {"torch", "float32"} & row.seconds.keys()]:
+        if on_graphs := [row for row in compared if not {"torch", "float32", "eager"} & row.seconds.keys()]:
             yield _compared(on_graphs, title, EXPLANATION)
         if on_grids := [row for row in compared if "torch" in row.seconds]:
             yield _compared(on_grids, title, ON_GRIDS)
         if halves := [row for row in compared if "float32" in row.seconds]:
             yield _compared(halves, title, IN_BFLOAT16)
+        if compiled := [row for row in compared if "eager" in row.seconds]:
+            yield _compared(compiled, title, COMPILED)
         if remedies:
             yield _cost(remedies, title)
         if grown := [row for row in regime if row.factors]:

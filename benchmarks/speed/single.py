@@ -1,5 +1,7 @@
 """Workloads on one graph: training steps, propagation and aggregation."""
 
+import os
+import shutil
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -19,6 +21,7 @@ from gnnlib.ops import linear as products
 Call = Callable[[nn.Module, Tensor], Tensor]
 CLASSES = 10
 WIDTH = 128
+COMPILER = "inductor"  # the backend of torch.compile; it needs a C++ compiler
 
 
 def forward(layers: nn.ModuleList, call: Call, x: Tensor) -> Tensor:
@@ -199,6 +202,39 @@ def bfloat16_step_case(kind: Kind, graph: dgl.DGLGraph, widths: Sequence[int], i
         without = mock.patch.object(products, "_has_bfloat16", new=_no)
         runs["gnnlib"], steps["gnnlib"] = without(in_bfloat16), without(steps["gnnlib"])
     return Case(steps, runs, tolerance=BFLOAT16)
+
+
+def compiled_case(kind: Kind, graph: dgl.DGLGraph, widths: Sequence[int]) -> Case:
+    """A training step under ``torch.compile``, beside gnnlib's in eager mode and PyG's under ``torch.compile``.
+
+    Args:
+        kind: the layer
+        graph: the graph, which is prepared
+        widths: width of the input and of each layer
+
+    Raises:
+        ValueError: if there is no C++ compiler
+    """
+    if not any(map(shutil.which, filter(None, (os.environ.get("CXX"), "g++", "clang++")))):
+        raise ValueError("compiled: expected a C++ compiler for torch.compile, such as g++, got none in PATH")
+    torch.manual_seed(0)
+    x, target = 1e-3 * torch.randn(graph.num_nodes(), widths[0]), torch.randint(0, CLASSES, (graph.num_nodes(),))
+    layers, prepared = kind.layers(widths), gnnlib.prepare(graph)
+
+    def network(x: Tensor, graph: Any) -> Tensor:
+        return forward(layers["ours"], lambda layer, h: layer(graph, h), x)
+
+    def peer(x: Tensor, index: Tensor, *norm: Tensor) -> Tensor:
+        return forward(layers["pyg"], lambda layer, h: layer(h, index, *norm), x)
+
+    compiled = torch.compile(network, fullgraph=True, backend=COMPILER)
+    runs = {"gnnlib": lambda: compiled(x, prepared), "eager": lambda: network(x, graph)}
+    if pyg():
+        edges = torch.stack(graph.edges()), *([both_norm(graph)] if kind.edge == "norm" else [])
+        compiled_peer = torch.compile(peer, backend=COMPILER)
+        runs["pyg"] = lambda: compiled_peer(x, *edges)
+    nets = {"gnnlib": layers["ours"], "eager": layers["ours"], "pyg": layers.get("pyg")}
+    return Case({name: training(nets[name], run, target) for name, run in runs.items()}, {**runs})
 
 
 def all_pairs_case(side: int, images: int, width: int = 32, hidden: int = 32) -> Case:

@@ -76,6 +76,13 @@ def _bfloat16_step(name: str, kind: Kind, with_instructions: float, without: flo
     return workloads
 
 
+def _compiled(name: str, kind: Kind) -> Workload:
+    def make(shrink: int) -> Case:
+        return single.compiled_case(kind, _large(shrink), [single.WIDTH] * 4)
+
+    return Workload(f"compiled-{name}", f"{kind.title}, compiled", "compiled", make)
+
+
 def _ecc(hidden: int, **targets: float) -> Workload:
     def make(shrink: int) -> Case:
         return single.ecc_case(ecc(8, hidden), hidden, 25_000 // shrink)
@@ -173,6 +180,7 @@ WORKLOADS = [
     *_bfloat16_step("gcn", GCN, 1.5, 1.2),
     *_bfloat16_step("gin", GIN, 1.5, 1.1),
     *_bfloat16_step("gat", GAT, 1.5, 1.25),
+    *(_compiled(name, kind) for name, kind in {"gcn": GCN, "gin": GIN, "gat": GAT, "sage": SAGE}.items()),
     _ecc(16, dgl=10, pyg=10, peak=0.1),
     _ecc(64, dgl=4, pyg=4),
     Workload(
@@ -225,17 +233,21 @@ WORKLOADS = [
 ]
 
 
+ON_REQUEST = {"remedies", "compiled"}
+"""Groups that run if they are named: remedies are many, and compiled steps need a C++ compiler."""
+
+
 def choose(names: Iterable[str] | None) -> list[Workload]:
     """The workloads of some names or groups, in the order of the catalogue.
 
     Args:
-        names: of workloads or groups; None takes all groups but the remedies, which are many
+        names: of workloads or groups; None takes all groups but those of `ON_REQUEST`
 
     Raises:
         UsageError: if a name is unknown
     """
     groups = dict.fromkeys(workload.group for workload in WORKLOADS)
-    selection = set(names) if names is not None else groups.keys() - {"remedies"}
+    selection = set(names) if names is not None else groups.keys() - ON_REQUEST
     if unknown := selection - {name for workload in WORKLOADS for name in (workload.name, workload.group)}:
         raise UsageError(
             f"--only: unknown {', '.join(map(repr, sorted(unknown)))}; expected some of: "

@@ -15,7 +15,7 @@ from gnnlib._platform.dgl import HAS_DGL
 from gnnlib._utils.documents import seal
 from gnnlib.benchmarks.__main__ import main
 from gnnlib.benchmarks.errors import UsageError
-from gnnlib.benchmarks.speed import bound, command, graphs, grid, layers, show
+from gnnlib.benchmarks.speed import bound, command, graphs, grid, layers, show, single
 from gnnlib.benchmarks.speed.figures import Figures
 from gnnlib.benchmarks.speed.measure import Case, Effort, Row, differences, slope, times
 from gnnlib.benchmarks.speed.plot import plot
@@ -162,7 +162,7 @@ def test_all_pairs_graph_is_complete():
 
 @pytest.mark.slow
 def test_workloads_agree_and_are_timed():
-    workloads = choose(None)  # all but the remedies, which have no peers
+    workloads = choose(None)  # all but those on request
     by_workload = {
         row.workload: row
         for row in rows(TimingJob([w.name for w in workloads], SHRINK, repeats=1, budget=0.0, allocator="keep"))
@@ -221,7 +221,27 @@ def test_remedy_is_timed_beside_the_plain_network():
     case = choose(["remedy-residual"])[0].make(1)
     seconds, _ = times(case, Effort(repeats=1, budget=0.0, memory=False))
     assert seconds.keys() == {"gnnlib", "plain"}
-    assert all(workload.group != "remedies" for workload in choose(None))
+    assert not {"remedies", "compiled"} & {workload.group for workload in choose(None)}
+
+
+@pytest.mark.slow
+def test_compiled_steps_agree(monkeypatch):
+    """Without the C++ compiler of the default backend, which takes seconds."""
+    monkeypatch.setattr(single, "COMPILER", "aot_eager")
+    torch.compiler.reset()
+    (row,) = rows(TimingJob(["compiled-gcn"], SHRINK, repeats=1, budget=0.0))
+    assert list(row.seconds) == ["gnnlib", "eager", "pyg"]
+    assert row.differences.keys() == {"eager", "pyg"}
+    text = text_of(*show.tables([row]))
+    assert "compiled" in text
+    assert "eager" in text
+
+
+def test_compiled_steps_need_a_compiler(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(ValueError, match=r"expected a C\+\+ compiler for torch.compile, such as g\+\+, got none"):
+        choose(["compiled-gcn"])[0].make(SHRINK)
 
 
 def test_cost_of_a_remedy_is_per_layer():
