@@ -43,7 +43,6 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "speed": (
         ("speed --quick", "compare with dgl.nn and PyG; less than two minutes"),
         ("speed --only gcn,growth", "measure some workloads or groups; a wrong name lists all"),
-        ("speed --only compiled", "measure steps under torch.compile, beside PyG's; needs a C++ compiler"),
         ("speed --allocators keep --threads 1,2", "use one thread and two threads, with retained memory"),
     ),
     "partition": (

@@ -233,8 +233,8 @@ def compiled_case(kind: Kind, graph: dgl.DGLGraph, widths: Sequence[int]) -> Cas
         edges = torch.stack(graph.edges()), *([both_norm(graph)] if kind.edge == "norm" else [])
         compiled_peer = torch.compile(peer, backend=COMPILER)
         runs["pyg"] = lambda: compiled_peer(x, *edges)
-    nets = {"gnnlib": layers["ours"], "eager": layers["ours"], "pyg": layers.get("pyg")}
-    return Case({name: training(nets[name], run, target) for name, run in runs.items()}, {**runs})
+    steps = {name: training(layers["pyg" if name == "pyg" else "ours"], run, target) for name, run in runs.items()}
+    return Case({**steps}, {**runs})
 
 
 def all_pairs_case(side: int, images: int, width: int = 32, hidden: int = 32) -> Case:
