@@ -223,12 +223,13 @@ def width_pair(in_feats: int | tuple[int, int]) -> tuple[int, int]:
 
 
 def add_bias(y: Tensor, bias: Tensor | None) -> Tensor:
-    """y + bias, or y where there is none."""
-    return y if bias is None else y + bias
+    """y + bias in the type of y, as of linear layers under autocast, or y where there is none."""
+    return y if bias is None else y + bias.to(y.dtype)
 
 
 def add_reusing_memory(y: Tensor, more: Tensor) -> Tensor:
-    """y + more, in the memory of y: for a y that the layer has just made and that no derivative needs."""
+    """y + more in the type and the memory of y: for a y that the layer has just made and that no derivative needs."""
+    more = more.to(y.dtype)  # PyTorch would add two types in a float32 copy of y
     return y + more if is_traced() or y._base is not None else y.add_(more)
 
 
