@@ -43,16 +43,25 @@ def tap_rows(adj: CompressedRows, taps: Tensor, num_taps: int) -> TapRows:
 
 
 class TapShare(Operator):
-    """taps (E,) -> (E,): one over the number of edges with the same tap and destination."""
+    """taps (E,) -> (E,): one over the number of edges with the same tap and destination; cached with the pairs."""
 
     schema = "Tensor taps, adj, SymInt num_taps, ScalarType dtype -> Tensor"
 
     @staticmethod
     def forward(taps: Tensor, adj: Adjacency, num_taps: int, dtype: torch.dtype) -> Tensor:
-        with constants():
-            edges = tap_rows(adj.csc, taps, num_taps).edges
-            sizes, share = edges.indptr.diff().long(), TapShare.fake(taps, adj, num_taps, dtype)
-            return share.index_copy_(0, edges.eid.long(), (1 / sizes.double()).to(dtype).repeat_interleave(sizes))
+        pairs = tap_rows(adj.csc, taps, num_taps)
+        shares = pairs.rows.__dict__.setdefault("_gnnlib_shares", {})
+        if dtype not in shares:
+            with constants():
+                sizes, share = pairs.edges.indptr.diff().long(), TapShare.fake(taps, adj, num_taps, dtype)
+                values = (1 / sizes.double()).to(dtype).repeat_interleave(sizes)
+                shares[dtype] = share.index_copy_(0, pairs.edges.eid.long(), values)
+        return shares[dtype]
+
+    @classmethod
+    def _kernel(cls, *args: Any) -> Any:
+        """A copy: compiled functions may write to the results of operators."""
+        return super()._kernel(*args).clone()
 
     @staticmethod
     def fake(taps: Tensor, adj: Adjacency, num_taps: int, dtype: torch.dtype) -> Tensor:

@@ -7,10 +7,11 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from gnnlib import GNNLayer, RelGraphConv, Stack
+from gnnlib import GNNLayer, RelGraphConv, Stack, adjacency
 from gnnlib._platform.dgl import dgl
 from gnnlib.graph import ETYPE, Graph, add_self_loop, reverse
 from gnnlib.ops.autograd import convolution
+from gnnlib.ops.degrees import relation_share
 from gnnlib.testing.case import Case, randomize_biases
 from gnnlib.testing.checks import on_every_graph, properties
 from gnnlib.testing.graphs import random_graph
@@ -172,16 +173,19 @@ def test_memory_does_not_grow_with_relations():
 
 
 def test_sorted_edges_follow_the_relations():
-    """Relations are sorted once, and again after a change in place."""
+    """Relations are sorted and counted once, and again after a change in place."""
     graph, etypes = typed()
     conv, x = RelGraphConv(8, 6, 6), torch.randn(40, 8)
     first = conv(graph, x, etypes=etypes)
     assert torch.equal(conv(graph, x, etypes=etypes), first)
+    shares = [relation_share(adjacency(graph), etypes, 6, torch.float32) for _ in range(2)]
+    assert shares[0] is shares[1]
     changed = etypes.clone().roll(1)
     other = conv(graph, x, etypes=changed)
     etypes.copy_(etypes.roll(1))
     assert torch.equal(conv(graph, x, etypes=etypes), other)
     assert not torch.equal(first, other)
+    assert not torch.equal(relation_share(adjacency(graph), etypes, 6, torch.float32), shares[0])
 
 
 def test_relations_of_a_homogeneous_graph_of_dgl():
