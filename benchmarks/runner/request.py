@@ -106,10 +106,13 @@ def _check_task(request: RunRequest, task: Task) -> None:
         ("schedule", tuple(SCHEDULES) if task.schedule else ()),
         ("mode", task.modes),
         ("labels", task.label_uses),
+        ("decoder", task.decoders),
+        ("negatives", task.negatives),
+        ("scores", task.pair_scores),
         ("recipe", task.image_recipes),
     ):
         value = getattr(request, name)
-        for part in [] if value is None else value.split("+") if name == "labels" else [value]:
+        for part in [] if value is None else value.split("+") if name in ("labels", "scores") else [value]:
             if part not in values:
                 expected = f"one of {', '.join(values)}" if values else "none"
                 raise UsageError(f"--{name}: expected {expected} for {task.name}, got {part!r}")

@@ -5,10 +5,11 @@ from gnnlib.benchmarks.tasks.cnn import CNN, Fashion, LeNet
 from gnnlib.benchmarks.tasks.equivariance import Equivariance
 from gnnlib.benchmarks.tasks.few_labels import FewLabels
 from gnnlib.benchmarks.tasks.heterophilous import HETEROPHILOUS
-from gnnlib.benchmarks.tasks.links import LinksCora, LinksPubMed
+from gnnlib.benchmarks.tasks.links import LinksCora, LinksPlanted, LinksPubMed
 from gnnlib.benchmarks.tasks.molecules import MUTAG, PROTEINS
 from gnnlib.benchmarks.tasks.nodes import CiteSeer, Cora, PubMed
 from gnnlib.benchmarks.tasks.ogb_graphs import ogb_graph_tasks
+from gnnlib.benchmarks.tasks.ogb_links import DDI, PPA, BioKG, Citation2, Collab, Vessel, WikiKG2
 from gnnlib.benchmarks.tasks.ogb_nodes import Arxiv, Mag, Papers100M, Products, Proteins
 from gnnlib.benchmarks.tasks.partitioned import Partitioned
 from gnnlib.benchmarks.tasks.pixels import MNIST, Digits
@@ -28,7 +29,7 @@ GROUPS: dict[str, list[type[Task]]] = {
     "superpixels": [DigitsSuperpixels, MNISTSuperpixels, FashionSuperpixels, CIFARSuperpixels],
     "symmetry": [Transfer, Equivariance, Sphere],
     "nodes": [Cora, CiteSeer, PubMed, FewLabels, *HETEROPHILOUS],
-    "links": [LinksCora, LinksPubMed],
+    "links": [LinksCora, LinksPubMed, LinksPlanted, DDI, Collab, PPA, Citation2, Vessel, WikiKG2, BioKG],
     "large graphs": [Planted, Arxiv, Mag, Products, Proteins, Papers100M, Partitioned],
     "molecules": [MUTAG, PROTEINS, *ogb_graph_tasks()],
 }

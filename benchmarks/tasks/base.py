@@ -61,6 +61,9 @@ class Options:
     patience: int | None = None  # epochs without a better validation, after which training ends
     mode: str | None = None  # how much of a large graph is in a step
     labels: str | None = None  # what known labels are used for besides, or several uses joined by +
+    decoder: str | None = None  # of links
+    negatives: str | None = None  # the kind of pairs without a link in training
+    scores: str | None = None  # neighbourhood scores as features of pairs, joined by +
     checkpoint: Checkpoint | None = None  # of the seed that runs, for `gnnlib.train.loop.fit`
 
     @property
@@ -93,6 +96,9 @@ class Task(ABC):
     validates: ClassVar[bool] = False  # whether it takes --patience: validation chooses the epoch
     modes: ClassVar[tuple[str, ...]] = ()  # values of --mode, the default first
     label_uses: ClassVar[tuple[str, ...]] = ()  # values of --labels
+    decoders: ClassVar[tuple[str, ...]] = ()  # values of --decoder, the default first
+    negatives: ClassVar[tuple[str, ...]] = ()  # values of --negatives, the default first
+    pair_scores: ClassVar[tuple[str, ...]] = ()  # values of --scores
     image_recipes: ClassVar[tuple[str, ...]] = ()  # values of --recipe, the default first
     data: str | None = None  # the loaded data, if there is a choice
     geometry: Geometry = Geometry()

@@ -30,6 +30,8 @@ from gnnlib.train.loop import outputs_and_targets
 # nobody published these layers on them
 NO_FIGURES = {
     "planted",
+    "links-planted",
+    *(f"ogbl-{name}" for name in ("ddi", "collab", "ppa", "citation2", "vessel", "wikikg2", "biokg")),
     "digits-superpixels",
     "fashion-superpixels",
     "digits",
