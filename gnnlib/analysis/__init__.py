@@ -1,4 +1,5 @@
-"""Analysis of models: summary, over-smoothing, over-squashing, attribution of outputs to nodes, errors of symmetry.
+"""Analysis of models: summary, over-smoothing, over-squashing, singular values of weights and Jacobians, attribution of
+outputs to nodes, errors of symmetry.
 
 The measures of over-smoothing are in `gnnlib.analysis.smoothing`, those of over-squashing in
 `gnnlib.analysis.squashing`.
@@ -8,6 +9,7 @@ from gnnlib.analysis import smoothing, squashing
 from gnnlib.analysis._summary import LayerSummary, Summary, summary
 from gnnlib.analysis.attribution import attention, saliency
 from gnnlib.analysis.smoothing import Diagnosis, diagnose
+from gnnlib.analysis.spectra import jacobian_singular_values, layer_singular_values, weight_singular_values
 from gnnlib.analysis.squashing import Influence, influence
 from gnnlib.analysis.symmetry import (
     class_distances,
@@ -27,6 +29,8 @@ __all__ = [
     "deformation_distance",
     "diagnose",
     "influence",
+    "jacobian_singular_values",
+    "layer_singular_values",
     "permutation_error",
     "rotation_error",
     "saliency",
@@ -34,4 +38,5 @@ __all__ = [
     "squashing",
     "summary",
     "translation_error",
+    "weight_singular_values",
 ]

@@ -22,7 +22,7 @@ from torch import Tensor
 import gnnlib
 from gnnlib import Graph, GraphStore, Stack, adjacency, as_graph, models, ops, prepare
 from gnnlib._platform.dgl import dgl
-from gnnlib.analysis import attention, diagnose, saliency, smoothing, squashing, symmetry
+from gnnlib.analysis import attention, diagnose, layer_singular_values, saliency, smoothing, squashing, symmetry
 from gnnlib.coarsening import coarsen, graclus, haar_pyramid, laplacian_pyramid
 from gnnlib.graph import (
     MessageDropout,
@@ -342,6 +342,7 @@ FUNCTIONS = {
     "add_virtual_node": lambda graph: edge_endpoints(add_virtual_node(graph, fill=1.0)),
     "diagnose": lambda graph: figures(diagnose(MODEL, graph, X, LABEL)),
     "summary": lambda graph: torch.tensor([len(gnnlib.summary(MODEL, graph, X).layers)]),
+    "layer_singular_values": lambda graph: list(layer_singular_values(MODEL, graph, X, k=2).values()),
     "saliency": lambda graph: saliency(MODEL, graph, X, LABEL),
     "attention": lambda graph: attention(ATTENTION, graph, X),
     "permutation_error": lambda graph: torch.tensor(float(symmetry.permutation_error(MODEL, graph, X))),
