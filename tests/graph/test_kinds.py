@@ -72,7 +72,7 @@ from gnnlib.large import (
     sampled_batches,
     smooth_predictions,
 )
-from gnnlib.models import DGI, GAE, VGAE, reconstruction_loss
+from gnnlib.models import DGI, GAE, RGCN, VGAE, reconstruction_loss
 from gnnlib.nn import Hops
 from gnnlib.rewiring import add_k_hop_edges, add_virtual_node, fosr, graph_statistics, gtr, rewiring_effect, sdrf
 from gnnlib.testing.graphs import random_graph, symmetric_graph
@@ -216,14 +216,14 @@ def numbers(statistics):
 
 
 def of_one_type(build):
-    """A `HeteroConv` for the only edge type, whose name depends on the kind of graph."""
+    """A network for the only edge type, whose name depends on the kind of graph."""
 
     def make():
-        conv = build()
-
         def call(graph, x):
             etype = as_graph(graph, x).canonical_etypes[0]
-            return gnnlib.HeteroConv({etype: conv})(graph, {etype[0]: x})[etype[2]]
+            torch.manual_seed(1)
+            y = build(etype)(graph, {etype[0]: x})
+            return y[etype[2]] if isinstance(y, dict) else y
 
         return call
 
@@ -248,7 +248,8 @@ LAYERS = {
     "MessageConv": (lambda: gnnlib.MessageConv(WIDTH, 3),),
     "GINEConv": (lambda: gnnlib.GINEConv(WIDTH, 3, edge_feats=3), EDGE),
     "GCNEConv": (lambda: gnnlib.GCNEConv(WIDTH, 3, edge_feats=3), EDGE),
-    "HeteroConv": (of_one_type(lambda: gnnlib.SAGEConv(WIDTH, 3)),),
+    "HeteroConv": (of_one_type(lambda etype: gnnlib.HeteroConv({etype: gnnlib.SAGEConv(WIDTH, 3)})),),
+    "RGCN": (of_one_type(lambda etype: RGCN([etype], WIDTH, 8, 3, ntype=etype[0], dropout=0.0)),),
     "RelGraphConv": (typed(lambda: gnnlib.RelGraphConv(WIDTH, 3, num_rels=4)),),
     "MoNetConv": (lambda: gnnlib.MoNetConv(WIDTH, 3, dim=3, num_kernels=2), EDGE),
     "BatchNorm": (lambda: gnnlib.BatchNorm(WIDTH),),
@@ -414,7 +415,7 @@ WITHOUT_FEATURES = {
     *("gcn_edge_weights", "precompute_propagation", "batch", "unbatch", "graph_sizes", "graph_index", "node_to_graph"),
     *("balanced_forman_curvature", "ollivier_curvature", "effective_resistance", "commute_time", "spectral_gap"),
     *("graph_statistics", "rewiring_effect", "add_k_hop_edges", "add_virtual_node", "add_edges"),
-    *("relation_graph", "HeteroConv"),
+    *("relation_graph", "HeteroConv", "RGCN"),
     *PAIR_SCORES,
     *("add_self_loop", "keep_edges", "keep_nodes", "remove_links", "reverse", "to_bidirected"),
     *("node_subgraph", "message_flow_graph"),
