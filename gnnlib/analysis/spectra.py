@@ -68,7 +68,7 @@ def _weights(model: nn.Module) -> list[tuple[str, Tensor]]:
         if is_parametrized(module):
             prefix = f"{path}." if path else ""
             parametrized.append(f"{prefix}parametrizations.")
-            names = module.parametrizations.keys()  # type: ignore[union-attr, operator]
+            names = module.parametrizations.keys()
             weights |= {prefix + name: getattr(module, name) for name in names}
     return [(name, weight) for name, weight in weights.items() if not name.startswith(tuple(parametrized))]
 

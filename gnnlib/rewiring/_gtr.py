@@ -13,6 +13,7 @@ from gnnlib.rewiring._rewire import Change, pair_array, rewire
 __all__ = ["gtr"]
 
 ROWS = 64  # of the matrix of pairs in memory at a time
+Factors = tuple[np.ndarray, np.ndarray]
 
 
 @names_checked(num_iterations="num_edges=")
@@ -82,27 +83,27 @@ class _Component:
         self.linked |= np.tri(len(nodes), dtype=bool)
         self.inverse = pseudo_inverse(laplacian_of(part).toarray())
         self.square = self.inverse @ self.inverse
-        self.best = self._sweep(np.zeros((2, len(nodes))), np.zeros((2, len(nodes))))
+        zero = np.zeros(len(nodes))
+        self.best = self._sweep((zero, zero), (zero, zero))
 
     def link(self, u: int, v: int) -> tuple[int, int]:
         """Adds an edge: an update of rank one (Sherman and Morrison 1950). Returns its nodes in the whole graph."""
         w, p = (_column(matrix, u) - _column(matrix, v) for matrix in (self.inverse, self.square))
         scale = 1 / (1 + w[u] - w[v])
         self.linked[u, v] = True
-        self.best = self._sweep(np.stack([-scale * w, w]), np.stack([w, scale**2 * (w @ w) / 2 * w - scale * p]))
+        self.best = self._sweep((-scale * w, w), (w, scale**2 * (w @ w) / 2 * w - scale * p))
         return int(self.nodes[u]), int(self.nodes[v])
 
-    def _sweep(self, left: np.ndarray, right: np.ndarray) -> tuple[float, int, int]:
-        """Updates both matrices, the inverse by ``left[0] right[0]^T``, the square by ``left[1] right[1]^T`` and its
-        transpose. Returns the largest reduction of the total resistance by a new edge, and the edge; 0 if there is
-        none."""
-        top, n, (a, b), (c, d) = (0.0, 0, 0), len(self.nodes), left, right
-        resistance, biharmonic = self.inverse.diagonal() + a * c, self.square.diagonal() + 2 * b * d
+    def _sweep(self, of_inverse: Factors, of_square: Factors) -> tuple[float, int, int]:
+        """Adds products a b^T to the inverse, and c d^T + d c^T to the square. Returns the largest reduction of the
+        total resistance by a new edge, and the edge; 0 if there is none."""
+        top, n, (a, b), (c, d) = (0.0, 0, 0), len(self.nodes), of_inverse, of_square
+        resistance, biharmonic = self.inverse.diagonal() + a * b, self.square.diagonal() + 2 * c * d
         for low in range(0, n, ROWS):
             rows, columns = slice(low, low + ROWS), slice(low, None)
             inverse, square = self.inverse[rows, columns], self.square[rows, columns]
-            inverse += np.outer(a[rows], c[columns])
-            square += np.stack([b[rows], d[rows]], 1) @ np.stack([d[columns], b[columns]])
+            inverse += np.outer(a[rows], b[columns])
+            square += np.stack([c[rows], d[rows]], 1) @ np.stack([d[columns], c[columns]])
             gain = biharmonic[rows, None] + biharmonic[columns] - 2 * square
             gain /= 1 + resistance[rows, None] + resistance[columns] - 2 * inverse
             gain[self.linked[rows, columns]] = 0

@@ -32,7 +32,7 @@ def cliques(number, size):
     return graph
 
 
-TREE, RING, CLIQUES = (with_loops(g) for g in (nx.balanced_tree(2, 7), nx.cycle_graph(200), cliques(8, 16)))
+TREE, RING, CLIQUES = (with_loops(g) for g in (nx.balanced_tree(2, 7), nx.cycle_graph(120), cliques(8, 16)))
 REGULAR = with_loops(nx.random_regular_graph(4, 200, seed=0))
 
 
