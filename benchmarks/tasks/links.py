@@ -23,6 +23,7 @@ from gnnlib.benchmarks.tasks.training import Training, TrainingTask
 from gnnlib.benchmarks.tasks.unsupervised import Objective
 from gnnlib.graph import GraphLike, add_self_loop
 from gnnlib.models.autoencoder import GAE, VGAE
+from gnnlib.train.distributed import world_size
 from gnnlib.train.loop import Batch, decay_groups
 
 EMBEDDING = "embedding"
@@ -210,6 +211,8 @@ class CitationLinks(Links):
                 "--negatives all: expected --decoder dot, --mode full and no remedy, as in the paper; for others, "
                 "--negatives uniform"
             )
+        if self.kind == "all" and world_size() > 1:
+            raise UsageError(f"--negatives all trains on everything at once: expected one process, got {world_size()}")
         self.graph = datasets.planetoid(self.name.removeprefix("links-"), options.data)
 
     def data_of(self, seed: int) -> LinkData:

@@ -8,12 +8,16 @@ from contextlib import nullcontext, redirect_stderr, redirect_stdout
 import pytest
 import torch
 
+from gnnlib._platform.dgl import HAS_DGL
 from gnnlib.benchmarks.__main__ import main
+from gnnlib.benchmarks.catalog.layers import choices
 from gnnlib.benchmarks.errors import UsageError
 from gnnlib.benchmarks.runner import request, scaling
 from gnnlib.benchmarks.runner import run as runner
 from gnnlib.benchmarks.runner.progress import Progress
 from gnnlib.benchmarks.runner.request import RunRequest, check
+from gnnlib.benchmarks.tasks import TASKS, Options, links
+from gnnlib.benchmarks.tasks.link_data import of_link_split
 from gnnlib.benchmarks.tasks.molecules import MUTAG
 from gnnlib.benchmarks.tasks.nodes import Cora
 from gnnlib.train.distributed import rank
@@ -74,6 +78,38 @@ def test_a_run_resumes_after_a_process_died(runs, tmp_path, monkeypatch):
     (status, _, _), _ = runs(2, tmp_path / "parts")
     assert status == 0
     assert result(tmp_path / "parts")[1]["curves"] == result(tmp_path / "whole")[1]["curves"]
+
+
+@pytest.mark.parametrize("options", [{}, {"mode": "sampled"}])
+def test_links_in_two_processes(tmp_path, options):
+    """The full mode takes the steps of one process (by SGD: Adam enlarges the rounding of gradients that are nearly 0).
+    The sampled one has other samples."""
+    if options and not HAS_DGL:
+        pytest.skip("needs DGL: its sampler")
+
+    def train():
+        task, records = TASKS["links-planted"](), []
+        task.load(Options(limit=150, **options))
+        outcome = task.run(choices(task.extra_layers)["sage"], 0, Options(epochs=2, **options), records.append)
+        return outcome.score, [record["loss"] for record in records]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(links.LinksPlanted, "batch_size", 64)
+        patch.setattr(torch.optim, "Adam", lambda groups, lr: torch.optim.SGD(groups, lr=0.5))
+        patch.setattr(links, "of_link_split", lambda graph, seed, _: of_link_split(graph, seed, "rocauc"))
+        [(score, losses)] = forked(train, tmp_path, 1)
+        (first, losses_of_first), second = forked(train, tmp_path, 2)
+    assert (first, losses_of_first) == second
+    if not options:
+        assert losses_of_first == pytest.approx(losses, abs=1e-5)
+        assert first == pytest.approx(score, abs=0.1)
+    assert losses_of_first[-1] < losses_of_first[0]
+
+
+def test_autoencoders_refuse_processes(twins, monkeypatch):
+    monkeypatch.setattr(links, "world_size", lambda: 2)
+    with pytest.raises(UsageError, match="--negatives all trains on everything at once: expected one process, got 2"):
+        TASKS["links-cora"]().load(Options(data=twins.planetoid()))
 
 
 def test_tasks_without_shards_refuse_processes(monkeypatch):
