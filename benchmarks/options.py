@@ -176,6 +176,8 @@ OPTIONS = (
     Option("speed", "only", "A,B", "workloads or groups of them (default: all but remedies and compiled)", names),
     Option("speed", "quick", help="use graphs an eighth as large, and the default allocator only", type=bool,
            default=False),
+    Option("speed", "device", "D", "cpu (default), or cuda: other workloads, on a card, in results/speed-gpu",
+           default="cpu"),
     Option("speed", "repeats", "N", "repetitions of each step; times are medians (5; quick: 3)", positive),
     Option("speed", "shrink", "N", "use graphs N times smaller (1; quick: 8)", positive),
     Option("speed", "threads", "N,M", "one run for each number of threads (default: that of PyTorch)", numbers),

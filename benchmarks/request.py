@@ -6,6 +6,7 @@ from argparse import Namespace
 from dataclasses import fields
 from typing import Any, ClassVar, TypeVar
 
+from gnnlib.benchmarks.errors import UsageError
 from gnnlib.benchmarks.options import options_of, program
 
 R = TypeVar("R", bound="Request")
@@ -35,3 +36,19 @@ class Request:
     def command(self) -> str:
         """The command line that repeats this request; folders of this machine are left out."""
         return shlex.join([*program().split(), self.COMMAND, *self.words()])
+
+
+def check_device(device: str) -> None:
+    """Whether PyTorch has a device.
+
+    Raises:
+        UsageError: if it does not, with those that it has
+    """
+    import torch  # --help does not wait for it
+
+    try:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, ImportError) as error:
+        devices = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        reason = str(error).splitlines()[0].split(". ")[0][:80]
+        raise UsageError(f"--device: expected one of {', '.join(devices)}, got {device!r} ({reason})") from error

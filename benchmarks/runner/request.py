@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-import torch
-
 from gnnlib.benchmarks.catalog.layers import choices
 from gnnlib.benchmarks.errors import UsageError
 from gnnlib.benchmarks.options import RESULTS, module, options_of, program
 from gnnlib.benchmarks.records.logs import check_tensorboard
-from gnnlib.benchmarks.request import Request
+from gnnlib.benchmarks.request import Request, check_device
 from gnnlib.benchmarks.tasks import Options, Task
 from gnnlib.benchmarks.tasks.base import SCHEDULES
 from gnnlib.train.distributed import world_size
@@ -80,7 +78,7 @@ def check(request: RunRequest, tasks: Sequence[Task]) -> None:
         check_tensorboard()
     if request.data is not None and not request.data.is_dir():
         raise UsageError(f"--data: expected a directory, {request.data} is none")
-    _check_device(request.device)
+    check_device(request.device)
     _check_writable(request.out)
 
 
@@ -116,15 +114,6 @@ def _check_task(request: RunRequest, task: Task) -> None:
             if part not in values:
                 expected = f"one of {', '.join(values)}" if values else "none"
                 raise UsageError(f"--{name}: expected {expected} for {task.name}, got {part!r}")
-
-
-def _check_device(device: str) -> None:
-    try:
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError, ImportError) as error:
-        devices = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-        reason = str(error).splitlines()[0].split(". ")[0][:80]
-        raise UsageError(f"--device: expected one of {', '.join(devices)}, got {device!r} ({reason})") from error
 
 
 def _check_writable(out: Path) -> None:

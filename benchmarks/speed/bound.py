@@ -1,6 +1,5 @@
 """The lower bound of an aggregation's time: its memory traffic with almost no arithmetic."""
 
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,6 +9,7 @@ from torch import Tensor
 
 import gnnlib
 from gnnlib._platform.dgl import dgl
+from gnnlib.benchmarks.speed.measure import CPU_CLOCK, Clock
 
 LINE = 16  # numbers in a cache line
 
@@ -77,13 +77,10 @@ def gather(graph: dgl.DGLGraph, width: int, coeffs: int = 0) -> tuple[Callable[[
     return run, moved
 
 
-def copy_bandwidth(size: int = 1 << 26, repeats: int = 5) -> float:
+def copy_bandwidth(
+    size: int = 1 << 26, repeats: int = 5, device: torch.device | None = None, clock: Clock = CPU_CLOCK
+) -> float:
     """The bytes per second that a copy of a large array reads and writes, the best of some repetitions."""
-    x = torch.ones(size // 4)
+    x = torch.ones(size // 4, device=device)
     y: Tensor = torch.empty_like(x)
-    best = float("inf")
-    for _ in range(repeats):
-        start = time.perf_counter()
-        y.copy_(x)
-        best = min(best, time.perf_counter() - start)
-    return 2 * size / best
+    return 2 * size / min(clock.seconds(lambda: y.copy_(x)) for _ in range(repeats))

@@ -20,10 +20,10 @@ from gnnlib.benchmarks.errors import UsageError
 from gnnlib.benchmarks.options import RESULTS
 from gnnlib.benchmarks.records.folders import exclusive_folder
 from gnnlib.benchmarks.records.results import CHECKOUT, machine, versions
-from gnnlib.benchmarks.request import Request
+from gnnlib.benchmarks.request import Request, check_device
 from gnnlib.benchmarks.speed import show
 from gnnlib.benchmarks.speed.figures import Figures
-from gnnlib.benchmarks.speed.measure import Row
+from gnnlib.benchmarks.speed.measure import REQUIRED, Row
 from gnnlib.benchmarks.speed.plot import plot
 from gnnlib.benchmarks.speed.worker import TimingJob
 from gnnlib.benchmarks.speed.workloads import choose
@@ -47,12 +47,13 @@ class SpeedRequest(Request):
     shrink: int | None = None
     allocators: Sequence[str] | None = None
     threads: Sequence[int] | None = None
+    device: str = "cpu"
     out: Path = RESULTS
 
     @property
     def path(self) -> Path:
         """The file of the figures."""
-        return self.out / "speed.json"
+        return (self.out if self.device == "cpu" else self.out / "speed-gpu") / "speed.json"
 
     def jobs(self) -> list[TimingJob]:
         """A job for each allocator and number of threads.
@@ -65,7 +66,11 @@ class SpeedRequest(Request):
             >>> [(job.allocator, job.threads, job.shrink) for job in SpeedRequest(quick=True, threads=[1, 2]).jobs()]
             [('default', 1, 8), ('default', 2, 8)]
         """
-        names = [workload.name for workload in choose(self.only)]
+        names = [workload.name for workload in choose(self.only, self.device)]
+        if self.device != "cpu":
+            return [
+                TimingJob(names, self.shrink or (8 if self.quick else 1), self.repeats or 5, 2.0, device=self.device)
+            ]
         glibc = platform.libc_ver()[0] == "glibc"
         allocators = self.allocators or (["default"] if self.quick or not glibc else DEFAULT_ALLOCATORS)
         for allocator in allocators:
@@ -94,7 +99,10 @@ def run(request: SpeedRequest) -> Path:
         UsageError: if another run is writing to the folder
         ValueError: if outputs disagree or a worker dies; the rows before are written and printed
     """
-    check_dgl("speed")
+    if request.device == "cpu":
+        check_dgl("speed")
+    else:
+        check_device(request.device)
     with exclusive_folder(request.path.parent):
         return _run(request)
 
@@ -105,9 +113,9 @@ def _run(request: SpeedRequest) -> Path:
     shared = {
         "shrink": jobs[0].shrink,
         "versions": {**versions(), "torch_geometric": _version("torch-geometric")},
-        "machine": machine(),
+        "machine": machine(request.device),
     }
-    figures, bandwidths = Figures(request.path, shared, KEY, Row.__dataclass_fields__), []
+    figures, bandwidths = Figures(request.path, shared, KEY, REQUIRED), []
     try:
         for message in _progress(jobs, Console(stderr=True)):
             if "row" in message:
@@ -138,7 +146,7 @@ def _progress(jobs: Sequence[TimingJob], console: Console) -> Iterator[dict[str,
     with Progress(*columns(), console=console, transient=True, disable=not console.is_terminal) as bars:
         bar = bars.add_task("", total=sum(len(job.names) for job in jobs))
         for job in jobs:
-            titles = iter([workload.title for workload in choose(job.names)])
+            titles = iter([workload.title for workload in choose(job.names, job.device)])
             for message in _messages(job):
                 bars.update(bar, description=next(titles, ""), advance="row" in message)
                 if bars.disable and "row" in message:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 import gnnlib
-from gnnlib._platform.dgl import dgl
+from gnnlib._platform.dgl import HAS_DGL, dgl
+from gnnlib.graph import GraphLike, edge_endpoints
 from gnnlib.ops.linear import Linear
 
 State = dict[str, Tensor]
@@ -56,12 +57,13 @@ class Kind:
     def layers(self, widths: Sequence[int]) -> dict[str, nn.ModuleList]:
         """The layers of a network for each installed library; ``widths`` are those of the input and of each layer."""
         pairs = list(pairwise(widths))
-        layers = {name: nn.ModuleList(getattr(self, name)(*pair) for pair in pairs) for name in ("ours", "dgl")}
-        for ours, theirs in zip(layers["ours"], layers["dgl"], strict=True):
-            for name, parameter in theirs.named_parameters():
-                if name.endswith("bias"):  # they start at 0, which would hide a wrong bias
-                    nn.init.normal_(parameter, std=0.1)
-            ours.load_state_dict(theirs.state_dict())
+        layers = {"ours": nn.ModuleList(self.ours(*pair) for pair in pairs)}
+        for name, parameter in layers["ours"].named_parameters():
+            if name.endswith("bias"):  # they start at 0, which would hide a wrong bias
+                nn.init.normal_(parameter, std=0.1)
+        if HAS_DGL:
+            layers["dgl"] = nn.ModuleList(self.dgl(*pair) for pair in pairs)
+            layers["dgl"].load_state_dict(layers["ours"].state_dict())
         if pyg():
             layers["pyg"] = nn.ModuleList(self.pyg(*pair) for pair in pairs)
             for ours, theirs in zip(layers["ours"], layers["pyg"], strict=True):
@@ -199,16 +201,16 @@ def ecc(edge_feats: int, hidden: int) -> Kind:
     )
 
 
-def both_norm(graph: dgl.DGLGraph) -> Tensor:
+def both_norm(graph: GraphLike) -> Tensor:
     """GCN's coefficients (E,). PyG would compute them in each call, and counts degrees in another way."""
-    src, dst = graph.edges()
+    src, dst = edge_endpoints(graph)
     return (graph.out_degrees().clamp(min=1)[src] * graph.in_degrees().clamp(min=1)[dst]).float() ** -0.5
 
 
-def csr(graph: dgl.DGLGraph, weight: Tensor | None = None) -> Tensor:
+def csr(graph: GraphLike, weight: Tensor | None = None, device: torch.device | None = None) -> Tensor:
     """The (N_dst, N_src) matrix whose product with x is the weighted sum over in-edges."""
-    adj = gnnlib.adjacency(graph).csc
-    value = torch.ones(len(adj.eid)) if weight is None else weight[adj.eid.long()]
+    adj = gnnlib.adjacency(graph, device).csc
+    value = torch.ones(len(adj.eid), device=device) if weight is None else weight[adj.eid.long()]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
         return torch.sparse_csr_tensor(
@@ -216,10 +218,10 @@ def csr(graph: dgl.DGLGraph, weight: Tensor | None = None) -> Tensor:
         )
 
 
-def edge_index(graph: dgl.DGLGraph) -> tuple[Tensor, Tensor]:
+def edge_index(graph: GraphLike, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
     """PyG's edge list sorted by destination, with CSR and CSC cached; and the order of the edges in it."""
     torch.sparse.check_sparse_tensor_invariants.disable()  # the default, about which PyTorch warns
-    edges, size = torch.stack(graph.edges()), (graph.num_src_nodes(), graph.num_dst_nodes())
+    edges, size = torch.stack(edge_endpoints(graph)).to(device), (graph.num_src_nodes(), graph.num_dst_nodes())
     edges, order = pyg("edge_index").EdgeIndex(edges, sparse_size=size).sort_by("col")
     return edges.fill_cache_(), order
 

@@ -1,10 +1,12 @@
 """Measuring a workload: contenders with the same output take turns; their times and peak memory are a row."""
 
+import gc
 import math
 import statistics
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import MISSING, asdict, dataclass, field
 from itertools import repeat
 from typing import Any
 
@@ -17,7 +19,7 @@ TOLERANCE = 1e-4  # of outputs, relative to the largest value; they are float32
 BFLOAT16 = 2e-2  # the same of outputs in bfloat16
 SHORTEST = 0.02  # seconds of one repetition; a faster step is called several times in a row
 SLOW = 1.0  # seconds; a step that takes longer is called only once to warm up
-PEERS = ("dgl", "pyg", "edge-index", "csr", "torch", "float32", "eager")  # in the order of the table
+PEERS = ("dgl", "pyg", "pyg-compiled", "edge-index", "csr", "torch", "float32", "eager")  # in the order of the table
 Step = Callable[[], object]
 
 
@@ -38,6 +40,74 @@ class Case:
     moved: int = 0  # bytes that "gather" reads and writes
     factors: dict[str, float] = field(default_factory=dict)  # the size of each contender, in a study of growth
     tolerance: float = TOLERANCE  # of the differences of outputs
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A workload and its targets.
+
+    Args:
+        name: on the command line
+        title: in tables
+        group: a name for several workloads
+        make: makes the case, from the factor by which graphs are smaller
+        targets: least speed-up over each peer; "bound", least share of the memory's bound; "peak", largest share of the
+            best peer's memory (default 1); "ms", most milliseconds; "exponent", largest growth
+    """
+
+    name: str
+    title: str
+    group: str
+    make: Callable[[int], Case]
+    targets: dict[str, float] = field(default_factory=dict)
+
+
+class Clock:
+    """Times calls, and measures their peak memory, on the CPU."""
+
+    def seconds(self, call: Step, count: int = 1) -> float:
+        """The duration of ``count`` calls."""
+        start = time.perf_counter()
+        for _ in range(count):
+            call()
+        return time.perf_counter() - start
+
+    def reset_peak(self) -> int | None:
+        """Begins a measurement of memory, and returns the bytes in use; None where the system has no such mark."""
+        return reset_peak()
+
+    def peak(self) -> int:
+        """The highest number of bytes in use since `reset_peak`."""
+        return peak()
+
+
+class CUDAClock(Clock):
+    """The same on a card: time by CUDA events, memory as PyTorch's allocator counts it."""
+
+    def __init__(self, device: torch.device):
+        self.device = device
+
+    def seconds(self, call: Step, count: int = 1) -> float:
+        start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        with torch.cuda.device(self.device):
+            start.record()
+            for _ in range(count):
+                call()
+            stop.record()
+            torch.cuda.synchronize(self.device)
+        return start.elapsed_time(stop) / 1e3
+
+    def reset_peak(self) -> int:
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(self.device)
+        return torch.cuda.memory_allocated(self.device)
+
+    def peak(self) -> int:
+        return torch.cuda.max_memory_allocated(self.device)
+
+
+CPU_CLOCK = Clock()
 
 
 @dataclass(frozen=True)
@@ -65,6 +135,8 @@ class Row:
     sweeps: int = 0
     moved: int = 0
     factors: dict[str, float] = field(default_factory=dict)
+    device: str = "cpu"
+    failures: dict[str, str] = field(default_factory=dict)  # why a contender has no figures
 
     def median(self, name: str) -> float | None:
         """The median time of a contender."""
@@ -109,7 +181,11 @@ class Row:
     @staticmethod
     def from_document(document: dict[str, Any]) -> "Row":
         """The inverse of `document`."""
-        return Row(**{name: document[name] for name in Row.__dataclass_fields__})
+        return Row(**{name: document[name] for name in Row.__dataclass_fields__ if name in document})
+
+
+REQUIRED = [name for name, item in Row.__dataclass_fields__.items() if item.default is item.default_factory is MISSING]
+"""The fields that each document of a row has; older documents lack others."""
 
 
 def slope(points: list[tuple[float, float]]) -> float:
@@ -124,8 +200,19 @@ def slope(points: list[tuple[float, float]]) -> float:
     return round(statistics.linear_regression(xs, ys).slope, 9)
 
 
-def differences(title: str, outputs: dict[str, Callable[[], Tensor]], tolerance: float = TOLERANCE) -> dict[str, float]:
+def differences(
+    title: str,
+    outputs: dict[str, Callable[[], Tensor]],
+    tolerance: float = TOLERANCE,
+    failures: dict[str, str] | None = None,
+) -> dict[str, float]:
     """The difference of each output from the first, relative to its largest value.
+
+    Args:
+        title: of the workload
+        outputs: of the contenders
+        tolerance: of the differences
+        failures: where a contender that needs too much memory is noted; None: its error is raised
 
     Raises:
         ValueError: if a difference exceeds the tolerance
@@ -133,45 +220,64 @@ def differences(title: str, outputs: dict[str, Callable[[], Tensor]], tolerance:
     errors: dict[str, float] = {}
     expected = None
     for name, output in outputs.items():
-        with torch.no_grad():
+        with _noted(name, failures), torch.no_grad():
             value = output()
-        if expected is None:
-            expected = value
-            continue
-        error = ((value.reshape(expected.shape) - expected).abs().max() / expected.abs().max()).item()
-        if not error <= tolerance:
-            raise ValueError(
-                f"{title}: expected the output of {name} to agree with gnnlib's to {tolerance:g} of its largest value, "
-                f"they differ by {error:.3g}"
-            )
-        errors[name] = error
+            if expected is None:
+                expected = value
+                continue
+            error = ((value.reshape(expected.shape) - expected).abs().max() / expected.abs().max()).item()
+            if not error <= tolerance:
+                raise ValueError(
+                    f"{title}: expected the output of {name} to agree with gnnlib's to {tolerance:g} of its largest "
+                    f"value, they differ by {error:.3g}"
+                )
+            errors[name] = error
     return errors
 
 
-def times(case: Case, effort: Effort) -> tuple[dict[str, list[float]], dict[str, int | None]]:
-    """The seconds of each contender's repetitions, and the peak memory of a step."""
-    seconds: dict[str, list[float]] = {name: [] for name in case.steps}
+@contextmanager
+def _noted(name: str, failures: dict[str, str] | None) -> Iterator[None]:
+    """Notes that a contender needs more memory than the card has, or cannot be compiled."""
+    try:
+        yield
+    except RuntimeError as error:
+        memory = isinstance(error, torch.OutOfMemoryError)
+        if failures is None or not (memory or name.endswith("compiled")):
+            raise
+        failures[name] = "out of memory" if memory else "not compiled"
+
+
+def times(
+    case: Case, effort: Effort, clock: Clock = CPU_CLOCK, failures: dict[str, str] | None = None
+) -> tuple[dict[str, list[float]], dict[str, int | None]]:
+    """The seconds of each contender's repetitions, and the peak memory of a step.
+
+    Args:
+        case: the contenders
+        effort: the time to spend
+        clock: of the device
+        failures: contenders without figures; further ones that need too much memory are noted
+    """
     peak, calls, repeats = {}, {}, {}
     for name, step in case.steps.items():
-        elapsed, peak[name] = measure_step(step, effort.memory)
-        if elapsed < SLOW or name == "gnnlib":  # the first call may have compiled, and filled caches
-            elapsed, peak[name] = measure_step(step, effort.memory)
-        calls[name] = max(1, math.ceil(SHORTEST / elapsed))
-        repeats[name] = max(1, min(effort.repeats, int(effort.budget / (elapsed * calls[name]))))
+        if name in (failures or ()):
+            continue
+        with _noted(name, failures):
+            elapsed, peak[name] = measure_step(step, effort.memory, clock)
+            if elapsed < SLOW or name == "gnnlib":  # the first call may have compiled, and filled caches
+                elapsed, peak[name] = measure_step(step, effort.memory, clock)
+            calls[name] = max(1, math.ceil(SHORTEST / elapsed))
+            repeats[name] = max(1, min(effort.repeats, int(effort.budget / (elapsed * calls[name]))))
+    seconds: dict[str, list[float]] = {name: [] for name in repeats}
     for turn in range(effort.repeats):
-        for name, step in case.steps.items():
+        for name in repeats:
             if turn < repeats[name]:
-                start = time.perf_counter()
-                for _ in range(calls[name]):
-                    step()
-                seconds[name].append((time.perf_counter() - start) / (calls[name] * case.batches))
+                seconds[name].append(clock.seconds(case.steps[name], calls[name]) / (calls[name] * case.batches))
     return seconds, peak
 
 
-def measure_step(step: Step, memory: bool) -> tuple[float, int | None]:
+def measure_step(step: Step, memory: bool, clock: Clock = CPU_CLOCK) -> tuple[float, int | None]:
     """The seconds of one call, and the bytes by which it raised the peak memory of this process."""
-    before = reset_peak() if memory else None
-    start = time.perf_counter()
-    step()
-    elapsed = time.perf_counter() - start
-    return elapsed, None if before is None else peak() - before
+    before = clock.reset_peak() if memory else None
+    elapsed = clock.seconds(step)
+    return elapsed, None if before is None else clock.peak() - before

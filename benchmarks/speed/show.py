@@ -25,6 +25,13 @@ IN_BFLOAT16 = (
     "float32: how many times longer gnnlib takes in float32, and the target. Widened: without the processor's "
     "instructions for bfloat16, products are computed in float32."
 )
+ON_A_CARD = (
+    "Training steps of three layers 128 wide, and sums, on a large graph; products: on a graph of the size of "
+    "ogbn-products. PyG: how many times longer it takes on an edge list, on that list under torch.compile, and on its "
+    "EdgeIndex; CSR: on a sparse matrix of PyTorch. bound: the time of "
+    "the dense part and of a copy of as many bytes as the sums read and write, as a share of ours. peak: memory of a "
+    "step in PyTorch's allocator, ours and the best peer's."
+)
 COMPILED = (
     "A training step of three layers 128 wide under torch.compile. PyG: how many times longer PyTorch Geometric takes, "
     "on an edge list and under torch.compile. eager: how many times longer gnnlib takes in eager mode."
@@ -41,6 +48,7 @@ REMEDIES = (
 HEADINGS = {
     "dgl": "dgl.nn\ntimes",
     "pyg": "PyG\ntimes",
+    "pyg-compiled": "PyG,\ncompiled",
     "edge-index": "PyG,\nEdgeIndex",
     "csr": "CSR\ntimes",
     "torch": "torch\ntimes",
@@ -53,6 +61,9 @@ def tables(rows: Sequence[Row]) -> Iterator[Table]:
     """For the terminal, less than 120 columns wide."""
     for title, group in groupby(rows, key=regime_name):
         regime = list(group)
+        if regime[0].device != "cpu":
+            yield _compared(regime, title, ON_A_CARD)
+            continue
         remedies = [row for row in regime if "plain" in row.seconds]
         compared = [row for row in regime if not row.factors and row not in remedies]
         if on_graphs := [row for row in compared if not {"torch", "float32", "eager"} & row.seconds.keys()]:
@@ -70,7 +81,9 @@ def tables(rows: Sequence[Row]) -> Iterator[Table]:
 
 
 def regime_name(row: Row) -> str:
-    """The allocator and the number of threads of a row."""
+    """The allocator and the number of threads of a row, or its device."""
+    if row.device != "cpu":
+        return row.device
     return f"{row.allocator} allocator, {row.threads} thread{'s' if row.threads > 1 else ''}"
 
 
@@ -141,7 +154,7 @@ def _ours(row: Row) -> str:
 def _ratio(row: Row, peer: str) -> str:
     ratio, target = row.ratio(peer), row.targets.get(peer)
     if ratio is None:
-        return ""
+        return row.failures.get(peer, "")
     return f"{ratio:.2f}" if target is None else _against(ratio, target, ratio >= target)
 
 

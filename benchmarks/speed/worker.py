@@ -7,7 +7,7 @@ import gc
 import json
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch
 import gnnlib
 from gnnlib._platform.dgl import check_dgl
 from gnnlib.benchmarks.speed.bound import copy_bandwidth
-from gnnlib.benchmarks.speed.measure import Effort, Row, differences, times
+from gnnlib.benchmarks.speed.measure import CPU_CLOCK, Clock, CUDAClock, Effort, Row, Workload, differences, times
 from gnnlib.benchmarks.speed.workloads import choose
 
 
@@ -30,6 +30,7 @@ class TimingJob:
     budget: float = 30.0  # as in `Effort`
     allocator: str = "default"
     threads: int | None = None  # None: PyTorch's number
+    device: str = "cpu"
 
     def to_json(self) -> str:
         """The job as an argument of the worker's command line."""
@@ -40,15 +41,28 @@ def rows(job: TimingJob) -> Iterator[Row]:
     """Checks and times the workloads of a job.
 
     Raises:
-        ImportError: if DGL is not installed
+        ImportError: if DGL is not installed, which is a peer on the CPU
         ValueError: if the outputs of the libraries disagree
     """
-    check_dgl("speed")
+    if job.device == "cpu":
+        check_dgl("speed")
+        return measure_rows(choose(job.names), job)
+    device = torch.device(job.device)
+    return measure_rows(choose(job.names, job.device), job, CUDAClock(device))
+
+
+def measure_rows(workloads: Sequence[Workload], job: TimingJob, clock: Clock = CPU_CLOCK) -> Iterator[Row]:
+    """The figures of workloads. On a card, contenders that need too much memory are noted, and the bound of the memory
+    is that of a copy."""
     effort = Effort(job.repeats, job.budget, memory=job.allocator == "default")
-    for workload in choose(job.names):
+    bandwidth = copy_bandwidth(device=torch.device(job.device), clock=clock) if job.device != "cpu" else None
+    for workload in workloads:
         case = workload.make(job.shrink)
-        errors = differences(workload.title, case.outputs, case.tolerance)
-        seconds, peak = times(case, effort)
+        failures: dict[str, str] | None = None if job.device == "cpu" else {}
+        errors = differences(workload.title, case.outputs, case.tolerance, failures)
+        seconds, peak = times(case, effort, clock, failures)
+        if bandwidth and case.sweeps:
+            seconds["gather"] = [case.moved / bandwidth] * job.repeats
         row = Row(
             workload.name,
             workload.title,
@@ -62,6 +76,8 @@ def rows(job: TimingJob) -> Iterator[Row]:
             case.sweeps,
             case.moved,
             case.factors,
+            job.device,
+            failures or {},
         )
         del case  # gigabytes, perhaps
         yield row
@@ -79,7 +95,8 @@ def main(job: TimingJob) -> None:
         return send(error="--allocators keep: expected glibc's malloc, which this system lacks")
     if job.threads:
         torch.set_num_threads(job.threads)
-    send(copy_bandwidth=copy_bandwidth())
+    device = torch.device(job.device)
+    send(copy_bandwidth=copy_bandwidth(device=device, clock=CPU_CLOCK if job.device == "cpu" else CUDAClock(device)))
     gc.collect()
     gc.freeze()  # collections before each step skip the imported modules
     try:

@@ -1,35 +1,27 @@
 """The catalogue of workloads, with their target speed-ups over each peer."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from functools import partial
 from math import isqrt
 
+import torch
+
 from gnnlib.benchmarks.errors import UsageError
-from gnnlib.benchmarks.speed import accelerated, batches, convert, graphs, grid, growth, pyg_scripts, remedies, single
+from gnnlib.benchmarks.speed import (
+    accelerated,
+    batches,
+    convert,
+    device,
+    graphs,
+    grid,
+    growth,
+    pyg_scripts,
+    remedies,
+    single,
+)
 from gnnlib.benchmarks.speed.layers import GAT, GCN, GIN, SAGE, Kind, ecc, messages
-from gnnlib.benchmarks.speed.measure import Case
+from gnnlib.benchmarks.speed.measure import Case, Workload
 from gnnlib.images import recipes
-
-
-@dataclass(frozen=True)
-class Workload:
-    """A workload and its targets.
-
-    Args:
-        name: on the command line
-        title: in tables
-        group: a name for several workloads
-        make: makes the case, from the factor by which graphs are smaller
-        targets: least speed-up over each peer; "bound", least share of the memory's bound; "peak", largest share of the
-            best peer's memory (default 1); "ms", most milliseconds; "exponent", largest growth
-    """
-
-    name: str
-    title: str
-    group: str
-    make: Callable[[int], Case]
-    targets: dict[str, float] = field(default_factory=dict)
 
 
 def _large(shrink: int):
@@ -237,20 +229,22 @@ ON_REQUEST = {"remedies", "compiled"}
 """Groups that run if they are named: remedies are many, and compiled steps need a C++ compiler."""
 
 
-def choose(names: Iterable[str] | None) -> list[Workload]:
+def choose(names: Iterable[str] | None, on: str = "cpu") -> list[Workload]:
     """The workloads of some names or groups, in the order of the catalogue.
 
     Args:
         names: of workloads or groups; None takes all groups but those of `ON_REQUEST`
+        on: the device, which has a catalogue of its own if it is not the CPU
 
     Raises:
         UsageError: if a name is unknown
     """
-    groups = dict.fromkeys(workload.group for workload in WORKLOADS)
+    workloads = WORKLOADS if on == "cpu" else device.workloads(torch.device(on))
+    groups = dict.fromkeys(workload.group for workload in workloads)
     selection = set(names) if names is not None else groups.keys() - ON_REQUEST
-    if unknown := selection - {name for workload in WORKLOADS for name in (workload.name, workload.group)}:
+    if unknown := selection - {name for workload in workloads for name in (workload.name, workload.group)}:
         raise UsageError(
             f"--only: unknown {', '.join(map(repr, sorted(unknown)))}; expected some of: "
-            f"{', '.join(workload.name for workload in WORKLOADS)}; or the groups {', '.join(groups)}"
+            f"{', '.join(workload.name for workload in workloads)}; or the groups {', '.join(groups)}"
         )
-    return [workload for workload in WORKLOADS if selection & {workload.name, workload.group}]
+    return [workload for workload in workloads if selection & {workload.name, workload.group}]
