@@ -162,6 +162,13 @@ CASES = [
         dtypes=DOUBLE,
     ),
 ]
+RELATIONS = dict(call=lambda graph: {"etypes": torch.arange(graph.num_edges()) % 3}, homogeneous=True)
+CASES += [
+    case("RelGraphConv", 5, 3, 3, name="sum", **RELATIONS),
+    case("RelGraphConv", 5, 3, 4, "basis", 2, name="basis", edge={"norm": (1,)}, activation=F.elu, **RELATIONS),
+    case("RelGraphConv", 6, 4, 4, "bdd", 2, name="bdd", pair=(6, 6), edge={"norm": (1,)}, bias=False, **RELATIONS),
+    case("RelGraphConv", 5, 3, 3, name="norm", self_loop=False, layer_norm=True, dtypes=DOUBLE, **RELATIONS),
+]
 if hasattr(theirs, "GatedGCNConv"):  # from DGL 2.0 on
     CASES += [
         case("GatedGCNConv", 5, 2, 3, name="no-norm", homogeneous=True, edge={"edge_feat": (2,)}, batch_norm=False),
@@ -188,8 +195,12 @@ def arguments(case: Case, graph: dgl.DGLGraph, dtype: torch.dtype, pair: bool = 
     dst = rand(graph.num_dst_nodes(), case.pair[1], dtype=dtype)
     x = (src, dst) if pair or not has_dst_features(graph) else src
     edge = {name: rand(graph.num_edges(), *shape, dtype=dtype).abs() + 0.1 for name, shape in case.edge}
-    further = {k: v.to(dtype) if isinstance(v, Tensor) else v for k, v in case.call(graph).items()}
+    further = {k: v.to(dtype) if is_number(v) else v for k, v in case.call(graph).items()}
     return x, {**edge, **further}
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
 
 
 def both(case: Case, dtype: torch.dtype) -> tuple[nn.Module, nn.Module]:
@@ -209,7 +220,7 @@ def results(layer: nn.Module, graph: dgl.DGLGraph, x: Any, options: dict[str, An
     """Outputs, and the gradients of the features, of values of edges and of parameters."""
     parts = [part.detach().requires_grad_() for part in (x if isinstance(x, tuple) else (x,))]
     options = {
-        name: value.detach().requires_grad_() if isinstance(value, Tensor) and name != "lambda_max" else value
+        name: value.detach().requires_grad_() if is_number(value) and name != "lambda_max" else value
         for name, value in options.items()
     }
     y = layer(graph, tuple(parts) if isinstance(x, tuple) else parts[0], **options)
@@ -241,6 +252,19 @@ def served(case: Case, name: str) -> bool:
 ZOO = ["random_int32", "random_csr", "multi_edge", "batch", "block", "bare_block", "bipartite_csc"]
 """The others differ from these in what the kernels' own tests cover."""
 PAIRS = [(c, n) for c in CASES for n in ZOO if (n in HOMOGENEOUS or not c.homogeneous) and served(c, n)]
+
+
+@pytest.mark.parametrize(
+    ("etypes", "error", "message"),
+    [
+        (torch.zeros(22).long(), ValueError, r"of shape \(23,\), got \(22,\)"),
+        (torch.zeros(23), TypeError, r"of shape \(23,\) and integers, got torch.float32"),
+        ([3] * 23, ValueError, "from 0 to 2, got 3 to 3"),
+    ],
+)
+def test_invalid_relations(etypes, error, message):
+    with pytest.raises(error, match=f"RelGraphConv: expected etypes.* {message}"):
+        ours.RelGraphConv(5, 3, 3, "basis", 2)(GRAPHS["random"](), torch.rand(11, 5), etypes)
 
 
 @pytest.mark.filterwarnings("ignore:lambda_max")
@@ -378,9 +402,9 @@ def test_signatures(name):
 
 
 def test_other_names_are_those_of_dgl():
-    assert ours.RelGraphConv is theirs.RelGraphConv
+    assert ours.HGTConv is theirs.HGTConv
     assert ours.HeteroLinear is theirs.HeteroLinear
-    assert {"GraphConv", "RelGraphConv"} <= set(dir(ours))
+    assert {"GraphConv", "HGTConv"} <= set(dir(ours))
     with pytest.raises(AttributeError, match=r"expected a name of dgl\.nn, got 'NoSuchConv'"):
         _ = ours.NoSuchConv
     with pytest.raises(ImportError, match="NoSuchConv"):

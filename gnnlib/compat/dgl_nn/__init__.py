@@ -8,7 +8,7 @@ Example:
     >>> import gnnlib.compat.dgl_nn as dglnn
     >>> import dgl
     >>> conv = dglnn.GraphConv(8, 16)
-    >>> isinstance(conv, dgl.nn.GraphConv), dglnn.RelGraphConv is dgl.nn.RelGraphConv
+    >>> isinstance(conv, dgl.nn.GraphConv), dglnn.HGTConv is dgl.nn.HGTConv
     (True, True)
 """
 
@@ -30,7 +30,7 @@ from gnnlib.compat.dgl_nn._propagation import (
     TAGConv,
 )
 from gnnlib.compat.dgl_nn._sage import SAGEConv
-from gnnlib.compat.dgl_nn._typed import HeteroGraphConv
+from gnnlib.compat.dgl_nn._typed import HeteroGraphConv, RelGraphConv
 
 __all__ = [
     "AGNNConv",
@@ -51,6 +51,7 @@ __all__ = [
     "MaxPooling",
     "NNConv",
     "PNAConv",
+    "RelGraphConv",
     "SAGEConv",
     "SGConv",
     "SumPooling",

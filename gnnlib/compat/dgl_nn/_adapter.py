@@ -22,6 +22,7 @@ Features = Tensor | tuple[Tensor, Tensor]
 
 SIZES = {
     **dict.fromkeys(("in_feats", "out_feats", "num_heads", "dim", "n_kernels", "num_towers", "layer"), 1),
+    **dict.fromkeys(("in_feat", "out_feat", "num_rels"), 1),
     **dict.fromkeys(("in_size", "out_size", "input_feats", "edge_feats", "output_feats"), 1),
     **dict.fromkeys(("k", "edge_feat_size"), 0),
 }

@@ -1,10 +1,14 @@
-"""Layers of each edge type of a graph."""
+"""Layers of graphs with several edge types."""
 
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from gnnlib._platform.dgl import dgl
-from gnnlib.compat.dgl_nn._adapter import Adapter
+from gnnlib.compat.dgl_nn._adapter import Adapter, activated
 from gnnlib.graph import relation_graph
+from gnnlib.nn.conv.rel_graph import check_relations, sum_by_relation
 
 
 class _Relations:
@@ -49,3 +53,45 @@ class HeteroGraphConv(Adapter, dgl.nn.HeteroGraphConv):
             The features of the destinations, by type.
         """
         return super().forward(_Relations(g), inputs, mod_args, mod_kwargs)
+
+
+class RelGraphConv(Adapter, dgl.nn.RelGraphConv):
+    """``dgl.nn.RelGraphConv``: a matrix per relation (RGCN; Schlichtkrull et al. 2018, arXiv 1703.06103, equation 2).
+
+    DGL makes a message per edge, or a matrix per edge with "bdd". Here, edges are summed by relation.
+
+    Example:
+        >>> import torch
+        >>> import dgl
+        >>> from gnnlib.compat.dgl_nn import RelGraphConv
+        >>> g = dgl.graph(([0, 1, 2], [2, 2, 0]))
+        >>> RelGraphConv(3, 2, 4, "basis", 2)(g, torch.ones(3, 3), torch.tensor([0, 3, 1])).shape
+        torch.Size([3, 2])
+    """
+
+    def forward(
+        self, g: dgl.DGLGraph, feat: Tensor, etypes: Any, norm: Tensor | None = None, *, presorted: bool = False
+    ) -> Tensor:
+        """Apply the layer.
+
+        Args:
+            g: a graph or a block
+            feat: node features
+            etypes: the relation of each edge, (E,)
+            norm: factors of the edges, (E,) or (E, 1)
+            presorted: not needed here
+
+        Returns:
+            The features of the destinations.
+        """
+        linear = self.linear_r
+        adj, src, _ = self.ends(g, feat, linear.in_size)
+        weight, bases = linear.W, linear.coeff if linear.regularizer == "basis" else None
+        if linear.regularizer == "bdd":
+            weight = weight.view(linear.num_types, linear.num_bases, linear.submat_in, linear.submat_out)
+        types = check_relations(torch.as_tensor(etypes, device=src.device), adj.num_edges, linear.num_types)
+        y = sum_by_relation(adj, src, types, weight, bases, self.edge_weights(adj, norm))
+        y = self.layer_norm_weight(y) if self.layer_norm else y
+        y = y + self.h_bias if self.bias else y
+        y = y + src[: adj.num_dst] @ self.loop_weight if self.self_loop else y
+        return self.dropout(activated(self.activation, y))

@@ -146,45 +146,19 @@ class RelGraphConv(Conv):
         """
         x_dst: Tensor | None
         x_src, x_dst = self.src_dst_features(graph, x) if self.self_loop else self.src_features(graph, x)
-        edge, etypes = self.check_edge(graph, edge), self._check_etypes(graph, etypes)
+        edge = self.check_edge(graph, edge)
+        etypes = graph.edata[ETYPE] if etypes is None and ETYPE in graph.edata else etypes
+        etypes = check_relations(etypes, graph.num_edges(), self.num_rels)
         adj = adjacency(graph, x_src.device)
         if etypes.device != x_src.device:
             etypes = etypes.to(x_src.device)
         if self.norm == "right":
             share = relation_share(adj, etypes, self.num_rels, x_src.dtype)
             edge = share if edge is None else edge * share
-        y = self._sum(adj, x_src, edge, etypes)
+        y = sum_by_relation(adj, x_src, etypes, self.weight, self.coeff, edge)
         if self.loop_weight is not None and x_dst is not None:
             y = add_reusing_memory(y, linear(x_dst, self.loop_weight.T))
         return add_bias(y, self.bias)
-
-    def _sum(self, adj: Adjacency, x: Tensor, coeff: Tensor | None, etypes: Tensor) -> Tensor:
-        """The sum over in-edges of coeff x_u W_r."""
-        if self.regularizer == "bdd":
-            x = x.unflatten(-1, (self.weight.shape[1], self.weight.shape[2]))
-            return convolve(adj, x, etypes, self.weight.transpose(0, 1), coeff).flatten(-2)
-        if self.coeff is None:
-            return convolve(adj, x, etypes, self.weight, coeff)
-        if self.num_rels * self.weight[0].numel() <= adj.num_edges * len(self.weight):
-            return convolve(adj, x, etypes, torch.tensordot(self.coeff, self.weight, 1), coeff)
-        basis = self.coeff[etypes.long()]
-        return convolve(adj, x, basis if coeff is None else basis * coeff.unsqueeze(1), self.weight)
-
-    def _check_etypes(self, graph: GraphLike, etypes: Tensor | None) -> Tensor:
-        expected = f"RelGraphConv: expected etypes, the relation of each edge, of shape ({graph.num_edges()},)"
-        if etypes is None:
-            if ETYPE not in graph.edata:
-                raise ValueError(f"{expected}, or graph.edata[{ETYPE!r}], got none")
-            etypes = graph.edata[ETYPE]
-        if not isinstance(etypes, Tensor) or etypes.dtype not in (torch.int32, torch.int64):
-            got = etypes.dtype if isinstance(etypes, Tensor) else type(etypes).__name__
-            raise TypeError(f"{expected} and integers, got {got}")
-        if etypes.shape != (graph.num_edges(),):
-            raise ValueError(f"{expected}, got {tuple(etypes.shape)}")
-        low, high = (t.item() for t in etypes.aminmax()) if len(etypes) and not is_traced() else (0, 0)
-        if low < 0 or high >= self.num_rels:
-            raise ValueError(f"RelGraphConv: expected etypes from 0 to {self.num_rels - 1}, got {low} to {high}")
-        return etypes
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         for other, name in OTHER_NAMES.items():
@@ -193,3 +167,51 @@ class RelGraphConv(Conv):
                 blocks = name == "weight" and self.regularizer == "bdd" and value.numel() == self.weight.numel()
                 state_dict[prefix + name] = value.view(self.weight.shape) if blocks else value
         super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+def check_relations(etypes: Any, num_edges: int, num_rels: int) -> Tensor:
+    """Check that relations are integers below ``num_rels``, one for each edge.
+
+    Raises:
+        TypeError: if they are no tensor of integers
+        ValueError: if there is another number of them, or one is out of range
+    """
+    expected = f"RelGraphConv: expected etypes, the relation of each edge, of shape ({num_edges},)"
+    if etypes is None:
+        raise ValueError(f"{expected}, or graph.edata[{ETYPE!r}], got none")
+    if not isinstance(etypes, Tensor) or etypes.dtype not in (torch.int32, torch.int64):
+        got = etypes.dtype if isinstance(etypes, Tensor) else type(etypes).__name__
+        raise TypeError(f"{expected} and integers, got {got}")
+    if etypes.shape != (num_edges,):
+        raise ValueError(f"{expected}, got {tuple(etypes.shape)}")
+    low, high = (t.item() for t in etypes.aminmax()) if len(etypes) and not is_traced() else (0, 0)
+    if low < 0 or high >= num_rels:
+        raise ValueError(f"RelGraphConv: expected etypes from 0 to {num_rels - 1}, got {low} to {high}")
+    return etypes
+
+
+def sum_by_relation(
+    adj: Adjacency, x: Tensor, etypes: Tensor, weight: Tensor, bases: Tensor | None, edge: Tensor | None
+) -> Tensor:
+    """The sum over in-neighbours of w_uv x_u W_r.
+
+    Args:
+        adj: the edges
+        x: features of the sources, (N_src, \\*, F)
+        etypes: the relation r of each edge, (E,)
+        weight: a matrix per relation, (R, F, O); of each block, (R, B, F / B, O / B); or bases, (B, F, O)
+        bases: the coefficients of the bases, (R, B), or None
+        edge: edge weights (E,), or None
+
+    Returns:
+        The sums, (N_dst, \\*, O).
+    """
+    if weight.dim() == 4:
+        x = x.unflatten(-1, (weight.shape[1], weight.shape[2]))
+        return convolve(adj, x, etypes, weight.transpose(0, 1), edge).flatten(-2)
+    if bases is None:
+        return convolve(adj, x, etypes, weight, edge)
+    if len(bases) * weight[0].numel() <= adj.num_edges * len(weight):
+        return convolve(adj, x, etypes, torch.tensordot(bases, weight, 1), edge)
+    basis = bases[etypes.long()]
+    return convolve(adj, x, basis if edge is None else basis * edge.unsqueeze(1), weight)
