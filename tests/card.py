@@ -24,6 +24,7 @@ from gnnlib import analysis, kernels, train
 from gnnlib.grid import from_torch
 from gnnlib.images import pixel_batch
 from gnnlib.large import layerwise_inference, sampled_batches
+from gnnlib.testing.checks import devices_do_not_matter
 from gnnlib.testing.graphs import batch, communities, random_graph
 
 NAME = "card"
@@ -161,6 +162,13 @@ def outputs(module: nn.Module, graph: Any, x: Tensor, *edge: Tensor) -> tuple[Te
     return y.detach(), *(g for g in grads if g is not None)
 
 
+def check_layer(name: str) -> None:
+    """The acceptance check of devices, for a case of `tests.test_torch_tools`."""
+    from tests.test_torch_tools import BY_NAME
+
+    devices_do_not_matter(BY_NAME[name], NAME)
+
+
 def compare_triton(name: str) -> None:
     """As `compare_module`, with the kernels in Triton on the card: in the interpreter, on memory of the CPU."""
     from gnnlib.kernels import cuda
@@ -282,6 +290,7 @@ PROGRAMS: dict[str, Callable[[], None]] = {
 }
 FUNCTIONS: dict[str, Callable[..., None]] = {
     "compare_module": compare_module,
+    "check_layer": check_layer,
     "compare_triton": compare_triton,
     **PROGRAMS,
 }

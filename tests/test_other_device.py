@@ -27,6 +27,12 @@ def test_module_equals_that_on_the_cpu(run, name):
     run("compare_module", name)
 
 
+@pytest.mark.parametrize("name", ["GCNConv", "PredEdgeConv", "SplineConv", "ECConv", "SAGEConv-max"])
+def test_acceptance_check(run, name):
+    """The check of layers on a card, which needs one elsewhere."""
+    run("check_layer", name)
+
+
 @pytest.mark.parametrize("name", ["GCNConv", "GATConv", "PNAConv", "MessageConv"])
 def test_module_on_kernels_in_triton(run, name):
     pytest.importorskip("triton", reason="Triton is not installed (pip install triton)")

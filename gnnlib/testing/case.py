@@ -168,7 +168,7 @@ def outputs_and_gradients(
     x = named["x"] if "x" in named else (named["x_src"], named["x_dst"])
     y = function(conv, Inputs(args.graph, x, named.get("edge")))
     seed(3)
-    loss = (y * _rand(*y.shape, dtype=y.dtype)).sum()
+    loss = (y * _rand(*y.shape, dtype=y.dtype).to(y.device)).sum()
     leaves = {**named, **dict(conv.named_parameters())}
     grads = torch.autograd.grad(loss, tuple(leaves.values()), allow_unused=True, materialize_grads=True)
     actual = {f"d {name}": grad for name, grad in zip(leaves, grads)}

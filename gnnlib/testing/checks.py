@@ -12,6 +12,7 @@ import contextlib
 import types
 from collections.abc import Callable
 from typing import Any
+from unittest import SkipTest
 
 import torch
 from torch import Tensor, nn
@@ -332,6 +333,29 @@ def threads_do_not_matter(case: Case) -> None:
     assert_same_bits({"y": actual[1]["y"]}, {"y": actual[2]["y"]})
 
 
+def devices_do_not_matter(case: Case, device: str | None = None) -> None:
+    """On a device, with the graph on the CPU: the values and gradients of the CPU. Skipped where there is no card.
+
+    Args:
+        case: of a layer
+        device: None: "cuda"
+    """
+    if device is None and not torch.cuda.is_available():
+        raise SkipTest("no card: torch.cuda.is_available() is False")
+    place = torch.device(device or "cuda")
+    conv, args = case.build(torch.float32), inputs(case, random_graph(60, 300), torch.float32)
+    expected = outputs_and_gradients(conv, args)
+    actual = outputs_and_gradients(conv.to(place), Inputs(args.graph, _moved(args.x, place), _moved(args.edge, place)))
+    assert all(value.device.type == place.type for value in actual.values())
+    assert_close({name: value.cpu() for name, value in actual.items()}, expected, 1e-4)
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_moved(part, device) for part in value)
+    return None if value is None else value.detach().to(device)
+
+
 def id_types_do_not_matter(case: Case) -> None:
     conv = case.build()
     actual = [
@@ -360,6 +384,7 @@ ONCE = [
     single_precision_is_close,
     half_precision_runs,
     threads_do_not_matter,
+    devices_do_not_matter,
     id_types_do_not_matter,
     bad_features_are_refused,
     bad_edges_are_refused,
