@@ -247,6 +247,28 @@ def test_derivatives_of_an_exported_program(name):
         assert_close({"grad": grads[0]}, {"grad": grads[1]}, 1e-12)
 
 
+@pytest.mark.process
+def test_an_exported_program_in_a_file(server, tmp_path):
+    """Saved here, loaded by another process, without pickle."""
+    conv, args = arguments("GINEConv")
+    prepared = prepare(args.graph)
+    exported = torch.export.export(conv, (prepared, *args[1:]))
+    exported.example_inputs = None
+    torch.export.save(exported, tmp_path / "conv.pt2")
+    src, dst = prepared.edges()
+    torch.save([src, dst, args.x, args.edge, conv(*args)], tmp_path / "values.pt")
+    script = tmp_path / "load.py"
+    script.write_text(
+        "import torch, gnnlib\n"
+        "src, dst, x, edge, expected = torch.load('values.pt', weights_only=True)\n"
+        "graph = gnnlib.prepare(gnnlib.graph.new_graph(src, dst, len(x)))\n"
+        "assert torch.equal(torch.export.load('conv.pt2').module()(graph, x, edge), expected)\n"
+    )
+    done = server.start(script, env={}).wait()
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+
+
 def calls_of_operators():
     """The arguments of one call of each operator, with the layers of `CASES`."""
     calls = {}
