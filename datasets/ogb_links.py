@@ -109,9 +109,9 @@ def check_edge_split(split: Mapping[str, SplitPart], graph: GraphLike, row: Row,
         rows[part] = _edges(tables, graph, row["add_inverse_edge"] == "True", where)
     for first, second in (("train", "valid"), ("train", "test"), ("valid", "test")):
         earlier, later = _codes([rows[first], rows[second]])
-        if both := int(np.isin(later, earlier).sum()):
+        if common := int(np.isin(later, earlier).sum()):
             raise FormatError(
-                f"{origin}: expected parts of the split without a common edge, got {both} of {second} in {first}"
+                f"{origin}: expected parts of the split without a common edge, got {common} of {second} in {first}"
             )
 
 
@@ -167,8 +167,8 @@ def _edges(tables: SplitPart, graph: GraphLike, undirected: bool, where: str) ->
     ends = next(ends for ends in ENDS if set(ends) <= tables.keys())
     pairs = numbers("edge") if ends[0] == "edge" else torch.stack([numbers(key, key) for key in ends], 1)
     pairs = pairs.sort(1).values if undirected else pairs
-    further = [tables[key].reshape(-1, 1) for key in ("year", "relation") if key in tables]
-    return torch.cat([pairs, *(column.long() for column in further)], 1).numpy()
+    columns = [tables[key].reshape(-1, 1) for key in ("year", "relation") if key in tables]
+    return torch.cat([pairs, *(column.long() for column in columns)], 1).numpy()
 
 
 def _codes(tables: list[np.ndarray]) -> list[np.ndarray]:

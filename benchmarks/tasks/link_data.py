@@ -49,7 +49,7 @@ class LinkData(NamedTuple):
         train: links to train on
         valid, test: candidates; in a knowledge graph those with other tails, and those with other heads
         metric: of scores of links and of pairs without a link, at best 1
-        given: pairs without a link that the data set has for the training
+        train_negatives: pairs without a link that the data set has for the training
         num_relations: 0 without relations
     """
 
@@ -60,7 +60,7 @@ class LinkData(NamedTuple):
     valid: list[Candidates]
     test: list[Candidates]
     metric: Callable[[Tensor, Tensor], float]
-    given: Pairs | None = None
+    train_negatives: Pairs | None = None
     num_relations: int = 0
 
 
@@ -68,12 +68,12 @@ def of_link_split(graph: GraphLike, seed: int, metric: str) -> LinkData:
     """The split of Kipf and Welling 2016 (arXiv 1611.07308, section 3), drawn for each seed."""
     split = datasets.link_split(graph, seed)
     src, dst = (end.long() for end in split.graph.edges())
-    once = src < dst
+    forward = src < dst
     parts = []
     for part in (split.val, split.test):
         linked = part.linked.bool()
         parts.append([Candidates(Pairs(part.u[linked], part.v[linked]), part.u[~linked], part.v[~linked])])
-    feat, train = graph.ndata["feat"], Pairs(src[once], dst[once])
+    feat, train = graph.ndata["feat"], Pairs(src[forward], dst[forward])
     return LinkData(split.graph, split.graph, feat, train, parts[0], parts[1], datasets.LinkMetric(metric))
 
 
@@ -93,7 +93,7 @@ def of_ogb(name: str, data: Any = None, *, validation_links: bool = False) -> Li
         messages = Pairs(*(torch.cat(ends) for ends in zip(links[:2], parts["valid"][:2], strict=True)))
     if links.relation is None:
         links = Pairs(*torch.stack(links[:2], 1).unique(dim=0).unbind(1))  # collaborations of several years
-    num_nodes, given = graph.num_nodes(), split["train"].get("edge_neg")
+    num_nodes, edge_neg = graph.num_nodes(), split["train"].get("edge_neg")
     valid, test = (
         [_candidates(split[part], parts[part], graph, end) for end in _ends(split[part])] for part in ("valid", "test")
     )
@@ -105,7 +105,7 @@ def of_ogb(name: str, data: Any = None, *, validation_links: bool = False) -> Li
         valid,
         test,
         metric,
-        None if given is None else Pairs(*given.unbind(1)),
+        None if edge_neg is None else Pairs(*edge_neg.unbind(1)),
         1 + max(-1 if part.relation is None else int(part.relation.max()) for part in parts.values()),
     )
 
@@ -127,10 +127,10 @@ def _ends(tables: dict[str, Any]) -> list[str]:
 def _candidates(tables: dict[str, Any], links: Pairs, graph: GraphLike, key: str) -> Candidates:
     if key == "edge_neg":
         return Candidates(links, *tables[key].unbind(1))
-    others = node_numbers(graph, tables[key], tables.get(f"{key.removesuffix('_neg')}_type"))
+    candidates = node_numbers(graph, tables[key], tables.get(f"{key.removesuffix('_neg')}_type"))
     if key == "head_neg":
-        return Candidates(links, others, links.dst[:, None])
-    return Candidates(links, links.src[:, None], others)
+        return Candidates(links, candidates, links.dst[:, None])
+    return Candidates(links, links.src[:, None], candidates)
 
 
 def _features(graph: GraphLike) -> Tensor | None:

@@ -70,8 +70,8 @@ class LinkPredictor(nn.Module):
         self, z: Tensor, src: Tensor, dst: Tensor, relation: Tensor | None = None, pair: Tensor | None = None
     ) -> Tensor:
         """Scores from embeddings (N, F); the ends are broadcast."""
-        further = [value for value in (relation, pair) if value is not None]
-        return self.decoder(z[src], z[dst], *further)
+        options = [value for value in (relation, pair) if value is not None]
+        return self.decoder(z[src], z[dst], *options)
 
     def scores(self, z: Tensor, pairs: Pairs, pair: Tensor | None = None) -> Tensor:
         """Scores of many pairs, some rows at a time; on the CPU."""
@@ -115,14 +115,14 @@ def negatives(kind: str, links: Pairs, data: LinkData, number: int, generator: t
         return torch.randint(high, (size,), generator=generator)
 
     if kind == "given":
-        assert data.given is not None
-        rows = draw(len(data.given.src))
-        return Pairs(data.given.src[rows], data.given.dst[rows], relation)
+        assert data.train_negatives is not None
+        rows = draw(len(data.train_negatives.src))
+        return Pairs(data.train_negatives.src[rows], data.train_negatives.dst[rows], relation)
     num_nodes = data.graph.num_nodes()
     if kind == "uniform":
         return Pairs(draw(num_nodes), draw(num_nodes), relation)
-    src, dst, other = links.src.repeat(number), links.dst.repeat(number), draw(num_nodes)
+    src, dst, random = links.src.repeat(number), links.dst.repeat(number), draw(num_nodes)
     if relation is None:
-        return Pairs(src, other)
+        return Pairs(src, random)
     tails = draw(2).bool()
-    return Pairs(src.where(tails, other), other.where(tails, dst), relation)
+    return Pairs(src.where(tails, random), random.where(tails, dst), relation)

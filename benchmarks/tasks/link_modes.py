@@ -48,10 +48,10 @@ class FullLinks(NamedTuple):
 
     def pairs(self, links: Pairs, others: Pairs) -> tuple[Pairs, Tensor]:
         """This process's shard of the links and of the pairs without a link, and whether they are linked."""
-        together = [None if a is None or b is None else torch.cat([a, b]) for a, b in zip(links, others, strict=True)]
+        columns = [None if a is None or b is None else torch.cat([a, b]) for a, b in zip(links, others, strict=True)]
         target = torch.cat([torch.ones(len(links.src)), torch.zeros(len(others.src))])
         rows = shard(torch.arange(len(target)))
-        return Pairs(*(None if c is None else c[rows] for c in together)), target[rows]  # type: ignore[arg-type]
+        return Pairs(*(None if c is None else c[rows] for c in columns)), target[rows]  # type: ignore[arg-type]
 
     def batches(self, draw: Draw, generator: torch.Generator) -> Iterator[Batch]:
         """One epoch."""

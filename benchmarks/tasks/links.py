@@ -110,15 +110,15 @@ class Links(TrainingTask):
         if layer.name == "gcn" and self.mode == "sampled":
             make = partial(GCNConv, norm="right")  # on `gcn_edge_weights`
         decoder = DECODERS[self.decoder](self.width, len(self.scores), data.num_relations)
-        alone, table = layer.name == EMBEDDING, None
-        if alone or data.feat is None:
+        table = None
+        if layer.name == EMBEDDING or data.feat is None:
             table = nn.Embedding(data.graph.num_nodes(), self.width)
             nn.init.xavier_uniform_(table.weight)
         feat = data.feat if table is None else table.weight.detach()
         assert feat is not None
         widths = feat.shape[1], self.width, self.width
         plan = make_plan(Kind(layer.title, make), self.remedies, self.num_layers, widths)
-        encoder = None if alone else plan.build(data.graph, feat)
+        encoder = None if layer.name == EMBEDDING else plan.build(data.graph, feat)
         return LinkPredictor(encoder, decoder, table).to(self.device), plan.decay
 
     def mode_of(self, layer: LayerSpec, data: LinkData) -> LinkMode:
@@ -131,7 +131,7 @@ class Links(TrainingTask):
 
     def training(self, layer: LayerSpec, seed: int, generator: torch.Generator, options: Options) -> Training:
         data = self.data_of(seed)
-        if self.kind == "given" and data.given is None:
+        if self.kind == "given" and data.train_negatives is None:
             raise UsageError(f"--negatives: {self.name} has none for the training, got 'given'")
         model, decay = self.predictor(layer, data)
         mode = self.mode_of(layer, data)
@@ -141,10 +141,10 @@ class Links(TrainingTask):
             z, parts = mode.embed(model, graph), []
             with torch.no_grad():
                 for c in candidates:
-                    both = c.links, c.pairs()
+                    pairs = c.links, c.pairs()
                     if id(c) not in test_features:  # they do not change
-                        test_features[id(c)] = [pair_features(self.scores, graph, p.src, p.dst) for p in both]
-                    parts.append([model.scores(z, p, f) for p, f in zip(both, test_features[id(c)], strict=True)])
+                        test_features[id(c)] = [pair_features(self.scores, graph, p.src, p.dst) for p in pairs]
+                    parts.append([model.scores(z, p, f) for p, f in zip(pairs, test_features[id(c)], strict=True)])
             return [(links, others) for links, others in parts]
 
         def test(records: Records) -> dict[str, Any]:

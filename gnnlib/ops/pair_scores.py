@@ -165,7 +165,7 @@ def personalized_pagerank(graph: GraphLike, u: Tensor, v: Tensor, *, alpha: floa
         raise ValueError(f"personalized_pagerank: expected k >= 1, got {k}")
     links = _links(graph)
     nodes, row = torch.cat([u, v]).unique(return_inverse=True)
-    other, score = torch.cat([v, u]), torch.zeros(2 * len(u))
+    end, score = torch.cat([v, u]), torch.zeros(2 * len(u))
     size = max(1, MAX_ENTRIES // max(1, graph.num_nodes()))
     for first in range(0, len(nodes), size):
         part = nodes[first : first + size]
@@ -176,7 +176,7 @@ def personalized_pagerank(graph: GraphLike, u: Tensor, v: Tensor, *, alpha: floa
             walk = (1 - alpha) * propagate(links, walk, norm="left")
             rank += walk
         inside = (row >= first) & (row < first + size)
-        score[inside] = rank[other[inside], row[inside] - first]
+        score[inside] = rank[end[inside], row[inside] - first]
     return score.view(2, -1).sum(0)
 
 
@@ -188,16 +188,16 @@ def _over_common_neighbors(
     num_nodes, (src, dst) = graph.num_nodes(), (end.long().cpu() for end in edge_endpoints(_links(graph)))
     link, degree = src * num_nodes + dst, torch.bincount(src, minlength=num_nodes)
     start, weights = degree.cumsum(0) - degree, weight(degree.double())
-    few, many = torch.where(degree[u] <= degree[v], u, v), torch.where(degree[u] <= degree[v], v, u)
+    small, large = torch.where(degree[u] <= degree[v], u, v), torch.where(degree[u] <= degree[v], v, u)
     score = torch.zeros(len(u), dtype=torch.float64)
-    for rows in _chunks(degree[few]):
-        sizes = degree[few[rows]]
+    for rows in _chunks(degree[small]):
+        sizes = degree[small[rows]]
         pair = torch.repeat_interleave(torch.arange(len(sizes)), sizes)
-        slot = torch.arange(len(pair)) + (start[few[rows]] - sizes.cumsum(0) + sizes)[pair]
+        slot = torch.arange(len(pair)) + (start[small[rows]] - sizes.cumsum(0) + sizes)[pair]
         neighbor = dst[slot]
-        wanted = many[rows][pair] * num_nodes + neighbor
-        place = torch.searchsorted(link, wanted).clamp(max=max(0, len(link) - 1))
-        common = (link[place] == wanted).double() * weights[neighbor]
+        code = large[rows][pair] * num_nodes + neighbor
+        place = torch.searchsorted(link, code).clamp(max=max(0, len(link) - 1))
+        common = (link[place] == code).double() * weights[neighbor]
         score[rows] = torch.bincount(pair, common, minlength=len(sizes))
     return score.float()
 

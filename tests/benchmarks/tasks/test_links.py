@@ -209,8 +209,8 @@ def test_negatives():
     assert [len(end) for end in uniform[:2]] == [150, 150]
     source = negatives("source", links, data, 3, generator)
     assert torch.equal(source.src, links.src.repeat(3))
-    given = data._replace(given=Pairs(torch.tensor([1, 2]), torch.tensor([3, 4])))
-    drawn = negatives("given", links, given, 1, generator)
+    vessel = data._replace(train_negatives=Pairs(torch.tensor([1, 2]), torch.tensor([3, 4])))
+    drawn = negatives("given", links, vessel, 1, generator)
     assert set(zip(drawn.src.tolist(), drawn.dst.tolist())) == {(1, 3), (2, 4)}
     triples = links._replace(relation=torch.arange(50) % 3)
     other = negatives("source", triples, data, 4, generator)
@@ -363,8 +363,8 @@ def test_validation_links_in_the_test(tmp_path):
 @needs_ogb
 def test_negatives_of_the_data_set(tmp_path):
     write_links(tmp_path, "ogbl-vessel")
-    given = of_ogb("ogbl-vessel", tmp_path).given
-    assert torch.equal(torch.stack(given[:2], 1), datasets.ogb_links("ogbl-vessel", tmp_path)[1]["train"]["edge_neg"])
+    pairs = of_ogb("ogbl-vessel", tmp_path).train_negatives
+    assert torch.equal(torch.stack(pairs[:2], 1), datasets.ogb_links("ogbl-vessel", tmp_path)[1]["train"]["edge_neg"])
 
 
 @needs_ogb
