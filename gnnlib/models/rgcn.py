@@ -90,7 +90,7 @@ class RGCN(Arguments, nn.Module):
         for name in (ntype, *(embeddings or {})):
             if name not in ntypes:
                 raise ValueError(f"RGCN: expected node types among {ntypes}, got {name!r}")
-        self.embedded = list(embeddings or {})
+        self.embedding_types = list(embeddings or {})
         self.embeddings = nn.ModuleDict(
             {type_name(name): nn.Embedding(num, self.in_feats) for name, num in (embeddings or {}).items()}
         )
@@ -130,7 +130,7 @@ class RGCN(Arguments, nn.Module):
         if len(graphs) != self.num_layers:
             raise ValueError(f"RGCN: expected {self.num_layers} blocks, one per layer, got {len(graphs)}")
         h = dict(x)
-        for name in self.embedded:
+        for name in self.embedding_types:
             embedding: Any = self.embeddings[type_name(name)]
             h[name] = embedding(h[name].long()) if name in h else embedding.weight
         for layer, block in zip(self.layers[:-1], graphs):
