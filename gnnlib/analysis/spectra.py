@@ -63,14 +63,14 @@ def weight_singular_values(model: nn.Module) -> dict[str, Tensor]:
 
 def _weights(model: nn.Module) -> list[tuple[str, Tensor]]:
     """The parameters, with a weight that has a parametrisation in place of those behind it."""
-    weights, parametrized = dict(model.named_parameters()), []
+    weights, prefixes = dict(model.named_parameters()), []
     for path, module in model.named_modules():
         if is_parametrized(module):
             prefix = f"{path}." if path else ""
-            parametrized.append(f"{prefix}parametrizations.")
+            prefixes.append(f"{prefix}parametrizations.")
             names = module.parametrizations.keys()
             weights |= {prefix + name: getattr(module, name) for name in names}
-    return [(name, weight) for name, weight in weights.items() if not name.startswith(tuple(parametrized))]
+    return [(name, weight) for name, weight in weights.items() if not name.startswith(tuple(prefixes))]
 
 
 @names_checked()

@@ -8,6 +8,7 @@ from scipy.sparse import csr_matrix
 
 from gnnlib._utils.calls import names_checked
 from gnnlib._utils.progress import ProgressBar
+from gnnlib.analysis.squashing.curvature import neighbour_sets
 from gnnlib.graph import GraphLike, takes_graph
 from gnnlib.nn._arguments import integer
 from gnnlib.rewiring._rewire import Change, pair_array, rewire
@@ -69,40 +70,40 @@ def fosr(
 
 def _add(matrix: csr_matrix, count: int, *, power_iterations: int, seed: int) -> Change:
     degree = np.asarray(matrix.sum(1), np.float64).ravel()
-    linked = [set(row.tolist()) for row in np.split(matrix.indices, matrix.indptr[1:-1])]
+    neighbours = neighbour_sets(matrix)
     x = np.random.default_rng(seed).standard_normal(len(degree))
-    added: list[tuple[int, int]] = []
+    insertions: list[tuple[int, int]] = []
     for _ in range(power_iterations - 1):
-        x = _lazy_step(matrix, added, degree, x)
+        x = _lazy_step(matrix, insertions, degree, x)
     with ProgressBar("edges", count) as bar:
         for _ in range(count):
-            x = _lazy_step(matrix, added, degree, x)
-            pair = smallest_product(x / np.sqrt(1 + degree), linked)
+            x = _lazy_step(matrix, insertions, degree, x)
+            pair = smallest_product(x / np.sqrt(1 + degree), neighbours)
             if pair is None:
                 break
             u, v = pair
-            added.append((min(u, v), max(u, v)))
-            linked[u].add(v)
-            linked[v].add(u)
+            insertions.append((min(u, v), max(u, v)))
+            neighbours[u].add(v)
+            neighbours[v].add(u)
             degree[[u, v]] += 1
             bar.advance()
-    return Change(pair_array(added), pair_array([]))
+    return Change(pair_array(insertions), pair_array([]))
 
 
-def _lazy_step(matrix: csr_matrix, added: list[tuple[int, int]], degree: np.ndarray, x: np.ndarray) -> np.ndarray:
+def _lazy_step(matrix: csr_matrix, insertions: list[tuple[int, int]], degree: np.ndarray, x: np.ndarray) -> np.ndarray:
     """A step with the matrix and the new edges, orthogonal to the first eigenvector, the root of the degrees."""
     root = np.sqrt(degree)
     x = x - root * (root @ x) / max(degree.sum(), 1)
-    scaled = np.divide(x, root, out=np.zeros_like(x), where=root > 0)
-    product = matrix @ scaled
-    u, v = pair_array(added).T
-    np.add.at(product, u, scaled[v])
-    np.add.at(product, v, scaled[u])
+    potential = np.divide(x, root, out=np.zeros_like(x), where=root > 0)
+    product = matrix @ potential
+    u, v = pair_array(insertions).T
+    np.add.at(product, u, potential[v])
+    np.add.at(product, v, potential[u])
     x = x + np.divide(product, root, out=np.zeros_like(x), where=root > 0)
     return x / max(float(np.linalg.norm(x)), np.finfo(float).tiny)
 
 
-def smallest_product(y: np.ndarray, linked: list[set[int]]) -> tuple[int, int] | None:
+def smallest_product(y: np.ndarray, neighbours: list[set[int]]) -> tuple[int, int] | None:
     """The pair without an edge whose product y_u y_v is smallest, if one is negative.
 
     Negative products pair a negative entry with a positive one. Sorted by size, the next larger product of a pair is
@@ -115,7 +116,7 @@ def smallest_product(y: np.ndarray, linked: list[set[int]]) -> tuple[int, int] |
     while heap:
         _, a, b = heappop(heap)
         u, v = int(negative[a]), int(positive[b])
-        if v not in linked[u]:
+        if v not in neighbours[u]:
             return u, v
         if a + 1 < len(negative) and b == 0:  # each pair of ranks has one predecessor
             heappush(heap, (y[negative[a + 1]] * y[positive[b]], a + 1, b))

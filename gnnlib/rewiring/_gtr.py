@@ -58,15 +58,15 @@ def gtr(graph: GraphLike, num_edges: int | float, *, fill: float | None = None) 
 def _add(matrix: csr_matrix, count: int) -> Change:
     _, label = connected_components(matrix, directed=False)
     components = [_Component(matrix, nodes) for nodes in _groups(label) if len(nodes) > 2]
-    added = []
+    insertions = []
     with ProgressBar("edges", count) as bar:
         for _ in range(count):
             component = max(components, key=lambda component: component.best[0], default=None)
             if component is None or component.best[0] <= 0:
                 break
-            added.append(component.link(*component.best[1:]))
+            insertions.append(component.link(*component.best[1:]))
             bar.advance()
-    return Change(pair_array(added), pair_array([]))
+    return Change(pair_array(insertions), pair_array([]))
 
 
 def _groups(label: np.ndarray) -> list[np.ndarray]:
@@ -79,8 +79,8 @@ class _Component:
 
     def __init__(self, matrix: csr_matrix, nodes: np.ndarray):
         part = matrix[nodes][:, nodes].astype(np.float64)
-        self.nodes, self.linked = nodes, part.toarray() > 0
-        self.linked |= np.tri(len(nodes), dtype=bool)
+        self.nodes, self.edges = nodes, part.toarray() > 0
+        self.edges |= np.tri(len(nodes), dtype=bool)
         self.inverse = pseudo_inverse(laplacian_of(part).toarray())
         self.square = self.inverse @ self.inverse
         zero = np.zeros(len(nodes))
@@ -90,7 +90,7 @@ class _Component:
         """Adds an edge: an update of rank one (Sherman and Morrison 1950). Returns its nodes in the whole graph."""
         w, p = (_column(matrix, u) - _column(matrix, v) for matrix in (self.inverse, self.square))
         scale = 1 / (1 + w[u] - w[v])
-        self.linked[u, v] = True
+        self.edges[u, v] = True
         self.best = self._sweep((-scale * w, w), (w, scale**2 * (w @ w) / 2 * w - scale * p))
         return int(self.nodes[u]), int(self.nodes[v])
 
@@ -106,7 +106,7 @@ class _Component:
             square += np.stack([c[rows], d[rows]], 1) @ np.stack([d[columns], c[columns]])
             gain = biharmonic[rows, None] + biharmonic[columns] - 2 * square
             gain /= 1 + resistance[rows, None] + resistance[columns] - 2 * inverse
-            gain[self.linked[rows, columns]] = 0
+            gain[self.edges[rows, columns]] = 0
             row, column = np.unravel_index(gain.argmax(), gain.shape)
             if n * gain[row, column] > top[0]:
                 top = float(n * gain[row, column]), low + int(row), low + int(column)

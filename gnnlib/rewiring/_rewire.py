@@ -1,7 +1,7 @@
 """What all rewirings share: the simple graph of each graph of a batch, and the change of its edges."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -19,13 +19,13 @@ __all__ = ["Change", "check_fill", "extend", "pair_array", "rewire"]
 class Change(NamedTuple):
     """Pairs of nodes (P, 2), without a direction."""
 
-    added: np.ndarray
-    removed: np.ndarray
+    insertions: np.ndarray
+    deletions: np.ndarray
 
 
-def pair_array(pairs: object) -> np.ndarray:
+def pair_array(pairs: Iterable[tuple[int, int]]) -> np.ndarray:
     """Pairs of nodes as an array (P, 2)."""
-    return np.array(list(pairs), dtype=np.int64).reshape(-1, 2)  # type: ignore[call-overload]
+    return np.array(list(pairs), dtype=np.int64).reshape(-1, 2)
 
 
 def rewire(
@@ -51,13 +51,13 @@ def rewire(
         raise ValueError(f"{name}: expected every edge in both directions, got {one_way} pairs of nodes that differ")
     matrix = simple_adjacency(graph)
     bounds = [0, *np.cumsum(graph.batch_num_nodes().tolist()).tolist()]
-    added, removed = [], []
+    insertions, deletions = [], []
     for low, high in pairwise(bounds):
         part = matrix[low:high, low:high]
         pairs = change(part, _number(name, num_edges, part.nnz // 2))
-        added.append(pairs.added + low)
-        removed.append(pairs.removed + low)
-    return _apply(graph, np.concatenate(added), np.concatenate(removed), fill)
+        insertions.append(pairs.insertions + low)
+        deletions.append(pairs.deletions + low)
+    return _apply(graph, np.concatenate(insertions), np.concatenate(deletions), fill)
 
 
 def _number(name: str, num_edges: int | float, edges: int) -> int:
@@ -77,13 +77,13 @@ def check_fill(name: str, graph: GraphLike, fill: float | None) -> None:
         raise ValueError(f"{name}: expected fill, the features of new edges, as edges have {names}, got None")
 
 
-def _apply(graph: GraphLike, added: np.ndarray, removed: np.ndarray, fill: float | None) -> GraphLike:
-    if len(removed):
+def _apply(graph: GraphLike, insertions: np.ndarray, deletions: np.ndarray, fill: float | None) -> GraphLike:
+    if len(deletions):
         n, (src, dst) = graph.num_nodes(), (end.long().cpu().numpy() for end in edge_endpoints(graph))
-        both = np.concatenate([removed, removed[:, ::-1]])
+        both = np.concatenate([deletions, deletions[:, ::-1]])
         keep = ~np.isin(src * n + dst, both[:, 0] * n + both[:, 1])
         graph = keep_edges(graph, torch.from_numpy(keep))
-    return extend(graph, np.concatenate([added, added[:, ::-1]]), fill)
+    return extend(graph, np.concatenate([insertions, insertions[:, ::-1]]), fill)
 
 
 def extend(graph: GraphLike, edges: np.ndarray, fill: float | None) -> GraphLike:

@@ -1,6 +1,7 @@
 """SDRF: stochastic discrete Ricci flow (Topping et al. 2022)."""
 
 import math
+from collections.abc import Iterable
 from functools import partial
 
 import numpy as np
@@ -123,8 +124,8 @@ class CurvedGraph:
             | {(a, b) for a in near_k for b in self.neighbours[a] & near_l}
         )
 
-    def _update(self, pairs: object) -> None:
-        for i, j in {(min(pair), max(pair)) for pair in pairs}:  # type: ignore[attr-defined]
+    def _update(self, pairs: Iterable[tuple[int, int]]) -> None:
+        for i, j in {(min(pair), max(pair)) for pair in pairs}:
             self.curvature[i, j] = balanced_forman(self.neighbours, i, j)
 
 

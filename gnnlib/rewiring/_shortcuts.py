@@ -43,10 +43,10 @@ def add_k_hop_edges(graph: GraphLike, k: int, *, fill: float | None = None) -> G
     check_graph(graph)
     check_fill("add_k_hop_edges", graph, fill)
     step = adjacency_matrix(graph).tocsr() > 0
-    reached = step
+    within = step
     for _ in range(integer("add_k_hop_edges", "k", k) - 1):
-        reached = reached + reached @ step
-    new = (reached > step).tocoo()
+        within = within + within @ step
+    new = (within > step).tocoo()
     other = new.row != new.col
     return extend(graph, np.stack([new.row[other], new.col[other]], 1).astype(np.int64), fill)
 

@@ -236,12 +236,12 @@ def diagnose(
         default = F.mse_loss if labels.is_floating_point() else F.cross_entropy
         return (loss or default)(output[rows], labels[rows])
 
+    layers = find_layers(model) if layers is None else layers
     statistics = probe(model, graph, x, objective, forward, layers)
     on_train, on_test = (
         math.nan if labels is None or part is None else skill(statistics.values[part], labels[part])
         for part in (rows, test)
     )
-    recorded = find_layers(model) if layers is None else layers
-    findings = find_causes(statistics, on_train, on_test, lambda: measure_reach(model, graph, x, forward, recorded))
+    findings = find_causes(statistics, on_train, on_test, lambda: measure_reach(model, graph, x, forward, layers))
     sizes = sizes_of(model, graph, x, statistics.values, statistics.widths)
     return Diagnosis(statistics.layers, statistics.output, findings, sizes, on_train, on_test)

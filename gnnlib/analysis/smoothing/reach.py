@@ -49,14 +49,14 @@ def measure_reach(
     hops = torch.from_numpy(hop_distances(graph, nodes))
     others = (hops > 0) & hops.isfinite()
     coupling = (control * others).amax(1, keepdim=True) / control.amax(1, keepdim=True)
-    reached = (actual > MARGIN * coupling * actual.amax(1, keepdim=True)) & others
-    near, distant = reached & (hops == 1), reached & (hops >= DISTANT)
+    pairs = (actual > MARGIN * coupling * actual.amax(1, keepdim=True)) & others
+    near, distant = pairs & (hops == 1), pairs & (hops >= DISTANT)
     reference = (actual * near).sum(1, keepdim=True) / near.sum(1, keepdim=True)
     values = (actual / reference)[distant]
     values = values[values.isfinite()]
     if not len(values):
         return Reach(0.0, math.nan)
-    return Reach((distant.sum() / reached.sum()).item(), values.median().item())
+    return Reach((distant.sum() / pairs.sum()).item(), values.median().item())
 
 
 def influences(
