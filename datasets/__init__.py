@@ -15,6 +15,7 @@ from gnnlib.datasets._digits import digits
 from gnnlib.datasets._fashion import FASHION, fashion
 from gnnlib.datasets._heterophilous import HETEROPHILOUS, heterophilous
 from gnnlib.datasets._mnist import mnist
+from gnnlib.datasets._ogb_links import LinkMetric
 from gnnlib.datasets._planetoid import planetoid, row_normalise
 from gnnlib.datasets._planted import planted
 from gnnlib.datasets._superpixels import superpixels
@@ -23,7 +24,6 @@ from gnnlib.datasets.cifar import CIFAR10, cifar10
 from gnnlib.datasets.files import DownloadError, FormatError
 from gnnlib.datasets.links import Links, LinkSplit, link_split
 from gnnlib.datasets.ogb import Metric, OGBDataset, ogb_graphs, ogb_links, ogb_names, ogb_nodes
-from gnnlib.datasets.ogb_links import LinkMetric
 
 __all__ = [
     "CIFAR10",

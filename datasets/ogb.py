@@ -24,6 +24,7 @@ from torch.utils.data import Subset
 from gnnlib._platform import dgl as _dgl  # noqa: F401  before ogb imports it
 from gnnlib._platform.modules import module_as
 from gnnlib._utils.calls import names_checked
+from gnnlib.datasets._ogb_links import LinkMetric, check_edge_split, read_edge_split
 from gnnlib.datasets.files import Folder, FormatError, cache_dir, cached
 from gnnlib.datasets.ogb_arrays import graphs_of, labels_of, read_arrays
 from gnnlib.datasets.ogb_files import (
@@ -38,7 +39,6 @@ from gnnlib.datasets.ogb_files import (
     master,
     split_ids,
 )
-from gnnlib.datasets.ogb_links import LinkMetric, check_edge_split, read_edge_split
 from gnnlib.graph import GraphLike
 
 __all__ = ["Metric", "OGBDataset", "ogb_graphs", "ogb_links", "ogb_names", "ogb_nodes"]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gnnlib import datasets
-from gnnlib.datasets.ogb_links import node_numbers
+from gnnlib.datasets._ogb_links import node_numbers
 from gnnlib.graph import GraphLike, new_graph, to_bidirected
 
 __all__ = ["Candidates", "LinkData", "Pairs", "of_link_split", "of_ogb"]

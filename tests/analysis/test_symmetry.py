@@ -24,6 +24,7 @@ from gnnlib import (
     MoNetConv,
     PNAConv,
     PredEdgeConv,
+    RelGraphConv,
     SAGEConv,
     SGConv,
     SplineConv,
@@ -69,6 +70,7 @@ LAYERS = {
     "monet": partial(MoNetConv, dim=9, num_kernels=2),
     "pred-edge": partial(PredEdgeConv, pos_feats=2),
     "spline": partial(SplineConv, kernel_size=3),
+    "rel-graph": partial(RelGraphConv, num_rels=9),
     "grid": partial(GridConv, kernel_size=3),
     "grid-messages": partial(GridConv, kernel_size=3, dense=False),
 }
@@ -241,6 +243,7 @@ def test_layers_are_permutation_equivariant(name):
     """Pixels and graph in another order: node outputs come in that order, pooled ones stay; flat ones do not."""
     net = Stack.build(LAYERS[name], 4, 8, 8, num_layers=2, norm=BatchNorm).double().eval()
     graph = pixel_batch(SIZE, 3)
+    graph.edata["_TYPE"] = graph.edata["tap"]
     x = torch.randn(graph.num_nodes(), 4, dtype=torch.float64)
 
     def on_graph(model):
