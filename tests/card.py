@@ -116,6 +116,9 @@ MODULES: dict[str, Callable[[], nn.Module]] = {
     "APPNP": lambda: nn.ModuleList([gnnlib.APPNP(2)])[0],
     "VirtualNode": lambda: gnnlib.VirtualNode([gnnlib.GNNLayer(gnnlib.GCNConv(6, 6))], 6),
     "MeanReadout": lambda: gnnlib.MeanReadout(6),
+    "AttentionReadout": lambda: gnnlib.AttentionReadout(6, 4),
+    "Set2Set": lambda: gnnlib.Set2Set(6, num_layers=2),
+    "SortPool": lambda: gnnlib.SortPool(6, k=4),
     **{
         f"norm {norm}": lambda norm=norm: gnnlib.Stack.build(gnnlib.GCNConv, 6, 8, 3, num_layers=2, norm=norm)
         for norm in (

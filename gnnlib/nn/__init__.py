@@ -47,10 +47,13 @@ from gnnlib.nn.norm import (
 )
 from gnnlib.nn.propagation import APPNP, DAGNN, Hops
 from gnnlib.nn.readout import (
+    AttentionReadout,
     FlatReadout,
     MaxReadout,
     MeanMaxReadout,
     MeanReadout,
+    Set2Set,
+    SortPool,
     SumReadout,
     readout_flat,
     readout_max,
@@ -74,6 +77,7 @@ from gnnlib.ops.linear import Linear
 
 __all__ = [
     "APPNP",
+    "AttentionReadout",
     "BatchNorm",
     "Bilinear",
     "ChebConv",
@@ -128,8 +132,10 @@ __all__ = [
     "SAGEConv",
     "SGConv",
     "SemanticAttention",
+    "Set2Set",
     "SkipInit",
     "SkipNode",
+    "SortPool",
     "SplineConv",
     "Stack",
     "Standardize",

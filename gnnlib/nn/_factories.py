@@ -24,7 +24,15 @@ from gnnlib.nn.norm import (
     PairNorm,
     PairNormSCS,
 )
-from gnnlib.nn.readout import MaxReadout, MeanMaxReadout, MeanReadout, SumReadout
+from gnnlib.nn.readout import (
+    AttentionReadout,
+    MaxReadout,
+    MeanMaxReadout,
+    MeanReadout,
+    Set2Set,
+    SortPool,
+    SumReadout,
+)
 from gnnlib.nn.residual import DenseConnection, GRUUpdate, JumpingKnowledge, Residual, SkipNode
 
 __all__ = [
@@ -85,6 +93,9 @@ READOUTS: dict[str, Factory] = {
     "mean": MeanReadout,
     "max": MaxReadout,
     "mean-max": MeanMaxReadout,
+    "attention": AttentionReadout,
+    "set2set": Set2Set,
+    "sort": SortPool,
 }
 CALLS = {
     "conv": ("in_feats", "out_feats"),

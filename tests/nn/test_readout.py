@@ -1,4 +1,4 @@
-"""Readouts: DGL's where it has them, and a loop over graphs."""
+"""Readouts: DGL's and PyG's where they have them, and a loop over graphs."""
 
 from functools import partial
 
@@ -6,13 +6,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
+import gnnlib
 from gnnlib import (
+    AttentionReadout,
     FlatReadout,
     GCNConv,
     MaxReadout,
     MeanMaxReadout,
     MeanReadout,
+    Set2Set,
+    SortPool,
     Stack,
     SumReadout,
     readout_flat,
@@ -174,6 +179,34 @@ def test_flat_module_needs_its_number_of_nodes():
     [
         (lambda: SumReadout(0), ValueError, "SumReadout: expected in_feats >= 1, got 0"),
         (lambda: FlatReadout(4, 0), ValueError, "FlatReadout: expected num_nodes >= 1, got 0"),
+        (lambda: AttentionReadout(4, 0), ValueError, "AttentionReadout: expected out_feats >= 1, got 0"),
+        (
+            lambda: AttentionReadout(nn.Linear(4, 1)),
+            ValueError,
+            "AttentionReadout: expected an integer in_feats >= 1, got a Linear; pass networks by name",
+        ),
+        (
+            lambda: AttentionReadout(4, gate_nn="linear"),
+            TypeError,
+            "AttentionReadout: expected gate_nn to be a module, got 'linear'",
+        ),
+        (
+            lambda: AttentionReadout(4, gate_nn=nn.Linear(4, 2))(path(2), torch.ones(2, 4)),
+            ValueError,
+            "AttentionReadout: expected outputs of width 4, or 1 of gate_nn, got 2 of gate_nn and 4 of feat_nn",
+        ),
+        (lambda: Set2Set(4, num_steps=0), ValueError, "Set2Set: expected num_steps >= 1, got 0"),
+        (lambda: Set2Set(4, num_layers=0), ValueError, "Set2Set: expected num_layers >= 1, got 0"),
+        (lambda: Set2Set(4, processing_steps=3), TypeError, "Set2Set: expected num_steps, got processing_steps="),
+        (lambda: SortPool(4, 0.6), ValueError, "SortPool: expected an integer k >= 1, got 0.6"),
+        *(
+            (
+                lambda kind=kind: kind(4)(path(2), torch.ones(2, 3)),
+                ValueError,
+                rf"{kind.__name__}: expected x of shape \(..., 4\), got \(2, 3\)",
+            )
+            for kind in (AttentionReadout, Set2Set, SortPool)
+        ),
         (lambda: MeanReadout(in_channels=4), TypeError, "MeanReadout: expected in_feats, got in_channels="),
         (
             lambda: Stack.build(GCNConv, 2, 4, 5, 2, readout=SumReadout(8)),
@@ -195,3 +228,204 @@ def test_flat_module_needs_its_number_of_nodes():
 def test_invalid_arguments(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+# ---------------------------------------------------------------- attention, Set2Set, SortPool
+
+
+def by_softmax(score, x):
+    return (score.softmax(0) * x).sum(0)
+
+
+def attention(readout, x):
+    return by_softmax(readout.gate_nn(x), readout.feat_nn(x) if readout.feat_nn else x)
+
+
+def set2set(readout, x):
+    """PyTorch's LSTM, a step at a time."""
+    y, state = x.new_zeros(1, readout.out_feats), None
+    for _ in range(readout.num_steps):
+        query, state = readout.lstm(y, state)
+        y = torch.cat([query, by_softmax(x @ query.T, x)[None]], 1)
+    return y[0]
+
+
+def sort_pool(readout, x):
+    rows = sorted(x, key=lambda row: -row[-1])[: readout.k]
+    return torch.cat([*rows, x.new_zeros(readout.out_feats - len(rows) * readout.in_feats)])
+
+
+def mlp(in_feats, out_feats):
+    return nn.Sequential(nn.Linear(in_feats, 5), nn.Tanh(), nn.Linear(5, out_feats))
+
+
+LEARNED = {  # what makes it of its width, the loop over graphs, and the ratio of the widths
+    "attention": (AttentionReadout, attention, 1),
+    "attention of another width": (lambda i: AttentionReadout(i, 2 * i), attention, 2),
+    "attention by feature": (lambda i: AttentionReadout(i, 2 * i, gate_nn=mlp(i, 2 * i)), attention, 2),
+    "set2set": (Set2Set, set2set, 2),
+    "set2set of two layers": (partial(Set2Set, num_steps=2, num_layers=2), set2set, 2),
+    "sort": (partial(SortPool, k=3), sort_pool, 3),
+}
+learned = pytest.mark.parametrize("kind", LEARNED)
+
+
+def learned_readout(kind):
+    torch.manual_seed(0)
+    return LEARNED[kind][0](3).double()
+
+
+@learned
+@settings(deadline=None, max_examples=15, derandomize=True)
+@given(st.lists(graph_strategy(max_nodes=5, max_edges=4), min_size=1, max_size=4), st.sampled_from([(), (2,), (2, 1)]))
+def test_learned_equals_a_loop(kind, graphs, signals):
+    """Graphs without nodes and signals included."""
+    readout, loop = learned_readout(kind), LEARNED[kind][1]
+    sizes = [g.num_nodes() for g in graphs]
+    x = torch.randn(sum(sizes), *signals, 3, dtype=torch.float64)
+    y = readout(dgl.batch(graphs), x)
+    assert y.shape == (len(graphs), *signals, readout.out_feats)
+    y, x = (t.flatten(1, -2) if signals else t.unsqueeze(1) for t in (y, x))
+    for rows, part in zip(y, x.split(sizes), strict=True):
+        for row, signal in zip(rows, part.unbind(1), strict=True):
+            torch.testing.assert_close(row, loop(readout, signal), rtol=0, atol=1e-12)
+
+
+@learned
+@pytest.mark.parametrize("name", GRAPHS)
+def test_learned_on_every_graph(kind, name):
+    graph, readout = GRAPHS[name](), learned_readout(kind)
+    x = torch.randn(graph.num_dst_nodes(), 3, dtype=torch.float64)
+    y = readout(graph, x)
+    assert y.shape == (1 if graph.is_block else graph.batch_size, readout.out_feats)
+    if len(y) == 1:
+        torch.testing.assert_close(y[0], LEARNED[kind][1](readout, x), rtol=0, atol=1e-12)
+
+
+@learned
+def test_learned_is_differentiable_twice(kind):
+    graph, readout = dgl.batch([path(3), edgeless(0), path(4)]), learned_readout(kind)
+    parameters = list(readout.parameters())
+    x = torch.randn(7, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x, *_: readout(graph, x), [x, *parameters], fast_mode=True)
+    assert torch.autograd.gradgradcheck(lambda x, *_: readout(graph, x).pow(3), [x, *parameters], fast_mode=True)
+
+
+@learned
+def test_learned_is_invariant_to_permutations_and_gives_the_same_bits_twice(kind):
+    graph, readout, x = batch(), learned_readout(kind), torch.randn(13, 3, dtype=torch.float64)
+    order = torch.cat([torch.randperm(6), 6 + torch.randperm(3), 9 + torch.randperm(4)])
+    torch.testing.assert_close(readout(graph, x[order]), readout(graph, x), rtol=0, atol=1e-12)
+    assert torch.equal(readout(graph, x), readout(graph, x))
+
+
+@learned
+def test_learned_in_half_precision(kind):
+    graph, readout = batch(), learned_readout(kind)
+    x = torch.linspace(-1, 1, 39, dtype=torch.float64).view(13, 3)
+    expected = readout(graph, x)
+    y = readout.bfloat16()(graph, x.bfloat16())
+    assert y.dtype == torch.bfloat16
+    torch.testing.assert_close(y.double(), expected, rtol=0.05, atol=0.05)
+
+
+@learned
+def test_learned_in_a_stack(kind):
+    graph, x, factor = dgl.batch([path(3), clique(3)]), torch.randn(6, 2), LEARNED[kind][2]
+    model = Stack.build(GCNConv, 2, 4, 5, num_layers=2, readout=LEARNED[kind][0](4))
+    assert model.head[1].in_features == 4 * factor
+    y = model.blocks[1](graph, model.blocks[0](graph, x))
+    torch.testing.assert_close(model(graph, x), model.head(model.readout(graph, y)))
+
+
+@pytest.mark.parametrize(("name", "kind"), [("attention", AttentionReadout), ("set2set", Set2Set), ("sort", SortPool)])
+def test_learned_by_name_trains_and_loads(name, kind, tmp_path):
+    graph, x = dgl.batch([path(3), clique(3)]), torch.randn(6, 2)
+    model = Stack.build(GCNConv, 2, 4, 5, num_layers=2, readout=name)
+    assert type(model.readout) is kind
+    model(graph, x).square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    gnnlib.save_model(model, tmp_path)
+    assert torch.equal(gnnlib.load_model(tmp_path)(graph, x), model(graph, x))
+
+
+def test_sorted_nodes_of_the_same_last_feature_stay_in_order():
+    x = torch.tensor([[1.0, 0.0], [2.0, 3.0], [3.0, 0.0], [4.0, 3.0]])
+    assert SortPool(2, k=4)(path(4), x).tolist() == [[2.0, 3.0, 4.0, 3.0, 1.0, 0.0, 3.0, 0.0]]
+
+
+def test_attention_of_equal_scores_is_the_mean_and_of_one_large_score_its_node():
+    graph, x = dgl.batch([path(6), clique(3), path(4)]), torch.randn(13, 3, dtype=torch.float64)
+    gate = nn.Linear(3, 1).double()
+    readout = AttentionReadout(3, gate_nn=gate)
+    nn.init.zeros_(gate.weight)
+    torch.testing.assert_close(readout(graph, x), readout_mean(graph, x), rtol=0, atol=1e-12)
+    x[[2, 7, 12], 0] = 10
+    nn.init.constant_(gate.weight[:, :1], 100.0)
+    torch.testing.assert_close(readout(graph, x), x[[2, 7, 12]], rtol=0, atol=1e-12)
+
+
+def with_gradients(call, module, x):
+    """The output, and its gradients by x and all parameters."""
+    x = x.clone().requires_grad_()
+    y = call(module, x)
+    weight = torch.linspace(-1, 1, y.numel()).view(y.shape)
+    return [y, *torch.autograd.grad((weight * y).sum(), [x, *module.parameters()])]
+
+
+def assert_equal_to_another(ours, call, theirs, other_call):
+    """With copied weights, values and gradients to 1e-5 in single precision."""
+    ours.load_state_dict(dict(zip(ours.state_dict(), theirs.state_dict().values(), strict=True)))
+    x = torch.randn(13, 3)
+    for a, b in zip(with_gradients(call, ours, x), with_gradients(other_call, theirs, x), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("make", "other"),
+    [
+        (
+            lambda: AttentionReadout(3, 4, feat_nn=nn.Linear(3, 4)),
+            lambda: dgl.nn.GlobalAttentionPooling(nn.Linear(3, 1), nn.Linear(3, 4)),
+        ),
+        (lambda: Set2Set(3, num_steps=4, num_layers=2), lambda: dgl.nn.Set2Set(3, 4, 2)),
+        (lambda: SortPool(3, k=4), lambda: dgl.nn.SortPooling(4)),
+    ],
+    ids=["attention", "set2set", "sort"],
+)
+def test_learned_equals_dgls(make, other):
+    graph, ours, theirs = batch(), make(), other()
+
+    def call(readout, x):  # DGL sorts the features of each node too
+        return readout(graph, x.sort(-1).values if isinstance(readout, SortPool) else x)
+
+    assert_equal_to_another(ours, call, theirs, call)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "arguments"),
+    [
+        (
+            lambda: AttentionReadout(3, 4, feat_nn=nn.Linear(3, 4)),
+            "AttentionalAggregation",
+            (nn.Linear(3, 1), nn.Linear(3, 4)),
+        ),
+        (
+            lambda: AttentionReadout(3, 4, gate_nn=nn.Linear(3, 4), feat_nn=nn.Linear(3, 4)),
+            "AttentionalAggregation",
+            (nn.Linear(3, 4), nn.Linear(3, 4)),
+        ),
+        (lambda: Set2Set(3, num_steps=4), "Set2Set", (3, 4)),
+        (lambda: SortPool(3, k=4), "SortAggregation", (4,)),
+    ],
+    ids=["attention", "attention by feature", "set2set", "sort"],
+)
+def test_learned_equals_pygs(make, name, arguments):
+    """Graphs without nodes included."""
+    aggr = pytest.importorskip("torch_geometric.nn.aggr")
+    graph = dgl.batch([path(2), edgeless(0), clique(5), path(6), edgeless(0)])
+    index = torch.repeat_interleave(torch.arange(5), graph.batch_num_nodes())
+    assert_equal_to_another(
+        make(), lambda m, x: m(graph, x), getattr(aggr, name)(*arguments), lambda m, x: m(x, index, dim_size=5)
+    )

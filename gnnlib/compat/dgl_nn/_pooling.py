@@ -6,16 +6,21 @@ from torch import Tensor
 
 from gnnlib._platform.dgl import dgl
 from gnnlib.compat.dgl_nn._adapter import Adapter
-from gnnlib.graph import graph_sizes, segments
-from gnnlib.ops import aggregate, edge_softmax
+from gnnlib.graph import Adjacency, node_to_graph
+from gnnlib.nn.readout import attention_sum
+from gnnlib.ops import aggregate
 
 
 class _Pooling(Adapter):
+    def to_graphs(self, graph: dgl.DGLGraph, feat: Tensor) -> Adjacency:
+        """From every node to its graph."""
+        adj = node_to_graph(graph, feat.device)
+        self._check("features of the nodes", feat, adj.num_src, None)
+        return adj
+
     def pool(self, graph: dgl.DGLGraph, feat: Tensor, reduce: str) -> Tensor:
         """The reduction over the nodes of each graph, (N, \\*, F) -> (B, \\*, F)."""
-        sizes = graph_sizes(graph).to(feat.device)
-        self._check("features of the nodes", feat, int(sizes.sum()), None)
-        return aggregate(segments(sizes), feat, reduce=reduce)
+        return aggregate(self.to_graphs(graph, feat), feat, reduce=reduce)
 
 
 class _Reduction(_Pooling):
@@ -131,6 +136,5 @@ class GlobalAttentionPooling(_Pooling, dgl.nn.GlobalAttentionPooling):
                 f"GlobalAttentionPooling: expected gate_nn to return (N, 1), got shape {tuple(gate.shape)}"
             )
         feat = self.feat_nn(feat) if self.feat_nn else feat
-        gate = edge_softmax(segments(graph_sizes(graph).to(feat.device)), gate)
-        y = self.pool(graph, feat * gate, "sum")
+        y, gate = attention_sum(self.to_graphs(graph, feat), gate, feat)
         return (y, gate) if get_attention else y
