@@ -196,7 +196,7 @@ def test_large_networks(name):
 
 def test_all_networks_of_the_library_are_tested():
     layers = {"RadialBasis", "ScaledTanh", "Subsampling"}  # of LeNet5
-    on_graphs = {"APPNPNet", "DAGNNNet", "DGI", "GAE", "GCNII", "GfNN", "JKNet", "SGC", "SIGN", "VGAE"}
+    on_graphs = {"APPNPNet", "DAGNNNet", "DGI", "GAE", "GCNII", "GfNN", "JKNet", "RGCN", "SGC", "SIGN", "VGAE"}
     classes = {name for name in models.__all__ if isinstance(getattr(models, name), type)}
     assert classes <= layers | on_graphs | set(NETWORKS) | set(BIG)
 
