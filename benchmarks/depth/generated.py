@@ -23,8 +23,8 @@ def ring_transfer(hops: int) -> NodeData:
     """The class of a node is written at the opposite node of a ring (Bodnar et al. 2021, arXiv 2106.12575, appendix E).
 
     A network with fewer layers than hops cannot do better than chance, one in five, unless something else joins distant
-    nodes: a norm over the nodes of a graph, a virtual node or rewiring. The features are the one-hot class, at the source
-    of a ring alone, and a mark at its target. Only the targets are labelled.
+    nodes: a norm over the nodes of a graph, a virtual node or rewiring. The features are the one-hot class, at the
+    source of a ring alone, and a mark at its target. Only the targets are labelled.
 
     Args:
         hops: from the source to the target; a ring has twice as many nodes
