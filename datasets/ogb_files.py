@@ -280,8 +280,8 @@ def _file_names(
         raw.append("nodetype-has-label.csv.gz")
         split = ["nodetype-has-split.csv.gz", *(f"{PAPER}/{part}" for part in split)]
     if label == LINK:
-        whole = "split_dict.pt"
-        split = [whole] if exists(f"split/{row['split']}/{whole}") else [f"{part}.pt" for part in PARTS]
+        table = "split_dict.pt"
+        split = [table] if exists(f"split/{row['split']}/{table}") else [f"{part}.pt" for part in PARTS]
     return [*(f"raw/{file}" for file in raw), *(f"split/{row['split']}/{file}" for file in split)]
 
 

@@ -134,7 +134,7 @@ KINDS = {"disease": 20, "drug": 30, "gene": 25}
 
 
 def write_links(
-    data, name="ogbl-ddi", num_nodes=60, num_negatives=120, arrays=True, whole=False, split=None, **changed
+    data, name="ogbl-ddi", num_nodes=60, num_negatives=120, arrays=True, one_file=False, split=None, **changed
 ):
     """Communities as of `write_nodes` below ``data/ogbl_ddi``, without a tenth of the links for validation and a fifth
     for the test, and candidates in OGB's form; triples in the knowledge graphs. The split has NumPy arrays as OGB's, or
@@ -155,7 +155,7 @@ def write_links(
     tables = {part: {key: convert(table) for key, table in columns.items()} for part, columns in tables.items()}
     place = folder / "split" / row["split"]
     place.mkdir(parents=True, exist_ok=True)
-    files = {"split_dict": tables} if whole else tables
+    files = {"split_dict": tables} if one_file else tables
     for file, content in files.items():
         torch.save(content, place / f"{file}.pt", _use_new_zipfile_serialization=not arrays)
     return folder

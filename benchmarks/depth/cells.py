@@ -127,7 +127,7 @@ def run_cell(cell: Cell, data: NodeData, settings: TrainingSettings, params: Par
     data = data.split(cell.seed)
     masks = {**data.masks, EVERY: torch.ones(data.rows, dtype=torch.bool)}
     plan, model, data = build_cell(cell, data._replace(masks=masks), settings, params)
-    every = data.masks[EVERY]  # without new nodes
+    nodes = data.masks[EVERY]  # without new ones
     data = data._replace(masks={part: data.masks[part] for part in PARTS})
     initial = _statistics(model, data) if cell.seed == 0 else None
     start, records, error = time.process_time(), [], None
@@ -146,7 +146,7 @@ def run_cell(cell: Cell, data: NodeData, settings: TrainingSettings, params: Par
     }
     if initial is not None:
         outcome["statistics"] = [initial, _statistics(model, data)]
-        outcome["points"] = _projection(outputs[every])
+        outcome["points"] = _projection(outputs[nodes])
     return outcome
 
 

@@ -46,10 +46,10 @@ class FullLinks(NamedTuple):
         for rows in torch.randperm(number, generator=generator).split(size):
             yield Pairs(*(None if column is None else column[rows] for column in train))  # type: ignore[arg-type]
 
-    def pairs(self, links: Pairs, others: Pairs) -> tuple[Pairs, Tensor]:
+    def pairs(self, links: Pairs, negatives: Pairs) -> tuple[Pairs, Tensor]:
         """This process's shard of the links and of the pairs without a link, and whether they are linked."""
-        columns = [None if a is None or b is None else torch.cat([a, b]) for a, b in zip(links, others, strict=True)]
-        target = torch.cat([torch.ones(len(links.src)), torch.zeros(len(others.src))])
+        columns = [None if a is None or b is None else torch.cat([a, b]) for a, b in zip(links, negatives, strict=True)]
+        target = torch.cat([torch.ones(len(links.src)), torch.zeros(len(negatives.src))])
         rows = shard(torch.arange(len(target)))
         return Pairs(*(None if c is None else c[rows] for c in columns)), target[rows]  # type: ignore[arg-type]
 

@@ -82,8 +82,7 @@ class Links(TrainingTask):
         self.geometry = Geometry()
         if self.scores and self.decoder != "hadamard":
             raise UsageError(f"--scores: expected --decoder hadamard, which takes them, got {self.decoder}")
-        if make_plan("gcn", self.remedies, self.num_layers, (8, 8, 8)).layerwise:
-            raise UsageError(f"--remedy: {self.name} trains networks as a whole, got {self.remedies!r}")
+        make_plan("gcn", self.remedies, self.num_layers, (8, 8, 8)).check_task(self.name, self.remedies)
 
     def run(self, layer: LayerSpec, seed: int, options: Options, on_epoch: OnEpoch) -> Outcome:
         if layer not in HEURISTICS:
@@ -145,7 +144,7 @@ class Links(TrainingTask):
                     if id(c) not in test_features:  # they do not change
                         test_features[id(c)] = [pair_features(self.scores, graph, p.src, p.dst) for p in pairs]
                     parts.append([model.scores(z, p, f) for p, f in zip(pairs, test_features[id(c)], strict=True)])
-            return [(links, others) for links, others in parts]
+            return [(links, negatives) for links, negatives in parts]
 
         def test(records: Records) -> dict[str, Any]:
             parts = scores(data.test_graph, data.test)

@@ -168,7 +168,7 @@ def test_node_types_equal_ogbs(tmp_path, library):
 @pytest.mark.parametrize("name", ogb_names("ogbl"))
 @pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
 def test_links_equal_ogbs(tmp_path, name, library):
-    write_links(tmp_path / "data", name, arrays=False, whole=name == "ogbl-vessel")
+    write_links(tmp_path / "data", name, arrays=False, one_file=name == "ogbl-vessel")
     before = snapshot(tmp_path / "data")
     for _ in range(2):
         dataset, split, metric = ogb_links(name, tmp_path / "data")

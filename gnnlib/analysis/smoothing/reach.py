@@ -47,9 +47,9 @@ def measure_reach(
     if actual is None or control is None:
         return Reach(0.0, math.nan)
     hops = torch.from_numpy(hop_distances(graph, nodes))
-    others = (hops > 0) & hops.isfinite()
-    coupling = (control * others).amax(1, keepdim=True) / control.amax(1, keepdim=True)
-    pairs = (actual > MARGIN * coupling * actual.amax(1, keepdim=True)) & others
+    connected = (hops > 0) & hops.isfinite()
+    coupling = (control * connected).amax(1, keepdim=True) / control.amax(1, keepdim=True)
+    pairs = (actual > MARGIN * coupling * actual.amax(1, keepdim=True)) & connected
     near, distant = pairs & (hops == 1), pairs & (hops >= DISTANT)
     reference = (actual * near).sum(1, keepdim=True) / near.sum(1, keepdim=True)
     values = (actual / reference)[distant]

@@ -229,12 +229,12 @@ def test_scores_in_chunks(monkeypatch):
         Pairs(u[:, None], many, relation[:, None]),
         Pairs(many, u[:, None], relation[:, None]),
     ):
-        whole = model.scores(z, pairs)
+        scores = model.scores(z, pairs)
         with monkeypatch.context() as patch:
             patch.setattr("gnnlib.benchmarks.tasks.link_model.MAX_ENTRIES", 40)
-            assert torch.equal(model.scores(z, pairs), whole)
+            assert torch.equal(model.scores(z, pairs), scores)
         expected = (z[pairs.src] * z[pairs.dst] * model.decoder.relation[pairs.relation]).sum(-1)
-        torch.testing.assert_close(whole, expected)
+        torch.testing.assert_close(scores, expected)
 
 
 def test_features_of_many_candidates():
@@ -385,6 +385,7 @@ def test_k_larger_than_the_number_of_negatives(tmp_path):
         ),
         ({"decoder": "bilinear"}, "--negatives all: expected --decoder dot, --mode full and no remedy"),
         ({"negatives": "uniform", "remedy": "layerwise"}, "--remedy: links-cora trains networks as a whole"),
+        ({"negatives": "uniform", "remedy": "fosr"}, "--remedy: links-cora trains networks on the graphs as they are"),
     ],
 )
 def test_options_that_cannot_be_combined(loaded, options, message):
