@@ -20,10 +20,8 @@ from gnnlib.benchmarks.speed.layers import (
     GIN,
     SAGE,
     Kind,
-    both_norm,
     csr,
     ecc,
-    edge_index,
     gather_scatter,
     messages,
     pyg,
@@ -97,7 +95,7 @@ def step_case(
     target = torch.randint(0, single.CLASSES, (len(x),), device=device)
     edge = [torch.randn(graph.num_edges(), edge_feats, device=device).to(x)] if edge_feats else []
     calls: dict[str, single.Call] = {"gnnlib": lambda layer, h: layer(graph, h, *edge)}
-    peers = _peer_calls(kind, graph, x, edge) if pyg() else {}
+    peers = single.peer_calls(kind, graph, x, edge)
     nets = {"gnnlib": layers["ours"], **dict.fromkeys(peers, layers["pyg"])}
     runs: dict[str, Callable[[], Tensor]] = {
         name: partial(single.forward, nets[name], call, x) for name, call in (calls | peers).items()
@@ -128,22 +126,6 @@ def _in_arithmetic(run: Callable[[], Tensor], precision: str, device: torch.devi
             return run().float()
 
     return inside
-
-
-def _peer_calls(kind: Kind, graph: GraphLike, x: Tensor, edge: list[Tensor]) -> dict[str, single.Call]:
-    device = x.device
-    index = _endpoints(graph, device)
-    norm = both_norm(graph).to(x) if kind.edge == "norm" else None
-    extra = edge if norm is None else [norm]
-    calls: dict[str, single.Call] = {"pyg": lambda layer, h: layer(h, index, *extra)}
-    if kind.edge != "feat":
-        sorted_index, order = edge_index(graph, device)
-        in_order = [value[order] for value in extra]
-        calls["edge-index"] = lambda layer, h: layer(h, sorted_index, *in_order)
-    if kind.csr and x.dtype == torch.float32:
-        matrix = csr(graph, norm, device)
-        calls["csr"] = lambda layer, h: layer(h, matrix)
-    return calls
 
 
 def sum_case(

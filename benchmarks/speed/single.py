@@ -16,6 +16,7 @@ from gnnlib._platform.dgl import dgl
 from gnnlib.benchmarks.speed import bound, graphs
 from gnnlib.benchmarks.speed.layers import Kind, both_norm, csr, edge_index, gather_scatter, pyg
 from gnnlib.benchmarks.speed.measure import BFLOAT16, Case
+from gnnlib.graph import GraphLike, edge_endpoints
 from gnnlib.ops import linear as products
 
 Call = Callable[[nn.Module, Tensor], Tensor]
@@ -62,17 +63,7 @@ def step_case(
     layers = kind.layers(widths)
     edges = () if edge is None else (edge,)
     calls: dict[str, Call] = {name: lambda layer, h: layer(graph, h, *edges) for name in ("gnnlib", "dgl")}
-    if pyg():
-        index, norm = torch.stack(graph.edges()), both_norm(graph)
-        extra = {"norm": (norm,), "feat": edges, None: ()}[kind.edge]
-        calls["pyg"] = lambda layer, h: layer(h, index, *extra)
-        if kind.edge != "feat":
-            sorted_index, order = edge_index(graph)
-            in_order = [value[order] for value in extra]
-            calls["edge-index"] = lambda layer, h: layer(h, sorted_index, *in_order)
-        if kind.csr:
-            matrix = csr(graph, norm if kind.edge == "norm" else None)
-            calls["csr"] = lambda layer, h: layer(h, matrix)
+    calls |= peer_calls(kind, graph, x, edges)
     if "dense" in layers:
         calls["dense"] = lambda layer, h: layer(h)
     nets = {name: layers[{"gnnlib": "ours", "csr": "pyg", "edge-index": "pyg"}.get(name, name)] for name in calls}
@@ -82,6 +73,24 @@ def step_case(
         outputs={name: run for name, run in runs.items() if name != "dense"},
     )
     return with_bound(case, graph, widths[0], sweeps) if sweeps else case
+
+
+def peer_calls(kind: Kind, graph: GraphLike, x: Tensor, edges: Sequence[Tensor]) -> dict[str, Call]:
+    """PyG's layer on an edge list, on an EdgeIndex and on a sparse matrix, on the device of x; none without PyG."""
+    if not pyg():
+        return {}
+    index = torch.stack(edge_endpoints(graph)).to(x.device)
+    norm = both_norm(graph).to(x) if kind.edge == "norm" else None
+    extra = edges if norm is None else [norm]
+    calls: dict[str, Call] = {"pyg": lambda layer, h: layer(h, index, *extra)}
+    if kind.edge != "feat":
+        sorted_index, order = edge_index(graph, x.device)
+        in_order = [value[order] for value in extra]
+        calls["edge-index"] = lambda layer, h: layer(h, sorted_index, *in_order)
+    if kind.csr and x.dtype == torch.float32:
+        matrix = csr(graph, norm, x.device)
+        calls["csr"] = lambda layer, h: layer(h, matrix)
+    return calls
 
 
 def with_bound(case: Case, graph: dgl.DGLGraph, width: int, sweeps: int = 1, coeffs: int = 0) -> Case:
